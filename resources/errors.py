@@ -1,0 +1,217 @@
+"""What can go wrong, said so that the reader knows what to do next.
+
+Every error of ours is a `ShardkeeperError`: one sentence about what happened to which
+thing, a hint with the next step, an exit status, and whether trying again can help.
+Anything else that escapes is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit statuses of `shardkeeper`; `influxd-ctl` knows only 0, 1 and 130."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    PARTIAL = 3
+    NO_REPOSITORY = 10
+    LOCKED = 11
+    CREDENTIALS = 12
+    DAMAGED = 13
+    CONFLICT = 14
+    NO_SPACE = 15
+    UNSUPPORTED = 16
+    INTERRUPTED = 130
+
+
+class ShardkeeperError(Exception):
+    """Something failed and we know how to say it.
+
+    Attributes:
+        what: the thing and what happened to it, one sentence without a full stop.
+        hint: the reader's next step; may be empty.
+        exit_code: the status a command ends with.
+        retryable: whether the same request may succeed a moment later.
+    """
+
+    exit_code = ExitCode.FAILED
+    retryable = False
+
+    def __init__(self, what: str, *, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        notes = "".join(f" ({note})" for note in getattr(self, "__notes__", ()))
+        return self.what + notes
+
+
+class UsageError(ShardkeeperError):
+    """Flags or configuration that contradict each other."""
+
+    exit_code = ExitCode.USAGE
+
+
+# --- the wire -----------------------------------------------------------------------------
+
+
+class WireError(ShardkeeperError):
+    """A peer could not be understood, or not be reached."""
+
+
+class PeerUnreachable(WireError):
+    """No connection, or it broke: refused, reset, timed out, unknown host."""
+
+    retryable = True
+
+
+class PeerClosedEarly(WireError):
+    """The connection ended before the reply did. The snapshotter reports every error like this."""
+
+    retryable = True
+
+
+class PeerRefused(WireError):
+    """The peer understood and said no."""
+
+
+class CredentialsRefused(PeerRefused):
+    """The peer wants other credentials."""
+
+    exit_code = ExitCode.CREDENTIALS
+
+
+class BadReply(WireError):
+    """The peer answered something that is not in its protocol."""
+
+
+class UnsupportedPeer(WireError):
+    """A server of a kind or version that this version of Shardkeeper does not handle."""
+
+    exit_code = ExitCode.UNSUPPORTED
+
+
+# --- planning -----------------------------------------------------------------------------
+
+
+class PlanError(ShardkeeperError):
+    """What was asked for cannot be done; nothing was touched."""
+
+
+class NothingMatches(PlanError):
+    """No database, policy or shard of that name or number."""
+
+
+class NoUsableCopy(PlanError):
+    """No node holds data of a shard."""
+
+
+class TargetNotEmpty(PlanError):
+    """A restore would write where data is."""
+
+    exit_code = ExitCode.CONFLICT
+
+
+# --- the repository -----------------------------------------------------------------------
+
+
+class RepositoryError(ShardkeeperError):
+    """Something about stored backups."""
+
+
+class RepositoryMissing(RepositoryError):
+    """The directory is not there, or is not a directory."""
+
+    exit_code = ExitCode.NO_REPOSITORY
+
+
+class RepositoryLocked(RepositoryError):
+    """Another run holds the directory."""
+
+    exit_code = ExitCode.LOCKED
+
+
+class StoreFailed(RepositoryError):
+    """The file system said no: read-only, permission, I/O error."""
+
+
+class StoreFull(StoreFailed):
+    """No space left, or a quota or file size limit was met."""
+
+    exit_code = ExitCode.NO_SPACE
+
+
+class BackupNotFound(RepositoryError):
+    """No such backup, or none at all."""
+
+    exit_code = ExitCode.NO_REPOSITORY
+
+
+class BackupIncomplete(RepositoryError):
+    """A backup lacks something that it should have."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class ManifestUnreadable(RepositoryError):
+    """A manifest or meta file is not what it should be."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class ArchiveCorrupt(RepositoryError):
+    """An archive is cut, damaged or hostile; the message has the member and the offset."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class UnsafeName(ArchiveCorrupt):
+    """A name from a file or a socket that could lead outside its place."""
+
+
+# --- TSM files ----------------------------------------------------------------------------
+
+
+class TSMError(ShardkeeperError):
+    """A TSM or tombstone file breaks the format; the message has the offset."""
+
+    exit_code = ExitCode.DAMAGED
+
+
+class BadMagic(TSMError):
+    """Not a TSM file of version 1."""
+
+
+class BlockChecksumMismatch(TSMError):
+    """A block's CRC-32 does not fit its bytes."""
+
+
+class IndexOutOfOrder(TSMError):
+    """Index keys or entries are not in ascending order, or point outside the blocks."""
+
+
+class BlockUndecodable(TSMError):
+    """A block's encoding is broken."""
+
+
+# --- results ------------------------------------------------------------------------------
+
+
+class BackupPartial(ShardkeeperError):
+    """Some shards were saved and some were not."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class RestoreFailed(ShardkeeperError):
+    """A restore began to change the target and could not finish."""
+
+
+class ReadBackMismatch(RestoreFailed):
+    """The target does not hold what was sent to it."""
+
+    exit_code = ExitCode.DAMAGED

@@ -1,0 +1,163 @@
+"""InfluxDB's own nouns, as its metastore knows them.
+
+Fields keep their `meta.proto` names in snake_case. Times are `int` nanoseconds since
+1970 in UTC (InfluxDB's range and precision exceed `datetime`'s); "unset" is `None`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NewType
+
+NodeID = NewType("NodeID", int)
+ShardID = NewType("ShardID", int)
+ShardGroupID = NewType("ShardGroupID", int)
+
+INTERNAL_DATABASE = "_internal"
+"""The server's own monitoring database: backed up, never restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A member of a cluster; a single server lists none."""
+
+    id: NodeID
+    addr: str
+    """HTTP host:port, 8086 on data nodes and 8091 on meta nodes."""
+    tcp_addr: str
+    """TCP host:port, 8088 on data nodes and 8089 on meta nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOwner:
+    """A data node that holds a copy of a shard (meta.proto, ShardOwner)."""
+
+    node_id: NodeID
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """One shard and its owners; single-node InfluxDB writes shards without owners."""
+
+    id: ShardID
+    owners: tuple[ShardOwner, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardGroupInfo:
+    """A time range of a retention policy and its shards; the shards' order places series."""
+
+    id: ShardGroupID
+    start_time_ns: int
+    """Inclusive."""
+    end_time_ns: int
+    """Exclusive."""
+    deleted_at_ns: int | None
+    """Set when the group is only waiting to be forgotten."""
+    truncated_at_ns: int | None
+    shards: tuple[ShardInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionInfo:
+    """Where writes to a retention policy are forwarded to."""
+
+    name: str
+    mode: str
+    destinations: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionPolicyInfo:
+    """How long points live, and how they are cut into shard groups."""
+
+    name: str
+    duration_ns: int
+    """0: for ever."""
+    shard_group_duration_ns: int
+    replica_n: int
+    shard_groups: tuple[ShardGroupInfo, ...] = ()
+    subscriptions: tuple[SubscriptionInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ContinuousQueryInfo:
+    """A continuous query; `query` is the whole CREATE statement, which names its database."""
+
+    name: str
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseInfo:
+    """A database and its policies; `default_retention_policy` may be empty."""
+
+    name: str
+    default_retention_policy: str
+    retention_policies: tuple[RetentionPolicyInfo, ...] = ()
+    continuous_queries: tuple[ContinuousQueryInfo, ...] = ()
+
+    def retention_policy(self, name: str) -> RetentionPolicyInfo | None:
+        return next((rp for rp in self.retention_policies if rp.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class UserPrivilege:
+    """A grant: 0 none, 1 read, 2 write, 3 all."""
+
+    database: str
+    privilege: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserInfo:
+    """A user; `hash` is bcrypt and a secret, so it stays out of `repr`."""
+
+    name: str
+    hash: str = field(repr=False)
+    admin: bool
+    privileges: tuple[UserPrivilege, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlace:
+    """A shard with its address: database, retention policy, shard group."""
+
+    database: str
+    policy: str
+    group: ShardGroupInfo
+    shard: ShardInfo
+
+    @property
+    def shard_id(self) -> ShardID:
+        return self.shard.id
+
+
+@dataclass(frozen=True, slots=True)
+class Metastore:
+    """What a server, or a cluster's meta nodes, know (meta.proto, Data)."""
+
+    term: int
+    """0 on a single server."""
+    index: int
+    cluster_id: int
+    databases: tuple[DatabaseInfo, ...]
+    users: tuple[UserInfo, ...]
+    data_nodes: tuple[NodeInfo, ...]
+    meta_nodes: tuple[NodeInfo, ...]
+    max_node_id: int
+    max_shard_group_id: int
+    max_shard_id: int
+
+    def database(self, name: str) -> DatabaseInfo | None:
+        return next((db for db in self.databases if db.name == name), None)
+
+    def places(self) -> Iterator[ShardPlace]:
+        """Every shard whose group is not deleted, in the metastore's order."""
+        for db in self.databases:
+            for rp in db.retention_policies:
+                for group in rp.shard_groups:
+                    if group.deleted_at_ns is None:
+                        for shard in group.shards:
+                            yield ShardPlace(db.name, rp.name, group, shard)
