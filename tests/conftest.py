@@ -1,0 +1,46 @@
+"""Fixtures for all rooms: a real influxd, for the tests marked `wire`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.influxd import Influxd
+
+REQUIRE_WIRE = "SHARDKEEPER_REQUIRE_WIRE"
+
+
+def _need_influxd() -> None:
+    if Influxd.installed():
+        return
+    if os.environ.get(REQUIRE_WIRE) == "1":
+        pytest.fail(f"influxd is not installed, and {REQUIRE_WIRE}=1 insists on it")
+    pytest.skip("influxd is not installed (Debian: apt install influxdb)")
+
+
+@pytest.fixture(scope="session")
+def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
+    """One running server for the whole session; each test uses a database of its own."""
+    _need_influxd()
+    with Influxd(tmp_path_factory.mktemp("influxd")) as server:
+        yield server
+
+
+@pytest.fixture
+def influxd_factory(tmp_path: Path) -> Iterator[Callable[..., Influxd]]:
+    """Start servers of one's own; keywords are `Influxd`'s. All are stopped afterwards."""
+    _need_influxd()
+    with ExitStack() as stack:
+        n_started = 0
+
+        def start(**options: object) -> Influxd:
+            nonlocal n_started
+            n_started += 1
+            server = Influxd(tmp_path / f"influxd-{n_started}", **options)  # type: ignore[arg-type]
+            return stack.enter_context(server)
+
+        yield start
