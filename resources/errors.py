@@ -50,6 +50,11 @@ class ShardkeeperError(Exception):
         return self.what + notes
 
 
+def shown(text: str, limit: int = 120) -> str:
+    """A name from outside, fit for a message: quoted, ASCII, control characters escaped, cut."""
+    return ascii(text) if len(text) <= limit else ascii(text[:limit]) + "…"
+
+
 class UsageError(ShardkeeperError):
     """Flags or configuration that contradict each other."""
 
@@ -143,6 +148,18 @@ class StoreFull(StoreFailed):
     """No space left, or a quota or file size limit was met."""
 
     exit_code = ExitCode.NO_SPACE
+
+
+class NameTaken(RepositoryError):
+    """A store already holds an object of that name; nothing is ever overwritten."""
+
+    exit_code = ExitCode.CONFLICT
+
+
+class NameMissing(RepositoryError):
+    """A store holds no object of that name."""
+
+    exit_code = ExitCode.DAMAGED
 
 
 class BackupNotFound(RepositoryError):

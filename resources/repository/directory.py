@@ -1,0 +1,311 @@
+"""System calls on one open directory, with every OSError explained.
+
+Names are resolved relative to the open directory and links are never followed. This is
+the one place that writes, syncs and names files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import re
+import secrets
+import stat
+import time
+import weakref
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from resources.errors import (
+    NameMissing,
+    NameTaken,
+    RepositoryMissing,
+    StoreFailed,
+    StoreFull,
+    UnsafeName,
+    shown,
+)
+from resources.repository.names import PENDING_SUFFIX
+
+FILE_MODE = 0o600
+DIRECTORY_MODE = 0o700
+LOCK_PATIENCE_S = 10.0
+
+_PENDING = re.compile(r"\.(.+)\.[0-9a-f]{16}" + re.escape(PENDING_SUFFIX), re.DOTALL)
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_OLD = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NOT_A_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
+_NO_SUCH_CALL = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+_RENAME_NOREPLACE = 1
+_PERMIT = "let this user read and write there (chown, chmod), or choose another directory"
+_HINTS = {
+    errno.EROFS: "mount it writable, or choose another directory",
+    errno.EACCES: _PERMIT,
+    errno.EPERM: _PERMIT,
+    errno.EMFILE: "allow more open files (ulimit -n), or run fewer at once",
+    errno.ENFILE: "the machine is out of file handles; run fewer at once",
+    errno.EIO: "the disk failed, its kernel log (dmesg) says more; do not trust it with backups",
+    errno.ESTALE: "the network file system went away; mount it again",
+}
+
+
+def pending_name(name: str) -> str:
+    """A name for `name` while it is written: hidden, beside it, and nobody else's."""
+    return f".{name}.{secrets.token_hex(8)}{PENDING_SUFFIX}"
+
+
+def finished_name(pending: str) -> str | None:
+    """The inverse of `pending_name`; None when the name is no unfinished file of ours."""
+    match = _PENDING.fullmatch(pending)
+    return match[1] if match else None
+
+
+class Directory:
+    """An open directory; `fd` is its descriptor until `close`.
+
+    Raises:
+        RepositoryMissing: `path` is not there, or not a directory.
+        StoreFailed: it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.fd = os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            raise RepositoryMissing(
+                f"{path}: no such directory",
+                hint="check the path and that its file system is mounted; "
+                f"for a new repository: mkdir -m 700 {path}",
+            ) from None
+        except NotADirectoryError:
+            raise RepositoryMissing(
+                f"{path}: not a directory", hint="backups live in a directory of their own"
+            ) from None
+        except OSError as error:
+            raise self.failed(error, "opening the directory") from error
+        self.close = weakref.finalize(self, os.close, self.fd)
+
+    # --- reading ------------------------------------------------------------------------
+
+    def exists(self, name: str) -> bool:
+        with self.told(f"looking for {name}"):
+            try:
+                os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def files(self) -> Generator[tuple[str, os.stat_result]]:
+        """Name and status of every regular file right in here, in no order."""
+        with self.told("listing"), os.scandir(self.fd) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # deleted while we look
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield entry.name, status
+
+    @contextmanager
+    def opened(self, name: str, *, writable: bool = False) -> Generator[int]:
+        """A descriptor of a regular file.
+
+        Raises:
+            NameMissing: nothing has that name.
+            UnsafeName: something has it that is not a regular file, such as a link.
+        """
+        with self.told(f"opening {name}"):
+            try:
+                mode = os.O_RDWR if writable else os.O_RDONLY
+                fd = os.open(name, _OLD | mode, dir_fd=self.fd)
+            except FileNotFoundError:
+                raise NameMissing(
+                    f"{self.path}: {name} is missing", hint="was it moved or deleted by hand?"
+                ) from None
+            except OSError as error:
+                if error.errno in _NOT_A_FILE:
+                    raise self._not_a_file(name) from None
+                raise
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise self._not_a_file(name)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def holds(self, name: str, fd: int) -> bool:
+        """Whether `name` still means the file that is open as `fd`."""
+        with self.told(f"looking at {name}"):
+            try:
+                there = os.stat(name, dir_fd=self.fd, follow_symlinks=False)
+            except FileNotFoundError:
+                return False
+            return os.path.samestat(there, os.fstat(fd))
+
+    def free_bytes(self) -> int:
+        """What this user may still write, by the file system's account."""
+        with self.told("asking for free space"):
+            usage = os.statvfs(self.fd)
+        return usage.f_bavail * usage.f_frsize
+
+    # --- writing ------------------------------------------------------------------------
+
+    @contextmanager
+    def pending(self, name: str) -> Generator[tuple[str, int]]:
+        """A new file to become `name`, as its name so far and a descriptor.
+
+        When the block succeeds it is synced and closed, and its caller's to name or delete;
+        otherwise it is gone.
+        """
+        pending = pending_name(name)
+        with self.told(f"creating {name}"):
+            fd = os.open(pending, _NEW, FILE_MODE, dir_fd=self.fd)
+        try:
+            try:
+                yield pending, fd
+                # An fsync that failed once may claim success the next time although the
+                # pages are lost: so there is no second try, the file goes.
+                with self.told(f"syncing {name}"):
+                    os.fsync(fd)
+            finally:
+                with self.told(f"closing {name}"):
+                    os.close(fd)
+        except BaseException:
+            self.discard(pending)
+            raise
+
+    def give_name(self, pending: str, name: str) -> None:
+        """Make a finished file visible under a name that is free.
+
+        Raises:
+            NameTaken: it is not free, which is told by the file system and not by a look
+                before the leap.
+        """
+        try:
+            with self.told(f"naming {name}"):
+                try:
+                    self._link(pending, name)
+                except FileExistsError:
+                    raise self.taken(name) from None
+            self.sync()
+        except NameTaken:
+            self.discard(pending)
+            raise
+        except StoreFailed:
+            self.discard(pending)
+            self.discard(name)
+            raise
+
+    def replace(self, pending: str, name: str) -> None:
+        """Make a finished file visible in place of the one that has the name."""
+        try:
+            with self.told(f"replacing {name}"):
+                os.rename(pending, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        except StoreFailed:
+            self.discard(pending)
+            raise
+        self.sync()
+
+    def delete(self, name: str) -> bool:
+        """Delete a file; whether there was one. Durable only after `sync`."""
+        with self.told(f"deleting {name}"):
+            try:
+                os.unlink(name, dir_fd=self.fd)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def discard(self, name: str) -> None:
+        """Delete on the way out of a failure that matters more than one in here."""
+        with suppress(OSError):
+            os.unlink(name, dir_fd=self.fd)
+
+    def sync(self) -> None:
+        """Make names given, changed and deleted so far survive a power loss."""
+        with self.told("syncing the directory"):
+            try:
+                os.fsync(self.fd)
+            except OSError as error:
+                if error.errno not in _NO_SUCH_CALL:  # some network file systems need none
+                    raise
+
+    def lock(self, fd: int, name: str) -> None:
+        """Lock an open file against others who do the same, until it is closed."""
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        with self.told(f"locking {name}"):
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise StoreFailed(
+                            f"{self.path}: {name} stayed locked for {LOCK_PATIENCE_S:.0f} s",
+                            hint="a process that uses this directory hangs; find it with lsof",
+                        ) from None
+                    time.sleep(0.005)
+                else:
+                    return
+
+    # --- explaining ---------------------------------------------------------------------
+
+    @contextmanager
+    def told(self, doing: str) -> Generator[None]:
+        """No OSError gets past; what becomes of it names the directory and the deed."""
+        try:
+            yield
+        except OSError as error:
+            raise self.failed(error, doing) from error
+
+    def failed(self, error: OSError, doing: str) -> StoreFailed:
+        code = error.errno or 0
+        what = f"{self.path}: {doing}: {os.strerror(code) if code else error}"
+        if code not in _FULL:
+            return StoreFailed(what, hint=_HINTS.get(code, ""))
+        if code == errno.EFBIG:
+            return StoreFull(what, hint="a file size limit was met; raise it (ulimit -f)")
+        with suppress(StoreFailed):
+            what += f", {self.free_bytes()} bytes free"
+        return StoreFull(what, hint="free some space or raise the quota, then run it again")
+
+    def taken(self, name: str) -> NameTaken:
+        return NameTaken(
+            f"{self.path}: {name} exists already", hint="nothing was overwritten; run it again"
+        )
+
+    def _not_a_file(self, name: str) -> UnsafeName:
+        return UnsafeName(
+            f"{self.path}: {shown(name)} is not a regular file",
+            hint="links, pipes and directories are not followed; find out who put it there",
+        )
+
+    def _link(self, pending: str, name: str) -> None:
+        try:
+            os.link(pending, name, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            self._rename_to_free_name(pending, name)
+        else:
+            os.unlink(pending, dir_fd=self.fd)
+
+    def _rename_to_free_name(self, pending: str, name: str) -> None:
+        """For file systems without hard links, such as exFAT and some network shares."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        code = errno.ENOSYS
+        if hasattr(libc, "renameat2"):
+            paths = (self.fd, os.fsencode(pending), self.fd, os.fsencode(name))
+            if libc.renameat2(*paths, _RENAME_NOREPLACE) == 0:
+                return
+            code = ctypes.get_errno()
+        if code not in _NO_SUCH_CALL:
+            raise OSError(code, os.strerror(code))
+        raise StoreFailed(
+            f"{self.path}: {name} cannot be named without the risk of overwriting another file",
+            hint="this file system has neither hard links nor an exclusive rename; "
+            "choose a directory on another one",
+        )

@@ -1,0 +1,279 @@
+"""Where the bytes rest: a store holds named objects, and that is all it knows.
+
+`Store` is what every kind of store can do, in five methods; an object store fits as well
+as a directory: `create` is a conditional or multipart upload, `swap` a conditional put.
+What the names and the bytes mean is the repository's business.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from resources.errors import NameMissing, StoreFailed, StoreFull
+from resources.repository.directory import DIRECTORY_MODE, Directory, finished_name
+from resources.repository.names import check_file_name, unsafe_because
+
+FORGOTTEN_S = 3600.0
+"""An unfinished record of this age belongs to nobody: writing one takes milliseconds."""
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+
+class Sink(Protocol):
+    """A new object while it is written."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes taken so far."""
+        ...
+
+    def write(self, data: BytesLike, /) -> None:
+        """Append all of `data`; it may be reused when the call returns."""
+        ...
+
+
+class Source(Protocol):
+    """A stored object while it is read, from its start on."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The object's length when it was opened."""
+        ...
+
+    def read(self, n: int, /) -> bytes:
+        """The next `n` bytes; fewer only at the end, none after it."""
+        ...
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:
+        """Fill `buffer`, short only at the end; return how many bytes arrived."""
+        ...
+
+
+class Store(Protocol):
+    """Named objects.
+
+    Every method raises StoreFailed or StoreFull when the medium refuses, and UnsafeName for
+    a name that `check_file_name` refuses.
+    """
+
+    def create(self, name: str) -> AbstractContextManager[Sink]:
+        """Write a new object; it exists, whole and durable, once the block succeeds.
+
+        Raises:
+            NameTaken: the name is in use, at the start or by the end of the block.
+        """
+        ...
+
+    def open(self, name: str) -> AbstractContextManager[Source]:
+        """Read an object.
+
+        Raises:
+            NameMissing: there is none of that name.
+        """
+        ...
+
+    def names(self) -> dict[str, int]:
+        """All finished objects in the order of their names, with their sizes in bytes."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Forget an object; one that does not exist is forgotten already."""
+        ...
+
+    def swap(self, name: str, old: bytes, new: bytes | None) -> bool:
+        """Replace a small object by `new`, or delete it (None), if it still holds `old`.
+
+        Comparing and replacing are one step for everyone who uses `swap`. False: it holds
+        something else, or does not exist.
+        """
+        ...
+
+
+class DirectoryStore:
+    """A directory; an object is a file right inside it, mode 0600.
+
+    The directory stays open until `close`, so objects cannot end up elsewhere when its path
+    is renamed or something is mounted over it. Links are never followed. One store may
+    serve many threads.
+
+    Raises:
+        RepositoryMissing: `path` is not there, or not a directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._directory = Directory(self.path)
+
+    @classmethod
+    def make(cls, path: str | Path) -> DirectoryStore:
+        """Like the constructor, but a directory that is missing is created, mode 0700."""
+        path = Path(path)
+        parent = Directory(path.parent)
+        try:
+            with parent.told(f"creating {path.name}"):
+                if not parent.exists(path.name):
+                    os.mkdir(path.name, DIRECTORY_MODE, dir_fd=parent.fd)
+            parent.sync()
+        finally:
+            parent.close()
+        return cls(path)
+
+    def close(self) -> None:
+        self._directory.close()
+
+    def __repr__(self) -> str:
+        return f"DirectoryStore({str(self.path)!r})"
+
+    # --- the five methods ---------------------------------------------------------------
+
+    @contextmanager
+    def create(self, name: str) -> Generator[Sink]:
+        check_file_name(name)
+        if self._directory.exists(name):  # said before gigabytes are written in vain
+            raise self._directory.taken(name)
+        with self._directory.pending(name) as (pending, fd):
+            yield FileSink(self._directory, fd, name)
+        self._directory.give_name(pending, name)
+
+    @contextmanager
+    def open(self, name: str) -> Generator[Source]:
+        check_file_name(name)
+        with self._directory.opened(name) as fd:
+            yield FileSource(self._directory, fd, name)
+
+    def names(self) -> dict[str, int]:
+        """As in `Store`; a file whose name `check_file_name` would refuse is not an object."""
+        found = {
+            name: status.st_size
+            for name, status in self._directory.files()
+            if not unsafe_because(name)
+        }
+        return dict(sorted(found.items()))
+
+    def delete(self, name: str) -> None:
+        check_file_name(name)
+        if self._directory.delete(name):
+            self._directory.sync()
+
+    def swap(self, name: str, old: bytes, new: bytes | None) -> bool:
+        check_file_name(name)
+        while True:
+            try:
+                with self._directory.opened(name, writable=True) as fd:
+                    # The file of this name is replaced and never rewritten, so a lock on the
+                    # file that has the name right now is a lock on the name.
+                    self._directory.lock(fd, name)
+                    if self._directory.holds(name, fd):
+                        if FileSource(self._directory, fd, name).read(len(old) + 1) != old:
+                            return False
+                        self._put_over(name, new)
+                        return True
+            except NameMissing:
+                return False
+
+    # --- what only a directory can do ---------------------------------------------------
+
+    def check_writable(self, needed_bytes: int = 0) -> int:
+        """Write, sync and delete a small file; return the free bytes.
+
+        Raises:
+            StoreFull: less than `needed_bytes` are free.
+            StoreFailed: read-only, no permission, or a disk that fails.
+        """
+        with self._directory.pending("probe") as (pending, fd):
+            FileSink(self._directory, fd, "a probe").write(bytes(4096))
+        self._directory.delete(pending)
+        self._directory.sync()
+        free = self._directory.free_bytes()
+        if free < needed_bytes:
+            raise StoreFull(
+                f"{self.path}: {needed_bytes} bytes needed, {free} free",
+                hint="free some space, or prune old backups, then run it again",
+            )
+        return free
+
+    def sweep_pending(self) -> dict[str, int]:
+        """Delete what killed runs left unfinished; only for the holder of the lock.
+
+        Returns the names the files would have got and their sizes. Records (their names
+        start with a dot) are written without the lock, so young ones are left alone.
+        """
+        swept: dict[str, int] = {}
+        for pending, status in list(self._directory.files()):
+            name = finished_name(pending)
+            if name is None:
+                continue
+            if name.startswith(".") and time.time() < status.st_mtime + FORGOTTEN_S:
+                continue
+            if self._directory.delete(pending):
+                swept[name] = swept.get(name, 0) + status.st_size
+        return swept
+
+    def _put_over(self, name: str, new: bytes | None) -> None:
+        if new is None:
+            self.delete(name)
+            return
+        with self._directory.pending(name) as (pending, fd):
+            FileSink(self._directory, fd, name).write(new)
+        self._directory.replace(pending, name)
+
+
+class FileSink:
+    """A Sink over a file's descriptor."""
+
+    def __init__(self, directory: Directory, fd: int, name: str) -> None:
+        self._directory = directory
+        self._fd = fd
+        self._name = name
+        self.size_bytes = 0
+
+    def write(self, data: BytesLike, /) -> None:
+        try:
+            written = os.write(self._fd, data)
+            self.size_bytes += written
+            while written < len(data):
+                # The disk is nearly full or a signal came; the next write says which.
+                more = os.write(self._fd, memoryview(data)[written:])
+                written += more
+                self.size_bytes += more
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> StoreFailed:
+        return self._directory.failed(error, f"writing {self._name} after {self.size_bytes} bytes")
+
+
+class FileSource:
+    """A Source over a file's descriptor."""
+
+    def __init__(self, directory: Directory, fd: int, name: str) -> None:
+        self._directory = directory
+        self._fd = fd
+        self._name = name
+        self.size_bytes = os.fstat(fd).st_size
+
+    def read(self, n: int, /) -> bytes:
+        with self._directory.told(f"reading {self._name}"):
+            data = os.read(self._fd, n)
+            while 0 < len(data) < n:
+                more = os.read(self._fd, n - len(data))
+                if not more:
+                    break
+                data += more
+        return data
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:
+        view = memoryview(buffer)
+        filled = 0
+        with self._directory.told(f"reading {self._name}"):
+            while filled < len(view):
+                count = os.readv(self._fd, [view[filled:]])
+                if count == 0:
+                    break
+                filled += count
+        return filled
