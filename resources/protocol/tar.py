@@ -1,0 +1,368 @@
+"""The tar stream of a shard, taken apart as it arrives.
+
+Stream, in blocks of 512 bytes:
+    member: header | data | zeros up to the next block
+    extension before a member: header of type x (PAX records) or L (long name) | its payload
+    end: two zero blocks; influxd writes exactly these, other tools may pad with more zeros
+
+Why not `tarfile`, nor Go's reader: both take an archive cut between two members for a
+complete one, and the snapshotter reports its errors by cutting. Here only the end marker
+ends an archive.
+
+Source: influxd services/snapshotter/service.go; tsdb/engine/tsm1/engine.go, Backup; the
+headers as in `tar_header`.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from resources.errors import ArchiveCorrupt, UnsafeName, shown
+from resources.protocol.tar_header import (
+    BLOCK,
+    END_MARKER,
+    BadHeader,
+    Extension,
+    decode_extension,
+    decode_header,
+    encode_header,
+    padding,
+)
+
+__all__ = [
+    "BLOCK",
+    "END_MARKER",
+    "Member",
+    "MemberData",
+    "MemberEnd",
+    "MemberName",
+    "MemberStart",
+    "Piece",
+    "TarWalker",
+    "encode_header",
+    "member_place",
+    "padding",
+]
+
+MAX_MEMBERS = 65_536
+MAX_MEMBER_BYTES = 64 * 1024**3
+"""A TSM file is split at about 2 GiB (tsdb/engine/tsm1, maxTSMFileSize)."""
+MAX_EXTENSION_BYTES = 64 * 1024
+MAX_END_PADDING = 10_240
+"""tar(1) fills its last record of 20 blocks with zeros."""
+
+_ZERO_BLOCK = bytes(BLOCK)
+_NOTHING = Extension()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A regular file in a tar stream."""
+
+    name: str
+    """As the header, or the extension before it, spells it: unchecked. See `member_place`."""
+    size: int
+    mtime_s: int
+    """Rounded to the nearest second by influxd, so it may lie half a second in the future."""
+    offset: int
+    """Of the member's own header, in bytes from the start of the stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStart:
+    """The member's header has arrived."""
+
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class MemberData:
+    """Some of the member's bytes: a slice of the view that was fed, valid as long as that."""
+
+    data: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class MemberEnd:
+    """The member's data and padding have arrived."""
+
+    member: Member
+
+
+Piece: TypeAlias = MemberStart | MemberData | MemberEnd
+
+
+class TarWalker:
+    """Parses a plain tar stream as it arrives; strict where a reader may be lenient.
+
+    `feed` yields pieces and must be exhausted before the next `feed`. After an error the
+    walker is of no further use.
+
+    Raises (from `feed` and `finish`):
+        ArchiveCorrupt: a broken header, anything but regular files, a duplicate name,
+            padding that is not zero, bytes after the end, or an end before the end marker.
+    """
+
+    def __init__(self, *, max_member_bytes: int = MAX_MEMBER_BYTES) -> None:
+        self.offset = 0
+        """Bytes taken so far."""
+        self.members: list[Member] = []
+        """All whose header has arrived."""
+        self.end_padding = 0
+        """Bytes of zeros after the end marker; influxd writes none."""
+        self._max_member_bytes = max_member_bytes
+        self._names: set[str] = set()
+        self._state: Callable[[memoryview], Iterator[Piece]] = self._at_header
+        self._block = bytearray()  # a header of which only a part has arrived
+        self._left = 0  # bytes still to come of data, padding or an extension
+        self._kind = ""  # of the extension that is arriving
+        self._payload = bytearray()
+        self._extension = _NOTHING  # the one that has arrived, for the member to come
+        self._zero_blocks = 0
+
+    def feed(self, view: memoryview) -> Iterator[Piece]:
+        """Take the next bytes of the stream and tell what they mean."""
+        start = self.offset
+        end = start + len(view)
+        try:
+            while self.offset < end:
+                yield from self._state(view[self.offset - start :])
+        except BadHeader as error:
+            raise self._corrupt(error.what) from None
+
+    def finish(self) -> None:
+        """The stream has ended: was that the archive's end?"""
+        if self._zero_blocks == 2 and self.end_padding % BLOCK == 0:
+            return
+        if self.offset == 0:
+            raise ArchiveCorrupt(
+                "archive is empty: 0 bytes, not even an end marker",
+                hint="influxd answers like this when it fails; its log says why",
+            )
+        raise ArchiveCorrupt(
+            f"archive ended {self._whereabouts()}, at byte {self.offset}",
+            hint="it was cut on its way, or where it is stored; take another copy",
+        )
+
+    # --- states: each takes at least one byte of the view and moves `offset` ---------------
+
+    def _at_header(self, view: memoryview) -> Iterator[Piece]:
+        if len(view) >= BLOCK and not self._block:
+            block = bytes(view[:BLOCK])
+            self.offset += BLOCK
+        else:
+            taken = view[: BLOCK - len(self._block)]
+            self._block += taken
+            self.offset += len(taken)
+            if len(self._block) < BLOCK:
+                return
+            block = bytes(self._block)
+            self._block.clear()
+        if block == _ZERO_BLOCK:
+            self._zero_block()
+        elif self._zero_blocks:
+            raise self._corrupt("one zero block where the end marker has two")
+        else:
+            yield from self._header(block)
+
+    def _in_data(self, view: memoryview) -> Iterator[Piece]:
+        data = view[: self._left]
+        self._left -= len(data)
+        self.offset += len(data)
+        yield MemberData(data)
+        if not self._left:
+            member = self.members[-1]
+            self._left = -member.size % BLOCK
+            self._state = self._in_padding
+            if not self._left:
+                self._state = self._at_header
+                yield MemberEnd(member)
+
+    def _in_padding(self, view: memoryview) -> Iterator[Piece]:
+        self._skip_zeros(view)
+        if not self._left:
+            self._state = self._at_header
+            yield MemberEnd(self.members[-1])
+
+    def _in_extension(self, view: memoryview) -> Iterator[Piece]:
+        taken = view[: self._left]
+        self._payload += taken
+        self._left -= len(taken)
+        self.offset += len(taken)
+        if not self._left:
+            self._extension = decode_extension(self._kind, bytes(self._payload))
+            self._left = -len(self._payload) % BLOCK
+            self._state = self._in_extension_padding if self._left else self._at_header
+        return
+        yield
+
+    def _in_extension_padding(self, view: memoryview) -> Iterator[Piece]:
+        self._skip_zeros(view)
+        if not self._left:
+            self._state = self._at_header
+        return
+        yield
+
+    def _at_end(self, view: memoryview) -> Iterator[Piece]:
+        if any(view):
+            raise self._corrupt("bytes after its end marker")
+        self.offset += len(view)
+        self.end_padding += len(view)
+        if self.end_padding >= MAX_END_PADDING:
+            raise self._corrupt(f"{MAX_END_PADDING} zeros or more after its end marker")
+        return
+        yield
+
+    # --- what the states are made of --------------------------------------------------------
+
+    def _header(self, block: bytes) -> Iterator[Piece]:
+        header = decode_header(block)
+        if header.kind in "xL":
+            if self._extension != _NOTHING:
+                raise self._corrupt("two extended headers for one member")
+            if not 0 < header.size <= MAX_EXTENSION_BYTES:
+                raise self._corrupt(
+                    f"an extended header of {header.size} bytes, not 1 to {MAX_EXTENSION_BYTES}"
+                )
+            self._kind = header.kind
+            self._payload.clear()
+            self._left = header.size
+            self._state = self._in_extension
+            return
+        extension = self._extension
+        self._extension = _NOTHING
+        name = header.name if extension.name is None else extension.name
+        size = header.size if extension.size is None else extension.size
+        header.check_regular(name)
+        if not name or "\0" in name:
+            raise self._corrupt(f"a member named {shown(name)}")
+        if size > self._max_member_bytes:
+            raise self._corrupt(
+                f"a member of {size} bytes, more than {self._max_member_bytes}, {shown(name)}"
+            )
+        if name in self._names:
+            raise self._corrupt(f"a second member named {shown(name)}")
+        if len(self.members) == MAX_MEMBERS:
+            raise self._corrupt(f"more than {MAX_MEMBERS} members")
+        member = Member(name, size, header.mtime_s, self.offset - BLOCK)
+        self._names.add(name)
+        self.members.append(member)
+        if size:
+            self._state = self._in_data
+            self._left = size
+        yield MemberStart(member)
+        if not size:
+            yield MemberEnd(member)
+
+    def _zero_block(self) -> None:
+        if self._extension != _NOTHING:
+            raise self._corrupt("an extended header without its member")
+        self._zero_blocks += 1
+        if self._zero_blocks == 2:
+            self._state = self._at_end
+
+    def _skip_zeros(self, view: memoryview) -> None:
+        zeros = view[: self._left]
+        if any(zeros):
+            raise self._corrupt("padding that is not zero")
+        self._left -= len(zeros)
+        self.offset += len(zeros)
+
+    def _whereabouts(self) -> str:
+        if self._block:
+            return f"inside a header: {len(self._block)} of {BLOCK} bytes"
+        if self._zero_blocks == 1:
+            return f"inside its end marker: {BLOCK} of {2 * BLOCK} bytes"
+        if self._zero_blocks == 2:
+            return "inside the zeros after its end marker"
+        if self._state == self._in_data:
+            member = self.members[-1]
+            got = member.size - self._left
+            return f"inside {_label(member)}: {got} of {member.size} bytes"
+        if self._state == self._in_padding:
+            return f"inside the padding after {_label(self.members[-1])}"
+        if self._state == self._in_extension:
+            got = len(self._payload)
+            return f"inside an extended header: {got} of {got + self._left} bytes"
+        if self._state == self._in_extension_padding or self._extension != _NOTHING:
+            return "after an extended header, without its member"
+        return "between members, without its end marker"
+
+    def _corrupt(self, what: str) -> ArchiveCorrupt:
+        after = f", after {_label(self.members[-1])}" if self.members else ""
+        return ArchiveCorrupt(f"archive has {what}, at byte {self.offset}{after}")
+
+
+# --- names -------------------------------------------------------------------------------------
+
+_FILE = re.compile(r"[0-9]{1,20}-[0-9]{1,20}\.(?:tsm|tombstone)")
+_MAX_PART_BYTES = 255
+
+
+@dataclass(frozen=True, slots=True)
+class MemberName:
+    """`database/policy/shard/file`: where a member belongs."""
+
+    database: str
+    policy: str
+    shard_id: int
+    file: str
+    """`000000001-000000001.tsm`: generation and sequence; or `.tombstone`."""
+
+    @property
+    def path(self) -> str:
+        return f"{self.database}/{self.policy}/{self.shard_id}/{self.file}"
+
+
+def member_place(name: str) -> MemberName:
+    """Read a member's name; compare the parts, never the start of the string.
+
+    influxd itself looks at the start: a member of shard 397 passes for one of shard 39 and
+    lands beside its directory.
+
+    Raises:
+        UnsafeName: not four parts, a part that leads elsewhere, or no TSM or tombstone file.
+
+    Source: influxd tsdb/engine/tsm1/engine.go, addToIndex and readFileFromBackup; file
+    names as tsdb/engine/tsm1, DefaultFormatFileName.
+    """
+    parts = name.split("/")
+    if len(parts) != 4:
+        raise _unsafe(name, f"{len(parts)} parts instead of database/policy/shard/file")
+    database, policy, shard, file = parts
+    for part in (database, policy):
+        if not part or part in (".", ".."):
+            raise _unsafe(name, f"a part is {shown(part)}")
+        if len(part.encode("utf-8", "replace")) > _MAX_PART_BYTES:
+            raise _unsafe(name, f"a part is longer than {_MAX_PART_BYTES} bytes")
+        if "\\" in part or not _printable(part):
+            raise _unsafe(name, "it has a backslash or characters that cannot be printed")
+    if not re.fullmatch(r"0|[1-9][0-9]{0,19}", shard) or int(shard) >= 2**64:
+        raise _unsafe(name, f"{shown(shard)} is no shard ID")
+    if not _FILE.fullmatch(file):
+        raise _unsafe(name, f"{shown(file)} is no TSM or tombstone file")
+    return MemberName(database, policy, int(shard), file)
+
+
+def _printable(text: str) -> bool:
+    # Unassigned characters pass: influxd's Unicode may be newer than ours.
+    return text.isprintable() or not any(
+        char != " " and category != "Cn" and category[0] in "CZ"
+        for char, category in ((char, unicodedata.category(char)) for char in text)
+    )
+
+
+def _unsafe(name: str, reason: str) -> UnsafeName:
+    return UnsafeName(
+        f"archive has a member {shown(name)}: {reason}",
+        hint="such names do not come from influxd; do not restore from this archive",
+    )
+
+
+def _label(member: Member) -> str:
+    file = member.name.rpartition("/")[2]
+    return file if _FILE.fullmatch(file) else shown(member.name)
