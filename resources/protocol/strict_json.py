@@ -1,0 +1,52 @@
+"""JSON from strangers: bounded by the caller, and read without Python's generosities."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeGuard, cast
+
+from resources.errors import BadReply
+
+Json = dict[str, Any]
+
+
+def decode_json(raw: bytes, name: str) -> object:
+    """Decode one JSON value of UTF-8 text that met a size limit before.
+
+    Python's reader takes NaN, infinities, duplicate keys (the last wins) and overflows its
+    stack on deep nesting; all of these are refused here. Integers stay exact.
+
+    Raises:
+        BadReply: not JSON, or one of the above.
+    """
+    try:
+        return json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_twins)
+    except RecursionError:
+        raise BadReply(f"{name} nests too deep") from None
+    except ValueError as error:  # also UnicodeDecodeError, JSONDecodeError, huge integers
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:120]
+        raise BadReply(f"{name} is not JSON: {reason}") from None
+
+
+def is_object(value: object) -> TypeGuard[Json]:
+    return isinstance(value, dict)
+
+
+def is_array(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether it is a whole number; `true` is not, though Python's bool is an int."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _no_constant(text: str) -> object:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _no_twins(pairs: list[tuple[str, object]]) -> Json:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return cast(Json, value)
