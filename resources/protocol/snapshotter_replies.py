@@ -1,0 +1,200 @@
+"""Replies of the TCP snapshotter service, in both directions.
+
+The server writes a reply and closes. It has no error reply: an empty stream is the error,
+and only the server's log knows more. Shard backups are tar streams and upload replies are
+empty, so neither needs a parser here.
+
+Source: influxdb services/snapshotter/service.go.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from resources.errors import BadReply
+from resources.model import ShardID
+from resources.protocol.influxql import check_name
+from resources.protocol.snapshotter import MAX_META_BYTES, MAX_UINT64, go_json
+from resources.protocol.stream import Parsing, StreamReader
+from resources.protocol.strict_json import Json, decode_json, is_array, is_object
+
+BACKUP_MAGIC = 0x59590101
+MAX_NODE_BYTES = 64 * 2**10
+MAX_PATHS_BYTES = 64 * 2**20
+"""A million shards with names of 30 characters fit."""
+
+MAX_PAIRS = 2**20
+"""Shards of one import; 16 MiB of ID map."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetastoreReply:
+    """What MetastoreBackup answers; `meta` is a serialized `Data` with password hashes."""
+
+    meta: bytes = field(repr=False)
+    node: Json | None = None
+    """The server's own node; null, as far as anyone has seen."""
+
+    def encode(self) -> bytes:
+        node = go_json(self.node)
+        return (
+            BACKUP_MAGIC.to_bytes(8, "big")
+            + len(self.meta).to_bytes(8, "big")
+            + self.meta
+            + len(node).to_bytes(8, "big")
+            + node
+        )
+
+
+def metastore_reply(reader: StreamReader) -> Parsing[MetastoreReply]:
+    """Read the answer to MetastoreBackup.
+
+    Wire, integers big-endian uint64:
+        magic 0x59590101 | n | meta, n bytes | k | node, k bytes of JSON | EOF
+
+    The part from k on may be missing as a whole: no reader of portable backups uses it.
+
+    Raises:
+        BadReply: wrong magic, a length beyond belief, no JSON, or bytes after the end.
+        PeerClosedEarly: EOF inside one of the parts.
+
+    Source: influxdb services/snapshotter/service.go, writeMetaStore.
+    """
+    yield from _magic(reader)
+    meta = yield from reader.read_block("meta", limit=MAX_META_BYTES)
+    if (yield from reader.at_eof()):
+        return MetastoreReply(meta)
+    raw = yield from reader.read_block("node", limit=MAX_NODE_BYTES)
+    yield from reader.expect_eof()
+    node = decode_json(raw, "node")
+    if node is not None and not is_object(node):
+        raise BadReply("node is not a JSON object")
+    return MetastoreReply(meta, node)
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPath:
+    """Where a server keeps a shard; the names were checked, the server may still lie."""
+
+    database: str
+    policy: str
+    shard_id: ShardID
+
+    def __str__(self) -> str:
+        return f"{self.database}/{self.policy}/{self.shard_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPaths:
+    """What DatabasePaths and RetentionPolicyPaths answer: shards that are on this server."""
+
+    paths: tuple[ShardPath, ...]
+
+    def encode(self) -> bytes:
+        return go_json({"Paths": [str(path) for path in self.paths] or None})
+
+
+def shard_paths(reader: StreamReader) -> Parsing[ShardPaths]:
+    r"""Read a list of shards, in the metastore's order; groups deleted since are among them.
+
+    Wire:
+        {"Paths":["db/rp/7","db/rp/8"]}, or null for none | newline | EOF
+
+    A server on Windows writes \ between the parts.
+
+    Raises:
+        BadReply: no such JSON, a path not of three parts, an ID that is no uint64.
+        UnsafeName: a database or policy that no server would have let in.
+        PeerClosedEarly: EOF before the newline.
+
+    Source: influxdb services/snapshotter/service.go, writeDatabaseInfo.
+    """
+    line = yield from reader.read_line("the shard paths", limit=MAX_PATHS_BYTES)
+    yield from reader.expect_eof()
+    reply = decode_json(line, "the shard paths")
+    if not is_object(reply) or "Paths" not in reply:
+        raise BadReply("the shard paths are not a JSON object with Paths")
+    paths: object = reply["Paths"]
+    if paths is None:
+        return ShardPaths(())
+    if not is_array(paths):
+        raise BadReply("Paths is not an array")
+    return ShardPaths(tuple(_shard_path(path) for path in paths))
+
+
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
+
+
+def _shard_path(path: object) -> ShardPath:
+    if not isinstance(path, str):
+        raise BadReply("a shard path is not a string")
+    parts = re.split(r"[/\\]", path)
+    if len(parts) != 3:
+        raise BadReply(f"a shard path has {len(parts)} parts instead of 3: {path[:120]!a}")
+    database, policy, shard_id = parts
+    check_name("database", database)
+    check_name("retention policy", policy)
+    if not _DECIMAL.fullmatch(shard_id) or int(shard_id) > MAX_UINT64:
+        raise BadReply(f"a shard path ends in no shard ID: {path[:120]!a}")
+    return ShardPath(database, policy, ShardID(int(shard_id)))
+
+
+@dataclass(frozen=True, slots=True)
+class IDMap:
+    """Which shard became which; no pairs at all is how a server refuses an import."""
+
+    pairs: tuple[tuple[ShardID, ShardID], ...]
+
+    def encode(self) -> bytes:
+        flat = [number for pair in self.pairs for number in pair]
+        return b"".join(
+            number.to_bytes(8, "big") for number in (BACKUP_MAGIC, len(self.pairs), *flat)
+        )
+
+
+def id_map(reader: StreamReader) -> Parsing[IDMap]:
+    """Read the answer to MetastoreUpdate.
+
+    Wire, integers big-endian uint64; pairs in no order:
+        magic 0x59590101 | n | n times: old shard ID, new shard ID | EOF
+
+    Raises:
+        BadReply: wrong magic, more than MAX_PAIRS, an ID twice, or bytes after the end.
+        PeerClosedEarly: EOF before the last pair.
+
+    Source: influxdb services/snapshotter/service.go, respondIDMap.
+    """
+    yield from _magic(reader)
+    n_pairs = yield from reader.read_uint64("the number of pairs")
+    if n_pairs > MAX_PAIRS:
+        raise BadReply(f"the ID map claims {n_pairs} pairs, at most {MAX_PAIRS} are believed")
+    raw = yield from reader.read_exactly(16 * n_pairs, "the ID map")
+    yield from reader.expect_eof()
+    numbers = [ShardID(int.from_bytes(raw[at : at + 8], "big")) for at in range(0, len(raw), 8)]
+    olds, news = numbers[::2], numbers[1::2]
+    if len(set(olds)) != n_pairs or len(set(news)) != n_pairs:
+        raise BadReply("the ID map names a shard twice")
+    return IDMap(tuple(zip(olds, news, strict=True)))
+
+
+_HTTP_REPLY = re.compile(rb"HTTP/1\.[01] [0-9]{3}[^\x00\r\n]*\r\n")
+_TLS_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02")
+
+
+def what_answered_instead(head: bytes) -> str:
+    """Say who is on the line when it is no snapshotter; empty when there is no telling.
+
+    A tar member may begin with "HTTP/1.1" too, but no name in it holds a line break.
+    """
+    if _HTTP_REPLY.match(head):
+        return "this is an HTTP port; the snapshotter listens on another, 8088 by default"
+    if _TLS_ALERT.match(head):
+        return "this port speaks TLS; the snapshotter is expected without"
+    return ""
+
+
+def _magic(reader: StreamReader) -> Parsing[None]:
+    magic = yield from reader.read_uint64("magic")
+    if magic != BACKUP_MAGIC:
+        raise BadReply(f"expected magic {BACKUP_MAGIC:#010x}, got {magic:#x}")
