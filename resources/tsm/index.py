@@ -1,0 +1,143 @@
+"""The index of a TSM file, read in windows: an index may be larger than memory should be.
+
+Layout: see `resources.tsm.layout`. The index has no checksum of its own, so whatever can be
+checked is checked here, for readers and checkers alike.
+
+Source: influxdb tsdb/engine/tsm1/DESIGN.md, "Index"; reader.go, indirectIndex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from resources.errors import BadMagic, IndexOutOfOrder, TSMError
+from resources.tsm.layout import (
+    ENTRY,
+    FOOTER,
+    HEADER,
+    KEY_LENGTH,
+    MAX_ENTRIES,
+    MAX_KEY_BYTES,
+    SEPARATOR,
+    TYPE_AND_COUNT,
+    BlockType,
+    shown,
+)
+from resources.tsm.source import Source, read_exactly
+
+WINDOW_BYTES = 256 << 10
+LARGEST_KEY_BYTES = KEY_LENGTH.size + MAX_KEY_BYTES + TYPE_AND_COUNT.size + MAX_ENTRIES * ENTRY.size
+LAST_TYPE = max(BlockType)
+
+
+@dataclass(frozen=True, slots=True)
+class IndexWindow:
+    """Whole keys of the index, as many as fit a window; at least one."""
+
+    offset: int
+    """Of `data` in the file."""
+    data: bytes
+    keys: list[bytes]
+    types: list[int]
+    counts: list[int]
+    """Entries of each key."""
+    entries_at: list[int]
+    """Where in `data` the entries of each key begin."""
+    new_series: int
+    """How many of the keys begin a series; the fields of one are neighbours."""
+
+
+def index_start(source: Source) -> int:
+    """Check header and footer; return where the index begins, and with it the blocks end.
+
+    Raises:
+        BadMagic: not a TSM file of version 1.
+        TSMError: too short, or the footer points outside the file.
+    """
+    head = bytes(source.pread(0, len(HEADER)))
+    if head != HEADER[: len(head)]:
+        raise BadMagic(f"the file begins with {head.hex()}, a TSM file with {HEADER.hex()}")
+    if source.size < len(HEADER) + FOOTER.size:
+        raise TSMError(f"{source.size} bytes, too few for header and footer of a TSM file")
+    end = source.size - FOOTER.size
+    (start,) = FOOTER.unpack(read_exactly(source, end, FOOTER.size))
+    if not len(HEADER) <= start <= end:
+        raise TSMError(f"the footer, at offset {end}, puts the index at {start}, outside the file")
+    if start == end:
+        raise TSMError(f"the index, at offset {start}, is empty")
+    return start
+
+
+def index_windows(source: Source, start: int) -> Iterator[IndexWindow]:
+    """Walk the index that begins at `start`.
+
+    Raises:
+        IndexOutOfOrder: keys are not ascending or not unique.
+        TSMError: a key or its entries are cut, its type is unknown or it has no entries.
+    """
+    end = source.size - FOOTER.size
+    previous = prefix = b""
+    need = WINDOW_BYTES
+    while start < end:
+        data = read_exactly(source, start, min(need, end - start))
+        window = IndexWindow(start, data, [], [], [], [], 0)
+        keys, types, counts, entries_at = (
+            window.keys,
+            window.types,
+            window.counts,
+            window.entries_at,
+        )
+        at, size, new_series = 0, len(data), 0
+        while at + 2 <= size:
+            body = at + 2 + (data[at] << 8 | data[at + 1])
+            if body + 3 > size:
+                break
+            count = data[body + 1] << 8 | data[body + 2]
+            behind = body + 3 + count * 28
+            if behind > size:
+                break
+            key = data[at + 2 : body]
+            if key <= previous:
+                raise _unordered(start + at, key, previous)
+            if not key.startswith(prefix) or not prefix:
+                cut = key.find(SEPARATOR)
+                if cut < 1:
+                    raise _unsplittable(start + at, key)
+                prefix = key[: cut + 4]
+                new_series += 1
+            if data[body] > LAST_TYPE or not count:
+                raise _unusable(start + at, key, data[body])
+            keys.append(key)
+            types.append(data[body])
+            counts.append(count)
+            entries_at.append(body + 3)
+            previous = key
+            at = behind
+        if not keys:
+            if len(data) == end - start or need >= LARGEST_KEY_BYTES:
+                raise TSMError(f"the key at offset {start} reaches beyond the index, up to {end}")
+            need = LARGEST_KEY_BYTES
+            continue
+        yield IndexWindow(start, data, keys, types, counts, entries_at, new_series)
+        need = WINDOW_BYTES
+        start += at
+
+
+def _unordered(offset: int, key: bytes, previous: bytes) -> TSMError:
+    if not key:
+        return TSMError(f"empty key in the index, at offset {offset}")
+    relation = "again" if key == previous else "after"
+    return IndexOutOfOrder(
+        f"key {shown(key)} {relation} {shown(previous)} in the index, at offset {offset}"
+    )
+
+
+def _unusable(offset: int, key: bytes, kind: int) -> TSMError:
+    if kind > LAST_TYPE:
+        return TSMError(f"key {shown(key)} has unknown type {kind}, at offset {offset}")
+    return TSMError(f"key {shown(key)} has no blocks in the index, at offset {offset}")
+
+
+def _unsplittable(offset: int, key: bytes) -> TSMError:
+    return TSMError(f"key {shown(key)} lacks series, {SEPARATOR.decode()} or field, at {offset}")

@@ -1,0 +1,79 @@
+"""Where a TSM file's bytes come from: anything that can be read at an offset."""
+
+from __future__ import annotations
+
+import os
+from typing import Protocol
+
+from resources.errors import StoreFailed, TSMError
+
+
+class Source(Protocol):
+    """Random access to bytes that do not change meanwhile."""
+
+    @property
+    def size(self) -> int: ...
+
+    def pread(self, offset: int, n: int) -> bytes | bytearray | memoryview:
+        """Up to `n` bytes from `offset` on; fewer only at the end."""
+        ...
+
+
+class BytesSource:
+    """A file that is in memory."""
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._view = memoryview(data).cast("B")
+
+    @property
+    def size(self) -> int:
+        return self._view.nbytes
+
+    def pread(self, offset: int, n: int) -> memoryview:
+        return self._view[offset : offset + n]
+
+
+class FileSource:
+    """An open file, or a part of one; the descriptor stays its owner's, as does its position.
+
+    Args:
+        fd: descriptor of a regular file, readable.
+        start: where the part begins; 0: the file's beginning.
+        size: length of the part; None: up to the file's present end.
+    """
+
+    def __init__(self, fd: int, *, start: int = 0, size: int | None = None) -> None:
+        self._fd = fd
+        self._start = start
+        self._size = max(os.fstat(fd).st_size - start, 0) if size is None else size
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def pread(self, offset: int, n: int) -> bytes:
+        """Raises: StoreFailed: the file system could not read."""
+        try:
+            return os.pread(self._fd, min(n, self._size - offset), self._start + offset)
+        except OSError as error:
+            raise StoreFailed(
+                f"reading {n} bytes at offset {self._start + offset} failed: {error.strerror}",
+                hint="the disk or its file system may be failing; see the system's log",
+            ) from error
+
+
+def read_exactly(source: Source, offset: int, n: int) -> bytes:
+    """Read `n` bytes; short reads are continued.
+
+    Raises:
+        TSMError: the source ends before.
+    """
+    data = bytes(source.pread(offset, n))
+    while len(data) < n:
+        more = bytes(source.pread(offset + len(data), n - len(data)))
+        if not more:
+            raise TSMError(
+                f"the file ends at offset {offset + len(data)}, inside what it announced"
+            )
+        data += more
+    return data

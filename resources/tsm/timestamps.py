@@ -1,0 +1,76 @@
+"""The timestamps of a block.
+
+Layout: one byte, encoding << 4 | exponent, then by encoding:
+    0 raw     first time (8) | differences, 8 bytes each
+    1 packed  first time (8) | differences / 10^exponent, simple-8b
+    2 RLE     first time (8) | varint of the difference / 10^exponent | varint of the count
+
+All arithmetic is modulo 2^64. Source: influxdb tsdb/engine/tsm1/timestamp.go.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from resources.errors import BlockUndecodable
+from resources.tsm import simple8b
+from resources.tsm.layout import MAX_BLOCK_POINTS
+from resources.tsm.varint import Ints, Words, uvarint
+
+RAW, PACKED, RLE = range(3)
+HEAD_BYTES = 9
+"""Encoding and first time, with which all three begin."""
+
+
+def decode_timestamps(data: bytes) -> Ints:
+    """Decode a block's timestamps; there is at least one.
+
+    Raises:
+        BlockUndecodable: cut, of unknown encoding, or more than MAX_BLOCK_POINTS.
+    """
+    n = count_timestamps(data)
+    encoding, scale = data[0] >> 4, np.uint64(10 ** (data[0] & 0x0F))
+    times = np.empty(n, dtype=np.uint64)
+    times[0] = int.from_bytes(data[1:HEAD_BYTES])
+    if encoding == RAW:
+        times[1:] = np.frombuffer(data, dtype=">u8", offset=HEAD_BYTES)
+    elif encoding == PACKED:
+        times[1:] = simple8b.decode(data, HEAD_BYTES, n - 1) * scale
+    else:
+        difference, _ = uvarint(data, HEAD_BYTES, len(data))
+        times[1:] = np.uint64(difference) * _as_array(scale)
+    return np.cumsum(times, dtype=np.uint64).view(np.int64)
+
+
+def count_timestamps(data: bytes) -> int:
+    """How many timestamps there are, without decoding them.
+
+    Raises:
+        BlockUndecodable: as `decode_timestamps`.
+    """
+    if len(data) < HEAD_BYTES:
+        raise BlockUndecodable(f"timestamps take {len(data)} bytes, and one alone takes 9")
+    encoding = data[0] >> 4
+    if encoding == RLE:
+        _, at = uvarint(data, HEAD_BYTES, len(data))
+        n, at = uvarint(data, at, len(data))
+        if at != len(data):
+            raise BlockUndecodable(f"timestamps end at byte {at} of {len(data)}")
+    elif encoding in (RAW, PACKED):
+        words, rest = divmod(len(data) - HEAD_BYTES, 8)
+        if rest:
+            raise BlockUndecodable(f"timestamps end inside a word, at byte {len(data)}")
+        if encoding == RAW:
+            n = 1 + words
+        else:
+            n = 1 + sum(data[HEAD_BYTES::8].translate(simple8b.COUNT_OF_FIRST_BYTE))
+    else:
+        raise BlockUndecodable(f"unknown encoding {encoding} of timestamps")
+    if not 1 <= n <= MAX_BLOCK_POINTS:
+        raise BlockUndecodable(f"{n} timestamps, where 1 to {MAX_BLOCK_POINTS} are possible")
+    return n
+
+
+def _as_array(number: np.uint64) -> Words:
+    # Scalars warn when they overflow, arrays wrap around as the format wants.
+    return np.array([number], dtype=np.uint64)
