@@ -1,0 +1,394 @@
+"""check_tsm: what a whole file holds, and every way in which it can be less than whole."""
+
+from __future__ import annotations
+
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from resources.errors import (
+    BadMagic,
+    BlockChecksumMismatch,
+    BlockUndecodable,
+    IndexOutOfOrder,
+    TSMError,
+)
+from resources.tsm.check import TSMFacts, check_tsm
+from resources.tsm.layout import ENTRY, FOOTER, HEADER, MAX_BLOCK_POINTS
+from resources.tsm.reader import TSMFile
+from resources.tsm.source import BytesSource, FileSource
+from resources.tsm.tiling import Tiling
+from tests.resources.tsm.points import Name, Points, everything, far_apart, small, stored
+from tests.resources.tsm.writing import (
+    T0,
+    block,
+    even_times,
+    packed_times,
+    raw_integers,
+    raw_times,
+    tsm_file,
+    uvarint,
+    words,
+)
+
+SMALL = stored("small.tsm")
+EVERYTHING = stored("everything.tsm")
+EVEN = block(1, even_times(T0, 10, 3), raw_integers([1, 2, 3]))
+KEY = b"m#!~#v"
+
+
+def checked(data: bytes, *, blocks: bool = True) -> TSMFacts:
+    return check_tsm(BytesSource(data), blocks=blocks)
+
+
+def with_entry(data: bytes, old: tuple[int, ...], new: tuple[int, ...]) -> bytes:
+    assert data.count(ENTRY.pack(*old)) == 1
+    return data.replace(ENTRY.pack(*old), ENTRY.pack(*new))
+
+
+# --- what is counted ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("points", [small, everything, far_apart])
+def test_the_counts_are_those_of_what_was_written(
+    points: Callable[[], dict[Name, Points]],
+) -> None:
+    written = points()
+    times = [time for values in written.values() for time, _ in values]
+    data = stored(f"{points.__name__}.tsm")
+    facts = checked(data)
+    assert facts == TSMFacts(
+        size_bytes=len(data),
+        keys=len(written),
+        series=len({name.series for name in written}),
+        blocks=sum((len(values) + 999) // 1000 for values in written.values()),
+        points=len(times),
+        min_time_ns=min(times),
+        max_time_ns=max(times),
+    )
+
+
+def test_structure_alone_counts_no_points_and_reads_no_blocks() -> None:
+    damaged = bytearray(SMALL)
+    damaged[100] ^= 1
+    facts = checked(bytes(damaged), blocks=False)
+    assert (facts.keys, facts.series, facts.blocks, facts.points) == (6, 3, 6, None)
+    with pytest.raises(BlockChecksumMismatch, match=r"'m,k=a#!~#i' at offset 68"):
+        checked(bytes(damaged))
+
+
+def test_fields_of_one_series_are_neighbours_whatever_the_names() -> None:
+    names = [b"a", b"a!", b"a,k=v", b'a"', b"a#", b"a$", b"b#!~"]
+    keys = sorted(name + b"#!~#" + field for name in names for field in (b"", b"!", b"f", b"z#!~#"))
+    facts = checked(tsm_file({key: [(T0, T0 + 20, EVEN)] for key in keys}))
+    assert (facts.keys, facts.series) == (len(keys), len({key.split(b"#!~#")[0] for key in keys}))
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(
+        st.lists(st.integers(0, 2**62), min_size=1, max_size=20, unique=True).map(sorted),
+        min_size=1,
+        max_size=6,
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_points_are_counted_as_they_decode(series: list[list[int]], dice: Random) -> None:
+    keys = {}
+    for i, times in enumerate(series):
+        step = dice.randrange(1, 1000)
+        head = dice.choice(
+            [
+                (times[-1], raw_times(times)),
+                (times[0] + 239, packed_times(times[0], [1 << 60, 1 << 60])),
+                (times[0], packed_times(times[0])),
+                (times[0] + 7 * step * 1000, even_times(times[0], step, 8, exponent=3)),
+            ]
+        )
+        values = b"\x20" + words([0]) + uvarint(0) + uvarint(0)
+        keys[b"m,n=%d#!~#v" % i] = [(times[0], head[0], block(1, head[1], values))]
+    data = tsm_file(keys)
+    facts = checked(data)
+    tsm = TSMFile(BytesSource(data))
+    counted = 0
+    for key in tsm.index():
+        body = data[key.entries[0].offset + 4 :]
+        head = body[2 : 2 + body[1]]
+        counted += {
+            0x0: 1 + (len(head) - 9) // 8,
+            0x1: 241 if len(head) > 9 else 1,
+            0x2: 8,
+        }[head[0] >> 4]
+    assert facts.points == counted
+
+
+def test_a_block_larger_than_a_window_is_counted_too() -> None:
+    noise = Random(1).randbytes(700_000)
+    big = block(3, even_times(T0, 10, 3), b"\x10" + noise)
+    many = block(1, raw_times(range(T0, T0 + 100_000)), b"\x00" + bytes(8 * 100_000))
+    keys = {
+        b"a#!~#v": [(T0, T0 + 20, EVEN)],
+        b"b#!~#v": [(T0, T0 + 20, big)],
+        b"c#!~#v": [(T0, T0 + 99_999, many)],
+        b"d#!~#v": [(T0, T0 + 20, EVEN)],
+    }
+    data = tsm_file(keys)
+    assert checked(data).points == 100_009
+    damaged = bytearray(data)
+    damaged[500_000] ^= 1
+    with pytest.raises(BlockChecksumMismatch, match=r"'b#!~#v' at offset"):
+        checked(bytes(damaged))
+    for wrong in ((T0 + 1, T0 + 20), (T0, T0 + 21)):
+        with pytest.raises(BlockUndecodable, match=r"'b#!~#v'.*time is not the index's"):
+            checked(tsm_file({**keys, b"b#!~#v": [(*wrong, big)]}))
+    cut = block(3, b"", b"\x10" + noise)
+    with pytest.raises(BlockUndecodable, match=r"one alone takes 9.*'b#!~#v'"):
+        checked(tsm_file({**keys, b"b#!~#v": [(T0, T0 + 20, cut)]}))
+
+
+def test_memory_stays_flat_however_large_file_and_index_are(tmp_path: Path) -> None:
+    path = tmp_path / "large.tsm"
+    body = block(3, even_times(T0, 10, 3), b"\x10" + bytes(300))
+    sealed = zlib.crc32(body).to_bytes(4) + body
+    n = 60_000
+    with path.open("wb") as file:
+        file.write(HEADER)
+        file.writelines(sealed for _ in range(n))
+        for i in range(n):
+            key = b"measurement,host=a-rather-long-name-%06d#!~#field" % i
+            file.write(len(key).to_bytes(2) + key + b"\x03\x00\x01")
+            file.write(ENTRY.pack(T0, T0 + 20, 5 + i * len(sealed), len(sealed)))
+        file.write(FOOTER.pack(5 + n * len(sealed)))
+    with path.open("rb") as file:
+        source = FileSource(file.fileno())
+        tracemalloc.start()
+        facts = check_tsm(source)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert (facts.keys, facts.points) == (n, 3 * n)
+    assert facts.size_bytes > 20 << 20
+    assert peak < 4 << 20
+
+
+# --- what is refused ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", range(len(SMALL)))
+def test_a_file_cut_anywhere_is_refused(cut: int) -> None:
+    with pytest.raises(TSMError):
+        checked(SMALL[:cut])
+    with pytest.raises(TSMError):
+        list(TSMFile(BytesSource(SMALL[:cut])).index())
+
+
+def test_a_flipped_bit_is_noticed_wherever_something_depends_on_it() -> None:
+    blind = set[int]()
+    tsm = TSMFile(BytesSource(SMALL))
+    for key in tsm.index():
+        at = SMALL.index(key.key, tsm.index_start)
+        # Nothing else in the file repeats the names; keys out of order are noticed all the same.
+        blind |= set(range(at, at + len(key.key)))
+        if key.key == b"m,k=irr#!~#i":
+            # Only decoding tells the last of unevenly spaced times.
+            blind |= set(range(at + len(key.key) + 3 + 8, at + len(key.key) + 3 + 16))
+    for at in range(len(SMALL)):
+        for bit in range(8):
+            damaged = bytearray(SMALL)
+            damaged[at] ^= 1 << bit
+            if at in blind:
+                with suppress(TSMError):
+                    checked(bytes(damaged))
+            else:
+                with pytest.raises(TSMError):
+                    checked(bytes(damaged))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_file_is_refused_or_whole_and_takes_little_memory(data: st.DataObject) -> None:
+    damaged = bytearray(EVERYTHING)
+    index = TSMFile(BytesSource(EVERYTHING)).index_start
+    places = st.integers(0, len(damaged) - 1) | st.integers(index, len(damaged) - 1)
+    for _ in range(data.draw(st.integers(1, 5))):
+        at = data.draw(places)
+        match data.draw(st.sampled_from(["set", "delete", "insert", "copy"])):
+            case "set":
+                damaged[at : at + 1] = data.draw(st.binary(min_size=1, max_size=1))
+            case "delete":
+                del damaged[at : at + data.draw(st.integers(1, 40))]
+            case "insert":
+                damaged[at:at] = data.draw(st.binary(max_size=40))
+            case _:
+                damaged[at : at + 28] = damaged[index : index + 28]
+    if data.draw(st.booleans()):
+        damaged[-8:] = FOOTER.pack(index)
+    tracemalloc.start()
+    with suppress(TSMError):
+        checked(bytes(damaged))
+    with suppress(TSMError):
+        tsm = TSMFile(BytesSource(damaged))
+        for key in tsm.index():
+            for entry in key.entries:
+                tsm.block(key, entry)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_block_with_a_right_crc_and_wrong_bytes_is_refused_or_counted(
+    data: st.DataObject,
+) -> None:
+    kind, times = data.draw(st.integers(0, 5)), data.draw(st.binary(max_size=30))
+    head = data.draw(st.sampled_from([uvarint(len(times)), b"\xff" * 9 + b"\x01", b"\xff\x7f"]))
+    body = bytes([kind]) + head + times + data.draw(st.binary(max_size=30))
+    low = int.from_bytes(times[1:9], signed=True) if len(times) >= 9 else 0
+    file = tsm_file({KEY: [(low, data.draw(st.integers(low, 2**63 - 1)), body)]})
+    with suppress(TSMError):
+        assert 1 <= (checked(file).points or 0) <= MAX_BLOCK_POINTS
+
+
+def one(low: int, high: int, body: bytes) -> bytes:
+    return tsm_file({KEY: [(low, high, body)]})
+
+
+ENTRY_1 = (T0, T0 + 20, 5, len(EVEN) + 4)
+ENTRY_2 = (T0, T0 + 20, 5 + len(EVEN) + 4, len(EVEN) + 4)
+TWO_KEYS = tsm_file({key: [(T0, T0 + 20, EVEN)] for key in (b"a#!~#v", b"b#!~#v")})
+TWO_ENTRIES = tsm_file({KEY: [(T0, T0 + 20, EVEN), (T0, T0 + 20, EVEN)]})
+VALUES = raw_integers([1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "complaint"),
+    [
+        (b"", TSMError, "0 bytes, too few"),
+        (b"\x16\xd1\x16\xd1\x02" + SMALL[5:], BadMagic, "begins with 16d116d102"),
+        (b"PK\x03\x04", BadMagic, "begins with 504b0304"),
+        (HEADER + FOOTER.pack(5), TSMError, "the index, at offset 5, is empty"),
+        (SMALL[:-8] + FOOTER.pack(465), TSMError, "puts the index at 465, outside"),
+        (SMALL[:-8] + FOOTER.pack(2**64 - 1), TSMError, "outside the file"),
+        (SMALL[:-8] + FOOTER.pack(462), TSMError, "the key at offset 462 reaches beyond"),
+        (tsm_file({b"": [(T0, T0 + 20, EVEN)]}), TSMError, "empty key"),
+        (tsm_file({b"m": [(T0, T0 + 20, EVEN)]}), TSMError, "lacks series"),
+        (tsm_file({b"#!~#v": [(T0, T0 + 20, EVEN)]}), TSMError, "lacks series"),
+        (one(T0, T0 + 20, b"\x05" + EVEN[1:]), TSMError, "unknown type 5, at offset"),
+        (TWO_KEYS.replace(b"b#!~#v", b"a#!~#v"), IndexOutOfOrder, "'a#!~#v' again 'a#!~#v'"),
+        (TWO_KEYS.replace(b"a#!~#v", b"c#!~#v"), IndexOutOfOrder, "'b#!~#v' after 'c#!~#v'"),
+        (with_entry(TWO_KEYS, ENTRY_2, ENTRY_1), IndexOutOfOrder, "overlap.*'b#!~#v' at offset 5"),
+        (
+            TWO_KEYS.replace(b"\x00\x06b#!~#v\x01\x00\x01" + ENTRY.pack(*ENTRY_2), b""),
+            IndexOutOfOrder,
+            "no key has the block at offset 47",
+        ),
+        (
+            with_entry(TWO_KEYS, ENTRY_2, (*ENTRY_2[:2], 4, 40)),
+            IndexOutOfOrder,
+            "'b#!~#v' at offset 4, 40 bytes: blocks are between 5",
+        ),
+        (
+            with_entry(TWO_KEYS, ENTRY_2, (*ENTRY_2[:2], 2**64 - 20, 40)),
+            IndexOutOfOrder,
+            "blocks are between",
+        ),
+        (
+            with_entry(TWO_KEYS, ENTRY_2, (*ENTRY_2[:3], 2**32 - 1)),
+            IndexOutOfOrder,
+            "4294967295 bytes: blocks are between",
+        ),
+        (with_entry(TWO_KEYS, ENTRY_1, (*ENTRY_1[:3], 3)), IndexOutOfOrder, "3 bytes: blocks"),
+        (one(T0 + 20, T0, EVEN), IndexOutOfOrder, "are not in order"),
+        (
+            with_entry(TWO_ENTRIES, ENTRY_2, (T0 - 1, *ENTRY_2[1:])),
+            IndexOutOfOrder,
+            "at offset 47: times .* not in order",
+        ),
+        (one(T0 + 1, T0 + 20, EVEN), BlockUndecodable, "first time is not the index's"),
+        (one(T0, T0 + 21, EVEN), BlockUndecodable, "last time is not the index's"),
+        (
+            one(T0, T0 + 1, block(1, packed_times(T0), raw_integers([1]))),
+            BlockUndecodable,
+            "last time is not the index's",
+        ),
+        (one(T0, T0, block(1, b"\x40" + words([T0]), VALUES)), BlockUndecodable, "unknown encod"),
+        (one(T0, T0, block(1, raw_times([T0]) + b"\0", VALUES)), BlockUndecodable, "inside a word"),
+        (one(T0, T0, block(1, b"\x20" + words([T0]) + b"\x01", VALUES)), BlockUndecodable, "cut"),
+        (
+            one(T0, T0, block(1, b"\x20" + words([T0]) + b"\x81\x81", VALUES)),
+            BlockUndecodable,
+            "cut",
+        ),
+        (
+            one(T0, T0, block(1, even_times(T0, 1, 3) + b"\0", VALUES)),
+            BlockUndecodable,
+            "do not end where they should",
+        ),
+        (one(T0, T0, block(1, even_times(T0, 0, 0), VALUES)), BlockUndecodable, "no points"),
+        (
+            one(T0, T0, block(1, even_times(T0, 0, 2**62), VALUES)),
+            BlockUndecodable,
+            "more than 1000000",
+        ),
+        (one(T0, T0, block(1, b"\x10", VALUES)), BlockUndecodable, "impossible length"),
+        (
+            one(T0, T0, b"\x01" + uvarint(2**64 - 1) + VALUES),
+            BlockUndecodable,
+            "impossible length",
+        ),
+        (one(T0, T0, b"\x01" + b"\xff" * 30), BlockUndecodable, "impossible length"),
+    ],
+)
+def test_a_file_that_contradicts_itself_is_refused(
+    data: bytes, error: type[TSMError], complaint: str
+) -> None:
+    with pytest.raises(error, match=complaint) as caught:
+        checked(data)
+    assert type(caught.value) is error
+
+
+def test_a_type_that_differs_between_index_and_block_is_refused() -> None:
+    data = bytearray(TWO_KEYS)
+    data[data.index(b"b#!~#v") + 6] = 4
+    with pytest.raises(BlockUndecodable, match=r"'b#!~#v'.*type is not the index's"):
+        checked(bytes(data))
+
+
+def test_blocks_in_another_order_than_the_index_are_whole_all_the_same() -> None:
+    swapped = TWO_KEYS.replace(ENTRY.pack(*ENTRY_1), b"-" * 28)
+    swapped = swapped.replace(ENTRY.pack(*ENTRY_2), ENTRY.pack(*ENTRY_1))
+    swapped = swapped.replace(b"-" * 28, ENTRY.pack(*ENTRY_2))
+    assert checked(swapped) == checked(TWO_KEYS)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_pieces_tile_a_range_in_any_order(sizes: list[int], dice: Random) -> None:
+    pieces: list[tuple[int, int]] = []
+    for size in sizes:
+        start = pieces[-1][1] if pieces else 5
+        pieces.append((start, start + size))
+    end = pieces[-1][1]
+    dice.shuffle(pieces)
+    whole, less = Tiling(5, end), Tiling(5, end)
+    for piece in pieces:
+        whole.add(*piece)
+    whole.finish()
+    for piece in pieces[1:]:
+        less.add(*piece)
+    with pytest.raises(IndexOutOfOrder, match=f"the block at offset {pieces[0][0]}"):
+        less.finish()
+    with pytest.raises(IndexOutOfOrder, match="overlap"):
+        whole.add(*dice.choice(pieces))
+
+
+def test_a_key_may_have_as_many_blocks_as_its_count_can_say() -> None:
+    blocks = [(T0, T0, block(1, packed_times(T0), raw_integers([i]))) for i in range(65_535)]
+    facts = checked(tsm_file({b"k" * 60_000 + b"#!~#v": blocks}))
+    assert (facts.keys, facts.blocks, facts.points) == (1, 65_535, 65_535)
