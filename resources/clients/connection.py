@@ -1,0 +1,182 @@
+"""One TCP connection with patience that ends, and errors that name the peer.
+
+No socket exception gets past this file: each becomes a `PeerUnreachable` that says who,
+during what, and why.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from resources.clients.address import HostPort
+from resources.errors import BadReply, PeerUnreachable, ShardkeeperError, WireError
+from resources.protocol.snapshotter_replies import what_answered_instead
+from resources.protocol.stream import Parsing, StreamReader
+
+T = TypeVar("T")
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+Buffer: TypeAlias = bytearray | memoryview
+
+CONNECT_TIMEOUT_S = 10.0
+CHUNK_BYTES = 256 * 1024
+
+_ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
+
+_RESET = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
+
+
+@contextmanager
+def reaching(address: HostPort, phase: str) -> Generator[None]:
+    """Turn what sockets raise into `PeerUnreachable`, and put the address before our errors."""
+    try:
+        yield
+    except TimeoutError:
+        raise PeerUnreachable(
+            f"{address}: no answer while {phase}",
+            hint="is the server overloaded or a firewall silent?",
+        ) from None
+    except socket.gaierror:
+        raise PeerUnreachable(f"{address}: unknown host", hint="check the name") from None
+    except OSError as error:
+        raise PeerUnreachable(
+            f"{address}: {(error.strerror or 'failed').lower()} while {phase}", hint=_hint(error)
+        ) from error
+    except ShardkeeperError as error:
+        if error.what.startswith(f"{address}: "):
+            raise
+        raise type(error)(f"{address}: {error.what} while {phase}", hint=error.hint) from None
+
+
+def _hint(error: OSError) -> str:
+    if error.errno == errno.ECONNREFUSED:
+        return "nothing listens there: is the server up, and its bind-address reachable from here?"
+    if error.errno in _RESET:
+        return "the server gave up in the middle; its log says why"
+    return ""
+
+
+@dataclass(slots=True)
+class Pace:
+    """How slow a peer may be.
+
+    Attributes:
+        idle_s: for how long it may send, or take, nothing.
+        min_bytes_per_s: its average over `idle_s` of waiting; 0 turns the rule off. Only
+            time spent waiting for the peer counts, not our own work in between.
+    """
+
+    idle_s: float
+    min_bytes_per_s: int = 0
+
+
+class Connection:
+    """A connected socket; use it in a `with` block, which closes it.
+
+    Leaving the block by an exception, or before `finished` was said, resets the connection:
+    a peer that reads our stream must not take its abrupt end for a proper one.
+    """
+
+    def __init__(self, address: HostPort, pace: Pace) -> None:
+        self.address = address
+        self._pace = pace
+        self._phase = "connecting"
+        self._waited_s = 0.0
+        self._n_bytes = 0
+        self._finished = False
+        with reaching(address, "connecting"):
+            self._sock = socket.create_connection(
+                address, timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
+            )
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._sock.settimeout(pace.idle_s)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if not self._finished:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        except OSError:
+            pass  # the peer was faster
+        self._sock.close()
+
+    def abort(self) -> None:
+        """Break off from another thread: whoever waits for this peer gets an error at once."""
+        with suppress(OSError):  # it may be closed already
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def finished(self) -> None:
+        """All was said: closing is now an ordinary end."""
+        self._finished = True
+
+    def phase(self, phase: str, *, idle_s: float | None = None) -> None:
+        """Say what is going on, for errors; optionally change the patience."""
+        self._phase = phase
+        if idle_s is not None:
+            self._pace = Pace(idle_s, self._pace.min_bytes_per_s)
+            self._sock.settimeout(idle_s)
+
+    def sendall(self, data: Bytes) -> None:
+        """Send everything, in as few segments as the network allows."""
+        with reaching(self.address, self._phase):
+            view = memoryview(data).cast("B")
+            while view:
+                # sendall would count its timeout over the whole of a big buffer.
+                view = view[self._sock.send(view) :]
+
+    def recv_into(self, buffer: Buffer) -> int:
+        """Fill `buffer` with what has arrived; 0 is the end."""
+        with reaching(self.address, self._phase):
+            before = time.monotonic()
+            n_bytes = self._sock.recv_into(memoryview(buffer).cast("B"))
+            self._keep_pace(time.monotonic() - before, n_bytes)
+            return n_bytes
+
+    def end_of_sending(self) -> None:
+        """Half-close: the peer sees our end, and may still answer."""
+        with reaching(self.address, self._phase):
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def receive(self, parse: Callable[[StreamReader], Parsing[T]]) -> T:
+        """Run a parser over what arrives until it has its value."""
+        reader = StreamReader()
+        parsing = parse(reader)
+        buffer = bytearray(CHUNK_BYTES)
+        view = memoryview(buffer)
+        while True:
+            with reaching(self.address, self._phase):
+                try:
+                    next(parsing)
+                except StopIteration as done:
+                    return done.value
+                except WireError as error:
+                    raise instead_of(error, reader.head) from None
+            reader.feed(view[: self.recv_into(buffer)])
+
+    def _keep_pace(self, waited_s: float, n_bytes: int) -> None:
+        self._waited_s += waited_s
+        self._n_bytes += n_bytes
+        if self._waited_s < self._pace.idle_s:
+            return
+        rate = self._n_bytes / self._waited_s
+        if n_bytes and rate < self._pace.min_bytes_per_s:
+            raise PeerUnreachable(
+                f"only {rate:.0f} bytes a second, less than {self._pace.min_bytes_per_s},",
+                hint="look at the network and at the server's load, or lower the minimum rate",
+            )
+        self._waited_s, self._n_bytes = 0.0, 0
+
+
+def instead_of(error: WireError, head: bytes) -> WireError:
+    """`error`, or a better one if the first bytes betray who is on the line."""
+    who = what_answered_instead(head)
+    return BadReply("not a snapshotter", hint=who) if who else error

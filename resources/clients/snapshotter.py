@@ -1,0 +1,358 @@
+"""SnapshotterClient: the TCP service (8088) of one server or data node.
+
+Every request has a connection of its own. The service has no error reply, so silence is
+the error, and the hint is to look into the server's log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import TypeVar
+from weakref import WeakSet
+
+from resources.clients.address import split_host_port
+from resources.clients.connection import (
+    CHUNK_BYTES,
+    Buffer,
+    Bytes,
+    Connection,
+    Pace,
+    instead_of,
+)
+from resources.errors import (
+    BadReply,
+    NothingMatches,
+    PeerClosedEarly,
+    PeerRefused,
+    PeerUnreachable,
+)
+from resources.model import INTERNAL_DATABASE, ShardID
+from resources.protocol import snapshotter as requests
+from resources.protocol.meta import decode_metastore
+from resources.protocol.snapshotter_replies import (
+    ShardPath,
+    id_map,
+    metastore_reply,
+    shard_paths,
+    what_answered_instead,
+)
+from resources.protocol.stream import HEAD_BYTES, LOG_HINT, Parsing, StreamReader
+
+T = TypeVar("T")
+
+SNAPSHOTTER_PORT = 8088
+IDLE_TIMEOUT_S = 60.0
+FINISH_TIMEOUT_S = 600.0
+"""After an upload the server syncs the files and reopens the shard before it closes."""
+
+MAX_OLD_IMPORT_BYTES = 60_000
+"""Servers 1.5 to 1.7 take an import in a single read: beyond this it may fail."""
+
+
+class PeerKind(StrEnum):
+    """Who listens at an address, as far as one question can tell."""
+
+    SERVER = "server"
+    CLUSTER_DATA_NODE = "cluster-data-node"
+    HTTP = "http"
+
+
+class SnapshotterClient:
+    """Asks one server's snapshotter; safe to share between threads.
+
+    Args:
+        tcp_addr: host:port, 8088 if the port is left out.
+        timeout_s: how long the server may be silent.
+        min_bytes_per_s: how slow it may be; 0: as slow as it likes.
+        finish_timeout_s: how long it may take to put an upload in its place.
+    """
+
+    def __init__(
+        self,
+        tcp_addr: str,
+        *,
+        timeout_s: float = IDLE_TIMEOUT_S,
+        min_bytes_per_s: int = 0,
+        finish_timeout_s: float = FINISH_TIMEOUT_S,
+    ) -> None:
+        self._address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
+        self._pace = Pace(timeout_s, min_bytes_per_s)
+        self._finish_timeout_s = finish_timeout_s
+        self._connections: WeakSet[Connection] = WeakSet()
+        self._aborted = False
+
+    def abort(self) -> None:
+        """Break off every request that is under way, and refuse new ones; from any thread."""
+        self._aborted = True
+        for connection in list(self._connections):
+            connection.abort()
+
+    def __repr__(self) -> str:
+        return f"SnapshotterClient({self.tcp_addr!r})"
+
+    @property
+    def tcp_addr(self) -> str:
+        """host:port, as it stands in every error."""
+        return str(self._address)
+
+    def metastore(self) -> bytes:
+        """Fetch the metastore: a serialized `Data`, with password hashes in it.
+
+        Raises:
+            PeerUnreachable, PeerClosedEarly, BadReply
+        """
+        reply = self._ask(requests.MetastoreBackup(), metastore_reply, "reading the metastore")
+        return reply.meta
+
+    def shard_paths(self, database: str = "", policy: str | None = None) -> list[ShardPath]:
+        """List the shards on this server: of one policy, of one database, or all of them.
+
+        Raises:
+            PeerClosedEarly: also when there is no such database or policy.
+            PeerUnreachable, BadReply, UnsafeName
+        """
+        request = (
+            requests.DatabasePaths(database)
+            if policy is None
+            else requests.RetentionPolicyPaths(database, policy)
+        )
+        return list(self._ask(request, shard_paths, "listing shards").paths)
+
+    @contextmanager
+    def open_shard(
+        self, shard_id: ShardID, *, since_ns: int | None = None
+    ) -> Generator[ShardStream]:
+        """Stream a shard's files as a tar archive; `since_ns` leaves out older files.
+
+        Two requests for one shard must not overlap: servers up to 1.7 fail one of them,
+        later ones leave out the cache without a word.
+
+        Raises:
+            PeerClosedEarly: not a single byte: no such shard, or it is busy.
+            PeerUnreachable, BadReply: on opening, or while reading.
+        """
+        request = requests.ShardBackup(shard_id, since_ns)
+        phase = f"reading shard {shard_id}"
+        with self._connect(phase) as connection:
+            connection.sendall(requests.MUX_HEADER + request.encode())
+            yield ShardStream(connection, phase)
+
+    def import_metastore(
+        self,
+        database: str,
+        restore_database: str,
+        policy: str,
+        restore_policy: str,
+        meta: bytes,
+    ) -> dict[ShardID, ShardID]:
+        """Create a database after the one in `meta`, and say which shard became which.
+
+        Empty names mean: all databases, same name, all policies, same name. The server
+        answers neither why it refused nor, always, whether: on any error look whether the
+        database is there before trying again.
+
+        Raises:
+            PeerRefused: the server said no.
+            NothingMatches: `meta` names no shards there, so that success would look like
+                refusal.
+            PeerUnreachable, PeerClosedEarly, BadReply
+        """
+        sent = _shard_ids(meta, database, policy)
+        if not sent:
+            raise NothingMatches(
+                "the metadata to import names no shards",
+                hint="create the database over HTTP instead",
+            )
+        request = requests.MetastoreUpdate(database, restore_database, policy, restore_policy, meta)
+        size_hint = (
+            f"; servers 1.5 to 1.7 cannot take {len(meta)} bytes of metadata,"
+            " restore fewer policies or shards at a time"
+            if len(meta) > MAX_OLD_IMPORT_BYTES
+            else ""
+        )
+        try:
+            reply = self._ask(request, id_map, "importing metadata")
+        except (PeerUnreachable, PeerClosedEarly) as error:
+            raise type(error)(error.what, hint=error.hint + size_hint) from None
+        if not reply.pairs:
+            raise PeerRefused(
+                f"{self.tcp_addr}: import of {database!a} refused",
+                hint="does the database exist there already? The server's log says why" + size_hint,
+            )
+        if {old for old, _ in reply.pairs} != sent:
+            raise BadReply(
+                f"{self.tcp_addr}: {len(sent)} shards were sent, the ID map has"
+                f" {len(reply.pairs)} and they differ"
+            )
+        return dict(reply.pairs)
+
+    @contextmanager
+    def upload(self, shard_id: ShardID) -> Generator[Upload]:
+        """Send a tar archive that becomes the content of a fresh, empty shard.
+
+        Leaving the block without `finish()` resets the connection, because the server
+        takes an archive that ends between two members for a complete one.
+
+        Raises:
+            PeerUnreachable, BadReply: while sending, or in `finish()`.
+        """
+        with self._connect(f"uploading shard {shard_id}") as connection:
+            yield Upload(connection, shard_id, self._finish_timeout_s)
+
+    def _connect(self, phase: str) -> Connection:
+        connection = Connection(self._address, self._pace)
+        connection.phase(phase)
+        self._connections.add(connection)
+        if self._aborted:
+            connection.abort()
+        return connection
+
+    def _ask(
+        self,
+        request: requests.Request,
+        parse: Callable[[StreamReader], Parsing[T]],
+        phase: str,
+    ) -> T:
+        with self._connect(phase) as connection:
+            # One send: servers 1.5 to 1.7 take type byte, JSON and payload as they come.
+            connection.sendall(requests.MUX_HEADER + request.encode())
+            reply = connection.receive(parse)
+            connection.finished()
+            return reply
+
+
+class ShardStream:
+    """The tar archive of a shard, as it arrives; nothing in it has been looked at."""
+
+    def __init__(self, connection: Connection, phase: str) -> None:
+        self._connection = connection
+        self._head = memoryview(self._first_bytes())
+        if not self._head:
+            raise PeerClosedEarly(
+                f"{connection.address}: empty reply while {phase}",
+                hint=f"no such shard, or it is busy; {LOG_HINT}",
+            )
+        who = what_answered_instead(bytes(self._head))
+        if who:
+            raise BadReply(f"{connection.address}: not a snapshotter", hint=who)
+
+    def recv_into(self, buffer: Buffer) -> int:
+        """Fill `buffer` with what has arrived, at least a byte; 0 is the end of the stream.
+
+        The end may come anywhere: whether the archive was complete, its reader must say.
+        """
+        if not self._head:
+            n_bytes = self._connection.recv_into(buffer)
+            if n_bytes == 0:
+                self._connection.finished()
+            return n_bytes
+        view = memoryview(buffer).cast("B")
+        n_bytes = min(len(view), len(self._head))
+        view[:n_bytes] = self._head[:n_bytes]
+        self._head = self._head[n_bytes:]
+        return n_bytes
+
+    def _first_bytes(self) -> bytes:
+        """Enough of the stream to tell a tar member from another protocol."""
+        head = bytearray(HEAD_BYTES)
+        n_bytes = 0
+        while n_bytes < len(head):
+            got = self._connection.recv_into(memoryview(head)[n_bytes:])
+            if got == 0:
+                break
+            n_bytes += got
+        return bytes(head[:n_bytes])
+
+
+class Upload:
+    """A tar archive on its way into a shard."""
+
+    def __init__(self, connection: Connection, shard_id: ShardID, finish_timeout_s: float) -> None:
+        self._connection = connection
+        self._finish_timeout_s = finish_timeout_s
+        # Held back for the first data: servers 1.5 to 1.7 read the head with single reads.
+        self._head = requests.MUX_HEADER + requests.ShardUpdate(shard_id).encode()
+
+    def sendall(self, data: Bytes) -> None:
+        """Send the next bytes of the archive.
+
+        Raises:
+            PeerUnreachable: also when the server broke off: no such shard, or no tar.
+        """
+        view = memoryview(data).cast("B")
+        if self._head:
+            first = self._head + view[:CHUNK_BYTES]
+            self._head = b""
+            view = view[CHUNK_BYTES:]
+            self._connection.sendall(first)
+        self._connection.sendall(view)
+
+    def finish(self) -> None:
+        """Say that this was all, and wait until the server has put it in place and closed.
+
+        The server answers nothing, on success and on most failures alike: read the shard
+        back to know.
+
+        Raises:
+            PeerUnreachable: reset, or not done in time.
+            BadReply: it did answer something.
+        """
+        self.sendall(b"")
+        self._connection.phase("finishing an upload", idle_s=self._finish_timeout_s)
+        self._connection.end_of_sending()
+        self._connection.receive(_nothing)
+        self._connection.finished()
+
+
+def _nothing(reader: StreamReader) -> Parsing[None]:
+    yield from reader.expect_eof()
+
+
+def probe_kind(tcp_addr: str, *, timeout_s: float = IDLE_TIMEOUT_S) -> PeerKind:
+    """Ask who listens: a data node's port answers HTTP to GET /status, a single server hangs up.
+
+    Raises:
+        PeerUnreachable: nobody listens, or nobody answers in time.
+        BadReply: something else is there.
+
+    Source: influxdb-cluster coordinator/service.go, handleDefaultConn; influxdb tcp/mux.go.
+    """
+    address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
+    reply = bytearray(CHUNK_BYTES)
+    n_bytes = 0
+    with Connection(address, Pace(timeout_s)) as connection:
+        connection.phase("asking who listens")
+        try:
+            connection.sendall(b"GET /status HTTP/1.0\r\n\r\n")
+            while n_bytes < len(reply):
+                got = connection.recv_into(memoryview(reply)[n_bytes:])
+                if got == 0:
+                    break
+                n_bytes += got
+        except PeerUnreachable as error:
+            # A multiplexer that does not know "G" hangs up with our bytes unread: a reset.
+            if not isinstance(error.__cause__, ConnectionError):
+                raise
+    if n_bytes == 0:
+        return PeerKind.SERVER
+    raw = bytes(reply[:n_bytes])
+    if b'"nodeType":"data"' in raw:
+        return PeerKind.CLUSTER_DATA_NODE
+    if raw.startswith(b"HTTP/"):
+        return PeerKind.HTTP
+    raise instead_of(BadReply(f"{address}: answers, but not as InfluxDB does"), raw)
+
+
+def _shard_ids(meta: bytes, database: str, policy: str) -> set[ShardID]:
+    """What an import of `meta` maps: the server takes deleted groups as well."""
+    return {
+        shard.id
+        for db in decode_metastore(meta).databases
+        if (db.name == database if database else db.name != INTERNAL_DATABASE)
+        for rp in db.retention_policies
+        if not policy or rp.name == policy
+        for group in rp.shard_groups
+        for shard in group.shards
+    }

@@ -1,0 +1,334 @@
+"""The client on bad days: peers that are slow, silent, rude, or somebody else."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
+from resources.errors import (
+    BadReply,
+    NothingMatches,
+    PeerClosedEarly,
+    PeerRefused,
+    PeerUnreachable,
+    UsageError,
+    WireError,
+)
+from resources.model import ShardID
+from resources.protocol.meta import trimmed
+from tests.resources.clients.peer import answers, closed_port, peer, reset, resets, silent
+from tests.resources.protocol.vectors import (
+    ID_MAP,
+    ID_MAP_REFUSED,
+    METASTORE,
+    METASTORE_REPLY,
+    REQUEST_METASTORE,
+    REQUEST_SHARD,
+)
+
+SHARD = ShardID(6)
+OTHER = trimmed(METASTORE, database="other")
+HTTP_REPLY = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\r\n400 Bad Request"
+TLS_ALERT = b"\x15\x03\x01\x00\x02\x02\x46"
+
+Ask = Callable[[SnapshotterClient], object]
+
+
+def read_shard(client: SnapshotterClient) -> bytes:
+    received, buffer = bytearray(), bytearray(1000)
+    with client.open_shard(SHARD) as stream:
+        while n_bytes := stream.recv_into(buffer):
+            received += buffer[:n_bytes]
+    return bytes(received)
+
+
+def import_other(client: SnapshotterClient) -> dict[ShardID, ShardID]:
+    return client.import_metastore("other", "new", "", "", OTHER)
+
+
+def upload(client: SnapshotterClient) -> None:
+    with client.upload(SHARD) as sending:
+        sending.sendall(bytes(1024))
+        sending.finish()
+
+
+ASKS: dict[str, Ask] = {
+    "metastore": SnapshotterClient.metastore,
+    "shard_paths": SnapshotterClient.shard_paths,
+    "open_shard": read_shard,
+    "import_metastore": import_other,
+    "upload": upload,
+}
+every_ask = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+every_reply = pytest.mark.parametrize(
+    "ask", [ask for name, ask in ASKS.items() if name != "upload"], ids=[*ASKS][:-1]
+)
+
+
+@every_ask
+def test_a_closed_port_is_named(ask: Ask) -> None:
+    addr = closed_port()
+    with pytest.raises(PeerUnreachable) as caught:
+        ask(SnapshotterClient(addr))
+    assert str(caught.value) == f"{addr}: connection refused while connecting"
+    assert "nothing listens there" in caught.value.hint
+    assert caught.value.retryable
+
+
+@every_ask
+def test_an_unknown_host_is_named(ask: Ask) -> None:
+    with pytest.raises(PeerUnreachable, match=r"^nowhere\.invalid:8088: unknown host$"):
+        ask(SnapshotterClient("nowhere.invalid"))
+
+
+@every_ask
+def test_silence_ends(ask: Ask) -> None:
+    enough = threading.Event()
+
+    def hold(_: socket.socket) -> None:
+        enough.wait(20)
+
+    with peer(hold) as addr:
+        client = SnapshotterClient(addr, timeout_s=0.2, finish_timeout_s=0.2)
+        with pytest.raises(PeerUnreachable, match="no answer while ") as caught:
+            ask(client)
+        enough.set()
+    assert str(caught.value).startswith(f"{addr}: ")
+
+
+@every_ask
+def test_a_reset_says_during_what(ask: Ask) -> None:
+    with peer(resets) as addr, pytest.raises(PeerUnreachable) as caught:
+        ask(SnapshotterClient(addr))
+    assert str(caught.value).startswith(f"{addr}: ")
+    assert " while " in str(caught.value)
+    assert "log" in caught.value.hint
+
+
+@every_reply
+def test_an_empty_reply_points_to_the_log(ask: Ask) -> None:
+    with peer(answers(b"")) as addr, pytest.raises(PeerClosedEarly) as caught:
+        ask(SnapshotterClient(addr))
+    assert str(caught.value).startswith(f"{addr}: empty reply while ")
+    assert "log" in caught.value.hint
+
+
+@every_ask
+@pytest.mark.parametrize(
+    ("reply", "hint"), [(HTTP_REPLY, "this is an HTTP port"), (TLS_ALERT, "speaks TLS")]
+)
+def test_another_protocol_is_called_by_its_name(ask: Ask, reply: bytes, hint: str) -> None:
+    with peer(answers(reply)) as addr, pytest.raises(BadReply) as caught:
+        ask(SnapshotterClient(addr))
+    assert str(caught.value).startswith(f"{addr}: not a snapshotter")
+    assert hint in caught.value.hint
+
+
+def test_a_reply_cut_short_says_where() -> None:
+    with peer(answers(METASTORE_REPLY[:100])) as addr, pytest.raises(PeerClosedEarly) as caught:
+        SnapshotterClient(addr).metastore()
+    assert str(caught.value) == (
+        f"{addr}: reply ended inside meta: 84 of 309 bytes while reading the metastore"
+    )
+
+
+@every_reply
+def test_a_peer_that_trickles_is_given_up(ask: Ask) -> None:
+    def trickle(connection: socket.socket) -> None:
+        connection.recv(65536)
+        for byte in METASTORE_REPLY[:16] + bytes(1000):
+            connection.sendall(bytes([byte]))
+            time.sleep(0.01)
+
+    with peer(trickle) as addr:
+        client = SnapshotterClient(addr, timeout_s=0.3, min_bytes_per_s=10_000)
+        with pytest.raises(PeerUnreachable, match="bytes a second, less than 10000, while "):
+            ask(client)
+
+
+def test_our_own_slowness_is_not_the_peers() -> None:
+    def flood(connection: socket.socket) -> None:
+        connection.recv(65536)
+        for _ in range(8):
+            connection.sendall(bytes(50_000))
+
+    received, buffer = 0, bytearray(50_000)
+    with peer(flood) as addr:
+        client = SnapshotterClient(addr, timeout_s=0.2, min_bytes_per_s=100_000)
+        with client.open_shard(SHARD) as stream:
+            while n_bytes := stream.recv_into(buffer):
+                received += n_bytes
+                time.sleep(0.06)  # a slow disk, longer in sum than the peer's patience
+    assert received == 400_000
+
+
+def heard(addr_to_ask: Ask, reply: bytes, n_bytes: int) -> list[bytes]:
+    """What a peer gets from a client, receive by receive."""
+    pieces: list[bytes] = []
+
+    def listen(connection: socket.socket) -> None:
+        while sum(map(len, pieces)) < n_bytes and (piece := connection.recv(2**20)):
+            pieces.append(piece)
+        connection.sendall(reply)
+
+    with peer(listen) as addr, contextlib.suppress(WireError):
+        addr_to_ask(SnapshotterClient(addr))
+    return pieces
+
+
+def test_requests_go_out_as_the_go_client_sends_them() -> None:
+    n_bytes = len(REQUEST_METASTORE)
+    assert heard(SnapshotterClient.metastore, METASTORE_REPLY, n_bytes) == [REQUEST_METASTORE]
+
+    def shard_since(client: SnapshotterClient) -> None:
+        with client.open_shard(SHARD, since_ns=1_577_934_245_000_000_000):
+            pass
+
+    [sent] = heard(shard_since, b"", 200)
+    without_names = REQUEST_SHARD.replace(b"other", b"").replace(b"autogen", b"")
+    assert sent == without_names  # which the server ignores
+
+
+def test_an_import_goes_out_in_one_piece() -> None:
+    pieces = heard(import_other, ID_MAP, 250)
+    assert len(pieces) == 1
+    assert pieces[0].startswith(b"\x03\x06{")
+    assert pieces[0].endswith(b'"UploadSize":%d}\n' % len(OTHER) + OTHER)
+
+
+def test_an_upload_starts_with_head_and_data_in_one_piece() -> None:
+    pieces = heard(upload, b"", 1034)
+    assert pieces == [b"\x03\x07" + (6).to_bytes(8, "big") + bytes(1024)]
+
+
+def test_an_import_maps_old_shards_to_new() -> None:
+    with peer(answers(ID_MAP)) as addr:
+        assert import_other(SnapshotterClient(addr)) == {ShardID(6): ShardID(22)}
+
+
+def test_a_refused_import_says_what_to_look_for() -> None:
+    with peer(answers(ID_MAP_REFUSED)) as addr, pytest.raises(PeerRefused) as caught:
+        import_other(SnapshotterClient(addr))
+    assert str(caught.value) == f"{addr}: import of 'other' refused"
+    assert "exist" in caught.value.hint
+    assert not caught.value.retryable
+
+
+def test_an_import_whose_map_does_not_fit_is_noticed() -> None:
+    complaint = "1 shards were sent, the ID map has 1 and they differ"
+    wrong = ID_MAP.replace(b"\x06", b"\x07")
+    with peer(answers(wrong)) as addr, pytest.raises(BadReply, match=complaint):
+        import_other(SnapshotterClient(addr))
+
+
+def test_an_import_without_shards_is_not_even_tried() -> None:
+    client = SnapshotterClient(closed_port())
+    with pytest.raises(NothingMatches, match="names no shards"):
+        client.import_metastore("telegraf", "", "autogen", "", trimmed(METASTORE, database="other"))
+
+
+def end_of_upload(leave: Callable[[SnapshotterClient], None]) -> str:
+    """How an upload looks from the server's side when it ends: FIN or RST."""
+    ends: list[str] = []
+    ended = threading.Event()
+
+    def listen(connection: socket.socket) -> None:
+        try:
+            while connection.recv(65536):
+                pass
+        except ConnectionResetError:
+            ends.append("RST")
+        else:
+            ends.append("FIN")
+        ended.set()
+
+    with peer(listen) as addr:
+        leave(SnapshotterClient(addr))
+        assert ended.wait(20)
+    [end] = ends
+    return end
+
+
+def test_a_finished_upload_ends_politely() -> None:
+    assert end_of_upload(upload) == "FIN"
+
+
+def test_an_upload_given_up_is_reset_lest_it_pass_for_complete() -> None:
+    def walk_away(client: SnapshotterClient) -> None:
+        with client.upload(SHARD) as sending:
+            sending.sendall(bytes(1024))
+
+    def stumble(client: SnapshotterClient) -> None:
+        with contextlib.suppress(ZeroDivisionError), client.upload(SHARD) as sending:
+            sending.sendall(bytes(1024))
+            raise ZeroDivisionError
+
+    assert end_of_upload(walk_away) == "RST"
+    assert end_of_upload(stumble) == "RST"
+
+
+def test_an_upload_that_is_answered_is_suspicious() -> None:
+    with peer(answers(b"thanks")) as addr, pytest.raises(BadReply, match="goes on after its end"):
+        upload(SnapshotterClient(addr))
+
+
+def test_a_server_that_breaks_off_an_upload_is_noticed() -> None:
+    def give_up(connection: socket.socket) -> None:
+        connection.recv(100)
+        reset(connection)
+
+    def upload_much(client: SnapshotterClient) -> None:
+        with client.upload(SHARD) as sending:
+            for _ in range(1000):
+                sending.sendall(bytes(100_000))
+
+    with peer(give_up) as addr, pytest.raises(PeerUnreachable, match="while uploading shard 6"):
+        upload_much(SnapshotterClient(addr))
+
+
+STATUS = b'{"nodeType":"data","hostname":"127.0.0.1","tcpBind":":8088","metaAddrs":null}'
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (answers(STATUS), PeerKind.CLUSTER_DATA_NODE),
+        (answers(b"HTTP/1.0 200 OK\r\n\r\n" + STATUS), PeerKind.CLUSTER_DATA_NODE),
+        (answers(HTTP_REPLY), PeerKind.HTTP),
+        (answers(b""), PeerKind.SERVER),
+        (resets, PeerKind.SERVER),
+    ],
+)
+def test_a_peer_is_known_by_its_manners(
+    script: Callable[[socket.socket], None], kind: PeerKind
+) -> None:
+    with peer(script) as addr:
+        assert probe_kind(addr) == kind
+
+
+def test_a_peer_of_another_world_is_told_apart() -> None:
+    ssh = answers(b"SSH-2.0-OpenSSH_9.2\r\n")
+    with peer(ssh) as addr, pytest.raises(BadReply, match="not as InfluxDB does"):
+        probe_kind(addr)
+    with peer(answers(TLS_ALERT)) as addr, pytest.raises(BadReply) as caught:
+        probe_kind(addr)
+    assert "TLS" in caught.value.hint
+
+
+def test_probing_ends_when_nobody_answers() -> None:
+    with peer(silent) as addr, pytest.raises(PeerUnreachable, match="asking who listens"):
+        probe_kind(addr, timeout_s=0.2)
+    with pytest.raises(PeerUnreachable, match="connection refused"):
+        probe_kind(closed_port())
+
+
+def test_an_address_that_is_none_is_refused_at_once() -> None:
+    with pytest.raises(UsageError):
+        SnapshotterClient("h:x")
+    assert repr(SnapshotterClient("h")) == "SnapshotterClient('h:8088')"
