@@ -1,0 +1,87 @@
+"""`backup`: copy what changed into a directory."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import click
+
+from pipelines.ctl import render
+from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.store import open_repository
+from pipelines.ctl.talk import Talk
+from resources.engine.backup import back_up
+from resources.engine.options import BackupOptions
+from resources.model import ShardID
+from resources.repository.manifest import Limits
+
+
+@click.command()
+@door_flags
+@click.option("-db", "--db", metavar="<string>", help="the name of the single database to back up")
+@click.option(
+    "-rp",
+    "--rp",
+    metavar="<string>",
+    help="the name of the single retention policy to back up (must specify -db with -rp)",
+)
+@click.option(
+    "-shard",
+    "--shard",
+    type=click.IntRange(min=0, max=2**64 - 1),
+    metavar="<unit>",
+    help="the ID of the single shard to back up",
+)
+@click.option("-full", "--full", is_flag=True, help="perform a full backup")
+@click.option(
+    "-from",
+    "--from",
+    "preferred",
+    metavar="<TCP-address>",
+    help="the data node TCP address to prefer when backing up; a single server has one",
+)
+@click.option(
+    "-verify",
+    "--verify",
+    "checked",
+    type=click.Choice(["full", "structure"]),
+    default="full",
+    show_default=True,
+    help="check every block of every TSM file, or their headers and indexes only",
+)
+@click.option(
+    "-gzipCompressionLevel",
+    "--gzipCompressionLevel",
+    "level",
+    type=click.Choice(["default", "full", "speedy", "none"]),
+    default="default",
+    show_default=True,
+    help="how hard to compress",
+)
+@click.argument("path", metavar="<path-to-backup-directory>")
+@click.pass_obj
+def backup(door: Door, /, path: str, **flags: Any) -> None:
+    """Back up a server into an existing directory.
+
+    Only shards that changed since the newest backup in that directory are copied; if there is
+    none, all are.
+    """
+    limits = Limits(
+        flags.pop("db") or "",
+        flags.pop("rp") or "",
+        None if (shard := flags.pop("shard")) is None else ShardID(shard),
+    )
+    options = BackupOptions(
+        limits=limits,
+        full=flags.pop("full"),
+        level=flags.pop("level"),
+        checked=flags.pop("checked"),
+        prefer=flags.pop("preferred") or "",
+    )
+    repository = open_repository(path)
+    server = door.with_flags(**flags).open()
+    command = f"backup {shlex.quote(path)}"
+    report = back_up(server, repository, options, tell=Talk(render.backup_line), command=command)
+    click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
+    report.check_complete()

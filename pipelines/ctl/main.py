@@ -1,0 +1,82 @@
+"""`influxd-ctl`, the seed's commands, and `shardkeeper`, those and ours: one tree, no Dagster."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from pipelines.ctl.backup import backup
+from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.restore import restore
+from pipelines.ctl.verify import verify
+from resources.errors import ExitCode, ShardkeeperError
+from resources.version import VERSION
+
+HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
+
+
+class Ctl(click.Group):
+    """A group that turns our errors into two lines and an exit status, once for all commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        signal.signal(signal.SIGTERM, _stop)
+        try:
+            return super().invoke(ctx)
+        except ShardkeeperError as error:
+            name = ctx.invoked_subcommand or ctx.info_name
+            click.echo(f"{name}: operation exited with error: {error}", err=True)
+            if error.hint:
+                click.echo(f"  next: {error.hint}", err=True)
+            ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; nothing unfinished is visible", err=True)
+            ctx.exit(ExitCode.INTERRUPTED)
+
+
+def _stop(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@click.group(cls=Ctl, name="shardkeeper", context_settings=HELP)
+@door_flags
+@click.version_option(VERSION, "-version", "--version")
+@click.pass_context
+def tree(ctx: click.Context, **flags: Any) -> None:
+    """Back up and restore InfluxDB 1.x, every byte verified."""
+    ctx.obj = Door().with_flags(**flags)
+
+
+for command in (backup, restore, verify):
+    tree.add_command(command)
+
+
+@click.group(cls=Ctl, name="influxd-ctl", context_settings=HELP)
+@door_flags
+@click.version_option(VERSION, "-version", "--version")
+@click.pass_context
+def seed(ctx: click.Context, **flags: Any) -> None:
+    """Back up and restore InfluxDB, with the syntax of InfluxDB Enterprise's influxd-ctl."""
+    ctx.obj = Door().with_flags(**flags)
+
+
+for command in (backup, restore):
+    seed.add_command(command)
+
+
+def shardkeeper() -> None:
+    """Run `shardkeeper`; exit statuses as in `ExitCode`."""
+    tree(prog_name="shardkeeper")
+
+
+def influxd_ctl() -> None:
+    """Run `influxd-ctl`; exit statuses are the original's: 0 and 1, and 130 when interrupted."""
+    try:
+        seed(prog_name="influxd-ctl")
+    except SystemExit as done:
+        if done.code not in (0, None, ExitCode.INTERRUPTED):
+            sys.exit(ExitCode.FAILED)
+        raise

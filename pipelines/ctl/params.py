@@ -1,0 +1,48 @@
+"""Types of flags that click does not have."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from resources.errors import UsageError
+from resources.protocol.durations import parse_duration
+from resources.repository.names import BackupName
+
+
+class Duration(click.ParamType):
+    """`10s`, `7d`; the value is nanoseconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_duration(str(value))
+        except UsageError as error:
+            self.fail(f"{error.what}; {error.hint}", param, ctx)
+
+
+class Instant(click.ParamType):
+    """`20261122T095100Z`, or `2026-11-22T09:51:00Z`; the value is an aware datetime."""
+
+    name = "time"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        backup = BackupName.parse(text)
+        if backup is not None:
+            return backup.started_at
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!a} is no time; write 20261122T095100Z", param, ctx)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)

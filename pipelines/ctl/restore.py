@@ -1,0 +1,155 @@
+"""`restore`: bring databases back from a directory of backups, or from one manifest."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.ctl import render
+from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.listing import render_list
+from pipelines.ctl.params import Duration, Instant
+from pipelines.ctl.planning import render_plan
+from pipelines.ctl.store import open_repository
+from pipelines.ctl.talk import Talk
+from resources.engine import restore as engine
+from resources.engine.events import MetaRestored, SourceChosen
+from resources.engine.restore_plan import RestoreOptions
+from resources.errors import ShardkeeperError, UsageError
+from resources.model import ShardID
+from resources.protocol.meta import decode_metastore
+from resources.repository.backup_set import BackupSet
+from resources.repository.manifest import Limits
+from resources.repository.repository import BackupRepository
+
+
+@click.command()
+@door_flags
+@click.option("-db", "--db", metavar="<string>", help="the name of the single database to restore")
+@click.option("-list", "--list", "listing", is_flag=True, help="shows the contents of the backup")
+@click.option(
+    "-newdb",
+    "--newdb",
+    metavar="<string>",
+    help="the name of the new database to restore to (must specify with -db)",
+)
+@click.option(
+    "-newrf",
+    "--newrf",
+    type=click.IntRange(min=1),
+    metavar="<int>",
+    help="the new replication factor to restore to; a single server keeps one copy",
+)
+@click.option(
+    "-newrp",
+    "--newrp",
+    metavar="<string>",
+    help="the name of the new retention policy to restore to (must specify with -rp)",
+)
+@click.option(
+    "-rp", "--rp", metavar="<string>", help="the name of the single retention policy to restore"
+)
+@click.option(
+    "-shard",
+    "--shard",
+    type=click.IntRange(min=0, max=2**64 - 1),
+    metavar="<unit>",
+    help="the shard ID to restore",
+)
+@click.option(
+    "-newduration",
+    "--newduration",
+    "duration_ns",
+    type=Duration(),
+    metavar="<duration>",
+    help="how long the restored policies keep points; 0s is for ever",
+)
+@click.option(
+    "-skip-expired",
+    "--skip-expired",
+    is_flag=True,
+    help="leave out shards that the target's retention would delete at once",
+)
+@click.option(
+    "-as-of",
+    "--as-of",
+    type=Instant(),
+    metavar="<time>",
+    help="restore the state of that time: backups begun later are not read",
+)
+@click.option(
+    "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and do nothing"
+)
+@click.option(
+    "-full", "--full", is_flag=True, help="restore one full backup; the path is its manifest"
+)
+@click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
+@click.pass_obj
+def restore(door: Door, /, path: str, **flags: Any) -> None:
+    """Restore from a directory of incremental backups, or with -full from one manifest.
+
+    Databases of the same names must not exist on the target; -newdb restores beside them.
+    Every shard is read back before it counts as restored.
+    """
+    shard = flags.pop("shard")
+    options = RestoreOptions(
+        limits=Limits(
+            flags.pop("db") or "",
+            flags.pop("rp") or "",
+            None if shard is None else ShardID(shard),
+        ),
+        new_database=flags.pop("newdb") or "",
+        new_policy=flags.pop("newrp") or "",
+        new_duration_ns=flags.pop("duration_ns"),
+        skip_expired=flags.pop("skip_expired"),
+    )
+    flags.pop("newrf")
+    full, as_of = flags.pop("full"), flags.pop("as_of")
+    listing, only_plan = flags.pop("listing"), flags.pop("only_plan")
+    options.check()
+    if full and as_of is not None:
+        raise UsageError("-full reads one manifest, so -as-of has nothing to choose from")
+    began = time.monotonic()
+    repository, backup, directory = _choose(path, full=full, as_of=as_of)
+    chosen = SourceChosen(directory, path if full else "", backup.meta.file_name)
+    tell = Talk(render.restore_line)
+    tell(chosen)
+    if listing:
+        meta = decode_metastore(repository.read_meta(backup))
+        click.echo(render_list(backup, meta, options.limits))
+        return
+    server = door.with_flags(**flags).open()
+    try:
+        plan = engine.prepare_restore(server, repository, backup, options)
+        if only_plan:
+            click.echo(render_plan(plan, server.address))
+            return
+        report = engine.restore(server, repository, plan, options, tell=tell)
+    except ShardkeeperError:
+        if not tell.said(MetaRestored):
+            click.echo("Restoring meta data... Error.")
+        raise
+    seconds = time.monotonic() - began
+    click.echo(render.restored(directory, seconds, report.bytes_transferred))
+
+
+def _choose(path: str, *, full: bool, as_of: Any) -> tuple[BackupRepository, BackupSet, str]:
+    if full:
+        if Path(path).is_dir():
+            raise UsageError(
+                f"{path} is a directory; -full takes the path of one manifest",
+                hint="leave -full out to restore the newest state of a directory",
+            )
+        directory = str(Path(path).parent)
+        repository = open_repository(directory)
+        return repository, repository.single(Path(path).name), directory
+    if Path(path).is_file():
+        raise UsageError(
+            f"{path} is a file; restore takes a directory",
+            hint="to restore one full backup from its manifest, add -full",
+        )
+    repository = open_repository(path)
+    return repository, repository.current(as_of=as_of), path

@@ -1,0 +1,230 @@
+"""Carry a backup out: copy what changed, check it, and commit it with its manifest."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Literal
+
+from resources.clients.server import Server
+from resources.engine.changes import ShardState
+from resources.engine.events import (
+    Event,
+    MetaSaved,
+    Progress,
+    ShardFailed,
+    ShardGone,
+    ShardRetried,
+    ShardSaved,
+    Tell,
+    Warned,
+)
+from resources.engine.options import BackupOptions
+from resources.engine.plan import BackupPlan, plan_backup
+from resources.engine.pull import Puller, Saved, ShardGoneAtSource, Stopped
+from resources.errors import BackupPartial, ShardkeeperError, StoreFailed
+from resources.model import ShardPlace
+from resources.repository.evidence import BackupEvidence, FailedShard, Source
+from resources.repository.manifest import Manifest, MetaEntry
+from resources.repository.repository import BackupRepository, BackupWriter
+from resources.version import VERSION
+
+PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What a backup did. `failed` is not empty when it is only a part of what was asked."""
+
+    manifest_file: str
+    manifest: Manifest
+    saved: tuple[Saved, ...]
+    unchanged: tuple[ShardState, ...]
+    gone: tuple[ShardPlace, ...]
+    failed: tuple[FailedShard, ...]
+    seconds: float
+
+    @property
+    def bytes_transferred(self) -> int:
+        """Metastore and tar bytes, as the original counts them."""
+        return self.manifest.meta.size_bytes + sum(s.entry.size_bytes for s in self.saved)
+
+    def check_complete(self) -> None:
+        """Raise BackupPartial if shards failed."""
+        if self.failed:
+            first = self.failed[0]
+            raise BackupPartial(
+                f"{len(self.failed)} of {len(self.failed) + len(self.saved)} shards were not "
+                f"saved; the first is shard {first.shard_id}: {first.why}",
+                hint="everything else is saved and restorable; run the backup again, it copies "
+                "only what is left",
+            )
+
+
+def back_up(
+    server: Server,
+    repository: BackupRepository,
+    options: BackupOptions,
+    *,
+    tell: Tell,
+    command: str = "backup",
+    stop: threading.Event | None = None,
+) -> BackupReport:
+    """Back up a server into a repository.
+
+    A shard that cannot be read does not hold up the others: the backup is committed without
+    it, says so in its manifest, and `BackupReport.check_complete` raises. If nothing at all
+    could be saved, or the repository fails, nothing is committed.
+
+    Args:
+        tell: called with events, always from the calling thread.
+        stop: set it to end early; nothing is committed then.
+
+    Raises:
+        ShardkeeperError: nothing was committed; earlier backups are as they were.
+    """
+    began = time.monotonic()
+    stop = stop or threading.Event()
+    with repository.begin(command=command, wait_s=options.lock_wait_s) as writer:
+        plan = plan_backup(server, repository, options, tell=tell)
+        meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
+        tell(MetaSaved(meta.size_bytes))
+        result = _Copies(plan, tell)
+        _copy(server, repository, writer, plan, options, result, stop)
+        _refuse_if_useless(result)
+        manifest = _manifest(server, plan, options, meta, meta_sha256, result)
+        manifest_file = writer.commit(manifest)
+    return BackupReport(
+        manifest_file=manifest_file,
+        manifest=manifest,
+        saved=tuple(result.saved),
+        unchanged=plan.unchanged,
+        gone=tuple(result.gone),
+        failed=tuple(result.failed),
+        seconds=time.monotonic() - began,
+    )
+
+
+class _Copies:
+    """What became of each planned copy."""
+
+    def __init__(self, plan: BackupPlan, tell: Tell) -> None:
+        self.tell = tell
+        self.total = len(plan.to_copy)
+        self.saved: list[Saved] = []
+        self.gone: list[ShardPlace] = []
+        self.failed: list[FailedShard] = []
+        self.first_error: ShardkeeperError | None = None
+
+    def add(self, state: ShardState, future: Future[Saved], node: str) -> None:
+        try:
+            saved = future.result()
+        except ShardGoneAtSource:
+            self.gone.append(state.place)
+            self.tell(ShardGone(state.place))
+        except (StoreFailed, Stopped):
+            raise
+        except ShardkeeperError as error:
+            self.first_error = self.first_error or error
+            self.failed.append(FailedShard(state.place.shard_id, str(error)))
+            self.tell(ShardFailed(state.place.shard_id, str(error)))
+        else:
+            self.saved.append(saved)
+            self.tell(ShardSaved(node, saved.entry, saved.seconds))
+            evidence = saved.entry.evidence
+            if evidence is not None and evidence.tombstones:
+                self.tell(
+                    Warned(
+                        f"shard {state.place.shard_id}: {evidence.tombstones} deleted ranges are "
+                        "still pending on the server; a restore of this archive brings those "
+                        "points back"
+                    )
+                )
+
+    @property
+    def done(self) -> int:
+        return len(self.saved) + len(self.gone) + len(self.failed)
+
+
+def _copy(
+    server: Server,
+    repository: BackupRepository,
+    writer: BackupWriter,
+    plan: BackupPlan,
+    options: BackupOptions,
+    result: _Copies,
+    stop: threading.Event,
+) -> None:
+    retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    puller = Puller(
+        server,
+        writer,
+        plan.facts,
+        options,
+        scratch_dir=repository.scratch_dir,
+        stop=stop,
+        retried=lambda shard_id, error, attempt, pause: retries.put(
+            ShardRetried(shard_id, str(error), attempt, pause)
+        ),
+    )
+    pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="pull")
+    try:
+        # Largest first would pack best; the metastore's order keeps the output readable.
+        futures = {pool.submit(puller.pull, state): state for state in plan.to_copy}
+        pending = set(futures)
+        while pending:
+            finished, pending = wait(pending, timeout=PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
+            while not retries.empty():
+                result.tell(retries.get())
+            for future in finished:
+                result.add(futures[future], future, server.address)
+            if not finished:
+                result.tell(Progress(result.done, result.total, puller.bytes_done))
+    except BaseException:
+        stop.set()
+        server.abort()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        puller.close()
+
+
+def _refuse_if_useless(result: _Copies) -> None:
+    """A run in which every copy failed is a failed run, not a backup of nothing."""
+    if result.first_error is not None and not result.saved:
+        raise result.first_error
+
+
+def _manifest(
+    server: Server,
+    plan: BackupPlan,
+    options: BackupOptions,
+    meta: MetaEntry,
+    meta_sha256: str,
+    result: _Copies,
+) -> Manifest:
+    order = {state.place.shard_id: place for place, state in enumerate(plan.states)}
+    strategy: Literal["full", "incremental"] = "full" if options.full else "incremental"
+    return Manifest(
+        meta=meta,
+        files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
+        limits=options.limits,
+        limited=bool(options.limits),
+        evidence=BackupEvidence(
+            tool_version=VERSION,
+            strategy=strategy,
+            started_at_ns=plan.facts.clock_ns or time.time_ns(),
+            source=Source(
+                kind="server",
+                address=server.address,
+                version=plan.facts.version,
+                cluster_id=plan.metastore.cluster_id,
+            ),
+            meta_sha256=meta_sha256,
+            unchanged=tuple(state.place.shard_id for state in plan.unchanged),
+            failed=tuple(result.failed),
+        ),
+    )

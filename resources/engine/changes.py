@@ -1,0 +1,120 @@
+"""Has a shard changed since its newest archive?
+
+A server keeps no per-shard clock that we can ask for, so three signals are put together:
+
+1. A backup request with `Since` lists the files that are newer than the moment before the
+   archive was read, on the server's own clock. File times lag behind that clock by some
+   milliseconds, so `Since` is two seconds earlier; files that are already in the archive
+   (same name, size and CRC-32) do not count.
+2. Deleting everything removes files and leaves none that is newer. So the number of TSM
+   files, from /debug/vars, must be the number in the archive.
+3. No evidence, no clock, or no archive: copy.
+
+Source: influxdb pkg/tar/stream.go (SinceFilterTarFile), tsdb/engine/tsm1/file_store.go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+from resources.clients.http import ShardStats
+from resources.clients.server import Server
+from resources.model import ShardPlace
+from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
+from resources.repository.backup_set import Archive
+from resources.repository.checksum import crc32
+from resources.repository.evidence import ShardEvidence
+
+MARGIN_NS = 2_000_000_000
+"""File times come from the kernel's coarse clock, and some file systems keep whole seconds."""
+
+Reason = Literal["full", "new", "archive missing", "no evidence", "changed", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """What is known of a shard at the source, held against its newest archive."""
+
+    place: ShardPlace
+    reason: Reason
+    previous: Archive | None = None
+    news: str = ""
+    """What the source has that the archive has not, as a digest; equal looks give equal news."""
+
+    @property
+    def stale(self) -> bool:
+        return self.reason != "unchanged"
+
+    @property
+    def version(self) -> str:
+        """A name for the shard's state: its archive's content, and what came after."""
+        evidence = self.previous.entry.evidence if self.previous else None
+        content = evidence.content[:32] if evidence else "none"
+        if self.reason == "unchanged" or (self.reason == "full" and not self.news):
+            return content
+        return f"{content}+{self.news or self.reason.replace(' ', '-')}"
+
+
+def probe(server: Server, place: ShardPlace, evidence: ShardEvidence) -> str:
+    """Ask for the files that are newer than the archive; an empty string if there are none.
+
+    Asking makes the server write its cache of the shard to a file, so that points in memory
+    count as well.
+
+    Raises:
+        WireError, ArchiveCorrupt: the reply cannot be read.
+    """
+    assert evidence.read_at_ns is not None  # noqa: S101 - `judge` asks only then
+    known = {(file.name, file.size_bytes, file.crc32) for file in evidence.files}
+    walker, buffer = TarWalker(), memoryview(bytearray(64 << 10))
+    crc = 0
+    with server.open_shard(place.shard_id, since_ns=evidence.read_at_ns - MARGIN_NS) as stream:
+        while n := stream.recv_into(buffer):
+            for piece in walker.feed(buffer[:n]):
+                if isinstance(piece, MemberData):
+                    crc = crc32(piece.data, crc)
+                elif isinstance(piece, MemberStart):
+                    crc = 0
+                else:
+                    file = member_place(piece.member.name).file
+                    if (file, piece.member.size, crc) not in known:
+                        first = f"{file} {piece.member.size} {crc:08x}"
+                        return hashlib.sha256(first.encode()).hexdigest()[:16]
+        walker.finish()
+    return ""
+
+
+def judge(
+    place: ShardPlace, previous: Archive | None, *, full: bool, archive_there: bool
+) -> ShardState | None:
+    """Decide without asking the server, where that is possible; None: it must be asked."""
+    if previous is None:
+        return ShardState(place, "new")
+    if full:
+        return ShardState(place, "full", previous)
+    if not archive_there:
+        return ShardState(place, "archive missing", previous)
+    evidence = previous.entry.evidence
+    if evidence is None or evidence.read_at_ns is None:
+        return ShardState(place, "no evidence", previous)
+    return None
+
+
+def weigh(place: ShardPlace, previous: Archive, news: str, stats: ShardStats | None) -> ShardState:
+    """Put the probe's answer and the server's file count together.
+
+    Args:
+        news: what `probe` returned.
+        stats: the shard's figures, read after the probe; None if the server has none for it.
+    """
+    evidence = previous.entry.evidence
+    assert evidence is not None  # noqa: S101 - `judge` settled the others
+    if news:
+        return ShardState(place, "changed", previous, news)
+    if stats is None:
+        return ShardState(place, "changed", previous, "no-figures")
+    if stats.num_files != evidence.tsm_files:
+        return ShardState(place, "changed", previous, f"files-{stats.num_files}")
+    return ShardState(place, "unchanged", previous)

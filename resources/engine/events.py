@@ -1,0 +1,187 @@
+"""What the engine says while it works: frozen values that print as one line of plain text.
+
+Who listens decides where they go: `context.log.info` in Dagster, the terminal on the command
+line, a list in a test. The command line prints the original's lines from the same values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from resources.model import ShardID, ShardPlace
+from resources.repository.manifest import ShardEntry
+
+Tell = Callable[["Event"], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class Warned(Event):
+    """Not an error, but somebody should know."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return f"warning: {self.text}"
+
+
+# --- backup -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MetaSaved(Event):
+    """The metastore is stored."""
+
+    size_bytes: int
+
+    def __str__(self) -> str:
+        return f"metastore saved, {self.size_bytes} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlanned(Event):
+    """What an incremental backup found by looking."""
+
+    copy: int
+    unchanged: int
+    absent: int
+
+    def __str__(self) -> str:
+        absent = f", {self.absent} known but not on disk" if self.absent else ""
+        return f"{self.copy} shards to copy, {self.unchanged} unchanged{absent}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSaved(Event):
+    """A shard's archive is checked and stored."""
+
+    node: str
+    entry: ShardEntry
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.entry.shard_id} ({self.entry.database}/{self.entry.policy}) saved "
+            f"from {self.node}, {self.entry.size_bytes} bytes"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRetried(Event):
+    """A pull failed and will be tried again from an empty file."""
+
+    shard_id: ShardID
+    why: str
+    attempt: int
+    pause_s: float
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.shard_id}: {self.why}; attempt {self.attempt} "
+            f"starts in {self.pause_s:.1f} s"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardGone(Event):
+    """A shard expired or was dropped at the source while the backup ran."""
+
+    place: ShardPlace
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.place.shard_id} ({self.place.database}/{self.place.policy}) is gone at "
+            "the source; its earlier archives stay"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFailed(Event):
+    """A shard could not be saved; the others go on."""
+
+    shard_id: ShardID
+    why: str
+
+    def __str__(self) -> str:
+        return f"shard {self.shard_id} failed: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """How far a long copy is; sent at most once a second."""
+
+    done: int
+    total: int
+    bytes_done: int
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total} shards, {self.bytes_done / 1e6:.1f} MB"
+
+
+# --- restore ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChosen(Event):
+    """Which backup a restore reads."""
+
+    directory: str
+    manifest: str
+    """Path of the manifest for a full restore; empty when a directory is restored."""
+    meta_file: str
+
+    def __str__(self) -> str:
+        return f"restoring from {self.manifest or self.directory}, meta backup {self.meta_file}"
+
+
+@dataclass(frozen=True, slots=True)
+class MetaRestoring(Event):
+    """The target's metastore is about to change."""
+
+    def __str__(self) -> str:
+        return "creating databases, policies and shards on the target"
+
+
+@dataclass(frozen=True, slots=True)
+class MetaRestored(Event):
+    """The target has the databases and policies and has named its new shards."""
+
+    mapped: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.mapped} shards mapped"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRestored(Event):
+    """A shard is on the target and was read back from there."""
+
+    database: str
+    policy: str
+    shard_id: ShardID
+    new_shard_id: ShardID
+    nodes: tuple[str, ...]
+    size_bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.shard_id} ({self.database}/{self.policy}) restored as shard "
+            f"{self.new_shard_id} on {', '.join(self.nodes)} and read back"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack(Event):
+    """What a failed restore had created is gone again."""
+
+    databases: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"rolled back: dropped {', '.join(self.databases)}"

@@ -1,0 +1,46 @@
+"""What a run may be told, in the words of the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from resources.repository.evidence import Checked
+from resources.repository.gzip_stream import Level
+from resources.repository.manifest import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a shard is tried, and how long to wait in between."""
+
+    attempts: int = 6
+    first_pause_s: float = 0.5
+    longest_pause_s: float = 15.0
+
+    def pause_s(self, attempt: int) -> float:
+        """The pause after the attempt of that number, from 1 on; it doubles."""
+        return min(self.longest_pause_s, self.first_pause_s * 2 ** (attempt - 1))
+
+
+@dataclass(frozen=True, slots=True)
+class BackupOptions:
+    """How to back up.
+
+    Attributes:
+        limits: `-db`, `-rp`, `-shard`.
+        full: copy every shard, changed or not (`-full`).
+        level: `-gzipCompressionLevel`.
+        checked: `-verify`; "full" checks every block, "structure" headers and indexes.
+        parallel: connections at once; more than two do not help a server with two cores.
+        prefer: TCP address of the node to read from first (`-from`).
+        lock_wait_s: how long to wait while another run works in the same repository.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    full: bool = False
+    level: Level = "default"
+    checked: Checked = "full"
+    parallel: int = 2
+    retry: Retry = field(default_factory=Retry)
+    prefer: str = ""
+    lock_wait_s: float = 0.0

@@ -1,0 +1,196 @@
+"""One shard from the server into the repository, checked, with retries from an empty file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from resources.clients.server import Server, ServerFacts
+from resources.engine.changes import ShardState
+from resources.engine.options import BackupOptions
+from resources.errors import (
+    ArchiveCorrupt,
+    PeerClosedEarly,
+    RepositoryError,
+    ShardkeeperError,
+    StoreFailed,
+    TSMError,
+)
+from resources.model import ShardID
+from resources.repository.archive import ArchiveWriter, Place, StoredArchive
+from resources.repository.backup_set import Archive
+from resources.repository.evidence import ShardEvidence
+from resources.repository.manifest import ShardEntry
+from resources.repository.repository import BackupWriter
+from resources.repository.scratch import Scratch
+
+BUFFER_BYTES = 256 << 10
+
+
+class Stopped(ShardkeeperError):
+    """The run was asked to stop."""
+
+
+class ShardGoneAtSource(ShardkeeperError):
+    """The shard expired or was dropped after the plan was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A shard that is stored."""
+
+    state: ShardState
+    entry: ShardEntry
+    seconds: float
+    attempts: int
+
+
+class Puller:
+    """Copies shards; one instance serves all threads of a run.
+
+    Args:
+        retried: told (shard, error, attempt that follows, pause in seconds), from any thread.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        writer: BackupWriter,
+        facts: ServerFacts,
+        options: BackupOptions,
+        *,
+        scratch_dir: str | None,
+        stop: threading.Event,
+        retried: Callable[[ShardID, ShardkeeperError, int, float], None],
+    ) -> None:
+        self._server = server
+        self._writer = writer
+        self._facts = facts
+        self._options = options
+        self._scratch_dir = scratch_dir
+        self._stop = stop
+        self._retried = retried
+        self._threads = threading.local()
+        self._scratches: list[Scratch] = []
+        self._lock = threading.Lock()
+        self.bytes_done = 0
+
+    def pull(self, state: ShardState) -> Saved:
+        """Store one shard's archive.
+
+        Every attempt begins with an empty file, since what an attempt left may be half a
+        stream that parses (influxd's own client appends to it).
+
+        Raises:
+            ShardGoneAtSource: the server no longer has it.
+            Stopped: `stop` was set.
+            ShardkeeperError: the last attempt's error, with what was tried in its notes.
+        """
+        retry = self._options.retry
+        began = time.monotonic()
+        for attempt in range(1, retry.attempts + 1):
+            if self._stop.is_set():
+                raise Stopped("stopped before the backup was complete")
+            try:
+                stored = self._attempt(state)
+                break
+            except StoreFailed:
+                raise
+            except (ArchiveCorrupt, TSMError, ShardkeeperError) as error:
+                if self._stop.is_set():
+                    raise Stopped("stopped before the backup was complete") from None
+                if isinstance(error, RepositoryError) and not isinstance(error, ArchiveCorrupt):
+                    raise
+                if isinstance(error, PeerClosedEarly) and self._is_gone(state):
+                    raise ShardGoneAtSource(f"shard {state.place.shard_id} is gone") from None
+                heals = error.retryable or isinstance(error, (ArchiveCorrupt, TSMError))
+                if not heals or attempt == retry.attempts:
+                    error.add_note(f"attempt {attempt} of {retry.attempts}")
+                    raise
+                pause = retry.pause_s(attempt)
+                self._retried(state.place.shard_id, error, attempt + 1, pause)
+                self._stop.wait(pause)
+        else:
+            raise AssertionError("the loop ends by break or raise")
+        seconds = time.monotonic() - began
+        return Saved(state, self._entry(state, stored, seconds), seconds, attempt)
+
+    def close(self) -> None:
+        for scratch in self._scratches:
+            scratch.close()
+
+    def _attempt(self, state: ShardState) -> StoredArchive:
+        place = state.place
+        buffer, scratch = self._own()
+        with (
+            self._server.open_shard(place.shard_id) as stream,
+            self._writer.shard(place.shard_id) as sink,
+        ):
+            archive = ArchiveWriter(
+                sink,
+                inner_name=self._writer.name.shard_file(place.shard_id).removesuffix(".gz"),
+                place=Place(place.database, place.policy, place.shard_id),
+                level=self._options.level,
+                checked=self._options.checked,
+                scratch=scratch,
+            )
+            while n := stream.recv_into(buffer):
+                archive.feed(buffer[:n])
+                self.bytes_done += n
+                if self._stop.is_set():
+                    raise Stopped("stopped before the backup was complete")
+            return archive.finish()
+
+    def _own(self) -> tuple[memoryview, Scratch]:
+        """This thread's buffer and scratch space."""
+        mine: tuple[memoryview, Scratch] | None = getattr(self._threads, "mine", None)
+        if mine is None:
+            mine = memoryview(bytearray(BUFFER_BYTES)), Scratch(self._scratch_dir)
+            self._threads.mine = mine
+            with self._lock:
+                self._scratches.append(mine[1])
+        return mine
+
+    def _is_gone(self, state: ShardState) -> bool:
+        return state.place.shard_id not in self._server.shards_on_disk()
+
+    def _entry(self, state: ShardState, stored: StoredArchive, seconds: float) -> ShardEntry:
+        place, facts = state.place, stored.facts
+        return ShardEntry(
+            database=place.database,
+            policy=place.policy,
+            shard_id=place.shard_id,
+            file_name=self._writer.name.shard_file(place.shard_id),
+            size_bytes=facts.size_bytes,
+            last_modified_ns=_later_than(state.previous),
+            evidence=ShardEvidence(
+                sha256=stored.sha256,
+                stored_bytes=stored.stored_bytes,
+                content=facts.content,
+                checked=facts.checked,
+                files=facts.files,
+                series=facts.series,
+                points=facts.points,
+                min_time_ns=facts.min_time_ns,
+                max_time_ns=facts.max_time_ns,
+                tombstones=facts.tombstones,
+                node=self._server.address,
+                read_at_ns=self._facts.clock_ns,
+                seconds=seconds,
+                group_start_ns=place.group.start_time_ns,
+                group_end_ns=place.group.end_time_ns,
+            ),
+        )
+
+
+def _later_than(previous: Archive | None) -> int:
+    """The ordering key of a new entry: 0, as single servers' tools write it.
+
+    Among equal keys every reader takes the newest manifest's, so 0 keeps a directory right
+    that `influxd backup -portable` writes into as well. Only an earlier entry with a greater
+    key, as clusters' tools write it, must be exceeded.
+    """
+    before = previous.entry.last_modified_ns if previous else 0
+    return before + 1 if before > 0 else 0

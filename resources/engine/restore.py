@@ -1,0 +1,176 @@
+"""Carry a restore out: create, upload, read back, and undo everything if one step fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from resources.clients.server import Server
+from resources.engine.events import (
+    MetaRestored,
+    MetaRestoring,
+    Progress,
+    ShardRestored,
+    Tell,
+    Warned,
+)
+from resources.engine.read_back import Receipt
+from resources.engine.restore_check import check_archives
+from resources.engine.restore_plan import (
+    DatabaseRestore,
+    RestoreOptions,
+    RestorePlan,
+    ShardRestore,
+    plan_restore,
+)
+from resources.engine.rollback import roll_back
+from resources.engine.target import create_database, run_queries
+from resources.engine.upload import Uploader
+from resources.model import ShardID
+from resources.protocol.meta import decode_metastore
+from resources.repository.backup_set import BackupSet
+from resources.repository.repository import BackupRepository
+
+PROGRESS_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredShard:
+    """A shard that is on the target, proved by reading it back."""
+
+    restore: ShardRestore
+    new_shard_id: ShardID
+    receipt: Receipt
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What a restore did."""
+
+    plan: RestorePlan
+    shards: tuple[RestoredShard, ...]
+    seconds: float
+
+    @property
+    def bytes_transferred(self) -> int:
+        """Tar bytes, as the original counts them."""
+        return sum(shard.restore.archive.entry.size_bytes for shard in self.shards)
+
+
+def prepare_restore(
+    server: Server, repository: BackupRepository, backup: BackupSet, options: RestoreOptions
+) -> RestorePlan:
+    """Plan a restore against the target as it is now; nothing is changed.
+
+    Raises: what `plan_restore` raises, and errors of reading the backup or the target.
+    """
+    options.check()
+    meta = repository.read_meta(backup)
+    _, target = server.metastore()
+    facts, _ = server.facts()
+    return plan_restore(
+        backup,
+        meta,
+        decode_metastore(meta),
+        target,
+        options,
+        now_ns=facts.clock_ns or time.time_ns(),
+        target_name=server.address,
+    )
+
+
+def restore(
+    server: Server,
+    repository: BackupRepository,
+    plan: RestorePlan,
+    options: RestoreOptions,
+    *,
+    tell: Tell,
+    stop: threading.Event | None = None,
+) -> RestoreReport:
+    """Carry out a plan.
+
+    Every archive is checked before the target is touched. Each shard is read back from the
+    target and held against what was sent. If anything fails, the databases that this restore
+    created are dropped again, and nothing else is.
+
+    Raises:
+        ShardkeeperError: the restore failed; its notes say whether it could be undone.
+    """
+    began = time.monotonic()
+    stop = stop or threading.Event()
+    for note in plan.notes:
+        tell(Warned(note))
+    check_archives(repository, plan.shards, tell=tell, stop=stop)
+    created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []
+    tell(MetaRestoring())
+    try:
+        for database in plan.databases:
+            ids: dict[ShardID, ShardID] = {}
+            created.append((database, ids))
+            ids.update(create_database(server, plan.meta, database))
+        mapped = sum(len(ids) for _, ids in created)
+        tell(MetaRestored(mapped, time.monotonic() - began))
+        id_map = {old: new for _, ids in created for old, new in ids.items()}
+        shards = _upload(server, repository, plan.shards, id_map, options, tell, stop)
+        for database in plan.databases:
+            run_queries(server, database.continuous_queries, tell=tell)
+    except BaseException as error:
+        stop.set()
+        roll_back(server, created, error, tell=tell)
+        raise
+    return RestoreReport(plan, tuple(shards), time.monotonic() - began)
+
+
+def _upload(
+    server: Server,
+    repository: BackupRepository,
+    shards: Sequence[ShardRestore],
+    id_map: dict[ShardID, ShardID],
+    options: RestoreOptions,
+    tell: Tell,
+    stop: threading.Event,
+) -> list[RestoredShard]:
+    uploader = Uploader(server, repository, id_map, stop)
+    pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="upload")
+    done: list[RestoredShard] = []
+    try:
+        futures: dict[Future[tuple[Receipt, float]], ShardRestore] = {
+            pool.submit(uploader.upload, shard): shard for shard in shards
+        }
+        pending = set(futures)
+        while pending:
+            finished, pending = wait(pending, timeout=PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
+            for future in finished:
+                shard = futures[future]
+                receipt, seconds = future.result()
+                restored = RestoredShard(shard, id_map[shard.place.shard_id], receipt, seconds)
+                done.append(restored)
+                tell(_event(server, restored))
+            if not finished:
+                tell(Progress(len(done), len(shards), uploader.bytes_done))
+    except BaseException:
+        stop.set()
+        server.abort()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    order = {shard.place.shard_id: i for i, shard in enumerate(shards)}
+    return sorted(done, key=lambda s: order[s.restore.place.shard_id])
+
+
+def _event(server: Server, restored: RestoredShard) -> ShardRestored:
+    place = restored.restore.place
+    return ShardRestored(
+        database=place.database,
+        policy=place.policy,
+        shard_id=place.shard_id,
+        new_shard_id=restored.new_shard_id,
+        nodes=(server.address,),
+        size_bytes=restored.restore.archive.entry.size_bytes,
+        seconds=restored.seconds,
+    )

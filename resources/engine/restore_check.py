@@ -1,0 +1,124 @@
+"""Before a target is touched: is every archive that will be sent what was stored?"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from resources.engine.events import Tell, Warned
+from resources.engine.pull import Stopped
+from resources.engine.restore_plan import ShardRestore
+from resources.errors import ArchiveCorrupt, ShardkeeperError
+from resources.repository.archive import Place, inspect_archive, scratch_in
+from resources.repository.backup_set import Archive
+from resources.repository.evidence import ShardEvidence
+from resources.repository.repository import BackupRepository
+
+READ_BYTES = 1 << 20
+PARALLEL = 2
+OLDER = "restore an older state with -as-of TIME, or the other shards with -db, -rp or -shard"
+
+
+def check_archives(
+    repository: BackupRepository,
+    shards: Sequence[ShardRestore],
+    *,
+    tell: Tell,
+    stop: threading.Event,
+) -> None:
+    """Read every archive that a restore will send.
+
+    Our own archives are held against their SHA-256; those of other tools, which have none,
+    are inspected as if they were being backed up.
+
+    Raises:
+        ArchiveCorrupt, TSMError: the first archive that is not what it should be.
+        Stopped: `stop` was set.
+    """
+    pending = 0
+    with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="check") as pool:
+        try:
+            futures = [pool.submit(_check, repository, shard, stop) for shard in shards]
+            pending = sum(future.result() for future in futures)
+        except BaseException:
+            stop.set()
+            raise
+    if pending:
+        tell(
+            Warned(
+                f"{pending} deleted ranges were still pending when these shards were backed up; "
+                "the deleted points come back"
+            )
+        )
+
+
+def _check(repository: BackupRepository, shard: ShardRestore, stop: threading.Event) -> int:
+    """Returns how many deleted ranges the archive holds."""
+
+    def unless_stopped() -> None:
+        if stop.is_set():
+            raise Stopped("stopped before anything was changed")
+
+    evidence = shard.archive.entry.evidence
+    try:
+        if evidence is not None:
+            _compare_digest(repository, shard.archive, evidence, unless_stopped)
+            return evidence.tombstones
+        return _inspect(repository, shard, unless_stopped)
+    except ShardkeeperError as error:
+        error.add_note(f"in {shard.archive.entry.file_name}; the target was not touched")
+        error.hint = error.hint or OLDER
+        raise
+
+
+def _compare_digest(
+    repository: BackupRepository,
+    archive: Archive,
+    evidence: ShardEvidence,
+    unless_stopped: Callable[[], None],
+) -> None:
+    digest = hashlib.sha256()
+    with repository.open_archive(archive) as source:
+        if source.size_bytes != evidence.stored_bytes:
+            raise ArchiveCorrupt(
+                f"{archive.entry.file_name}: {source.size_bytes} bytes, manifest says "
+                f"{evidence.stored_bytes}",
+                hint=OLDER,
+            )
+        buffer = memoryview(bytearray(READ_BYTES))
+        while n := source.readinto(buffer):
+            unless_stopped()
+            digest.update(buffer[:n])
+    if digest.hexdigest() != evidence.sha256:
+        raise ArchiveCorrupt(
+            f"{archive.entry.file_name} is not what was stored: its SHA-256 differs from the "
+            "manifest's",
+            hint=OLDER,
+        )
+
+
+def _inspect(
+    repository: BackupRepository, shard: ShardRestore, unless_stopped: Callable[[], None]
+) -> int:
+    entry, place = shard.archive.entry, shard.place
+    with (
+        scratch_in(repository.scratch_dir) as scratch,
+        repository.open_archive(shard.archive) as source,
+    ):
+        found = inspect_archive(
+            source,
+            max_bytes=entry.size_bytes,
+            place=Place(place.database, place.policy, place.shard_id),
+            checked="full",
+            scratch=scratch,
+            each_chunk=unless_stopped,
+        )
+    if found.facts.size_bytes != entry.size_bytes:
+        raise ArchiveCorrupt(
+            f"{entry.file_name}: {found.facts.size_bytes} bytes inside, manifest says "
+            f"{entry.size_bytes}",
+            hint=OLDER,
+        )
+    return found.facts.tombstones

@@ -1,0 +1,64 @@
+"""Undo a restore that failed: drop what it created, and only that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from resources.clients.server import Server
+from resources.engine.events import RolledBack, Tell, Warned
+from resources.engine.restore_plan import DatabaseRestore
+from resources.engine.target import drop_database
+from resources.errors import ShardkeeperError, shown
+from resources.model import DatabaseInfo, ShardID
+from resources.protocol.influxql import quote_identifier
+
+
+def roll_back(
+    server: Server,
+    created: Sequence[tuple[DatabaseRestore, Mapping[ShardID, ShardID]]],
+    error: BaseException,
+    *,
+    tell: Tell,
+) -> None:
+    """Drop the databases a failed restore created.
+
+    A database is dropped only if every shard in it is one that the restore was given: who
+    wrote into it meanwhile made a new shard, and keeps it. What could not be dropped is said
+    in a note on `error`; this never raises a ShardkeeperError of its own.
+    """
+    dropped: list[str] = []
+    for database, ids in created:
+        try:
+            _, now = server.metastore()
+            there = now.database(database.new_name)
+            if there is None:
+                continue
+            if not _ours(there, database, ids):
+                _leave(database.new_name, "it holds shards that are not ours", error, tell)
+                continue
+            drop_database(server, database.new_name)
+            dropped.append(database.new_name)
+        except ShardkeeperError as failure:
+            _leave(database.new_name, failure.what, error, tell)
+    if dropped:
+        tell(RolledBack(tuple(dropped)))
+
+
+def _ours(there: DatabaseInfo, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> bool:
+    found = {
+        shard.id for rp in there.retention_policies for g in rp.shard_groups for shard in g.shards
+    }
+    if ids:
+        return found <= set(ids.values())
+    # The reply to the import was lost: ours if it has as many shards as we sent, no more.
+    groups = {(p.place.policy, p.place.group.id): p.place.group for p in database.shards}
+    return len(found) <= sum(len(group.shards) for group in groups.values())
+
+
+def _leave(name: str, why: str, error: BaseException, tell: Tell) -> None:
+    text = (
+        f"database {shown(name)} was created and is left there: {why}; look at it, then run "
+        f"DROP DATABASE {quote_identifier(name)}"
+    )
+    tell(Warned(text))
+    error.add_note(text)

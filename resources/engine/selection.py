@@ -1,0 +1,76 @@
+"""Which shards a request means. Pure: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from resources.errors import NothingMatches, UsageError, shown
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.manifest import Limits
+
+
+def check_limits(limits: Limits) -> None:
+    """Refuse a policy without its database.
+
+    Raises:
+        UsageError: `-rp` without `-db`.
+    """
+    if limits.policy and not limits.database:
+        raise UsageError("-rp needs -db", hint="name the database that the policy belongs to")
+
+
+def select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
+    """The shards of the metastore that `limits` means, in the metastore's order.
+
+    A database or policy without shards is a match, and an empty one.
+
+    Raises:
+        NothingMatches: no such database, policy or shard; the message names those there are.
+    """
+    check_limits(limits)
+    if limits.database:
+        database = metastore.database(limits.database)
+        if database is None:
+            raise NothingMatches(
+                f"database {shown(limits.database)} does not exist",
+                hint=_there_are("databases", [db.name for db in metastore.databases]),
+            )
+        if limits.policy and database.retention_policy(limits.policy) is None:
+            raise NothingMatches(
+                f"database {shown(database.name)} has no retention policy {shown(limits.policy)}",
+                hint=_there_are("policies", [rp.name for rp in database.retention_policies]),
+            )
+    places = [place for place in metastore.places() if _meant(place, limits)]
+    if limits.shard_id is not None and not places:
+        within = f" in {limits.database}" if limits.database else ""
+        within += f".{limits.policy}" if limits.policy else ""
+        raise NothingMatches(
+            f"shard {limits.shard_id} does not exist{within}",
+            hint="SHOW SHARDS in the influx shell lists the shards of a server",
+        )
+    return places
+
+
+def _meant(place: ShardPlace, limits: Limits) -> bool:
+    return (
+        (not limits.database or place.database == limits.database)
+        and (not limits.policy or place.policy == limits.policy)
+        and (limits.shard_id is None or place.shard_id == limits.shard_id)
+    )
+
+
+def _there_are(kind: str, names: Sequence[str]) -> str:
+    if not names:
+        return f"there are no {kind}"
+    listed = ", ".join(shown(name) for name in names[:10])
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return f"{kind}: {listed}{more}"
+
+
+def split_present(
+    places: Sequence[ShardPlace], on_disk: Collection[ShardID]
+) -> tuple[list[ShardPlace], list[ShardPlace]]:
+    """(on the server's disk, only in its metastore): a server plans shards ahead of time."""
+    present = [place for place in places if place.shard_id in on_disk]
+    absent = [place for place in places if place.shard_id not in on_disk]
+    return present, absent

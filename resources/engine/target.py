@@ -1,0 +1,152 @@
+"""What a restore does to the metastore of a single server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from resources.clients.server import Server
+from resources.engine.events import Tell, Warned
+from resources.engine.restore_plan import NOT_EMPTY, DatabaseRestore
+from resources.errors import (
+    PeerRefused,
+    PlanError,
+    ShardkeeperError,
+    TargetNotEmpty,
+    WireError,
+    shown,
+)
+from resources.model import RetentionPolicyInfo, ShardID
+from resources.protocol.influxql import quote_identifier
+from resources.protocol.meta import trimmed
+
+OLD_IMPORT_BYTES = 60_000
+"""Servers before 1.8 read an import at once: up to here it arrives whole (measured: 95 kB
+did over loopback, 160 kB never)."""
+
+
+def create_database(
+    server: Server, meta: bytes, database: DatabaseRestore
+) -> dict[ShardID, ShardID]:
+    """Create one database with its policies and empty shards; says which shard became which.
+
+    Raises:
+        TargetNotEmpty: it appeared meanwhile.
+        PlanError: its metadata is too large for this server.
+        WireError: the server refused or broke off.
+    """
+    if not database.shards:
+        _create_empty(server, database)
+        return {}
+    facts, _ = server.facts()
+    version = version_tuple(facts.version)
+    only = database.policies[0].name if database.new_policy else None
+    payload = trimmed(
+        meta,
+        database=database.source.name,
+        policies=[rp.name for rp in database.policies],
+        shards=[shard.place.shard_id for shard in database.shards],
+        durations=database.durations,
+        keep_write_limits=version >= (1, 12),
+    )
+    if version < (1, 8) and len(payload) > OLD_IMPORT_BYTES:
+        raise PlanError(
+            f"{len(payload)} bytes of metadata for {shown(database.source.name)} are more than "
+            f"InfluxDB {facts.version or 'before 1.8'} takes at once ({OLD_IMPORT_BYTES})",
+            hint="restore policy by policy (-rp with -newdb), or into InfluxDB 1.8 or later",
+        )
+    _refuse_if_there(server, database.new_name)
+    return server.tcp.import_metastore(
+        database.source.name,
+        database.new_name,
+        only or "",
+        database.new_policy,
+        payload,
+    )
+
+
+def _refuse_if_there(server: Server, name: str) -> None:
+    _, now = server.metastore()
+    if now.database(name) is not None:
+        raise TargetNotEmpty(
+            NOT_EMPTY, hint=f"{server.address} has {shown(name)}; it was created a moment ago"
+        )
+
+
+def _create_empty(server: Server, database: DatabaseRestore) -> None:
+    """A database without shards cannot be imported, so it is created by statements."""
+    if server.http is None:
+        raise PlanError(
+            f"{shown(database.source.name)} is empty and can only be created over HTTP",
+            hint="name the server's HTTP address with -http",
+        )
+    _refuse_if_there(server, database.new_name)
+    name = quote_identifier(database.new_name)
+    server.http.query(f"CREATE DATABASE {name}")
+    default = database.source.default_retention_policy
+    for rp in database.policies:
+        server.http.query(_policy_statement(name, rp, database, is_default=rp.name == default))
+    _, now = server.metastore()
+    made = now.database(database.new_name)
+    kept = {database.new_policy or rp.name for rp in database.policies}
+    for rp in made.retention_policies if made else ():
+        if kept and rp.name not in kept:  # autogen, made by the server
+            server.http.query(f"DROP RETENTION POLICY {quote_identifier(rp.name)} ON {name}")
+
+
+def _policy_statement(
+    name: str, rp: RetentionPolicyInfo, database: DatabaseRestore, *, is_default: bool
+) -> str:
+    duration_ns = database.durations.get(rp.name, rp.duration_ns)
+    new_name = database.new_policy or rp.name
+    verb = "ALTER" if new_name == "autogen" else "CREATE"
+    replication = f" REPLICATION {max(1, rp.replica_n)}"
+    return (
+        f"{verb} RETENTION POLICY {quote_identifier(new_name)} ON {name} "
+        f"DURATION {influxql_duration(duration_ns)}{replication} "
+        f"SHARD DURATION {influxql_duration(rp.shard_group_duration_ns)}"
+        + (" DEFAULT" if is_default else "")
+    )
+
+
+def influxql_duration(duration_ns: int) -> str:
+    """A duration literal of InfluxQL; 0 means for ever (INF).
+
+    Whole seconds only: the server keeps policies to the second.
+    """
+    return "INF" if duration_ns == 0 else f"{duration_ns // 1_000_000_000}s"
+
+
+def run_queries(server: Server, statements: Iterable[str], *, tell: Tell) -> None:
+    """Create continuous queries; one that fails is reported and does not undo the restore."""
+    for statement in statements:
+        try:
+            if server.http is None:
+                raise PeerRefused("no HTTP address is known")
+            server.http.query(statement)
+        except ShardkeeperError as error:
+            tell(
+                Warned(
+                    f"a continuous query could not be created ({error.what}); run it by hand: "
+                    f"{statement}"
+                )
+            )
+
+
+def drop_database(server: Server, name: str) -> None:
+    """DROP DATABASE.
+
+    Raises:
+        WireError: the server could not be reached or refused.
+    """
+    if server.http is None:
+        raise WireError("no HTTP address is known", hint="name it with -http")
+    server.http.query(f"DROP DATABASE {quote_identifier(name)}")
+
+
+def version_tuple(version: str) -> tuple[int, int]:
+    """`1.8.10` → (1, 8); an unknown version counts as the oldest we support."""
+    parts = version.lstrip("v").split(".")
+    try:
+        return int(parts[0]), int(parts[1])
+    except (IndexError, ValueError):
+        return (1, 5)

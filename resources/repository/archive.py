@@ -1,0 +1,282 @@
+"""A shard's archive: taken in with every check, and read back with the same ones.
+
+In:  tar stream → header walk → each TSM file into scratch, its blocks checked → gzip → store.
+Out: gzip → tar header walk → the members' bytes.
+
+Both directions share `Inspection`, so what is checked when a shard is stored is what is
+checked when a stored archive is judged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from resources.errors import ArchiveCorrupt, ShardkeeperError, UnsafeName, shown
+from resources.model import ShardID
+from resources.protocol.tar import (
+    Member,
+    MemberData,
+    MemberStart,
+    Piece,
+    TarWalker,
+    member_place,
+)
+from resources.repository.checksum import crc32
+from resources.repository.evidence import Checked, FileFacts
+from resources.repository.gzip_stream import GzipReader, GzipWriter, Level
+from resources.repository.scratch import Scratch
+from resources.repository.store import Sink, Source
+from resources.tsm.check import check_tsm
+from resources.tsm.tombstone import parse_tombstones
+
+MAX_TOMBSTONE_BYTES = 64 << 20
+"""A tombstone file is read whole; a million deleted series take less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose files an archive must hold: members are named `database/policy/shard id/file`."""
+
+    database: str
+    policy: str
+    shard_id: ShardID
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveFacts:
+    """What an archive holds, found by reading all of it."""
+
+    size_bytes: int
+    """Length of the tar."""
+    content: str
+    """SHA-256 over names, sizes and CRC-32s of the files: equal content, equal digest."""
+    checked: Checked
+    files: tuple[FileFacts, ...]
+    series: int | None
+    """None if several TSM files may repeat each other's series."""
+    points: int | None
+    """As stored: a point written twice counts twice until the server compacts its files."""
+    min_time_ns: int | None
+    max_time_ns: int | None
+    tombstones: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArchive:
+    """An archive that is stored, and the digest to recognize it by."""
+
+    facts: ArchiveFacts
+    sha256: str
+    stored_bytes: int
+
+
+class Inspection:
+    """Looks at every byte of a tar stream as it passes by.
+
+    Args:
+        place: whose files these must be; None accepts any one shard's, which `place` then
+            names (manifests of influxd 1.6 leave it out).
+        checked: "full" reads every block of every TSM file, "structure" headers and indexes.
+        scratch: room for one file; the caller closes it.
+
+    Raises (from `feed` and `finish`):
+        ArchiveCorrupt, UnsafeName: the tar is cut, damaged, or holds what it must not.
+        TSMError: a TSM or tombstone file is broken; the notes say which and where.
+    """
+
+    def __init__(self, place: Place | None, checked: Checked, scratch: Scratch) -> None:
+        self.place = place
+        self._checked: Checked = checked
+        self._scratch = scratch
+        self._walker = TarWalker()
+        self._files: list[FileFacts] = []
+        self._series: list[int] = []
+        self._tombstones = 0
+        self._crc = 0
+
+    def feed(self, view: memoryview) -> Iterator[Piece]:
+        """Check the next bytes of the stream and pass on what they mean."""
+        for piece in self._walker.feed(view):
+            if isinstance(piece, MemberData):
+                self._crc = crc32(piece.data, self._crc)
+                self._scratch.write(piece.data)
+            elif isinstance(piece, MemberStart):
+                self._begin(piece.member)
+            else:
+                self._end(piece.member)
+            yield piece
+
+    def consume(self, view: memoryview) -> None:
+        """Check the next bytes, for a caller who does not look at the pieces."""
+        for _ in self.feed(view):
+            pass
+
+    def finish(self) -> ArchiveFacts:
+        """The stream has ended; it must have ended properly."""
+        self._walker.finish()
+        files = tuple(sorted(self._files, key=lambda file: file.name))
+        tsm = [file for file in files if file.is_tsm]
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(f"{file.name} {file.size_bytes} {file.crc32:08x}\n".encode())
+        points = [file.points for file in tsm if file.points is not None]
+        return ArchiveFacts(
+            size_bytes=self._walker.offset,
+            content=digest.hexdigest(),
+            checked=self._checked,
+            files=files,
+            series=sum(self._series) if len(tsm) <= 1 else None,
+            points=sum(points) if len(points) == len(tsm) else None,
+            min_time_ns=min(
+                (f.min_time_ns for f in tsm if f.min_time_ns is not None), default=None
+            ),
+            max_time_ns=max(
+                (f.max_time_ns for f in tsm if f.max_time_ns is not None), default=None
+            ),
+            tombstones=self._tombstones,
+        )
+
+    def _begin(self, member: Member) -> None:
+        place = member_place(member.name)
+        found = Place(place.database, place.policy, ShardID(place.shard_id))
+        if self.place is None:
+            self.place = found
+        if found != self.place:
+            raise UnsafeName(
+                f"the archive of shard {self.place.shard_id} "
+                f"({self.place.database}/{self.place.policy}) holds {shown(member.name)}"
+            )
+        if not _is_tsm(member) and member.size > MAX_TOMBSTONE_BYTES:
+            raise ArchiveCorrupt(f"{shown(member.name)} has {member.size} bytes")
+        self._crc = 0
+        self._scratch.start(member.size)
+
+    def _end(self, member: Member) -> None:
+        name = _file(member)
+        source = self._scratch.source()
+        try:
+            if not _is_tsm(member):
+                self._tombstones += len(parse_tombstones(bytes(source.pread(0, source.size))))
+                self._files.append(FileFacts(name, member.size, self._crc))
+                return
+            facts = check_tsm(source, blocks=self._checked == "full")
+        except ShardkeeperError as error:
+            error.add_note(f"in {name}, {member.offset} bytes into the archive")
+            raise
+        self._series.append(facts.series)
+        self._files.append(
+            FileFacts(
+                name=name,
+                size_bytes=member.size,
+                crc32=self._crc,
+                keys=facts.keys,
+                points=facts.points,
+                min_time_ns=facts.min_time_ns,
+                max_time_ns=facts.max_time_ns,
+            )
+        )
+
+
+class ArchiveWriter:
+    """Takes a shard's tar stream in; nothing of it counts until `finish` returned.
+
+    Raises (from `feed` and `finish`): what `Inspection` and the sink raise.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        inner_name: str,
+        place: Place,
+        level: Level,
+        checked: Checked,
+        scratch: Scratch,
+    ) -> None:
+        self._sink = sink
+        self._sha256 = hashlib.sha256()
+        self._inspection = Inspection(place, checked, scratch)
+        self._gzip = GzipWriter(self._store, level=level, filename=inner_name)
+
+    def feed(self, view: memoryview) -> None:
+        self._inspection.consume(view)
+        self._gzip.write(view)
+
+    def finish(self) -> StoredArchive:
+        facts = self._inspection.finish()
+        self._gzip.close()
+        return StoredArchive(facts, self._sha256.hexdigest(), self._sink.size_bytes)
+
+    def _store(self, data: bytes | bytearray | memoryview) -> None:
+        self._sha256.update(data)
+        self._sink.write(data)
+
+
+class ArchiveReader:
+    """Reads a stored archive, inflated within the bounds of what it should hold.
+
+    Args:
+        source: the stored file.
+        max_bytes: what the manifest says the tar's length is; more is refused while reading.
+    """
+
+    def __init__(self, source: Source, *, max_bytes: int) -> None:
+        self._sha256 = hashlib.sha256()
+        self._source = source
+        self._gzip = GzipReader(self._read, max_bytes=max_bytes)
+
+    def chunks(self) -> Iterator[memoryview]:
+        """The tar, piece by piece; a view is valid until the next one is asked for."""
+        yield from self._gzip.read_chunks()
+
+    @property
+    def sha256(self) -> str:
+        """Of the stored bytes read so far: of all of them once `chunks` is exhausted."""
+        return self._sha256.hexdigest()
+
+    def _read(self, n: int) -> bytes:
+        data = self._source.read(n)
+        self._sha256.update(data)
+        return data
+
+
+def inspect_archive(
+    source: Source,
+    *,
+    max_bytes: int,
+    place: Place | None,
+    checked: Checked,
+    scratch: Scratch,
+    each_chunk: Callable[[], None] = lambda: None,
+) -> StoredArchive:
+    """Read a stored archive from end to end with every check.
+
+    Raises: what `Inspection` and `GzipReader` raise.
+    """
+    reader = ArchiveReader(source, max_bytes=max_bytes)
+    inspection = Inspection(place, checked, scratch)
+    for chunk in reader.chunks():
+        each_chunk()
+        inspection.consume(chunk)
+    return StoredArchive(inspection.finish(), reader.sha256, source.size_bytes)
+
+
+@contextmanager
+def scratch_in(directory: str | None) -> Generator[Scratch]:
+    scratch = Scratch(directory)
+    try:
+        yield scratch
+    finally:
+        scratch.close()
+
+
+def _file(member: Member) -> str:
+    return PurePosixPath(member.name).name
+
+
+def _is_tsm(member: Member) -> bool:
+    return member.name.endswith(".tsm")

@@ -1,0 +1,225 @@
+"""What we know about a backup beyond the original manifest, and how we came to know it.
+
+All of it can be checked again by anyone: digests with `sha256sum`, counts and times with
+`shardkeeper restore -list` or a TSM reader.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from resources.errors import ManifestUnreadable
+from resources.model import ShardID
+from resources.repository.fields import Fields
+
+FORMAT = 1
+"""Raised when a reader of an older version would misunderstand the evidence."""
+
+MIN_TIME_NS = -(1 << 63)
+Checked = Literal["full", "structure"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """One file of a shard, as it was inside the archive."""
+
+    name: str
+    """`000000001-000000001.tsm` or `….tombstone`, without the path."""
+    size_bytes: int
+    crc32: int
+    keys: int = 0
+    points: int | None = 0
+    """None when only the structure was checked."""
+    min_time_ns: int | None = None
+    max_time_ns: int | None = None
+
+    @property
+    def is_tsm(self) -> bool:
+        return self.name.endswith(".tsm")
+
+    def encode(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "size": self.size_bytes,
+            "crc32": f"{self.crc32:08x}",
+            **({"keys": self.keys, "points": self.points} if self.is_tsm else {}),
+            **_times(self.min_time_ns, self.max_time_ns),
+        }
+
+    @classmethod
+    def decode(cls, fields: Fields) -> FileFacts:
+        crc32 = fields.text("crc32")
+        if not re.fullmatch("[0-9a-f]{8}", crc32):
+            raise ManifestUnreadable(f"{fields.name}: crc32 is {crc32[:20]!a}")
+        return cls(
+            name=fields.text("name"),
+            size_bytes=fields.integer("size"),
+            crc32=int(crc32, 16),
+            keys=fields.integer("keys", default=0),
+            points=fields.optional_integer("points"),
+            min_time_ns=fields.optional_integer("minTime", minimum=MIN_TIME_NS),
+            max_time_ns=fields.optional_integer("maxTime", minimum=MIN_TIME_NS),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEvidence:
+    """What was found in a shard's archive, where it came from, and when."""
+
+    sha256: str
+    """Of the stored file, in hex."""
+    stored_bytes: int
+    content: str
+    """SHA-256 over names, sizes and CRC-32s of the shard's files: equal content, equal digest."""
+    checked: Checked
+    files: tuple[FileFacts, ...]
+    series: int | None
+    """None if several TSM files may repeat each other's series."""
+    points: int | None
+    """As stored; None if the blocks were not read."""
+    min_time_ns: int | None
+    max_time_ns: int | None
+    tombstones: int
+    """Deleted ranges that the server had not yet removed from its files."""
+    node: str
+    """TCP address the shard was read from."""
+    read_at_ns: int | None
+    """The server's clock before it was read; None if the server did not tell."""
+    seconds: float
+    group_start_ns: int
+    group_end_ns: int
+
+    @property
+    def tsm_files(self) -> int:
+        return sum(file.is_tsm for file in self.files)
+
+    def encode(self) -> dict[str, Any]:
+        return {
+            "sha256": self.sha256,
+            "storedSize": self.stored_bytes,
+            "content": self.content,
+            "checked": self.checked,
+            "series": self.series,
+            "points": self.points,
+            **_times(self.min_time_ns, self.max_time_ns),
+            "tombstones": self.tombstones,
+            "node": self.node,
+            "readAt": self.read_at_ns,
+            "milliseconds": round(self.seconds * 1000),
+            "groupStart": self.group_start_ns,
+            "groupEnd": self.group_end_ns,
+            "files": [file.encode() for file in self.files],
+        }
+
+    @classmethod
+    def decode(cls, fields: Fields) -> ShardEvidence:
+        return cls(
+            sha256=_digest(fields, "sha256"),
+            stored_bytes=fields.integer("storedSize"),
+            content=_digest(fields, "content"),
+            checked="full" if fields.text("checked") == "full" else "structure",
+            files=tuple(FileFacts.decode(file) for file in fields.objects("files")),
+            series=fields.optional_integer("series"),
+            points=fields.optional_integer("points"),
+            min_time_ns=fields.optional_integer("minTime", minimum=MIN_TIME_NS),
+            max_time_ns=fields.optional_integer("maxTime", minimum=MIN_TIME_NS),
+            tombstones=fields.integer("tombstones"),
+            node=fields.text("node"),
+            read_at_ns=fields.optional_integer("readAt"),
+            seconds=fields.integer("milliseconds") / 1000,
+            group_start_ns=fields.integer("groupStart", minimum=MIN_TIME_NS),
+            group_end_ns=fields.integer("groupEnd", minimum=MIN_TIME_NS),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The server or cluster a backup was taken from."""
+
+    kind: Literal["server", "cluster"]
+    address: str
+    version: str
+    """As the server says; empty if it did not."""
+    cluster_id: int
+    """The metastore's own number, chosen at random when the server first started."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedShard:
+    """A shard that a run should have saved and could not."""
+
+    shard_id: ShardID
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BackupEvidence:
+    """How a backup came about."""
+
+    tool_version: str
+    strategy: Literal["full", "incremental"]
+    started_at_ns: int
+    source: Source
+    meta_sha256: str
+    """Of the stored meta file."""
+    unchanged: tuple[ShardID, ...] = ()
+    """Shards whose earlier archives are still current."""
+    failed: tuple[FailedShard, ...] = ()
+
+    def encode(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": self.tool_version,
+            "strategy": self.strategy,
+            "startedAt": self.started_at_ns,
+            "source": {
+                "kind": self.source.kind,
+                "address": self.source.address,
+                "version": self.source.version,
+                "clusterID": self.source.cluster_id,
+            },
+            "metaSHA256": self.meta_sha256,
+            "unchanged": list(self.unchanged),
+            "failed": [{"shardID": f.shard_id, "why": f.why} for f in self.failed],
+        }
+
+    @classmethod
+    def decode(cls, fields: Fields) -> BackupEvidence:
+        written = fields.integer("format")
+        if written > FORMAT:
+            raise ManifestUnreadable(
+                f"{fields.name}: written in format {written} by version "
+                f"{fields.text('version', default='?')}; this version reads up to {FORMAT}",
+                hint="use that version of shardkeeper, or a newer one",
+            )
+        source = fields.object("source")
+        return cls(
+            tool_version=fields.text("version"),
+            strategy="full" if fields.text("strategy") == "full" else "incremental",
+            started_at_ns=fields.integer("startedAt"),
+            source=Source(
+                kind="cluster" if source.text("kind") == "cluster" else "server",
+                address=source.text("address"),
+                version=source.text("version"),
+                cluster_id=source.integer("clusterID"),
+            ),
+            meta_sha256=_digest(fields, "metaSHA256"),
+            unchanged=tuple(ShardID(i) for i in fields.integers("unchanged")),
+            failed=tuple(
+                FailedShard(ShardID(f.integer("shardID")), f.text("why"))
+                for f in fields.objects("failed")
+            ),
+        )
+
+
+def _digest(fields: Fields, key: str) -> str:
+    text = fields.text(key)
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ManifestUnreadable(f"{fields.name}: {key} is not a SHA-256 in hex")
+    return text
+
+
+def _times(first: int | None, last: int | None) -> dict[str, int]:
+    return {} if first is None or last is None else {"minTime": first, "maxTime": last}

@@ -1,0 +1,263 @@
+"""A directory of backups: our formats and promises on top of a plain store.
+
+A backup exists when its manifest does. The manifest is written last, after everything it
+names is stored and durable; files without one are not a backup, and are swept away once
+the run that wrote them is known to be dead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from resources.errors import (
+    BackupIncomplete,
+    BackupNotFound,
+    BadReply,
+    ManifestUnreadable,
+    RepositoryError,
+    shown,
+)
+from resources.model import ShardID
+from resources.protocol.meta import PortableData
+from resources.repository.backup_set import (
+    Archive,
+    BackupSet,
+    StoredManifest,
+    current_set,
+    single_set,
+)
+from resources.repository.lock import StoreLock
+from resources.repository.manifest import MAX_MANIFEST_BYTES, Manifest, MetaEntry
+from resources.repository.names import BackupName, parse_file_name
+from resources.repository.store import DirectoryStore, Sink, Source, Store
+
+MAX_META_BYTES = 64 << 20
+MAX_AHEAD = timedelta(days=1)
+"""A backup dated further in the future means that a clock is wrong."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class BackupRepository:
+    """Backups in one store.
+
+    Args:
+        store: where the bytes are.
+        location: what to call it in messages; a path, as the user wrote it.
+        scratch_dir: a directory for temporary files; None: the system's.
+        clock: the time now, aware.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        location: str,
+        *,
+        scratch_dir: str | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.store = store
+        self.location = location
+        self.scratch_dir = scratch_dir
+        self.clock = clock
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def manifests(self) -> list[StoredManifest]:
+        """All manifests, newest first.
+
+        Raises:
+            ManifestUnreadable, UnsafeName: one of them is damaged or hostile. Skipping it could
+                restore an older state unnoticed, so nothing is read past it.
+        """
+        names = [name for name in self.store.names() if name.endswith(".manifest")]
+        return [self.manifest(name) for name in sorted(names, reverse=True)]
+
+    def current(self, *, as_of: datetime | None = None) -> BackupSet:
+        """The newest archive of every shard, over all backups not begun after `as_of`.
+
+        Raises:
+            BackupNotFound: no manifest, or none that old.
+        """
+        manifests = self.manifests()
+        if as_of is not None:
+            newest = BackupName.of(as_of).manifest_file
+            kept = [stored for stored in manifests if stored.file_name <= newest]
+            if manifests and not kept:
+                raise BackupNotFound(
+                    f"{self.location} has no backup from {newest.removesuffix('.manifest')} or "
+                    "before",
+                    hint=f"its oldest is {manifests[-1].file_name.removesuffix('.manifest')}",
+                )
+            manifests = kept
+        found = current_set(manifests, self.store.names())
+        if found is None:
+            raise BackupNotFound(
+                f"No manifest files found in: {self.location}",
+                hint="name the directory that influxd-ctl backup or influxd backup -portable "
+                "wrote into",
+            )
+        return found
+
+    def single(self, manifest_file: str) -> BackupSet:
+        """One backup alone, as written by `backup -full`.
+
+        Raises:
+            BackupNotFound: no manifest of that name.
+        """
+        sizes = self.store.names()
+        if manifest_file not in sizes:
+            raise BackupNotFound(
+                f"{shown(manifest_file)} does not exist in {self.location}",
+                hint="-full takes the path of a .manifest file",
+            )
+        return single_set(self.manifest(manifest_file), sizes)
+
+    def read_meta(self, backup: BackupSet) -> bytes:
+        """The metastore of a backup, as the server sent it.
+
+        Raises:
+            BackupIncomplete: the meta file is gone or is not the one that was stored.
+            ManifestUnreadable: it is no meta file.
+        """
+        name = backup.meta.file_name
+        if name not in self.store.names():
+            raise BackupIncomplete(
+                f"{name} is listed by {backup.newest.file_name} and missing in {self.location}",
+                hint="copy it back, or restore an older backup: shardkeeper restore -as-of TIME",
+            )
+        raw = self._read(name, MAX_META_BYTES)
+        evidence = backup.newest.manifest.evidence
+        if evidence is not None and hashlib.sha256(raw).hexdigest() != evidence.meta_sha256:
+            raise BackupIncomplete(
+                f"{name} is not the file that was stored: its SHA-256 differs from the manifest's",
+                hint="restore an older backup: shardkeeper restore -as-of TIME",
+            )
+        try:
+            data = PortableData.decode(raw).meta
+        except BadReply as error:
+            raise ManifestUnreadable(f"{name}: {error.what}", hint=error.hint) from None
+        if len(data) != backup.meta.size_bytes:
+            raise BackupIncomplete(
+                f"{name} holds {len(data)} bytes of metastore, its manifest says "
+                f"{backup.meta.size_bytes}",
+                hint="restore an older backup: shardkeeper restore -as-of TIME",
+            )
+        return data
+
+    @contextmanager
+    def open_archive(self, archive: Archive) -> Generator[Source]:
+        """The stored file of a shard, compressed."""
+        with self.store.open(archive.entry.file_name) as source:
+            yield source
+
+    def manifest(self, name: str) -> StoredManifest:
+        return StoredManifest(name, Manifest.decode(self._read(name, MAX_MANIFEST_BYTES), name))
+
+    def _read(self, name: str, limit: int) -> bytes:
+        with self.store.open(name) as source:
+            if source.size_bytes > limit:
+                raise ManifestUnreadable(f"{name}: {source.size_bytes} bytes, limit {limit}")
+            return source.read(source.size_bytes + 1)
+
+    # --- writing ---------------------------------------------------------------------------
+
+    @contextmanager
+    def begin(self, *, command: str, wait_s: float = 0.0) -> Generator[BackupWriter]:
+        """Open a backup; it exists only if the block calls `commit`.
+
+        Holds the repository's lock for the block, sweeps what a dead run left, and takes a
+        name later than every other one here, so that no file is ever written over.
+
+        Args:
+            command: what to show to others who meet the lock.
+            wait_s: how long to wait for another run; 0 refuses at once.
+
+        Raises:
+            RepositoryLocked: another run is at work here.
+            RepositoryError: the newest backup is dated in the future.
+        """
+        with StoreLock.acquire(self.store, command=command, wait_s=wait_s) as lock:
+            if lock.stale is not None and lock.stale.backup:
+                self._sweep(lock.stale.backup)
+            if isinstance(self.store, DirectoryStore):
+                self.store.sweep_pending()
+                self.store.check_writable()
+            name = self._free_name()
+            lock.note_backup(str(name))
+            writer = BackupWriter(self.store, name, lock)
+            try:
+                yield writer
+            finally:
+                if not writer.committed:
+                    self._sweep(str(name))
+
+    def _free_name(self) -> BackupName:
+        now = BackupName.of(self.clock())
+        taken = [found.backup for name in self.store.names() if (found := parse_file_name(name))]
+        newest = max(taken, default=None)
+        if newest is None or newest < now:
+            return now
+        if newest.started_at - now.started_at > MAX_AHEAD:
+            raise RepositoryError(
+                f"the newest backup in {self.location} is dated {newest}, in the future "
+                f"(now: {now})",
+                hint="set the clock right; or, if the clock was wrong then, move that backup's "
+                "files to another directory",
+            )
+        return newest.next()
+
+    def _sweep(self, backup: str) -> None:
+        """Delete the files of a backup that was never committed."""
+        names = self.store.names()
+        if f"{backup}.manifest" in names:
+            return
+        for name in names:
+            found = parse_file_name(name)
+            if found is not None and str(found.backup) == backup:
+                self.store.delete(name)
+
+
+class BackupWriter:
+    """One backup while it is made; its methods may be called from several threads."""
+
+    def __init__(self, store: Store, name: BackupName, lock: StoreLock) -> None:
+        self.store = store
+        self.name = name
+        self.committed = False
+        self._lock = lock
+
+    def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
+        """Store the metastore; returns its entry and the SHA-256 of the file."""
+        raw = PortableData(data, max_node_id).encode()
+        with self.store.create(self.name.meta_file) as sink:
+            sink.write(raw)
+        return MetaEntry(self.name.meta_file, len(data)), hashlib.sha256(raw).hexdigest()
+
+    @contextmanager
+    def shard(self, shard_id: ShardID) -> Generator[Sink]:
+        """A new file for a shard's archive; it is kept if the block succeeds."""
+        with self.store.create(self.name.shard_file(shard_id)) as sink:
+            yield sink
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make the backup exist; returns the manifest's name.
+
+        Raises:
+            RepositoryLocked: the lock was lost meanwhile; nothing is committed.
+            BackupIncomplete: a file that the manifest names is not in the store.
+        """
+        self._lock.check_still_mine()
+        names = self.store.names()
+        for wanted in (manifest.meta.file_name, *(entry.file_name for entry in manifest.files)):
+            if wanted not in names:
+                raise BackupIncomplete(f"{wanted} vanished before the backup was complete")
+        with self.store.create(self.name.manifest_file) as sink:
+            sink.write(manifest.encode())
+        self.committed = True
+        return self.name.manifest_file

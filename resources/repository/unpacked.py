@@ -1,0 +1,83 @@
+"""A shard's files side by side in temporary files, to compare points and not bytes."""
+
+from __future__ import annotations
+
+import tempfile
+from types import TracebackType
+from typing import IO, Self
+
+from resources.errors import StoreFailed
+from resources.protocol.tar import MemberData, MemberEnd, MemberStart, TarWalker, member_place
+from resources.tsm.merge import ContentDigest, ShardFile, content_digest
+from resources.tsm.reader import TSMFile
+from resources.tsm.source import FileSource
+from resources.tsm.tombstone import Tombstone, parse_tombstones
+
+
+class UnpackedShard:
+    """Takes a tar stream; the files are gone when the block ends.
+
+    Needs room for the whole shard, which is why it is only used where bytes cannot be compared.
+    """
+
+    def __init__(self, directory: str | None) -> None:
+        self._directory = directory
+        self._walker = TarWalker()
+        self._files: dict[str, IO[bytes]] = {}
+        self._current: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+
+    def feed(self, view: memoryview) -> None:
+        """Take the next bytes of the tar.
+
+        Raises:
+            StoreFailed: no room for the files.
+            ArchiveCorrupt, UnsafeName: what arrives is no shard's tar.
+        """
+        for piece in self._walker.feed(view):
+            try:
+                if isinstance(piece, MemberStart):
+                    name = member_place(piece.member.name).file
+                    self._current = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+                    self._files[name] = self._current
+                elif isinstance(piece, MemberData) and self._current is not None:
+                    self._current.write(piece.data)
+                elif isinstance(piece, MemberEnd) and self._current is not None:
+                    self._current.flush()
+            except OSError as error:
+                raise StoreFailed(
+                    f"a temporary file for comparing points: {error.strerror}",
+                    hint="make room in the backup directory for the largest shard",
+                ) from None
+
+    def finish(self) -> None:
+        self._walker.finish()
+
+    def digest(self, *, apply_tombstones: bool) -> ContentDigest:
+        """Digest of all points, files in order of their generations."""
+        return content_digest(
+            [
+                self._shard_file(name, apply_tombstones=apply_tombstones)
+                for name in sorted(self._files)
+                if name.endswith(".tsm")
+            ]
+        )
+
+    def _shard_file(self, name: str, *, apply_tombstones: bool) -> ShardFile:
+        tombstones: tuple[Tombstone, ...] = ()
+        beside = self._files.get(name.removesuffix(".tsm") + ".tombstone")
+        if apply_tombstones and beside is not None:
+            beside.seek(0)
+            tombstones = parse_tombstones(beside.read())
+        return TSMFile(FileSource(self._files[name].fileno())), tombstones
