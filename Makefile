@@ -1,0 +1,56 @@
+# Everything is installed into .venv and nowhere else; no target needs root.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := check
+.PHONY: install fmt proto lint types test wire check demo dev bench clean help
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+install: $(STAMP) ## editable install with the development extra, pinned
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo "Python cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+fmt: install ## format, sort imports
+	$(BIN)/ruff check --fix --quiet . || true
+	$(BIN)/ruff format --quiet .
+
+proto: install ## generate meta_pb2.py from meta.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
+		resources/protocol/meta.proto
+
+lint: install ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
+
+types: install ## pyright, strict in the pure rooms
+	$(BIN)/pyright
+
+test: install ## all tests; those marked wire where influxd is installed
+	$(BIN)/pytest -q -n auto --dist loadgroup
+
+wire: install ## the tests against a real influxd; fails without one
+	SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/pytest -q -m wire -n auto --dist loadgroup
+
+check: lint types ## what to run before a commit: no real server needed
+	$(BIN)/pytest -q -n auto --dist loadgroup -m "not wire"
+	DAGSTER_HOME= $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
+
+demo: install ## the main job on two private servers; needs influxd
+	@$(BIN)/python -m tests.demo
+
+dev: install ## the Dagster UI on http://127.0.0.1:3000
+	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+bench: install ## beside the original tool, interleaved; needs influxd
+	@$(BIN)/python -m tests.bench
+
+clean: ## forget .venv and caches
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,166 @@
+"""The map of the house holds: who may import whom, and what stands at the top."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from resources.version import VERSION
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("assets", "pipelines", "resources")
+
+# From each room, the rooms it may import from, itself included. Longest prefix wins.
+ARROWS = {
+    "resources.errors": (),
+    "resources.version": (),
+    "resources.model": ("resources.errors",),
+    "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
+    "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
+    "resources.clients": (
+        "resources.errors",
+        "resources.model",
+        "resources.protocol",
+        "resources.clients",
+    ),
+    "resources.repository": (
+        "resources.errors",
+        "resources.model",
+        "resources.protocol",
+        "resources.tsm",
+        "resources.repository",
+    ),
+    "resources.engine": (
+        "resources.errors",
+        "resources.version",
+        "resources.model",
+        "resources.protocol",
+        "resources.tsm",
+        "resources.clients",
+        "resources.repository",
+        "resources.engine",
+    ),
+    "resources.cluster": ("resources",),
+    "resources.backup_repository": ("resources",),
+    "assets": ("resources", "assets"),
+    "pipelines.ctl": ("resources", "pipelines.ctl"),
+    "pipelines": ("resources", "assets", "pipelines"),
+}
+MAY_IMPORT_DAGSTER = re.compile(
+    r"assets/.*|pipelines/(definitions|jobs|schedules|sensors)\.py"
+    r"|resources/(cluster|backup_repository)\.py"
+)
+
+
+def modules() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Modules named by `path`'s import statements; `from a import b` gives both a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def within(name: str, rooms: tuple[str, ...]) -> bool:
+    return any(name == room or name.startswith(f"{room}.") for room in rooms)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_point_one_way(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    room = max((room for room in ARROWS if within(module, (room,))), key=len, default=None)
+    if room is None:
+        assert path.name == "__init__.py", f"{module} has no room"
+        return
+    # `from resources.protocol import meta` names both; the shorter one alone says nothing.
+    named = {name for name in imports(path) if within(name, PACKAGES)}
+    named = {n for n in named if not any(o != n and o.startswith(f"{n}.") for o in named)}
+    strays = {name for name in named if not within(name, ARROWS[room])}
+    assert not strays, f"{module} is in {room} and must not import {sorted(strays)}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_dagster_stays_at_the_edge(path: Path) -> None:
+    if MAY_IMPORT_DAGSTER.fullmatch(str(path.relative_to(ROOT))):
+        return
+    assert not {name for name in imports(path) if name.split(".")[0].startswith("dagster")}
+
+
+@pytest.mark.parametrize("command", ["influxd_ctl", "shardkeeper"])
+def test_the_commands_start_without_dagster(command: str) -> None:
+    code = (
+        "import sys\n"
+        f"from pipelines.ctl.main import {command}\n"
+        "sys.exit(any(name.split('.')[0] == 'dagster' for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def test_only_four_packages_stand_at_the_top() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    tops = {line.split("/")[0] for line in tracked.stdout.splitlines()}
+    assert tops == {"assets", "pipelines", "resources", "tests"}
+
+
+def test_the_version_is_said_once_and_repeated_right() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_dependency_says_what_it_saves_us() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    block = text.partition("dependencies = [")[2].partition("\n]")[0]
+    lines = [line for line in block.splitlines() if line.strip()]
+    assert lines
+    bare = [line for line in lines if "#" not in line]
+    assert not bare
+
+
+def test_the_constraints_pin_everything_and_name_no_index() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^\s:/@]+", line) for line in lines), lines
+
+
+def test_generated_code_fits_its_source(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            "--proto_path=.",
+            f"--python_out={tmp_path}",
+            f"--pyi_out={tmp_path}",
+            "resources/protocol/meta.proto",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("meta_pb2.py", "meta_pb2.pyi"):
+        made = (tmp_path / "resources" / "protocol" / name).read_text()
+        assert made == (ROOT / "resources" / "protocol" / name).read_text()
