@@ -1,0 +1,154 @@
+"""Tombstones: what was deleted from a TSM file but is still in it.
+
+`<name>.tombstone` lies beside `<name>.tsm` and speaks of that file alone. A restoring server
+ignores it, so whoever restores must take the deleted points out, or they come back.
+
+Layout, integers big-endian, times signed nanoseconds and inclusive:
+    v1  keys, one a line: gone altogether
+    v2  00001502 | record *
+    v3  00001503 | gzip of record *
+    v4  00001504 | { gzip of record * }*       one gzip member per deletion
+    record   key length (4) | key | min time (8) | max time (8)
+
+Source: influxdb tsdb/engine/tsm1/tombstone.go.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import NamedTuple
+
+from resources.errors import TSMError
+from resources.tsm.layout import MAX_KEY_BYTES, SEPARATOR, shown
+
+V2, V3, V4 = (bytes.fromhex(magic) for magic in ("00001502", "00001503", "00001504"))
+HEADER_BYTES = 4
+
+MIN_TIME_NS, MAX_TIME_NS = -(1 << 63), (1 << 63) - 1
+"""What a deletion of whole series says."""
+
+MAX_INFLATED_BYTES = 1 << 30
+"""A million deleted series take about 100 MB."""
+MAX_TOMBSTONES = 4_000_000
+"""That `parse_tombstones` holds at once, with about 200 bytes each."""
+SUSPICIOUS_BYTES = 8 << 20
+MAX_RATIO = 300
+"""Inflated to stored, once SUSPICIOUS_BYTES are passed; real ones stay below 100."""
+
+_CHUNK_BYTES = 64 << 10
+_KEY_LENGTH = struct.Struct(">I")
+_TIMES = struct.Struct(">qq")
+_GZIP = 16 + zlib.MAX_WBITS
+
+
+class Tombstone(NamedTuple):
+    """A deleted range of one key; both times are inside."""
+
+    key: bytes
+    min_time_ns: int
+    max_time_ns: int
+
+
+def parse_tombstones(data: bytes | bytearray | memoryview) -> tuple[Tombstone, ...]:
+    """Read a tombstone file of any version, in the order of the deletions.
+
+    Raises:
+        TSMError: cut, damaged, inflating beyond belief, or more than MAX_TOMBSTONES; the
+            message has the offset.
+    """
+    found = tuple(islice(iter_tombstones(data), MAX_TOMBSTONES + 1))
+    if len(found) > MAX_TOMBSTONES:
+        raise TSMError(
+            f"over {MAX_TOMBSTONES} tombstones in {len(data)} bytes",
+            hint="let the server compact the shard, which removes them, and try again",
+        )
+    return found
+
+
+def iter_tombstones(data: bytes | bytearray | memoryview) -> Iterator[Tombstone]:
+    """Walk a tombstone file holding one record at a time; errors as `parse_tombstones`."""
+    view = memoryview(data).cast("B")
+    magic = bytes(view[:HEADER_BYTES])
+    body = view[HEADER_BYTES:]
+    if magic == V4:
+        return _records(_inflated(body, members=True))
+    if magic == V3:
+        return _records(_inflated(body, members=False))
+    if magic == V2:
+        return _records([body])
+    return _lines(bytes(view))
+
+
+def _lines(data: bytes) -> Iterator[Tombstone]:
+    at = 0
+    for line in data.split(b"\n"):
+        key = line.removesuffix(b"\r")
+        if key:
+            # Any file without a magic number would pass as a list of keys.
+            if SEPARATOR not in key or len(key) > MAX_KEY_BYTES:
+                raise TSMError(f"neither tombstones nor a key at offset {at}: {shown(key)}")
+            yield Tombstone(key, MIN_TIME_NS, MAX_TIME_NS)
+        at += len(line) + 1
+
+
+def _records(parts: Iterable[bytes | memoryview]) -> Iterator[Tombstone]:
+    pending = b""
+    base = 0
+    for part in parts:
+        pending += part
+        at = 0
+        while len(pending) - at >= _KEY_LENGTH.size:
+            (length,) = _KEY_LENGTH.unpack_from(pending, at)
+            if not 0 < length <= MAX_KEY_BYTES:
+                raise TSMError(f"a key of {length} bytes in record at byte {base + at}")
+            times_at = at + _KEY_LENGTH.size + length
+            if times_at + _TIMES.size > len(pending):
+                break
+            times = _TIMES.unpack_from(pending, times_at)
+            yield Tombstone(pending[at + _KEY_LENGTH.size : times_at], *times)
+            at = times_at + _TIMES.size
+        pending = pending[at:]
+        base += at
+    if pending:
+        raise TSMError(f"tombstones end inside the record at byte {base}")
+
+
+def _inflated(body: memoryview, *, members: bool) -> Iterator[bytes]:
+    """Inflate chunk by chunk. Fed in chunks because zlib copies what follows a member."""
+    inflated = 0
+    at = 0
+    while at < len(body):
+        if at and not members:
+            raise TSMError(f"bytes after the compressed tombstones, at offset {HEADER_BYTES + at}")
+        stream = zlib.decompressobj(_GZIP)
+        start = at
+        rest = b""
+        while not stream.eof:
+            chunk = rest or body[at : at + _CHUNK_BYTES]
+            if not chunk:
+                raise TSMError(
+                    f"compressed tombstones from offset {HEADER_BYTES + start} on"
+                    f" are cut at {HEADER_BYTES + at}"
+                )
+            if not rest:
+                at += len(chunk)
+            try:
+                out = stream.decompress(chunk, _CHUNK_BYTES * 4)
+            except zlib.error as error:
+                raise TSMError(
+                    f"compressed tombstones at offset {HEADER_BYTES + start} are damaged: {error}"
+                ) from None
+            rest = stream.unconsumed_tail
+            inflated += len(out)
+            if inflated > MAX_INFLATED_BYTES or (
+                inflated > SUSPICIOUS_BYTES and inflated > MAX_RATIO * len(body)
+            ):
+                raise TSMError(
+                    f"{len(body)} bytes of tombstones inflate to over {inflated},"
+                    f" at offset {HEADER_BYTES + at}"
+                )
+            yield out
+        at -= len(stream.unused_data)
