@@ -1,0 +1,161 @@
+"""The points of a shard: those of all its TSM files together, less what was deleted.
+
+Files go by generation, oldest first. At equal times the later file wins, and within a file
+the later block. A file's tombstones delete from that file alone: what is written after a
+deletion lands in a later file and stays.
+
+Source: influxdb tsdb/engine/tsm1/file_store.go, KeyCursor; reader.go, applyTombstones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import merge
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resources.errors import TSMError
+from resources.tsm.blocks import Block, Values
+from resources.tsm.layout import BlockType, IndexKey, shown, split_key
+from resources.tsm.reader import TSMFile, joined
+from resources.tsm.tombstone import Tombstone
+from resources.tsm.varint import Ints
+
+ShardFile = tuple[TSMFile, Sequence[Tombstone]]
+"""A file and the tombstones of the same base name; none is empty."""
+
+_Deleted = dict[bytes, list[tuple[int, int]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeriesPoints:
+    """All points of one key."""
+
+    key: bytes
+    type: BlockType
+    times: Ints
+    """Nanoseconds, ascending, each once; at least one."""
+    values: Values
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDigest:
+    """What a shard holds, however its files are cut."""
+
+    sha256: str
+    """Over every key's points; equal digests mean equal points."""
+    keys: int
+    series: int
+    points: int
+
+
+def series_points(files: Sequence[ShardFile]) -> Iterator[SeriesPoints]:
+    """Walk the keys of a shard in ascending order; one key's points are held at a time.
+
+    Args:
+        files: in order of generation and sequence, oldest first: the order of their names.
+
+    Raises:
+        TSMError: a file is broken, or a key has different types in two files.
+    """
+    deleted = [_by_key(tombstones) for _, tombstones in files]
+    walks = [_numbered(i, file) for i, (file, _) in enumerate(files)]
+    # Numbers decide between equal keys, so index entries are never compared.
+    for key, group in groupby(merge(*walks, key=lambda item: (item[1].key, item[0])), _key_of):
+        blocks: list[Block] = []
+        first: IndexKey | None = None
+        for i, found in group:
+            if first is None:
+                first = found
+            if found.type is not first.type:
+                raise TSMError(
+                    f"{shown(key)} is {first.type.name} in one file and {found.type.name}"
+                    " in a later one",
+                    hint="the server that wrote them cannot load this shard either",
+                )
+            ranges = deleted[i].get(key, [])
+            for entry in found.entries:
+                if any(low <= entry.min_time and entry.max_time <= high for low, high in ranges):
+                    continue
+                block = _less(files[i][0].block(found, entry), ranges)
+                if len(block.times):
+                    blocks.append(block)
+        if first is not None and blocks:
+            yield SeriesPoints(key, first.type, *_merged(blocks))
+
+
+def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
+    """Digest and count a shard's points. Errors as `series_points`.
+
+    Per key, integers big-endian: key length (2) | key | type (1) | n (8) | times, 8 bytes
+    each | values: 8 bytes each, booleans 1, strings length (4) and bytes.
+    """
+    sha256 = hashlib.sha256()
+    keys = series = points = 0
+    previous = b""
+    for found in series_points(files):
+        keys += 1
+        points += len(found.times)
+        name, _ = split_key(found.key)
+        # Fields of one series are neighbours: no other key sorts between them.
+        series += name != previous
+        previous = name
+        sha256.update(len(found.key).to_bytes(2) + found.key)
+        sha256.update(bytes([found.type]) + len(found.times).to_bytes(8))
+        sha256.update(found.times.astype(">i8").tobytes())
+        sha256.update(_as_bytes(found.values))
+    return ContentDigest(sha256.hexdigest(), keys, series, points)
+
+
+def _numbered(i: int, file: TSMFile) -> Iterator[tuple[int, IndexKey]]:
+    return ((i, key) for key in file.index())
+
+
+def _key_of(item: tuple[int, IndexKey]) -> bytes:
+    return item[1].key
+
+
+def _by_key(tombstones: Sequence[Tombstone]) -> _Deleted:
+    deleted: _Deleted = {}
+    for key, low, high in tombstones:
+        deleted.setdefault(key, []).append((low, high))
+    return deleted
+
+
+def _less(block: Block, ranges: list[tuple[int, int]]) -> Block:
+    """A block without its deleted points."""
+    kept = np.ones(len(block.times), dtype=np.bool_)
+    for low, high in ranges:
+        kept &= (block.times < low) | (block.times > high)
+    if kept.all():
+        return block
+    return Block(block.type, block.times[kept], _chosen(block.values, np.flatnonzero(kept)))
+
+
+def _merged(blocks: list[Block]) -> tuple[Ints, Values]:
+    """Sort by time; of equal times the last one stays."""
+    times = np.concatenate([block.times for block in blocks])
+    values = joined([block.values for block in blocks])
+    if (times[1:] > times[:-1]).all():
+        return times, values
+    order = np.argsort(times, kind="stable")
+    times = times[order]
+    last = np.ones(len(times), dtype=np.bool_)
+    last[:-1] = times[1:] != times[:-1]
+    return times[last], _chosen(values, order[last])
+
+
+def _chosen(values: Values, rows: NDArray[np.intp]) -> Values:
+    if isinstance(values, list):
+        return [values[row] for row in rows.tolist()]
+    return values[rows]
+
+
+def _as_bytes(values: Values) -> bytes:
+    if isinstance(values, list):
+        return b"".join(len(value).to_bytes(4) + value for value in values)
+    return values.astype(values.dtype.newbyteorder(">")).tobytes()
