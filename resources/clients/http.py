@@ -1,0 +1,425 @@
+"""InfluxHTTP: the HTTP API (8086) of one server: queries, and what it says about itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import requests
+from requests.auth import HTTPBasicAuth
+
+from resources.clients.address import HostPort, split_host_port
+from resources.errors import (
+    BadReply,
+    CredentialsRefused,
+    PeerRefused,
+    PeerUnreachable,
+    UsageError,
+    WireError,
+)
+from resources.model import ShardID
+from resources.protocol.snapshotter import MAX_UINT64
+from resources.protocol.strict_json import decode_json, is_array, is_integer, is_object
+from resources.protocol.times import parse_time
+
+HTTP_PORT = 8086
+CONNECT_TIMEOUT_S = 10.0
+MAX_REPLY_BYTES = 256 * 2**20
+"""/debug/vars takes about 2 kB a shard; a reply as big as this is not one we asked for."""
+
+PATIENCE = 20
+"""How many times `timeout_s` a whole reply may take, however lively it trickles in."""
+
+CHUNK_BYTES = 64 * 1024
+_NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Who answers; `build` is OSS or ENT, and empty before InfluxDB 1.4."""
+
+    version: str
+    build: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """Figures of one shard; the counter starts again at zero with the server."""
+
+    num_files: int
+    disk_bytes: int
+    """Of its TSM files, without WAL and cache."""
+    write_points_ok: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVars:
+    """What /debug/vars tells."""
+
+    current_time_ns: int
+    """The server's own clock."""
+    started_ns: int | None
+    shards: Mapping[ShardID, ShardStats]
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of a query's result; times are int ns."""
+
+    name: str
+    tags: Mapping[str, str]
+    columns: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+
+
+class InfluxHTTP:
+    """Asks one server over HTTP. Not for several threads at once.
+
+    Credentials come from here or from the URL, never from the environment; they are in no
+    URL, `repr` or error. Proxies of the environment are not used either.
+
+    Args:
+        address: host:port or an http(s) URL, perhaps with user:password@.
+        user: empty: no authentication.
+        password: its password.
+        timeout_s: how long the server may be silent.
+        verify: whether an https certificate must be good, or a file of authorities to trust.
+
+    Raises:
+        UsageError: the address is none, or credentials stand in two places.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        user: str = "",
+        password: str = "",
+        timeout_s: float = 30.0,
+        verify: bool | str = True,
+    ) -> None:
+        target = _target(address)
+        if target.user and user:
+            raise UsageError("credentials are given both in the URL and beside it")
+        self._scheme = target.scheme
+        self._address = target.address
+        self._path = target.path
+        self._user = user or target.user
+        self._password = password or target.password
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        self._session.trust_env = False  # no .netrc, no proxies
+        self._session.verify = verify
+        if self._user:
+            # Text would be sent as Latin-1.
+            self._session.auth = HTTPBasicAuth(self._user.encode(), self._password.encode())
+
+    def __repr__(self) -> str:
+        return f"InfluxHTTP({self.base_url!r})"
+
+    @property
+    def http_addr(self) -> str:
+        return str(self._address)
+
+    @property
+    def base_url(self) -> str:
+        """Without credentials."""
+        return f"{self._scheme}://{self._address}{self._path}"
+
+    # --- what it can be asked -------------------------------------------------------------
+
+    def ping(self) -> Ping:
+        """Ask for version and build.
+
+        Raises:
+            BadReply: whoever answers is not InfluxDB 1.x.
+            PeerUnreachable, CredentialsRefused, PeerRefused
+        """
+        reply = self._request("GET", "/ping")
+        version = reply.headers.get("X-Influxdb-Version", "").removeprefix("v")
+        if not version or len(version) > 100 or not version.isprintable():
+            raise BadReply(
+                f"{self._address}: answers HTTP, but not as InfluxDB does",
+                hint=f"is this the address of its HTTP API, port {HTTP_PORT} by default?",
+            )
+        return Ping(version, reply.headers.get("X-Influxdb-Build", "")[:100])
+
+    def server_vars(self) -> ServerVars:
+        """Read /debug/vars; what is not as expected in it is left out.
+
+        Raises:
+            BadReply: no JSON, or the server's time is nowhere in it.
+            PeerUnreachable, CredentialsRefused, PeerRefused
+        """
+        reply = self._request("GET", "/debug/vars")
+        said = self._json_object(reply)
+        system = said.get("system")
+        now_ns = started_ns = None
+        if is_object(system):
+            now_ns = _time_or_none(system.get("currentTime"))
+            started_ns = _time_or_none(system.get("started"))
+        if now_ns is None:
+            now_ns = self._date_ns(reply)
+        return ServerVars(now_ns, started_ns, _shard_stats(said))
+
+    def query(self, q: str, db: str | None = None, *, rp: str | None = None) -> list[Series]:
+        """Run statements of InfluxQL and return the series of all results in order.
+
+        Always a POST with the statements in its body, which no access log shows.
+
+        Raises:
+            PeerRefused: the server refused the request or one of the statements.
+            CredentialsRefused: it wants other credentials, or more rights.
+            BadReply: not a result, or one that the server cut off (max-row-limit).
+            PeerUnreachable
+        """
+        params = {"epoch": "ns"}
+        if db is not None:
+            params["db"] = db
+        if rp is not None:
+            params["rp"] = rp
+        reply = self._request("POST", "/query", params=params, data={"q": q})
+        results: object = self._json_object(reply).get("results", [])
+        if not is_array(results):
+            raise self._odd("results is not an array")
+        found: list[Series] = []
+        for result in results:
+            if not is_object(result):
+                raise self._odd("a result is not an object")
+            if "error" in result:
+                raise PeerRefused(f"{self._address}: {self._shown(result['error'])}")
+            all_series: object = result.get("series", [])
+            if not is_array(all_series):
+                raise self._odd("series is not an array")
+            if result.get("partial"):
+                raise self._cut_off()
+            found += [self._series(series) for series in all_series]
+        return found
+
+    def databases(self) -> list[str]:
+        """The names of all databases that the user may see."""
+        return [
+            row[0]
+            for series in self.query("SHOW DATABASES")
+            for row in series.values
+            if row and isinstance(row[0], str)
+        ]
+
+    # --- how it is asked ------------------------------------------------------------------
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+    ) -> _Reply:
+        try:
+            with self._session.request(
+                method,
+                self.base_url + path,
+                params=params,
+                data=data,
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                timeout=(min(CONNECT_TIMEOUT_S, self._timeout_s), self._timeout_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                headers = {name.title(): value for name, value in response.headers.items()}
+                reply = _Reply(response.status_code, headers, self._body(response))
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from None
+        if reply.status >= 300:
+            raise self._refusal(reply)
+        return reply
+
+    def _body(self, response: requests.Response) -> bytes:
+        deadline = time.monotonic() + PATIENCE * self._timeout_s
+        body = bytearray()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            body += chunk
+            if len(body) > MAX_REPLY_BYTES:
+                raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
+            if time.monotonic() > deadline:
+                raise PeerUnreachable(f"{self._address}: its reply never ends")
+        return bytes(body)
+
+    def _json_object(self, reply: _Reply) -> dict[str, Any]:
+        try:
+            decoded = decode_json(reply.body, "its reply")
+        except BadReply as error:
+            raise BadReply(f"{self._address}: {error.what}", hint=error.hint) from None
+        if not is_object(decoded):
+            raise self._odd("it is not an object")
+        if "error" in decoded:
+            raise PeerRefused(f"{self._address}: {self._shown(decoded['error'])}")
+        return decoded
+
+    def _series(self, series: object) -> Series:
+        if not is_object(series):
+            raise self._odd("a series is not an object")
+        if series.get("partial"):
+            raise self._cut_off()
+        name, tags = series.get("name", ""), series.get("tags", {})
+        columns, values = series.get("columns", []), series.get("values", [])
+        if (
+            not isinstance(name, str)
+            or not is_object(tags)
+            or not is_array(columns)
+            or not is_array(values)
+            or not all(is_array(row) and len(row) == len(columns) for row in values)
+        ):
+            raise self._odd("a series lacks its shape")
+        return Series(
+            name,
+            {key: str(value) for key, value in tags.items()},
+            tuple(str(column) for column in columns),
+            tuple(tuple(row) for row in values),
+        )
+
+    def _date_ns(self, reply: _Reply) -> int:
+        """The Date header less the second that it may be ahead of a file's time."""
+        try:
+            date = parsedate_to_datetime(reply.headers.get("Date", ""))
+        except ValueError:
+            raise self._odd("it does not tell the server's time") from None
+        return (int(date.timestamp()) - 1) * _NS_PER_S
+
+    # --- what goes wrong ------------------------------------------------------------------
+
+    def _refusal(self, reply: _Reply) -> WireError:
+        if reply.status < 400:
+            return BadReply(
+                f"{self._address}: answers with a redirect (HTTP {reply.status})",
+                hint="redirects are not followed with credentials: give the final address",
+            )
+        try:
+            said = decode_json(reply.body[:CHUNK_BYTES], "its reply")
+        except BadReply:
+            said = None
+        reason = self._shown(said["error"]) if is_object(said) and "error" in said else "no reason"
+        what = f"{self._address}: {reason} (HTTP {reply.status})"
+        if reply.status == 401:
+            return CredentialsRefused(what, hint="check user and password of the HTTP API")
+        if reply.status == 403:
+            return CredentialsRefused(what, hint="the user needs more rights: try an admin")
+        if reply.status in (502, 503, 504):
+            return PeerUnreachable(what, hint="the server, or a proxy before it, is not ready")
+        return PeerRefused(what)
+
+    def _unreachable(self, error: Exception) -> PeerUnreachable:
+        # The exception's own text holds the URL, so only its kind is told.
+        if isinstance(error, requests.exceptions.SSLError):
+            return PeerUnreachable(
+                f"{self._address}: TLS failed",
+                hint="is it https at all, and its certificate valid for this name and trusted?",
+            )
+        if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ReadTimeout):
+            return PeerUnreachable(f"{self._address}: HTTP server does not answer in time")
+        if isinstance(error, requests.exceptions.ConnectionError):
+            return PeerUnreachable(
+                f"{self._address}: no HTTP connection, or it broke",
+                hint="is the server up, and the address right (http or https)?",
+            )
+        return PeerUnreachable(f"{self._address}: HTTP failed ({type(error).__name__})")
+
+    def _odd(self, what: str) -> BadReply:
+        return BadReply(f"{self._address}: unexpected reply: {what}")
+
+    def _cut_off(self) -> BadReply:
+        return BadReply(
+            f"{self._address}: the result was cut off", hint="raise max-row-limit on the server"
+        )
+
+    def _shown(self, error: object) -> str:
+        """An error text of the server, fit for a terminal and without our password."""
+        text = error if isinstance(error, str) else "an error without a text"
+        if self._password:
+            text = text.replace(self._password, "***")
+        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
+        return shown.strip() or "no reason"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    scheme: str
+    address: HostPort
+    path: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+def _target(address: str) -> _Target:
+    if "://" not in address:
+        return _Target("http", split_host_port(address, default_port=HTTP_PORT), "")
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        raise UsageError("the address is not a URL") from None
+    if url.scheme not in ("http", "https"):
+        raise UsageError("the address is not an http or https URL")
+    if url.query or url.fragment:
+        raise UsageError("the address must end with its path: no ? and no #")
+    userinfo, _, host_port = url.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    return _Target(
+        url.scheme,
+        split_host_port(host_port, default_port=HTTP_PORT),
+        url.path.rstrip("/"),
+        unquote(user),
+        unquote(password),
+    )
+
+
+def _shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
+    """Collect the entries named tsm1_filestore and shard by their `id` tag, a decimal string."""
+    written: dict[ShardID, int] = {}
+    files: dict[ShardID, Mapping[str, Any]] = {}
+    for entry in said.values():
+        if not is_object(entry):
+            continue
+        tags, values = entry.get("tags"), entry.get("values")
+        shard_id = _shard_id(tags.get("id")) if is_object(tags) else None
+        if shard_id is None or not is_object(values):
+            continue
+        if entry.get("name") == "tsm1_filestore":
+            files[shard_id] = values
+        elif entry.get("name") == "shard":
+            written[shard_id] = _count(values.get("writePointsOk"))
+    return {
+        shard_id: ShardStats(
+            num_files=_count(values.get("numFiles")),
+            disk_bytes=_count(values.get("diskBytes")),
+            write_points_ok=written.get(shard_id, 0),
+        )
+        for shard_id, values in files.items()
+    }
+
+
+def _shard_id(text: object) -> ShardID | None:
+    if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or len(text) > 20:
+        return None
+    return ShardID(int(text)) if int(text) <= MAX_UINT64 else None
+
+
+def _count(value: object) -> int:
+    return value if is_integer(value) else 0
+
+
+def _time_or_none(value: object) -> int | None:
+    try:
+        return parse_time(value, "a time") if isinstance(value, str) else None
+    except BadReply:
+        return None
