@@ -35,6 +35,7 @@ DEFAULT_LEASE_S = 120.0
 CLOCK_SKEW_S = 60.0
 """How much longer than its lease another machine's record counts: clocks differ."""
 POLL_S = 0.25
+RELEASE_PATIENCE_S = 20.0
 MAX_RECORD_BYTES = 16 * 1024
 MAX_FIELD_LENGTH = 1000
 _ROUNDS = 16
@@ -252,7 +253,9 @@ class StoreLock:
         """
         self._released.set()
         if self._keeper is not threading.current_thread():
-            self._keeper.join()
+            self._keeper.join(RELEASE_PATIENCE_S)
+            if self._keeper.is_alive():
+                return  # it hangs in the store, and so would we
         with self._mutex, suppress(StoreFailed):
             raw = self._ours()
             if raw is not None:
