@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from resources.errors import NameMissing, StoreFailed, StoreFull
+from resources.errors import NameMissing, RepositoryMissing, StoreFailed, StoreFull
 from resources.repository.directory import DIRECTORY_MODE, Directory, finished_name
 from resources.repository.names import check_file_name, unsafe_because
 
@@ -112,12 +112,14 @@ class DirectoryStore:
     @classmethod
     def make(cls, path: str | Path) -> DirectoryStore:
         """Like the constructor, but a directory that is missing is created, mode 0700."""
-        path = Path(path)
+        try:
+            return cls(path)
+        except RepositoryMissing:
+            path = Path(path)
         parent = Directory(path.parent)
         try:
-            with parent.told(f"creating {path.name}"):
-                if not parent.exists(path.name):
-                    os.mkdir(path.name, DIRECTORY_MODE, dir_fd=parent.fd)
+            with parent.told(f"creating {path.name}"), suppress(FileExistsError):
+                os.mkdir(path.name, DIRECTORY_MODE, dir_fd=parent.fd)
             parent.sync()
         finally:
             parent.close()

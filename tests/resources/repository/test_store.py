@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,6 +108,9 @@ def test_a_directory_that_exists_is_made_without_touching_it(tmp_path: Path) -> 
     assert DirectoryStore.make(tmp_path / "new").names() == {NAME: 1}
     with pytest.raises(RepositoryMissing):
         DirectoryStore.make(tmp_path / "no" / "parents")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(RepositoryMissing, match="not a directory"):
+        DirectoryStore.make(tmp_path / "file")
 
 
 def test_a_directory_must_be_there(tmp_path: Path) -> None:
@@ -284,6 +288,67 @@ def test_a_kill_leaves_only_what_a_sweep_removes(store: DirectoryStore, tmp_path
     assert len(list(tmp_path.iterdir())) == 2
     assert store.sweep_pending() == {NAME: 4}
     assert [path.name for path in tmp_path.iterdir()] == ["old"]
+
+
+STEPS = ("open", "write", "fsync", "close", "link", "unlink")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_any_step_leaves_an_object_whole_or_absent(
+    store: DirectoryStore, tmp_path: Path, step: str, when: str
+) -> None:
+    def killed() -> None:
+        call = getattr(os, step)
+
+        def last_call(*args: object, **options: object) -> None:
+            if when == "after":
+                call(*args, **options)
+            os._exit(9)
+
+        setattr(os, step, last_call)
+        put(store, NAME, b"whole")
+
+    in_child(killed)
+    visible = store.names()
+    assert visible in ({}, {NAME: 5})
+    assert bool(visible) == (
+        (step, when) in {("link", "after"), ("unlink", "before"), ("unlink", "after")}
+    )
+    store.sweep_pending()
+    assert [path.name for path in tmp_path.iterdir()] == list(visible)
+    if not visible:
+        put(store, NAME, b"whole")
+    assert get(store, NAME) == b"whole"
+
+
+def test_bytes_are_durable_before_they_have_a_name_and_the_name_before_success(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+
+    def logged(name: str) -> Callable[..., object]:
+        call = getattr(os, name)
+
+        def logging(*args: Any, **options: Any) -> object:
+            what = name
+            if name == "fsync":
+                what += " directory" if stat.S_ISDIR(os.fstat(args[0]).st_mode) else " file"
+            log.append(what)
+            return call(*args, **options)
+
+        return logging
+
+    for name in ("write", "fsync", "link", "rename"):
+        monkeypatch.setattr(os, name, logged(name))
+    put(store, NAME, b"x")
+    assert log == ["write", "fsync file", "link", "fsync directory"]
+    log.clear()
+    assert store.swap(NAME, b"x", b"y")
+    assert log == ["write", "fsync file", "rename", "fsync directory"]
+    log.clear()
+    store.delete(NAME)
+    assert log == ["fsync directory"]
 
 
 def test_a_sweep_leaves_young_records_and_foreign_files_alone(
