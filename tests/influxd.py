@@ -91,13 +91,17 @@ class Influxd:
         }
         if cache_snapshot_bytes is not None:
             self._settings["data"]["cache-snapshot-memory-size"] = cache_snapshot_bytes
-        for section, settings in (config or {}).items():
-            self._settings.setdefault(section, {}).update(settings)
+        self.configure(config or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._session = requests.Session()
         self._session.trust_env = False
         self._session.verify = False
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def configure(self, config: Config) -> None:
+        """Change settings by section; a running server takes them up when it is restarted."""
+        for section, settings in config.items():
+            self._settings.setdefault(section, {}).update(settings)
 
     @staticmethod
     def installed() -> bool:

@@ -54,7 +54,7 @@ class FileSource:
     def pread(self, offset: int, n: int) -> bytes:
         """Raises: StoreFailed: the file system could not read."""
         try:
-            return os.pread(self._fd, min(n, self._size - offset), self._start + offset)
+            return os.pread(self._fd, max(min(n, self._size - offset), 0), self._start + offset)
         except OSError as error:
             raise StoreFailed(
                 f"reading {n} bytes at offset {self._start + offset} failed: {error.strerror}",
