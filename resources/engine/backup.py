@@ -26,7 +26,7 @@ from resources.engine.options import BackupOptions
 from resources.engine.plan import BackupPlan, plan_backup
 from resources.engine.pull import Puller, Saved, ShardGoneAtSource, Stopped
 from resources.errors import BackupPartial, ShardkeeperError, StoreFailed
-from resources.model import ShardPlace
+from resources.model import Metastore, ShardPlace
 from resources.repository.evidence import BackupEvidence, FailedShard, Source
 from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.repository import BackupRepository, BackupWriter
@@ -46,6 +46,8 @@ class BackupReport:
     gone: tuple[ShardPlace, ...]
     failed: tuple[FailedShard, ...]
     seconds: float
+    metastore: Metastore
+    """As it was read and stored."""
 
     @property
     def bytes_transferred(self) -> int:
@@ -105,6 +107,7 @@ def back_up(
         gone=tuple(result.gone),
         failed=tuple(result.failed),
         seconds=time.monotonic() - began,
+        metastore=plan.metastore,
     )
 
 
@@ -212,7 +215,7 @@ def _manifest(
         meta=meta,
         files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
         limits=options.limits,
-        limited=bool(options.limits),
+        limited=options.limited,
         evidence=BackupEvidence(
             tool_version=VERSION,
             strategy=strategy,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from resources.model import ShardID
 from resources.repository.evidence import Checked
 from resources.repository.gzip_stream import Level
 from resources.repository.manifest import Limits
@@ -33,6 +34,8 @@ class BackupOptions:
         checked: `-verify`; "full" checks every block, "structure" headers and indexes.
         parallel: connections at once; more than two do not help a server with two cores.
         prefer: TCP address of the node to read from first (`-from`).
+        only: these shards and no others, within the limits; None: no such choice. Numbers that
+            the server does not have are passed over, unless it has none of them.
         lock_wait_s: how long to wait while another run works in the same repository.
     """
 
@@ -43,4 +46,10 @@ class BackupOptions:
     parallel: int = 2
     retry: Retry = field(default_factory=Retry)
     prefer: str = ""
+    only: frozenset[ShardID] | None = None
     lock_wait_s: float = 0.0
+
+    @property
+    def limited(self) -> bool:
+        """Whether the run leaves out shards that the server has."""
+        return bool(self.limits) or self.only is not None

@@ -10,7 +10,7 @@ from resources.clients.server import Server, ServerFacts
 from resources.engine.changes import ShardState, judge, probe, weigh
 from resources.engine.events import BackupPlanned, Tell, Warned
 from resources.engine.options import BackupOptions
-from resources.engine.selection import select, split_present
+from resources.engine.selection import choose, select, split_present
 from resources.errors import (
     ArchiveCorrupt,
     BackupNotFound,
@@ -65,7 +65,7 @@ def plan_backup(
         )
     facts, silence = server.facts()
     meta, metastore = server.metastore()
-    wanted = select(metastore, options.limits)
+    wanted = choose(select(metastore, options.limits), options.only)
     present, absent = split_present(wanted, server.shards_on_disk())
     try:
         backups = repository.current()

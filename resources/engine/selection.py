@@ -51,6 +51,24 @@ def select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
     return places
 
 
+def choose(places: list[ShardPlace], only: Collection[ShardID] | None) -> list[ShardPlace]:
+    """Those of `places` that are in `only`, or all of them if that is None.
+
+    Raises:
+        NothingMatches: none of them is.
+    """
+    if only is None:
+        return places
+    chosen = [place for place in places if place.shard_id in only]
+    if not chosen:
+        numbers = ", ".join(str(i) for i in sorted(only)[:10]) + (" …" if len(only) > 10 else "")
+        raise NothingMatches(
+            f"the server has no shard {numbers}" if only else "no shard was asked for",
+            hint="it was dropped or has expired; what is backed up of it stays restorable",
+        )
+    return chosen
+
+
 def _meant(place: ShardPlace, limits: Limits) -> bool:
     return (
         (not limits.database or place.database == limits.database)
