@@ -16,12 +16,14 @@ Source: influxdb pkg/tar/stream.go (SinceFilterTarFile), tsdb/engine/tsm1/file_s
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from resources.clients.http import ShardStats
 from resources.clients.server import Server
-from resources.model import ShardPlace
+from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.backup_set import Archive
 from resources.repository.checksum import crc32
@@ -51,10 +53,46 @@ class ShardState:
     def version(self) -> str:
         """A name for the shard's state: its archive's content, and what came after."""
         evidence = self.previous.entry.evidence if self.previous else None
-        content = evidence.content[:32] if evidence else "none"
+        content = content_version(evidence) if evidence else "none"
         if self.reason == "unchanged" or (self.reason == "full" and not self.news):
             return content
         return f"{content}+{self.news or self.reason.replace(' ', '-')}"
+
+
+def content_version(evidence: ShardEvidence) -> str:
+    """The version of a shard that is exactly what its archive holds."""
+    return evidence.content[:32]
+
+
+def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
+    """A name for the state of a whole server, to tell whether it has changed.
+
+    Covers databases, policies, continuous queries and users, and the version of each shard.
+    Leaves out what a server changes by itself: log positions, and shard groups that it plans
+    ahead or has yet to forget.
+
+    Args:
+        shards: versions by shard; those that the metastore does not have are passed over.
+    """
+    known = {place.shard_id for place in metastore.places()}
+    databases = [
+        asdict(
+            replace(
+                database,
+                retention_policies=tuple(
+                    replace(rp, shard_groups=()) for rp in database.retention_policies
+                ),
+            )
+        )
+        for database in metastore.databases
+    ]
+    state = {
+        "cluster": metastore.cluster_id,
+        "databases": databases,
+        "users": [asdict(user) for user in metastore.users],
+        "shards": sorted((i, version) for i, version in shards.items() if i in known),
+    }
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
 
 
 def probe(server: Server, place: ShardPlace, evidence: ShardEvidence) -> str:
