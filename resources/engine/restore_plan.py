@@ -44,6 +44,7 @@ class RestoreOptions:
         new_policy: `-newrp`; empty keeps the name.
         new_duration_ns: `-newduration`: how long restored policies keep points; 0 for ever.
         skip_expired: `-skip-expired`: leave out what the target would delete at once.
+        allow_same_server: whether the target may be the server that was backed up.
         parallel: uploads at once.
     """
 
@@ -52,6 +53,7 @@ class RestoreOptions:
     new_policy: str = ""
     new_duration_ns: int | None = None
     skip_expired: bool = False
+    allow_same_server: bool = True
     parallel: int = 2
 
     def check(self) -> None:
@@ -146,11 +148,18 @@ def plan_restore(
     Raises:
         NothingMatches: the backup has no such database, policy or shard.
         BackupIncomplete: an archive that is needed is missing or was never made.
-        TargetNotEmpty: a database of that name is there already.
+        TargetNotEmpty: a database of that name is there already, or the target is the source
+            and must not be.
         PlanError: everything would expire on arrival.
         UsageError, UnsafeName: the options mean nothing.
     """
     options.check()
+    if not options.allow_same_server and target.cluster_id == metastore.cluster_id:
+        raise TargetNotEmpty(
+            f"{target_name} is the server that this backup was taken from",
+            hint="point the restore at another server; or, to restore beside the original under "
+            "a new name, allow the same server",
+        )
     notes: list[str] = []
     wanted = [place for place in select(metastore, options.limits) if not _internal(place)]
     if options.limits.database == INTERNAL_DATABASE:
