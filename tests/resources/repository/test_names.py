@@ -15,6 +15,7 @@ from resources.repository.names import (
     FileName,
     check_file_name,
     parse_file_name,
+    parse_shard_id,
 )
 
 NAME = BackupName(datetime(2016, 8, 3, 22, 23, 10, tzinfo=UTC))
@@ -109,6 +110,11 @@ def test_files_of_the_vendor_tools_are_recognized(name: str, found: FileName) ->
 )
 def test_other_files_are_not_ours(name: str) -> None:
     assert parse_file_name(name) is None
+
+
+@pytest.mark.parametrize("digits", ["", "x", "01", "+1", "1_0", "\u0661", "18446744073709551616"])
+def test_shard_ids_are_plain_unsigned_numbers(digits: str) -> None:
+    assert parse_shard_id(digits) is None
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import fcntl
 import os
 import resource
 import stat
@@ -22,6 +24,7 @@ from resources.errors import (
     StoreFull,
     UnsafeName,
 )
+from resources.repository import directory
 from resources.repository.directory import finished_name, pending_name
 from resources.repository.names import check_file_name
 from resources.repository.store import FORGOTTEN_S, DirectoryStore, FileSink
@@ -272,6 +275,33 @@ def test_swaps_that_compete_lose_no_step(tmp_path: Path) -> None:
     assert get(DirectoryStore(tmp_path), "n") == b"100"
 
 
+def test_a_hanging_swap_makes_others_give_up(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "r", b"old")
+    monkeypatch.setattr(directory, "LOCK_PATIENCE_S", 0.05)
+    fd = os.open(tmp_path / "r", os.O_RDWR)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        with pytest.raises(StoreFailed, match="stayed locked") as caught:
+            store.swap("r", b"old", b"new")
+    finally:
+        os.close(fd)
+    assert "lsof" in caught.value.hint
+    assert store.swap("r", b"old", b"new")
+
+
+def test_a_swap_that_fails_leaves_the_old_record(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "r", b"old")
+    monkeypatch.setattr(os, "rename", failing(errno.EIO))
+    with pytest.raises(StoreFailed, match="replacing r"):
+        store.swap("r", b"old", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    assert get(store, "r") == b"old"
+
+
 # --- leftovers ------------------------------------------------------------------------------------
 
 
@@ -450,6 +480,16 @@ def test_without_hard_links_a_name_is_still_taken_only_when_free(
         put_late(store, "late", lambda: (tmp_path / "late").write_bytes(b"earlier"))
     assert get(store, "late") == b"earlier"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_system_that_cannot_name_safely_is_refused(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())  # pyright: ignore
+    with pytest.raises(StoreFailed, match="without the risk of overwriting"):
+        put(store, NAME, b"x")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_size_limit_is_met_politely(store: DirectoryStore, tmp_path: Path) -> None:
