@@ -69,8 +69,8 @@ class Pace:
 
     Attributes:
         idle_s: for how long it may send, or take, nothing.
-        min_bytes_per_s: its average over `idle_s` of waiting; 0 turns the rule off. Only
-            time spent waiting for the peer counts, not our own work in between.
+        min_bytes_per_s: its average over `idle_s` of waiting; 0 turns the rule off. Neither
+            our own work in between counts, nor what it takes the peer to begin an answer.
     """
 
     idle_s: float
@@ -90,6 +90,7 @@ class Connection:
         self._phase = "connecting"
         self._waited_s = 0.0
         self._n_bytes = 0
+        self._answering = False
         self._finished = False
         with reaching(address, "connecting"):
             self._sock = socket.create_connection(
@@ -118,12 +119,12 @@ class Connection:
         """All was said: closing is now an ordinary end."""
         self._finished = True
 
-    def phase(self, phase: str, *, idle_s: float | None = None) -> None:
-        """Say what is going on, for errors; optionally change the patience."""
+    def phase(self, phase: str, *, answer_s: float | None = None) -> None:
+        """Say what is going on, for errors, and how long the answer may take to begin."""
         self._phase = phase
-        if idle_s is not None:
-            self._pace = Pace(idle_s, self._pace.min_bytes_per_s)
-            self._sock.settimeout(idle_s)
+        self._answering = False
+        if answer_s is not None:
+            self._sock.settimeout(answer_s)
 
     def sendall(self, data: Bytes) -> None:
         """Send everything, in as few segments as the network allows."""
@@ -138,7 +139,11 @@ class Connection:
         with reaching(self.address, self._phase):
             before = time.monotonic()
             n_bytes = self._sock.recv_into(memoryview(buffer).cast("B"))
-            self._keep_pace(time.monotonic() - before, n_bytes)
+            if self._answering:
+                self._keep_pace(time.monotonic() - before, n_bytes)
+            else:
+                self._answering = True
+                self._sock.settimeout(self._pace.idle_s)
             return n_bytes
 
     def end_of_sending(self) -> None:

@@ -45,7 +45,9 @@ T = TypeVar("T")
 SNAPSHOTTER_PORT = 8088
 IDLE_TIMEOUT_S = 60.0
 FINISH_TIMEOUT_S = 600.0
-"""After an upload the server syncs the files and reopens the shard before it closes."""
+"""After an upload the server syncs the files and reopens the shard before it closes; before
+it answers an import it creates all shards, half a millisecond each on a fast disk.
+"""
 
 MAX_OLD_IMPORT_BYTES = 60_000
 """Servers 1.5 to 1.7 take an import in a single read: beyond this it may fail."""
@@ -66,7 +68,7 @@ class SnapshotterClient:
         tcp_addr: host:port, 8088 if the port is left out.
         timeout_s: how long the server may be silent.
         min_bytes_per_s: how slow it may be; 0: as slow as it likes.
-        finish_timeout_s: how long it may take to put an upload in its place.
+        finish_timeout_s: how long it may take to put an upload or an import in its place.
     """
 
     def __init__(
@@ -173,7 +175,9 @@ class SnapshotterClient:
             else ""
         )
         try:
-            reply = self._ask(request, id_map, "importing metadata")
+            reply = self._ask(
+                request, id_map, "importing metadata", answer_s=self._finish_timeout_s
+            )
         except (PeerUnreachable, PeerClosedEarly) as error:
             raise type(error)(error.what, hint=error.hint + size_hint) from None
         if not reply.pairs:
@@ -214,10 +218,13 @@ class SnapshotterClient:
         request: requests.Request,
         parse: Callable[[StreamReader], Parsing[T]],
         phase: str,
+        *,
+        answer_s: float | None = None,
     ) -> T:
         with self._connect(phase) as connection:
             # One send: servers 1.5 to 1.7 take type byte, JSON and payload as they come.
             connection.sendall(requests.MUX_HEADER + request.encode())
+            connection.phase(phase, answer_s=answer_s)
             reply = connection.receive(parse)
             connection.finished()
             return reply
@@ -300,7 +307,7 @@ class Upload:
             BadReply: it did answer something.
         """
         self.sendall(b"")
-        self._connection.phase("finishing an upload", idle_s=self._finish_timeout_s)
+        self._connection.phase("finishing an upload", answer_s=self._finish_timeout_s)
         self._connection.end_of_sending()
         self._connection.receive(_nothing)
         self._connection.finished()

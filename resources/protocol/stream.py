@@ -23,6 +23,9 @@ HEAD_BYTES = 256
 LOG_HINT = "a snapshotter reports errors only in the server's log: look there for this moment"
 
 
+EMPTY_HINT = f"{LOG_HINT}; a port that wants TLS hangs up like this too"
+
+
 class StreamReader:
     """Bytes in arrival order, taken out in the sizes a parser asks for.
 
@@ -163,5 +166,5 @@ class StreamReader:
 
     def _cut(self, name: str, got: str) -> PeerClosedEarly:
         if not self.head:
-            return PeerClosedEarly(f"empty {self._what}", hint=LOG_HINT)
+            return PeerClosedEarly(f"empty {self._what}", hint=EMPTY_HINT)
         return PeerClosedEarly(f"{self._what} ended inside {name}: {got}", hint=LOG_HINT)

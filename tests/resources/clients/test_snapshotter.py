@@ -152,6 +152,19 @@ def test_a_peer_that_trickles_is_given_up(ask: Ask) -> None:
             ask(client)
 
 
+def test_a_server_may_think_before_it_answers_an_import() -> None:
+    def think(connection: socket.socket) -> None:
+        asked = connection.recv(65536)
+        time.sleep(0.4)
+        connection.sendall(ID_MAP if asked[1] == 6 else METASTORE_REPLY)
+
+    with peer(think) as addr:
+        client = SnapshotterClient(addr, timeout_s=0.2, finish_timeout_s=10, min_bytes_per_s=10_000)
+        assert import_other(client) == {ShardID(6): ShardID(22)}
+        with pytest.raises(PeerUnreachable, match="no answer while reading the metastore"):
+            client.metastore()
+
+
 def test_our_own_slowness_is_not_the_peers() -> None:
     def flood(connection: socket.socket) -> None:
         connection.recv(65536)
