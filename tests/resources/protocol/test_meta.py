@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -186,6 +190,20 @@ def test_legacy_forms_stand_for_todays() -> None:
     assert metastore.data_nodes == (NodeInfo(NodeID(9), "old:8086", ""),)
     [place] = metastore.places()
     assert [owner.node_id for owner in place.shard.owners] == [7, 8]
+
+
+def test_the_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
+    root, out = Path(__file__).parents[3], tmp_path / "descriptors"
+    command = ["-m", "grpc_tools.protoc", "-I.", f"--descriptor_set_out={out}"]
+    subprocess.run(
+        [sys.executable, *command, "resources/protocol/meta.proto"], cwd=root, check=True
+    )
+    [schema] = FileDescriptorSet.FromString(out.read_bytes()).file
+    for message in schema.message_type:
+        for field in message.field:
+            field.ClearField("json_name")
+    generated = FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
+    assert generated == schema
 
 
 # --- hostile bytes ------------------------------------------------------------------------
