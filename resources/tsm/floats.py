@@ -21,6 +21,13 @@ END = 0x7FF8_0000_0000_0001
 CHUNK_BYTES = 8192
 LONGEST_BITS = 2 + 5 + 6 + 64
 
+# From the eleven bits of a new window to how many zeros trail and how many bits are kept.
+_WINDOWS = {
+    f"{leading:05b}{kept % 64:06b}": (64 - leading - kept, kept)
+    for leading in range(32)
+    for kept in range(1, 65)
+}
+
 
 def decode_floats(data: bytes, n: int) -> NDArray[np.float64]:
     """Decode `n` values, which must be all there are.
@@ -54,11 +61,10 @@ def decode_floats(data: bytes, n: int) -> NDArray[np.float64]:
                 values += [value] * same
                 at += same
                 continue
-            if bits[at + 1 : at + 2] == "1":
+            if bits[at : at + 2] == "11":
                 if at + 13 > len(bits):
                     break
-                significant = int(bits[at + 7 : at + 13], 2) or 64
-                trailing = 64 - int(bits[at + 2 : at + 7], 2) - significant
+                trailing, significant = _WINDOWS[bits[at + 2 : at + 13]]
                 if trailing < 0:
                     raise BlockUndecodable(f"a float of over 64 bits, at byte {base + at // 8}")
                 at += 13
