@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from resources.clients.server import Server
 from resources.engine.events import Tell, Warned
@@ -83,22 +83,28 @@ def _create_empty(server: Server, database: DatabaseRestore) -> None:
     name = quote_identifier(database.new_name)
     server.http.query(f"CREATE DATABASE {name}")
     default = database.source.default_retention_policy
-    for rp in database.policies:
-        server.http.query(_policy_statement(name, rp, database, is_default=rp.name == default))
     _, now = server.metastore()
     made = now.database(database.new_name)
+    there = {rp.name for rp in made.retention_policies} if made else set[str]()
+    for rp in database.policies:
+        statement = _policy_statement(name, rp, database, there, is_default=rp.name == default)
+        server.http.query(statement)
     kept = {database.new_policy or rp.name for rp in database.policies}
-    for rp in made.retention_policies if made else ():
-        if kept and rp.name not in kept:  # autogen, made by the server
-            server.http.query(f"DROP RETENTION POLICY {quote_identifier(rp.name)} ON {name}")
+    for made_by_server in sorted(there - kept):  # autogen, if it is set to make that
+        server.http.query(f"DROP RETENTION POLICY {quote_identifier(made_by_server)} ON {name}")
 
 
 def _policy_statement(
-    name: str, rp: RetentionPolicyInfo, database: DatabaseRestore, *, is_default: bool
+    name: str,
+    rp: RetentionPolicyInfo,
+    database: DatabaseRestore,
+    there: Collection[str],
+    *,
+    is_default: bool,
 ) -> str:
     duration_ns = database.durations.get(rp.name, rp.duration_ns)
     new_name = database.new_policy or rp.name
-    verb = "ALTER" if new_name == "autogen" else "CREATE"
+    verb = "ALTER" if new_name in there else "CREATE"
     replication = f" REPLICATION {max(1, rp.replica_n)}"
     return (
         f"{verb} RETENTION POLICY {quote_identifier(new_name)} ON {name} "
