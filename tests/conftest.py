@@ -14,7 +14,7 @@ from tests.influxd import Influxd
 REQUIRE_WIRE = "SHARDKEEPER_REQUIRE_WIRE"
 
 
-def _need_influxd() -> None:
+def need_influxd() -> None:
     if Influxd.installed():
         return
     if os.environ.get(REQUIRE_WIRE) == "1":
@@ -25,7 +25,7 @@ def _need_influxd() -> None:
 @pytest.fixture(scope="session")
 def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
     """One running server for the whole session; each test uses a database of its own."""
-    _need_influxd()
+    need_influxd()
     with Influxd(tmp_path_factory.mktemp("influxd")) as server:
         yield server
 
@@ -33,7 +33,7 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
 @pytest.fixture
 def influxd_factory(tmp_path: Path) -> Iterator[Callable[..., Influxd]]:
     """Start servers of one's own; keywords are `Influxd`'s. All are stopped afterwards."""
-    _need_influxd()
+    need_influxd()
     with ExitStack() as stack:
         n_started = 0
 

@@ -1,0 +1,42 @@
+"""Two servers for the whole session: what is backed up, and what is restored into."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import need_influxd
+from tests.influxd import Influxd
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
+    """A server with the index in memory; each test uses a database of its own."""
+    need_influxd()
+    with Influxd(tmp_path_factory.mktemp("source"), index_version="inmem") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
+    """A server with the index in files; restores go under new names."""
+    need_influxd()
+    with Influxd(tmp_path_factory.mktemp("target"), index_version="tsi1") as server:
+        yield server
+
+
+@pytest.fixture
+def fresh() -> Callable[[], str]:
+    """Names of databases that nobody has."""
+    return lambda: f"db-{secrets.token_hex(5)}"
+
+
+@pytest.fixture
+def backups(tmp_path: Path) -> Path:
+    """An empty directory for backups."""
+    directory = tmp_path / "backups"
+    directory.mkdir()
+    return directory
