@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -181,43 +182,51 @@ def test_our_own_slowness_is_not_the_peers() -> None:
     assert received == 400_000
 
 
-def heard(addr_to_ask: Ask, reply: bytes, n_bytes: int) -> list[bytes]:
-    """What a peer gets from a client, receive by receive."""
-    pieces: list[bytes] = []
+def heard(ask: Ask, reply: bytes, n_bytes: int) -> tuple[bytes, int]:
+    """What a peer gets from a client, and in how many segments of TCP it came."""
+    received = bytearray()
+    n_segments: list[int] = []
 
     def listen(connection: socket.socket) -> None:
-        while sum(map(len, pieces)) < n_bytes and (piece := connection.recv(2**20)):
-            pieces.append(piece)
+        while len(received) < n_bytes and (piece := connection.recv(2**20)):
+            received.extend(piece)
+        n_segments.append(data_segments_in(connection))
         connection.sendall(reply)
 
     with peer(listen) as addr, contextlib.suppress(WireError):
-        addr_to_ask(SnapshotterClient(addr))
-    return pieces
+        ask(SnapshotterClient(addr))
+    return bytes(received), n_segments[0]
+
+
+def data_segments_in(connection: socket.socket) -> int:
+    """Linux, struct tcp_info, tcpi_data_segs_in."""
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+    return int.from_bytes(info[152:156], sys.byteorder)
 
 
 def test_requests_go_out_as_the_go_client_sends_them() -> None:
     n_bytes = len(REQUEST_METASTORE)
-    assert heard(SnapshotterClient.metastore, METASTORE_REPLY, n_bytes) == [REQUEST_METASTORE]
+    assert heard(SnapshotterClient.metastore, METASTORE_REPLY, n_bytes) == (REQUEST_METASTORE, 1)
 
     def shard_since(client: SnapshotterClient) -> None:
         with client.open_shard(SHARD, since_ns=1_577_934_245_000_000_000):
             pass
 
-    [sent] = heard(shard_since, b"", 200)
+    sent, _ = heard(shard_since, b"", 200)
     without_names = REQUEST_SHARD.replace(b"other", b"").replace(b"autogen", b"")
     assert sent == without_names  # which the server ignores
 
 
 def test_an_import_goes_out_in_one_piece() -> None:
-    pieces = heard(import_other, ID_MAP, 250)
-    assert len(pieces) == 1
-    assert pieces[0].startswith(b"\x03\x06{")
-    assert pieces[0].endswith(b'"UploadSize":%d}\n' % len(OTHER) + OTHER)
+    sent, n_segments = heard(import_other, ID_MAP, 250)
+    assert sent.startswith(b"\x03\x06{")
+    assert sent.endswith(b'"UploadSize":%d}\n' % len(OTHER) + OTHER)
+    assert n_segments == 1
 
 
 def test_an_upload_starts_with_head_and_data_in_one_piece() -> None:
-    pieces = heard(upload, b"", 1034)
-    assert pieces == [b"\x03\x07" + (6).to_bytes(8, "big") + bytes(1024)]
+    whole = b"\x03\x07" + (6).to_bytes(8, "big") + bytes(1024)
+    assert heard(upload, b"", len(whole)) == (whole, 1)
 
 
 def test_an_import_maps_old_shards_to_new() -> None:
