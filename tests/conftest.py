@@ -8,10 +8,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.influxd import Influxd
 
 REQUIRE_WIRE = "SHARDKEEPER_REQUIRE_WIRE"
+
+# A busy machine is no counterexample.
+settings.register_profile("shardkeeper", deadline=None)
+settings.load_profile("shardkeeper")
 
 
 def need_influxd() -> None:

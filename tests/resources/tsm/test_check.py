@@ -91,7 +91,7 @@ def test_fields_of_one_series_are_neighbours_whatever_the_names() -> None:
     assert (facts.keys, facts.series) == (len(keys), len({key.split(b"#!~#")[0] for key in keys}))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.lists(st.integers(0, 2**62), min_size=1, max_size=20, unique=True).map(sorted),
@@ -210,7 +210,7 @@ def test_a_flipped_bit_is_noticed_wherever_something_depends_on_it() -> None:
                     checked(bytes(damaged))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_file_is_refused_or_whole_and_takes_little_memory(data: st.DataObject) -> None:
     damaged = bytearray(EVERYTHING)
@@ -242,7 +242,7 @@ def test_a_damaged_file_is_refused_or_whole_and_takes_little_memory(data: st.Dat
                 tsm.block(key, entry)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_block_with_a_right_crc_and_wrong_bytes_is_refused_or_counted(
     data: st.DataObject,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.errors import BlockChecksumMismatch, TSMError
@@ -121,7 +121,6 @@ RANGES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(POINTS, RANGES, st.integers(1, 9)), min_size=1, max_size=5))
 def test_a_shard_holds_what_a_dictionary_would(
     files: Sequence[tuple[Mapping[bytes, KeyPoints], list[Tombstone], int]],
