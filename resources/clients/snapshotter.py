@@ -83,11 +83,9 @@ class SnapshotterClient:
         self._pace = Pace(timeout_s, min_bytes_per_s)
         self._finish_timeout_s = finish_timeout_s
         self._connections: WeakSet[Connection] = WeakSet()
-        self._aborted = False
 
     def abort(self) -> None:
-        """Break off every request that is under way, and refuse new ones; from any thread."""
-        self._aborted = True
+        """Break off every request that is under way; from any thread."""
         for connection in list(self._connections):
             connection.abort()
 
@@ -209,8 +207,6 @@ class SnapshotterClient:
         connection = Connection(self._address, self._pace)
         connection.phase(phase)
         self._connections.add(connection)
-        if self._aborted:
-            connection.abort()
         return connection
 
     def _ask(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Collection
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
@@ -25,8 +26,9 @@ from resources.engine.events import (
 from resources.engine.options import BackupOptions
 from resources.engine.plan import BackupPlan, plan_backup
 from resources.engine.pull import Puller, Saved, ShardGoneAtSource, Stopped
-from resources.errors import BackupPartial, ShardkeeperError, StoreFailed
-from resources.model import Metastore, ShardPlace
+from resources.engine.threads import running
+from resources.errors import BackupPartial, NothingMatches, ShardkeeperError, StoreFailed
+from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.evidence import BackupEvidence, FailedShard, Source
 from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.repository import BackupRepository, BackupWriter
@@ -63,6 +65,18 @@ class BackupReport:
                 f"saved; the first is shard {first.shard_id}: {first.why}",
                 hint="everything else is saved and restorable; run the backup again, it copies "
                 "only what is left",
+            )
+
+    def check_covers(self, shards: Collection[ShardID]) -> None:
+        """Raise NothingMatches if one of these shards was not at the source to be saved."""
+        states = (*(s.state.place for s in self.saved), *(s.place for s in self.unchanged))
+        seen = {place.shard_id for place in states} | {f.shard_id for f in self.failed}
+        gone = sorted(set(shards) - seen)
+        if gone:
+            numbers = ", ".join(str(i) for i in gone[:10]) + (" …" if len(gone) > 10 else "")
+            raise NothingMatches(
+                f"the server has no shard {numbers}; the others are saved",
+                hint="it was dropped or has expired; what is backed up of it stays restorable",
             )
 
 
@@ -173,25 +187,28 @@ def _copy(
             ShardRetried(shard_id, str(error), attempt, pause)
         ),
     )
-    pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="pull")
+    work = running(
+        puller.pull,
+        plan.to_copy,
+        parallel=options.parallel,
+        name="pull",
+        every_s=PROGRESS_EVERY_S,
+    )
     try:
-        # Largest first would pack best; the metastore's order keeps the output readable.
-        futures = {pool.submit(puller.pull, state): state for state in plan.to_copy}
-        pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, timeout=PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
-            while not retries.empty():
-                result.tell(retries.get())
-            for future in finished:
-                result.add(futures[future], future, server.address)
-            if not finished:
-                result.tell(Progress(result.done, result.total, puller.bytes_done))
-    except BaseException:
-        stop.set()
-        server.abort()
-        raise
+        with work as ended:
+            try:
+                for one in ended:
+                    while not retries.empty():
+                        result.tell(retries.get())
+                    if one is None:
+                        result.tell(Progress(result.done, result.total, puller.bytes_done))
+                    else:
+                        result.add(one[0], one[1], server.address)
+            except BaseException:
+                stop.set()
+                server.abort()
+                raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         puller.close()
 
 

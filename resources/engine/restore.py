@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from resources.clients.server import Server
@@ -28,6 +27,7 @@ from resources.engine.restore_plan import (
 )
 from resources.engine.rollback import roll_back
 from resources.engine.target import create_database, run_queries
+from resources.engine.threads import running
 from resources.engine.upload import Uploader
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
@@ -136,29 +136,29 @@ def _upload(
     stop: threading.Event,
 ) -> list[RestoredShard]:
     uploader = Uploader(server, repository, id_map, stop)
-    pool = ThreadPoolExecutor(max_workers=options.parallel, thread_name_prefix="upload")
     done: list[RestoredShard] = []
-    try:
-        futures: dict[Future[tuple[Receipt, float]], ShardRestore] = {
-            pool.submit(uploader.upload, shard): shard for shard in shards
-        }
-        pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, timeout=PROGRESS_EVERY_S, return_when=FIRST_COMPLETED)
-            for future in finished:
-                shard = futures[future]
+    work = running(
+        uploader.upload,
+        shards,
+        parallel=options.parallel,
+        name="upload",
+        every_s=PROGRESS_EVERY_S,
+    )
+    with work as ended:
+        try:
+            for one in ended:
+                if one is None:
+                    tell(Progress(len(done), len(shards), uploader.bytes_done))
+                    continue
+                shard, future = one
                 receipt, seconds = future.result()
                 restored = RestoredShard(shard, id_map[shard.place.shard_id], receipt, seconds)
                 done.append(restored)
                 tell(_event(server, restored))
-            if not finished:
-                tell(Progress(len(done), len(shards), uploader.bytes_done))
-    except BaseException:
-        stop.set()
-        server.abort()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException:
+            stop.set()
+            server.abort()
+            raise
     order = {shard.place.shard_id: i for i, shard in enumerate(shards)}
     return sorted(done, key=lambda s: order[s.restore.place.shard_id])
 
