@@ -21,10 +21,9 @@ from resources.errors import (
     UsageError,
     WireError,
 )
-from resources.model import ShardID
-from resources.protocol.snapshotter import MAX_UINT64
-from resources.protocol.strict_json import decode_json, is_array, is_integer, is_object
-from resources.protocol.times import parse_time
+from resources.protocol.server_vars import ServerVars, server_vars
+from resources.protocol.server_vars import ShardStats as ShardStats
+from resources.protocol.strict_json import decode_json, is_array, is_object
 
 HTTP_PORT = 8086
 CONNECT_TIMEOUT_S = 10.0
@@ -44,26 +43,6 @@ class Ping:
 
     version: str
     build: str
-
-
-@dataclass(frozen=True, slots=True)
-class ShardStats:
-    """Figures of one shard; the counter starts again at zero with the server."""
-
-    num_files: int
-    disk_bytes: int
-    """Of its TSM files, without WAL and cache."""
-    write_points_ok: int
-
-
-@dataclass(frozen=True, slots=True)
-class ServerVars:
-    """What /debug/vars tells."""
-
-    current_time_ns: int
-    """The server's own clock."""
-    started_ns: int | None
-    shards: Mapping[ShardID, ShardStats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +136,7 @@ class InfluxHTTP:
         """
         reply = self._request("GET", "/debug/vars")
         said = self._json_object(reply)
-        system = said.get("system")
-        now_ns = started_ns = None
-        if is_object(system):
-            now_ns = _time_or_none(system.get("currentTime"))
-            started_ns = _time_or_none(system.get("started"))
-        if now_ns is None:
-            now_ns = self._date_ns(reply)
-        return ServerVars(now_ns, started_ns, _shard_stats(said))
+        return server_vars(said, fallback_ns=lambda: self._date_ns(reply))
 
     def query(self, q: str, db: str | None = None, *, rp: str | None = None) -> list[Series]:
         """Run statements of InfluxQL and return the series of all results in order.
@@ -381,45 +353,3 @@ def _target(address: str) -> _Target:
         unquote(user),
         unquote(password),
     )
-
-
-def _shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
-    """Collect the entries named tsm1_filestore and shard by their `id` tag, a decimal string."""
-    written: dict[ShardID, int] = {}
-    files: dict[ShardID, Mapping[str, Any]] = {}
-    for entry in said.values():
-        if not is_object(entry):
-            continue
-        tags, values = entry.get("tags"), entry.get("values")
-        shard_id = _shard_id(tags.get("id")) if is_object(tags) else None
-        if shard_id is None or not is_object(values):
-            continue
-        if entry.get("name") == "tsm1_filestore":
-            files[shard_id] = values
-        elif entry.get("name") == "shard":
-            written[shard_id] = _count(values.get("writePointsOk"))
-    return {
-        shard_id: ShardStats(
-            num_files=_count(values.get("numFiles")),
-            disk_bytes=_count(values.get("diskBytes")),
-            write_points_ok=written.get(shard_id, 0),
-        )
-        for shard_id, values in files.items()
-    }
-
-
-def _shard_id(text: object) -> ShardID | None:
-    if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or len(text) > 20:
-        return None
-    return ShardID(int(text)) if int(text) <= MAX_UINT64 else None
-
-
-def _count(value: object) -> int:
-    return value if is_integer(value) else 0
-
-
-def _time_or_none(value: object) -> int | None:
-    try:
-        return parse_time(value, "a time") if isinstance(value, str) else None
-    except BadReply:
-        return None

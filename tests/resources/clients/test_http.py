@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.clients import http
-from resources.clients.http import InfluxHTTP, Ping, Series, ShardStats
+from resources.clients.http import InfluxHTTP, Ping, Series
 from resources.errors import (
     BadReply,
     CredentialsRefused,
@@ -26,6 +26,7 @@ from resources.errors import (
     UsageError,
 )
 from resources.model import ShardID
+from resources.protocol.server_vars import ShardStats, shard_stats
 from tests.resources.clients.peer import answers, closed_port, peer, resets
 
 CANARY = "s3cr3t/CANARY@é"
@@ -330,7 +331,7 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["name", "tags", "values"]), json_values))
 def test_any_entry_is_survived(odd: dict[str, object]) -> None:
-    shards = http._shard_stats({"a": {"name": "tsm1_filestore", **odd}})
+    shards = shard_stats({"a": {"name": "tsm1_filestore", **odd}})
     assert all(isinstance(stats.num_files, int) for stats in shards.values())
 
 
