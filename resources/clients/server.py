@@ -60,6 +60,10 @@ class Server:
         """Break off every request that is under way, from any thread."""
         self.tcp.abort()
 
+    def resume(self) -> None:
+        """Allow requests again after `abort`."""
+        self.tcp.resume()
+
     def facts(self) -> tuple[ServerFacts, WireError | None]:
         """What HTTP tells, or nothing and the reason why.
 

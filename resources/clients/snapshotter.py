@@ -89,6 +89,10 @@ class SnapshotterClient:
         for connection in list(self._connections):
             connection.abort()
 
+    def resume(self) -> None:
+        """Allow requests again after `abort`: undoing what was done takes some."""
+        self._aborted = False
+
     def __repr__(self) -> str:
         return f"SnapshotterClient({self.tcp_addr!r})"
 

@@ -29,6 +29,7 @@ from resources.engine.rollback import roll_back
 from resources.engine.target import create_database, run_queries
 from resources.engine.threads import running
 from resources.engine.upload import Uploader
+from resources.errors import PeerRefused, PlanError
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
@@ -107,20 +108,27 @@ def restore(
         tell(Warned(note))
     check_archives(repository, plan.shards, tell=tell, stop=stop)
     created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []
+    restoring = time.monotonic()
     tell(MetaRestoring())
     try:
         for database in plan.databases:
             ids: dict[ShardID, ShardID] = {}
             created.append((database, ids))
-            ids.update(create_database(server, plan.meta, database))
+            try:
+                ids.update(create_database(server, plan.meta, database))
+            except (PlanError, PeerRefused) as error:
+                if isinstance(error, PlanError) or database.shards:
+                    created.pop()  # nothing was changed; who has that name now keeps it
+                raise
         mapped = sum(len(ids) for _, ids in created)
-        tell(MetaRestored(mapped, time.monotonic() - began))
+        tell(MetaRestored(mapped, time.monotonic() - restoring))
         id_map = {old: new for _, ids in created for old, new in ids.items()}
         shards = _upload(server, repository, plan.shards, id_map, options, tell, stop)
         for database in plan.databases:
             run_queries(server, database.continuous_queries, tell=tell)
     except BaseException as error:
         stop.set()
+        server.resume()
         roll_back(server, created, error, tell=tell)
         raise
     return RestoreReport(plan, tuple(shards), time.monotonic() - began)

@@ -9,7 +9,7 @@ from resources.engine.events import RolledBack, Tell, Warned
 from resources.engine.restore_plan import DatabaseRestore
 from resources.engine.target import drop_database
 from resources.errors import ShardkeeperError, shown
-from resources.model import DatabaseInfo, ShardID
+from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
 from resources.protocol.influxql import quote_identifier
 
 
@@ -45,14 +45,16 @@ def roll_back(
 
 
 def _ours(there: DatabaseInfo, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> bool:
-    found = {
-        shard.id for rp in there.retention_policies for g in rp.shard_groups for shard in g.shards
-    }
+    groups = [(rp.name, group) for rp in there.retention_policies for group in rp.shard_groups]
     if ids:
-        return found <= set(ids.values())
-    # The reply to the import was lost: ours if it has as many shards as we sent, no more.
-    groups = {(p.place.policy, p.place.group.id): p.place.group for p in database.shards}
-    return len(found) <= sum(len(group.shards) for group in groups.values())
+        return {shard.id for _, g in groups for shard in g.shards} <= set(ids.values())
+    # The reply to the import was lost: ours if it has exactly the shard groups that we sent.
+    sent = {(s.new_policy, *_shape(s.place.group)) for s in database.shards}
+    return {(policy, *_shape(group)) for policy, group in groups} == sent
+
+
+def _shape(group: ShardGroupInfo) -> tuple[int, int, int]:
+    return group.start_time_ns, group.end_time_ns, len(group.shards)
 
 
 def _leave(name: str, why: str, error: BaseException, tell: Tell) -> None:

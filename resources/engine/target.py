@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from resources.clients.server import Server
 from resources.engine.events import Tell, Warned
 from resources.engine.restore_plan import NOT_EMPTY, DatabaseRestore
 from resources.errors import (
+    BadReply,
     PeerRefused,
     PlanError,
     ShardkeeperError,
@@ -31,8 +32,9 @@ def create_database(
 
     Raises:
         TargetNotEmpty: it appeared meanwhile.
-        PlanError: its metadata is too large for this server.
-        WireError: the server refused or broke off.
+        PlanError: its metadata is too large for this server. These two: nothing was changed.
+        PeerRefused: with shards: nothing was changed; without: it may be there in part.
+        WireError: the server broke off, perhaps after it had created the database.
     """
     if not database.shards:
         _create_empty(server, database)
@@ -55,13 +57,34 @@ def create_database(
             hint="restore policy by policy (-rp with -newdb), or into InfluxDB 1.8 or later",
         )
     _refuse_if_there(server, database.new_name)
-    return server.tcp.import_metastore(
+    ids = server.tcp.import_metastore(
         database.source.name,
         database.new_name,
         only or "",
         database.new_policy,
         payload,
     )
+    _check_ids(server, database, ids)
+    return ids
+
+
+def _check_ids(server: Server, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> None:
+    """A wrong number in the answer would send an archive into somebody else's shard."""
+    _, now = server.metastore()
+    made = {
+        place.shard_id: (place.policy, place.group.start_time_ns)
+        for place in now.places()
+        if place.database == database.new_name
+    }
+    for shard in database.shards:
+        new_id = ids.get(shard.place.shard_id)
+        expected = (shard.new_policy, shard.place.group.start_time_ns)
+        if new_id is None or made.get(new_id) != expected:
+            raise BadReply(
+                f"{server.address}: says that shard {shard.place.shard_id} became shard {new_id}, "
+                f"which is not in {shown(database.new_name)}.{shown(shard.new_policy)}",
+                hint="look at the network and at the server's log, then restore again",
+            )
 
 
 def _refuse_if_there(server: Server, name: str) -> None:
