@@ -208,6 +208,15 @@ def _refuse_incomplete(
             "earlier archive of it is here",
             hint="restore the other databases with -db, or the other shards with -shard",
         )
+    unread = sorted(ids & set(evidence.unchanged if evidence else ()) - backup.archives.keys())
+    if unread:
+        raise BackupIncomplete(
+            f"{backup.newest.file_name} is incremental: the archive of shard {unread[0]}"
+            + (f", and of {len(unread) - 1} more," if len(unread) > 1 else "")
+            + " is in an earlier backup, which is not here or not read",
+            hint="restore the directory without -full, and with -as-of "
+            f"{backup.newest.file_name.removesuffix('.manifest')} for this very state",
+        )
     if options.limits.shard_id is not None and not ids & backup.archives.keys():
         raise BackupIncomplete(
             f"the backup holds no archive of shard {options.limits.shard_id}",
@@ -379,6 +388,14 @@ def _note_left_out(
             f"shards {ids} are left out: the backup knows them and holds no archive of them (they "
             "may have been empty)"
         )
+    evidence = backup.newest.manifest.evidence
+    for failed in evidence.failed if evidence else ():
+        archive = backup.archives.get(failed.shard_id)
+        if archive is not None and failed.shard_id in kept:
+            notes.append(
+                f"shard {failed.shard_id} comes from an earlier backup, {archive.manifest_file}: "
+                f"{backup.newest.file_name} could not save it"
+            )
     old = len(backup.archives.keys() - {place.shard_id for place in metastore.places()})
     if old and not options.limits:
         notes.append(
