@@ -17,6 +17,7 @@ from resources.errors import (
     ShardkeeperError,
     StoreFailed,
     TSMError,
+    WireError,
 )
 from resources.model import ShardID
 from resources.repository.archive import ArchiveWriter, Place, StoredArchive
@@ -154,7 +155,11 @@ class Puller:
         return mine
 
     def _is_gone(self, state: ShardState) -> bool:
-        return state.place.shard_id not in self._server.shards_on_disk()
+        """Whether the server says so; one that is just restarting says nothing yet."""
+        try:
+            return state.place.shard_id not in self._server.shards_on_disk()
+        except WireError:
+            return False
 
     def _entry(self, state: ShardState, stored: StoredArchive, seconds: float) -> ShardEntry:
         place, facts = state.place, stored.facts
