@@ -14,18 +14,34 @@ IN_MEMORY_BYTES = 1 << 20
 """Smaller files stay in memory: most shards of a busy server are."""
 
 
+def temporary_file(directory: str | None) -> IO[bytes]:
+    """A file without a name, which the system frees even if we are killed.
+
+    It lies where TMPDIR says; else in `directory`, where there must be room for archives
+    anyway; else, if nothing can be written there, where the system keeps such files.
+
+    Raises: OSError.
+    """
+    directory = os.environ.get("TMPDIR") or directory
+    try:
+        return tempfile.TemporaryFile(dir=directory)
+    except OSError as error:
+        if directory is None or error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        return tempfile.TemporaryFile()
+
+
 class Scratch:
     """Holds the bytes of one file; reused for the next, so a connection needs it once.
 
-    A large file goes to an unnamed temporary file, which the system frees even if we are
-    killed. It lies in `directory`, or where TMPDIR says.
+    A large file goes to a `temporary_file`.
 
     Raises:
         StoreFull, StoreFailed: the temporary file could not be written.
     """
 
     def __init__(self, directory: str | None = None) -> None:
-        self._directory = os.environ.get("TMPDIR") or directory
+        self._directory = directory
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self._in_memory = True
@@ -41,7 +57,7 @@ class Scratch:
             return
         try:
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=self._directory, buffering=0)  # noqa: SIM115
+                self._file = temporary_file(self._directory)
             self._file.truncate(0)
         except OSError as error:
             raise self._refused(error) from None

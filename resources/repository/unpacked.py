@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from types import TracebackType
 from typing import IO, Self
 
 from resources.errors import StoreFailed
 from resources.protocol.tar import MemberData, MemberEnd, MemberStart, TarWalker, member_place
+from resources.repository.scratch import temporary_file
 from resources.tsm.merge import ContentDigest, ShardFile, content_digest
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import FileSource
@@ -49,7 +49,7 @@ class UnpackedShard:
             try:
                 if isinstance(piece, MemberStart):
                     name = member_place(piece.member.name).file
-                    self._current = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115
+                    self._current = temporary_file(self._directory)
                     self._files[name] = self._current
                 elif isinstance(piece, MemberData) and self._current is not None:
                     self._current.write(piece.data)
