@@ -1,0 +1,76 @@
+"""Every command in the README is run, in order, as a reader would type it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.influxd import Influxd
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+SESSIONS = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SCRIPTS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def shape(line: str) -> str:
+    """A line of output with its numbers, times and durations replaced."""
+    return re.sub(r"127\.0\.0\.1:\d+|localhost:8088|[\d.]+(ms|µs|s)\b|\d{8}T\d{6}Z|\d+", "#", line)
+
+
+@pytest.mark.wire
+def test_the_sessions_in_the_readme_work(
+    influxd_factory: Callable[..., Influxd], tmp_path: Path
+) -> None:
+    server = influxd_factory()
+    server.create_database("telegraf")
+    server.write(
+        "telegraf", [f"cpu,host=h{i} usage={i}.5 {1_600_000_000 + i}" for i in range(9)], "s"
+    )
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    place = f"{server.bind_addr} -http {server.http_addr}"
+    commands = 0
+    for session in SESSIONS:
+        for chunk in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+            command, *expected = chunk.rstrip().splitlines()
+            done = subprocess.run(
+                ["bash", "-c", command.replace("localhost:8088", place)],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            printed = {shape(line) for line in done.stdout.splitlines()}
+            for line in expected:
+                assert shape(line) in printed, f"{command} did not print {line!r}:\n{done.stdout}"
+            commands += 1
+    assert commands >= 10
+    assert {"telegraf_before", "rp_only", "from_full"} <= {
+        row[0] for row in server.rows("SHOW DATABASES")
+    }
+
+
+def test_the_make_targets_in_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"\bmake ([a-z]+)", "\n".join(SCRIPTS)))
+    named |= set(re.findall(r"`make ([a-z]+)`", README))
+    assert {"install", "demo", "test", "dev", "check"} <= named
+    missing = {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)}
+    assert not missing
+
+
+def test_the_links_in_the_documents_lead_somewhere() -> None:
+    broken: list[str] = []
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            if not (document.parent / target).exists():
+                broken.append(f"{document.name}: {target}")
+    assert not broken
