@@ -1,0 +1,110 @@
+"""`backup_set`: a restore point of the whole server."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets import facts
+from assets.config import BackUpConfig
+from assets.failures import explained
+from assets.family import KINDS, Family
+from assets.ledger import Ledger
+from assets.recording import record_backup, server_version
+from assets.telling import telling
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import InfluxServerResource
+from resources.engine.backup import back_up
+
+DESCRIPTION = """
+A restore point: the server's metastore and the newest archive of every shard, named in a manifest.
+Made in two steps. The first copies the shards that changed, checks them and commits the manifest;
+a shard that cannot be copied does not hold up the others, but fails the run. The second reports
+what the manifest holds.
+
+"Unsynced" means that the server has changed since, or that the last run was limited to a part of
+it. If the last run failed, look there: what it did save is restorable.
+"""
+
+
+def build_backup_set(family: Family) -> dg.AssetsDefinition:
+    """The graph has two steps on purpose.
+
+    Dagster takes the versions of a step's inputs when the step starts. An asset that makes new
+    versions of its inputs and records itself in one step would be stale at once.
+    """
+
+    @dg.op(
+        name=f"{family.name}_copy_changed_shards",
+        ins={"snapshot": dg.In(dg.Nothing), "shard_backups": dg.In(dg.Nothing)},
+        out=dg.Out(str, description="The name of the manifest."),
+        description="Copy what changed, check it, and commit it with its manifest.",
+    )
+    def copy_changed_shards(
+        context: dg.OpExecutionContext,
+        config: BackUpConfig,
+        source: InfluxServerResource,
+        backups: BackupRepositoryResource,
+    ) -> str:
+        ledger = Ledger(context, family)
+        with explained() as more:
+            repository = backups.open()
+            report = back_up(
+                source.connect(),
+                repository,
+                config.options(backups.lock_wait, limits=config.limits),
+                tell=telling(context.log),
+                command=f"dagster run {context.run.run_id}",
+            )
+            record_backup(ledger, report, repository.location)
+            version = server_version(ledger, report.metastore)
+            if not report.manifest.limited and version != ledger.version(family.meta_snapshot):
+                ledger.see_source(version, facts.copied_facts(report, ledger.partitions()))
+            if report.failed:
+                more["failed"] = facts.failed_table(report.failed)
+                more["manifest"] = dg.MetadataValue.path(
+                    f"{repository.location}/{report.manifest_file}"
+                )
+            report.check_complete()
+        return report.manifest_file
+
+    @dg.op(
+        name=f"{family.name}_report_manifest",
+        out=dg.Out(dg.Nothing, is_required=False),
+        description="Report what the manifest holds; the restore point exists from here on.",
+    )
+    def report_manifest(
+        context: dg.OpExecutionContext, backups: BackupRepositoryResource, manifest_file: str
+    ) -> Iterator[Any]:
+        with explained():
+            repository = backups.open()
+            manifest = repository.manifest(manifest_file).manifest
+            kept = len(repository.current().archives)
+        found = facts.set_facts(manifest_file, manifest, repository.location, kept)
+        if manifest.limited:
+            Ledger(context, family).limited_set(found)
+        else:
+            yield dg.Output(None, metadata=found)
+
+    @dg.config_mapping
+    def for_the_copies(config: BackUpConfig) -> dict[str, Any]:
+        values = {**config.model_dump(), "verify": config.verify.name}
+        chosen = {name: value for name, value in values.items() if value is not None}
+        return {copy_changed_shards.name: {"config": chosen}}
+
+    @dg.graph_asset(
+        key=family.backup_set,
+        ins={
+            "snapshot": dg.AssetIn(family.meta_snapshot, dagster_type=dg.Nothing),
+            "shard_backups": dg.AssetIn(family.shard_backup, dagster_type=dg.Nothing),
+        },
+        description=DESCRIPTION,
+        config=for_the_copies,
+        group_name=family.name,
+        kinds=KINDS,
+        tags=family.tags,
+    )
+    def backup_set(snapshot: Any, shard_backups: Any) -> Any:
+        return report_manifest(copy_changed_shards(snapshot=snapshot, shard_backups=shard_backups))
+
+    return backup_set

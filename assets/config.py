@@ -1,0 +1,120 @@
+"""Choices made for one run; the fields are named like the flags of the command line."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import dagster as dg
+from pydantic import Field
+
+from resources.engine.options import BackupOptions, Retry
+from resources.engine.restore_plan import RestoreOptions
+from resources.model import ShardID
+from resources.protocol.durations import parse_duration
+from resources.repository.manifest import Limits
+
+
+class Verify(Enum):
+    """How closely an archive is looked at while it is made."""
+
+    full = "full"
+    structure = "structure"
+
+
+class CopyConfig(dg.Config):
+    """How to copy."""
+
+    full: bool = Field(default=False, description="Copy every shard, changed or not (-full).")
+    verify: Verify = Field(
+        default=Verify.full,
+        description="full: check every block of every TSM file; structure: headers and indexes "
+        "only (-verify).",
+    )
+    attempts: int = Field(
+        default=6, ge=1, description="How often a shard is tried before it counts as failed."
+    )
+
+    def options(
+        self,
+        lock_wait_s: float,
+        *,
+        limits: Limits | None = None,
+        only: frozenset[ShardID] | None = None,
+    ) -> BackupOptions:
+        return BackupOptions(
+            limits=limits or Limits(),
+            only=only,
+            full=self.full,
+            checked=self.verify.value,
+            retry=Retry(attempts=self.attempts),
+            lock_wait_s=lock_wait_s,
+        )
+
+
+class BackUpConfig(CopyConfig):
+    """What to back up, and how; by default everything that changed."""
+
+    db: str = Field(default="", description="Only this database (-db).")
+    rp: str = Field(default="", description="Only this retention policy; needs db (-rp).")
+    shard: int | None = Field(default=None, description="Only the shard of this id (-shard).")
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.db, self.rp, None if self.shard is None else ShardID(self.shard))
+
+
+class RestoreConfig(dg.Config):
+    """What to restore, from when, and under which names; by default everything, the latest."""
+
+    db: str = Field(
+        default="",
+        description="Only this database (-db). Empty: all, each must not exist on the target.",
+    )
+    rp: str = Field(default="", description="Only this retention policy; needs db (-rp).")
+    shard: int | None = Field(default=None, description="Only the shard of this id (-shard).")
+    newdb: str = Field(
+        default="", description="Restore under this database name; needs db (-newdb)."
+    )
+    newrp: str = Field(default="", description="Restore under this policy name; needs rp (-newrp).")
+    newduration: str = Field(
+        default="",
+        description="How long the restored policies keep points: 10s, 12h, 7d, or 0s for ever; "
+        "empty: as they did (-newduration).",
+    )
+    skip_expired: bool = Field(
+        default=False,
+        description="Leave out shards that the target's retention would delete at once "
+        "(-skip-expired).",
+    )
+    as_of: str = Field(
+        default="latest",
+        description="Which state: latest, or a time in UTC such as 20261122T095100Z or "
+        "2026-11-22T09:51:00Z; the newest backup begun by then is taken (-as-of).",
+    )
+    dry_run: bool = Field(
+        default=False,
+        description="Change nothing; the plan is a table on an observation of this asset (-plan).",
+    )
+    allow_same_server: bool = Field(
+        default=False,
+        description="Let the target be the server that was backed up, to restore beside the "
+        "original with newdb.",
+    )
+
+    @property
+    def options(self) -> RestoreOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: the fields contradict each other, or newduration is no duration.
+        """
+        options = RestoreOptions(
+            limits=Limits(self.db, self.rp, None if self.shard is None else ShardID(self.shard)),
+            new_database=self.newdb,
+            new_policy=self.newrp,
+            new_duration_ns=parse_duration(self.newduration) if self.newduration else None,
+            skip_expired=self.skip_expired,
+            allow_same_server=self.allow_same_server,
+        )
+        options.check()
+        return options

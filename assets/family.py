@@ -1,0 +1,72 @@
+"""The assets of one server: their keys, and what they have in common."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+import dagster as dg
+
+from resources.errors import UsageError, shown
+
+KINDS = {"influxdb"}
+CODE_VERSION = "1"
+"""Of the archive format. Raising it makes every backup stale in Dagster's eyes."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The assets that belong to one server.
+
+    Args:
+        name: prefix of its assets, and part of the names of its jobs.
+
+    Raises:
+        UsageError: Dagster takes no such name.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,60}", self.name):
+            raise UsageError(
+                f"{shown(self.name)} cannot name a server's assets",
+                hint="use letters, digits and underscores",
+            )
+
+    def key(self, name: str) -> dg.AssetKey:
+        return dg.AssetKey([self.name, name])
+
+    @cached_property
+    def meta_snapshot(self) -> dg.AssetKey:
+        return self.key("meta_snapshot")
+
+    @cached_property
+    def shards(self) -> dg.AssetKey:
+        return self.key("shards")
+
+    @cached_property
+    def shard_backup(self) -> dg.AssetKey:
+        return self.key("shard_backup")
+
+    @cached_property
+    def backup_set(self) -> dg.AssetKey:
+        return self.key("backup_set")
+
+    @cached_property
+    def restored_meta(self) -> dg.AssetKey:
+        return self.key("restored_meta")
+
+    @cached_property
+    def restored_shards(self) -> dg.AssetKey:
+        return self.key("restored_shards")
+
+    @cached_property
+    def partitions(self) -> dg.DynamicPartitionsDefinition:
+        """One for each shard ever seen; the name is global in a Dagster instance."""
+        return dg.DynamicPartitionsDefinition(name=f"{self.name}/shards")
+
+    @property
+    def tags(self) -> dict[str, str]:
+        return {"shardkeeper/server": self.name}

@@ -1,0 +1,49 @@
+"""`meta_snapshot`: a look at the server, before anything is copied."""
+
+import dagster as dg
+
+from assets import facts
+from assets.failures import explained
+from assets.family import KINDS, Family
+from assets.ledger import Ledger
+from assets.recording import record_look
+from assets.telling import telling
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import InfluxServerResource
+from resources.engine.options import BackupOptions
+from resources.engine.plan import plan_backup
+
+DESCRIPTION = """
+What the server has now: its databases, policies and shards, and which shards differ from their
+newest archive. It only looks; every run of it finds out anew.
+
+Its data version changes when anything worth backing up has changed: settings, or the content of
+a shard. `backup_set` is "Unsynced" from then on. Each shard that changed gets a new observation
+on `shards`, which makes its partition of `shard_backup` stale.
+"""
+
+
+def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=family.meta_snapshot,
+        description=DESCRIPTION,
+        group_name=family.name,
+        kinds=KINDS,
+        tags=family.tags,
+    )
+    def meta_snapshot(
+        context: dg.AssetExecutionContext,
+        source: InfluxServerResource,
+        backups: BackupRepositoryResource,
+    ) -> dg.MaterializeResult:
+        ledger = Ledger(context, family)
+        with explained():
+            server = source.connect()
+            plan = plan_backup(server, backups.open(), BackupOptions(), tell=telling(context.log))
+        version = record_look(ledger, plan)
+        return dg.MaterializeResult(
+            metadata=facts.look_facts(plan, server.address, ledger.partitions()),
+            data_version=dg.DataVersion(version),
+        )
+
+    return meta_snapshot

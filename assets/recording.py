@@ -1,0 +1,92 @@
+"""From the engine's plans and reports to Dagster's events."""
+
+from __future__ import annotations
+
+from assets import facts
+from assets.ledger import Ledger
+from assets.partitions import ShardKey
+from resources.engine.backup import BackupReport
+from resources.engine.changes import content_version, source_version
+from resources.engine.plan import BackupPlan
+from resources.engine.restore import RestoreReport
+from resources.errors import UsageError
+from resources.model import Metastore
+
+
+def record_look(ledger: Ledger, plan: BackupPlan) -> str:
+    """Write down what is new since the last look; returns the version of the whole server.
+
+    Only changes are written: a look at a server at rest costs no events. Shards that are gone
+    keep what is known of them.
+    """
+    seen = {str(ShardKey.of(state.place)): state for state in plan.states}
+    ledger.add_partitions(seen)
+    before = ledger.observed()
+    for key, state in seen.items():
+        if before.get(key) != state.version:
+            ledger.observe(key, state.version, facts.state_facts(state))
+    return server_version(ledger, plan.metastore)
+
+
+def record_backup(ledger: Ledger, report: BackupReport, location: str) -> None:
+    """Write down a committed backup: what was copied, and what it found up to date.
+
+    An unchanged shard is written down if Dagster does not know its archive yet, because it
+    was made by another tool, or by a run that ended before it could say so.
+    """
+    source = report.manifest.evidence
+    copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
+    unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
+    ledger.add_partitions([*copied, *unchanged])
+    before = ledger.backed_up()
+    for key, saved in copied.items():
+        evidence = saved.entry.evidence
+        if evidence is not None:
+            ledger.back_up(
+                key,
+                content_version(evidence),
+                facts.archive_facts(saved.entry, location, source, copied=True),
+                {**facts.place_facts(saved.state.place), "state": "as in its archive"},
+            )
+    for key, state in unchanged.items():
+        if before.get(key) != state.version and state.previous is not None:
+            entry = state.previous.entry
+            ledger.back_up(
+                key,
+                state.version,
+                facts.archive_facts(entry, location, None, copied=False),
+                facts.state_facts(state),
+            )
+
+
+def server_version(ledger: Ledger, metastore: Metastore) -> str:
+    """The version of the whole server, from the versions of its shards that were seen last."""
+    seen = ledger.observed()
+    keys = {str(ShardKey.of(place)): place.shard_id for place in metastore.places()}
+    return source_version(
+        metastore, {shard_id: seen[key] for key, shard_id in keys.items() if key in seen}
+    )
+
+
+def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:
+    """Write down each shard that is on the target and was read back from there."""
+    found = facts.restored_shard_facts(report, target)
+    restored = {str(ShardKey.of(done.restore.place)): done.restore for done in report.shards}
+    ledger.add_partitions(restored)
+    for key, shard in restored.items():
+        entry = shard.archive.entry
+        version = content_version(entry.evidence) if entry.evidence else entry.file_name
+        ledger.restore(key, version, found[entry.file_name])
+
+
+def shard_keys(partitions: list[str]) -> dict[str, ShardKey]:
+    """Partition keys, taken apart.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    if not partitions:
+        raise UsageError(
+            "no partition was chosen", hint="choose the shards to back up in the launch dialog"
+        )
+    return {key: ShardKey.parse(key) for key in partitions}

@@ -1,0 +1,74 @@
+"""`restored_meta` and `restored_shards`: what was brought back, and where to."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets import facts
+from assets.config import RestoreConfig
+from assets.failures import explained
+from assets.family import KINDS, Family
+from assets.ledger import Ledger
+from assets.recording import record_restore
+from assets.telling import telling
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import InfluxServerResource
+from resources.engine.as_of import backup_as_of
+from resources.engine.restore import prepare_restore, restore
+
+META_DESCRIPTION = """
+Databases and policies brought back on a target server, with all their shards. Every archive is
+checked before the target is touched, and every shard is read back from it afterwards. If anything
+fails, what this restore created is dropped again, and nothing else is.
+
+Set `dry_run` to see the plan first: it appears as a table on an observation of this asset.
+"""
+SHARDS_DESCRIPTION = """
+Shards on a target server that were read back and hold what their archive holds; partitions are
+named after the shard they came from. Made by the restore job, through `restored_meta`.
+"""
+
+
+def build_restored_meta(family: Family) -> dg.AssetsDefinition:
+    @dg.asset(
+        key=family.restored_meta,
+        deps=[family.backup_set],
+        description=META_DESCRIPTION,
+        output_required=False,
+        group_name=family.name,
+        kinds=KINDS,
+        tags=family.tags,
+    )
+    def restored_meta(
+        context: dg.AssetExecutionContext,
+        config: RestoreConfig,
+        backups: BackupRepositoryResource,
+        target: InfluxServerResource,
+    ) -> Iterator[dg.MaterializeResult]:
+        with explained():
+            options = config.options
+            repository = backups.open()
+            backup = backup_as_of(repository, config.as_of)
+            server = target.connect()
+            plan = prepare_restore(server, repository, backup, options)
+            if config.dry_run:
+                planned = facts.restore_plan_facts(plan, server.address)
+                context.log_event(dg.AssetObservation(family.restored_meta, metadata=planned))
+                return
+            report = restore(server, repository, plan, options, tell=telling(context.log))
+        record_restore(Ledger(context, family), report, server.address)
+        yield dg.MaterializeResult(metadata=facts.restore_facts(report, server.address))
+
+    return restored_meta
+
+
+def build_restored_shards(family: Family) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        family.restored_shards,
+        deps=[family.shard_backup, family.restored_meta],
+        description=SHARDS_DESCRIPTION,
+        partitions_def=family.partitions,
+        group_name=family.name,
+        kinds=KINDS,
+        tags=family.tags,
+    )

@@ -1,0 +1,24 @@
+"""All assets of one server."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.backup_set import build_backup_set
+from assets.family import Family
+from assets.meta_snapshot import build_meta_snapshot
+from assets.restored import build_restored_meta, build_restored_shards
+from assets.shard_backup import build_shard_backup
+from assets.shards import build_shards
+
+
+def build_assets(family: Family) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The chain from a look at the server to shards that are restored from its backups."""
+    return [
+        build_meta_snapshot(family),
+        build_shards(family),
+        build_shard_backup(family),
+        build_backup_set(family),
+        build_restored_meta(family),
+        build_restored_shards(family),
+    ]

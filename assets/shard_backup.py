@@ -1,0 +1,74 @@
+"""`shard_backup`: the newest archive of each shard, one partition each."""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from assets import facts
+from assets.config import CopyConfig
+from assets.failures import explained
+from assets.family import CODE_VERSION, KINDS, Family
+from assets.ledger import Ledger
+from assets.recording import record_backup, shard_keys
+from assets.telling import telling
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import InfluxServerResource
+from resources.engine.backup import back_up
+
+DESCRIPTION = """
+The newest archive of each shard, checked while it was made; a partition is
+`database/retention policy/shard id`.
+
+A partition is stale once its shard holds something that the archive does not. The job that backs
+up the server copies all stale ones in a single run and is the usual way. Materializing partitions
+here copies those shards alone, which is how to fill what is missing; a shard that is unchanged is
+not copied again unless `full` is set.
+"""
+MOST_IN_ONE_RUN = 500
+
+
+def build_shard_backup(family: Family) -> dg.AssetsDefinition:
+    with warnings.catch_warnings():
+        # backfill_policy is marked beta; the alternative is one run for each of 10,000 shards.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+
+        @dg.asset(
+            key=family.shard_backup,
+            deps=[family.shards],
+            description=DESCRIPTION,
+            partitions_def=family.partitions,
+            backfill_policy=dg.BackfillPolicy.multi_run(MOST_IN_ONE_RUN),
+            code_version=CODE_VERSION,
+            output_required=False,
+            group_name=family.name,
+            kinds=KINDS,
+            tags=family.tags,
+        )
+        def shard_backup(
+            context: dg.AssetExecutionContext,
+            config: CopyConfig,
+            source: InfluxServerResource,
+            backups: BackupRepositoryResource,
+        ) -> Iterator[Any]:
+            ledger = Ledger(context, family)
+            with explained() as more:
+                wanted = shard_keys(list(context.partition_keys))
+                repository = backups.open()
+                only = frozenset(key.shard_id for key in wanted.values())
+                report = back_up(
+                    source.connect(),
+                    repository,
+                    config.options(backups.lock_wait, only=only),
+                    tell=telling(context.log),
+                    command=f"dagster run {context.run.run_id}",
+                )
+                record_backup(ledger, report, repository.location)
+                if report.failed:
+                    more["failed"] = facts.failed_table(report.failed)
+                report.check_complete()
+                report.check_covers(only)
+            yield from ()
+
+        return shard_backup

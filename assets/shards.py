@@ -1,0 +1,59 @@
+"""`shards`: the server's shards as they are, one partition each."""
+
+import warnings
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.failures import explained
+from assets.family import KINDS, Family
+from assets.ledger import Ledger
+from assets.recording import record_look
+from assets.telling import telling
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import InfluxServerResource
+from resources.engine.options import BackupOptions
+from resources.engine.plan import plan_backup
+
+DESCRIPTION = """
+The shards on the server; a partition is `database/retention policy/shard id`. Shardkeeper does
+not make them, it observes them: a new data version means that the shard holds something that
+its newest archive does not. Observing looks at all shards, whichever partition was chosen.
+
+Shards that were dropped or have expired keep their partition and its history.
+"""
+
+
+def build_shards(family: Family) -> dg.AssetsDefinition:
+    with warnings.catch_warnings():
+        # Dagster marks the decorator beta; which of its features to use is our choice.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+
+        @dg.multi_observable_source_asset(
+            name=f"observe_{family.name}_shards",
+            specs=[
+                dg.AssetSpec(
+                    family.shards,
+                    deps=[family.meta_snapshot],
+                    description=DESCRIPTION,
+                    partitions_def=family.partitions,
+                    skippable=True,
+                    group_name=family.name,
+                    kinds=KINDS,
+                    tags=family.tags,
+                )
+            ],
+        )
+        def shards(
+            context: dg.AssetExecutionContext,
+            source: InfluxServerResource,
+            backups: BackupRepositoryResource,
+        ) -> Iterator[dg.ObserveResult]:
+            with explained():
+                plan = plan_backup(
+                    source.connect(), backups.open(), BackupOptions(), tell=telling(context.log)
+                )
+            record_look(Ledger(context, family), plan)
+            yield from ()
+
+        return shards

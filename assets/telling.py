@@ -1,0 +1,24 @@
+"""What the engine says, in the log of a run."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from resources.engine.events import Event, Progress, ShardFailed, ShardRetried, Tell, Warned
+
+
+def telling(log: dg.DagsterLogManager) -> Tell:
+    """A listener that writes each event into a run's log, at the level it deserves."""
+
+    def tell(event: Event) -> None:
+        match event:
+            case ShardFailed():
+                log.error(str(event))
+            case Warned() | ShardRetried():
+                log.warning(str(event))
+            case Progress():
+                log.debug(str(event))
+            case _:
+                log.info(str(event))
+
+    return tell
