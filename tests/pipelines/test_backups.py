@@ -1,0 +1,203 @@
+"""Backups in Dagster: what a run copies, what it records, and what is stale afterwards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import StaleStatus
+
+from resources.engine.verify import verify
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
+from tests.influxd import Influxd
+from tests.pipelines.world import FAMILY, World, failure, fill, write
+
+pytestmark = pytest.mark.wire
+FRESH, STALE, MISSING = StaleStatus.FRESH, StaleStatus.STALE, StaleStatus.MISSING
+
+
+def repository(world: World) -> BackupRepository:
+    return BackupRepository(DirectoryStore(world.backups), str(world.backups))
+
+
+def test_a_first_run_copies_every_shard_and_leaves_nothing_stale(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(3))
+    assert world.back_up().success
+    assert world.partitions == [f"telegraf/autogen/{i}" for i in (1, 2, 3)]
+    assert set(world.shards().values()) == {FRESH}
+    assert world.status(FAMILY.backup_set) is FRESH
+    [point] = world.events(FAMILY.backup_set)
+    assert point.metadata["shards_copied"].value == 3
+    assert point.metadata["points"].value == 30
+    assert verify(repository(world)).problems == ()
+
+
+def test_a_look_marks_the_written_shard_and_the_next_run_copies_that_one_alone(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(3))
+    world.back_up()
+    write(source, "telegraf", weeks=[1], value=2.0)
+    assert world.status(FAMILY.backup_set) is FRESH  # nobody has looked yet
+    assert world.look().success
+    assert world.shards() == {
+        "telegraf/autogen/1": FRESH,
+        "telegraf/autogen/2": STALE,
+        "telegraf/autogen/3": FRESH,
+    }
+    assert world.status(FAMILY.backup_set) is STALE
+    assert world.back_up().success
+    assert world.backed_up() == {
+        "telegraf/autogen/1": 1,
+        "telegraf/autogen/2": 2,
+        "telegraf/autogen/3": 1,
+    }
+    assert set(world.shards().values()) == {FRESH}
+    assert world.status(FAMILY.backup_set) is FRESH
+
+
+def test_a_look_at_a_server_at_rest_changes_nothing(source: Influxd, world: World) -> None:
+    fill(source, "telegraf", weeks=range(2))
+    world.back_up()
+    looks = len(world.events(FAMILY.shards))
+    world.look()
+    assert len(world.events(FAMILY.shards)) == looks
+    assert set(world.shards().values()) == {FRESH}
+    assert world.status(FAMILY.backup_set) is FRESH
+
+
+def test_a_dropped_database_keeps_its_partitions_and_their_backups(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "old", weeks=[0])
+    fill(source, "kept", weeks=[0])
+    world.back_up()
+    source.drop_database("old")
+    fill(source, "old", weeks=[0])
+    assert world.back_up().success
+    assert world.shards() == {
+        "old/autogen/1": FRESH,
+        "kept/autogen/2": FRESH,
+        "old/autogen/3": FRESH,
+    }
+    assert world.backed_up() == {"old/autogen/1": 1, "kept/autogen/2": 1, "old/autogen/3": 1}
+
+
+def test_names_of_any_spelling_become_partitions(source: Influxd, world: World) -> None:
+    for name in ("a...b", "x|y", 'q"uote, [1]', "größe 数", "50%"):
+        fill(source, name, weeks=[0])
+    assert world.back_up().success
+    assert world.partitions == [
+        "a.%2E%2Eb/autogen/1",
+        "x%7Cy/autogen/2",
+        "q%22uote%2C %5B1%5D/autogen/3",
+        "größe 数/autogen/4",
+        "50%25/autogen/5",
+    ]
+    assert set(world.shards().values()) == {FRESH}
+
+
+def test_a_run_limited_to_a_database_is_a_backup_and_no_restore_point_of_the_server(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "one", weeks=[0])
+    fill(source, "two", weeks=[0])
+    assert world.back_up(db="one").success
+    assert world.shards() == {"one/autogen/1": FRESH, "two/autogen/2": MISSING}
+    assert world.status(FAMILY.backup_set) is STALE
+    [point] = world.events(FAMILY.backup_set)
+    assert point.metadata["covers"].value == "database one"
+    assert world.back_up().success
+    assert world.status(FAMILY.backup_set) is FRESH
+
+
+def test_missing_partitions_are_filled_by_a_range_run_that_copies_those_alone(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(4))
+    world.back_up(shard=2)
+    result = world.materialize(
+        FAMILY.shard_backup, first="telegraf/autogen/3", last="telegraf/autogen/4"
+    )
+    assert result.success
+    assert world.shards() == {
+        "telegraf/autogen/1": MISSING,
+        "telegraf/autogen/2": FRESH,
+        "telegraf/autogen/3": FRESH,
+        "telegraf/autogen/4": FRESH,
+    }
+    assert sorted(repository(world).current().archives) == [2, 3, 4]
+
+
+def test_a_partition_that_no_server_has_is_refused_in_a_sentence(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=[0])
+    world.instance.add_dynamic_partitions("influxdb/shards", ["telegraf/autogen/99", "nonsense"])
+    gone = failure(world.materialize(FAMILY.shard_backup, first="telegraf/autogen/99"))
+    assert "the server has no shard 99" in gone.description
+    nonsense = failure(world.materialize(FAMILY.shard_backup, first="nonsense"))
+    assert "'nonsense' is no shard's partition" in nonsense.description
+    assert nonsense.metadata["exit_code"].value == "USAGE"
+
+
+def test_backups_made_outside_dagster_are_adopted_and_not_copied_again(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(2))
+    world.back_up()
+    with dg.DagsterInstance.ephemeral() as another:
+        newcomer = World(source, world.backups, another, BACKUPS=str(world.backups))
+        assert newcomer.back_up().success
+        assert set(newcomer.shards().values()) == {FRESH}
+        [backup] = newcomer.events(FAMILY.shard_backup, "telegraf/autogen/1")
+        assert backup.metadata["copied"].value.startswith("earlier")
+        [point] = newcomer.events(FAMILY.backup_set)
+        assert point.metadata["shards_copied"].value == 0
+    assert len(repository(world).manifests()) == 2
+
+
+def test_a_backup_says_where_its_archive_is_and_what_is_in_it(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=[0])
+    world.back_up()
+    [backup] = world.events(FAMILY.shard_backup)
+    facts = {name: value.value for name, value in backup.metadata.items()}
+    assert Path(facts["path"]).stat().st_size == facts["bytes"]
+    assert facts["points"] == 10
+    assert facts["node"] == source.bind_addr
+    assert facts["server_version"] == source.version
+    assert facts["first_point"] == "2020-09-13 12:26:40 UTC"
+    assert facts["checked"].startswith("full")
+
+
+def test_no_secret_is_in_what_a_run_leaves_behind(
+    influxd_factory: Callable[..., Influxd],
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = influxd_factory(config={"http": {"auth-enabled": True}})
+    source.query("CREATE USER admin WITH PASSWORD 'hunter2-the-secret' WITH ALL PRIVILEGES")
+    source.credentials = "admin", "hunter2-the-secret"
+    fill(source, "telegraf", weeks=[0])
+    monkeypatch.setenv("SHARDKEEPER_PASSWORD", "hunter2-the-secret")
+    world = World(
+        source, tmp_path / "backups", instance, USER="admin", PASSWORD="hunter2-the-secret"
+    )
+    result = world.back_up()
+    assert result.success
+    log = instance.all_logs(result.run_id)
+    run = instance.get_run_by_id(result.run_id)
+    left = "\n".join(str(entry) for entry in log) + json.dumps(run.run_config if run else None)
+    assert "telegraf" in left
+    assert "hunter2" not in left
+    [point] = world.events(FAMILY.backup_set)
+    assert point.metadata["server_version"].value == source.version  # HTTP let us in

@@ -1,0 +1,114 @@
+"""Backups in Dagster on bad days: recorded as they went, stale where they failed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.data_version import StaleStatus
+
+from tests.influxd import Influxd
+from tests.pipelines.world import FAMILY, World, failure, fill, write
+from tests.proxy import Act, Cut, Proxy
+
+pytestmark = pytest.mark.wire
+FRESH, STALE, MISSING = StaleStatus.FRESH, StaleStatus.STALE, StaleStatus.MISSING
+
+
+@pytest.fixture
+def proxy(source: Influxd) -> Iterator[Proxy]:
+    with Proxy(source.bind_addr) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def world(source: Influxd, proxy: Proxy, tmp_path: Path, instance: dg.DagsterInstance) -> World:
+    return World(source, tmp_path / "backups", instance, HOST=proxy.address)
+
+
+def copies_of(shard: int) -> Callable[[bytes], bool]:
+    """Requests for all files of a shard: type 0, and no time after which they must be."""
+    wanted = f'"ShardID":{shard},'.encode()
+    return lambda head: head[:2] == b"\x03\x00" and wanted in head
+
+
+def test_a_shard_that_cannot_be_copied_fails_the_run_and_not_the_others(
+    source: Influxd, proxy: Proxy, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(3))
+    proxy.break_all(Cut(at=600), chosen=copies_of(2))
+    result = world.back_up(attempts=1)
+    assert not result.success
+    said = failure(result)
+    assert "1 of 3 shards were not saved; the first is shard 2" in said.description
+    assert said.metadata["exit_code"].value == "PARTIAL"
+    assert [record.data["shard_id"] for record in said.metadata["failed"].records] == [2]
+    assert world.shards() == {
+        "telegraf/autogen/1": FRESH,
+        "telegraf/autogen/2": MISSING,
+        "telegraf/autogen/3": FRESH,
+    }
+    assert world.events(FAMILY.backup_set) == []
+
+    proxy.heal()
+    assert world.back_up().success
+    assert world.backed_up() == dict.fromkeys(world.partitions, 1)
+    assert set(world.shards().values()) == {FRESH}
+    assert world.status(FAMILY.backup_set) is FRESH
+
+
+def test_a_shard_that_failed_again_stays_stale_and_keeps_its_old_backup(
+    source: Influxd, proxy: Proxy, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(2))
+    world.back_up()
+    write(source, "telegraf", weeks=[0, 1], value=2.0)
+    world.look()
+    proxy.break_all(Cut(at=600), chosen=lambda head: copies_of(2)(head) and is_whole(head))
+    assert not world.back_up(attempts=1).success
+    assert world.shards() == {"telegraf/autogen/1": FRESH, "telegraf/autogen/2": STALE}
+    assert world.backed_up() == {"telegraf/autogen/1": 2, "telegraf/autogen/2": 1}
+    assert world.status(FAMILY.backup_set) is STALE
+
+
+def is_whole(head: bytes) -> bool:
+    return b'"Since":"0001-01-01T00:00:00Z"' in head
+
+
+def test_points_written_while_their_shard_is_copied_make_it_stale_at_the_next_look(
+    source: Influxd, proxy: Proxy, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(2))
+
+    def write_more() -> None:
+        write(source, "telegraf", weeks=[0], value=2.0)
+
+    proxy.break_next(Act(at=600, what=write_more), chosen=copies_of(1))
+    assert world.back_up().success
+    assert proxy.pending == 0
+    world.look()
+    assert world.shards() == {"telegraf/autogen/1": STALE, "telegraf/autogen/2": FRESH}
+    assert world.status(FAMILY.backup_set) is STALE
+    assert world.back_up().success
+    assert set(world.shards().values()) == {FRESH}
+
+
+def test_an_unmounted_directory_is_an_error_with_the_next_step_and_records_nothing(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=[0])
+    world.backups.rmdir()
+    said = failure(world.back_up())
+    assert said.metadata["exit_code"].value == "NO_REPOSITORY"
+    assert world.partitions == []
+
+
+def test_a_server_that_is_gone_is_an_error_that_may_be_tried_again(
+    source: Influxd, world: World
+) -> None:
+    source.stop()
+    result = world.look()
+    assert not result.success
+    assert failure(result).metadata["kind"].value in ("PeerUnreachable", "PeerClosedEarly")

@@ -1,0 +1,133 @@
+"""One influxd, one directory of backups and one Dagster instance, as a deployment has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
+
+from assets.family import Family
+from pipelines.definitions import definitions
+from tests.influxd import Influxd
+
+FAMILY = Family("influxdb")
+DAY_NS = 86_400 * 10**9
+FIRST_NS = 1_600_000_000 * 10**9
+"""Shard groups of a policy without end are weeks, so points 7 days apart are in two shards."""
+
+
+def environment(server: Influxd, backups: Path, **more: str) -> dict[str, str]:
+    return {
+        "SHARDKEEPER_HOST": server.bind_addr,
+        "SHARDKEEPER_HTTP": server.http_addr,
+        "SHARDKEEPER_BACKUPS": str(backups),
+        **{f"SHARDKEEPER_{name}": value for name, value in more.items()},
+    }
+
+
+def fill(server: Influxd, db: str, weeks: Sequence[int], value: float = 1.0) -> None:
+    """Write ten points into one shard for each of these weeks."""
+    server.create_database(db)
+    write(server, db, weeks, value)
+
+
+def write(server: Influxd, db: str, weeks: Sequence[int], value: float) -> None:
+    server.write(
+        db,
+        [
+            f"cpu,host=h{host} value={value} {FIRST_NS + week * 7 * DAY_NS + host}"
+            for week in weeks
+            for host in range(10)
+        ],
+    )
+
+
+class World:
+    """What a person sees and does in the UI, without the UI."""
+
+    def __init__(
+        self, server: Influxd, backups: Path, instance: dg.DagsterInstance, **more: str
+    ) -> None:
+        self.backups = backups
+        self.instance = instance
+        backups.mkdir(exist_ok=True)
+        self.defs = definitions(environment(server, backups, **more))
+
+    # --- doing -----------------------------------------------------------------------------
+
+    def run(
+        self, job: str, *, resources: Mapping[str, Any] | None = None, **config: Any
+    ) -> dg.ExecuteInProcessResult:
+        """Launch a job; `config` is that of its asset."""
+        asset = FAMILY.backup_set if job.startswith("back_up") else FAMILY.restored_meta
+        run_config: dict[str, Any] = {"ops": {asset.to_python_identifier(): {"config": config}}}
+        if resources:
+            run_config["resources"] = resources
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance, run_config=run_config, raise_on_error=False
+        )
+
+    def back_up(self, **config: Any) -> dg.ExecuteInProcessResult:
+        return self.run("back_up_influxdb", **config)
+
+    def look(self) -> dg.ExecuteInProcessResult:
+        return self.materialize(FAMILY.meta_snapshot)
+
+    def materialize(
+        self, key: dg.AssetKey, *, first: str = "", last: str = "", **config: Any
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize one asset, or a range of its partitions."""
+        tags = {}
+        if first:
+            tags = {
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last or first,
+            }
+        return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[key],
+            tags=tags,
+            run_config={"ops": {key.to_python_identifier(): {"config": config}}} if config else {},
+            raise_on_error=False,
+        )
+
+    # --- seeing ----------------------------------------------------------------------------
+
+    @property
+    def partitions(self) -> list[str]:
+        return list(self.instance.get_dynamic_partitions("influxdb/shards"))
+
+    def status(self, key: dg.AssetKey, partition: str | None = None) -> StaleStatus:
+        """What the UI says of an asset or a partition: FRESH, STALE or MISSING."""
+        resolver = CachingStaleStatusResolver(
+            self.instance,
+            self.defs.resolve_asset_graph(),
+            LoadingContextForTest(self.instance),
+        )
+        return resolver.get_status(key, partition)
+
+    def shards(self) -> dict[str, StaleStatus]:
+        """The status of every shard's backup."""
+        return {key: self.status(FAMILY.shard_backup, key) for key in self.partitions}
+
+    def events(self, key: dg.AssetKey, partition: str | None = None) -> list[Any]:
+        """The materializations of an asset or of one of its partitions, newest first."""
+        found = self.instance.fetch_materializations(
+            dg.AssetRecordsFilter(key, asset_partitions=[partition] if partition else None),
+            limit=1000,
+        )
+        return [record.asset_materialization for record in found.records]
+
+    def backed_up(self) -> dict[str, int]:
+        """How often each shard's backup was recorded."""
+        return {key: len(self.events(FAMILY.shard_backup, key)) for key in self.partitions}
+
+
+def failure(result: dg.ExecuteInProcessResult) -> Any:
+    """The user's failure data of the step that failed."""
+    [event] = [event for event in result.all_events if event.is_step_failure]
+    return event.step_failure_data.user_failure_data
