@@ -40,7 +40,8 @@ def points(server: Influxd, db: str, *, policies: Mapping[str, str] | None = Non
         for name in names:
             q = f"SELECT * FROM {quoted}.{_quoted(policy)}.{_quoted(name)} GROUP BY *"
             for series in _series(server, q):
-                tags = tuple(sorted(series.get("tags", {}).items()))
+                # No tag has an empty value; an index in memory lists other series' tags so.
+                tags = tuple(sorted((k, v) for k, v in series.get("tags", {}).items() if v))
                 fields = series["columns"][1:]
                 rows: list[Row] = found.setdefault((called, name, tags), [])
                 for time, *values in series["values"]:
