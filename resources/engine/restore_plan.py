@@ -158,7 +158,7 @@ def plan_restore(
         raise TargetNotEmpty(
             f"{target_name} is the server that this backup was taken from",
             hint="point the restore at another server; or, to restore beside the original under "
-            "a new name, allow the same server",
+            "a new name, set allow_same_server",
         )
     notes: list[str] = []
     wanted = [place for place in select(metastore, options.limits) if not _internal(place)]
