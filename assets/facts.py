@@ -32,6 +32,11 @@ def instant(ns: int | None) -> str:
         return f"{ns} ns"
 
 
+def stamp(ns: int | None) -> str:
+    """The same as backups are named, for tables: browsers break lines at spaces and hyphens."""
+    return instant(ns).replace(" UTC", "Z").replace(" ", "T").replace("-", "").replace(":", "")
+
+
 # --- the source ---------------------------------------------------------------------------
 
 
@@ -93,15 +98,15 @@ def archive_facts(
         "retention_policy": entry.policy,
         "shard_id": int(entry.shard_id),
         "path": dg.MetadataValue.path(f"{location}/{entry.file_name}"),
-        "tar_bytes": entry.size_bytes,
         "copied": "in this run" if copied else "earlier; found unchanged in this run",
     }
     evidence = entry.evidence
     if evidence is None:
-        return facts
+        return {**facts, "tar_bytes": entry.size_bytes}
     facts |= {
         "bytes": evidence.stored_bytes,
-        "seconds": evidence.seconds,
+        "tar_bytes": entry.size_bytes,
+        "seconds": round(evidence.seconds, 3),
         "files": len(evidence.files),
         "first_point": instant(evidence.min_time_ns),
         "last_point": instant(evidence.max_time_ns),
@@ -201,10 +206,10 @@ def _row(entry: ShardEntry) -> Metadata:
         "policy": entry.policy,
         "bytes": evidence.stored_bytes if evidence else 0,
         "points": (evidence.points or 0) if evidence else 0,
-        "first point": instant(evidence.min_time_ns if evidence else None),
-        "last point": instant(evidence.max_time_ns if evidence else None),
+        "first point": stamp(evidence.min_time_ns if evidence else None),
+        "last point": stamp(evidence.max_time_ns if evidence else None),
         "tombstones": evidence.tombstones if evidence else 0,
-        "seconds": evidence.seconds if evidence else 0.0,
+        "seconds": round(evidence.seconds, 3) if evidence else 0.0,
         "file": entry.file_name,
     }
 
@@ -244,8 +249,8 @@ def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
                     "shard": int(shard.place.shard_id),
                     "from": f"{shard.place.database}.{shard.place.policy}",
                     "to": f"{shard.new_database}.{shard.new_policy}",
-                    "start": instant(shard.place.group.start_time_ns),
-                    "end": instant(shard.place.group.end_time_ns),
+                    "start": stamp(shard.place.group.start_time_ns),
+                    "end": stamp(shard.place.group.end_time_ns),
                     "bytes": shard.archive.entry.size_bytes,
                     "file": shard.archive.entry.file_name,
                 }
@@ -268,8 +273,8 @@ def restore_facts(report: RestoreReport, target: str) -> Metadata:
                     "new shard": int(done.new_shard_id),
                     "into": f"{done.restore.new_database}.{done.restore.new_policy}",
                     "read back": done.receipt.how,
-                    "receipt": done.receipt.content,
                     "seconds": round(done.seconds, 3),
+                    "receipt": done.receipt.content,
                 }
                 for done in report.shards
             ]

@@ -68,5 +68,13 @@ class Family:
         return dg.DynamicPartitionsDefinition(name=f"{self.name}/shards")
 
     @property
+    def back_up_job(self) -> str:
+        return f"back_up_{self.name}"
+
+    @property
+    def restore_job(self) -> str:
+        return f"restore_{self.name}"
+
+    @property
     def tags(self) -> dict[str, str]:
         return {"shardkeeper/server": self.name}

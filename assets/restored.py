@@ -15,13 +15,15 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import InfluxServerResource
 from resources.engine.as_of import backup_as_of
 from resources.engine.restore import prepare_restore, restore
+from resources.errors import UsageError
 
 META_DESCRIPTION = """
 Databases and policies brought back on a target server, with all their shards. Every archive is
 checked before the target is touched, and every shard is read back from it afterwards. If anything
 fails, what this restore created is dropped again, and nothing else is.
 
-Set `dry_run` to see the plan first: it appears as a table on an observation of this asset.
+Only the restore job makes it; materializing assets never does. Set `dry_run` there to see the plan
+first: it appears as a table on an observation of this asset.
 """
 SHARDS_DESCRIPTION = """
 Shards on a target server that were read back and hold what their archive holds; partitions are
@@ -46,6 +48,15 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
         target: InfluxServerResource,
     ) -> Iterator[dg.MaterializeResult]:
         with explained():
+            if context.run.job_name != family.restore_job:
+                together = len(context.run.asset_selection or ()) > 1
+                if together or "dagster/backfill" in context.run.tags:  # "Materialize all"
+                    context.log.warning(f"nothing restored: only {family.restore_job} does that")
+                    return
+                raise UsageError(
+                    "a restore changes a server, so it is never part of materializing assets",
+                    hint=f"launch the job {family.restore_job}; its dry_run only shows the plan",
+                )
             options = config.options
             repository = backups.open()
             backup = backup_as_of(repository, config.as_of)

@@ -12,7 +12,7 @@ from resources.cluster import InfluxServerResource
 def back_up_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
     """Look, copy what changed, record the restore point; one run, whatever changed."""
     return dg.define_asset_job(
-        f"back_up_{family.name}",
+        family.back_up_job,
         selection=dg.AssetSelection.assets(family.meta_snapshot, family.backup_set),
         config=dg.RunConfig(ops={family.backup_set.to_python_identifier(): BackUpConfig()}),
         executor_def=dg.in_process_executor,
@@ -26,7 +26,7 @@ def back_up_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
 def restore_job(family: Family, target: InfluxServerResource) -> dg.UnresolvedAssetJobDefinition:
     """Restore into `target`, unless the launch says otherwise."""
     return dg.define_asset_job(
-        f"restore_{family.name}",
+        family.restore_job,
         selection=dg.AssetSelection.assets(family.restored_meta),
         config=dg.RunConfig(
             ops={family.restored_meta.to_python_identifier(): RestoreConfig()},

@@ -7,7 +7,7 @@ import pytest
 from dagster._core.definitions.partitions.utils.base import (
     raise_error_on_invalid_partition_key_substring,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.partitions import ShardKey
@@ -58,7 +58,8 @@ def test_dagster_takes_every_key_and_no_form_reads_a_list_range_or_wildcard_into
     assert str(key).isprintable()
 
 
-@given(st.sets(KEYS, max_size=5))
+@settings(max_examples=20)
+@given(st.sets(KEYS, max_size=30))
 def test_a_dagster_instance_keeps_every_key_as_it_is(keys: set[ShardKey]) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         written = [str(key) for key in keys]

@@ -109,6 +109,19 @@ def test_a_restore_into_the_source_must_be_allowed(source: Influxd, world: World
     assert points(source, "copy") == points(source, "telegraf")
 
 
+def test_materializing_assets_never_restores(
+    source: Influxd, target: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=[0])
+    world.back_up()
+    refused = failure(world.materialize(FAMILY.restored_meta))
+    assert "launch the job restore_influxdb" in refused.description
+    everything = world.materialize(FAMILY.meta_snapshot, FAMILY.backup_set, FAMILY.restored_meta)
+    assert everything.success
+    assert world.events(FAMILY.restored_meta) == []
+    assert databases(target) == []
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [

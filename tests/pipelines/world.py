@@ -78,9 +78,9 @@ class World:
         return self.materialize(FAMILY.meta_snapshot)
 
     def materialize(
-        self, key: dg.AssetKey, *, first: str = "", last: str = "", **config: Any
+        self, key: dg.AssetKey, *more: dg.AssetKey, first: str = "", last: str = "", **config: Any
     ) -> dg.ExecuteInProcessResult:
-        """Materialize one asset, or a range of its partitions."""
+        """Materialize assets, or a range of the partitions of one."""
         tags = {}
         if first:
             tags = {
@@ -89,7 +89,7 @@ class World:
             }
         return self.defs.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=self.instance,
-            asset_selection=[key],
+            asset_selection=[key, *more],
             tags=tags,
             run_config={"ops": {key.to_python_identifier(): {"config": config}}} if config else {},
             raise_on_error=False,
