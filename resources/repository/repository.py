@@ -17,6 +17,7 @@ from resources.errors import (
     BackupNotFound,
     BadReply,
     ManifestUnreadable,
+    NameTaken,
     RepositoryError,
     shown,
 )
@@ -141,7 +142,10 @@ class BackupRepository:
         try:
             data = PortableData.decode(raw).meta
         except BadReply as error:
-            raise ManifestUnreadable(f"{name}: {error.what}", hint=error.hint) from None
+            raise ManifestUnreadable(
+                f"{name}: {error.what}",
+                hint="restore an older backup: shardkeeper restore -as-of TIME",
+            ) from None
         if len(data) != backup.meta.size_bytes:
             raise BackupIncomplete(
                 f"{name} holds {len(data)} bytes of metastore, its manifest says "
@@ -195,7 +199,7 @@ class BackupRepository:
                 yield writer
             finally:
                 if not writer.committed:
-                    self._sweep(str(name))
+                    writer.discard()
 
     def _free_name(self) -> BackupName:
         now = BackupName.of(self.clock())
@@ -231,18 +235,19 @@ class BackupWriter:
         self.name = name
         self.committed = False
         self._lock = lock
+        self._ours: set[str] = set()
 
     def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
         """Store the metastore; returns its entry and the SHA-256 of the file."""
         raw = PortableData(data, max_node_id).encode()
-        with self.store.create(self.name.meta_file) as sink:
+        with self._new(self.name.meta_file) as sink:
             sink.write(raw)
         return MetaEntry(self.name.meta_file, len(data)), hashlib.sha256(raw).hexdigest()
 
     @contextmanager
     def shard(self, shard_id: ShardID) -> Generator[Sink]:
         """A new file for a shard's archive; it is kept if the block succeeds."""
-        with self.store.create(self.name.shard_file(shard_id)) as sink:
+        with self._new(self.name.shard_file(shard_id)) as sink:
             yield sink
 
     def commit(self, manifest: Manifest) -> str:
@@ -250,14 +255,43 @@ class BackupWriter:
 
         Raises:
             RepositoryLocked: the lock was lost meanwhile; nothing is committed.
-            BackupIncomplete: a file that the manifest names is not in the store.
+            BackupIncomplete: a file that the manifest names is not in the store, or is not as
+                long as what was written.
         """
         self._lock.check_still_mine()
-        names = self.store.names()
-        for wanted in (manifest.meta.file_name, *(entry.file_name for entry in manifest.files)):
-            if wanted not in names:
-                raise BackupIncomplete(f"{wanted} vanished before the backup was complete")
+        sizes = self.store.names()
+        if manifest.meta.file_name not in sizes:
+            raise _not_as_written(manifest.meta.file_name)
+        for entry in manifest.files:
+            written = entry.evidence.stored_bytes if entry.evidence else sizes.get(entry.file_name)
+            if sizes.get(entry.file_name) != written or written is None:
+                raise _not_as_written(entry.file_name)
         with self.store.create(self.name.manifest_file) as sink:
             sink.write(manifest.encode())
         self.committed = True
         return self.name.manifest_file
+
+    def discard(self) -> None:
+        """Delete what this writer stored, and nothing that another one did."""
+        if self.name.manifest_file in self.store.names():
+            return  # interrupted between the commit and its return
+        for name in self._ours:
+            self.store.delete(name)
+
+    @contextmanager
+    def _new(self, name: str) -> Generator[Sink]:
+        """A new file, known as ours before it exists, so that no interrupt can strand it."""
+        self._ours.add(name)
+        try:
+            with self.store.create(name) as sink:
+                yield sink
+        except NameTaken:
+            self._ours.discard(name)
+            raise
+
+
+def _not_as_written(name: str) -> BackupIncomplete:
+    return BackupIncomplete(
+        f"{name} is not in the store as it was written; nothing was committed",
+        hint="who else works in that directory? Then run the backup again",
+    )
