@@ -101,6 +101,7 @@ def _look(
 ) -> list[ShardState]:
     archives: Mapping[ShardID, Archive] = backups.archives if backups else {}
     missing = {a.entry.shard_id: a for a in backups.missing} if backups else {}
+    sizes = repository.store.names()
     decided: dict[ShardID, ShardState] = {}
     ask: list[tuple[ShardPlace, Archive]] = []
     for place in present:
@@ -111,7 +112,7 @@ def _look(
             place,
             previous,
             full=options.full or facts.clock_ns is None,
-            archive_there=place.shard_id not in missing,
+            archive_there=previous is not None and _is_whole(previous, sizes),
         )
         if state is not None:
             decided[place.shard_id] = state
@@ -147,6 +148,14 @@ def in_threads(
 ) -> list[str]:
     with ThreadPoolExecutor(max_workers=n) as pool:
         return list(pool.map(one, items))
+
+
+def _is_whole(archive: Archive, sizes: Mapping[str, int]) -> bool:
+    """Whether its file is there, and of the size it was stored with."""
+    size_bytes, evidence = sizes.get(archive.entry.file_name), archive.entry.evidence
+    if size_bytes is None:
+        return False
+    return evidence is None or evidence.stored_bytes == size_bytes
 
 
 def _same_place(previous: Archive, place: ShardPlace) -> bool:

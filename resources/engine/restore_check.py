@@ -18,7 +18,10 @@ from resources.repository.repository import BackupRepository
 
 READ_BYTES = 1 << 20
 PARALLEL = 2
-OLDER = "restore an older state with -as-of TIME, or the other shards with -db, -rp or -shard"
+OLDER = (
+    "restore an older state with -as-of TIME, or the other shards with -db, -rp or -shard; if the "
+    "source still has it, backup -full copies it again"
+)
 
 
 def check_archives(
