@@ -21,6 +21,10 @@ from resources.repository.names import check_file_name
 MAX_MANIFEST_BYTES = 256 << 20
 """A million shards with evidence take less."""
 OURS = "shardkeeper"
+MOVE_IT = (
+    "move it out of the directory to work with the others; shardkeeper restore -list shows what "
+    "they hold"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +102,14 @@ class Manifest:
                 key, or a shard listed twice.
             UnsafeName: a file name that could lead outside the directory.
         """
-        top = Fields(_load(raw, name), name)
+        try:
+            return cls._decode(Fields(_load(raw, name), name), name)
+        except ManifestUnreadable as error:
+            error.hint = error.hint or MOVE_IT
+            raise
+
+    @classmethod
+    def _decode(cls, top: Fields, name: str) -> Manifest:
         meta = top.object("meta")
         files = tuple(_decode_entry(entry) for entry in top.objects("files"))
         ids = [entry.shard_id for entry in files]
@@ -159,11 +170,7 @@ def _load(raw: bytes, name: str) -> dict[str, Any]:
     try:
         document = decode_json(raw, name)
     except BadReply as error:
-        raise ManifestUnreadable(
-            error.what,
-            hint="move it out of the directory to work with the others; shardkeeper restore "
-            "-list shows what they hold",
-        ) from None
+        raise ManifestUnreadable(error.what) from None
     if not is_object(document):
         raise ManifestUnreadable(f"{name} is no JSON object")
     return document
