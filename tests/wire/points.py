@@ -50,6 +50,11 @@ def points(server: Influxd, db: str, *, policies: Mapping[str, str] | None = Non
     return found
 
 
+def databases(server: Influxd) -> set[str]:
+    [result] = server.query("SHOW DATABASES")
+    return {name for [name] in result["series"][0].get("values", [])}
+
+
 def count(found: Points) -> int:
     """How many points: values that have a series, a field and a time."""
     return sum(

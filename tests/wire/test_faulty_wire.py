@@ -28,7 +28,7 @@ from tests.proxy import (
     uploads,
 )
 from tests.wire.commands import Done, at, backup, restore, shardkeeper, verify
-from tests.wire.points import Points, points
+from tests.wire.points import Points, databases, points
 
 pytestmark = pytest.mark.wire
 
@@ -269,10 +269,6 @@ def restore_through(
     return shardkeeper(
         "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, *flags, backups
     )
-
-
-def databases(server: Influxd) -> set[str]:
-    return {row[0] for row in server.rows("SHOW DATABASES")}
 
 
 @pytest.mark.parametrize("kind", [Cut, Reset, Flip])
