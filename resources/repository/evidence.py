@@ -30,8 +30,8 @@ class FileFacts:
     size_bytes: int
     crc32: int
     keys: int = 0
-    points: int | None = 0
-    """None when only the structure was checked."""
+    points: int | None = None
+    """None when only the structure was checked, and for tombstones."""
     min_time_ns: int | None = None
     max_time_ns: int | None = None
 

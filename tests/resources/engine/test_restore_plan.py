@@ -1,0 +1,267 @@
+"""What a restore decides before it touches anything."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from resources.engine.restore_plan import (
+    NOT_EMPTY,
+    RestoreOptions,
+    RestorePlan,
+    plan_restore,
+)
+from resources.errors import (
+    BackupIncomplete,
+    NothingMatches,
+    PlanError,
+    TargetNotEmpty,
+    UnsafeName,
+    UsageError,
+)
+from resources.model import (
+    ContinuousQueryInfo,
+    DatabaseInfo,
+    Metastore,
+    RetentionPolicyInfo,
+    ShardGroupID,
+    ShardGroupInfo,
+    ShardID,
+    ShardInfo,
+    SubscriptionInfo,
+    UserInfo,
+)
+from resources.repository.backup_set import Archive, BackupSet, StoredManifest
+from resources.repository.evidence import BackupEvidence, FailedShard, Source
+from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
+
+HOUR_NS = 3_600_000_000_000
+NOW_NS = 1_000 * HOUR_NS
+
+
+def group(number: int, *shards: int, start_h: int = 0) -> ShardGroupInfo:
+    start = start_h * HOUR_NS
+    return ShardGroupInfo(
+        ShardGroupID(number),
+        start,
+        start + HOUR_NS,
+        None,
+        None,
+        tuple(ShardInfo(ShardID(i)) for i in shards),
+    )
+
+
+SOURCE = Metastore(
+    term=0,
+    index=9,
+    cluster_id=5,
+    databases=(
+        DatabaseInfo(
+            "home",
+            "keep",
+            (
+                RetentionPolicyInfo(
+                    "keep", 0, HOUR_NS, 1, (group(1, 1), group(2, 2, 3)),
+                    (SubscriptionInfo("s", "ALL", ("udp://h:1",)),),
+                ),
+                RetentionPolicyInfo("day", 24 * HOUR_NS, HOUR_NS, 1, (group(3, 4, start_h=990),)),
+            ),
+            (ContinuousQueryInfo("q", "CREATE CONTINUOUS QUERY q ON home …"),),
+        ),
+        DatabaseInfo("_internal", "monitor", (RetentionPolicyInfo("monitor", 0, 1, 1, (group(4, 5),)),)),
+        DatabaseInfo("other", "r", (RetentionPolicyInfo("r", 0, 1, 1, (group(5, 6),)),)),
+        DatabaseInfo("empty", "autogen", (RetentionPolicyInfo("autogen", 0, 1, 1),)),
+    ),
+    users=(UserInfo("ann", "$2a$10$secret", True),),
+    data_nodes=(),
+    meta_nodes=(),
+    max_node_id=0,
+    max_shard_group_id=5,
+    max_shard_id=6,
+)  # fmt: skip
+NOWHERE = replace(SOURCE, databases=(), users=(), cluster_id=6)
+PLACES = {1: "keep", 2: "keep", 3: "keep", 4: "day"}
+COMPLETE = BackupEvidence(
+    "0.1.0", "incremental", 0, Source("server", "h:8088", "1.6.7", 5), "c" * 64
+)
+
+
+def archive(shard_id: int) -> Archive:
+    database, policy = ("home", PLACES[shard_id]) if shard_id in PLACES else ("other", "r")
+    if shard_id == 5:
+        database, policy = "_internal", "monitor"
+    entry = ShardEntry(database, policy, ShardID(shard_id), f"T.s{shard_id}.tar.gz", 1024, 0)
+    return Archive(entry, "T.manifest")
+
+
+def backup(
+    *shards: int, evidence: BackupEvidence | None = COMPLETE, missing: tuple[int, ...] = ()
+) -> BackupSet:
+    manifest = Manifest(MetaEntry("T.meta", 1), (), evidence=evidence)
+    return BackupSet(
+        StoredManifest("T.manifest", manifest),
+        {ShardID(i): archive(i) for i in shards},
+        tuple(archive(i) for i in missing),
+    )
+
+
+WHOLE = backup(1, 2, 3, 4, 5, 6)
+
+
+def plan(
+    options: RestoreOptions, source: BackupSet = WHOLE, target: Metastore = NOWHERE
+) -> RestorePlan:
+    return plan_restore(
+        source, b"", SOURCE, target, options, now_ns=NOW_NS, target_name="target:8088"
+    )
+
+
+def test_everything_is_restored_but_the_servers_own_monitoring() -> None:
+    made = plan(RestoreOptions())
+    assert [db.new_name for db in made.databases] == ["home", "other", "empty"]
+    assert [shard.place.shard_id for shard in made.shards] == [1, 2, 3, 4, 6]
+    assert made.databases[0].continuous_queries == ("CREATE CONTINUOUS QUERY q ON home …",)
+
+
+def test_users_and_subscriptions_are_left_out_and_named_without_their_hashes() -> None:
+    notes = "\n".join(plan(RestoreOptions()).notes)
+    assert "1 users ('ann') are left out" in notes
+    assert "1 subscriptions of 'home' are left out" in notes
+    assert "secret" not in notes
+
+
+def test_a_rename_moves_the_shards_and_leaves_queries_that_name_the_old_database() -> None:
+    made = plan(RestoreOptions(Limits("home"), new_database="home2"))
+    assert {(s.new_database, s.new_policy) for s in made.shards} == {
+        ("home2", "keep"),
+        ("home2", "day"),
+    }
+    assert made.databases[0].continuous_queries == ()
+    assert any("continuous queries of 'home' are left out" in note for note in made.notes)
+
+
+def test_one_policy_is_restored_under_a_new_name() -> None:
+    made = plan(RestoreOptions(Limits("home", "keep"), "x", "kept"))
+    assert [rp.name for rp in made.databases[0].policies] == ["keep"]
+    assert {(s.place.shard_id, s.new_policy) for s in made.shards} == {
+        (1, "kept"),
+        (2, "kept"),
+        (3, "kept"),
+    }
+
+
+def test_one_shard_brings_its_policy_and_nothing_else() -> None:
+    made = plan(RestoreOptions(Limits(shard_id=ShardID(4))))
+    assert [s.place.shard_id for s in made.shards] == [4]
+    assert [rp.name for rp in made.databases[0].policies] == ["day"]
+
+
+def test_what_would_expire_on_arrival_needs_a_choice() -> None:
+    old = replace(
+        SOURCE,
+        databases=(
+            replace(
+                SOURCE.databases[0],
+                retention_policies=(
+                    RetentionPolicyInfo(
+                        "day", 24 * HOUR_NS, HOUR_NS, 1, (group(3, 4, start_h=900),)
+                    ),
+                ),
+            ),
+        ),
+    )
+
+    def planned(options: RestoreOptions) -> RestorePlan:
+        return plan_restore(
+            backup(4), b"", old, NOWHERE, options, now_ns=NOW_NS, target_name="target:8088"
+        )
+
+    with pytest.raises(PlanError, match="delete them within minutes") as caught:
+        planned(RestoreOptions())
+    assert "-newduration 0s" in caught.value.hint
+    assert "-skip-expired" in caught.value.hint
+    kept = planned(RestoreOptions(new_duration_ns=0))
+    assert [s.place.shard_id for s in kept.shards] == [4]
+    assert kept.databases[0].durations == {"day": 0}
+    assert planned(RestoreOptions(skip_expired=True)).shards == ()
+
+
+@pytest.mark.parametrize("name", ["home", "other"])
+def test_a_database_that_exists_stops_everything(name: str) -> None:
+    target = replace(NOWHERE, databases=(DatabaseInfo(name, ""),))
+    with pytest.raises(TargetNotEmpty) as caught:
+        plan(RestoreOptions(), target=target)
+    assert caught.value.what == NOT_EMPTY
+    assert repr(name) in caught.value.hint
+    assert "-newdb" in caught.value.hint
+
+
+def test_the_targets_own_monitoring_is_no_obstacle() -> None:
+    plan(RestoreOptions(), target=replace(NOWHERE, databases=(DatabaseInfo("_internal", ""),)))
+
+
+def test_a_missing_archive_stops_only_what_needs_it() -> None:
+    source = backup(1, 2, 4, 5, 6, missing=(3,))
+    with pytest.raises(BackupIncomplete, match=r"T\.s3\.tar\.gz is listed by T\.manifest"):
+        plan(RestoreOptions(), source)
+    assert [s.place.shard_id for s in plan(RestoreOptions(Limits("other")), source).shards] == [6]
+
+
+def test_a_shard_that_was_never_saved_stops_only_what_needs_it() -> None:
+    partial = replace(COMPLETE, failed=(FailedShard(ShardID(3), "broken"),))
+    with pytest.raises(BackupIncomplete, match="shard 3 could not be saved"):
+        plan(RestoreOptions(), backup(1, 2, 4, 5, 6, evidence=partial))
+    plan(RestoreOptions(Limits("other")), backup(1, 2, 4, 5, 6, evidence=partial))
+
+
+def test_an_older_archive_of_a_shard_that_failed_is_good_enough() -> None:
+    partial = replace(COMPLETE, failed=(FailedShard(ShardID(3), "broken"),))
+    made = plan(RestoreOptions(), backup(1, 2, 3, 4, 5, 6, evidence=partial))
+    assert len(made.shards) == 5
+
+
+def test_a_database_without_archives_is_not_created_empty_from_a_limited_backup() -> None:
+    made = plan(RestoreOptions(), backup(6, evidence=None))
+    assert [db.new_name for db in made.databases] == ["other", "empty"]
+    assert any("'home' is left out" in note for note in made.notes)
+    with pytest.raises(BackupIncomplete, match="no archive of database 'home'"):
+        plan(RestoreOptions(Limits("home")), backup(6, evidence=None))
+
+
+def test_archives_of_another_server_in_the_directory_are_noticed() -> None:
+    strange = Archive(replace(archive(1).entry, database="elsewhere"), "T.manifest")
+    source = replace(WHOLE, archives={**WHOLE.archives, ShardID(1): strange})
+    with pytest.raises(BackupIncomplete, match="mixes backups"):
+        plan(RestoreOptions(), replace(source))
+
+
+def test_a_manifest_without_names_still_finds_its_place() -> None:
+    """Influxd 1.6 leaves database and policy empty when only -shard is given."""
+    nameless = Archive(replace(archive(1).entry, database="", policy=""), "T.manifest")
+    source = replace(backup(1, evidence=None), archives={ShardID(1): nameless})
+    made = plan(RestoreOptions(Limits(shard_id=ShardID(1))), source)
+    assert made.shards[0].new_database == "home"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RestoreOptions(new_database="x"),
+        RestoreOptions(Limits("home"), new_policy="x"),
+        RestoreOptions(Limits(policy="keep")),
+    ],
+)
+def test_flags_that_need_another_say_so(options: RestoreOptions) -> None:
+    with pytest.raises(UsageError, match="needs"):
+        plan(options)
+
+
+def test_a_new_name_that_no_server_takes_is_refused_at_once() -> None:
+    with pytest.raises(UnsafeName):
+        plan(RestoreOptions(Limits("home"), new_database="../x"))
+
+
+def test_the_servers_own_monitoring_cannot_be_asked_for() -> None:
+    with pytest.raises(NothingMatches, match="never restored"):
+        plan(RestoreOptions(Limits("_internal")))

@@ -1,0 +1,97 @@
+"""Which shards `-db`, `-rp` and `-shard` mean."""
+
+from __future__ import annotations
+
+import pytest
+
+from resources.engine.selection import select, split_present
+from resources.errors import NothingMatches, UsageError
+from resources.model import (
+    DatabaseInfo,
+    Metastore,
+    RetentionPolicyInfo,
+    ShardGroupID,
+    ShardGroupInfo,
+    ShardID,
+    ShardInfo,
+)
+from resources.repository.manifest import Limits
+
+
+def group(number: int, *shards: int, deleted: bool = False) -> ShardGroupInfo:
+    return ShardGroupInfo(
+        ShardGroupID(number),
+        number * 10,
+        number * 10 + 10,
+        1 if deleted else None,
+        None,
+        tuple(ShardInfo(ShardID(i)) for i in shards),
+    )
+
+
+def policy(name: str, *groups: ShardGroupInfo) -> RetentionPolicyInfo:
+    return RetentionPolicyInfo(name, 0, 10, 1, groups)
+
+
+METASTORE = Metastore(
+    term=0,
+    index=1,
+    cluster_id=5,
+    databases=(
+        DatabaseInfo(
+            "a", "r", (policy("r", group(1, 1, 2), group(2, 3)), policy("s", group(3, 4)))
+        ),
+        DatabaseInfo("b", "r", (policy("r", group(4, 5), group(5, 6, deleted=True)),)),
+        DatabaseInfo("empty", ""),
+    ),
+    users=(),
+    data_nodes=(),
+    meta_nodes=(),
+    max_node_id=0,
+    max_shard_group_id=5,
+    max_shard_id=6,
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        (Limits(), [1, 2, 3, 4, 5]),
+        (Limits("a"), [1, 2, 3, 4]),
+        (Limits("a", "s"), [4]),
+        (Limits("a", "r", ShardID(3)), [3]),
+        (Limits(shard_id=ShardID(5)), [5]),
+        (Limits("empty"), []),
+    ],
+)
+def test_limits_narrow_down_and_deleted_groups_do_not_count(
+    limits: Limits, expected: list[int]
+) -> None:
+    assert [place.shard_id for place in select(METASTORE, limits)] == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "what", "hint"),
+    [
+        (Limits("c"), "'c' does not exist", "'a', 'b', 'empty'"),
+        (Limits("a", "x"), "no retention policy 'x'", "'r', 's'"),
+        (Limits("a", "s", ShardID(1)), "shard 1 does not exist in a.s", "SHOW SHARDS"),
+        (Limits(shard_id=ShardID(6)), "shard 6 does not exist", "SHOW SHARDS"),
+    ],
+)
+def test_what_does_not_exist_is_named_with_what_does(limits: Limits, what: str, hint: str) -> None:
+    with pytest.raises(NothingMatches, match=what) as caught:
+        select(METASTORE, limits)
+    assert hint in caught.value.hint
+
+
+def test_a_policy_needs_its_database() -> None:
+    with pytest.raises(UsageError, match="-rp needs -db"):
+        select(METASTORE, Limits(policy="r"))
+
+
+def test_planned_shards_are_told_from_those_on_disk() -> None:
+    places = select(METASTORE, Limits("a"))
+    present, absent = split_present(places, {ShardID(1), ShardID(4), ShardID(99)})
+    assert [place.shard_id for place in present] == [1, 4]
+    assert [place.shard_id for place in absent] == [2, 3]

@@ -1,0 +1,202 @@
+"""Manifests: as the original tools write them, and whatever else one may find in their place."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resources.errors import ManifestUnreadable, RepositoryError, UnsafeName
+from resources.model import ShardID
+from resources.repository.evidence import (
+    BackupEvidence,
+    FailedShard,
+    FileFacts,
+    ShardEvidence,
+    Source,
+)
+from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
+
+# Written by influxd 1.6.7, `influxd backup -portable -db telegraf`.
+ORIGINAL = b"""{
+  "meta": {
+    "fileName": "20261122T094721Z.meta",
+    "size": 309
+  },
+  "limited": false,
+  "files": [
+    {
+      "database": "telegraf",
+      "policy": "autogen",
+      "shardID": 1,
+      "fileName": "20261122T094721Z.s1.tar.gz",
+      "size": 2560,
+      "lastModified": 0
+    }
+  ]
+}"""
+
+EVIDENCE = ShardEvidence(
+    sha256="a" * 64,
+    stored_bytes=1200,
+    content="b" * 64,
+    checked="full",
+    files=(
+        FileFacts("000000001-000000001.tombstone", 49, 7),
+        FileFacts("000000001-000000001.tsm", 472, 0xDEADBEEF, 6, 14, -5, 1_600_000_020_000_000_000),
+    ),
+    series=3,
+    points=14,
+    min_time_ns=-5,
+    max_time_ns=1_600_000_020_000_000_000,
+    tombstones=2,
+    node="localhost:8088",
+    read_at_ns=1_764_000_000_123_456_789,
+    seconds=1.25,
+    group_start_ns=-(1 << 62),
+    group_end_ns=1_600_041_600_000_000_000,
+)
+OURS = Manifest(
+    meta=MetaEntry("20261122T095100Z.meta", 309),
+    files=(
+        ShardEntry(
+            "bäse", "sp ace", ShardID(2**53 + 1), "20261122T095100Z.s9.tar.gz", 2560, 0, EVIDENCE
+        ),
+        ShardEntry("d", "r", ShardID(790), "20261122T095100Z.s790.tar.gz", 1024, 5),
+    ),
+    limits=Limits("d", "r", ShardID(790)),
+    limited=True,
+    evidence=BackupEvidence(
+        tool_version="0.1.0",
+        strategy="incremental",
+        started_at_ns=1_764_000_000_000_000_000,
+        source=Source("server", "localhost:8088", "1.6.7", 2**64 - 1),
+        meta_sha256="c" * 64,
+        unchanged=(ShardID(1), ShardID(10)),
+        failed=(FailedShard(ShardID(3), "it is broken"),),
+    ),
+)
+
+
+def test_the_original_is_read_and_written_again_byte_for_byte() -> None:
+    assert Manifest.decode(ORIGINAL, "m").encode() == ORIGINAL
+
+
+def test_what_we_know_beyond_the_original_survives_a_round_trip() -> None:
+    assert Manifest.decode(OURS.encode(), "m") == OURS
+
+
+def test_the_original_tools_find_their_keys_first_and_in_their_order() -> None:
+    document = json.loads(OURS.encode())
+    assert list(document) == [
+        "meta", "limited", "files", "database", "policy", "shard_id", "shardkeeper",
+    ]  # fmt: skip
+    assert list(document["files"][0]) == [
+        "database", "policy", "shardID", "fileName", "size", "lastModified", "shardkeeper",
+    ]  # fmt: skip
+
+
+def test_no_key_of_ours_is_one_of_theirs_in_another_case() -> None:
+    """Go matches keys without case, so such a key would overwrite the original's value."""
+    document = json.loads(OURS.encode())
+    for level in (document, *document["files"]):
+        folded = [key.casefold() for key in level]
+        assert len(set(folded)) == len(folded)
+
+
+def test_nothing_saved_is_written_as_null() -> None:
+    empty = replace(OURS, files=())
+    assert json.loads(empty.encode())["files"] is None
+    assert Manifest.decode(empty.encode(), "m").files == ()
+
+
+def changed(**paths: Any) -> bytes:
+    document = json.loads(OURS.encode())
+    for path, value in paths.items():
+        *way, last = path.split("__")
+        place = document
+        for step in way:
+            place = place[int(step)] if step.isdigit() else place[step]
+        place[last] = value
+    return json.dumps(document).encode()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"meta": {"fileName": "T.meta", "size": NaN}}',
+        b'{"meta": 1, "meta": 2}',
+        ORIGINAL[:-1],
+        changed(meta=None),
+        changed(meta__size=-1),
+        changed(meta__size=2**64),
+        changed(meta__size="309"),
+        changed(meta__size=True),
+        changed(files={}),
+        changed(files__0__shardID=-1),
+        changed(files__0__shardID=1.5),
+        changed(files__0__size=-512),
+        changed(files__0__fileName="20261122T095100Z.meta"),
+        changed(files__0__shardkeeper__sha256="g" * 64),
+        changed(files__0__shardkeeper__files__0__crc32="-1"),
+        changed(files__1__shardID=2**53 + 1),
+        changed(shardkeeper__format=2),
+        changed(shardkeeper__source=None),
+    ],
+    ids=range(23),
+)
+def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
+    with pytest.raises(ManifestUnreadable):
+        Manifest.decode(raw, "20261122T095100Z.manifest")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x.tar.gz", "/etc/x.tar.gz", "a\\b.tar.gz", "x\0.tar.gz", "http://h/x.tar.gz", ".tar.gz/"],
+)
+def test_a_file_name_that_leads_elsewhere_is_refused(name: str) -> None:
+    with pytest.raises(UnsafeName):
+        Manifest.decode(changed(files__0__fileName=name), "m")
+
+
+def test_a_newer_format_says_which_version_wrote_it() -> None:
+    with pytest.raises(ManifestUnreadable, match=r"format 2 by version 0\.1\.0"):
+        Manifest.decode(changed(shardkeeper__format=2), "m")
+
+
+@pytest.mark.parametrize("cut", range(len(ORIGINAL)))
+def test_a_manifest_cut_anywhere_is_noticed(cut: int) -> None:
+    with pytest.raises(ManifestUnreadable):
+        Manifest.decode(ORIGINAL[:cut], "m")
+
+
+@given(place=st.integers(0, len(OURS.encode()) - 1), byte=st.integers(0, 255))
+def test_a_changed_byte_gives_a_manifest_or_an_error_of_ours(place: int, byte: int) -> None:
+    raw = bytearray(OURS.encode())
+    raw[place] = byte
+    try:
+        Manifest.decode(bytes(raw), "m")
+    except RepositoryError:
+        pass
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_any_json_gives_a_manifest_or_an_error_of_ours(value: Any) -> None:
+    try:
+        Manifest.decode(json.dumps(value).encode(), "m")
+    except RepositoryError:
+        pass
