@@ -69,7 +69,7 @@ SOURCE = Metastore(
             ),
             (ContinuousQueryInfo("q", "CREATE CONTINUOUS QUERY q ON home …"),),
         ),
-        DatabaseInfo("_internal", "monitor", (RetentionPolicyInfo("monitor", 0, 1, 1, (group(4, 5),)),)),
+        DatabaseInfo("_internal", "m", (RetentionPolicyInfo("m", 0, 1, 1, (group(4, 5),)),)),
         DatabaseInfo("other", "r", (RetentionPolicyInfo("r", 0, 1, 1, (group(5, 6),)),)),
         DatabaseInfo("empty", "autogen", (RetentionPolicyInfo("autogen", 0, 1, 1),)),
     ),
@@ -90,7 +90,7 @@ COMPLETE = BackupEvidence(
 def archive(shard_id: int) -> Archive:
     database, policy = ("home", PLACES[shard_id]) if shard_id in PLACES else ("other", "r")
     if shard_id == 5:
-        database, policy = "_internal", "monitor"
+        database, policy = "_internal", "m"
     entry = ShardEntry(database, policy, ShardID(shard_id), f"T.s{shard_id}.tar.gz", 1024, 0)
     return Archive(entry, "T.manifest")
 
@@ -158,19 +158,10 @@ def test_one_shard_brings_its_policy_and_nothing_else() -> None:
 
 
 def test_what_would_expire_on_arrival_needs_a_choice() -> None:
-    old = replace(
-        SOURCE,
-        databases=(
-            replace(
-                SOURCE.databases[0],
-                retention_policies=(
-                    RetentionPolicyInfo(
-                        "day", 24 * HOUR_NS, HOUR_NS, 1, (group(3, 4, start_h=900),)
-                    ),
-                ),
-            ),
-        ),
-    )
+    old_group = group(3, 4, start_h=900)
+    day = replace(SOURCE.databases[0].retention_policies[1], shard_groups=(old_group,))
+    home = replace(SOURCE.databases[0], retention_policies=(day,))
+    old = replace(SOURCE, databases=(home,))
 
     def planned(options: RestoreOptions) -> RestorePlan:
         return plan_restore(
@@ -232,8 +223,9 @@ def test_a_database_without_archives_is_not_created_empty_from_a_limited_backup(
 def test_archives_of_another_server_in_the_directory_are_noticed() -> None:
     strange = Archive(replace(archive(1).entry, database="elsewhere"), "T.manifest")
     source = replace(WHOLE, archives={**WHOLE.archives, ShardID(1): strange})
-    with pytest.raises(BackupIncomplete, match="mixes backups"):
-        plan(RestoreOptions(), replace(source))
+    with pytest.raises(BackupIncomplete, match="is of 'elsewhere'") as caught:
+        plan(RestoreOptions(), source)
+    assert "several servers" in caught.value.hint
 
 
 def test_a_manifest_without_names_still_finds_its_place() -> None:
