@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resources.errors import BlockUndecodable
-from resources.tsm.floats import decode_floats
-from resources.tsm.layout import BlockType
-from resources.tsm.timestamps import decode_timestamps
+from resources.errors import BlockUndecodable, TSMError
+from resources.tsm.floats import decode_floats, encode_floats
+from resources.tsm.layout import MAX_BLOCK_POINTS, BlockType
+from resources.tsm.timestamps import decode_timestamps, encode_timestamps
 from resources.tsm.values import (
     decode_booleans,
     decode_integers,
     decode_strings,
     decode_unsigned,
+    encode_booleans,
+    encode_integers,
+    encode_strings,
+    encode_unsigned,
 )
-from resources.tsm.varint import Ints, uvarint
+from resources.tsm.varint import Ints, encode_uvarint, uvarint
 
 Numbers: TypeAlias = NDArray[np.float64 | np.int64 | np.uint64 | np.bool_]
 Values: TypeAlias = Numbers | list[bytes]
@@ -36,6 +40,13 @@ _DECODERS: dict[BlockType, Callable[[bytes, int], Values]] = {
     BlockType.BOOLEAN: decode_booleans,
     BlockType.STRING: decode_strings,
     BlockType.UNSIGNED: decode_unsigned,
+}
+
+_ENCODERS: dict[BlockType, tuple[type[np.generic], Callable[[Any], bytes]]] = {
+    BlockType.FLOAT: (np.float64, encode_floats),
+    BlockType.INTEGER: (np.int64, encode_integers),
+    BlockType.BOOLEAN: (np.bool_, encode_booleans),
+    BlockType.UNSIGNED: (np.uint64, encode_unsigned),
 }
 
 
@@ -75,3 +86,35 @@ def decode_block(data: bytes) -> Block:
         error.add_note(f"counted from byte {at} of the block")
         raise
     return Block(kind, times, values)
+
+
+def encode_block(kind: BlockType, times: Ints, values: Values) -> bytes:
+    """Encode a block, without its CRC, byte for byte as the server (1.6) would.
+
+    Args:
+        times: int64, ascending, each once; one per value.
+        values: of the dtype that `decode_block` gives for the type.
+
+    Raises:
+        TSMError: no points or over MAX_BLOCK_POINTS, times not ascending, another number or
+            dtype of values, or a value that no block can hold.
+    """
+    if not 1 <= len(times) <= MAX_BLOCK_POINTS or len(values) != len(times):
+        raise TSMError(f"a block of {len(times)} times and {len(values)} values")
+    if times.dtype != np.int64 or not (times[1:] > times[:-1]).all():
+        raise TSMError(f"times from {times[0]} to {times[-1]} are not ascending int64")
+    encoded_times = encode_timestamps(times)
+    head = bytes([kind]) + encode_uvarint(len(encoded_times)) + encoded_times
+    return head + _encode_values(kind, values)
+
+
+def _encode_values(kind: BlockType, values: Values) -> bytes:
+    if isinstance(values, list):
+        if kind is BlockType.STRING:
+            return encode_strings(values)
+    elif kind in _ENCODERS:
+        dtype, encode = _ENCODERS[kind]
+        if values.dtype == dtype:
+            return encode(values)
+    what = "strings" if isinstance(values, list) else str(values.dtype)
+    raise TSMError(f"values of a block of type {kind.name} cannot be {what}")

@@ -14,12 +14,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from resources.errors import BlockUndecodable
+from resources.errors import BlockUndecodable, TSMError
+from resources.tsm.varint import Ints, Words
 
 GORILLA = 1
 END = 0x7FF8_0000_0000_0001
 CHUNK_BYTES = 8192
 LONGEST_BITS = 2 + 5 + 6 + 64
+HIGHEST_LEADING = 31
+"""Five bits; the server keeps the lowest five of larger ones."""
 
 # From the eleven bits of a new window to how many zeros trail and how many bits are kept.
 _WINDOWS = {
@@ -85,3 +88,83 @@ def decode_floats(data: bytes, n: int) -> NDArray[np.float64]:
     if len(values) != n:
         raise BlockUndecodable(f"{len(values)} floats for {n} timestamps")
     return np.array(values, dtype=np.uint64).view(np.float64)
+
+
+def encode_floats(values: NDArray[np.float64]) -> bytes:
+    """Encode values, at least one; the bits are the server's.
+
+    Raises:
+        TSMError: a NaN, which is the mark of the end.
+    """
+    if np.isnan(values).any():
+        raise TSMError(f"value {int(np.isnan(values).argmax())} is NaN, which no block can hold")
+    bits = np.append(values.view(np.uint64), np.uint64(END))
+    differences = bits[1:] ^ bits[:-1]
+    (changed,) = np.nonzero(differences)
+    differences = differences[changed]
+    leading, trailing = _leading_zeros(differences) & HIGHEST_LEADING, _trailing_zeros(differences)
+
+    opens = _opening_windows(leading, trailing)
+    window = np.cumsum(opens) - 1
+    leading, trailing = leading[opens][window], trailing[opens][window]
+    kept = 64 - leading - trailing
+    # 11, leading and kept in front of a new window, 10 in front of one that goes on.
+    control = np.where(opens, 0b11 << 11 | leading << 6 | kept & 63, 0b10)
+    control_bits = np.where(opens, 13, 2)
+
+    lengths = np.ones(len(bits), dtype=np.int64)
+    lengths[0] = 64
+    lengths[changed + 1] = control_bits + kept
+    ends = np.cumsum(lengths)
+    at = (ends - lengths)[changed + 1]
+    body = differences >> trailing.astype(np.uint64)
+    # What is not placed is zero: so repeated values need no further thought.
+    words = _placed(
+        np.append(bits[:1], np.column_stack((control.astype(np.uint64), body))),
+        np.append([0], np.column_stack((at, at + control_bits))),
+        np.append([64], np.column_stack((control_bits, kept))),
+    )
+    return bytes([GORILLA << 4]) + words.astype(">u8").tobytes()[: (int(ends[-1]) + 7) // 8]
+
+
+def _opening_windows(leading: Ints, trailing: Ints) -> NDArray[np.bool_]:
+    """Which values do not fit into the window before them, and open a new one."""
+    opens = np.zeros(len(leading), dtype=np.bool_)
+    least_leading = least_trailing = 64
+    for i, (left, right) in enumerate(zip(leading.tolist(), trailing.tolist(), strict=True)):
+        if left < least_leading or right < least_trailing:
+            least_leading, least_trailing = left, right
+            opens[i] = True
+    return opens
+
+
+def _placed(pieces: Words, at: Ints, lengths: Ints) -> Words:
+    """Put pieces of 1 to 64 bits at ascending bit positions, highest bits first."""
+    word, behind = at >> 6, (at & 63) + lengths
+    over = behind > 64
+    here = np.where(
+        over,
+        pieces >> (behind - 64 & 63).astype(np.uint64),
+        pieces << (64 - behind & 63).astype(np.uint64),
+    )
+    words = np.zeros(int(word[-1]) + 2, dtype=np.uint64)
+    firsts = np.flatnonzero(np.append([True], word[1:] != word[:-1]))
+    words[word[firsts]] = np.bitwise_or.reduceat(here, firsts)
+    # Only one piece reaches over the end of a word.
+    words[word[over] + 1] |= pieces[over] << (128 - behind[over]).astype(np.uint64)
+    return words
+
+
+def _leading_zeros(numbers: Words) -> Ints:
+    """Of numbers that are not 0."""
+    # Without the bit below the highest, no number rounds up to the next power of two.
+    return 63 - _exponents(numbers & ~(numbers >> np.uint64(1)))
+
+
+def _trailing_zeros(numbers: Words) -> Ints:
+    """Of numbers that are not 0."""
+    return _exponents(numbers & (~numbers + np.uint64(1)))
+
+
+def _exponents(numbers: Words) -> Ints:
+    return (numbers.astype(np.float64).view(np.int64) >> 52) - 1023

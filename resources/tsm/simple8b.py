@@ -9,6 +9,7 @@ Source: github.com/jwilder/encoding simple8b/encoding.go.
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resources.errors import BlockUndecodable
 from resources.tsm.varint import Words
@@ -16,7 +17,14 @@ from resources.tsm.varint import Words
 COUNTS = (240, 120, 60, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
 BITS = (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 60)
 
+FIRST_WITH_BITS = 2
+
+MAX_VALUE = (1 << 60) - 1
+"""The largest number that fits into a word."""
+
 _COUNTS = np.array(COUNTS, dtype=np.int64)
+_BITS = np.array(BITS, dtype=np.int64)
+_LARGEST = np.array([(1 << bits) - 1 for bits in BITS[FIRST_WITH_BITS:]], dtype=np.uint64)
 
 COUNT_OF_FIRST_BYTE = bytes(COUNTS[byte >> 4] for byte in range(256))
 """From the first byte of a word to how many numbers the word holds."""
@@ -48,3 +56,56 @@ def decode(data: bytes, at: int, n: int) -> Words:
         mask = np.uint64((1 << bits) - 1)
         numbers[starts[chosen, None] + places] = (words[chosen, None] >> shifts) & mask
     return numbers
+
+
+def encode(numbers: Words) -> bytes:
+    """Pack numbers, none above MAX_VALUE: into each word by the first selector that fits.
+
+    Selectors 0 and 1 fit only where all numbers up to the end are 1, not merely those of
+    the word: so the server has it, and so its files are reproduced.
+    """
+    n = len(numbers)
+    if not n:
+        return b""
+    selectors = _selectors(numbers)
+    chosen: list[int] = selectors.tolist()
+    starts: list[int] = []
+    at = 0
+    while at < n:
+        starts.append(at)
+        at += COUNTS[chosen[at]]
+    firsts = np.array(starts, dtype=np.intp)
+    of_words = selectors[firsts]
+    counts = _COUNTS[of_words]
+    places = np.arange(n) - np.repeat(firsts, counts)
+    shifts = places * np.repeat(_BITS[of_words], counts)
+    words = np.bitwise_or.reduceat(numbers << shifts.astype(np.uint64), firsts)
+    words[of_words < FIRST_WITH_BITS] = 0
+    words |= of_words.astype(np.uint64) << np.uint64(60)
+    return words.astype(">u8").tobytes()
+
+
+def _selectors(numbers: Words) -> NDArray[np.intp]:
+    """For every position the selector of a word that would begin there."""
+    n = len(numbers)
+    needed = np.searchsorted(_LARGEST, numbers) + FIRST_WITH_BITS
+    lowest, highest = int(needed.min()), int(needed.max())
+    # From `highest` on every number fits, and only the end of the numbers is in the way.
+    selectors = np.full(n, highest, dtype=np.intp)
+    for selector in range(highest + 1, len(COUNTS)):
+        selectors[max(n - COUNTS[selector - 1] + 1, 0) : max(n - COUNTS[selector] + 1, 0)] = (
+            selector
+        )
+    # Below, a word fits where no larger number is among as many as it holds.
+    for selector in range(highest - 1, lowest - 1, -1):
+        begins = n - COUNTS[selector] + 1
+        if begins > 0:
+            larger = np.zeros(n + 1, dtype=np.int64)
+            np.cumsum(needed > selector, out=larger[1:])
+            selectors[:begins][larger[n + 1 - begins :] == larger[:begins]] = selector
+    if lowest == FIRST_WITH_BITS:
+        others = np.flatnonzero(numbers != 1)
+        ones = int(others[-1]) + 1 if others.size else 0
+        for selector in (1, 0):
+            selectors[ones : max(n - COUNTS[selector] + 1, ones)] = selector
+    return selectors

@@ -15,11 +15,13 @@ import numpy as np
 from resources.errors import BlockUndecodable
 from resources.tsm import simple8b
 from resources.tsm.layout import MAX_BLOCK_POINTS
-from resources.tsm.varint import Ints, Words, uvarint
+from resources.tsm.varint import Ints, Words, encode_uvarint, uvarint
 
 RAW, PACKED, RLE = range(3)
 HEAD_BYTES = 9
 """Encoding and first time, with which all three begin."""
+MAX_EXPONENT = 12
+"""That the server uses; a reader takes up to 15."""
 
 
 def decode_timestamps(data: bytes) -> Ints:
@@ -40,6 +42,27 @@ def decode_timestamps(data: bytes) -> Ints:
         difference, _ = uvarint(data, HEAD_BYTES, len(data))
         times[1:] = np.uint64(difference) * _as_array(scale)
     return np.cumsum(times, dtype=np.uint64).view(np.int64)
+
+
+def encode_timestamps(times: Ints) -> bytes:
+    """Encode a block's timestamps, at least one, with the server's choice of encoding.
+
+    Equal differences become RLE, any of 2^60 ns and more raw, others packed; what is not
+    raw is scaled by the largest power of ten up to 10^12 that divides all differences.
+    """
+    unsigned = times.view(np.uint64)
+    differences = unsigned[1:] - unsigned[:-1]
+    first = int(unsigned[0]).to_bytes(8)
+    if len(differences) and (differences == differences[0]).all():
+        exponent = _exponent(differences[:1])
+        difference = int(differences[0]) // 10**exponent
+        head = bytes([RLE << 4 | exponent])
+        return head + first + encode_uvarint(difference) + encode_uvarint(len(times))
+    if len(differences) and differences.max() > simple8b.MAX_VALUE:
+        return bytes([RAW << 4]) + first + differences.astype(">u8").tobytes()
+    exponent = _exponent(differences)
+    packed = simple8b.encode(differences // np.uint64(10**exponent))
+    return bytes([PACKED << 4 | exponent]) + first + packed
 
 
 def count_timestamps(data: bytes) -> int:
@@ -69,6 +92,17 @@ def count_timestamps(data: bytes) -> int:
     if not 1 <= n <= MAX_BLOCK_POINTS:
         raise BlockUndecodable(f"{n} timestamps, where 1 to {MAX_BLOCK_POINTS} are possible")
     return n
+
+
+def _exponent(differences: Words) -> int:
+    exponent = MAX_EXPONENT
+    if len(differences):
+        first = int(differences[0])
+        while first % 10**exponent:
+            exponent -= 1
+    while (differences % np.uint64(10**exponent)).any():
+        exponent -= 1
+    return exponent
 
 
 def _as_array(number: np.uint64) -> Words:

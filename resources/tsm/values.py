@@ -14,15 +14,16 @@ Source: influxdb tsdb/engine/tsm1/int.go, bool.go, string.go, encoding.go.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import cramjam
 import numpy as np
 from numpy.typing import NDArray
 
-from resources.errors import BlockUndecodable
+from resources.errors import BlockUndecodable, TSMError
 from resources.tsm import simple8b
-from resources.tsm.varint import Ints, Words, uvarint
+from resources.tsm.varint import Ints, Words, encode_uvarint, uvarint
 
 RAW, PACKED, RLE = range(3)
 BIT_PACKED = 1
@@ -55,9 +56,32 @@ def decode_integers(data: bytes, n: int) -> Ints:
     return np.cumsum(differences, dtype=np.uint64).view(np.int64)
 
 
+def encode_integers(values: Ints) -> bytes:
+    """Encode signed integers, at least one, with the server's choice of encoding.
+
+    Equal differences become RLE from the third value on; a zigzag of 2^60 and more, the
+    first value's included, makes the block raw; others are packed.
+    """
+    differences = np.empty(len(values), dtype=np.int64)
+    differences[0] = values[0]
+    np.subtract(values[1:], values[:-1], out=differences[1:])
+    zigzag = (differences << 1 ^ differences >> 63).view(np.uint64)
+    if len(values) > 2 and (zigzag[2:] == zigzag[1]).all():
+        repeated = encode_uvarint(int(zigzag[1])) + encode_uvarint(len(values) - 1)
+        return bytes([RLE << 4]) + int(zigzag[0]).to_bytes(8) + repeated
+    if zigzag.max() > simple8b.MAX_VALUE:
+        return bytes([RAW << 4]) + zigzag.astype(">u8").tobytes()
+    return bytes([PACKED << 4]) + int(zigzag[0]).to_bytes(8) + simple8b.encode(zigzag[1:])
+
+
 def decode_unsigned(data: bytes, n: int) -> Words:
     """Decode `n` unsigned integers; errors as `decode_integers`."""
     return decode_integers(data, n).view(np.uint64)
+
+
+def encode_unsigned(values: Words) -> bytes:
+    """Encode unsigned integers, as `encode_integers`."""
+    return encode_integers(values.view(np.int64))
 
 
 def decode_booleans(data: bytes, n: int) -> NDArray[np.bool_]:
@@ -74,6 +98,11 @@ def decode_booleans(data: bytes, n: int) -> NDArray[np.bool_]:
     if len(data) - at != (n + 7) // 8:
         raise BlockUndecodable(f"{n} booleans in {len(data) - at} bytes, at byte {at}")
     return np.unpackbits(np.frombuffer(data, dtype=np.uint8, offset=at), count=n).view(np.bool_)
+
+
+def encode_booleans(values: NDArray[np.bool_]) -> bytes:
+    """Encode booleans."""
+    return bytes([BIT_PACKED << 4]) + encode_uvarint(len(values)) + np.packbits(values).tobytes()
 
 
 def decode_strings(data: bytes, n: int) -> list[bytes]:
@@ -101,6 +130,18 @@ def decode_strings(data: bytes, n: int) -> list[bytes]:
     if len(strings) != n:
         raise BlockUndecodable(f"{'more than ' * (at < end)}{len(strings)} strings, not {n}")
     return strings
+
+
+def encode_strings(values: Sequence[bytes]) -> bytes:
+    """Encode strings.
+
+    Raises:
+        TSMError: more than MAX_STRING_BYTES together.
+    """
+    text = b"".join([part for value in values for part in (encode_uvarint(len(value)), value)])
+    if len(text) > MAX_STRING_BYTES:
+        raise TSMError(f"a block of {len(text)} bytes of strings, over {MAX_STRING_BYTES}")
+    return bytes([SNAPPY << 4]) + bytes(cramjam.snappy.compress_raw(text))
 
 
 def _unsnappy(data: bytes) -> bytes:

@@ -39,6 +39,16 @@ def uvarint(data: bytes, at: int, end: int) -> tuple[int, int]:
     raise BlockUndecodable(f"number beyond 64 bits at byte {at}")
 
 
+def encode_uvarint(value: int) -> bytes:
+    """Write one varint; the value is not negative."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
 def uvarints(data: Bytes, at: Ints, end: Ints) -> tuple[Words, Ints]:
     """Read one varint at each of many positions; return them and the positions behind.
 
