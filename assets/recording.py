@@ -28,11 +28,17 @@ def record_look(ledger: Ledger, plan: BackupPlan) -> str:
     return server_version(ledger, plan.metastore)
 
 
-def record_backup(ledger: Ledger, report: BackupReport, location: str) -> None:
+def record_backup(
+    ledger: Ledger, report: BackupReport, location: str, *, planned: bool = False
+) -> None:
     """Write down a committed backup: what was copied, and what it found up to date.
 
     An unchanged shard is written down if Dagster does not know its archive yet, because it
     was made by another tool, or by a run that ended before it could say so.
+
+    Args:
+        planned: whether Dagster expects an event for each shard of the run, copied or not; it
+            counts those without one as failed.
     """
     source = report.manifest.evidence
     copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
@@ -49,7 +55,7 @@ def record_backup(ledger: Ledger, report: BackupReport, location: str) -> None:
                 {**facts.place_facts(saved.state.place), "state": "as in its archive"},
             )
     for key, state in unchanged.items():
-        if before.get(key) != state.version and state.previous is not None:
+        if state.previous is not None and (planned or before.get(key) != state.version):
             entry = state.previous.entry
             ledger.back_up(
                 key,

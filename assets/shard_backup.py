@@ -64,7 +64,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                     tell=telling(context.log),
                     command=f"dagster run {context.run.run_id}",
                 )
-                record_backup(ledger, report, repository.location)
+                record_backup(ledger, report, repository.location, planned=True)
                 if report.failed:
                     more["failed"] = facts.failed_table(report.failed)
                 report.check_complete()

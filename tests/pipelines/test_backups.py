@@ -135,6 +135,22 @@ def test_missing_partitions_are_filled_by_a_range_run_that_copies_those_alone(
     assert sorted(repository(world).current().archives) == [2, 3, 4]
 
 
+def test_a_partition_that_needs_no_copy_is_done_all_the_same(source: Influxd, world: World) -> None:
+    fill(source, "telegraf", weeks=range(2))
+    world.back_up()
+    write(source, "telegraf", weeks=[0], value=2.0)
+    chosen = {"first": "telegraf/autogen/1", "last": "telegraf/autogen/2"}
+    result = world.materialize(FAMILY.shard_backup, **chosen)
+    done = [e.partition for e in result.asset_materializations_for_node("influxdb__shard_backup")]
+    assert {"telegraf/autogen/1", "telegraf/autogen/2"} <= set(done)
+    [newest, _] = world.events(FAMILY.shard_backup, "telegraf/autogen/2")
+    assert newest.metadata["copied"].value == "earlier; found unchanged in this run"
+    assert set(world.shards().values()) == {FRESH}
+    assert world.materialize(FAMILY.shard_backup, **chosen, full=True).success
+    newest, *_ = world.events(FAMILY.shard_backup, "telegraf/autogen/2")
+    assert newest.metadata["copied"].value == "in this run"
+
+
 def test_a_partition_that_no_server_has_is_refused_in_a_sentence(
     source: Influxd, world: World
 ) -> None:
