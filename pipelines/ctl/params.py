@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
+from resources.engine.as_of import parse_moment
 from resources.errors import UsageError
 from resources.protocol.durations import parse_duration
-from resources.repository.names import BackupName
 
 
 class Duration(click.ParamType):
@@ -37,12 +37,7 @@ class Instant(click.ParamType):
     ) -> datetime:
         if isinstance(value, datetime):
             return value
-        text = str(value)
-        backup = BackupName.parse(text)
-        if backup is not None:
-            return backup.started_at
         try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!a} is no time; write 20261122T095100Z", param, ctx)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+            return parse_moment(str(value))
+        except UsageError as error:
+            self.fail(f"{error.what}; {error.hint}", param, ctx)

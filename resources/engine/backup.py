@@ -232,7 +232,7 @@ def _manifest(
         meta=meta,
         files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
         limits=options.limits,
-        limited=options.limited,
+        limited=options.limited or bool(result.failed),
         evidence=BackupEvidence(
             tool_version=VERSION,
             strategy=strategy,

@@ -55,12 +55,12 @@ class Scratch:
             if len(self._memory) < size_bytes:
                 self._memory = bytearray(size_bytes)
             return
-        try:
-            if self._file is None:
+        if self._file is None:
+            # Never truncated: writing over pages costs half of giving them back and asking anew.
+            try:
                 self._file = temporary_file(self._directory)
-            self._file.truncate(0)
-        except OSError as error:
-            raise self._refused(error) from None
+            except OSError as error:
+                raise self._refused(error) from None
 
     def write(self, piece: memoryview) -> None:
         end = self._length + len(piece)
@@ -81,7 +81,7 @@ class Scratch:
         if self._in_memory:
             return BytesSource(memoryview(self._memory)[: self._length])
         assert self._file is not None  # noqa: S101 - start() opened it
-        return FileSource(self._file.fileno())
+        return FileSource(self._file.fileno(), size=self._length)
 
     def close(self) -> None:
         if self._file is not None:
