@@ -22,9 +22,9 @@ fmt: install ## format, sort imports
 	$(BIN)/ruff check --fix --quiet . || true
 	$(BIN)/ruff format --quiet .
 
-proto: install ## generate meta_pb2.py from meta.proto
+proto: install ## generate *_pb2.py from *.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. \
-		resources/protocol/meta.proto
+		resources/protocol/*.proto
 
 lint: install ## ruff: rules and format
 	$(BIN)/ruff check .

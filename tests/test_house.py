@@ -16,6 +16,7 @@ from resources.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("assets", "pipelines", "resources")
+PROTOS = ("commands", "coordinator", "meta")
 
 # From each room, the rooms it may import from, itself included. Longest prefix wins.
 ARROWS = {
@@ -152,7 +153,7 @@ def test_generated_code_fits_its_source(tmp_path: Path) -> None:
             "--proto_path=.",
             f"--python_out={tmp_path}",
             f"--pyi_out={tmp_path}",
-            "resources/protocol/meta.proto",
+            *(f"resources/protocol/{name}.proto" for name in PROTOS),
         ],
         cwd=ROOT,
         capture_output=True,
@@ -161,6 +162,7 @@ def test_generated_code_fits_its_source(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in ("meta_pb2.py", "meta_pb2.pyi"):
-        made = (tmp_path / "resources" / "protocol" / name).read_text()
-        assert made == (ROOT / "resources" / "protocol" / name).read_text()
+    for name in PROTOS:
+        for generated in (f"{name}_pb2.py", f"{name}_pb2.pyi"):
+            made = (tmp_path / "resources" / "protocol" / generated).read_text()
+            assert made == (ROOT / "resources" / "protocol" / generated).read_text()

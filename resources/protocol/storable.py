@@ -1,0 +1,53 @@
+"""Metadata that a cluster can go on with once it replaces all it has."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+
+from resources.errors import BadReply, PlanError
+from resources.protocol import meta_pb2 as pb
+from resources.protocol.meta import decode_metastore, parse_strictly
+
+
+def check_storable(meta: bytes) -> None:
+    """Insist that a cluster survives `meta`, a serialized `Data`, as its metastore.
+
+    Without meta nodes no leader is found; an owner that is no data node breaks
+    /show-shards; an ID beyond the highest would be given out a second time.
+
+    Raises:
+        PlanError: with the first reason not to send it.
+
+    Source: influxdb-cluster services/meta/store.go (leaderHTTP, shards) and data.go.
+    """
+    try:
+        store = decode_metastore(meta)
+        legacy = parse_strictly(pb.Data, meta, "metastore").Nodes
+    except BadReply as error:
+        raise PlanError(f"metadata to be set: {error.what}") from None
+    data_nodes = [node.id for node in store.data_nodes]
+    nodes = [*data_nodes, *(node.id for node in store.meta_nodes)]
+    policies = [rp for db in store.databases for rp in db.retention_policies]
+    groups = [group for rp in policies for group in rp.shard_groups]
+    shards = [shard.id for group in groups for shard in group.shards]
+    owners = {owner.node_id for place in store.places() for owner in place.shard.owners}
+    group_ids = [group.id for group in groups]
+    complaints = (
+        (not store.meta_nodes, "names no meta node"),
+        (bool(legacy), "lists nodes in a form of before 0.10"),
+        (_twins(data_nodes), "has a data node twice"),
+        (_twins([db.name for db in store.databases]), "has a database twice"),
+        (_twins(shards), "has a shard ID twice"),
+        (_twins(group_ids), "has a shard group ID twice"),
+        (not owners <= set(data_nodes), "has owners that are no data nodes"),
+        (max(shards, default=0) > store.max_shard_id, "has a shard ID beyond the highest"),
+        (max(group_ids, default=0) > store.max_shard_group_id, "has a group ID beyond the highest"),
+        (max(nodes, default=0) > store.max_node_id, "has a node ID beyond the highest"),
+    )
+    for wrong, complaint in complaints:
+        if wrong:
+            raise PlanError(f"metadata to be set {complaint}")
+
+
+def _twins(values: Collection[Hashable]) -> bool:
+    return len(set(values)) < len(values)
