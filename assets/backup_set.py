@@ -58,7 +58,7 @@ def build_backup_set(family: Family) -> dg.AssetsDefinition:
             )
             record_backup(ledger, report, repository.location)
             version = server_version(ledger, report.metastore)
-            if not report.manifest.limited and version != ledger.version(family.meta_snapshot):
+            if not config.limits and version != ledger.version(family.meta_snapshot):
                 ledger.see_source(version, facts.copied_facts(report, ledger.partitions()))
             if report.failed:
                 more["failed"] = facts.failed_table(report.failed)

@@ -62,6 +62,24 @@ def test_a_look_marks_the_written_shard_and_the_next_run_copies_that_one_alone(
     assert world.status(FAMILY.backup_set) is FRESH
 
 
+def test_more_shards_than_dagster_compares_are_current_and_stale_all_the_same(
+    source: Influxd, world: World
+) -> None:
+    # Dagster does not look at an edge with 100 or more parent partitions.
+    fill(source, "telegraf", weeks=range(110))
+    assert world.back_up().success
+    assert len(world.partitions) == 110
+    world.look()
+    assert world.status(FAMILY.backup_set) is FRESH
+    write(source, "telegraf", weeks=[50], value=2.0)
+    world.look()
+    assert world.status(FAMILY.shard_backup, "telegraf/autogen/51") is STALE
+    assert world.status(FAMILY.shard_backup, "telegraf/autogen/52") is FRESH
+    assert world.status(FAMILY.backup_set) is STALE
+    world.back_up()
+    assert world.status(FAMILY.backup_set) is FRESH
+
+
 def test_a_look_at_a_server_at_rest_changes_nothing(source: Influxd, world: World) -> None:
     fill(source, "telegraf", weeks=range(2))
     world.back_up()

@@ -51,6 +51,8 @@ def test_a_shard_that_cannot_be_copied_fails_the_run_and_not_the_others(
         "telegraf/autogen/3": FRESH,
     }
     assert world.events(FAMILY.backup_set) == []
+    [source_now, *_] = world.events(FAMILY.meta_snapshot)
+    assert source_now.metadata["shards_to_copy"].value == 1
 
     proxy.heal()
     assert world.back_up().success
