@@ -57,19 +57,19 @@ def first_selectors_that_fit(numbers: Sequence[int]) -> bytes:
     """Simple-8b, one word after the other."""
     packed: list[int] = []
     while numbers:
-        for selector, (count, bits) in enumerate(zip(simple8b.COUNTS, simple8b.BITS, strict=True)):
-            chosen = numbers[:count]
-            if len(chosen) < count:
-                continue
-            if bits == 0 and all(number == 1 for number in numbers):
-                packed.append(selector << 60)
-                break
-            if bits and max(chosen) < 1 << bits:
-                shifted = [number << i * bits for i, number in enumerate(chosen)]
-                packed.append(selector << 60 | sum(shifted))
-                break
+        selector = next(selector for selector in range(16) if _fits(selector, numbers))
+        count, bits = simple8b.COUNTS[selector], simple8b.BITS[selector]
+        shifted = [number << i * bits for i, number in enumerate(numbers[:count]) if bits]
+        packed.append(selector << 60 | sum(shifted))
         numbers = numbers[count:]
     return words(packed)
+
+
+def _fits(selector: int, numbers: Sequence[int]) -> bool:
+    count, bits = simple8b.COUNTS[selector], simple8b.BITS[selector]
+    if len(numbers) < count:
+        return False
+    return max(numbers[:count]) < 1 << bits if bits else set(numbers) == {1}
 
 
 def one_float_after_the_other(values: Sequence[float]) -> bytes:
