@@ -92,6 +92,7 @@ class Connection:
         self._n_bytes = 0
         self._answering = False
         self._finished = False
+        self._aborted = False
         with reaching(address, "connecting"):
             self._sock = socket.create_connection(
                 address, timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
@@ -112,6 +113,7 @@ class Connection:
 
     def abort(self) -> None:
         """Break off from another thread: whoever waits for this peer gets an error at once."""
+        self._aborted = True
         with suppress(OSError):  # it may be closed already
             self._sock.shutdown(socket.SHUT_RDWR)
 
@@ -144,6 +146,8 @@ class Connection:
             else:
                 self._answering = True
                 self._sock.settimeout(self._pace.idle_s)
+            if n_bytes == 0 and self._aborted:
+                raise PeerUnreachable("broken off")  # our own end is not the peer's
             return n_bytes
 
     def end_of_sending(self) -> None:

@@ -83,9 +83,15 @@ class SnapshotterClient:
         self._pace = Pace(timeout_s, min_bytes_per_s)
         self._finish_timeout_s = finish_timeout_s
         self._connections: WeakSet[Connection] = WeakSet()
+        self._aborted = False
 
     def abort(self) -> None:
-        """Break off every request that is under way; from any thread."""
+        """Break off every request that is under way, and those that follow until `resume`.
+
+        From any thread. An upload that waits for its end takes this for one, and its thread
+        would go on to read the shard back.
+        """
+        self._aborted = True
         for connection in list(self._connections):
             connection.abort()
 
@@ -211,6 +217,8 @@ class SnapshotterClient:
         connection = Connection(self._address, self._pace)
         connection.phase(phase)
         self._connections.add(connection)
+        if self._aborted:
+            connection.abort()
         return connection
 
     def _ask(

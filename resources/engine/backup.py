@@ -209,6 +209,7 @@ def _copy(
                 server.abort()
                 raise
     finally:
+        server.resume()
         puller.close()
 
 

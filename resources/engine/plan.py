@@ -140,14 +140,21 @@ def _probe_all(server: Server, ask: list[tuple[ShardPlace, Archive]], parallel: 
             error.add_note(f"while looking at shard {place.shard_id}")
             raise
 
-    return in_threads(one, ask, parallel)
+    try:
+        return in_threads(server, one, ask, parallel)
+    finally:
+        server.resume()
 
 
 def in_threads(
-    one: Callable[..., str], items: list[tuple[ShardPlace, Archive]], n: int
+    server: Server, one: Callable[..., str], items: list[tuple[ShardPlace, Archive]], n: int
 ) -> list[str]:
-    with ThreadPoolExecutor(max_workers=n) as pool:
-        return list(pool.map(one, items))
+    with ThreadPoolExecutor(max_workers=n, thread_name_prefix="probe") as pool:
+        try:
+            return list(pool.map(one, items))
+        except BaseException:
+            server.abort()  # who waits for a silent server would hold up the end
+            raise
 
 
 def _is_whole(archive: Archive, sizes: Mapping[str, int]) -> bool:
