@@ -10,6 +10,7 @@ fault each in the order they were given; all others pass unharmed.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
@@ -51,7 +52,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Stall:
-    """Say nothing more after `at` bytes, until the proxy ends."""
+    """Say nothing more after `at` bytes, until whoever sends breaks off."""
 
     at: int
     direction: Direction = "to client"
@@ -254,7 +255,11 @@ class Proxy:
             case Stall():
                 goal.sendall(before)
                 self.stalled.set()
-                self._ended.wait()
+                broken_off = select.poll()
+                broken_off.register(origin, 0)  # resets and full ends, which polls always see
+                while not self._ended.is_set():
+                    if broken_off.poll(50):
+                        raise ConnectionResetError
                 return False
 
 

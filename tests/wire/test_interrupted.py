@@ -1,0 +1,182 @@
+"""Stopped or killed in the middle: what is visible is whole, and the next run converges."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.influxd import Influxd
+from tests.proxy import Proxy, Stall, imports, shard_backups, uploads
+from tests.wire.commands import at, backup, restore, shardkeeper, verify
+from tests.wire.points import Points, databases, points
+
+pytestmark = pytest.mark.wire
+
+T0 = 1_600_000_000_000_000_000
+WEEK = 604_800_000_000_000
+SOON_S = 5.0
+
+Fresh = Callable[[], str]
+
+
+@pytest.fixture(scope="module")
+def life(source: Influxd) -> Iterator[tuple[str, Points]]:
+    """A database of three shards."""
+    db = "interrupted"
+    source.create_database(db)
+    source.write(db, [f"m v={i} {T0 + i % 3 * WEEK + i}" for i in range(60)])
+    yield db, points(source, db)
+    source.drop_database(db)
+
+
+def started(*args: object) -> subprocess.Popen[str]:
+    program = "from pipelines.ctl.main import shardkeeper; shardkeeper()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], how: signal.Signals) -> tuple[int, str, float]:
+    """Signal a process; its status, what it said on standard error, and how long it took."""
+    process.send_signal(how)
+    began = time.monotonic()
+    try:
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    return process.returncode, err, time.monotonic() - began
+
+
+def visible(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+WHERE = {
+    "at the metastore": lambda head: head[:2] == b"\x03\x01",
+    "while listing": lambda head: head[:2] == b"\x03\x03",
+    "in a shard": lambda head: shard_backups(head) and b'"Since":"0001' in head,
+    "at a question": lambda head: shard_backups(head) and b'"Since":"0001' not in head,
+}
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("where", WHERE)
+def test_a_backup_that_is_asked_to_stop_stops_at_once_and_leaves_nothing(
+    source: Influxd,
+    backups: Path,
+    life: tuple[str, Points],
+    where: str,
+    how: signal.Signals,
+) -> None:
+    db, _ = life
+    if where == "at a question":
+        backup(source, backups, "-db", db)
+    before = visible(backups)
+    with Proxy(source.bind_addr) as proxy:
+        proxy.break_all(Stall(0 if where == "at the metastore" else 20), chosen=WHERE[where])
+        process = started("backup", *at(source, tcp=proxy.address), "-db", db, backups)
+        assert proxy.stalled.wait(timeout=20), process.communicate(timeout=20)
+        code, err, seconds = ended(process, how)
+    assert code == 130, err
+    assert seconds < SOON_S
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert visible(backups) == before
+    backup(source, backups, "-db", db)
+    verify(backups)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("chosen", [imports, uploads, shard_backups], ids=lambda f: f.__name__)
+def test_a_restore_that_is_asked_to_stop_takes_back_what_it_did(
+    source: Influxd,
+    target: Influxd,
+    backups: Path,
+    life: tuple[str, Points],
+    fresh: Fresh,
+    chosen: Callable[[bytes], bool],
+    how: signal.Signals,
+) -> None:
+    db, expected = life
+    backup(source, backups, "-db", db)
+    before, name = databases(target), fresh()
+    with Proxy(target.bind_addr) as proxy:
+        direction = "to server" if chosen is uploads else "to client"
+        proxy.break_all(Stall(20 if chosen is uploads else 0, direction=direction), chosen=chosen)
+        process = started(
+            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
+        )
+        assert proxy.stalled.wait(timeout=20), process.communicate(timeout=20)
+        code, err, seconds = ended(process, how)
+    assert code == 130, err
+    assert seconds < SOON_S
+    assert "Traceback" not in err
+    assert databases(target) == before, err
+    assert "rolled back: dropped" in err
+    restore(target, backups, "-db", db, "-newdb", name)
+    assert points(target, name) == expected
+
+
+def test_a_killed_backup_is_swept_by_the_next(
+    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    db, expected = life
+    backup(source, backups, "-db", db)
+    whole = visible(backups)
+    source.write(db, f"m extra=1 {T0}")
+    source.query('DROP SERIES FROM "nothing"', db=db)
+    with Proxy(source.bind_addr) as proxy:
+        proxy.break_next(Stall(len(b"x") * 600), chosen=WHERE["in a shard"])
+        process = started("backup", *at(source, tcp=proxy.address), "-full", "-db", db, backups)
+        assert proxy.stalled.wait(timeout=20)
+        left = visible(backups) - whole
+        assert any(name.endswith(".meta") for name in left)
+        assert ".shardkeeper.lock" in left
+        code, _, _ = ended(process, signal.SIGKILL)
+        assert code == -signal.SIGKILL
+    verify(backups)
+    name = fresh()
+    restore(target, backups, "-db", db, "-newdb", name)
+    assert points(target, name) == expected
+    done = backup(source, backups, "-db", db)
+    assert done.out.count("Backing up node") == 1
+    listed = {path.name for path in backups.glob("*.manifest")}
+    for manifest in backups.glob("*.manifest"):
+        document = json.loads(manifest.read_text())
+        listed |= {document["meta"]["fileName"], *(f["fileName"] for f in document["files"])}
+    assert visible(backups) == listed
+    name = fresh()
+    restore(target, backups, "-db", db, "-newdb", name)
+    assert points(target, name) == points(source, db)
+
+
+def test_a_killed_restore_leaves_a_database_that_the_next_one_names(
+    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    db, _ = life
+    backup(source, backups, "-db", db)
+    name = fresh()
+    with Proxy(target.bind_addr) as proxy:
+        proxy.break_next(Stall(20, direction="to server"), chosen=uploads)
+        process = started(
+            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
+        )
+        assert proxy.stalled.wait(timeout=20)
+        ended(process, signal.SIGKILL)
+    done = shardkeeper("restore", *at(target), "-db", db, "-newdb", name, backups)
+    assert done.code == 14
+    assert f"has '{name}' already" in done.err
+    assert "drop it first" in done.err
+    target.drop_database(name)
+    restore(target, backups, "-db", db, "-newdb", name)
+    assert points(target, name) == points(source, db)
