@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from assets import facts
+from assets.checks import after_backup
 from assets.config import BackUpConfig
 from assets.failures import explained
 from assets.family import KINDS, Family
@@ -57,9 +58,11 @@ def build_backup_set(family: Family) -> dg.AssetsDefinition:
                 command=f"dagster run {context.run.run_id}",
             )
             record_backup(ledger, report, repository.location)
-            version = server_version(ledger, report.metastore)
-            if not config.limits and version != ledger.version(family.meta_snapshot):
-                ledger.see_source(version, facts.copied_facts(report, ledger.partitions()))
+            if not config.limits:
+                version = server_version(ledger, report.metastore)
+                if version != ledger.version(family.meta_snapshot):
+                    ledger.see_source(version, facts.copied_facts(report, ledger.partitions()))
+                ledger.judge(after_backup(family, report))
             if report.failed:
                 more["failed"] = facts.failed_table(report.failed)
                 more["manifest"] = dg.MetadataValue.path(

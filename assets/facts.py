@@ -86,6 +86,23 @@ def look_facts(plan: BackupPlan, address: str, partitions: Sequence[str]) -> Met
     return facts
 
 
+def current_facts(plan: BackupPlan) -> Metadata:
+    """How many shards are in their archives as they are, and which are not."""
+    facts: Metadata = {"shards": len(plan.states), "shards_to_copy": len(plan.to_copy)}
+    if plan.to_copy:
+        facts["to_copy"] = table([state_facts(state) for state in plan.to_copy])
+    return facts
+
+
+def left_facts(report: BackupReport) -> Metadata:
+    """The same after a backup of the whole server: what failed is left."""
+    shards = len(report.saved) + len(report.unchanged) + len(report.failed)
+    facts: Metadata = {"shards": shards, "shards_to_copy": len(report.failed)}
+    if report.failed:
+        facts["to_copy"] = failed_table(report.failed)
+    return facts
+
+
 # --- backups ------------------------------------------------------------------------------
 
 

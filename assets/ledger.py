@@ -103,6 +103,10 @@ class Ledger:
             )
         )
 
+    def judge(self, evaluation: dg.AssetCheckEvaluation) -> None:
+        """Note what a check found, from a step that is not the check's own."""
+        self._context.log_event(evaluation)  # type: ignore[arg-type]  # accepted, not declared
+
     def limited_set(self, metadata: Metadata) -> None:
         """Note a backup of a part of the server; `backup_set` is out of sync with the whole."""
         up = self._family.meta_snapshot.to_user_string()

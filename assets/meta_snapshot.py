@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets import facts
+from assets.checks import after_look
 from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.ledger import Ledger
@@ -41,6 +42,7 @@ def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
             server = source.connect()
             plan = plan_backup(server, backups.open(), BackupOptions(), tell=telling(context.log))
         version = record_look(ledger, plan)
+        ledger.judge(after_look(family, plan))
         return dg.MaterializeResult(
             metadata=facts.look_facts(plan, server.address, ledger.partitions()),
             data_version=dg.DataVersion(version),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.backup_set import build_backup_set
+from assets.checks import build_every_shard_current
 from assets.family import Family
 from assets.meta_snapshot import build_meta_snapshot
 from assets.restored import build_restored_meta, build_restored_shards
@@ -22,3 +23,7 @@ def build_assets(family: Family) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         build_restored_meta(family),
         build_restored_shards(family),
     ]
+
+
+def build_checks(family: Family) -> list[dg.AssetChecksDefinition]:
+    return [build_every_shard_current(family)]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.checks import after_look
 from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.ledger import Ledger
@@ -53,7 +54,9 @@ def build_shards(family: Family) -> dg.AssetsDefinition:
                 plan = plan_backup(
                     source.connect(), backups.open(), BackupOptions(), tell=telling(context.log)
                 )
-            record_look(Ledger(context, family), plan)
+            ledger = Ledger(context, family)
+            record_look(ledger, plan)
+            ledger.judge(after_look(family, plan))
             yield from ()
 
         return shards

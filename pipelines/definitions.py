@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from assets.family import Family
-from assets.server import build_assets
+from assets.server import build_assets, build_checks
 from pipelines.jobs import back_up_job, restore_job
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import InfluxServerResource
@@ -36,6 +36,7 @@ def definitions(environment: Mapping[str, str]) -> dg.Definitions:
         target = source
     return dg.Definitions(
         assets=build_assets(family),
+        asset_checks=build_checks(family),
         jobs=[back_up_job(family), restore_job(family, target)],
         resources={
             "source": source,

@@ -52,7 +52,11 @@ def test_a_look_marks_the_written_shard_and_the_next_run_copies_that_one_alone(
         "telegraf/autogen/3": FRESH,
     }
     assert world.status(FAMILY.backup_set) is STALE
+    assert not world.check().passed
+    [row] = world.check().metadata["to_copy"].records
+    assert row.data["shard_id"] == 2
     assert world.back_up().success
+    assert world.check().passed
     assert world.backed_up() == {
         "telegraf/autogen/1": 1,
         "telegraf/autogen/2": 2,

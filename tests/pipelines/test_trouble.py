@@ -9,6 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
+from assets.checks import EVERY_SHARD_CURRENT
 from tests.influxd import Influxd
 from tests.pipelines.world import FAMILY, World, failure, fill, write
 from tests.proxy import Act, Cut, Proxy
@@ -53,9 +54,11 @@ def test_a_shard_that_cannot_be_copied_fails_the_run_and_not_the_others(
     assert world.events(FAMILY.backup_set) == []
     [source_now, *_] = world.events(FAMILY.meta_snapshot)
     assert source_now.metadata["shards_to_copy"].value == 1
+    assert not world.check().passed
 
     proxy.heal()
     assert world.back_up().success
+    assert world.check().passed
     assert world.backed_up() == dict.fromkeys(world.partitions, 1)
     assert set(world.shards().values()) == {FRESH}
     assert world.status(FAMILY.backup_set) is FRESH
@@ -90,11 +93,25 @@ def test_points_written_while_their_shard_is_copied_make_it_stale_at_the_next_lo
     proxy.break_next(Act(at=600, what=write_more), chosen=copies_of(1))
     assert world.back_up().success
     assert proxy.pending == 0
+    assert world.check().passed  # as far as anyone knows
     world.look()
+    assert not world.check().passed
     assert world.shards() == {"telegraf/autogen/1": STALE, "telegraf/autogen/2": FRESH}
     assert world.status(FAMILY.backup_set) is STALE
     assert world.back_up().success
     assert set(world.shards().values()) == {FRESH}
+
+
+def test_executing_the_check_looks_at_the_server(source: Influxd, world: World) -> None:
+    fill(source, "telegraf", weeks=range(2))
+    world.back_up()
+    write(source, "telegraf", weeks=[1], value=2.0)
+    key = dg.AssetCheckKey(FAMILY.shard_backup, EVERY_SHARD_CURRENT)
+    job = dg.define_asset_job("check", selection=dg.AssetSelection.checks(key))
+    defs = dg.Definitions.merge(world.defs, dg.Definitions(jobs=[job]))
+    assert defs.resolve_job_def("check").execute_in_process(instance=world.instance).success
+    assert not world.check().passed
+    assert world.shards() == {"telegraf/autogen/1": FRESH, "telegraf/autogen/2": STALE}
 
 
 def test_an_unmounted_directory_is_an_error_with_the_next_step_and_records_nothing(

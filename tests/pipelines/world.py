@@ -10,6 +10,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
+from assets.checks import EVERY_SHARD_CURRENT
 from assets.family import Family
 from pipelines.definitions import definitions
 from tests.influxd import Influxd
@@ -121,6 +122,15 @@ class World:
             limit=1000,
         )
         return [record.asset_materialization for record in found.records]
+
+    def check(self) -> Any:
+        """The latest evaluation of the check that every shard is current."""
+        key = dg.AssetCheckKey(FAMILY.shard_backup, EVERY_SHARD_CURRENT)
+        [record] = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
+        assert record.event is not None
+        event = record.event.dagster_event
+        assert event is not None
+        return event.asset_check_evaluation_data
 
     def backed_up(self) -> dict[str, int]:
         """How often each shard's backup was recorded."""
