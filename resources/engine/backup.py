@@ -187,27 +187,28 @@ def _copy(
             ShardRetried(shard_id, str(error), attempt, pause)
         ),
     )
+
+    def give_up() -> None:
+        stop.set()
+        server.abort()
+
     work = running(
         puller.pull,
         plan.to_copy,
         parallel=options.parallel,
         name="pull",
         every_s=PROGRESS_EVERY_S,
+        give_up=give_up,
     )
     try:
         with work as ended:
-            try:
-                for one in ended:
-                    while not retries.empty():
-                        result.tell(retries.get())
-                    if one is None:
-                        result.tell(Progress(result.done, result.total, puller.bytes_done))
-                    else:
-                        result.add(one[0], one[1], server.address)
-            except BaseException:
-                stop.set()
-                server.abort()
-                raise
+            for one in ended:
+                while not retries.empty():
+                    result.tell(retries.get())
+                if one is None:
+                    result.tell(Progress(result.done, result.total, puller.bytes_done))
+                else:
+                    result.add(one[0], one[1], server.address)
     finally:
         server.resume()
         puller.close()

@@ -145,28 +145,29 @@ def _upload(
 ) -> list[RestoredShard]:
     uploader = Uploader(server, repository, id_map, stop)
     done: list[RestoredShard] = []
+
+    def give_up() -> None:
+        stop.set()
+        server.abort()
+
     work = running(
         uploader.upload,
         shards,
         parallel=options.parallel,
         name="upload",
         every_s=PROGRESS_EVERY_S,
+        give_up=give_up,
     )
     with work as ended:
-        try:
-            for one in ended:
-                if one is None:
-                    tell(Progress(len(done), len(shards), uploader.bytes_done))
-                    continue
-                shard, future = one
-                receipt, seconds = future.result()
-                restored = RestoredShard(shard, id_map[shard.place.shard_id], receipt, seconds)
-                done.append(restored)
-                tell(_event(server, restored))
-        except BaseException:
-            stop.set()
-            server.abort()
-            raise
+        for one in ended:
+            if one is None:
+                tell(Progress(len(done), len(shards), uploader.bytes_done))
+                continue
+            shard, future = one
+            receipt, seconds = future.result()
+            restored = RestoredShard(shard, id_map[shard.place.shard_id], receipt, seconds)
+            done.append(restored)
+            tell(_event(server, restored))
     order = {shard.place.shard_id: i for i, shard in enumerate(shards)}
     return sorted(done, key=lambda s: order[s.restore.place.shard_id])
 

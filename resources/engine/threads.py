@@ -20,12 +20,14 @@ def running(
     parallel: int,
     name: str,
     every_s: float,
+    give_up: Callable[[], None],
 ) -> Generator[Generator[tuple[Item, Future[Result]] | None]]:
     """Start `work` on all items, `parallel` at a time.
 
     The block gets a generator of (item, its future) in the order they end; it yields None
     when nothing ended for `every_s` seconds, so that the caller can say how far things are.
-    Leaving the block waits for what is running and drops what has not begun.
+    Leaving the block waits for what is running and drops what has not begun. If anything is
+    raised, an interruption too, `give_up` is called before: it must make what runs end soon.
     """
     ended: queue.SimpleQueue[tuple[Item, Future[Result]]] = queue.SimpleQueue()
     pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix=name)
@@ -48,5 +50,8 @@ def running(
             start(item)
             started += 1
         yield as_they_end(started)
+    except BaseException:
+        give_up()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
