@@ -58,11 +58,10 @@ def build_backup_set(family: Family) -> dg.AssetsDefinition:
                 command=f"dagster run {context.run.run_id}",
             )
             record_backup(ledger, report, repository.location)
-            if not config.limits:
-                version = server_version(ledger, report.metastore)
-                if version != ledger.version(family.meta_snapshot):
-                    ledger.see_source(version, facts.copied_facts(report, ledger.partitions()))
-                ledger.judge(after_backup(family, report))
+            ledger.judge(after_backup(family, ledger, report))
+            version = server_version(ledger, report.metastore)
+            if not config.limits and version != ledger.version(family.meta_snapshot):
+                ledger.see_source(version, facts.copied_facts(report, ledger.partitions()))
             if report.failed:
                 more["failed"] = facts.failed_table(report.failed)
                 more["manifest"] = dg.MetadataValue.path(

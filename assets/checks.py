@@ -6,7 +6,7 @@ from assets import facts
 from assets.failures import explained
 from assets.family import Family
 from assets.ledger import Ledger
-from assets.recording import record_look
+from assets.recording import left_behind, record_look
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import InfluxServerResource
@@ -17,8 +17,8 @@ from resources.engine.plan import BackupPlan, plan_backup
 EVERY_SHARD_CURRENT = "every_shard_current"
 DESCRIPTION = """
 Every shard on the server is in its archive as it is now. If not, the shards to back up are listed;
-the job that backs up the server copies them. Evaluated by each look at the server, and after the
-copies of that job; executing it takes a look.
+the job that backs up the server copies them. Evaluated by each look at the server and after each
+backup; executing it takes a look.
 """
 
 
@@ -47,9 +47,10 @@ def after_look(family: Family, plan: BackupPlan) -> dg.AssetCheckEvaluation:
     return _evaluation(family, not plan.to_copy, facts.current_facts(plan))
 
 
-def after_backup(family: Family, report: BackupReport) -> dg.AssetCheckEvaluation:
-    """What a backup of the whole server left."""
-    return _evaluation(family, not report.failed, facts.left_facts(report))
+def after_backup(family: Family, ledger: Ledger, report: BackupReport) -> dg.AssetCheckEvaluation:
+    """What a backup left, of the whole server or of a part; the server is not asked again."""
+    seen, left = left_behind(ledger, report)
+    return _evaluation(family, not left, facts.left_facts(seen, left))
 
 
 def _evaluation(family: Family, passed: bool, metadata: facts.Metadata) -> dg.AssetCheckEvaluation:

@@ -94,12 +94,11 @@ def current_facts(plan: BackupPlan) -> Metadata:
     return facts
 
 
-def left_facts(report: BackupReport) -> Metadata:
-    """The same after a backup of the whole server: what failed is left."""
-    shards = len(report.saved) + len(report.unchanged) + len(report.failed)
-    facts: Metadata = {"shards": shards, "shards_to_copy": len(report.failed)}
-    if report.failed:
-        facts["to_copy"] = failed_table(report.failed)
+def left_facts(shards: int, left: Sequence[ShardPlace]) -> Metadata:
+    """The same after a backup: what it left, as far as looks have told."""
+    facts: Metadata = {"shards": shards, "shards_to_copy": len(left)}
+    if left:
+        facts["to_copy"] = table([place_facts(place) for place in left])
     return facts
 
 

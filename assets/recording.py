@@ -10,7 +10,7 @@ from resources.engine.changes import content_version, source_version
 from resources.engine.plan import BackupPlan
 from resources.engine.restore import RestoreReport
 from resources.errors import UsageError
-from resources.model import Metastore
+from resources.model import Metastore, ShardPlace
 
 
 def record_look(ledger: Ledger, plan: BackupPlan) -> str:
@@ -72,6 +72,18 @@ def server_version(ledger: Ledger, metastore: Metastore) -> str:
     return source_version(
         metastore, {shard_id: seen[key] for key, shard_id in keys.items() if key in seen}
     )
+
+
+def left_behind(ledger: Ledger, report: BackupReport) -> tuple[int, list[ShardPlace]]:
+    """(shards that the server has, those of them whose archive is not what was seen last)."""
+    seen, saved = ledger.observed(), ledger.backed_up()
+    failed = {shard.shard_id for shard in report.failed}
+    known = [(str(ShardKey.of(place)), place) for place in report.metastore.places()]
+    there = [(key, place) for key, place in known if key in seen or place.shard_id in failed]
+    left = [
+        place for key, place in there if place.shard_id in failed or seen.get(key) != saved.get(key)
+    ]
+    return len(there), left
 
 
 def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets import facts
+from assets.checks import after_backup
 from assets.config import CopyConfig
 from assets.failures import explained
 from assets.family import CODE_VERSION, KINDS, Family
@@ -65,6 +66,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                     command=f"dagster run {context.run.run_id}",
                 )
                 record_backup(ledger, report, repository.location, planned=True)
+                ledger.judge(after_backup(family, ledger, report))
                 if report.failed:
                     more["failed"] = facts.failed_table(report.failed)
                 report.check_complete()
