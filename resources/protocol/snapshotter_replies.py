@@ -123,7 +123,7 @@ def shard_paths(reader: StreamReader) -> Parsing[ShardPaths]:
     return ShardPaths(tuple(_shard_path(path) for path in paths))
 
 
-_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
+DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
 
 
 def _shard_path(path: object) -> ShardPath:
@@ -135,7 +135,7 @@ def _shard_path(path: object) -> ShardPath:
     database, policy, shard_id = parts
     check_name("database", database)
     check_name("retention policy", policy)
-    if not _DECIMAL.fullmatch(shard_id) or int(shard_id) > MAX_UINT64:
+    if not DECIMAL.fullmatch(shard_id) or int(shard_id) > MAX_UINT64:
         raise BadReply(f"a shard path ends in no shard ID: {path[:120]!a}")
     return ShardPath(database, policy, ShardID(int(shard_id)))
 

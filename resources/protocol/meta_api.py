@@ -1,0 +1,371 @@
+"""What the meta nodes' HTTP API (8091) says in JSON, in both directions.
+
+Keys that are not known are passed over: newer versions add some. Keys that are known must be
+there, and of their kind.
+
+Source: influxdb-cluster services/meta/handler.go and data.go.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from resources.errors import BadReply
+from resources.model import NodeID, ShardGroupID, ShardID
+from resources.protocol.said import Said, said_each
+from resources.protocol.snapshotter import go_json
+from resources.protocol.strict_json import Json, decode_json
+from resources.protocol.times import format_time
+
+MAX_INT64 = 2**63 - 1
+
+_ADDRESS = re.compile(r"[\x21-\x7e]{1,300}")
+
+
+# --- /show-cluster ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DataNodeMember:
+    """A data node as a meta node sees it.
+
+    Scheme and version come by gossip: empty for some seconds after a start, and again half a
+    minute after the node went silent, while `status` stays "joined".
+    """
+
+    id: NodeID
+    tcp_addr: str
+    http_addr: str
+    http_scheme: str
+    status: str
+    version: str
+
+    def to_json(self) -> Json:
+        return {
+            "id": self.id,
+            "tcpAddr": self.tcp_addr,
+            "httpAddr": self.http_addr,
+            "httpScheme": self.http_scheme,
+            "status": self.status,
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class MetaNodeMember:
+    """A meta node; `addr` is its HTTP address and `tcp_addr` that of raft."""
+
+    id: NodeID
+    addr: str
+    http_scheme: str
+    tcp_addr: str
+    version: str
+
+    def to_json(self) -> Json:
+        return {
+            "id": self.id,
+            "addr": self.addr,
+            "httpScheme": self.http_scheme,
+            "tcpAddr": self.tcp_addr,
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterMembers:
+    """Who belongs to a cluster."""
+
+    data: tuple[DataNodeMember, ...]
+    meta: tuple[MetaNodeMember, ...]
+
+    def encode(self) -> bytes:
+        return go_json(
+            {
+                "data": [node.to_json() for node in self.data] or None,
+                "meta": [node.to_json() for node in self.meta] or None,
+            }
+        )
+
+
+def cluster_members(raw: bytes) -> ClusterMembers:
+    """Read the answer to /show-cluster.
+
+    Raises:
+        BadReply: not such an answer.
+    """
+    said = Said.of(raw, "show-cluster")
+    return ClusterMembers(
+        said.each(
+            "data",
+            lambda node: DataNodeMember(
+                NodeID(node.uint("id")),
+                node.text("tcpAddr"),
+                node.text("httpAddr"),
+                node.text("httpScheme"),
+                node.text("status"),
+                node.text("version"),
+            ),
+        ),
+        said.each(
+            "meta",
+            lambda node: MetaNodeMember(
+                NodeID(node.uint("id")),
+                node.text("addr"),
+                node.text("httpScheme"),
+                node.text("tcpAddr"),
+                node.text("version"),
+            ),
+        ),
+    )
+
+
+# --- /show-shards -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerStatus:
+    """A shard's copy on one node, as the node says, or as a meta node says for it.
+
+    `state` is hot while the cache is not empty or compactions run, else cold; empty if nobody
+    asked the node, or it did not answer, or it has no such shard. Both of the latter read
+    "not found" in `err`.
+    """
+
+    id: NodeID
+    tcp_addr: str
+    state: str = ""
+    last_modified_ns: int | None = None
+    size_bytes: int = 0
+    """Files and write-ahead log together: it shrinks when the cache is flushed."""
+    err: str = ""
+
+    def to_json(self) -> Json:
+        return {
+            "id": self.id,
+            "tcpAddr": self.tcp_addr,
+            "state": self.state,
+            "last-modified": format_time(self.last_modified_ns),
+            "size": self.size_bytes,
+            "err": self.err,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStatus:
+    """A shard and its owners; what was deleted or has expired is not listed."""
+
+    id: ShardID
+    database: str
+    policy: str
+    replica_n: int
+    group_id: ShardGroupID
+    start_time_ns: int
+    end_time_ns: int
+    expire_time_ns: int | None
+    """`None` if the policy keeps points for ever."""
+    truncated_at_ns: int | None
+    owners: tuple[OwnerStatus, ...]
+
+    def to_json(self) -> Json:
+        return {
+            "id": self.id,
+            "database": self.database,
+            "retention-policy": self.policy,
+            "replica-n": self.replica_n,
+            "shard-group-id": self.group_id,
+            "start-time": format_time(self.start_time_ns),
+            "end-time": format_time(self.end_time_ns),
+            "expire-time": format_time(self.expire_time_ns),
+            "truncated-at": format_time(self.truncated_at_ns),
+            "owners": [owner.to_json() for owner in self.owners],
+        }
+
+
+def encode_shards(shards: tuple[ShardStatus, ...]) -> bytes:
+    return go_json([shard.to_json() for shard in shards] or None)
+
+
+def shard_statuses(raw: bytes) -> tuple[ShardStatus, ...]:
+    """Read the answer to /show-shards; names are as the server sent them.
+
+    Raises:
+        BadReply: not such an answer.
+    """
+    return said_each(decode_json(raw, "show-shards"), "show-shards", _shard_status)
+
+
+def _shard_status(shard: Said) -> ShardStatus:
+    start_ns, end_ns = shard.time("start-time"), shard.time("end-time")
+    if start_ns is None or end_ns is None:
+        raise BadReply("show-shards names a shard without a time range")
+    return ShardStatus(
+        id=ShardID(shard.uint("id")),
+        database=shard.text("database"),
+        policy=shard.text("retention-policy"),
+        replica_n=shard.uint("replica-n"),
+        group_id=ShardGroupID(shard.uint("shard-group-id")),
+        start_time_ns=start_ns,
+        end_time_ns=end_ns,
+        expire_time_ns=shard.time("expire-time"),
+        truncated_at_ns=shard.time("truncated-at"),
+        owners=shard.each("owners", owner_status),
+    )
+
+
+def owner_status(owner: Said) -> OwnerStatus:
+    return OwnerStatus(
+        NodeID(owner.uint("id")),
+        owner.text("tcpAddr"),
+        owner.text("state"),
+        owner.time("last-modified"),
+        owner.uint("size", limit=MAX_INT64),
+        owner.text("err"),
+    )
+
+
+# --- /status and /ping --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MetaNodeStatus:
+    """A meta node of itself; before it joined, without leader and peers."""
+
+    leader: str
+    """The leader's raft address; empty if none is known."""
+    http_addr: str
+    raft_addr: str
+    peers: tuple[str, ...]
+
+    @property
+    def leads(self) -> bool:
+        return bool(self.leader) and self.leader == self.raft_addr
+
+    def encode(self) -> bytes:
+        return go_json(
+            {
+                "nodeType": "meta",
+                "leader": self.leader,
+                "httpAddr": self.http_addr,
+                "raftAddr": self.raft_addr,
+                "peers": list(self.peers) or None,
+            }
+        )
+
+
+def meta_node_status(raw: bytes) -> MetaNodeStatus:
+    """Read the answer to /status on 8091.
+
+    Raises:
+        BadReply: not such an answer, or a data node's.
+    """
+    said = Said.of(raw, "status")
+    if said.text("nodeType") != "meta":
+        raise BadReply("status of a node that is no meta node")
+    return MetaNodeStatus(
+        said.text("leader"), said.text("httpAddr"), said.text("raftAddr"), said.texts("peers")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DataNodeStatus:
+    """A data node of itself, over HTTP on 8088; `meta_addrs` is empty before it joined."""
+
+    hostname: str
+    tcp_bind: str
+    tcp_addr: str
+    http_addr: str
+    node_status: str
+    meta_addrs: tuple[str, ...]
+
+    def encode(self) -> bytes:
+        return go_json(
+            {
+                "nodeType": "data",
+                "hostname": self.hostname,
+                "tcpBind": self.tcp_bind,
+                "tcpAddr": self.tcp_addr,
+                "httpAddr": self.http_addr,
+                "nodeStatus": self.node_status,
+                "metaAddrs": list(self.meta_addrs) or None,
+            }
+        )
+
+
+def data_node_status(raw: bytes) -> DataNodeStatus:
+    """Read the answer to /status on 8088.
+
+    Raises:
+        BadReply: not such an answer, or a meta node's.
+    """
+    said = Said.of(raw, "status")
+    if said.text("nodeType") != "data":
+        raise BadReply("status of a node that is no data node")
+    return DataNodeStatus(
+        said.text("hostname"),
+        said.text("tcpBind"),
+        said.text("tcpAddr"),
+        said.text("httpAddr"),
+        said.text("nodeStatus"),
+        said.texts("metaAddrs"),
+    )
+
+
+def ping_leader(raw: bytes) -> str | None:
+    """Read the answer to /ping: the leader's raft address, or nothing.
+
+    Raises:
+        BadReply: neither.
+    """
+    if not raw:
+        return None
+    text = raw.decode("latin-1")
+    if not _ADDRESS.fullmatch(text):
+        raise BadReply("ping answers no address")
+    return text
+
+
+# --- /lease -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who holds a name, and until when; the leader keeps it in memory only."""
+
+    name: str
+    expiration_ns: int | None
+    owner: NodeID
+
+    def encode(self) -> bytes:
+        return go_json(
+            {
+                "name": self.name,
+                "expiration": format_time(self.expiration_ns),
+                "owner": self.owner,
+            }
+        ).rstrip(b"\n")
+
+
+def lease(raw: bytes) -> Lease:
+    """Read the answer to /lease, which is the same whether it was granted or not.
+
+    Raises:
+        BadReply: not such an answer.
+    """
+    said = Said.of(raw, "lease")
+    return Lease(said.text("name"), said.time("expiration"), NodeID(said.uint("owner")))
+
+
+# --- errors -------------------------------------------------------------------------------
+
+
+def encode_error(text: str) -> bytes:
+    return go_json({"error": text}).rstrip(b"\n")
+
+
+def error_text(raw: bytes) -> str | None:
+    """The reason in an error's body; `None` if it is not in JSON, as few older errors are."""
+    try:
+        return Said.of(raw, "error").text("error")
+    except BadReply:
+        return None
