@@ -94,6 +94,10 @@ class BadReply(WireError):
     """The peer answered something that is not in its protocol."""
 
 
+class UnknownOutcome(WireError):
+    """A command was sent, and whether it took effect is not known: look before trying again."""
+
+
 class UnsupportedPeer(WireError):
     """A server of a kind or version that this version of Shardkeeper does not handle."""
 

@@ -1,0 +1,292 @@
+"""MetaClient: the meta nodes' HTTP API (8091), entered through any one of them.
+
+Every meta node answers, but only the leader is up to date, and only it takes commands: the
+others send commands on to it and answer questions from what they know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from resources.clients.address import HostPort, split_host_port
+from resources.clients.auth import Auth
+from resources.clients.meta_http import INDEX_HEADER, META_PORT, MetaHTTP, unknown
+from resources.errors import (
+    BadReply,
+    PeerRefused,
+    PeerUnreachable,
+    UsageError,
+    WireError,
+)
+from resources.model import Metastore, NodeID
+from resources.protocol import meta_api
+from resources.protocol.commands import Command, decode_response
+from resources.protocol.meta import decode_metastore
+from resources.protocol.meta_api import ClusterMembers, Lease, MetaNodeStatus, ShardStatus
+from resources.protocol.snapshotter import MAX_META_BYTES
+
+T = TypeVar("T")
+
+MAX_HOPS = 10
+MAX_SMALL_BYTES = 2**20
+MAX_MEMBERS_BYTES = 8 * 2**20
+MAX_SHARDS_BYTES = 256 * 2**20
+"""A quarter of a million shards with four owners each."""
+
+_UNCERTAIN = (
+    "leadership lost while committing log",
+    "raft is already shutdown",
+    "snapshot restored while committing log",
+)
+"""Errors of raft after which the command may be in the log, or not."""
+
+_NOT_TAKEN = (
+    "node is not the leader",
+    "leadership transfer in progress",
+    "timed out enqueuing operation",
+    "store not open",
+)
+"""Errors of raft that say the command did not get into the log."""
+
+
+class MetaClient:
+    """Asks a cluster's meta nodes; safe to share between threads.
+
+    Args:
+        bind: host:port of any meta node, 8091 if the port is left out.
+        tls: whether they speak https; all of them do, or none.
+        skip_verify: take any certificate.
+        ca_file: authorities to trust instead of the system's.
+        auth: who we are.
+        timeout_s: how long a node may be silent.
+        clock: seconds since 1970, for tokens.
+
+    Raises:
+        UsageError: `bind` is no address, or settings contradict each other.
+    """
+
+    def __init__(
+        self,
+        bind: str,
+        *,
+        tls: bool = False,
+        skip_verify: bool = False,
+        ca_file: str = "",
+        auth: Auth | None = None,
+        timeout_s: float = 30.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        if skip_verify and ca_file:
+            raise UsageError("certificates are either not verified, or against an authority")
+        self._address = split_host_port(bind, META_PORT)
+        verify: bool | str = False if skip_verify else (ca_file or True)
+        self._http = MetaHTTP(auth or Auth.none(), tls, verify, timeout_s, clock)
+
+    def __repr__(self) -> str:
+        return f"MetaClient({self.bind!r})"
+
+    @property
+    def bind(self) -> str:
+        """host:port of the meta node that is asked first."""
+        return str(self._address)
+
+    # --- who is there ---------------------------------------------------------------------
+
+    def is_meta_node(self) -> bool:
+        """Ask who listens; credentials need not be right.
+
+        Raises:
+            PeerUnreachable: nobody does, or nobody answers.
+        """
+        try:
+            reply = self._http.get(
+                self._address,
+                "/status",
+                limit=MAX_SMALL_BYTES,
+                accept=tuple(range(300, 600)),
+            )
+        except PeerUnreachable:
+            raise
+        except WireError:
+            return False
+        return INDEX_HEADER in reply.headers
+
+    def status(self) -> MetaNodeStatus:
+        """What the node says about itself.
+
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused
+            BadReply: also when it is no meta node.
+        """
+        return self._status(self._address)
+
+    def leader(self) -> HostPort:
+        """Find the meta node that leads, and hear it say so.
+
+        Raises:
+            PeerUnreachable: also when none leads, or they do not agree.
+            CredentialsRefused, PeerRefused, BadReply
+        """
+        address = self._address
+        for _ in range(MAX_HOPS):
+            status = self._status(address)
+            if status.leads:
+                # Not its http_addr: behind a forwarded port only the address we came by works.
+                return address
+            if not status.leader:
+                raise _no_leader(address)
+            address = self._http_address(status.leader, told_by=address)
+        raise PeerUnreachable(
+            f"{self.bind}: the meta nodes do not agree who leads", hint="try again in a moment"
+        )
+
+    def members(self) -> ClusterMembers:
+        """Who belongs to the cluster, as this node knows it (/show-cluster).
+
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply
+        """
+        return self._members(self._address)
+
+    # --- what there is --------------------------------------------------------------------
+
+    def snapshot(self) -> bytes:
+        """Fetch the metastore from the leader: a serialized `Data`, with password hashes in it.
+
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused
+            BadReply: also when it is not whole.
+        """
+        return self.metastore()[0]
+
+    def metastore(self) -> tuple[bytes, Metastore]:
+        """The leader's metastore as bytes, to be stored unchanged, and decoded.
+
+        Raises: as `snapshot`.
+        """
+        leader = self.leader()
+        reply = self._http.get(leader, "/", params={"index": "0"}, limit=MAX_META_BYTES)
+        try:
+            return reply.body, decode_metastore(reply.body)
+        except BadReply as error:
+            raise BadReply(f"{leader}: {error.what}", hint=error.hint) from None
+
+    def shards(self, *, verbose: bool = False) -> tuple[ShardStatus, ...]:
+        """List the shards that are neither deleted nor expired (/show-shards).
+
+        With `verbose` the meta node asks every data node about its copies. A copy that is not
+        there and a node that does not answer look the same then: "not found".
+
+        Raises:
+            PeerRefused: also when a shard's owner is no data node.
+            PeerUnreachable, CredentialsRefused, BadReply
+        """
+        params = {"verbose": "true"} if verbose else None
+        try:
+            reply = self._http.get(
+                self._address, "/show-shards", params=params, limit=MAX_SHARDS_BYTES
+            )
+        except PeerRefused as error:
+            if "HTTP 500" in error.what and not error.hint:
+                error.hint = "does the metastore name an owner that is no data node?"
+            raise
+        return self._read(self._address, reply.body, meta_api.shard_statuses)
+
+    # --- what can be done -----------------------------------------------------------------
+
+    def execute(self, command: Command) -> int:
+        """Have a command applied; returns the metastore's index afterwards.
+
+        Raises:
+            PeerRefused: the cluster said no; nothing changed, the index apart.
+            UnknownOutcome: it may have been applied, or not, or will be in a moment.
+            PeerUnreachable: it was not applied; also when there is no leader.
+            CredentialsRefused, BadReply, PlanError, UnsafeName: it was not applied.
+        """
+        body = command.encode()
+        address = self._address
+        for _ in range(MAX_HOPS + 1):
+            reply = self._http.post(address, "/execute", body, limit=MAX_SMALL_BYTES)
+            if reply.status != 307:
+                return self._index(address, reply.body)
+            address = self._http.redirected(address, reply, "/execute")
+        raise _going_round(address)
+
+    def lease(self, name: str, node_id: NodeID) -> Lease:
+        """Take or renew a name for about a minute; the answer's owner is who has it now.
+
+        The leader keeps leases in memory: another leader knows nothing of them.
+
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply
+        """
+        if not name:
+            raise UsageError("a lease has a name")
+        params = {"name": name, "nodeid": str(node_id)}
+        address = self._address
+        for _ in range(MAX_HOPS + 1):
+            reply = self._http.get(
+                address, "/lease", params=params, limit=MAX_SMALL_BYTES, accept=(307, 409)
+            )
+            if reply.status == 307:
+                address = self._http.redirected(address, reply, "/lease")
+                continue
+            got = self._read(address, reply.body, meta_api.lease)
+            if got.name != name or (got.owner == node_id) is not (reply.status == 200):
+                raise BadReply(f"{address}: its answer about a lease contradicts itself")
+            return got
+        raise _going_round(address)
+
+    # --- how ------------------------------------------------------------------------------
+
+    def _index(self, address: HostPort, raw: bytes) -> int:
+        try:
+            response = decode_response(raw)
+        except BadReply as error:
+            raise unknown(BadReply(f"{address}: {error.what}")) from None
+        if response.error is None and response.index is not None:
+            return response.index
+        refused = PeerRefused(f"{address}: {self._http.shown(response.error or '')}")
+        if response.error in _UNCERTAIN:
+            raise unknown(refused)
+        if response.error in _NOT_TAKEN:
+            raise PeerUnreachable(refused.what, hint="try again in a moment")
+        raise refused
+
+    def _status(self, address: HostPort) -> MetaNodeStatus:
+        reply = self._http.get(address, "/status", limit=MAX_SMALL_BYTES)
+        return self._read(address, reply.body, meta_api.meta_node_status)
+
+    def _members(self, address: HostPort) -> ClusterMembers:
+        reply = self._http.get(address, "/show-cluster", limit=MAX_MEMBERS_BYTES)
+        return self._read(address, reply.body, meta_api.cluster_members)
+
+    def _http_address(self, raft_addr: str, told_by: HostPort) -> HostPort:
+        for node in self._members(told_by).meta:
+            if node.tcp_addr == raft_addr:
+                try:
+                    return split_host_port(node.addr, META_PORT)
+                except UsageError:
+                    break
+        raise BadReply(f"{told_by}: names a leader, {raft_addr[:120]!a}, that is no meta node")
+
+    def _read(self, address: HostPort, raw: bytes, parse: Callable[[bytes], T]) -> T:
+        try:
+            return parse(raw)
+        except BadReply as error:
+            raise BadReply(f"{address}: {error.what}", hint=error.hint) from None
+
+
+def _no_leader(address: HostPort) -> PeerUnreachable:
+    return PeerUnreachable(
+        f"{address}: no leader",
+        hint="the meta nodes are choosing one, or too few of them are up",
+    )
+
+
+def _going_round(address: HostPort) -> PeerUnreachable:
+    return PeerUnreachable(
+        f"{address}: redirected more than {MAX_HOPS} times", hint="try again in a moment"
+    )

@@ -1,0 +1,270 @@
+"""One HTTP request to one meta node (8091): bounded, authenticated, never redirected."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from resources.clients.address import HostPort, split_host_port
+from resources.clients.auth import Auth
+from resources.errors import (
+    BadReply,
+    CredentialsRefused,
+    PeerRefused,
+    PeerUnreachable,
+    UnknownOutcome,
+    UsageError,
+    WireError,
+)
+from resources.protocol.meta_api import error_text
+
+META_PORT = 8091
+CONNECT_TIMEOUT_S = 10.0
+CHUNK_BYTES = 64 * 1024
+PATIENCE = 20
+"""How many times `timeout_s` a whole reply may take, however lively it trickles in."""
+
+INDEX_HEADER = "Influxdb-Metaindex"
+"""Every answer of a meta node has it, refusals included."""
+
+_NO_TLS = b"Client sent an HTTP request to an HTTPS server"
+_LEADERLESS = ("no leader", "server closed")
+"""Said before anything was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back; no status above 399 but those that were asked for."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MetaHTTP:
+    """Sends requests; each on a connection of its own, since a kept one may be dead already.
+
+    Neither proxies nor credentials are taken from the environment.
+    """
+
+    auth: Auth = field(default_factory=Auth.none)
+    tls: bool = False
+    verify: bool | str = True
+    """Whether a certificate must be good, or a file of authorities to trust."""
+    timeout_s: float = 30.0
+    clock: Callable[[], float] = time.time
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+    def get(
+        self,
+        address: HostPort,
+        path: str,
+        *,
+        limit: int,
+        params: Mapping[str, str] | None = None,
+        accept: tuple[int, ...] = (),
+    ) -> Reply:
+        """Ask for something; `accept` are statuses to return like success.
+
+        Raises:
+            PeerUnreachable: also when there is no leader.
+            CredentialsRefused, PeerRefused, BadReply
+        """
+        try:
+            reply = self._send("GET", address, path, limit, params=params)
+        except _Broken as broken:
+            raise broken.error from None
+        return self._judged(address, reply, accept)
+
+    def post(self, address: HostPort, path: str, body: bytes, *, limit: int) -> Reply:
+        """Send a command; 307 is returned.
+
+        Raises:
+            UnknownOutcome: it was, or may have been sent, and no answer came that tells.
+            PeerUnreachable: it was not taken: nobody there, or no leader.
+            CredentialsRefused, PeerRefused, BadReply
+        """
+        try:
+            reply = self._send("POST", address, path, limit, body=body)
+        except _Broken as broken:
+            if broken.before_sending:
+                raise broken.error from None
+            raise unknown(broken.error) from None
+        error = self._refusal(address, reply, accept=(307,))
+        if reply.status >= 500 and error_text(reply.body) not in _LEADERLESS:
+            raise unknown(error or BadReply(f"{address}: HTTP {reply.status}"))
+        if error is not None:
+            raise error
+        return reply
+
+    def redirected(self, address: HostPort, reply: Reply, path: str) -> HostPort:
+        """Where a 307 leads to.
+
+        Raises:
+            BadReply: not to the same path, or to another scheme: credentials stay here.
+        """
+        try:
+            url = urlsplit(reply.headers.get("Location", ""))
+            netloc = url.netloc
+            where = split_host_port(netloc, META_PORT) if netloc else None
+        except (ValueError, UsageError):
+            where, url = None, urlsplit("")
+        if where is None or url.path != path:
+            raise BadReply(f"{address}: redirects, but not to {path} of another meta node")
+        if url.scheme != self.scheme:
+            raise BadReply(
+                f"{address}: redirects from {self.scheme} to another scheme",
+                hint="all meta nodes should use TLS, or none; is a proxy between?",
+            )
+        return where
+
+    def shown(self, text: str) -> str:
+        """Text of a server, fit for a terminal and without our secrets."""
+        cut = self.auth.scrubbed(text)[:500]
+        shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
+        return shown.strip() or "no reason"
+
+    # --- sending --------------------------------------------------------------------------
+
+    def _send(
+        self,
+        method: str,
+        address: HostPort,
+        path: str,
+        limit: int,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> Reply:
+        headers = {"Accept-Encoding": "identity", "User-Agent": "Shardkeeper"}
+        if body is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        try:
+            with _Session() as session:
+                session.trust_env = False  # no .netrc, no proxies
+                with session.request(
+                    method,
+                    f"{self.scheme}://{address}{path}",
+                    params=params,
+                    data=body,
+                    headers=headers,
+                    auth=self._authorize,
+                    verify=self.verify,
+                    timeout=(min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response:
+                    named = {name.title(): value for name, value in response.headers.items()}
+                    raw = self._body(address, response, limit)
+                    return Reply(response.status_code, named, raw)
+        except (requests.RequestException, OSError) as error:
+            raise _Broken(_unreachable(address, error), before_sending=_unsent(error)) from None
+        except WireError as error:
+            raise _Broken(error, before_sending=False) from None
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        header = self.auth.header(self.clock())
+        if header is not None:
+            request.headers["Authorization"] = header
+        return request
+
+    def _body(self, address: HostPort, response: requests.Response, limit: int) -> bytes:
+        deadline = time.monotonic() + PATIENCE * self.timeout_s
+        body = bytearray()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            body += chunk
+            if len(body) > limit:
+                raise BadReply(f"{address}: its reply goes on beyond {limit} bytes")
+            if time.monotonic() > deadline:
+                raise PeerUnreachable(f"{address}: its reply never ends")
+        return bytes(body)
+
+    # --- judging --------------------------------------------------------------------------
+
+    def _judged(self, address: HostPort, reply: Reply, accept: tuple[int, ...]) -> Reply:
+        error = self._refusal(address, reply, accept)
+        if error is not None:
+            raise error
+        return reply
+
+    def _refusal(
+        self, address: HostPort, reply: Reply, accept: tuple[int, ...]
+    ) -> WireError | None:
+        if reply.status == 200 or reply.status in accept:
+            return None
+        if _NO_TLS in reply.body:
+            return BadReply(f"{address}: speaks TLS only", hint="use https for the meta nodes")
+        if reply.status < 400:
+            return BadReply(f"{address}: unexpected reply (HTTP {reply.status})")
+        reason = error_text(reply.body)
+        if reason is None:
+            reason = reply.body[:200].decode("ascii", "replace")
+        what = f"{address}: {self.shown(reason)} (HTTP {reply.status})"
+        if reply.status in (401, 403):
+            return CredentialsRefused(what, hint=self.auth.hint)
+        if reply.status in (502, 503, 504):
+            return PeerUnreachable(
+                what, hint="the meta nodes are choosing a leader, or too few of them are up"
+            )
+        if INDEX_HEADER not in reply.headers:
+            return PeerRefused(what, hint="is this a meta node? Its HTTP port is 8091 by default")
+        return PeerRefused(what)
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        # Else requests reads a redirect's body, however long, to prepare for a next request.
+        return None
+
+
+class _Broken(Exception):
+    """A request without an answer."""
+
+    def __init__(self, error: WireError, *, before_sending: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.before_sending = before_sending
+
+
+def unknown(error: WireError) -> UnknownOutcome:
+    return UnknownOutcome(
+        f"{error.what}; whether the command took effect is not known",
+        hint="look at the cluster's state before trying again",
+    )
+
+
+def _unsent(error: Exception) -> bool:
+    """Whether it is certain that not a byte of the request went out."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return True
+    reason = error.args[0] if error.args else None
+    return isinstance(reason, MaxRetryError) and isinstance(reason.reason, NewConnectionError)
+
+
+def _unreachable(address: HostPort, error: Exception) -> PeerUnreachable:
+    # The exception's own text holds the URL, so only its kind is told.
+    if isinstance(error, requests.exceptions.SSLError):
+        return PeerUnreachable(
+            f"{address}: TLS failed",
+            hint="is it https at all, and its certificate valid for this name and trusted?",
+        )
+    if isinstance(error, requests.exceptions.Timeout):
+        return PeerUnreachable(f"{address}: meta node does not answer in time")
+    if isinstance(error, requests.exceptions.ConnectionError) and _unsent(error):
+        return PeerUnreachable(
+            f"{address}: no HTTP connection",
+            hint="is the meta node up, and its address (-bind) right?",
+        )
+    return PeerUnreachable(
+        f"{address}: the HTTP connection broke ({type(error).__name__})",
+        hint="is this a meta node? Its HTTP port is 8091 by default",
+    )
