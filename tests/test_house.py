@@ -48,6 +48,13 @@ ARROWS = {
         "resources.repository",
         "resources.engine",
     ),
+    "resources.devcluster": (
+        "resources.errors",
+        "resources.model",
+        "resources.protocol",
+        "resources.tsm",
+        "resources.devcluster",
+    ),
     "resources.cluster": ("resources",),
     "resources.backup_repository": ("resources",),
     "assets": ("resources", "assets"),
