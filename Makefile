@@ -47,7 +47,8 @@ demo: install ## the main job on two private servers; needs influxd
 	@$(BIN)/python -m tests.demo
 
 dev: install ## the Dagster UI on http://127.0.0.1:3000
-	$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+	@DAGSTER_HOME=$(CURDIR) PYTHONWARNINGS='ignore:Function `dev_command` is superseded' \
+		$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
 
 bench: install ## beside the original tool, interleaved; needs influxd
 	@$(BIN)/python -m tests.bench

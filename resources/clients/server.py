@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from typing import Literal
 
-from resources.clients.http import InfluxHTTP, ShardStats
+from resources.clients.http import InfluxHTTP
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
+from resources.clients.source import Holdings, ShardCopy, SourceFacts
 from resources.errors import CredentialsRefused, PeerUnreachable, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
-
-
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What a server says about itself over HTTP at one moment."""
-
-    version: str = ""
-    """Empty if HTTP did not answer."""
-    clock_ns: int | None = None
-    """Its own clock; file times inside shards come from the same one."""
-    shards: Mapping[ShardID, ShardStats] = field(default_factory=dict[ShardID, ShardStats])
 
 
 class Server:
@@ -32,11 +21,13 @@ class Server:
         http: its HTTP API (8086); without it, changes cannot be detected.
     """
 
-    kind = "server"
-
     def __init__(self, tcp: SnapshotterClient, http: InfluxHTTP | None) -> None:
         self.tcp = tcp
         self.http = http
+
+    @property
+    def kind(self) -> Literal["server"]:
+        return "server"
 
     @property
     def address(self) -> str:
@@ -51,8 +42,16 @@ class Server:
         """Shards that the server really has; its metastore also knows planned ones."""
         return frozenset(path.shard_id for path in self.tcp.shard_paths())
 
+    def holdings(self, metastore: Metastore) -> Holdings:
+        """What is on the server's disk; it is the only node."""
+        here = (ShardCopy(self.address),)
+        return Holdings(dict.fromkeys(self.shards_on_disk(), here))
+
+    def has_shard(self, shard_id: ShardID) -> bool:
+        return shard_id in self.shards_on_disk()
+
     def open_shard(
-        self, shard_id: ShardID, *, since_ns: int | None = None
+        self, shard_id: ShardID, *, node: str = "", since_ns: int | None = None
     ) -> AbstractContextManager[ShardStream]:
         return self.tcp.open_shard(shard_id, since_ns=since_ns)
 
@@ -64,16 +63,16 @@ class Server:
         """Allow requests again after `abort`."""
         self.tcp.resume()
 
-    def facts(self) -> tuple[ServerFacts, WireError | None]:
+    def facts(self) -> tuple[SourceFacts, WireError | None]:
         """What HTTP tells, or nothing and the reason why.
 
         Backups go on without it, as full copies; so a closed HTTP port is not an error here.
         """
         if self.http is None:
-            return ServerFacts(), None
+            return SourceFacts(), None
         try:
             ping = self.http.ping()
             said = self.http.server_vars()
         except (PeerUnreachable, CredentialsRefused) as error:
-            return ServerFacts(), error
-        return ServerFacts(ping.version, said.current_time_ns, said.shards), None
+            return SourceFacts(), error
+        return SourceFacts(ping.version, said.current_time_ns, said.shards), None

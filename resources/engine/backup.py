@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Literal
 
-from resources.clients.server import Server
+from resources.clients.source import Source as BackupSource
 from resources.engine.changes import ShardState
 from resources.engine.events import (
     Event,
@@ -81,7 +81,7 @@ class BackupReport:
 
 
 def back_up(
-    server: Server,
+    source: BackupSource,
     repository: BackupRepository,
     options: BackupOptions,
     *,
@@ -105,13 +105,13 @@ def back_up(
     began = time.monotonic()
     stop = stop or threading.Event()
     with repository.begin(command=command, wait_s=options.lock_wait_s) as writer:
-        plan = plan_backup(server, repository, options, tell=tell)
+        plan = plan_backup(source, repository, options, tell=tell)
         meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
         tell(MetaSaved(meta.size_bytes))
         result = _Copies(plan, tell)
-        _copy(server, repository, writer, plan, options, result, stop)
+        _copy(source, repository, writer, plan, options, result, stop)
         _refuse_if_useless(result)
-        manifest = _manifest(server, plan, options, meta, meta_sha256, result)
+        manifest = _manifest(source, plan, options, meta, meta_sha256, result)
         manifest_file = writer.commit(manifest)
     return BackupReport(
         manifest_file=manifest_file,
@@ -136,7 +136,7 @@ class _Copies:
         self.failed: list[FailedShard] = []
         self.first_error: ShardkeeperError | None = None
 
-    def add(self, state: ShardState, future: Future[Saved], node: str) -> None:
+    def add(self, state: ShardState, future: Future[Saved]) -> None:
         try:
             saved = future.result()
         except ShardGoneAtSource:
@@ -150,7 +150,7 @@ class _Copies:
             self.tell(ShardFailed(state.place.shard_id, str(error)))
         else:
             self.saved.append(saved)
-            self.tell(ShardSaved(node, saved.entry, saved.seconds))
+            self.tell(ShardSaved(saved.node, saved.entry, saved.seconds))
             evidence = saved.entry.evidence
             if evidence is not None and evidence.tombstones:
                 self.tell(
@@ -167,7 +167,7 @@ class _Copies:
 
 
 def _copy(
-    server: Server,
+    source: BackupSource,
     repository: BackupRepository,
     writer: BackupWriter,
     plan: BackupPlan,
@@ -177,7 +177,7 @@ def _copy(
 ) -> None:
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
     puller = Puller(
-        server,
+        source,
         writer,
         plan.facts,
         options,
@@ -190,7 +190,7 @@ def _copy(
 
     def give_up() -> None:
         stop.set()
-        server.abort()
+        source.abort()
 
     work = running(
         puller.pull,
@@ -208,9 +208,9 @@ def _copy(
                 if one is None:
                     result.tell(Progress(result.done, result.total, puller.bytes_done))
                 else:
-                    result.add(one[0], one[1], server.address)
+                    result.add(one[0], one[1])
     finally:
-        server.resume()
+        source.resume()
         puller.close()
 
 
@@ -221,7 +221,7 @@ def _refuse_if_useless(result: _Copies) -> None:
 
 
 def _manifest(
-    server: Server,
+    source: BackupSource,
     plan: BackupPlan,
     options: BackupOptions,
     meta: MetaEntry,
@@ -240,8 +240,8 @@ def _manifest(
             strategy=strategy,
             started_at_ns=plan.facts.clock_ns or time.time_ns(),
             source=Source(
-                kind="server",
-                address=server.address,
+                kind=source.kind,
+                address=source.address,
                 version=plan.facts.version,
                 cluster_id=plan.metastore.cluster_id,
             ),

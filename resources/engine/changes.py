@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from resources.clients.http import ShardStats
-from resources.clients.server import Server
+from resources.clients.source import ShardCopy, Source
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.backup_set import Archive
@@ -44,6 +44,12 @@ class ShardState:
     previous: Archive | None = None
     news: str = ""
     """What the source has that the archive has not, as a digest; equal looks give equal news."""
+    copies: tuple[ShardCopy, ...] = ()
+    """Where to read it, best first."""
+    modified_ns: int | None = None
+    """When it was last modified, if its nodes keep that: a cluster's do."""
+    trouble: str = ""
+    """Why no copy can be read; empty if one can."""
 
     @property
     def stale(self) -> bool:
@@ -95,7 +101,7 @@ def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
 
 
-def probe(server: Server, place: ShardPlace, evidence: ShardEvidence) -> str:
+def probe(source: Source, copy: ShardCopy, place: ShardPlace, evidence: ShardEvidence) -> str:
     """Ask for the files that are newer than the archive; an empty string if there are none.
 
     Asking makes the server write its cache of the shard to a file, so that points in memory
@@ -108,7 +114,8 @@ def probe(server: Server, place: ShardPlace, evidence: ShardEvidence) -> str:
     known = {(file.name, file.size_bytes, file.crc32) for file in evidence.files}
     walker, buffer = TarWalker(), memoryview(bytearray(64 << 10))
     crc = 0
-    with server.open_shard(place.shard_id, since_ns=evidence.read_at_ns - MARGIN_NS) as stream:
+    since_ns = evidence.read_at_ns - MARGIN_NS
+    with source.open_shard(place.shard_id, node=copy.node, since_ns=since_ns) as stream:
         while n := stream.recv_into(buffer):
             for piece in walker.feed(buffer[:n]):
                 if isinstance(piece, MemberData):

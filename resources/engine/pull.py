@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from resources.clients.server import Server, ServerFacts
+from resources.clients.source import ShardCopy, Source, SourceFacts
 from resources.engine.changes import ShardState
 from resources.engine.options import BackupOptions
 from resources.errors import (
     ArchiveCorrupt,
+    NoUsableCopy,
     PeerClosedEarly,
     RepositoryError,
     ShardkeeperError,
@@ -44,6 +45,7 @@ class Saved:
 
     state: ShardState
     entry: ShardEntry
+    node: str
     seconds: float
     attempts: int
 
@@ -57,16 +59,16 @@ class Puller:
 
     def __init__(
         self,
-        server: Server,
+        source: Source,
         writer: BackupWriter,
-        facts: ServerFacts,
+        facts: SourceFacts,
         options: BackupOptions,
         *,
         scratch_dir: str | None,
         stop: threading.Event,
         retried: Callable[[ShardID, ShardkeeperError, int, float], None],
     ) -> None:
-        self._server = server
+        self._source = source
         self._writer = writer
         self._facts = facts
         self._options = options
@@ -87,15 +89,22 @@ class Puller:
         Raises:
             ShardGoneAtSource: the server no longer has it.
             Stopped: `stop` was set.
+            NoUsableCopy: no node that has it answers.
             ShardkeeperError: the last attempt's error, with what was tried in its notes.
         """
         retry = self._options.retry
         began = time.monotonic()
+        if not state.copies:
+            raise NoUsableCopy(
+                f"shard {state.place.shard_id}: {state.trouble}",
+                hint="bring its owners back, then run the backup again",
+            )
         for attempt in range(1, retry.attempts + 1):
+            copy = state.copies[(attempt - 1) % len(state.copies)]
             if self._stop.is_set():
                 raise Stopped("stopped before the backup was complete")
             try:
-                stored = self._attempt(state)
+                stored = self._attempt(state, copy)
                 break
             except StoreFailed:
                 raise
@@ -116,17 +125,17 @@ class Puller:
         else:
             raise AssertionError("the loop ends by break or raise")
         seconds = time.monotonic() - began
-        return Saved(state, self._entry(state, stored, seconds), seconds, attempt)
+        return Saved(state, self._entry(state, copy, stored, seconds), copy.node, seconds, attempt)
 
     def close(self) -> None:
         for scratch in self._scratches:
             scratch.close()
 
-    def _attempt(self, state: ShardState) -> StoredArchive:
+    def _attempt(self, state: ShardState, copy: ShardCopy) -> StoredArchive:
         place = state.place
         buffer, scratch = self._own()
         with (
-            self._server.open_shard(place.shard_id) as stream,
+            self._source.open_shard(place.shard_id, node=copy.node) as stream,
             self._writer.shard(place.shard_id) as sink,
         ):
             archive = ArchiveWriter(
@@ -155,13 +164,15 @@ class Puller:
         return mine
 
     def _is_gone(self, state: ShardState) -> bool:
-        """Whether the server says so; one that is just restarting says nothing yet."""
+        """Whether the source says so; one that is just restarting says nothing yet."""
         try:
-            return state.place.shard_id not in self._server.shards_on_disk()
+            return not self._source.has_shard(state.place.shard_id)
         except WireError:
             return False
 
-    def _entry(self, state: ShardState, stored: StoredArchive, seconds: float) -> ShardEntry:
+    def _entry(
+        self, state: ShardState, copy: ShardCopy, stored: StoredArchive, seconds: float
+    ) -> ShardEntry:
         place, facts = state.place, stored.facts
         return ShardEntry(
             database=place.database,
@@ -169,7 +180,7 @@ class Puller:
             shard_id=place.shard_id,
             file_name=self._writer.name.shard_file(place.shard_id),
             size_bytes=facts.size_bytes,
-            last_modified_ns=_later_than(state.previous),
+            last_modified_ns=_later_than(state.previous, state.modified_ns),
             evidence=ShardEvidence(
                 sha256=stored.sha256,
                 stored_bytes=stored.stored_bytes,
@@ -181,8 +192,9 @@ class Puller:
                 min_time_ns=facts.min_time_ns,
                 max_time_ns=facts.max_time_ns,
                 tombstones=facts.tombstones,
-                node=self._server.address,
+                node=copy.node,
                 read_at_ns=self._facts.clock_ns,
+                modified_ns=state.modified_ns,
                 seconds=seconds,
                 group_start_ns=place.group.start_time_ns,
                 group_end_ns=place.group.end_time_ns,
@@ -190,12 +202,12 @@ class Puller:
         )
 
 
-def _later_than(previous: Archive | None) -> int:
-    """The ordering key of a new entry: 0, as single servers' tools write it.
+def _later_than(previous: Archive | None, modified_ns: int | None) -> int:
+    """The ordering key of a new entry: a cluster's time of last change, a server's 0.
 
     Among equal keys every reader takes the newest manifest's, so 0 keeps a directory right
-    that `influxd backup -portable` writes into as well. Only an earlier entry with a greater
-    key, as clusters' tools write it, must be exceeded.
+    that `influxd backup -portable` writes into as well. An earlier entry with a greater key
+    must be exceeded.
     """
     before = previous.entry.last_modified_ns if previous else 0
-    return before + 1 if before > 0 else 0
+    return max(modified_ns or 0, before + 1 if before > 0 else 0)

@@ -55,3 +55,20 @@ def running(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def each_in_threads(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    parallel: int,
+    name: str,
+    give_up: Callable[[], None],
+) -> list[Result]:
+    """Results in the order of the items; the first error ends it, as `running` says."""
+    with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix=name) as pool:
+        try:
+            return list(pool.map(work, items))
+        except BaseException:
+            give_up()
+            raise

@@ -87,6 +87,9 @@ class ShardEvidence:
     """TCP address the shard was read from."""
     read_at_ns: int | None
     """The server's clock before it was read; None if the server did not tell."""
+    modified_ns: int | None
+    """When the shard was last modified, as its nodes said before it was read; a single server
+    keeps no such time."""
     seconds: float
     group_start_ns: int
     group_end_ns: int
@@ -107,6 +110,7 @@ class ShardEvidence:
             "tombstones": self.tombstones,
             "node": self.node,
             "readAt": self.read_at_ns,
+            **({} if self.modified_ns is None else {"modifiedAt": self.modified_ns}),
             "milliseconds": round(self.seconds * 1000),
             "groupStart": self.group_start_ns,
             "groupEnd": self.group_end_ns,
@@ -128,6 +132,7 @@ class ShardEvidence:
             tombstones=fields.integer("tombstones"),
             node=fields.text("node"),
             read_at_ns=fields.optional_integer("readAt"),
+            modified_ns=fields.optional_integer("modifiedAt"),
             seconds=fields.integer("milliseconds") / 1000,
             group_start_ns=fields.integer("groupStart", minimum=MIN_TIME_NS),
             group_end_ns=fields.integer("groupEnd", minimum=MIN_TIME_NS),

@@ -57,6 +57,7 @@ EVIDENCE = ShardEvidence(
     tombstones=2,
     node="localhost:8088",
     read_at_ns=1_764_000_000_123_456_789,
+    modified_ns=None,
     seconds=1.25,
     group_start_ns=-(1 << 62),
     group_end_ns=1_600_041_600_000_000_000,

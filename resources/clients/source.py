@@ -1,0 +1,87 @@
+"""What a backup reads from: a single server or a cluster, behind one face."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from resources.clients.http import ShardStats
+from resources.clients.snapshotter import ShardStream
+from resources.errors import WireError
+from resources.model import Metastore, ShardID
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFacts:
+    """What a source says about itself at one moment."""
+
+    version: str = ""
+    """Empty if it did not say."""
+    clock_ns: int | None = None
+    """A server's own clock; file times inside its shards come from the same one."""
+    shards: Mapping[ShardID, ShardStats] = field(default_factory=dict[ShardID, ShardStats])
+    """A server's figures; empty for clusters, whose copies tell their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardCopy:
+    """A copy of a shard on one node, as that node says."""
+
+    node: str
+    """TCP address."""
+    size_bytes: int | None = None
+    """Files and write-ahead log; None if the node does not say."""
+    last_modified_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """Which nodes really have which shards; a metastore also knows planned ones."""
+
+    copies: Mapping[ShardID, tuple[ShardCopy, ...]]
+    silent: Mapping[str, WireError] = field(default_factory=dict[str, WireError])
+    """Nodes that did not answer, by TCP address."""
+
+
+class Source(Protocol):
+    """A server or a cluster that can be backed up; safe to share between threads."""
+
+    @property
+    def kind(self) -> Literal["server", "cluster"]: ...
+
+    @property
+    def address(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    def facts(self) -> tuple[SourceFacts, WireError | None]:
+        """What it says about itself, or nothing and the reason why."""
+        ...
+
+    def metastore(self) -> tuple[bytes, Metastore]:
+        """The metastore as bytes, to be stored unchanged, and decoded."""
+        ...
+
+    def holdings(self, metastore: Metastore) -> Holdings:
+        """Ask every node what it has."""
+        ...
+
+    def has_shard(self, shard_id: ShardID) -> bool:
+        """Whether the shard is still there, as far as the source knows."""
+        ...
+
+    def open_shard(
+        self, shard_id: ShardID, *, node: str, since_ns: int | None = None
+    ) -> AbstractContextManager[ShardStream]:
+        """Stream one node's copy; see `SnapshotterClient.open_shard`."""
+        ...
+
+    def abort(self) -> None:
+        """Break off every request that is under way, from any thread."""
+        ...
+
+    def resume(self) -> None:
+        """Allow requests again after `abort`."""
+        ...

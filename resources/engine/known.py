@@ -1,0 +1,38 @@
+"""What the repository already has of a source's shards."""
+
+from __future__ import annotations
+
+from resources.model import ShardID, ShardPlace
+from resources.repository.backup_set import Archive, BackupSet
+from resources.repository.repository import BackupRepository
+
+
+class KnownArchives:
+    """The newest archive of each shard, and whether its file is there as it was stored.
+
+    Args:
+        backups: None if there is no backup yet.
+    """
+
+    def __init__(self, repository: BackupRepository, backups: BackupSet | None) -> None:
+        self._newest: dict[ShardID, Archive] = dict(backups.archives) if backups else {}
+        if backups:
+            self._newest.update({a.entry.shard_id: a for a in backups.missing})
+        self._sizes = repository.store.names()
+
+    def archive_of(self, place: ShardPlace) -> Archive | None:
+        """Its newest archive, listed if not there; None if that is of another place."""
+        found = self._newest.get(place.shard_id)
+        if found is None:
+            return None
+        named = (found.entry.database, found.entry.policy)
+        return found if named in ((place.database, place.policy), ("", "")) else None
+
+    def is_whole(self, archive: Archive | None) -> bool:
+        """Whether its file is there, and of the size it was stored with."""
+        if archive is None:
+            return False
+        size_bytes, evidence = self._sizes.get(archive.entry.file_name), archive.entry.evidence
+        if size_bytes is None:
+            return False
+        return evidence is None or evidence.stored_bytes == size_bytes

@@ -1,0 +1,77 @@
+"""Which shards of a single server have changed: ask for newer files, and count files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from resources.clients.source import Holdings, Source, SourceFacts
+from resources.engine.changes import ShardState, judge, probe, weigh
+from resources.engine.known import KnownArchives
+from resources.engine.options import BackupOptions
+from resources.engine.threads import each_in_threads
+from resources.errors import ArchiveCorrupt, PeerClosedEarly, WireError
+from resources.model import ShardID, ShardPlace
+from resources.repository.backup_set import Archive
+
+
+def look_at_server(
+    source: Source,
+    present: Iterable[ShardPlace],
+    holdings: Holdings,
+    known: KnownArchives,
+    facts: SourceFacts,
+    options: BackupOptions,
+) -> list[ShardState]:
+    """Hold every shard against its newest archive; see `changes` for how.
+
+    Raises:
+        WireError: the server broke off.
+    """
+    present = list(present)
+    decided: dict[ShardID, ShardState] = {}
+    ask: list[tuple[ShardPlace, Archive]] = []
+    for place in present:
+        previous = known.archive_of(place)
+        state = judge(
+            place,
+            previous,
+            full=options.full or facts.clock_ns is None,
+            archive_there=known.is_whole(previous),
+        )
+        if state is not None:
+            decided[place.shard_id] = state
+        elif previous is not None:
+            ask.append((place, previous))
+    if ask:
+        news = _probe_all(source, holdings, ask, options.parallel)
+        later, _ = source.facts()  # after the probes, which make the server write its caches
+        for (place, previous), found in zip(ask, news, strict=True):
+            stats = later.shards.get(place.shard_id)
+            decided[place.shard_id] = weigh(place, previous, found, stats)
+    return [
+        replace(decided[place.shard_id], copies=holdings.copies[place.shard_id])
+        for place in present
+    ]
+
+
+def _probe_all(
+    source: Source, holdings: Holdings, ask: list[tuple[ShardPlace, Archive]], parallel: int
+) -> list[str]:
+    def one(item: tuple[ShardPlace, Archive]) -> str:
+        place, previous = item
+        evidence = previous.entry.evidence
+        assert evidence is not None  # noqa: S101 - `judge` settled the others
+        try:
+            return probe(source, holdings.copies[place.shard_id][0], place, evidence)
+        except (PeerClosedEarly, ArchiveCorrupt):
+            return "no-answer"  # the copy will tell what is wrong, or succeed
+        except WireError as error:
+            error.add_note(f"while looking at shard {place.shard_id}")
+            raise
+
+    # Who waits for a silent server would hold up the end.
+    try:
+        return each_in_threads(one, ask, parallel=parallel, name="probe", give_up=source.abort)
+    finally:
+        source.resume()
