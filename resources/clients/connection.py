@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Generator
@@ -45,6 +46,11 @@ def reaching(address: HostPort, phase: str) -> Generator[None]:
         ) from None
     except socket.gaierror:
         raise PeerUnreachable(f"{address}: unknown host", hint="check the name") from None
+    except ssl.SSLError as error:
+        raise PeerUnreachable(
+            f"{address}: TLS failed while {phase}: {error.reason or 'it ended early'}",
+            hint="does the server speak TLS there, with a trusted certificate for this name?",
+        ) from None
     except OSError as error:
         raise PeerUnreachable(
             f"{address}: {(error.strerror or 'failed').lower()} while {phase}", hint=_hint(error)
@@ -82,11 +88,25 @@ class Connection:
 
     Leaving the block by an exception, or before `finished` was said, resets the connection:
     a peer that reads our stream must not take its abrupt end for a proper one.
+
+    Args:
+        address: where to.
+        pace: how slow the peer may be.
+        tls: how to encrypt; a cluster's port speaks TLS as a whole, or not at all.
+        service: who should answer, for errors.
     """
 
-    def __init__(self, address: HostPort, pace: Pace) -> None:
+    def __init__(
+        self,
+        address: HostPort,
+        pace: Pace,
+        *,
+        tls: ssl.SSLContext | None = None,
+        service: str = "snapshotter",
+    ) -> None:
         self.address = address
         self._pace = pace
+        self._service = service
         self._phase = "connecting"
         self._waited_s = 0.0
         self._n_bytes = 0
@@ -98,6 +118,8 @@ class Connection:
                 address, timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
             )
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self._sock = _encrypted(self._sock, tls, address.host)
             self._sock.settimeout(pace.idle_s)
 
     def __enter__(self) -> Connection:
@@ -115,7 +137,8 @@ class Connection:
         """Break off from another thread: whoever waits for this peer gets an error at once."""
         self._aborted = True
         with suppress(OSError):  # it may be closed already
-            self._sock.shutdown(socket.SHUT_RDWR)
+            # Not SSLSocket's own, which would go on in the clear.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def finished(self) -> None:
         """All was said: closing is now an ordinary end."""
@@ -140,7 +163,7 @@ class Connection:
         """Fill `buffer` with what has arrived; 0 is the end."""
         with reaching(self.address, self._phase):
             before = time.monotonic()
-            n_bytes = self._sock.recv_into(memoryview(buffer).cast("B"))
+            n_bytes = self._receive(memoryview(buffer).cast("B"))
             if self._answering:
                 self._keep_pace(time.monotonic() - before, n_bytes)
             else:
@@ -153,7 +176,10 @@ class Connection:
     def end_of_sending(self) -> None:
         """Half-close: the peer sees our end, and may still answer."""
         with reaching(self.address, self._phase):
-            self._sock.shutdown(socket.SHUT_WR)
+            if isinstance(self._sock, ssl.SSLSocket):
+                _say_goodbye(self._sock)
+            else:
+                self._sock.shutdown(socket.SHUT_WR)
 
     def receive(self, parse: Callable[[StreamReader], Parsing[T]]) -> T:
         """Run a parser over what arrives until it has its value."""
@@ -168,8 +194,14 @@ class Connection:
                 except StopIteration as done:
                     return done.value
                 except WireError as error:
-                    raise instead_of(error, reader.head) from None
+                    raise instead_of(error, reader.head, self._service) from None
             reader.feed(view[: self.recv_into(buffer)])
+
+    def _receive(self, view: memoryview) -> int:
+        try:
+            return self._sock.recv_into(view)
+        except ssl.SSLZeroReturnError:
+            return 0  # the peer's goodbye after ours; before ours Python returns 0 itself
 
     def _keep_pace(self, waited_s: float, n_bytes: int) -> None:
         self._waited_s += waited_s
@@ -185,7 +217,38 @@ class Connection:
         self._waited_s, self._n_bytes = 0.0, 0
 
 
-def instead_of(error: WireError, head: bytes) -> WireError:
+def instead_of(error: WireError, head: bytes, service: str = "snapshotter") -> WireError:
     """`error`, or a better one if the first bytes betray who is on the line."""
     who = what_answered_instead(head)
-    return BadReply("not a snapshotter", hint=who) if who else error
+    return BadReply(f"not a {service}", hint=who) if who else error
+
+
+def _encrypted(plain: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+    try:
+        # An end without TLS's own goodbye is an error: anybody could have caused it.
+        name = host.partition("%")[0]  # without the zone of an IPv6 address
+        return tls.wrap_socket(plain, server_hostname=name, suppress_ragged_eofs=False)
+    except OSError:
+        plain.close()
+        raise
+
+
+def _say_goodbye(sock: ssl.SSLSocket) -> None:
+    """Tell the peer that we end, without waiting until it does.
+
+    Raises:
+        BadReply: it had more to say than goodbye already.
+    """
+    timeout_s = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        sock.unwrap()
+    except ssl.SSLWantReadError:
+        pass  # said, and not answered yet
+    except ssl.SSLError as error:
+        if error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+            raise
+        # OpenSSL has thrown away what was answered, so at least the fact is told.
+        raise BadReply("reply goes on after its end") from None
+    finally:
+        sock.settimeout(timeout_s)

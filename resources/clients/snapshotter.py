@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from enum import StrEnum
+from ssl import SSLContext
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -69,6 +70,7 @@ class SnapshotterClient:
         timeout_s: how long the server may be silent.
         min_bytes_per_s: how slow it may be; 0: as slow as it likes.
         finish_timeout_s: how long it may take to put an upload or an import in its place.
+        tls: how to encrypt; only data nodes of a cluster can.
     """
 
     def __init__(
@@ -78,8 +80,10 @@ class SnapshotterClient:
         timeout_s: float = IDLE_TIMEOUT_S,
         min_bytes_per_s: int = 0,
         finish_timeout_s: float = FINISH_TIMEOUT_S,
+        tls: SSLContext | None = None,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
+        self._tls = tls
         self._pace = Pace(timeout_s, min_bytes_per_s)
         self._finish_timeout_s = finish_timeout_s
         self._connections: WeakSet[Connection] = WeakSet()
@@ -214,7 +218,7 @@ class SnapshotterClient:
             yield Upload(connection, shard_id, self._finish_timeout_s)
 
     def _connect(self, phase: str) -> Connection:
-        connection = Connection(self._address, self._pace)
+        connection = Connection(self._address, self._pace, tls=self._tls)
         connection.phase(phase)
         self._connections.add(connection)
         if self._aborted:
@@ -325,7 +329,9 @@ def _nothing(reader: StreamReader) -> Parsing[None]:
     yield from reader.expect_eof()
 
 
-def probe_kind(tcp_addr: str, *, timeout_s: float = IDLE_TIMEOUT_S) -> PeerKind:
+def probe_kind(
+    tcp_addr: str, *, timeout_s: float = IDLE_TIMEOUT_S, tls: SSLContext | None = None
+) -> PeerKind:
     """Ask who listens: a data node's port answers HTTP to GET /status, a single server hangs up.
 
     Raises:
@@ -337,7 +343,7 @@ def probe_kind(tcp_addr: str, *, timeout_s: float = IDLE_TIMEOUT_S) -> PeerKind:
     address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
     reply = bytearray(CHUNK_BYTES)
     n_bytes = 0
-    with Connection(address, Pace(timeout_s)) as connection:
+    with Connection(address, Pace(timeout_s), tls=tls) as connection:
         connection.phase("asking who listens")
         try:
             connection.sendall(b"GET /status HTTP/1.0\r\n\r\n")

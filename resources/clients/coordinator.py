@@ -1,0 +1,176 @@
+"""CoordinatorClient: what a cluster's data node does to its own disk when asked (8088).
+
+The service asks for no password. Every request has a connection of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from ssl import SSLContext
+from typing import TypeVar
+
+from resources.clients.address import split_host_port
+from resources.clients.connection import Connection, Pace
+from resources.errors import PeerClosedEarly, PeerRefused, PeerUnreachable, UnknownOutcome
+from resources.model import ShardID
+from resources.protocol import coordinator as wire
+from resources.protocol.coordinator import MessageType
+from resources.protocol.meta_api import OwnerStatus
+from resources.protocol.stream import Parsing, StreamReader
+
+T = TypeVar("T")
+
+COORDINATOR_PORT = 8088
+IDLE_TIMEOUT_S = 60.0
+STATEMENT_TIMEOUT_S = 600.0
+"""How long a node may think about a DROP or DELETE before it answers."""
+
+
+class CoordinatorClient:
+    """Asks one data node's coordinator; safe to share between threads.
+
+    Args:
+        tcp_addr: host:port, 8088 if the port is left out.
+        timeout_s: how long the node may be silent.
+        tls: how to encrypt; `None` if the node's port does not speak TLS.
+    """
+
+    def __init__(
+        self, tcp_addr: str, *, timeout_s: float = IDLE_TIMEOUT_S, tls: SSLContext | None = None
+    ) -> None:
+        self._address = split_host_port(tcp_addr, default_port=COORDINATOR_PORT)
+        self._pace = Pace(timeout_s)
+        self._tls = tls
+
+    def __repr__(self) -> str:
+        return f"CoordinatorClient({self.tcp_addr!r})"
+
+    @property
+    def tcp_addr(self) -> str:
+        """host:port, as it stands in every error."""
+        return str(self._address)
+
+    def list_shards(self) -> Mapping[ShardID, OwnerStatus]:
+        """All shards on the node's disk, those that no metastore knows included.
+
+        Raises:
+            PeerRefused, PeerUnreachable, PeerClosedEarly, BadReply
+        """
+        listed = self._ask(wire.ListShards(), wire.shard_list, "listing shards")
+        if listed.err:
+            raise self._refused("listing shards", listed.err)
+        return listed.shards
+
+    def create_shard(self, shard_id: ShardID, database: str, policy: str) -> OwnerStatus:
+        """Create an empty shard, or leave the one of that ID as it is, and see it listed.
+
+        Neither names nor ID need be in the metastore; it is the caller's to know that the
+        ID is free.
+
+        Raises:
+            PeerRefused: the node said no, or said yes and does not list the shard.
+            UnsafeName: no server takes the names; nothing was sent.
+            PeerUnreachable, PeerClosedEarly, BadReply
+        """
+        phase = f"creating shard {shard_id}"
+        reply = self._ask(
+            wire.WriteShard(shard_id, database, policy),
+            partial(wire.code_reply, asked=MessageType.WRITE_SHARD),
+            phase,
+        )
+        if reply.code != 0:
+            raise self._refused(phase, reply.message)
+        # Success is also answered when nothing was created.
+        created = self.list_shards().get(shard_id)
+        if created is None:
+            raise self._refused(phase, "success was answered, but the shard is not listed")
+        return created
+
+    def remove_shard(self, shard_id: ShardID) -> bool:
+        """Delete a shard's files on this node; the metastore does not change.
+
+        Returns whether there was such a shard.
+
+        Raises:
+            PeerRefused: the node said no.
+            UnknownOutcome: the connection broke before it answered.
+            PeerUnreachable: no connection; nothing was sent.
+            BadReply
+        """
+        phase = f"removing shard {shard_id}"
+        reply = self._command(
+            wire.RemoveShard(shard_id),
+            partial(wire.err_reply, asked=MessageType.REMOVE_SHARD),
+            phase,
+            answer_s=STATEMENT_TIMEOUT_S,
+        )
+        if reply.err and reply.err != "shard not found":
+            raise self._refused(phase, reply.err)
+        return not reply.err
+
+    def execute_statement(self, statement: str, database: str) -> None:
+        """Run a DELETE or DROP on this node's disk only; the metastore does not change.
+
+        Raises:
+            PeerRefused: the node said no, as it does to other statements.
+            UnknownOutcome: the connection broke before it answered.
+            PeerUnreachable: no connection; nothing was sent.
+            BadReply
+        """
+        reply = self._command(
+            wire.ExecuteStatement(statement, database),
+            partial(wire.code_reply, asked=MessageType.EXECUTE_STATEMENT),
+            "executing a statement",
+            answer_s=STATEMENT_TIMEOUT_S,
+        )
+        if reply.code != 0:
+            raise self._refused("executing a statement", reply.message)
+
+    def _command(
+        self,
+        request: wire.Request,
+        parse: Callable[[StreamReader], Parsing[T]],
+        phase: str,
+        *,
+        answer_s: float,
+    ) -> T:
+        raw = wire.MUX_HEADER + request.encode()
+        with self._connect(phase) as connection:
+            try:
+                return self._answer(connection, raw, parse, phase, answer_s)
+            except (PeerUnreachable, PeerClosedEarly) as error:
+                raise UnknownOutcome(
+                    f"{error.what}; whether it was done is not known",
+                    hint="list the node's shards before trying again",
+                ) from None
+
+    def _ask(
+        self, request: wire.Request, parse: Callable[[StreamReader], Parsing[T]], phase: str
+    ) -> T:
+        raw = wire.MUX_HEADER + request.encode()
+        with self._connect(phase) as connection:
+            return self._answer(connection, raw, parse, phase, None)
+
+    def _answer(
+        self,
+        connection: Connection,
+        raw: bytes,
+        parse: Callable[[StreamReader], Parsing[T]],
+        phase: str,
+        answer_s: float | None,
+    ) -> T:
+        connection.sendall(raw)
+        connection.phase(phase, answer_s=answer_s)
+        reply = connection.receive(parse)
+        connection.finished()
+        return reply
+
+    def _connect(self, phase: str) -> Connection:
+        connection = Connection(self._address, self._pace, tls=self._tls, service="data node")
+        connection.phase(phase)
+        return connection
+
+    def _refused(self, phase: str, reason: str) -> PeerRefused:
+        shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in reason[:500]).strip()
+        return PeerRefused(f"{self.tcp_addr}: {shown or 'no reason'} while {phase}")

@@ -1,0 +1,182 @@
+"""A cluster's port 8088 inside TLS: reads, uploads with a half-closed end, and strangers."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from resources.clients.coordinator import CoordinatorClient
+from resources.clients.meta import MetaClient
+from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
+from resources.clients.tls import client_tls
+from resources.errors import (
+    BadReply,
+    PeerClosedEarly,
+    PeerUnreachable,
+    ShardkeeperError,
+    UsageError,
+)
+from resources.model import NodeID, ShardID
+from resources.protocol.coordinator import ShardList
+from resources.protocol.meta_api import DataNodeStatus, MetaNodeStatus, OwnerStatus
+from tests.resources.clients.peer import answers, peer
+from tests.resources.protocol.vectors import METASTORE, METASTORE_REPLY
+
+LISTED = ShardList({ShardID(7): OwnerStatus(NodeID(4), "d:8088", "hot", 1, 9)}).encode()
+Script = Callable[[ssl.SSLSocket], None]
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PEM file with a key and a certificate for 127.0.0.1, signed by itself."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    where = tmp_path_factory.mktemp("tls")
+    made = [where / "key.pem", where / "cert.pem"]
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=t", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(made[0]), "-out", str(made[1])),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    both = where / "both.pem"
+    both.write_bytes(made[0].read_bytes() + made[1].read_bytes())
+    return both
+
+
+def encrypted(certificate: Path, script: Script) -> Callable[[socket.socket], None]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+
+    def serve(plain: socket.socket) -> None:
+        with suppress(OSError), context.wrap_socket(plain, server_side=True) as sock:
+            script(sock)
+
+    return serve
+
+
+def answer(reply: bytes) -> Script:
+    def script(sock: ssl.SSLSocket) -> None:
+        sock.recv(65536)
+        sock.sendall(reply)
+        sock.unwrap()
+
+    return script
+
+
+def test_replies_arrive_through_tls(certificate: Path) -> None:
+    tls = client_tls(ca_file=str(certificate))
+    with peer(encrypted(certificate, answer(LISTED))) as address:
+        assert list(CoordinatorClient(address, tls=tls).list_shards()) == [7]
+    with peer(encrypted(certificate, answer(METASTORE_REPLY))) as address:
+        assert SnapshotterClient(address, tls=tls).metastore() == METASTORE
+
+
+def test_a_data_node_is_known_through_tls(certificate: Path) -> None:
+    body = DataNodeStatus("d", ":1", "d:1", "d:2", "joined", ()).encode()
+    reply = b"HTTP/1.0 200 OK\r\n\r\n" + body
+    with peer(encrypted(certificate, answer(reply))) as address:
+        kind = probe_kind(address, tls=client_tls(ca_file=str(certificate)))
+    assert kind is PeerKind.CLUSTER_DATA_NODE
+
+
+def test_an_upload_ends_with_a_goodbye_and_waits_for_the_servers(certificate: Path) -> None:
+    heard: list[bytes] = []
+
+    def take(sock: ssl.SSLSocket) -> None:
+        received = b""
+        while piece := sock.recv(65536):
+            received += piece
+        heard.append(received)
+        sock.unwrap()
+
+    with peer(encrypted(certificate, take)) as address:
+        client = SnapshotterClient(address, tls=client_tls(ca_file=str(certificate)))
+        with client.upload(ShardID(7)) as sending:
+            sending.sendall(bytes(300_000))
+            sending.finish()
+    assert heard == [b"\x03\x07" + (7).to_bytes(8, "big") + bytes(300_000)]
+
+
+def test_an_answer_where_only_a_goodbye_belongs_is_noticed(certificate: Path) -> None:
+    def protest(sock: ssl.SSLSocket) -> None:
+        while sock.recv(65536):
+            pass
+        sock.sendall(b"no")
+        sock.unwrap()
+
+    with peer(encrypted(certificate, protest)) as address:
+        client = SnapshotterClient(address, tls=client_tls(ca_file=str(certificate)))
+        with pytest.raises(BadReply, match="goes on"), client.upload(ShardID(7)) as sending:
+            sending.finish()
+
+
+def test_an_end_without_a_goodbye_is_an_error(certificate: Path) -> None:
+    """Whoever can cut the line could otherwise shorten an archive between two files."""
+
+    def cut(sock: ssl.SSLSocket) -> None:
+        sock.recv(65536)
+        sock.sendall(bytes(2048))
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+    def read_all(address: str) -> None:
+        buffer = bytearray(65536)
+        client = SnapshotterClient(address, tls=client_tls(ca_file=str(certificate)))
+        with client.open_shard(ShardID(7)) as stream:
+            while stream.recv_into(buffer):
+                pass
+
+    with peer(encrypted(certificate, cut)) as address, pytest.raises(PeerUnreachable, match="TLS"):
+        read_all(address)
+
+
+def test_a_certificate_must_be_good_unless_it_need_not(certificate: Path) -> None:
+    with peer(encrypted(certificate, answer(LISTED))) as address:
+        with pytest.raises(PeerUnreachable, match="TLS failed while connecting") as caught:
+            CoordinatorClient(address, tls=client_tls()).list_shards()
+        assert "certificate" in caught.value.hint
+        assert CoordinatorClient(address, tls=client_tls(skip_verify=True)).list_shards()
+
+
+def test_a_port_that_does_not_speak_tls_is_named() -> None:
+    with peer(answers(LISTED)) as address, pytest.raises(PeerUnreachable, match="TLS failed"):
+        CoordinatorClient(address, tls=client_tls()).list_shards()
+
+
+def test_a_port_that_wants_tls_gives_no_reply_without(certificate: Path) -> None:
+    with (
+        peer(encrypted(certificate, answer(LISTED))) as address,
+        pytest.raises((PeerClosedEarly, PeerUnreachable, BadReply)) as caught,
+    ):
+        SnapshotterClient(address).metastore()
+    assert caught.value.what.startswith(f"{address}: ")
+
+
+def test_meta_nodes_are_asked_over_https(certificate: Path) -> None:
+    body = MetaNodeStatus("r:1", "m:1", "r:1", ()).encode()
+    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    with peer(encrypted(certificate, answer(reply))) as address:
+        assert MetaClient(address, tls=True, ca_file=str(certificate)).status().leads
+        assert MetaClient(address, tls=True, skip_verify=True).status().leads
+        with pytest.raises(PeerUnreachable, match="TLS failed"):
+            MetaClient(address, tls=True).status()
+        with pytest.raises(ShardkeeperError, match=address):
+            MetaClient(address, timeout_s=5).status()
+
+
+def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.touch()
+    for ca_file in (empty, tmp_path / "missing.pem"):
+        with pytest.raises(UsageError, match="cannot be read as certificate authorities"):
+            client_tls(ca_file=str(ca_file))
