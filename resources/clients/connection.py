@@ -31,7 +31,7 @@ CHUNK_BYTES = 256 * 1024
 
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
-_RESET = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED)
+_RESET = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN)
 
 
 @contextmanager
