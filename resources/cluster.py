@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 from pydantic import Field
 
-from resources.clients.door import open_server
+from resources.clients.door import Address, open_server
 from resources.clients.server import Server
 
 
@@ -43,10 +43,12 @@ class InfluxServerResource(dg.ConfigurableResource):
             ShardkeeperError: nobody answers there, or not the right one.
         """
         return open_server(
-            host=self.host,
-            http=self.http,
-            user=self.user,
-            password=self.password,
-            verify_tls=self.verify_tls,
-            timeout_s=self.timeout,
+            Address(
+                host=self.host,
+                http=self.http,
+                user=self.user,
+                password=self.password,
+                verify_tls=self.verify_tls,
+                timeout_s=self.timeout,
+            )
         )

@@ -79,6 +79,10 @@ class RetentionPolicyInfo:
     replica_n: int
     shard_groups: tuple[ShardGroupInfo, ...] = ()
     subscriptions: tuple[SubscriptionInfo, ...] = ()
+    future_write_limit_ns: int = 0
+    """How far in the future points may lie; 0: no limit. InfluxDB 1.12 and later."""
+    past_write_limit_ns: int = 0
+    """How far in the past points may lie; 0: no limit. InfluxDB 1.12 and later."""
 
 
 @dataclass(frozen=True, slots=True)

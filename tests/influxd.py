@@ -247,7 +247,7 @@ class Influxd:
     def rows(self, q: str, *, db: str | None = None, rp: str | None = None) -> list[list[Any]]:
         """The values of all series of one statement, times in ns first."""
         [result] = self.query(q, db=db, rp=rp)
-        return [row for series in result.get("series", []) for row in series["values"]]
+        return [row for series in result.get("series", []) for row in series.get("values", [])]
 
     def write(
         self,

@@ -80,8 +80,8 @@ def backup(door: Door, /, path: str, **flags: Any) -> None:
         prefer=flags.pop("preferred") or "",
     )
     repository = open_repository(path)
-    server = door.with_flags(**flags).open()
+    source = door.with_flags(**flags).source()
     command = f"backup {shlex.quote(path)}"
-    report = back_up(server, repository, options, tell=Talk(render.backup_line), command=command)
+    report = back_up(source, repository, options, tell=Talk(render.backup_line), command=command)
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
     report.check_complete()

@@ -4,56 +4,66 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from resources.clients.door import DEFAULT_BIND, open_server
+from pipelines.ctl.params import Duration
+from resources.clients.cluster import Cluster
+from resources.clients.door import DEFAULT_BIND, Address, open_server, open_source
 from resources.clients.server import Server
 from resources.errors import UsageError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+FILES = ("password_file", "secret_file")
+
+
 @dataclass(frozen=True)
 class Door:
-    """Where the server is and how to be let in; later flags win over earlier ones."""
+    """Where to go and how to be let in; later flags win over earlier ones."""
 
-    bind: str = ""
-    host: str = ""
-    http: str = ""
-    user: str = ""
+    address: Address = field(default_factory=Address)
     password_file: str = ""
-    password: str = ""
-    skip_verify: bool = False
-    timeout_s: float = 60.0
-
-    def __repr__(self) -> str:
-        return f"Door(bind={self.bind!r}, host={self.host!r}, http={self.http!r})"
+    secret_file: str = ""
 
     def with_flags(self, **flags: Any) -> Door:
-        return replace(self, **{name: value for name, value in flags.items() if value})
+        given = {name: value for name, value in flags.items() if value}
+        files = {name: given.pop(name) for name in FILES if name in given}
+        if "timeout_ns" in given:
+            given["timeout_s"] = given.pop("timeout_ns") / 1e9
+        if given.pop("skip_verify", False):
+            given["verify_tls"] = False
+        return replace(self, address=replace(self.address, **given), **files)
 
-    def open(self) -> Server:
-        return open_server(
-            bind=self.bind,
-            host=self.host,
-            http=self.http,
-            user=self.user,
-            password=self._secret(),
-            verify_tls=not self.skip_verify,
-            timeout_s=self.timeout_s,
+    def source(self) -> Server | Cluster:
+        """The server or cluster, to read from."""
+        return open_source(self._with_secrets())
+
+    def server(self) -> Server:
+        """The single server, to restore into."""
+        return open_server(self._with_secrets())
+
+    def _with_secrets(self) -> Address:
+        password = _read("-pwd-file", self.password_file) or self.address.password
+        secret = _read("-secret-file", self.secret_file) or self.address.secret
+        return replace(
+            self.address,
+            password=password or os.environ.get("INFLUX_PASSWORD", ""),
+            secret=secret or os.environ.get("INFLUXDB_SHARED_SECRET", ""),
         )
 
-    def _secret(self) -> str:
-        if self.password_file:
-            try:
-                return Path(self.password_file).read_text(encoding="utf-8").rstrip("\r\n")
-            except (OSError, UnicodeDecodeError) as error:
-                raise UsageError(f"-pwd-file: {error}") from None
-        return self.password or os.environ.get("INFLUX_PASSWORD", "")
+
+def _read(flag: str, path: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 _FLAGS = [
@@ -61,8 +71,8 @@ _FLAGS = [
         "-bind",
         "--bind",
         metavar="<host:port>",
-        help=f"the meta node or server to talk to (default {DEFAULT_BIND}); for a single server "
-        "its HTTP address (8086) or its TCP address (8088)",
+        help=f"the hostname and HTTP port of a running meta server (default {DEFAULT_BIND}); for a "
+        "single server its HTTP address (8086) or its TCP address (8088)",
     ),
     click.option(
         "-host",
@@ -74,11 +84,10 @@ _FLAGS = [
         "-http",
         "--http",
         metavar="<url>",
-        help="a single server's HTTP address (default: port 8086 of the same host)",
+        help="a single server's HTTP address (default: port 8086 of the same host); none does "
+        "without",
     ),
-    click.option(
-        "-user", "--user", envvar="INFLUX_USERNAME", metavar="<name>", help="user for HTTP"
-    ),
+    click.option("-user", "--user", envvar="INFLUX_USERNAME", metavar="<name>", help="user name"),
     click.option(
         "-pwd",
         "--pwd",
@@ -90,15 +99,32 @@ _FLAGS = [
         "-pwd-file", "--pwd-file", "password_file", metavar="<file>", help="file with the password"
     ),
     click.option(
-        "-k", "skip_verify", is_flag=True, help="do not verify the certificate of an https address"
+        "-auth-type",
+        "--auth-type",
+        "auth_type",
+        type=click.Choice(["none", "basic", "jwt"]),
+        help="how meta servers are told who we are (default: basic with -user, else none)",
     ),
+    click.option(
+        "-secret",
+        "--secret",
+        "secret",
+        metavar="<secret>",
+        help="shared secret of the meta servers, for jwt; safer: -secret-file or the variable "
+        "INFLUXDB_SHARED_SECRET",
+    ),
+    click.option(
+        "-secret-file", "--secret-file", "secret_file", metavar="<file>", help="file with it"
+    ),
+    click.option("-bind-tls", "--bind-tls", "tls", is_flag=True, help="meta servers speak https"),
+    click.option("-k", "skip_verify", is_flag=True, help="do not verify certificates"),
     click.option(
         "-timeout",
         "--timeout",
-        "timeout_s",
-        type=float,
-        metavar="<seconds>",
-        help="how long the server may be silent (default 60)",
+        "timeout_ns",
+        type=Duration(),
+        metavar="<duration>",
+        help="how long a server may be silent (default 60s)",
     ),
 ]
 

@@ -19,6 +19,9 @@ from resources.version import VERSION
 HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
 
 
+NOTHING_LEFT = "nothing unfinished is visible"
+
+
 class Ctl(click.Group):
     """A group that turns our errors into two lines and an exit status, once for all commands."""
 
@@ -32,8 +35,9 @@ class Ctl(click.Group):
             if error.hint:
                 click.echo(f"  next: {error.hint}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("interrupted; nothing unfinished is visible", err=True)
+        except KeyboardInterrupt as interrupt:
+            left = getattr(interrupt, "__notes__", ())
+            click.echo("interrupted; " + ("; ".join(left) or NOTHING_LEFT), err=True)
             ctx.exit(ExitCode.INTERRUPTED)
 
 

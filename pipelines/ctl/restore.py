@@ -121,7 +121,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         meta = decode_metastore(repository.read_meta(backup))
         click.echo(render_list(backup, meta, options.limits))
         return
-    server = door.with_flags(**flags).open()
+    server = door.with_flags(**flags).server()
     try:
         plan = engine.prepare_restore(server, repository, backup, options)
         if only_plan:

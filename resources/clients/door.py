@@ -1,82 +1,157 @@
-"""Find a server behind whichever of its addresses was given."""
+"""Find the server or the cluster behind whichever of its addresses was given."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from typing import Literal
+
 from resources.clients.address import HostPort, split_host_port
+from resources.clients.auth import Auth
+from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
+from resources.clients.meta import MetaClient
 from resources.clients.server import Server
 from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
-from resources.errors import PeerUnreachable, UnsupportedPeer
+from resources.errors import PeerUnreachable, UnsupportedPeer, UsageError
 
 DEFAULT_BIND = "localhost:8091"
 """A meta node's address, as `influxd-ctl` has it."""
 META_PORT = 8091
 TCP_PORT = 8088
 HTTP_PORT = 8086
+NO_HTTP = "none"
+
+AuthType = Literal["none", "basic", "jwt"]
 
 
-def open_server(
-    *,
-    bind: str = "",
-    host: str = "",
-    http: str = "",
-    user: str = "",
-    password: str = "",
-    verify_tls: bool = True,
-    timeout_s: float = 60.0,
-) -> Server:
-    """Open a single server.
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server or a cluster is, and how to be let in.
 
-    Args:
-        bind: any of its addresses; who answers there is asked. Only used without `host`.
-        host: its TCP address (8088).
-        http: its HTTP address (8086), a URL or host:port; by default on the same host.
-        user, password: for HTTP.
-        verify_tls: whether an https certificate must be valid.
-        timeout_s: how long the server may be silent.
+    Attributes:
+        bind: any address of a server, or a meta node's; who answers there is asked. Only used
+            without `host`.
+        host: a single server's TCP address (8088).
+        http: its HTTP address (8086), a URL or host:port; by default on the same host; `none`
+            does without, so that every backup copies everything.
+        user, password: for HTTP, and for meta nodes with `auth_type` basic.
+        auth_type: how to be let in by meta nodes; basic if there is a user, else none.
+        secret: the shared secret of meta nodes, for jwt.
+        tls: whether meta nodes speak https.
+        verify_tls: whether a certificate must be valid.
+        timeout_s: how long a peer may be silent.
+    """
+
+    bind: str = ""
+    host: str = ""
+    http: str = ""
+    user: str = ""
+    password: str = field(default="", repr=False)
+    auth_type: AuthType | None = None
+    secret: str = field(default="", repr=False)
+    tls: bool = False
+    verify_tls: bool = True
+    timeout_s: float = 60.0
+
+
+def open_source(at: Address) -> Server | Cluster:
+    """Open a single server or a cluster.
 
     Raises:
         PeerUnreachable: nobody listens there.
-        UnsupportedPeer: a member of a cluster listens there.
-        UsageError: an address is none.
+        UnsupportedPeer: a member of a cluster that is no meta node listens there.
+        UsageError: an address is none, or credentials contradict each other.
     """
-    if host:
-        tcp = split_host_port(host, TCP_PORT)
-        kind = probe_kind(str(tcp), timeout_s=timeout_s)
-    else:
-        tcp, kind = _behind(bind or DEFAULT_BIND, timeout_s)
-        if kind is PeerKind.HTTP:
-            found = tcp
-            tcp = HostPort(found.host, TCP_PORT)
-            api = InfluxHTTP(str(found), user=user, password=password, verify=verify_tls)
-            if not api.ping().version:
-                raise UnsupportedPeer(
-                    f"{found} answers HTTP and is no InfluxDB server",
-                    hint="-host names a server's TCP address, port 8088 by default",
-                )
-            http = http or str(found)
-            kind = probe_kind(str(tcp), timeout_s=timeout_s)
+    if at.host:
+        tcp = split_host_port(at.host, TCP_PORT)
+        return _server(at, tcp, at.http, probe_kind(str(tcp), timeout_s=at.timeout_s))
+    bind = at.bind or DEFAULT_BIND
+    found = split_host_port(bind, META_PORT)
+    if at.tls:
+        return _cluster(at, bind)
+    kind = _who_listens(bind, found, at.timeout_s)
+    if kind is not PeerKind.HTTP:
+        return _server(at, found, at.http, kind)
+    meta = _cluster(at, bind)
+    if meta.meta.is_meta_node():
+        return meta
+    api = InfluxHTTP(str(found), user=at.user, password=at.password, verify=at.verify_tls)
+    if not api.ping().version:
+        raise UnsupportedPeer(
+            f"{found} answers HTTP and is no InfluxDB server",
+            hint="-bind names a meta node, port 8091 by default; -host a server's TCP address",
+        )
+    tcp = HostPort(found.host, TCP_PORT)
+    kind = probe_kind(str(tcp), timeout_s=at.timeout_s)
+    return _server(at, tcp, at.http or str(found), kind)
+
+
+def open_server(at: Address) -> Server:
+    """Open a single server, and nothing else.
+
+    Raises: as `open_source`; UnsupportedPeer also for a cluster.
+    """
+    found = open_source(at)
+    if isinstance(found, Cluster):
+        raise UnsupportedPeer(
+            f"{found.address} is a meta node of a cluster; this version restores into single "
+            "servers only",
+            hint="-host names a single server's TCP address, port 8088 by default",
+        )
+    return found
+
+
+def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
     if kind is PeerKind.HTTP:
         raise UnsupportedPeer(
             f"{tcp} is an HTTP port", hint="-host takes the TCP address, port 8088 by default"
         )
     if kind is PeerKind.CLUSTER_DATA_NODE:
         raise UnsupportedPeer(
-            f"{tcp} is a data node of a cluster; this version backs up single servers",
-            hint="one node holds only some of a cluster's shards, so its backup would be "
-            "incomplete, and an import would leave shards without owners",
+            f"{tcp} is a data node of a cluster and has only some of its shards",
+            hint="-bind names a meta node, port 8091 by default, and backs up the whole cluster",
         )
+    client = SnapshotterClient(str(tcp), timeout_s=at.timeout_s)
+    if http == NO_HTTP:
+        return Server(client, None)
     address = http or str(HostPort(tcp.host, HTTP_PORT))
     return Server(
-        SnapshotterClient(str(tcp), timeout_s=timeout_s),
-        InfluxHTTP(address, user=user, password=password, verify=verify_tls),
+        client, InfluxHTTP(address, user=at.user, password=at.password, verify=at.verify_tls)
     )
 
 
-def _behind(bind: str, timeout_s: float) -> tuple[HostPort, PeerKind]:
-    address = split_host_port(bind, META_PORT)
+def _cluster(at: Address, bind: str) -> Cluster:
+    return Cluster(
+        MetaClient(
+            bind,
+            tls=at.tls,
+            skip_verify=not at.verify_tls,
+            auth=_auth(at),
+            timeout_s=at.timeout_s,
+        ),
+        timeout_s=at.timeout_s,
+    )
+
+
+def _auth(at: Address) -> Auth:
+    kind = at.auth_type or ("basic" if at.user else "none")
+    if kind == "basic":
+        if not at.user:
+            raise UsageError("-auth-type basic needs -user", hint="and -pwd-file, or -pwd")
+        return Auth.basic(at.user, at.password)
+    if kind == "jwt":
+        if not at.secret:
+            raise UsageError(
+                "-auth-type jwt needs -secret",
+                hint="the meta nodes' internal-shared-secret, or with -user their shared-secret",
+            )
+        return Auth.jwt(at.secret, at.user)
+    return Auth.none()
+
+
+def _who_listens(bind: str, address: HostPort, timeout_s: float) -> PeerKind:
     try:
-        return address, probe_kind(str(address), timeout_s=timeout_s)
+        return probe_kind(str(address), timeout_s=timeout_s)
     except PeerUnreachable as error:
         if bind == DEFAULT_BIND:
             raise PeerUnreachable(

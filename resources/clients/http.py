@@ -55,6 +55,10 @@ class Series:
     values: tuple[tuple[Any, ...], ...]
 
 
+MIN_MASKED = 4
+"""Masking a shorter password would take single letters out of every message."""
+
+
 class InfluxHTTP:
     """Asks one server over HTTP. Not for several threads at once.
 
@@ -311,7 +315,7 @@ class InfluxHTTP:
     def _shown(self, error: object) -> str:
         """An error text of the server, fit for a terminal and without our password."""
         text = error if isinstance(error, str) else "an error without a text"
-        if self._password:
+        if len(self._password) >= MIN_MASKED:
             text = text.replace(self._password, "***")
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
         return shown.strip() or "no reason"

@@ -8,9 +8,12 @@ from typing import Literal
 from resources.clients.http import InfluxHTTP
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
-from resources.errors import CredentialsRefused, PeerUnreachable, WireError
+from resources.errors import CredentialsRefused, PeerUnreachable, UsageError, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
+from resources.protocol.server_vars import ServerVars
+
+LOOKS = 2
 
 
 class Server:
@@ -67,12 +70,44 @@ class Server:
         """What HTTP tells, or nothing and the reason why.
 
         Backups go on without it, as full copies; so a closed HTTP port is not an error here.
+
+        Raises:
+            UsageError: the HTTP address is another server's.
         """
         if self.http is None:
             return SourceFacts(), None
+        version = ""
         try:
-            ping = self.http.ping()
-            said = self.http.server_vars()
+            version = self.http.ping().version
+            said = self._vars_of_this_server(self.http)
         except (PeerUnreachable, CredentialsRefused) as error:
-            return SourceFacts(), error
-        return SourceFacts(ping.version, said.current_time_ns, said.shards), None
+            return SourceFacts(version), error
+        return SourceFacts(version, said.current_time_ns, said.shards), None
+
+    def _vars_of_this_server(self, http: InfluxHTTP) -> ServerVars:
+        """What HTTP tells, once it is sure that both doors lead to one server.
+
+        Raises:
+            UsageError: HTTP tells of shards that the other door does not have.
+        """
+        first = ShardID(0)
+        for _ in range(LOOKS):
+            said = http.server_vars()
+            here = {p.shard_id: (p.database, p.policy) for p in self.tcp.shard_paths()}
+            strange = [
+                shard_id
+                for shard_id, stats in said.shards.items()
+                if here.get(shard_id) != (stats.database, stats.policy)
+            ]
+            if not strange:  # else a shard may just have been dropped, so look again
+                return said
+            first = min(strange)
+        raise self.other_server(f"it tells of shard {first}, which is not there")
+
+    def other_server(self, why: str) -> UsageError:
+        """The two addresses belong to different servers."""
+        return UsageError(
+            f"{self.http.http_addr if self.http else ''} is not the HTTP address of "
+            f"{self.address}: {why}",
+            hint="name the right one with -http; -http none does without, and copies everything",
+        )

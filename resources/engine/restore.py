@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resources.clients.server import Server
+from resources.engine.doors import check_doors
 from resources.engine.events import (
     MetaRestored,
     MetaRestoring,
@@ -26,7 +27,12 @@ from resources.engine.restore_plan import (
     plan_restore,
 )
 from resources.engine.rollback import roll_back
-from resources.engine.target import create_database, run_queries
+from resources.engine.target import (
+    LIMITS_SINCE,
+    create_database,
+    run_queries,
+    version_tuple,
+)
 from resources.engine.threads import running
 from resources.engine.upload import Uploader
 from resources.errors import PeerRefused, PlanError
@@ -81,6 +87,7 @@ def prepare_restore(
         options,
         now_ns=facts.clock_ns or time.time_ns(),
         target_name=server.address,
+        write_limits_known=not facts.version or version_tuple(facts.version) >= LIMITS_SINCE,
     )
 
 
@@ -107,6 +114,8 @@ def restore(
     for note in plan.notes:
         tell(Warned(note))
     check_archives(repository, plan.shards, tell=tell, stop=stop)
+    version = server.facts()[0].version
+    check_doors(server, [database.new_name for database in plan.databases], tell=tell)
     created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []
     restoring = time.monotonic()
     tell(MetaRestoring())
@@ -115,7 +124,7 @@ def restore(
             ids: dict[ShardID, ShardID] = {}
             created.append((database, ids))
             try:
-                ids.update(create_database(server, plan.meta, database))
+                ids.update(create_database(server, plan.meta, database, version))
             except (PlanError, PeerRefused) as error:
                 if isinstance(error, PlanError) or database.shards:
                     created.pop()  # nothing was changed; who has that name now keeps it
@@ -124,8 +133,8 @@ def restore(
         tell(MetaRestored(mapped, time.monotonic() - restoring))
         id_map = {old: new for _, ids in created for old, new in ids.items()}
         shards = _upload(server, repository, plan.shards, id_map, options, tell, stop)
-        for database in plan.databases:
-            run_queries(server, database.continuous_queries, tell=tell)
+        for database, ids in created:
+            run_queries(server, database, ids, tell=tell)
     except BaseException as error:
         stop.set()
         server.resume()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from resources.engine.restore_notes import note_left_out, note_write_limits
 from resources.engine.selection import select
 from resources.errors import (
     BackupIncomplete,
@@ -135,6 +136,7 @@ def plan_restore(
     *,
     now_ns: int,
     target_name: str,
+    write_limits_known: bool = True,
 ) -> RestorePlan:
     """Plan a restore into a single server.
 
@@ -144,6 +146,7 @@ def plan_restore(
         target: the target's metastore.
         now_ns: the target's clock, for what its retention would delete.
         target_name: what to call the target in messages.
+        write_limits_known: whether the target, by its version, knows write limits.
 
     Raises:
         NothingMatches: the backup has no such database, policy or shard.
@@ -180,7 +183,9 @@ def plan_restore(
             hint="shardkeeper restore -list shows what it holds",
         )
     _refuse_taken(databases, target, target_name)
-    _note_left_out(backup, metastore, wanted, found, options, notes)
+    note_left_out(backup, metastore, wanted, found, options.limits, notes)
+    if not write_limits_known:
+        note_write_limits([rp for db in databases for rp in db.policies], notes)
     return RestorePlan(backup, meta, metastore, tuple(databases), tuple(notes))
 
 
@@ -364,47 +369,3 @@ def _refuse_taken(
         hint=f"{target_name} has {names} already; restore beside it with "
         f"-db {example} -newdb NAME, or drop it first",
     )
-
-
-def _note_left_out(
-    backup: BackupSet,
-    metastore: Metastore,
-    wanted: Sequence[ShardPlace],
-    found: Sequence[ShardPlace],
-    options: RestoreOptions,
-    notes: list[str],
-) -> None:
-    chosen = {place.database for place in found}
-    kept = {place.shard_id for place in found}
-    covered = backup.newest.manifest.evidence is not None and not backup.newest.manifest.limited
-    without = [
-        p
-        for p in wanted
-        if p.database in chosen and p.shard_id not in kept and p.shard_id not in backup.archives
-    ]
-    if without and not covered and options.limits.shard_id is None:
-        ids = ", ".join(str(p.shard_id) for p in without[:10]) + (" …" if len(without) > 10 else "")
-        notes.append(
-            f"shards {ids} are left out: the backup knows them and holds no archive of them (they "
-            "may have been empty)"
-        )
-    evidence = backup.newest.manifest.evidence
-    for failed in evidence.failed if evidence else ():
-        archive = backup.archives.get(failed.shard_id)
-        if archive is not None and failed.shard_id in kept:
-            notes.append(
-                f"shard {failed.shard_id} comes from an earlier backup, {archive.manifest_file}: "
-                f"{backup.newest.file_name} could not save it"
-            )
-    old = len(backup.archives.keys() - {place.shard_id for place in metastore.places()})
-    if old and not options.limits:
-        notes.append(
-            f"{old} archives of shards that were gone at the source when this backup was made "
-            "are left out; -as-of TIME restores an earlier state"
-        )
-    if metastore.users and not options.limits:
-        names = ", ".join(shown(user.name) for user in metastore.users[:10])
-        notes.append(
-            f"{len(metastore.users)} users ({names}) are left out: a single server takes "
-            "passwords only, and the backup has their hashes; CREATE USER makes them anew"
-        )

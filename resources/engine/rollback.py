@@ -36,7 +36,7 @@ def roll_back(
             if not _ours(there, database, ids):
                 _leave(database.new_name, "it holds shards that are not ours", error, tell)
                 continue
-            drop_database(server, database.new_name)
+            drop_database(server, database.new_name, _shards(there))
             dropped.append(database.new_name)
         except ShardkeeperError as failure:
             _leave(database.new_name, failure.what, error, tell)
@@ -47,10 +47,15 @@ def roll_back(
 def _ours(there: DatabaseInfo, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> bool:
     groups = [(rp.name, group) for rp in there.retention_policies for group in rp.shard_groups]
     if ids:
-        return {shard.id for _, g in groups for shard in g.shards} <= set(ids.values())
+        return _shards(there) <= set(ids.values())
     # The reply to the import was lost: ours if it has exactly the shard groups that we sent.
     sent = {(s.new_policy, *_shape(s.place.group)) for s in database.shards}
     return {(policy, *_shape(group)) for policy, group in groups} == sent
+
+
+def _shards(there: DatabaseInfo) -> set[ShardID]:
+    groups = (g for rp in there.retention_policies for g in rp.shard_groups)
+    return {shard.id for g in groups for shard in g.shards}
 
 
 def _shape(group: ShardGroupInfo) -> tuple[int, int, int]:

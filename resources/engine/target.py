@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from resources.clients.server import Server
+from resources.engine.doors import check_shards
 from resources.engine.events import Tell, Warned
 from resources.engine.restore_plan import NOT_EMPTY, DatabaseRestore
 from resources.errors import (
     BadReply,
-    PeerRefused,
     PlanError,
     ShardkeeperError,
     TargetNotEmpty,
-    WireError,
     shown,
 )
 from resources.model import RetentionPolicyInfo, ShardID
-from resources.protocol.influxql import quote_identifier
+from resources.protocol.influxql import check_continuous_query, quote_identifier
 from resources.protocol.meta import trimmed
 
 OLD_IMPORT_BYTES = 60_000
@@ -25,10 +24,17 @@ OLD_IMPORT_BYTES = 60_000
 did over loopback, 160 kB never)."""
 
 
+LIMITS_SINCE = (1, 12)
+"""The first version that knows write limits."""
+
+
 def create_database(
-    server: Server, meta: bytes, database: DatabaseRestore
+    server: Server, meta: bytes, database: DatabaseRestore, version: str
 ) -> dict[ShardID, ShardID]:
     """Create one database with its policies and empty shards; says which shard became which.
+
+    Args:
+        version: the server's, empty if it does not say.
 
     Raises:
         TargetNotEmpty: it appeared meanwhile.
@@ -37,10 +43,8 @@ def create_database(
         WireError: the server broke off, perhaps after it had created the database.
     """
     if not database.shards:
-        _create_empty(server, database)
+        _create_empty(server, database, version)
         return {}
-    facts, _ = server.facts()
-    version = version_tuple(facts.version)
     only = database.policies[0].name if database.new_policy else None
     payload = trimmed(
         meta,
@@ -48,13 +52,15 @@ def create_database(
         policies=[rp.name for rp in database.policies],
         shards=[shard.place.shard_id for shard in database.shards],
         durations=database.durations,
-        keep_write_limits=version >= (1, 12),
+        keep_write_limits=True,  # servers before 1.12 pass over them
     )
-    if version < (1, 8) and len(payload) > OLD_IMPORT_BYTES:
+    if version_tuple(version) < (1, 8) and len(payload) > OLD_IMPORT_BYTES:
+        old = f"InfluxDB {version}" if version else "a server that may be older than 1.8"
         raise PlanError(
             f"{len(payload)} bytes of metadata for {shown(database.source.name)} are more than "
-            f"InfluxDB {facts.version or 'before 1.8'} takes at once ({OLD_IMPORT_BYTES})",
-            hint="restore policy by policy (-rp with -newdb), or into InfluxDB 1.8 or later",
+            f"{old} takes at once ({OLD_IMPORT_BYTES})",
+            hint="restore into InfluxDB 1.8 or later, or part by part: -rp with -newdb, or -shard"
+            + ("" if version else "; -http, -user and -pwd-file let the server tell its version"),
         )
     _refuse_if_there(server, database.new_name)
     ids = server.tcp.import_metastore(
@@ -95,7 +101,7 @@ def _refuse_if_there(server: Server, name: str) -> None:
         )
 
 
-def _create_empty(server: Server, database: DatabaseRestore) -> None:
+def _create_empty(server: Server, database: DatabaseRestore, version: str) -> None:
     """A database without shards cannot be imported, so it is created by statements."""
     if server.http is None:
         raise PlanError(
@@ -108,9 +114,13 @@ def _create_empty(server: Server, database: DatabaseRestore) -> None:
     default = database.source.default_retention_policy
     _, now = server.metastore()
     made = now.database(database.new_name)
-    there = {rp.name for rp in made.retention_policies} if made else set[str]()
+    if made is None:
+        raise server.other_server(f"database {shown(database.new_name)} was created there")
+    there = {rp.name for rp in made.retention_policies}
     for rp in database.policies:
         statement = _policy_statement(name, rp, database, there, is_default=rp.name == default)
+        if version_tuple(version) >= LIMITS_SINCE:
+            statement += _write_limits(rp)
         server.http.query(statement)
     kept = {database.new_policy or rp.name for rp in database.policies}
     for made_by_server in sorted(there - kept):  # autogen, if it is set to make that
@@ -137,6 +147,11 @@ def _policy_statement(
     )
 
 
+def _write_limits(rp: RetentionPolicyInfo) -> str:
+    limits = (("FUTURE", rp.future_write_limit_ns), ("PAST", rp.past_write_limit_ns))
+    return "".join(f" {word} LIMIT {influxql_duration(ns)}" for word, ns in limits if ns)
+
+
 def influxql_duration(duration_ns: int) -> str:
     """A duration literal of InfluxQL; 0 means for ever (INF).
 
@@ -145,12 +160,18 @@ def influxql_duration(duration_ns: int) -> str:
     return "INF" if duration_ns == 0 else f"{duration_ns // 1_000_000_000}s"
 
 
-def run_queries(server: Server, statements: Iterable[str], *, tell: Tell) -> None:
-    """Create continuous queries; one that fails is reported and does not undo the restore."""
-    for statement in statements:
+def run_queries(
+    server: Server, database: DatabaseRestore, ids: Mapping[ShardID, ShardID], *, tell: Tell
+) -> None:
+    """Create continuous queries; one that fails is reported and does not undo the restore.
+
+    Their text comes from a file, so only what is one CREATE CONTINUOUS QUERY is sent.
+    """
+    for statement in database.continuous_queries:
         try:
-            if server.http is None:
-                raise PeerRefused("no HTTP address is known")
+            check_continuous_query(statement)
+            check_shards(server, database.new_name, ids.values())
+            assert server.http is not None  # noqa: S101 - check_shards asked it
             server.http.query(statement)
         except ShardkeeperError as error:
             tell(
@@ -161,15 +182,19 @@ def run_queries(server: Server, statements: Iterable[str], *, tell: Tell) -> Non
             )
 
 
-def drop_database(server: Server, name: str) -> None:
-    """DROP DATABASE.
+def drop_database(server: Server, name: str, ids: Collection[ShardID]) -> None:
+    """DROP DATABASE, if it has exactly these shards, and a look whether it is gone.
 
     Raises:
+        UsageError: HTTP leads to another server, or the database is not ours.
         WireError: the server could not be reached or refused.
     """
-    if server.http is None:
-        raise WireError("no HTTP address is known", hint="name it with -http")
+    check_shards(server, name, ids)
+    assert server.http is not None  # noqa: S101 - check_shards asked it
     server.http.query(f"DROP DATABASE {quote_identifier(name)}")
+    _, now = server.metastore()
+    if now.database(name) is not None:
+        raise server.other_server(f"{shown(name)} was dropped there and is still here")
 
 
 def version_tuple(version: str) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from resources.errors import UnsafeName
@@ -9,6 +10,8 @@ from resources.errors import UnsafeName
 MAX_NAME_BYTES = 255
 """The server's limit (services/meta, MaxNameLen), and that of common file systems."""
 
+_QUOTED = re.compile(r"""("(?:[^"\\]|\\.)*")|('(?:[^'\\]|\\.)*')""", re.DOTALL)
+_CONTINUOUS_QUERY = re.compile(r"\s*CREATE\s+CONTINUOUS\s+QUERY\s", re.IGNORECASE)
 _SEPARATORS = frozenset("/\\")
 _PRINTABLE = frozenset("LMNPS")
 """General categories: letters, marks, numbers, punctuation, symbols."""
@@ -43,6 +46,20 @@ def quote_identifier(name: str) -> str:
 def quote_string(text: str) -> str:
     """Quote a string literal, such as a password or a tag value."""
     return f"'{_escaped(text, quote=chr(39))}'"
+
+
+def check_continuous_query(statement: str) -> None:
+    """Insist that text from a metastore is one CREATE CONTINUOUS QUERY and nothing more.
+
+    Raises:
+        UnsafeName: it is something else, or several statements.
+    """
+    body = _QUOTED.sub('""', statement)
+    if not _CONTINUOUS_QUERY.match(body) or any(mark in body for mark in (";", "--", "/*")):
+        raise UnsafeName(
+            f"{statement[:120]!a} is not one CREATE CONTINUOUS QUERY",
+            hint="look at where this backup comes from",
+        )
 
 
 def _escaped(text: str, quote: str) -> str:

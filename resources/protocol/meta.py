@@ -127,6 +127,8 @@ def _policy(message: pb.RetentionPolicyInfo) -> RetentionPolicyInfo:
             )
             for subscription in message.Subscriptions
         ),
+        future_write_limit_ns=message.FutureWriteLimit,
+        past_write_limit_ns=message.PastWriteLimit,
     )
 
 
@@ -217,6 +219,9 @@ def _policy_message(rp: RetentionPolicyInfo) -> pb.RetentionPolicyInfo:
             )
             for subscription in rp.subscriptions
         ],
+        # Servers before 1.12 know no limits, and do not write them.
+        FutureWriteLimit=rp.future_write_limit_ns or None,
+        PastWriteLimit=rp.past_write_limit_ns or None,
     )
 
 

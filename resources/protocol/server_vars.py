@@ -25,6 +25,8 @@ class ShardStats:
     disk_bytes: int
     """Of its TSM files, without WAL and cache."""
     write_points_ok: int
+    database: str = ""
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ def shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
     """Collect the entries named tsm1_filestore and shard by their `id` tag, a decimal string."""
     written: dict[ShardID, int] = {}
     files: dict[ShardID, Mapping[str, Any]] = {}
+    places: dict[ShardID, tuple[str, str]] = {}
     for entry in said.values():
         if not is_object(entry):
             continue
@@ -63,8 +66,9 @@ def shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
         shard_id = _shard_id(tags.get("id")) if is_object(tags) else None
         if shard_id is None or not is_object(values):
             continue
-        if entry.get("name") == "tsm1_filestore":
+        if entry.get("name") == "tsm1_filestore" and is_object(tags):
             files[shard_id] = values
+            places[shard_id] = (_text(tags.get("database")), _text(tags.get("retentionPolicy")))
         elif entry.get("name") == "shard":
             written[shard_id] = _count(values.get("writePointsOk"))
     return {
@@ -72,6 +76,8 @@ def shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
             num_files=_count(values.get("numFiles")),
             disk_bytes=_count(values.get("diskBytes")),
             write_points_ok=written.get(shard_id, 0),
+            database=places[shard_id][0],
+            policy=places[shard_id][1],
         )
         for shard_id, values in files.items()
     }
@@ -81,6 +87,10 @@ def _shard_id(text: object) -> ShardID | None:
     if not isinstance(text, str) or not text.isascii() or not text.isdecimal() or len(text) > 20:
         return None
     return ShardID(int(text)) if int(text) <= MAX_UINT64 else None
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int:

@@ -1,0 +1,123 @@
+"""A cluster: its meta nodes for what there is, its data nodes for the bytes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from ssl import SSLContext
+from typing import Literal
+
+from resources.clients.coordinator import CoordinatorClient
+from resources.clients.meta import MetaClient
+from resources.clients.snapshotter import ShardStream, SnapshotterClient
+from resources.clients.source import Holdings, ShardCopy, SourceFacts
+from resources.errors import WireError
+from resources.model import Metastore, ShardID
+
+MOST_NODES_AT_ONCE = 8
+
+
+class Cluster:
+    """An influxdb-cluster, or one that speaks like it, found through one of its meta nodes.
+
+    Args:
+        meta: any of its meta nodes.
+        timeout_s: how long a data node may be silent.
+        tls: how to encrypt port 8088; None if the data nodes do not.
+    """
+
+    def __init__(
+        self, meta: MetaClient, *, timeout_s: float = 60.0, tls: SSLContext | None = None
+    ) -> None:
+        self.meta = meta
+        self._timeout_s = timeout_s
+        self._tls = tls
+        self._mutex = threading.Lock()
+        self._snapshotters: dict[str, SnapshotterClient] = {}
+        self._aborted = False
+
+    @property
+    def kind(self) -> Literal["cluster"]:
+        return "cluster"
+
+    @property
+    def address(self) -> str:
+        return self.meta.bind
+
+    def facts(self) -> tuple[SourceFacts, WireError | None]:
+        """The data nodes' version, if they agree; clusters need no clock to tell changes."""
+        versions = {node.version for node in self.meta.members().data if node.version}
+        return SourceFacts(", ".join(sorted(versions))), None
+
+    def metastore(self) -> tuple[bytes, Metastore]:
+        """From the leader, since the others may be behind.
+
+        Raises:
+            WireError
+        """
+        return self.meta.metastore()
+
+    def holdings(self, metastore: Metastore) -> Holdings:
+        """Ask every data node for the shards on its disk, one request each.
+
+        A node that does not answer is listed as silent; that is no error here.
+        """
+        copies: dict[ShardID, list[ShardCopy]] = {}
+        silent: dict[str, WireError] = {}
+        addresses = [node.tcp_addr for node in metastore.data_nodes]
+        with ThreadPoolExecutor(min(MOST_NODES_AT_ONCE, len(addresses) or 1)) as pool:
+            for address, found in zip(addresses, pool.map(self._list, addresses), strict=True):
+                if isinstance(found, WireError):
+                    silent[address] = found
+                    continue
+                for shard_id, copy in found.items():
+                    copies.setdefault(shard_id, []).append(copy)
+        return Holdings({shard_id: tuple(found) for shard_id, found in copies.items()}, silent)
+
+    def _list(self, address: str) -> dict[ShardID, ShardCopy] | WireError:
+        client = CoordinatorClient(address, timeout_s=self._timeout_s, tls=self._tls)
+        try:
+            listed = client.list_shards()
+        except WireError as error:
+            return error
+        return {
+            shard_id: ShardCopy(address, status.size_bytes, status.last_modified_ns)
+            for shard_id, status in listed.items()
+            if not status.err
+        }
+
+    def has_shard(self, shard_id: ShardID) -> bool:
+        _, now = self.metastore()
+        return any(place.shard_id == shard_id for place in now.places())
+
+    def open_shard(
+        self, shard_id: ShardID, *, node: str, since_ns: int | None = None
+    ) -> AbstractContextManager[ShardStream]:
+        return self.snapshotter(node).open_shard(shard_id, since_ns=since_ns)
+
+    def snapshotter(self, node: str) -> SnapshotterClient:
+        """The client of one data node, by its TCP address."""
+        with self._mutex:
+            client = self._snapshotters.get(node)
+            if client is None:
+                client = SnapshotterClient(node, timeout_s=self._timeout_s, tls=self._tls)
+                if self._aborted:
+                    client.abort()
+                self._snapshotters[node] = client
+            return client
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._for_each(SnapshotterClient.abort)
+
+    def resume(self) -> None:
+        self._aborted = False
+        self._for_each(SnapshotterClient.resume)
+
+    def _for_each(self, do: Callable[[SnapshotterClient], None]) -> None:
+        with self._mutex:
+            clients = list(self._snapshotters.values())
+        for client in clients:
+            do(client)

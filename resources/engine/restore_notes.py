@@ -1,0 +1,63 @@
+"""What a restore leaves out, said before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resources.errors import shown
+from resources.model import Metastore, RetentionPolicyInfo, ShardPlace
+from resources.repository.backup_set import BackupSet
+from resources.repository.manifest import Limits
+
+
+def note_left_out(
+    backup: BackupSet,
+    metastore: Metastore,
+    wanted: Sequence[ShardPlace],
+    found: Sequence[ShardPlace],
+    limits: Limits,
+    notes: list[str],
+) -> None:
+    """Shards without archives, archives without shards, and users."""
+    chosen = {place.database for place in found}
+    kept = {place.shard_id for place in found}
+    covered = backup.newest.manifest.evidence is not None and not backup.newest.manifest.limited
+    without = [
+        p
+        for p in wanted
+        if p.database in chosen and p.shard_id not in kept and p.shard_id not in backup.archives
+    ]
+    if without and not covered and limits.shard_id is None:
+        ids = ", ".join(str(p.shard_id) for p in without[:10]) + (" …" if len(without) > 10 else "")
+        notes.append(
+            f"shards {ids} are left out: the backup knows them and holds no archive of them (they "
+            "may have been empty)"
+        )
+    evidence = backup.newest.manifest.evidence
+    for failed in evidence.failed if evidence else ():
+        archive = backup.archives.get(failed.shard_id)
+        if archive is not None and failed.shard_id in kept:
+            notes.append(
+                f"shard {failed.shard_id} comes from an earlier backup, {archive.manifest_file}: "
+                f"{backup.newest.file_name} could not save it"
+            )
+    old = len(backup.archives.keys() - {place.shard_id for place in metastore.places()})
+    if old and not limits:
+        notes.append(
+            f"{old} archives of shards that were gone at the source when this backup was made "
+            "are left out; -as-of TIME restores an earlier state"
+        )
+    if metastore.users and not limits:
+        names = ", ".join(shown(user.name) for user in metastore.users[:10])
+        notes.append(
+            f"{len(metastore.users)} users ({names}) are left out: a single server takes "
+            "passwords only, and the backup has their hashes; CREATE USER makes them anew"
+        )
+
+
+def note_write_limits(policies: Sequence[RetentionPolicyInfo], notes: list[str]) -> None:
+    """InfluxDB 1.12 limits how far from now points may lie; earlier servers cannot."""
+    limited = [rp.name for rp in policies if rp.future_write_limit_ns or rp.past_write_limit_ns]
+    if limited:
+        names = ", ".join(shown(name) for name in limited[:10])
+        notes.append(f"write limits of {names} are lost: the target is older than InfluxDB 1.12")

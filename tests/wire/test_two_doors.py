@@ -1,0 +1,68 @@
+"""A server has two addresses. When they belong to two servers, nothing may come to harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.influxd import Influxd
+from tests.wire.commands import shardkeeper
+
+pytestmark = pytest.mark.wire
+
+LINES = [f"m,k=a v={i} {1_600_000_000 + i}" for i in range(10)]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "backups"
+    path.mkdir(mode=0o700)
+    return path
+
+
+def pair(influxd_factory: Callable[..., Influxd]) -> tuple[Influxd, Influxd]:
+    here, other = influxd_factory(), influxd_factory()
+    for server, databases in ((here, ["precious"]), (other, ["first", "precious"])):
+        for name in databases:
+            server.create_database(name)
+            server.write(name, LINES, "s")
+            server.flush(name)
+    return here, other
+
+
+def test_a_backup_with_another_servers_http_address_is_refused(
+    influxd_factory: Callable[..., Influxd], directory: Path
+) -> None:
+    here, other = pair(influxd_factory)
+    done = shardkeeper("-host", here.bind_addr, "-http", other.http_addr, "backup", str(directory))
+    assert done.code == 2
+    assert f"{other.http_addr} is not the HTTP address of {here.bind_addr}" in done.err
+    assert "-http" in done.err.partition("next:")[2]
+    assert not list(directory.iterdir())
+
+
+def test_without_http_everything_is_copied_and_said_so(
+    influxd_factory: Callable[..., Influxd], directory: Path
+) -> None:
+    here, _ = pair(influxd_factory)
+    for _ in range(2):
+        done = shardkeeper("-host", here.bind_addr, "-http", "none", "backup", str(directory))
+        assert done.code == 0, done.err
+    assert len(list(directory.glob("*.s1.tar.gz"))) == 2
+
+
+def test_a_restore_with_another_servers_http_address_touches_neither(
+    influxd_factory: Callable[..., Influxd], directory: Path
+) -> None:
+    here, other = pair(influxd_factory)
+    done = shardkeeper("-host", here.bind_addr, "-http", here.http_addr, "backup", str(directory))
+    assert done.code == 0, done.err
+    here.drop_database("precious")
+    before = other.query("SELECT * FROM m", db="precious")
+    done = shardkeeper("-host", here.bind_addr, "-http", other.http_addr, "restore", str(directory))
+    assert done.code == 2
+    assert "is not the HTTP address of" in done.err
+    assert ["precious"] not in here.rows("SHOW DATABASES")
+    assert other.query("SELECT * FROM m", db="precious") == before
