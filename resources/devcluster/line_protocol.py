@@ -56,6 +56,7 @@ _ESCAPED_IN_NAME = re.compile(rb'\\([,"\ =])')
 _ESCAPED_IN_STRING = re.compile(rb'\\(["\\])')
 
 _PLAIN_FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_CUT_EXPONENT = re.compile(rb"-?[0-9.]+[eE][-+]?")
 _PLAIN_INTEGER = re.compile(rb"-?[0-9]+")
 _PLAIN_REST = re.compile(
     rb"(?:[^,= \"\\]+=(?:-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,2})?|-?[0-9]{1,18}i"
@@ -120,7 +121,7 @@ def _lines(body: bytes) -> Iterator[bytes]:
         if quotes and b'"' in line:
             while _is_open(line) and (more := next(pieces, None)) is not None:
                 line += b"\n" + more
-        line = line.lstrip(b" \t\0").removesuffix(b"\r")
+        line = line.lstrip(b" \t\0")
         if line and line[0] != 0x23:
             yield line
 
@@ -173,7 +174,7 @@ class _Parser:
         start = len(head)
         while line[start : start + 1] == b" ":
             start += 1
-        if start == len(line):
+        if start == len(head):
             raise _NotAPoint("missing fields")
         fields, end = self._fields(line, start)
         for name, _, _ in fields:
@@ -215,7 +216,7 @@ class _Parser:
             name = match[0] if match is not None else b""
             at += len(name)
             if line[at : at + 1] != b"=":
-                raise _NotAPoint("invalid field format" if name or fields else "missing fields")
+                raise _NotAPoint("invalid field format")
             if not name:
                 raise _NotAPoint("missing field key")
             at += 1
@@ -241,7 +242,7 @@ class _Parser:
         end = at + len(raw)
         if raw in _BOOLEANS:
             return _BOOLEAN, _BOOLEANS[raw], end
-        if not (raw[0] in b"0123456789-.+" or raw[:1] in b"nNiI"):
+        if raw[0] not in b"0123456789-.nN":
             raise _NotAPoint("invalid boolean")
         return *self._number(raw), end
 
@@ -253,7 +254,7 @@ class _Parser:
                 raise _NotAPoint("invalid float")
             return _FLOAT, value
         if not _PLAIN_INTEGER.fullmatch(digits) or suffix not in (b"i", b"u"):
-            raise _NotAPoint("invalid number")
+            raise _NotAPoint("invalid float" if _CUT_EXPONENT.fullmatch(raw) else "invalid number")
         if suffix == b"u":
             if not self._unsigned or digits.startswith(b"-"):
                 raise _NotAPoint("invalid number")
@@ -267,8 +268,12 @@ class _Parser:
     def _time(self, stamp: bytes) -> int:
         if not stamp:
             return self._now_ns
-        if not _PLAIN_INTEGER.fullmatch(stamp) or len(stamp) > 20:
+        if b" " in stamp:
+            raise _NotAPoint("point is invalid")
+        if not _PLAIN_INTEGER.fullmatch(stamp):
             raise _NotAPoint("bad timestamp")
+        if len(stamp) > 20:
+            raise _NotAPoint(f'strconv.ParseInt: parsing "{stamp.decode()}": value out of range')
         time_ns = int(stamp) * self._unit_ns
         if not MIN_TIME_NS <= time_ns <= MAX_TIME_NS:
             raise _NotAPoint(f"time outside range {MIN_TIME_NS} - {MAX_TIME_NS}")

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import RLock
 
 from resources.devcluster.cache import Cache, between, merged
-from resources.devcluster.points import Field, Point
+from resources.devcluster.points import Field, Point, made_point
 from resources.devcluster.refusals import PartialWrite, ShardDisabled
 from resources.devcluster.shard_files import (
     MAX_FILES,
@@ -248,30 +248,30 @@ class Shard:
             if objection:
                 reason = reason or objection
                 dropped += 1
-            elif fields is point.fields:
+            elif len(fields) == len(point.fields):
                 accepted.append(point)
-            elif fields:
-                accepted.append(point._replace(fields=fields))
+            else:
+                accepted.append(made_point(point.series, point.time_ns, fields))
         return accepted, reason, dropped
 
     def _judged(self, point: Point) -> tuple[str, tuple[Field, ...]]:
+        """What speaks against a point, or ""; and those of its fields that are to be kept."""
         measurement = measurement_of(point.series)
-        known = self._types.get(measurement, {})
-        # The server's own column; it takes the others of the point.
+        on = f'on measurement "{measurement.decode(errors="replace")}" is'
+        if b",time=" in point.series[len(measurement) :]:
+            return f'invalid tag key: input tag "time" {on} invalid', ()
         fields = tuple(field for field in point.fields if field[0] != b"time")
-        if len(fields) == len(point.fields):
-            fields = point.fields
-        types = dict(known)
+        if not fields:
+            return f'invalid field name: input field "time" {on} invalid', ()
+        types = dict(self._types.get(measurement, {}))
         for name, kind, _ in fields:
             if types.setdefault(name, kind) is not kind:
                 return (
-                    f'field type conflict: input field "{name.decode(errors="replace")}" on'
-                    f' measurement "{measurement.decode(errors="replace")}" is type'
-                    f" {kind.name.lower()}, already exists as type {types[name].name.lower()}",
-                    fields,
+                    f'field type conflict: input field "{name.decode(errors="replace")}" {on}'
+                    f" type {kind.name.lower()}, already exists as type {types[name].name.lower()}",
+                    (),
                 )
-        if fields:
-            self._types[measurement] = types
+        self._types[measurement] = types
         return "", fields
 
     def _learn_types(self) -> None:
