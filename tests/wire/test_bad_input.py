@@ -422,6 +422,6 @@ def _outside(*args: object, prefix: Sequence[str] = ()) -> Done:
 def test_a_server_that_never_answers(source: Influxd, backups: Path) -> None:
     with Proxy(source.bind_addr) as proxy:
         proxy.break_all(Stall(0), chosen=lambda head: True)
-        done = shardkeeper("backup", *at(source, tcp=proxy.address), "-timeout", "0.3", backups)
+        done = shardkeeper("backup", *at(source, tcp=proxy.address), "-timeout", "0.3s", backups)
     refused(done, 1, "no answer while")
     assert listing(backups) == {}

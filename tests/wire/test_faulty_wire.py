@@ -155,7 +155,7 @@ def test_a_server_that_falls_silent_is_asked_again(
     db, _, clean = three_files
     with Proxy(source.bind_addr) as proxy:
         proxy.break_next(Stall(2000))
-        done = backup(source, backups, "-db", db, "-timeout", "0.5", tcp=proxy.address)
+        done = backup(source, backups, "-db", db, "-timeout", "500ms", tcp=proxy.address)
         assert "no answer while reading shard" in done.err
     [archive] = backups.glob("*.tar.gz")
     assert gzip.decompress(archive.read_bytes()) == clean
