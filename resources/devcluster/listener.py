@@ -1,0 +1,174 @@
+"""A listening socket of a node: a thread per connection, and the bad days of a network."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from resources.errors import ShardkeeperError
+
+HOST = "127.0.0.1"
+BIND_PATIENCE_S = 5.0
+
+
+class AddressTaken(ShardkeeperError):
+    """Someone else listens at a node's address."""
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong at a port, from the next connection on."""
+
+    refuse: bool = False
+    """Connections are reset as soon as they are made."""
+    cut_after: int | None = None
+    """Every reply ends after so many bytes."""
+    reset: bool = False
+    """It ends by a reset instead of an orderly end."""
+
+
+class Line:
+    """A connection as its server sees it; what it sends may be cut."""
+
+    def __init__(self, sock: socket.socket, faults: Faults) -> None:
+        self._sock = sock
+        self._left = faults.cut_after
+        self._reset = faults.reset
+
+    def sendall(self, data: Any) -> None:
+        """Send, or as much as the line lets through.
+
+        Raises:
+            ConnectionError: the peer is gone, or the line was cut.
+        """
+        if self._left is None:
+            self._sock.sendall(data)
+            return
+        view = memoryview(data)
+        self._sock.sendall(view[: self._left])
+        self._left -= len(view)
+        if self._left < 0:
+            if self._reset:
+                reset_on_close(self._sock)
+            raise ConnectionAbortedError("the line was cut on purpose")
+
+    def peek(self, timeout_s: float) -> bytes:
+        """The first byte, left where it is; empty if the peer closed or kept silent."""
+        self._sock.settimeout(timeout_s)
+        try:
+            return self._sock.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            return b""
+        finally:
+            self._sock.settimeout(None)
+
+    def recv(self, size: int) -> bytes:
+        return self._sock.recv(size)
+
+    def makefile(self, mode: str, bufsize: int = -1) -> Any:
+        sock: Any = self._sock
+        return sock.makefile(mode, bufsize)
+
+    def setsockopt(self, *args: Any) -> None:
+        self._sock.setsockopt(*args)
+
+
+class Listener:
+    """Accepts connections at one loopback address until it is stopped.
+
+    Args:
+        port: 0 for any free one, which then stays.
+        serve: handles one connection in a thread of its own; connection errors in it are
+            the peer's business. The connection is closed when it returns.
+    """
+
+    def __init__(self, port: int, serve: Callable[[Line], None]) -> None:
+        self.faults = Faults()
+        self._serve = serve
+        self._sock: socket.socket | None = None
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        self._listen(port)
+
+    @property
+    def port(self) -> int:
+        return self._port
+
+    @property
+    def address(self) -> str:
+        return f"{HOST}:{self._port}"
+
+    def _listen(self, port: int) -> None:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        deadline = time.monotonic() + BIND_PATIENCE_S
+        while True:
+            try:
+                sock.bind((HOST, port))
+                break
+            except OSError as error:
+                # A client's port of a moment ago may be in the way.
+                if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+                    sock.close()
+                    raise AddressTaken(f"{HOST}:{port}: {error.strerror}") from None
+                time.sleep(0.02)
+        sock.listen(128)
+        self._port: int = sock.getsockname()[1]
+        self._sock = sock
+
+    def start(self) -> None:
+        """Begin to accept; listens again if it was stopped."""
+        if self._sock is None:
+            self._listen(self._port)
+        threading.Thread(
+            target=self._accept, args=(self._sock,), name=f"accept {self.address}", daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """Stop listening, and break all connections."""
+        sock, self._sock = self._sock, None
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()
+        with self._lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with self._lock:
+                if self._sock is not listening:
+                    connection.close()
+                    return
+                self._open.add(connection)
+            threading.Thread(target=self._handle, args=(connection,), daemon=True).start()
+
+    def _handle(self, connection: socket.socket) -> None:
+        try:
+            if self.faults.refuse:
+                reset_on_close(connection)
+                return
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with contextlib.suppress(OSError):
+                self._serve(Line(connection, self.faults))
+        finally:
+            with self._lock:
+                self._open.discard(connection)
+            connection.close()
+
+
+def reset_on_close(sock: socket.socket) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

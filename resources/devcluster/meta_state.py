@@ -1,0 +1,80 @@
+"""One meta node's copy of the metastore, on disk before anyone is told of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+from resources.model import Metastore
+from resources.protocol.meta import decode_metastore, encode_metastore
+
+META_FILE = "meta.db"
+
+EMPTY = Metastore(0, 1, 0, (), (), (), (), 0, 0, 0)
+"""What a node knows that has joined nothing yet."""
+
+
+def put_file(path: Path, raw: bytes) -> None:
+    """Write a file as a whole or not at all, and have it on disk."""
+    pending = path.with_name(f"{path.name}.pending")
+    with pending.open("wb") as file:
+        file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    pending.replace(path)
+
+
+class MetaState:
+    """The metastore in a directory; safe to share between threads.
+
+    Raises:
+        BadReply: from the constructor, when the file is no metastore.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / META_FILE
+        self._changed = threading.Condition()
+        self._changes = 0
+        self._raw = self._path.read_bytes() if self._path.exists() else encode_metastore(EMPTY)
+        self._store = decode_metastore(self._raw)
+
+    @property
+    def metastore(self) -> Metastore:
+        return self._store
+
+    @property
+    def encoded(self) -> bytes:
+        """The serialized `Data`, as clients get it."""
+        return self._raw
+
+    def install(self, store: Metastore, *, index: int, term: int) -> None:
+        """Take over a metastore, with the index and term of the entry that made it."""
+        store = replace(store, index=index, term=term)
+        raw = encode_metastore(store)
+        put_file(self._path, raw)
+        with self._changed:
+            self._store, self._raw = store, raw
+            self._changes += 1
+            self._changed.notify_all()
+
+    def copy_of(self, other: MetaState) -> None:
+        """Catch up with another node."""
+        theirs = other.metastore
+        self.install(theirs, index=theirs.index, term=theirs.term)
+
+    def wait_change(self, index: int, closing: threading.Event, poll_s: float = 0.2) -> bool:
+        """Wait until something is newer than `index`, which any next change counts as.
+
+        That is how the original's long poll works: it does not wait for the index to pass
+        the one asked for. False: `closing` was set instead.
+        """
+        with self._changed:
+            seen = self._changes
+            while self._store.index <= index and self._changes == seen:
+                if closing.is_set():
+                    return False
+                self._changed.wait(poll_s)
+        return True

@@ -1,0 +1,50 @@
+"""The port numbers of a dev cluster's nodes, kept from one start to the next."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from resources.devcluster.meta_state import put_file
+from resources.errors import UsageError
+
+PORTS_FILE = "ports.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports of all nodes: HTTP and raft of the meta nodes, HTTP and TCP of the data nodes."""
+
+    meta: tuple[tuple[int, int], ...]
+    data: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def remembered(cls, directory: Path, meta_nodes: int, data_nodes: int) -> Ports:
+        """Those of the directory's last cluster, or zeros: any that are free.
+
+        Raises:
+            UsageError: the directory holds a cluster of another size, or something else.
+        """
+        path = directory / PORTS_FILE
+        if not path.exists():
+            return cls(((0, 0),) * meta_nodes, ((0, 0),) * data_nodes)
+        try:
+            said = json.loads(path.read_bytes())
+            ports = cls(
+                *(tuple((int(a), int(b)) for a, b in said[kind]) for kind in ("meta", "data"))
+            )
+        except (ValueError, KeyError, TypeError):
+            raise UsageError(f"{path}: these are no ports of a dev cluster") from None
+        if (len(ports.meta), len(ports.data)) != (meta_nodes, data_nodes):
+            raise UsageError(
+                f"{path.parent} holds a cluster of {len(ports.meta)} meta and {len(ports.data)}"
+                f" data nodes, not {meta_nodes} and {data_nodes}",
+                hint="take another directory, or the same numbers",
+            )
+        return ports
+
+    def remember(self, directory: Path) -> None:
+        put_file(
+            directory / PORTS_FILE, json.dumps({"meta": self.meta, "data": self.data}).encode()
+        )
