@@ -13,6 +13,7 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from resources.clients.address import HostPort, split_host_port
+from resources.clients.session import plain_session
 from resources.errors import (
     BadReply,
     CredentialsRefused,
@@ -94,9 +95,7 @@ class InfluxHTTP:
         self._user = user or target.user
         self._password = password or target.password
         self._timeout_s = timeout_s
-        self._session = requests.Session()
-        self._session.trust_env = False  # no .netrc, no proxies
-        self._session.verify = verify
+        self._session = plain_session(verify)
         if self._user:
             # Text would be sent as Latin-1.
             self._session.auth = HTTPBasicAuth(self._user.encode(), self._password.encode())

@@ -12,6 +12,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.auth import Auth
+from resources.clients.session import plain_session
 from resources.errors import (
     BadReply,
     CredentialsRefused,
@@ -149,23 +150,23 @@ class MetaHTTP:
         if body is not None:
             headers["Content-Type"] = "application/octet-stream"
         try:
-            with _Session() as session:
-                session.trust_env = False  # no .netrc, no proxies
-                with session.request(
+            with (
+                plain_session(self.verify) as session,
+                session.request(
                     method,
                     f"{self.scheme}://{address}{path}",
                     params=params,
                     data=body,
                     headers=headers,
                     auth=self._authorize,
-                    verify=self.verify,
                     timeout=(min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s),
                     allow_redirects=False,
                     stream=True,
-                ) as response:
-                    named = {name.title(): value for name, value in response.headers.items()}
-                    raw = self._body(address, response, limit)
-                    return Reply(response.status_code, named, raw)
+                ) as response,
+            ):
+                named = {name.title(): value for name, value in response.headers.items()}
+                raw = self._body(address, response, limit)
+                return Reply(response.status_code, named, raw)
         except (requests.RequestException, OSError) as error:
             raise _Broken(_unreachable(address, error), before_sending=_unsent(error)) from None
         except WireError as error:
@@ -218,12 +219,6 @@ class MetaHTTP:
         if INDEX_HEADER not in reply.headers:
             return PeerRefused(what, hint="is this a meta node? Its HTTP port is 8091 by default")
         return PeerRefused(what)
-
-
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        # Else requests reads a redirect's body, however long, to prepare for a next request.
-        return None
 
 
 class _Broken(Exception):

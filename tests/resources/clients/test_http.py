@@ -88,6 +88,14 @@ def test_redirects_are_not_followed(ask: Ask) -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("location", ["http://[", "http://a:b:c/", "//", "\xff"])
+@every_ask
+def test_a_redirect_to_nowhere_is_a_redirect_too(ask: Ask, location: str) -> None:
+    moved = reply(status="307 Moved", Location=location)
+    with peer(answers(moved)) as addr, pytest.raises(BadReply, match="a redirect"):
+        ask(InfluxHTTP(addr))
+
+
 @every_ask
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 def test_refused_credentials_have_their_own_exit_status(ask: Ask, status: str) -> None:
