@@ -102,7 +102,8 @@ def later_wins(key: bytes, earlier: SeriesPoints, later: SeriesPoints) -> Series
 
 def between(found: SeriesPoints, min_time_ns: int, max_time_ns: int) -> SeriesPoints | None:
     """The points of a range, both ends inside."""
-    low, high = np.searchsorted(found.times, [min_time_ns, max_time_ns + 1]).tolist()
+    low = int(np.searchsorted(found.times, min_time_ns, side="left"))
+    high = int(np.searchsorted(found.times, max_time_ns, side="right"))
     if low >= high:
         return None
     if high - low == len(found.times):

@@ -11,7 +11,6 @@ Source: influxdb models/points.go, ParsePointsWithPrecision, scanKey, scanFields
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -36,6 +35,7 @@ MAX_TIME_NS = (1 << 63) - 2
 
 _MIN_INTEGER, _MAX_INTEGER, _MAX_UNSIGNED = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 _MAX_REMEMBERED = 100_000
+_COMMENT, _QUOTE_MARK, _INTEGER_SUFFIX, _HIGHEST_OF_NUMBERS = b'#"i9'
 
 _FLOAT, _INTEGER, _BOOLEAN = BlockType.FLOAT, BlockType.INTEGER, BlockType.BOOLEAN
 _STRING, _UNSIGNED = BlockType.STRING, BlockType.UNSIGNED
@@ -45,24 +45,30 @@ _BOOLEANS = {
 }
 
 # A comma, space or equals sign behind a backslash belongs to the name, whatever is before it.
-_HEAD = re.compile(rb"(?:[^ ]|(?<=\\) )*")
+_HEAD = re.compile(rb"(?:[^ \n]|(?<=\\) )*")
 _PART = re.compile(rb"(?:[^,]|(?<=\\),)*")
 _TAG = re.compile(rb"((?:[^=]|(?<=\\)=)*)(=?)((?:[^=]|(?<=\\)=)*)(=?)", re.DOTALL)
 _NAME = re.compile(rb"(?:[^=, ]|(?<=\\)[=, ])*")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BARE = re.compile(rb"[^, ]*")
-_QUOTE = re.compile(rb'\\.|(")', re.DOTALL)
+_QUOTE_OR_END = re.compile(rb'\\.|"|\n', re.DOTALL)
 _ESCAPED_IN_NAME = re.compile(rb'\\([,"\ =])')
 _ESCAPED_IN_STRING = re.compile(rb'\\(["\\])')
 
 _PLAIN_FLOAT = re.compile(rb"-?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _CUT_EXPONENT = re.compile(rb"-?[0-9.]+[eE][-+]?")
 _PLAIN_INTEGER = re.compile(rb"-?[0-9]+")
-_PLAIN_REST = re.compile(
-    rb"(?:[^,= \"\\]+=(?:-?[0-9]{1,40}(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,2})?|-?[0-9]{1,18}i"
-    rb"|[tTfF]|[tT]rue|TRUE|[fF]alse|FALSE)(?:,(?=[^ ])|(?= )))+ -?[0-9]{1,18}"
+_PLAIN_LINE = re.compile(
+    rb"""([^\s"\\,\0\#][^\s"\\]*)[ ]
+    ((?:[^\s,="\\]+=(?:
+        -?[0-9]{1,18}(?:i|(?:\.[0-9]{0,40})?(?:[eE][-+]?[0-9]{1,2})?)
+        |[tTfF]|[tT]rue|TRUE|[fF]alse|FALSE|"[^"\\]*")
+    (?:,(?=[^\s])|(?=[ ])))+)[ ]
+    (-?[0-9]{1,19})(?:\n|\Z)""",
+    re.VERBOSE,
 )
-"""Fields and time of most lines that are written."""
+"""Head, fields and time of most lines that are written; nothing in them is escaped."""
+_PLAIN_FIELD = re.compile(rb'([^,="]+)=("[^"]*"|[^,]+)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,36 +106,48 @@ def parse_lines(
     parser = _Parser(now_ns, PRECISIONS_NS.get(precision, 1), unsigned)
     points: list[Point] = []
     errors: list[str] = []
-    series = parser.series
-    for line in _lines(body):
-        try:
-            head, _, rest = line.partition(b" ")
+    series, quick, plain = parser.series, parser.quick, _PLAIN_LINE.match
+    at, end = 0, len(body)
+    while at < end:
+        found = plain(body, at)
+        if found is not None:
+            head, text, stamp = found.groups()
             known = series.get(head)
-            point = parser.quick(known, rest) if known is not None else None
-            points.append(point if point is not None else parser.point(line))
-        except _NotAPoint as reason:
-            errors.append(f"unable to parse '{line.decode(errors='replace')}': {reason}")
+            point = quick(known, text, stamp) if known is not None else None
+            if point is not None:
+                points.append(point)
+                at = found.end()
+                continue
+        line, at = _line(body, at)
+        line = line.lstrip(b" \t\0")
+        if line and line[0] != _COMMENT:
+            try:
+                points.append(parser.point(line))
+            except _NotAPoint as reason:
+                errors.append(f"unable to parse '{line.decode(errors='replace')}': {reason}")
     return Lines(points, tuple(errors))
 
 
-def _lines(body: bytes) -> Iterator[bytes]:
-    """Lines with something on them; a string may go over several."""
-    pieces = iter(body.split(b"\n"))
-    quotes = b'"' in body
-    for piece in pieces:
-        line = piece
-        if quotes and b'"' in line:
-            while _is_open(line) and (more := next(pieces, None)) is not None:
-                line += b"\n" + more
-        line = line.lstrip(b" \t\0")
-        if line and line[0] != 0x23:
-            yield line
+def _line(body: bytes, at: int) -> tuple[bytes, int]:
+    """The line from a position on, and where the next begins; a string may go over several."""
+    end = body.find(b"\n", at)
+    if end >= 0 and b'"' in body[at:end]:
+        end = _end_of_line(body, at)
+    return (body[at:end], end + 1) if end >= 0 else (body[at:], len(body))
 
 
-def _is_open(line: bytes) -> bool:
-    head = _HEAD.match(line.lstrip(b" \t\0"))
-    at = head.end() if head is not None else 0
-    return sum(1 for found in _QUOTE.finditer(line, at) if found[1]) % 2 == 1
+def _end_of_line(body: bytes, at: int) -> int:
+    """The first line end outside of a string of the fields; -1: there is none."""
+    while body[at : at + 1] in (b" ", b"\t", b"\0"):
+        at += 1
+    head = _HEAD.match(body, at)
+    inside = False
+    for found in _QUOTE_OR_END.finditer(body, head.end() if head is not None else at):
+        if found[0] == b'"':
+            inside = not inside
+        elif found[0] == b"\n" and not inside:
+            return found.start()
+    return -1
 
 
 class _Parser:
@@ -140,18 +158,16 @@ class _Parser:
         self.series: dict[bytes, bytes] = {}
         """Heads of lines seen so far, without backslashes, and their series keys."""
 
-    def quick(self, series: bytes, rest: bytes) -> Point | None:
-        """A line of a known series with numbers, booleans and a time; None for any other."""
-        if not _PLAIN_REST.fullmatch(rest):
-            return None
-        text, _, stamp = rest.partition(b" ")
+    def quick(self, series: bytes, text: bytes, stamp: bytes) -> Point | None:
+        """A line of a known series, its parts as _PLAIN_LINE has them; None: time outside."""
         fields: list[Field] = []
-        for part in text.split(b","):
-            name, _, raw = part.partition(b"=")
+        for name, raw in _PLAIN_FIELD.findall(text):
             last = raw[-1]
-            if last == 0x69:
+            if last == _INTEGER_SUFFIX:
                 fields.append((name, _INTEGER, int(raw[:-1])))
-            elif last <= 0x39:
+            elif last == _QUOTE_MARK:
+                fields.append((name, _STRING, raw[1:-1]))
+            elif last <= _HIGHEST_OF_NUMBERS:
                 fields.append((name, _FLOAT, float(raw)))
             else:
                 fields.append((name, _BOOLEAN, _BOOLEANS[raw]))
@@ -272,7 +288,7 @@ class _Parser:
             raise _NotAPoint("point is invalid")
         if not _PLAIN_INTEGER.fullmatch(stamp):
             raise _NotAPoint("bad timestamp")
-        if len(stamp) > 20:
+        if len(stamp) > 20 or not _MIN_INTEGER <= int(stamp) <= _MAX_INTEGER:
             raise _NotAPoint(f'strconv.ParseInt: parsing "{stamp.decode()}": value out of range')
         time_ns = int(stamp) * self._unit_ns
         if not MIN_TIME_NS <= time_ns <= MAX_TIME_NS:

@@ -7,6 +7,7 @@ overlay, CreateBackup.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,9 +145,8 @@ class Shard:
         try:
             yield members
         finally:
-            for path in aside.iterdir():
-                path.unlink()
-            aside.rmdir()
+            # The shard may have been removed meanwhile.
+            shutil.rmtree(aside, ignore_errors=True)
 
     # --- changing -------------------------------------------------------------------------
 
@@ -172,6 +172,7 @@ class Shard:
     def flush(self) -> None:
         """Make a TSM file of what is cached."""
         with self._lock:
+            self._expect_enabled()
             if self._cache.n_values:
                 self._files.add(self._cache.series_points())
                 self._files_changed()
@@ -183,6 +184,7 @@ class Shard:
     def compact(self) -> None:
         """Make one file of all, without what was deleted; the cache stays."""
         with self._lock:
+            self._expect_enabled()
             before = [file.path for file in self._files.files]
             self._files.merge()
             if before != [file.path for file in self._files.files]:
@@ -228,7 +230,9 @@ class Shard:
             self._disabled = False
 
     def close(self) -> None:
+        """Let go of the files; nothing can be asked afterwards."""
         with self._lock:
+            self._disabled = True
             self._wal.close()
 
     # --- types ----------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.devcluster.wal import packed
-from resources.errors import UnsafeName, shown
-from resources.tsm.layout import BlockType, IndexKey
+from resources.errors import TSMError, UnsafeName, shown
+from resources.tsm.layout import BlockType, IndexKey, split_key
 from resources.tsm.merge import SeriesPoints, ShardFile, series_points
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import FileSource
@@ -218,10 +218,16 @@ def opened(path: Path) -> StoredFile:
         TSMError: either is broken.
     """
     tombstones = path.with_suffix(".tombstone")
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        index = tuple(TSMFile(FileSource(file.fileno())).index())
-    deleted = parse_tombstones(tombstones.read_bytes()) if tombstones.exists() else ()
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            index = tuple(TSMFile(FileSource(file.fileno())).index())
+        for found in index:
+            split_key(found.key)
+        deleted = parse_tombstones(tombstones.read_bytes()) if tombstones.exists() else ()
+    except TSMError as error:
+        error.add_note(str(path))
+        raise
     return StoredFile(path, status.st_size, status.st_mtime_ns, index, deleted)
 
 

@@ -5,6 +5,7 @@ Source: influxql ast.go, ConditionExpr, TimeRange, EvalBool.
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -75,7 +76,8 @@ def where(condition: Expression | None, now_ns: int) -> Where:
     rest = _without_times(condition, now_ns, ranges)
     low = max([MIN_TIME_NS, *(first for first, _ in ranges)])
     high = min([MAX_TIME_NS, *(last for _, last in ranges)])
-    return Where(low, high, rest)
+    # Both within int64, whatever was said.
+    return Where(min(low, MAX_TIME_NS + 1), max(high, MIN_TIME_NS - 1), rest)
 
 
 def names(expression: Expression | None) -> set[str]:
@@ -207,7 +209,9 @@ def _instant(expression: Expression, now_ns: int) -> int:
             return ns
         case Constant(bool()):
             pass
-        case Constant(int() | float() as number):
+        case Constant(int() as number):
+            return number
+        case Constant(float() as number) if math.isfinite(number):
             return int(number)
         case Constant(str() as text):
             return _parsed(text)

@@ -28,7 +28,8 @@ _PRECEDENCE = {
     **dict.fromkeys(("*", "/"), 5),
 }
 OPERAND = ("identifier", "string", "number", "bool")
-MAX_DEPTH = 100
+MAX_DEPTH = 50
+MAX_OPERATORS = 250
 _CASTS = frozenset(("field", "tag", "float", "integer", "string", "boolean", "unsigned"))
 
 
@@ -38,10 +39,8 @@ def expression(tokens: Tokens, *, least: int = 1, depth: int = 0) -> Expression:
     Raises:
         QueryUnparsable: none, or nested beyond belief.
     """
-    if depth > MAX_DEPTH:
-        raise QueryUnparsable("error parsing query: expression is nested too deeply")
     left = _operand(tokens, depth)
-    while True:
+    for _ in range(MAX_OPERATORS):
         token = tokens.peek()
         precedence = _PRECEDENCE.get(token.text, 0)
         if token.kind not in (Kind.SIGN, Kind.KEYWORD) or not least <= precedence:
@@ -55,9 +54,12 @@ def expression(tokens: Tokens, *, least: int = 1, depth: int = 0) -> Expression:
         else:
             right = expression(tokens, least=precedence + 1, depth=depth + 1)
         left = Binary(operator, left, right)
+    raise QueryUnparsable(f"error parsing query: over {MAX_OPERATORS} operators in a row")
 
 
 def _operand(tokens: Tokens, depth: int) -> Expression:
+    if depth > MAX_DEPTH:
+        raise QueryUnparsable("error parsing query: expression is nested too deeply")
     if tokens.take_if("("):
         inner = expression(tokens, depth=depth + 1)
         tokens.expect(")")
@@ -84,7 +86,8 @@ def _operand(tokens: Tokens, depth: int) -> Expression:
         case Kind.STRING:
             return Constant(tokens.take().text)
         case Kind.INTEGER:
-            return Constant(int(tokens.take().text[:30]))
+            text = tokens.take().text
+            return Constant(int(text) if len(text) < 20 else float(text))
         case Kind.NUMBER:
             return Constant(float(tokens.take().text))
         case Kind.DURATION:

@@ -146,7 +146,7 @@ def _names(show: ShowNames, catalog: Catalog, database: str, now_ns: int) -> lis
         sources = show.sources or (Source(measurement),)
         if not any(measurement in data.matching(source, [measurement]) for source in sources):
             continue
-        kept = [key for key in schema.series if _may_hold(where, schema, key)]
+        kept = [key for key in schema.series if _may_hold(show, where, schema, key)]
         if not kept:
             continue
         found.append(_of(show, measurement, schema, kept))
@@ -193,11 +193,12 @@ def _of(show: ShowNames, measurement: str, schema: Schema, kept: list[bytes]) ->
             return Rows(("key", "value"), [[tag, value] for tag, value in pairs], measurement)
 
 
-def _may_hold(where: conditions.Where, schema: Schema, key: bytes) -> bool:
-    """What is said of fields counts for nothing here."""
+def _may_hold(show: ShowNames, where: conditions.Where, schema: Schema, key: bytes) -> bool:
+    """What is said of fields counts for nothing here; measurements know of tags alone."""
+    fields = schema.fields if show.what != "measurements" else frozenset[str]()
     tags = series_name(key).tags
     held = conditions.holds(
-        where.rest, lambda name: UNKNOWN if name in schema.fields else tags.get(name, "")
+        where.rest, lambda name: UNKNOWN if name in fields else tags.get(name, "")
     )
     return held is not False
 

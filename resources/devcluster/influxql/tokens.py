@@ -176,7 +176,11 @@ class Tokens:
             return 0
         if self.peek().kind is not Kind.DURATION:
             raise self.unexpected("duration")
-        return nanoseconds(self.take().text)
+        ns = nanoseconds(self.peek().text)
+        if ns >= 1 << 63:
+            raise self.unexpected("duration")
+        self.take()
+        return ns
 
     def unexpected(self, *expected: str) -> QueryUnparsable:
         """What the server says of the next token."""
@@ -194,7 +198,7 @@ class Tokens:
 
 def nanoseconds(duration: str) -> int:
     """Of a duration as tokens have it."""
-    return sum(int(n) * _UNITS_NS[unit] for n, unit in _DURATION_PART.findall(duration))
+    return sum(int(n[:30]) * _UNITS_NS[unit] for n, unit in _DURATION_PART.findall(duration))
 
 
 def _token(match: re.Match[str]) -> Token:
