@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev bench clean help
+.PHONY: install fmt proto lint types test wire check demo dev cluster bench clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -49,6 +49,9 @@ demo: install ## the main job on two private servers; needs influxd
 dev: install ## the Dagster UI on http://127.0.0.1:3000
 	@DAGSTER_HOME=$(CURDIR) PYTHONWARNINGS='ignore:Function `dev_command` is superseded' \
 		$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+
+cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
+	@$(BIN)/python -m resources.devcluster .devcluster
 
 bench: install ## beside the original tool, interleaved; needs influxd
 	@$(BIN)/python -m tests.bench

@@ -6,11 +6,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from resources.devcluster.cluster import DevCluster
 from tests.influxd import Influxd
 
 ROOT = Path(__file__).parent.parent
@@ -19,28 +21,41 @@ SESSIONS = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTAL
 SCRIPTS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
+META = "meta-1:8091"
+
+
 def shape(line: str) -> str:
     """A line of output with its numbers, times and durations replaced."""
     return re.sub(r"127\.0\.0\.1:\d+|localhost:8088|[\d.]+(ms|µs|s)\b|\d{8}T\d{6}Z|\d+", "#", line)
 
 
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
+
+
 @pytest.mark.wire
 def test_the_sessions_in_the_readme_work(
-    influxd_factory: Callable[..., Influxd], tmp_path: Path
+    influxd_factory: Callable[..., Influxd], tmp_path: Path, stack: ExitStack
 ) -> None:
     server = influxd_factory()
+    cluster = stack.enter_context(DevCluster(tmp_path / "cluster"))
+    cluster.query("CREATE DATABASE telegraf")
+    cluster.write("telegraf", "cpu,host=a usage=1 1600000000000000000")
     server.create_database("telegraf")
     server.write(
         "telegraf", [f"cpu,host=h{i} usage={i}.5 {1_600_000_000 + i}" for i in range(9)], "s"
     )
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     place = f"{server.bind_addr} -http {server.http_addr}"
+    meta = cluster.meta[0].http_addr
     commands = 0
     for session in SESSIONS:
         for chunk in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
             command, *expected = chunk.rstrip().splitlines()
             done = subprocess.run(
-                ["bash", "-c", command.replace("localhost:8088", place)],
+                ["bash", "-c", command.replace("localhost:8088", place).replace(META, meta)],
                 cwd=tmp_path,
                 env=environment,
                 capture_output=True,
