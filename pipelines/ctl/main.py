@@ -12,6 +12,7 @@ import click
 from pipelines.ctl.backup import backup
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.restore import restore
+from pipelines.ctl.show import show, show_shards
 from pipelines.ctl.verify import verify
 from resources.errors import ExitCode, ShardkeeperError
 from resources.version import VERSION
@@ -54,7 +55,7 @@ def tree(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore, verify):
+for command in (backup, restore, verify, show, show_shards):
     tree.add_command(command)
 
 
@@ -67,7 +68,7 @@ def seed(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore):
+for command in (backup, restore, show, show_shards):
     seed.add_command(command)
 
 
