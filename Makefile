@@ -43,8 +43,8 @@ check: lint types ## what to run before a commit: no real server needed
 	$(BIN)/pytest -q -n auto --dist loadgroup -m "not wire"
 	DAGSTER_HOME= $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
 
-demo: install ## the main job on two private servers; needs influxd
-	@$(BIN)/python -m tests.demo
+demo: install ## the main job, on an embedded cluster
+	@$(BIN)/python -m resources.devcluster.demo
 
 dev: install ## the Dagster UI on http://127.0.0.1:3000
 	@DAGSTER_HOME=$(CURDIR) PYTHONWARNINGS='ignore:Function `dev_command` is superseded' \

@@ -73,6 +73,18 @@ def test_the_sessions_in_the_readme_work(
     }
 
 
+def test_the_demo_ends_with_its_proof() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "resources.devcluster.demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nequal\n" in done.stdout
+
+
 def test_the_make_targets_in_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = set(re.findall(r"\bmake ([a-z]+)", "\n".join(SCRIPTS)))

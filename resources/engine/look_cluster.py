@@ -88,7 +88,9 @@ def _state(
     modified_ns = _modified(copies)
     trouble = ""
     if not copies:
-        trouble = f"none of its owners answers ({', '.join(silent)})"
+        # An owner that answers and lacks it does not prove that it is empty: it may have been
+        # down while another took the first writes.
+        trouble = f"no node that answers has it, and {', '.join(silent)} may"
     return ShardState(
         place,
         _reason(previous, modified_ns, known, options),

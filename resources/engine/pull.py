@@ -96,7 +96,7 @@ class Puller:
         began = time.monotonic()
         if not state.copies:
             raise NoUsableCopy(
-                f"shard {state.place.shard_id}: {state.trouble}",
+                state.trouble,
                 hint="bring its owners back, then run the backup again",
             )
         for attempt in range(1, retry.attempts + 1):
