@@ -77,9 +77,6 @@ def _calls(
 ) -> list[Output]:
     if isinstance(argument, Reference):
         what = _what(argument.name, schemas)
-        for schema in schemas:
-            if argument.name in schema.fields:
-                aggregates.check(function, schema.fields[argument.name])
         of = "field" if what == "field" else "nothing"
         return [Output(name, of, argument.name, function)]
     fields = {

@@ -68,7 +68,7 @@ def where(condition: Expression | None, now_ns: int) -> Where:
     """Take the times out of a condition. As the server does, OR between times is no union.
 
     Raises:
-        StatementFailed: a comparison of time with something that is no time.
+        StatementFailed: it is no condition, or compares time with something that is no time.
     """
     if condition is None:
         return Where()
@@ -76,6 +76,10 @@ def where(condition: Expression | None, now_ns: int) -> Where:
     rest = _without_times(condition, now_ns, ranges)
     low = max([MIN_TIME_NS, *(first for first, _ in ranges)])
     high = min([MAX_TIME_NS, *(last for _, last in ranges)])
+    if isinstance(rest, Reference | Constant) and not (
+        isinstance(rest, Constant) and isinstance(rest.value, bool)
+    ):
+        raise StatementFailed(f"invalid condition expression: {_said(rest)}")
     # Both within int64, whatever was said.
     return Where(min(low, MAX_TIME_NS + 1), max(high, MIN_TIME_NS - 1), rest)
 
@@ -99,10 +103,6 @@ def holds(expression: Expression | None, lookup: Lookup) -> bool | None:
     """
     if expression is None:
         return True
-    if isinstance(expression, Reference | Constant) and not (
-        isinstance(expression, Constant) and isinstance(expression.value, bool)
-    ):
-        raise StatementFailed(f"invalid condition expression: {_said(expression)}")
     value = _value(expression, lookup)
     return None if isinstance(value, Unknown) else value is True
 

@@ -141,9 +141,6 @@ def source(tokens: Tokens, *, patterns: bool = True) -> Source:
     regex = tokens.regex() if patterns else None
     if regex is not None:
         return Source(regex)
-    if tokens.take_if(":"):
-        tokens.expect("MEASUREMENT")
-        return Source("")
     parts: list[str] = [tokens.identifier()]
     while tokens.take_if("."):
         if len(parts) == 3:

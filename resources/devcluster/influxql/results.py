@@ -42,6 +42,10 @@ Result: TypeAlias = Sequence[Rows] | str
 """What a statement answers, or the text of its error."""
 
 
+NOT_EXECUTED = "not executed"
+"""The result of every statement behind one that failed."""
+
+
 def written(n: int) -> list[Rows]:
     """What SELECT INTO answers."""
     return [Rows(("time", "written"), [[0, n]], "result", timed=True)]

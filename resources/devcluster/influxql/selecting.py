@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from resources.devcluster.influxql import conditions, data, windows
-from resources.devcluster.influxql.aggregates import cell
+from resources.devcluster.influxql import aggregates, conditions, data, windows
 from resources.devcluster.influxql.catalog import Catalog
 from resources.devcluster.influxql.columns import Output, outputs
 from resources.devcluster.influxql.conditions import UNKNOWN, Unknown, Where
@@ -111,6 +110,9 @@ def _read(
             unsure.add(key)
         for name in shown | (asked if held is None else set[str]()):
             keys[key + SEPARATOR + name.encode("utf-8", "surrogateescape")] = fields[name]
+    for output in wanted if keys else ():
+        if output.function and output.key in fields:
+            aggregates.check(output.function, fields[output.key])
     found = data.read_series(
         catalog, measurement.shards, keys, where.min_time_ns, where.max_time_ns
     )
@@ -203,7 +205,7 @@ def _column(times: Ints, points: SeriesPoints) -> list[Cell]:
     """A field's values at all times of a series; None where it has none."""
     values = points.values
     plain: list[Cell] = (
-        [cell(values, row) for row in range(len(values))]
+        [aggregates.cell(values, row) for row in range(len(values))]
         if isinstance(values, list)
         else values.tolist()
     )

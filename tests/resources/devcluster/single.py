@@ -114,7 +114,11 @@ class SingleNode:
             self.store.write(shard_id, some)
 
     def query(self, q: str, database: str, epoch: str = "") -> dict[str, Any]:
-        return results.reply([self._result(statement, database) for statement in parse(q)], epoch)
+        found: list[results.Result] = []
+        for statement in parse(q):
+            failed = found and isinstance(found[-1], str)
+            found.append(results.NOT_EXECUTED if failed else self._result(statement, database))
+        return results.reply(found, epoch)
 
     def rows(self, q: str, database: str) -> list[list[Any]]:
         [result] = self.query(q, database, epoch="ns")["results"]
