@@ -9,10 +9,14 @@ import click
 
 from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.estimate import render_estimate
+from pipelines.ctl.params import Instant, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from resources.engine.backup import back_up
+from resources.engine.estimate import seconds_per_byte
 from resources.engine.options import BackupOptions
+from resources.engine.plan import plan_backup
 from resources.model import ShardID
 from resources.repository.manifest import Limits
 
@@ -34,6 +38,34 @@ from resources.repository.manifest import Limits
     help="the ID of the single shard to back up",
 )
 @click.option("-full", "--full", is_flag=True, help="perform a full backup")
+@click.option(
+    "-strategy",
+    "--strategy",
+    type=click.Choice(["full", "incremental", "only-meta"]),
+    default="incremental",
+    show_default=True,
+    help="copy every shard, those that changed, or the metadata only",
+)
+@click.option(
+    "-start",
+    "--start",
+    type=Instant(),
+    metavar="<time>",
+    help="only shards with points from this time on; shards are copied whole",
+)
+@click.option(
+    "-end",
+    "--end",
+    type=Instant(),
+    metavar="<time>",
+    help="only shards with points before this time",
+)
+@click.option(
+    "-estimate",
+    "--estimate",
+    is_flag=True,
+    help="show what would be copied, how much and how long it may take; copy nothing",
+)
 @click.option(
     "-from",
     "--from",
@@ -72,15 +104,23 @@ def backup(door: Door, /, path: str, **flags: Any) -> None:
         flags.pop("rp") or "",
         None if (shard := flags.pop("shard")) is None else ShardID(shard),
     )
+    strategy, estimate = flags.pop("strategy"), flags.pop("estimate")
     options = BackupOptions(
         limits=limits,
-        full=flags.pop("full"),
+        full=flags.pop("full") or strategy == "full",
+        only_meta=strategy == "only-meta",
+        start_ns=nanoseconds(flags.pop("start")),
+        end_ns=nanoseconds(flags.pop("end")),
         level=flags.pop("level"),
         checked=flags.pop("checked"),
         prefer=flags.pop("preferred") or "",
     )
     repository = open_repository(path)
     source = door.with_flags(**flags).source()
+    if estimate:
+        plan = plan_backup(source, repository, options, tell=Talk(render.backup_line))
+        click.echo(render_estimate(plan, seconds_per_byte(repository)))
+        return
     command = f"backup {shlex.quote(path)}"
     report = back_up(source, repository, options, tell=Talk(render.backup_line), command=command)
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))

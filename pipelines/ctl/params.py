@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import click
 
@@ -41,3 +41,11 @@ class Instant(click.ParamType):
             return parse_moment(str(value))
         except UsageError as error:
             self.fail(f"{error.what}; {error.hint}", param, ctx)
+
+
+def nanoseconds(moment: datetime | None) -> int | None:
+    """InfluxDB's time of a datetime of whole microseconds."""
+    if moment is None:
+        return None
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1_000

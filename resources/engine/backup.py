@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Literal
 
 from resources.clients.source import Source as BackupSource
 from resources.engine.changes import ShardState
@@ -229,7 +228,6 @@ def _manifest(
     result: _Copies,
 ) -> Manifest:
     order = {state.place.shard_id: place for place, state in enumerate(plan.states)}
-    strategy: Literal["full", "incremental"] = "full" if options.full else "incremental"
     return Manifest(
         meta=meta,
         files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
@@ -237,7 +235,7 @@ def _manifest(
         limited=options.limited or bool(result.failed),
         evidence=BackupEvidence(
             tool_version=VERSION,
-            strategy=strategy,
+            strategy=options.strategy,
             started_at_ns=plan.facts.clock_ns or time.time_ns(),
             source=Source(
                 kind=source.kind,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from resources.model import ShardID
-from resources.repository.evidence import Checked
+from resources.repository.evidence import Checked, Strategy
 from resources.repository.gzip_stream import Level
 from resources.repository.manifest import Limits
 
@@ -34,6 +34,9 @@ class BackupOptions:
         checked: `-verify`; "full" checks every block, "structure" headers and indexes.
         parallel: connections at once; more than two do not help a server with two cores.
         prefer: TCP address of the node to read from first (`-from`).
+        only_meta: save the metastore and no shard (`-strategy only-meta`).
+        start_ns, end_ns: only shards that may hold points of this time, whole (`-start`, `-end`);
+            the end is exclusive.
         only: these shards and no others, within the limits; None: no such choice. Numbers that
             the server does not have are passed over, unless it has none of them.
         lock_wait_s: how long to wait while another run works in the same repository.
@@ -46,10 +49,20 @@ class BackupOptions:
     parallel: int = 2
     retry: Retry = field(default_factory=Retry)
     prefer: str = ""
+    only_meta: bool = False
+    start_ns: int | None = None
+    end_ns: int | None = None
     only: frozenset[ShardID] | None = None
     lock_wait_s: float = 0.0
 
     @property
     def limited(self) -> bool:
         """Whether the run leaves out shards that the server has."""
-        return bool(self.limits) or self.only is not None
+        chosen = self.only is not None or self.start_ns is not None or self.end_ns is not None
+        return bool(self.limits) or self.only_meta or chosen
+
+    @property
+    def strategy(self) -> Strategy:
+        if self.only_meta:
+            return "only-meta"
+        return "full" if self.full else "incremental"

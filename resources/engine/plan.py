@@ -11,7 +11,7 @@ from resources.engine.known import KnownArchives
 from resources.engine.look_cluster import look_at_cluster
 from resources.engine.look_server import look_at_server
 from resources.engine.options import BackupOptions
-from resources.engine.selection import choose, select, split_present
+from resources.engine.selection import choose, overlapping, select, split_present
 from resources.errors import (
     BackupNotFound,
     NothingMatches,
@@ -62,6 +62,9 @@ def plan_backup(
     meta, metastore = source.metastore()
     _check_node(source, metastore, options.prefer)
     wanted = choose(select(metastore, options.limits), options.only)
+    wanted = overlapping(wanted, options.start_ns, options.end_ns)
+    if options.only_meta:
+        wanted = []
     try:
         backups = repository.current()
     except BackupNotFound:

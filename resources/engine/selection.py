@@ -85,6 +85,24 @@ def _there_are(kind: str, names: Sequence[str]) -> str:
     return f"{kind}: {listed}{more}"
 
 
+def overlapping(
+    places: Sequence[ShardPlace], start_ns: int | None, end_ns: int | None
+) -> list[ShardPlace]:
+    """Shards whose group has a moment from `start_ns` on and before `end_ns`, in nanoseconds.
+
+    Raises:
+        UsageError: the time ends before it starts.
+    """
+    if start_ns is not None and end_ns is not None and end_ns <= start_ns:
+        raise UsageError("-end is not after -start")
+    return [
+        place
+        for place in places
+        if (start_ns is None or place.group.end_time_ns > start_ns)
+        and (end_ns is None or place.group.start_time_ns < end_ns)
+    ]
+
+
 def split_present(
     places: Sequence[ShardPlace], on_disk: Collection[ShardID]
 ) -> tuple[list[ShardPlace], list[ShardPlace]]:

@@ -19,6 +19,7 @@ FORMAT = 1
 
 MIN_TIME_NS = -(1 << 63)
 Checked = Literal["full", "structure"]
+Strategy = Literal["full", "incremental", "only-meta"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,7 @@ class BackupEvidence:
     """How a backup came about."""
 
     tool_version: str
-    strategy: Literal["full", "incremental"]
+    strategy: Strategy
     started_at_ns: int
     source: Source
     meta_sha256: str
@@ -202,7 +203,7 @@ class BackupEvidence:
         source = fields.object("source")
         return cls(
             tool_version=fields.text("version"),
-            strategy="full" if fields.text("strategy") == "full" else "incremental",
+            strategy=_strategy(fields),
             started_at_ns=fields.integer("startedAt"),
             source=Source(
                 kind="cluster" if source.text("kind") == "cluster" else "server",
@@ -217,6 +218,16 @@ class BackupEvidence:
                 for f in fields.objects("failed")
             ),
         )
+
+
+def _strategy(fields: Fields) -> Strategy:
+    match fields.text("strategy"):
+        case "full":
+            return "full"
+        case "only-meta":
+            return "only-meta"
+        case _:
+            return "incremental"
 
 
 def _digest(fields: Fields, key: str) -> str:

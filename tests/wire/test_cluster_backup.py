@@ -166,3 +166,43 @@ def test_a_clusters_backup_restores_into_a_real_server(
     assert done.code == 0, done.err
     rows = influxd.rows("SELECT count(n), sum(n) FROM cpu", db="from_cluster")
     assert rows[0][1:] == [HOSTS * WEEKS, WEEKS * sum(range(HOSTS))]
+
+
+def test_an_estimate_tells_what_would_be_copied_and_copies_nothing(
+    cluster: DevCluster, backups: Path
+) -> None:
+    done = backup(cluster, backups, "-estimate")
+    assert done.code == 0, done.err
+    shards = owners(cluster)
+    assert f"{len(shards)} shards to copy, " in done.out
+    assert "nothing was copied" in done.out
+    assert not list(backups.iterdir())
+    assert backup(cluster, backups).code == 0
+    again = backup(cluster, backups, "-estimate")
+    assert f"0 shards to copy, 0 bytes on disk; {len(shards)} unchanged" in again.out
+    full = backup(cluster, backups, "-estimate", "-strategy", "full")
+    assert "at the speed of the archives that are here" in full.out
+
+
+def test_only_the_metadata_can_be_saved(cluster: DevCluster, backups: Path) -> None:
+    done = backup(cluster, backups, "-strategy", "only-meta")
+    assert done.code == 0, done.err
+    manifest = newest_manifest(backups)
+    assert manifest["files"] is None
+    assert manifest["limited"] is True
+    assert manifest["shardkeeper"]["strategy"] == "only-meta"
+    assert len(list(backups.glob("*.meta"))) == 1
+
+
+def test_a_time_range_takes_whole_shards_that_touch_it(cluster: DevCluster, backups: Path) -> None:
+    middle = START_S + WEEK_S
+    done = backup(cluster, backups, "-start", "2020-09-14T00:00:00Z", "-end", "2020-09-21")
+    assert done.code == 0, done.err
+    assert newest_manifest(backups)["limited"] is True
+    chosen = newest_manifest(backups)["files"]
+    assert 0 < len(chosen) < len(owners(cluster))
+    for entry in chosen:
+        evidence = entry["shardkeeper"]
+        assert evidence["groupStart"] <= middle * 10**9 < evidence["groupEnd"]
+    refused = backup(cluster, backups, "-start", "2020-09-21", "-end", "2020-09-14")
+    assert refused.code == 2
