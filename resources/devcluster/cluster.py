@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from resources.devcluster.data_http import Settings
 from resources.devcluster.data_node import DataNode
@@ -230,7 +231,7 @@ class DevCluster:
 
     def query(
         self, text: str, *, database: str = "", at: int | None = None
-    ) -> Mapping[str, object]:
+    ) -> Mapping[str, Any]:
         """Ask a data node, the first that is up if none is named; the JSON of /query."""
         node = self._first_up() if at is None else self.data[at]
         return node.executor.run(text, database=database, epoch="ns")

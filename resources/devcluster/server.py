@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from resources.devcluster.data_http import Settings
 from resources.devcluster.data_node import DataNode
@@ -97,6 +98,6 @@ class DevServer:
         values = {"db": database, "rp": policy, "precision": precision}
         self.node.writer.write_body(lines.encode(), values)
 
-    def query(self, text: str, *, database: str = "") -> Mapping[str, object]:
+    def query(self, text: str, *, database: str = "") -> Mapping[str, Any]:
         """The JSON of /query, times in nanoseconds."""
         return self.node.executor.run(text, database=database, epoch="ns")
