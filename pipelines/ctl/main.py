@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from types import FrameType
@@ -72,13 +73,24 @@ for command in (backup, restore, show, show_shards):
     seed.add_command(command)
 
 
+def _in_utf8() -> None:
+    """Print as the original does, whatever the locale: a name it lacks must not end a backup.
+
+    Paths that are no UTF-8 come out as the bytes they went in. Standard error needs no help.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
 def shardkeeper() -> None:
     """Run `shardkeeper`; exit statuses as in `ExitCode`."""
+    _in_utf8()
     tree(prog_name="shardkeeper")
 
 
 def influxd_ctl() -> None:
     """Run `influxd-ctl`; exit statuses are the original's: 0 and 1, and 130 when interrupted."""
+    _in_utf8()
     try:
         seed(prog_name="influxd-ctl")
     except SystemExit as done:

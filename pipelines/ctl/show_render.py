@@ -161,4 +161,4 @@ def _owner_and_copy(owner: OwnerStatus) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays on its line."""
-    return printable(text).replace("\n", "\\n")
+    return text if text.isprintable() else printable(text).replace("\n", "\\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -363,6 +366,22 @@ def test_both_programs_show_a_cluster(tmp_path: Path, program: Callable[..., Don
         assert "1   telegraf  autogen           2  " in brief.out
         assert "Size:" not in brief.out
         assert detailed.out.count("Size:") == 2
+
+
+def test_names_are_printed_in_utf8_where_the_locale_lacks_them(tmp_path: Path) -> None:
+    with DevCluster(tmp_path, meta_nodes=1, data_nodes=1) as cluster:
+        cluster.query('CREATE DATABASE "日本"')
+        cluster.write("日本", "cpu v=1 1600000000000000000")
+        program = "from pipelines.ctl.main import influxd_ctl; influxd_ctl()"
+        door = ("-bind", cluster.meta[0].http_addr)
+        done = subprocess.run(
+            [sys.executable, "-c", program, *door, "show-shards"],
+            env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+            capture_output=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert "1   日本        autogen  ".encode() in done.stdout
 
 
 @both_programs
