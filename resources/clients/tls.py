@@ -24,6 +24,8 @@ def client_tls(*, skip_verify: bool = False, ca_file: str = "") -> ssl.SSLContex
             f"{ca_file!a}: cannot be read as certificate authorities ({type(error).__name__})",
             hint="it is a PEM file, with BEGIN CERTIFICATE in it",
         ) from None
+    # Some builds of Python, Debian's among them, take a line that was cut for a proper end.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     if skip_verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
