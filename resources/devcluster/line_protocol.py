@@ -35,6 +35,7 @@ MAX_TIME_NS = (1 << 63) - 2
 
 _MIN_INTEGER, _MAX_INTEGER, _MAX_UNSIGNED = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 _MAX_REMEMBERED = 100_000
+_MAX_PLAIN_NAME = 1000
 _COMMENT, _QUOTE_MARK, _INTEGER_SUFFIX, _HIGHEST_OF_NUMBERS = b'#"i9'
 
 _FLOAT, _INTEGER, _BOOLEAN = BlockType.FLOAT, BlockType.INTEGER, BlockType.BOOLEAN
@@ -112,7 +113,7 @@ def parse_lines(
         found = plain(body, at)
         if found is not None:
             head, text, stamp = found.groups()
-            known = series.get(head)
+            known = series.get(head) or parser.learned(head)
             point = quick(known, text, stamp) if known is not None else None
             if point is not None:
                 points.append(point)
@@ -158,10 +159,29 @@ class _Parser:
         self.series: dict[bytes, bytes] = {}
         """Heads of lines seen so far, without backslashes, and their series keys."""
 
+    def learned(self, head: bytes) -> bytes | None:
+        """The series key of a head without backslashes; None where something is wrong with it."""
+        measurement, *parts = head.split(b",")
+        tags: dict[bytes, bytes] = {}
+        for part in parts:
+            name, _, value = part.partition(b"=")
+            if not name or not value or b"=" in value or name in tags:
+                return None
+            tags[name] = part
+        series = b",".join([measurement, *(tags[name] for name in sorted(tags))])
+        # Short enough for any field of a line; longer ones are looked at one by one.
+        if len(series) > MAX_KEY_BYTES // 2:
+            return None
+        if len(self.series) < _MAX_REMEMBERED:
+            self.series[head] = series
+        return series
+
     def quick(self, series: bytes, text: bytes, stamp: bytes) -> Point | None:
         """A line of a known series, its parts as _PLAIN_LINE has them; None: time outside."""
         fields: list[Field] = []
         for name, raw in _PLAIN_FIELD.findall(text):
+            if len(name) > _MAX_PLAIN_NAME:
+                return None
             last = raw[-1]
             if last == _INTEGER_SUFFIX:
                 fields.append((name, _INTEGER, int(raw[:-1])))
@@ -185,8 +205,6 @@ class _Parser:
         match = _HEAD.match(line)
         head = match[0] if match is not None else b""
         series = self._series(head)
-        if len(self.series) < _MAX_REMEMBERED and b"\\" not in head:
-            self.series[head] = series
         start = len(head)
         while line[start : start + 1] == b" ":
             start += 1

@@ -5,8 +5,6 @@ Source: influxdb query/functions.gen.go, query/call_iterator.go.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from resources.devcluster.influxql.results import Cell
@@ -76,10 +74,8 @@ def aggregate(function: str, times: Ints, values: Values) -> tuple[Cell, int]:
 
 def _outermost(times: Ints, values: Values, *, last: bool) -> int:
     """The row of the first or last time; of several with that time, the one worth most."""
-    (low, high) = np.searchsorted(times, times[-1 if last else 0], side="left"), len(times)
-    if not last:
-        high = int(np.searchsorted(times, times[0], side="right"))
-    candidates: Sequence[int] = range(int(low), high)
+    n_equal = int(np.count_nonzero(times == times[-1 if last else 0]))
+    candidates = range(len(times) - n_equal, len(times)) if last else range(n_equal)
     if isinstance(values, list) or values.dtype != np.bool_ or last:
         return max(candidates, key=lambda row: values[row])
     return min(candidates, key=lambda row: values[row])

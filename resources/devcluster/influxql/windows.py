@@ -66,9 +66,10 @@ def _points(group: Sequence[SeriesData], field: str) -> _Points | None:
     if len(parts) > 1:
         order = np.argsort(times, kind="stable")
         times, series = times[order], series[order]
-        values = (
-            [values[row] for row in order.tolist()] if isinstance(values, list) else values[order]
-        )
+        if isinstance(values, list):
+            texts = values
+            return _Points(times, [texts[row] for row in order.tolist()], series)
+        values = values[order]
     return _Points(times, values, series)
 
 

@@ -16,6 +16,7 @@ import pytest
 from resources.devcluster.line_protocol import parse_lines
 from resources.devcluster.points import Point
 from resources.devcluster.refusals import PartialWrite, ShardDisabled, ShardTaken, ShardUnknown
+from resources.devcluster.shard import FLUSH_VALUES
 from resources.devcluster.shard_files import MAX_FILES
 from resources.devcluster.shard_store import ShardStore
 from resources.errors import TSMError, UnsafeName
@@ -169,6 +170,17 @@ def test_over_four_files_become_one(store: ShardStore) -> None:
     store.flush(ONE)
     assert files(store) == ["000000005-000000002.tsm"]
     assert held(store)["m#!~#v"] == [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0), (9, 9.0)]
+
+
+def test_a_full_cache_becomes_a_file_by_itself(store: ShardStore) -> None:
+    [point] = lines("m v=1 1")
+    store.write(ONE, [point._replace(time_ns=i) for i in range(FLUSH_VALUES)])
+    assert store.shards()[ONE].num_files == 0
+    store.write(ONE, [point._replace(time_ns=FLUSH_VALUES)])
+    shard = store.shards()[ONE]
+    assert (shard.num_files, shard.state) == (1, "cold")
+    assert (store.directory / "wal/db/rp/1.wal").stat().st_size == 0
+    assert [len(points.times) for points in store.points(ONE)] == [FLUSH_VALUES + 1]
 
 
 def test_a_deletion_is_a_tombstone_as_the_server_writes_it(
