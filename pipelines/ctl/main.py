@@ -15,7 +15,7 @@ from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.restore import restore
 from pipelines.ctl.show import show, show_shards
 from pipelines.ctl.verify import verify
-from resources.errors import ExitCode, ShardkeeperError
+from resources.errors import ExitCode, ShardkeeperError, UsageError
 from resources.version import VERSION
 
 HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
@@ -43,6 +43,23 @@ class Ctl(click.Group):
             ctx.exit(ExitCode.INTERRUPTED)
 
 
+@click.command("help")
+@click.argument("command", required=False)
+@click.pass_context
+def help_(ctx: click.Context, command: str | None) -> None:
+    """Show what there is, or what a command takes."""
+    above = ctx.parent
+    assert above is not None and isinstance(above.command, click.Group)  # noqa: S101, PT018
+    if command is None:
+        click.echo(above.get_help())
+        return
+    found = above.command.get_command(above, command)
+    if found is None:
+        raise UsageError(f"{command!a} is no command", hint=f"{above.info_name} help lists them")
+    with click.Context(found, info_name=command, parent=above) as named:
+        click.echo(found.get_help(named))
+
+
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -56,7 +73,7 @@ def tree(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore, verify, show, show_shards):
+for command in (backup, restore, verify, show, show_shards, help_):
     tree.add_command(command)
 
 
@@ -69,7 +86,7 @@ def seed(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore, show, show_shards):
+for command in (backup, restore, show, show_shards, help_):
     seed.add_command(command)
 
 

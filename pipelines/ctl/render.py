@@ -11,7 +11,6 @@ from resources.engine.events import (
     MetaRestored,
     MetaRestoring,
     MetaSaved,
-    Progress,
     ShardRestored,
     ShardSaved,
     SourceChosen,
@@ -96,7 +95,7 @@ def restored(path: str, seconds: float, size_bytes: int) -> str:
 
 def aside(event: Event, *, talkative: bool) -> str | None:
     """What goes to standard error: warnings always, the rest when somebody is watching."""
-    if isinstance(event, Progress | BackupPlanned | MetaRestoring) and not talkative:
+    if isinstance(event, BackupPlanned | MetaRestoring) and not talkative:
         return None
     return str(event)
 

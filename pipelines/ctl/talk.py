@@ -8,11 +8,16 @@ from collections.abc import Callable
 import click
 
 from pipelines.ctl import render
-from resources.engine.events import Event
+from resources.engine.events import Event, Progress
+
+BACK_AND_CLEAR = "\r\033[K"
 
 
 class Talk:
     """Prints events; remembers which kinds there were.
+
+    On a terminal, progress stands on the last line until something else is said; a log gets
+    none of it.
 
     Args:
         line_of: what standard output shows for an event, or None.
@@ -20,16 +25,30 @@ class Talk:
 
     def __init__(self, line_of: Callable[[Event], str | None]) -> None:
         self._line_of = line_of
-        self._talkative = sys.stderr.isatty()
+        self._on_terminal = sys.stderr.isatty()
+        self._progress_shown = False
         self._said: set[type[Event]] = set()
 
     def __call__(self, event: Event) -> None:
         self._said.add(type(event))
         line = self._line_of(event)
         if line is not None:
+            self._clear()
             click.echo(render.printable(line))
-        elif (aside := render.aside(event, talkative=self._talkative)) is not None:
+        elif isinstance(event, Progress):
+            if self._on_terminal:
+                self._clear()
+                click.echo(str(event), err=True, nl=False)
+                self._progress_shown = True
+        elif (aside := render.aside(event, talkative=self._on_terminal)) is not None:
+            self._clear()
             click.echo(render.printable(aside), err=True)
 
     def said(self, kind: type[Event]) -> bool:
         return kind in self._said
+
+    def _clear(self) -> None:
+        """Take the progress off the terminal's last line."""
+        if self._progress_shown:
+            click.echo(BACK_AND_CLEAR, err=True, nl=False)
+            self._progress_shown = False

@@ -1,0 +1,73 @@
+"""The command lines themselves: help, flags of both fashions, progress."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from pipelines.ctl import render
+from pipelines.ctl.main import seed, tree
+from pipelines.ctl.talk import Talk
+from resources.engine.events import MetaSaved, Progress, Warned
+
+
+def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
+    assert set(seed.commands) == {"backup", "restore", "show", "show-shards", "help"}
+    assert set(tree.commands) == {*seed.commands, "verify"}
+
+
+@pytest.mark.parametrize("asked", [["help"], ["-h"], ["-help"], ["--help"]])
+def test_help_is_there_however_it_is_asked_for(asked: list[str]) -> None:
+    said = CliRunner().invoke(seed, asked, prog_name="influxd-ctl")
+    assert said.exit_code == 0
+    assert "backup" in said.output
+    assert "-bind" in said.output
+
+
+@pytest.mark.parametrize("asked", [["help", "backup"], ["backup", "-h"], ["backup", "--help"]])
+def test_a_command_tells_its_flags(asked: list[str]) -> None:
+    said = CliRunner().invoke(seed, asked, prog_name="influxd-ctl")
+    assert said.exit_code == 0
+    assert "influxd-ctl backup" in said.output
+    assert "the ID of the single shard to back up" in said.output
+
+
+def test_help_for_nothing_names_what_there_is() -> None:
+    said = CliRunner().invoke(seed, ["help", "nothing"], prog_name="influxd-ctl")
+    assert said.exit_code == 2
+    assert "influxd-ctl help lists them" in said.output
+
+
+@pytest.mark.parametrize("flag", [["-db", "x"], ["-db=x"], ["--db", "x"], ["--db=x"]])
+def test_flags_are_understood_as_go_and_as_gnu_write_them(flag: list[str], tmp_path: Path) -> None:
+    said = CliRunner().invoke(tree, ["restore", "-newdb=y", *flag, str(tmp_path)])
+    assert "No manifest files found" in said.output  # -newdb had its -db
+    alone = CliRunner().invoke(tree, ["restore", "-newdb=y", str(tmp_path)])
+    assert "-newdb needs -db" in alone.output
+
+
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_the_server_is_named_before_or_after_the_command(place: str, tmp_path: Path) -> None:
+    where = ["-host", "127.0.0.1:1"]
+    words = [*where, "backup"] if place == "before" else ["backup", *where]
+    said = CliRunner().invoke(tree, [*words, str(tmp_path)])
+    assert said.exit_code == 1
+    assert "127.0.0.1:1: connection refused" in said.output
+
+
+def test_progress_stands_on_a_terminals_last_line_and_in_no_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for on_terminal in (True, False):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda seen=on_terminal: seen)
+        talk = Talk(render.backup_line)
+        talk(Progress(1, 9, 5_000_000))
+        talk(MetaSaved(421))
+        talk(Warned("look"))
+        said = capsys.readouterr()
+        assert said.out == "Backing up meta data... Done. 421 bytes transferred\n"
+        progress = "1 of 9 shards, 5.0 MB\r\033[K" if on_terminal else ""
+        assert said.err == f"{progress}warning: look\n"
