@@ -125,6 +125,13 @@ class TargetNotEmpty(PlanError):
     exit_code = ExitCode.CONFLICT
 
 
+class TargetBusy(PlanError):
+    """Another run is restoring there."""
+
+    exit_code = ExitCode.CONFLICT
+    retryable = True
+
+
 # --- the repository -----------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import click
 
 from pipelines.ctl.params import Duration
 from resources.clients.cluster import Cluster
-from resources.clients.door import DEFAULT_BIND, Address, open_server, open_source
+from resources.clients.door import DEFAULT_BIND, Address, open_source
 from resources.clients.server import Server
 from resources.errors import UsageError
 
@@ -40,12 +40,8 @@ class Door:
         return replace(self, address=replace(self.address, **given), **files)
 
     def source(self) -> Server | Cluster:
-        """The server or cluster, to read from."""
+        """The server or cluster, to read from or to restore into."""
         return open_source(self._with_secrets())
-
-    def server(self) -> Server:
-        """The single server, to restore into."""
-        return open_server(self._with_secrets())
 
     def _with_secrets(self) -> Address:
         password = _read("-pwd-file", self.password_file) or self.address.password

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from pipelines.ctl.params import Duration, Instant
 from pipelines.ctl.planning import render_plan
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
+from resources.clients.cluster import Cluster
 from resources.engine import restore as engine
+from resources.engine.cluster_restore import prepare_cluster_restore, restore_into_cluster
+from resources.engine.cluster_rollback import undo_interrupted
 from resources.engine.events import MetaRestored, SourceChosen
 from resources.engine.restore_plan import RestoreOptions
 from resources.errors import ShardkeeperError, UsageError
@@ -39,9 +43,10 @@ from resources.repository.repository import BackupRepository
 @click.option(
     "-newrf",
     "--newrf",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=1, max=2**31 - 1),
     metavar="<int>",
-    help="the new replication factor to restore to; a single server keeps one copy",
+    help="the new replication factor to restore to (this is capped to the number of data nodes in "
+    "the cluster); a single server keeps one copy",
 )
 @click.option(
     "-newrp",
@@ -104,9 +109,9 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         new_database=flags.pop("newdb") or "",
         new_policy=flags.pop("newrp") or "",
         new_duration_ns=flags.pop("duration_ns"),
+        new_replica_n=flags.pop("newrf"),
         skip_expired=flags.pop("skip_expired"),
     )
-    flags.pop("newrf")
     full, as_of = flags.pop("full"), flags.pop("as_of")
     listing, only_plan = flags.pop("listing"), flags.pop("only_plan")
     options.check()
@@ -121,13 +126,21 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         meta = decode_metastore(repository.read_meta(backup))
         click.echo(render_list(backup, meta, options.limits))
         return
-    server = door.with_flags(**flags).server()
+    target = door.with_flags(**flags).source()
     try:
-        plan = engine.prepare_restore(server, repository, backup, options)
+        if isinstance(target, Cluster) and not only_plan:
+            undo_interrupted(target, repository, tell=tell, stop=threading.Event())
+        if isinstance(target, Cluster):
+            plan = prepare_cluster_restore(target, repository, backup, options)
+        else:
+            plan = engine.prepare_restore(target, repository, backup, options)
         if only_plan:
-            click.echo(render_plan(plan, server.address))
+            click.echo(render_plan(plan, target.address))
             return
-        report = engine.restore(server, repository, plan, options, tell=tell)
+        if isinstance(target, Cluster):
+            report = restore_into_cluster(target, repository, plan, options, tell=tell)
+        else:
+            report = engine.restore(target, repository, plan, options, tell=tell)
     except ShardkeeperError:
         if not tell.said(MetaRestored):
             click.echo("Restoring meta data... Error.")

@@ -77,9 +77,8 @@ class Cluster:
         return Holdings({shard_id: tuple(found) for shard_id, found in copies.items()}, silent)
 
     def _list(self, address: str) -> dict[ShardID, ShardCopy] | WireError:
-        client = CoordinatorClient(address, timeout_s=self._timeout_s, tls=self._tls)
         try:
-            listed = client.list_shards()
+            listed = self.coordinator(address).list_shards()
         except WireError as error:
             return error
         return {
@@ -96,6 +95,10 @@ class Cluster:
         self, shard_id: ShardID, *, node: str, since_ns: int | None = None
     ) -> AbstractContextManager[ShardStream]:
         return self.snapshotter(node).open_shard(shard_id, since_ns=since_ns)
+
+    def coordinator(self, node: str) -> CoordinatorClient:
+        """What changes one data node's disk, by its TCP address."""
+        return CoordinatorClient(node, timeout_s=self._timeout_s, tls=self._tls)
 
     def snapshotter(self, node: str) -> SnapshotterClient:
         """The client of one data node, by its TCP address."""

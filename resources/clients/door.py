@@ -94,9 +94,9 @@ def open_server(at: Address) -> Server:
     found = open_source(at)
     if isinstance(found, Cluster):
         raise UnsupportedPeer(
-            f"{found.address} is a meta node of a cluster; this version restores into single "
-            "servers only",
-            hint="-host names a single server's TCP address, port 8088 by default",
+            f"{found.address} is a meta node of a cluster, not a single server",
+            hint="shardkeeper -bind restores into clusters; -host names a single server's TCP "
+            "address, port 8088 by default",
         )
     return found
 

@@ -50,8 +50,8 @@ def note_left_out(
     if metastore.users and not limits:
         names = ", ".join(shown(user.name) for user in metastore.users[:10])
         notes.append(
-            f"{len(metastore.users)} users ({names}) are left out: a single server takes "
-            "passwords only, and the backup has their hashes; CREATE USER makes them anew"
+            f"{len(metastore.users)} users ({names}) are left out: the backup has hashes of their "
+            "passwords, not the passwords; CREATE USER makes them anew"
         )
 
 

@@ -44,6 +44,7 @@ class RestoreOptions:
         new_database: `-newdb`; empty keeps the name.
         new_policy: `-newrp`; empty keeps the name.
         new_duration_ns: `-newduration`: how long restored policies keep points; 0 for ever.
+        new_replica_n: `-newrf`: how many copies a cluster keeps; None: as many as the source.
         skip_expired: `-skip-expired`: leave out what the target would delete at once.
         allow_same_server: whether the target may be the server that was backed up.
         parallel: uploads at once.
@@ -53,6 +54,7 @@ class RestoreOptions:
     new_database: str = ""
     new_policy: str = ""
     new_duration_ns: int | None = None
+    new_replica_n: int | None = None
     skip_expired: bool = False
     allow_same_server: bool = True
     parallel: int = 2

@@ -1,0 +1,140 @@
+"""What a restore into a cluster is about to create, on disk before it creates it.
+
+Whoever finds the record after a run that was killed knows what to take away. It is one
+object in the repository, JSON:
+
+    {"version": 1, "cluster_id": …, "databases": {name: [shard ID, …]},
+     "copies": {shard ID: [TCP address of a data node, …]}}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from resources.engine.cluster_target_plan import ClusterChange
+from resources.errors import ManifestUnreadable, NameMissing
+from resources.model import ShardID
+from resources.repository.store import Store
+
+VERSION = 1
+MAX_JOURNAL_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Databases with their shards, and the copies of each shard by data node."""
+
+    cluster_id: int
+    databases: Mapping[str, tuple[ShardID, ...]]
+    copies: Mapping[ShardID, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, change: ClusterChange) -> Journal:
+        return cls(
+            change.before.cluster_id,
+            {
+                name: tuple(shard.id for shard in change.shards if shard.database == name)
+                for name in change.databases
+            },
+            {shard.id: tuple(node.tcp_addr for node in shard.owners) for shard in change.shards},
+        )
+
+    def encode(self) -> bytes:
+        return json.dumps(
+            {
+                "version": VERSION,
+                "cluster_id": self.cluster_id,
+                "databases": self.databases,
+                "copies": self.copies,
+            }
+        ).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes, name: str) -> Journal:
+        """Read a record.
+
+        Raises:
+            ManifestUnreadable: it is none.
+        """
+        try:
+            said = json.loads(raw)
+            if said["version"] != VERSION:
+                raise ValueError(f"version {said['version']!r:.20}")
+            return cls(
+                int(said["cluster_id"]),
+                {_text(key): _ids(value) for key, value in _items(said["databases"])},
+                {
+                    ShardID(int(key)): tuple(_text(node) for node in cast("list[object]", value))
+                    for key, value in _items(said["copies"])
+                },
+            )
+        except (
+            ArithmeticError,
+            AttributeError,
+            KeyError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ManifestUnreadable(
+                f"{name} cannot be read ({type(error).__name__}); it says what an interrupted "
+                "restore has created",
+                hint="look for databases whose shards have no owners (influxd-ctl show-shards), "
+                "drop them, then delete the file",
+            ) from None
+
+
+def _items(value: Any) -> list[tuple[str, object]]:
+    return list(cast("dict[str, object]", value).items())
+
+
+def _ids(value: object) -> tuple[ShardID, ...]:
+    return tuple(ShardID(int(cast("int", one))) for one in cast("list[object]", value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+class JournalFile:
+    """The one record of a repository about a cluster."""
+
+    def __init__(self, store: Store, cluster_id: int) -> None:
+        self._store = store
+        self.name = f".shardkeeper.restore-{cluster_id}.json"
+
+    def read(self) -> Journal | None:
+        """The record, if there is one.
+
+        Raises:
+            ManifestUnreadable, StoreFailed
+        """
+        raw = self._raw()
+        return None if raw is None else Journal.decode(raw, self.name)
+
+    def write(self, journal: Journal) -> None:
+        """Put the record there; it is durable when this returns.
+
+        Raises:
+            StoreFailed, StoreFull
+        """
+        self.remove()
+        with self._store.create(self.name) as sink:
+            sink.write(journal.encode())
+
+    def remove(self) -> None:
+        self._store.delete(self.name)
+
+    def _raw(self) -> bytes | None:
+        try:
+            with self._store.open(self.name) as source:
+                if source.size_bytes > MAX_JOURNAL_BYTES:
+                    raise ManifestUnreadable(f"{self.name} has {source.size_bytes} bytes")
+                return source.read(source.size_bytes + 1)
+        except NameMissing:
+            return None

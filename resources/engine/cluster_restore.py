@@ -1,0 +1,363 @@
+"""Carry a restore into a cluster out, and undo everything if one step fails.
+
+First there are shards without owners, then every copy is filled and proved, then they get
+their owners.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import replace
+
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.engine.cluster_guards import (
+    bring_index_up,
+    look_at_what_was_set,
+    refuse_taken_ids,
+    set_metastore,
+    shards_on_disk,
+    warn_of_casualties,
+)
+from resources.engine.cluster_journal import Journal, JournalFile
+from resources.engine.cluster_lease import holding_lease
+from resources.engine.cluster_rollback import persistently, undo
+from resources.engine.cluster_target_plan import (
+    ClusterChange,
+    NewShard,
+    draft_databases,
+    plan_cluster_change,
+)
+from resources.engine.events import (
+    MetaRestored,
+    MetaRestoring,
+    Progress,
+    RolledBack,
+    ShardRestored,
+    Tell,
+    Warned,
+)
+from resources.engine.pull import Stopped
+from resources.engine.restore import PROGRESS_EVERY_S, RestoredShard, RestoreReport
+from resources.engine.restore_check import check_archives
+from resources.engine.restore_plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.threads import each_in_threads, running
+from resources.engine.upload import Uploader
+from resources.errors import (
+    RestoreFailed,
+    ShardkeeperError,
+    StoreFailed,
+    UnknownOutcome,
+    shown,
+)
+from resources.model import Metastore, ShardID
+from resources.protocol.commands import (
+    CopyShardOwner,
+    CreateContinuousQuery,
+)
+from resources.protocol.influxql import check_continuous_query
+from resources.protocol.meta import decode_metastore
+from resources.repository.backup_set import BackupSet
+from resources.repository.repository import BackupRepository
+
+NODES_AT_ONCE = 4
+
+
+def prepare_cluster_restore(
+    cluster: Cluster, repository: BackupRepository, backup: BackupSet, options: RestoreOptions
+) -> RestorePlan:
+    """Plan a restore against the cluster as it is now; nothing is changed.
+
+    Raises: what `plan_restore` raises, and errors of reading the backup or the cluster.
+    """
+    options.check()
+    meta = repository.read_meta(backup)
+    source = decode_metastore(meta)
+    _, target = cluster.metastore()
+    plan = plan_restore(
+        backup,
+        meta,
+        source,
+        target,
+        options,
+        now_ns=time.time_ns(),
+        target_name=cluster.address,
+        write_limits_known=False,
+    )
+    there, here = _addresses(source), _addresses(target)
+    if there and there != here:
+        note = (
+            f"the backup's data nodes ({', '.join(map(shown, there))}) are not this cluster's; its "
+            f"own get the shards, dealt out by replication factor"
+        )
+        plan = replace(plan, notes=(*plan.notes, note))
+    return plan
+
+
+def _addresses(metastore: Metastore) -> list[str]:
+    return sorted(node.tcp_addr for node in metastore.data_nodes)
+
+
+def restore_into_cluster(
+    cluster: Cluster,
+    repository: BackupRepository,
+    plan: RestorePlan,
+    options: RestoreOptions,
+    *,
+    tell: Tell,
+    stop: threading.Event | None = None,
+) -> RestoreReport:
+    """Carry out a plan.
+
+    Every archive is checked before the cluster is touched. Each copy of each shard is read
+    back from its node and held against what was sent; only then do shards get owners, and so
+    readers. If anything fails, what this restore created is taken away, and nothing else is.
+
+    Raises:
+        ShardkeeperError: the restore failed; its notes say whether it could be undone.
+    """
+    began = time.monotonic()
+    stop = stop or threading.Event()
+    for note in plan.notes:
+        tell(Warned(note))
+    check_archives(repository, plan.shards, tell=tell, stop=stop)
+    tell(MetaRestoring())
+
+    def lost() -> None:
+        tell(Warned("another restore took over; this one stops"))
+        stop.set()
+        cluster.abort()
+
+    with holding_lease(cluster.meta, repository.store, stop, lost, tell=tell):
+        shards = _ClusterRestore(cluster, repository, plan, options, tell, stop).run()
+    return RestoreReport(plan, tuple(shards), time.monotonic() - began)
+
+
+class _ClusterRestore:
+    """One run, step by step."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        repository: BackupRepository,
+        plan: RestorePlan,
+        options: RestoreOptions,
+        tell: Tell,
+        stop: threading.Event,
+    ) -> None:
+        self._cluster = cluster
+        self._repository = repository
+        self._plan = plan
+        self._options = options
+        self._tell = tell
+        self._stop = stop
+
+    def run(self) -> list[RestoredShard]:
+        began = time.monotonic()
+        on_disk = shards_on_disk(self._cluster)
+        file = JournalFile(self._repository.store, self._cluster.metastore()[1].cluster_id)
+        if file.read() is not None:
+            raise RestoreFailed(
+                "an earlier restore from here was interrupted and is not undone",
+                hint="run restore again",
+            )
+        try:
+            change = self._announce(file, on_disk)
+        except BaseException:
+            file.remove()
+            raise
+        created = Journal.of(change)
+        unsure = True
+        try:
+            try:
+                index = set_metastore(self._cluster, change, self._stop)
+            except ShardkeeperError as error:
+                unsure = isinstance(error, UnknownOutcome)
+                raise
+            unsure = False
+            look_at_what_was_set(self._cluster, change, index, tell=self._tell)
+            try:
+                refuse_taken_ids(self._cluster, change)
+            except RestoreFailed:
+                created = replace(created, copies={})  # those copies are not ours
+                raise
+            self._tell(MetaRestored(len(change.ids), time.monotonic() - began))
+            self._create(change)
+            shards = self._upload(change)
+            self._adopt(change)
+        except BaseException as error:
+            self._stop.set()
+            self._cluster.resume()
+            self._roll_back(file, created, error, unsure=unsure)
+            raise
+        file.remove()
+        warn_of_casualties(self._cluster, change, on_disk, tell=self._tell)
+        self._continuous_queries()
+        return shards
+
+    # --- before -----------------------------------------------------------------------------
+
+    def _announce(self, file: JournalFile, on_disk: Collection[ShardID]) -> ClusterChange:
+        """Write down what will be created, then plan it once more against what is there now."""
+        draft = draft_databases(self._plan, self._options.new_replica_n)
+        announced: Journal | None = None
+        while True:
+            bring_index_up(self._cluster)
+            raw, _ = self._cluster.metastore()
+            change = plan_cluster_change(self._plan, draft, raw, on_disk)
+            if Journal.of(change) == announced:
+                return change
+            announced = Journal.of(change)
+            try:
+                file.write(announced)
+            except StoreFailed as error:
+                self._tell(
+                    Warned(
+                        f"{error.what}; if this restore is killed, nobody will know what to take "
+                        "away"
+                    )
+                )
+
+    # --- the shards -------------------------------------------------------------------------
+
+    def _create(self, change: ClusterChange) -> None:
+        nodes = sorted({node.tcp_addr for shard in change.shards for node in shard.owners})
+
+        def create_on(node: str) -> None:
+            client = self._cluster.coordinator(node)
+            for shard in change.shards:
+                if any(owner.tcp_addr == node for owner in shard.owners):
+                    self._unless_stopped()
+                    client.create_shard(shard.id, shard.database, shard.policy)
+
+        each_in_threads(
+            create_on, nodes, parallel=NODES_AT_ONCE, name="create", give_up=self._stop.set
+        )
+
+    def _upload(self, change: ClusterChange) -> list[RestoredShard]:
+        uploaders = {
+            node.tcp_addr: Uploader(
+                Server(self._cluster.snapshotter(node.tcp_addr), None),
+                self._repository,
+                change.ids,
+                self._stop,
+            )
+            for shard in change.shards
+            for node in shard.owners
+        }
+
+        def fill(shard: NewShard) -> RestoredShard:
+            assert shard.restore is not None  # noqa: S101 - only those are given
+            began = time.monotonic()
+            receipts = [uploaders[o.tcp_addr].upload(shard.restore)[0] for o in shard.owners]
+            return RestoredShard(shard.restore, shard.id, receipts[-1], time.monotonic() - began)
+
+        def give_up() -> None:
+            self._stop.set()
+            self._cluster.abort()
+
+        filled = [shard for shard in change.shards if shard.restore is not None]
+        work = running(
+            fill,
+            filled,
+            parallel=self._options.parallel,
+            name="upload",
+            every_s=PROGRESS_EVERY_S,
+            give_up=give_up,
+        )
+        done: dict[ShardID, RestoredShard] = {}
+        with work as ended:
+            for one in ended:
+                if one is None:
+                    copied = sum(uploader.bytes_done for uploader in uploaders.values())
+                    self._tell(Progress(len(done), len(filled), copied))
+                    continue
+                shard, future = one
+                done[shard.id] = future.result()
+                self._tell(_event(done[shard.id], shard))
+        return [done[shard.id] for shard in filled]
+
+    def _adopt(self, change: ClusterChange) -> None:
+        """Every copy is there and proved: now they get readers."""
+        self._unless_stopped()
+        for shard in change.shards:
+            for node in shard.owners:
+                persistently(self._cluster, CopyShardOwner(shard.id, node.id))
+        _, now = self._cluster.metastore()
+        owners = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
+        copies = self._cluster.holdings(now).copies
+        for shard in change.shards:
+            wanted = {node.id for node in shard.owners}
+            there = {copy.node for copy in copies.get(shard.id, ())}
+            if owners.get(shard.id) != wanted or not _addresses_of(shard) <= there:
+                raise RestoreFailed(
+                    f"shard {shard.id} did not get the owners it was to have",
+                    hint="somebody else changes the cluster; run restore again",
+                )
+
+    def _continuous_queries(self) -> None:
+        """One that fails is reported and does not undo the restore."""
+        for database in self._plan.databases:
+            for query in database.source.continuous_queries:
+                if query.query not in database.continuous_queries:
+                    continue
+                try:
+                    check_continuous_query(query.query)
+                    self._cluster.meta.execute(
+                        CreateContinuousQuery(database.new_name, query.name, query.query)
+                    )
+                except ShardkeeperError as error:
+                    self._tell(
+                        Warned(
+                            f"a continuous query could not be created ({error.what}); run it by "
+                            f"hand: {query.query}"
+                        )
+                    )
+
+    # --- undoing ----------------------------------------------------------------------------
+
+    def _roll_back(
+        self, file: JournalFile, created: Journal, error: BaseException, *, unsure: bool
+    ) -> None:
+        """Never raises a ShardkeeperError of its own; what stays is said in notes."""
+        again = "; run restore again from here, and it is taken away first"
+        try:
+            undone = undo(self._cluster, created)
+            left = undone.left()
+            if undone.dropped:
+                self._tell(RolledBack(undone.dropped))
+            # Whether a command of unknown outcome comes after all, only time tells.
+            keep = bool(undone.unreached) or unsure
+            if unsure:
+                left.append("whether the metastore was changed is not known")
+            if not keep:
+                file.remove()
+        except ShardkeeperError as failure:
+            left, keep = [f"what was created is left: {failure.what}"], True
+        for text in left:
+            said = text + (again if keep else "")
+            self._tell(Warned(said))
+            error.add_note(said)
+
+    def _unless_stopped(self) -> None:
+        if self._stop.is_set():
+            raise Stopped("stopped before the restore was complete")
+
+
+def _addresses_of(shard: NewShard) -> set[str]:
+    return {node.tcp_addr for node in shard.owners}
+
+
+def _event(restored: RestoredShard, shard: NewShard) -> ShardRestored:
+    place = restored.restore.place
+    return ShardRestored(
+        database=place.database,
+        policy=place.policy,
+        shard_id=place.shard_id,
+        new_shard_id=shard.id,
+        nodes=tuple(node.tcp_addr for node in shard.owners),
+        size_bytes=restored.restore.archive.entry.size_bytes,
+        seconds=restored.seconds,
+    )

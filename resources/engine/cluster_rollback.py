@@ -1,0 +1,189 @@
+"""Undo a restore into a cluster: take away what its journal names, and only that."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from resources.clients.cluster import Cluster
+from resources.engine.cluster_journal import Journal, JournalFile
+from resources.engine.cluster_lease import holding_lease
+from resources.engine.events import RolledBack, Tell, Warned
+from resources.errors import (
+    PeerRefused,
+    PeerUnreachable,
+    PlanError,
+    RestoreFailed,
+    UnknownOutcome,
+    WireError,
+    shown,
+)
+from resources.model import DatabaseInfo, Metastore, ShardID
+from resources.protocol.commands import Command, CopyShardOwner, DropDatabase
+from resources.repository.repository import BackupRepository
+
+ATTEMPTS = 8
+PAUSE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What is gone again, and what is not.
+
+    Attributes:
+        dropped: databases.
+        foreign: databases that are left, because somebody else has made shards in them.
+        unreached: data nodes that may still have copies, and why.
+    """
+
+    dropped: tuple[str, ...]
+    foreign: tuple[str, ...]
+    unreached: tuple[str, ...]
+
+    def left(self) -> list[str]:
+        """One sentence for each thing that stays."""
+        return [
+            *(
+                f"database {shown(name)} was created and is left there: it holds shards that are "
+                "not ours; look at it, then drop it"
+                for name in self.foreign
+            ),
+            *(f"copies of restored shards may be left: {why}" for why in self.unreached),
+        ]
+
+
+def undo(cluster: Cluster, journal: Journal) -> Undone:
+    """Drop the databases of a journal from the metastore, then its shards from the nodes.
+
+    A database stays if any shard in it is not the journal's; a shard stays if the metastore
+    knows it afterwards.
+
+    Raises:
+        WireError: the meta nodes could not be asked.
+    """
+    _, now = cluster.metastore()
+    dropped: list[str] = []
+    foreign: list[str] = []
+    for name, ids in journal.databases.items():
+        there = now.database(name)
+        if there is None:
+            continue
+        if not _ours(there, ids):
+            foreign.append(name)
+            continue
+        persistently(cluster, DropDatabase(name))
+        dropped.append(name)
+    _, after = cluster.metastore()
+    known = {shard for database in after.databases for shard in shards_of(database)}
+    members = {node.tcp_addr for node in after.data_nodes}
+    unreached: list[str] = []
+    for node in sorted({node for nodes in journal.copies.values() for node in nodes} & members):
+        here = {shard_id for shard_id, nodes in journal.copies.items() if node in nodes}
+        try:
+            _remove(cluster, node, here - known)
+        except WireError as error:
+            unreached.append(error.what)
+    return Undone(tuple(dropped), tuple(foreign), tuple(unreached))
+
+
+def _remove(cluster: Cluster, node: str, ids: Collection[ShardID]) -> None:
+    client = cluster.coordinator(node)
+    for shard_id in sorted(client.list_shards().keys() & ids):
+        client.remove_shard(shard_id)
+    still = sorted(client.list_shards().keys() & ids)
+    if still:
+        raise PeerRefused(f"{node}: still has shard {still[0]} after it was removed")
+
+
+def undo_interrupted(
+    cluster: Cluster, repository: BackupRepository, *, tell: Tell, stop: threading.Event
+) -> None:
+    """Deal with what a killed restore from this repository left in this cluster.
+
+    While nothing has owners, nobody can have used it, and it is taken away. Owners are made
+    only when every copy was proved, so once there are some the rest is made too.
+
+    Raises:
+        RestoreFailed: it is not done yet; a node may be down.
+        TargetBusy: that restore is still at work.
+        WireError, RepositoryError
+    """
+    _, now = cluster.metastore()
+    file = JournalFile(repository.store, now.cluster_id)
+    if file.read() is None:
+        return
+    with holding_lease(cluster.meta, repository.store, stop, stop.set, tell=tell):
+        journal = file.read()
+        if journal is None:
+            return
+        _, now = cluster.metastore()
+        if _adopted(now, journal):
+            _finish(cluster, journal, now)
+            names = ", ".join(shown(name) for name in journal.databases)
+            tell(
+                Warned(
+                    f"an earlier restore of {names} was killed when all its shards were there; it "
+                    "is complete now, but for continuous queries"
+                )
+            )
+        else:
+            _take_away(cluster, journal, tell)
+        file.remove()
+
+
+def _take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
+    tell(
+        Warned("an earlier restore from here was not finished; what it created is taken away first")
+    )
+    undone = undo(cluster, journal)
+    for text in undone.left():
+        tell(Warned(text))
+    if undone.dropped:
+        tell(RolledBack(undone.dropped))
+    if undone.unreached:
+        raise RestoreFailed(
+            f"an interrupted restore is not undone yet: {undone.unreached[0]}",
+            hint="start that data node, then run restore again",
+        )
+
+
+def _adopted(now: Metastore, journal: Journal) -> bool:
+    return any(place.shard.owners for place in now.places() if place.shard_id in journal.copies)
+
+
+def _finish(cluster: Cluster, journal: Journal, now: Metastore) -> None:
+    node_ids = {node.tcp_addr: node.id for node in now.data_nodes}
+    for place in now.places():
+        for node in journal.copies.get(place.shard_id, ()):
+            if node in node_ids:
+                persistently(cluster, CopyShardOwner(place.shard_id, node_ids[node]))
+
+
+def persistently(cluster: Cluster, command: Command) -> int:
+    """Have a command applied that does no harm twice, through a change of the leader too.
+
+    Raises:
+        WireError: it did not work out in the end.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return cluster.meta.execute(command)
+        except (PeerUnreachable, UnknownOutcome):
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(PAUSE_S)
+    raise PlanError("no attempt was allowed")
+
+
+def _ours(there: DatabaseInfo, ids: Collection[ShardID]) -> bool:
+    shards = shards_of(there)
+    # One that was to hold shards and has none is somebody else's of the same name.
+    return shards <= set(ids) and bool(shards) == bool(ids)
+
+
+def shards_of(database: DatabaseInfo) -> set[ShardID]:
+    """Those of deleted groups too."""
+    groups = (group for rp in database.retention_policies for group in rp.shard_groups)
+    return {shard.id for group in groups for shard in group.shards}
