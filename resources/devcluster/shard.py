@@ -61,15 +61,13 @@ class Shard:
         self._files.clean()
         self._cache = Cache()
         self._types: dict[bytes, dict[bytes, BlockType]] = {}
-        self._learn_types()
         wal.parent.mkdir(parents=True, exist_ok=True)
         for told in replayed(wal):
             if told and isinstance(told[0], Point):
                 self._cache.add(point for point in told if isinstance(point, Point))
-            else:
-                self._cache.delete(gone for gone in told if isinstance(gone, Tombstone))
-        for key, kind in self._cache.key_types():
-            self._learn_type(key, kind)
+            elif told:
+                self._bury([gone for gone in told if isinstance(gone, Tombstone)])
+        self._learn_types()
         self._wal = WAL(wal)
         written = [wal.stat().st_mtime_ns] if self._cache.n_values else []
         self._last_modified_ns = max([*written, *self._mtimes()], default=0)
@@ -196,17 +194,19 @@ class Shard:
         """Delete the points of the TSM keys that `wanted` says, both ends inside."""
         with self._lock:
             self._expect_enabled()
-            cached = [key for key, _ in self._cache.key_types() if wanted(key)]
-            gone = [Tombstone(key, min_time_ns, max_time_ns) for key in cached]
-            if gone:
-                self._wal.append_deletion(gone)
-                self._cache.delete(gone)
-                self._modified(self._clock())
-            if self._files.delete(wanted, min_time_ns, max_time_ns):
+            keys = {key for key, _ in (*self._files.key_types(), *self._cache.key_types())}
+            gone = [Tombstone(key, min_time_ns, max_time_ns) for key in sorted(keys) if wanted(key)]
+            if not gone:
+                return
+            # Told first, so that a kill leaves no deletion half done.
+            self._wal.append_deletion(gone)
+            if self._bury(gone):
                 self._files_changed()
+            else:
+                self._modified(self._clock())
+            if not self._cache.n_values:
+                self._wal.clear()
             self._learn_types()
-            for key, kind in self._cache.key_types():
-                self._learn_type(key, kind)
 
     @contextmanager
     def overlay(self) -> Generator[ShardUpload]:
@@ -234,6 +234,13 @@ class Shard:
         with self._lock:
             self._disabled = True
             self._wal.close()
+
+    def _bury(self, gone: Sequence[Tombstone]) -> bool:
+        """Delete the same range of some keys; return whether files had any of it."""
+        self._cache.delete(gone)
+        keys = {deleted.key for deleted in gone}
+        _, low, high = gone[0]
+        return self._files.delete(keys.__contains__, low, high)
 
     # --- types ----------------------------------------------------------------------------
 
@@ -280,12 +287,9 @@ class Shard:
 
     def _learn_types(self) -> None:
         self._types.clear()
-        for key, kind in self._files.key_types():
-            self._learn_type(key, kind)
-
-    def _learn_type(self, key: bytes, kind: BlockType) -> None:
-        series, name = split_key(key)
-        self._types.setdefault(measurement_of(series), {}).setdefault(name, kind)
+        for key, kind in (*self._files.key_types(), *self._cache.key_types()):
+            series, name = split_key(key)
+            self._types.setdefault(measurement_of(series), {}).setdefault(name, kind)
 
     # --- times ----------------------------------------------------------------------------
 

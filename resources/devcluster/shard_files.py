@@ -132,15 +132,17 @@ class ShardFiles:
         self.files.remove(file)
 
     def delete(self, wanted: KeyFilter, min_time_ns: int, max_time_ns: int) -> bool:
-        """Add tombstones for the series keys that `wanted` says; return whether there were any."""
+        """Add tombstones for the TSM keys that `wanted` says; return whether any were new."""
         changed = False
         for file in list(self.files):
+            known = frozenset(file.tombstones)
             deleted = [
-                Tombstone(found.key, min_time_ns, max_time_ns)
+                tombstone
                 for found in file.index
                 if found.entries[0].min_time <= max_time_ns
                 and max(entry.max_time for entry in found.entries) >= min_time_ns
                 and wanted(found.key)
+                and (tombstone := Tombstone(found.key, min_time_ns, max_time_ns)) not in known
             ]
             if deleted:
                 self._bury(file, deleted)
