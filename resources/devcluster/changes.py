@@ -10,8 +10,9 @@ from collections.abc import Callable
 from resources.devcluster.copies import Copies
 from resources.devcluster.influxql import statements as ql
 from resources.devcluster.meta_group import SharedMeta
-from resources.devcluster.passwords import hashed
+from resources.devcluster.passwords import fits, hashed
 from resources.devcluster.refusals import StatementFailed
+from resources.devcluster.shard_groups import HOUR_NS
 from resources.devcluster.shard_store import ShardStore
 from resources.errors import ShardkeeperError, UnsafeName
 from resources.model import ShardID
@@ -52,6 +53,8 @@ class Changes:
                 for store in self._copies.everywhere():
                     delete(store)
                 return
+            if isinstance(statement, ql.DropShard):
+                self._expect_shard(ShardID(statement.id))
             for store in self._copies.everywhere():
                 self.carry_out_on(store, statement, database)
             command = self._command(statement)
@@ -83,10 +86,14 @@ class Changes:
         return True
 
     def _expect_database(self, name: str) -> None:
-        if not name:
-            raise StatementFailed("database name required")
         if self._meta.metastore.database(name) is None:
             raise StatementFailed(f"database not found: {name}")
+
+    def _expect_shard(self, shard_id: ShardID) -> None:
+        """A cluster complains of a shard that no node has; a single server does not."""
+        clustered = bool(self._meta.metastore.data_nodes)
+        if clustered and not any(shard_id in s.shards() for s in self._copies.everywhere()):
+            raise StatementFailed("shard not found")
 
     def _command(self, statement: ql.Change) -> commands.Command | None:
         match statement:
@@ -96,6 +103,7 @@ class Changes:
                 return commands.DropDatabase(statement.name)
             case ql.CreateRetentionPolicy():
                 check_name("retention policy", statement.name)
+                _check_duration(statement.duration_ns)
                 spec = commands.RetentionPolicySpec(
                     statement.name,
                     statement.duration_ns,
@@ -123,9 +131,7 @@ class Changes:
             case ql.DropContinuousQuery():
                 return commands.DropContinuousQuery(statement.database, statement.name)
             case ql.CreateUser():
-                return commands.CreateUser(
-                    statement.name, hashed(statement.password), statement.admin
-                )
+                return self._create_user(statement)
             case ql.SetPassword():
                 return commands.UpdateUser(statement.name, hashed(statement.password))
             case ql.DropUser():
@@ -139,11 +145,20 @@ class Changes:
             case ql.Delete() | ql.DropSeries() | ql.DropMeasurement():
                 return None
 
+    def _create_user(self, statement: ql.CreateUser) -> commands.CreateUser | None:
+        """One that is there with the same password and rank is left alone."""
+        users = {user.name: user for user in self._meta.metastore.users}
+        there = users.get(statement.name)
+        if there and there.admin == statement.admin and fits(statement.password, there.hash):
+            return None
+        return commands.CreateUser(statement.name, hashed(statement.password), statement.admin)
+
     def _create_database(self, statement: ql.CreateDatabase) -> commands.CreateDatabase:
         check_name("database", statement.name)
         asked = (statement.duration_ns, statement.replication, statement.shard_duration_ns)
         if not statement.policy and asked == (None, None, None):
             return commands.CreateDatabase(statement.name)
+        _check_duration(statement.duration_ns or 0)
         nodes = len(self._meta.metastore.data_nodes)
         spec = commands.RetentionPolicySpec(
             statement.policy or DEFAULT_POLICY,
@@ -155,6 +170,11 @@ class Changes:
         )
         check_name("retention policy", spec.name)
         return commands.CreateDatabase(statement.name, spec)
+
+
+def _check_duration(duration_ns: int) -> None:
+    if 0 < duration_ns < HOUR_NS:
+        raise StatementFailed("retention policy duration must be at least 1h0m0s")
 
 
 def _remove(store: ShardStore, database: str, policy: str | None) -> None:

@@ -5,6 +5,7 @@ Source: influxdb services/httpd/handler.go.
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -23,6 +24,17 @@ from resources.protocol.snapshotter import go_json
 from resources.protocol.times import format_time
 
 JSON_UTF8 = "application/json; charset=utf-8"
+
+
+def _as_json(said: object) -> bytes:
+    """As Go writes it: of names that are not UTF-8 the bytes that are not become U+FFFD."""
+    try:
+        return go_json(said)
+    except UnicodeEncodeError:
+        text = json.dumps(said, ensure_ascii=False)
+        return go_json(
+            json.loads(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"))
+        )
 
 
 def _error(status: int, text: str) -> Reply:
@@ -122,7 +134,7 @@ class DataHTTP:
             )
         except QueryUnparsable as error:
             return _error(400, str(error))
-        return Reply(200, go_json(said), JSON)
+        return Reply(200, _as_json(said), JSON)
 
     def _vars(self, _: Request) -> Reply:
         """The figures of every shard; keys are name, path and ID."""

@@ -114,12 +114,16 @@ class _Exchange(BaseHTTPRequestHandler):
         """Nodes of a dev cluster keep no access log."""
 
     def _respond(self) -> None:
-        parts = urlsplit(self.path)
         try:
+            parts = urlsplit(self.path)
             body = self._body()
         except BadRequest as error:
             self.close_connection = True
             self._send(error_reply(error.status, str(error)))
+            return
+        except ValueError:  # from urlsplit
+            self.close_connection = True
+            self._send(text_error(400, "400 Bad Request"))
             return
         self._send(self._answer(Request(self.command, parts.path, parts.query, self.headers, body)))
 

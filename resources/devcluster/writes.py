@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 
 from resources.devcluster.copies import Copies, WriteFailed
-from resources.devcluster.line_protocol import parse_lines
+from resources.devcluster.line_protocol import PRECISIONS_NS, parse_lines
 from resources.devcluster.meta_group import SharedMeta
 from resources.devcluster.points import Point
 from resources.devcluster.refusals import PartialWrite, Refusal
@@ -69,9 +69,10 @@ class PointsWriter:
             raise Refusal("database is required")
         if self._meta.metastore.database(database) is None:
             raise NoSuchDatabase(f'database not found: "{database}"')
-        lines = parse_lines(
-            body, now_ns=time.time_ns(), precision=values.get("precision", "") or "ns"
-        )
+        precision = values.get("precision", "")
+        if precision not in PRECISIONS_NS:
+            raise Refusal(f'invalid precision "{precision}" (use n, u, ms, s, m or h)')
+        lines = parse_lines(body, now_ns=time.time_ns(), precision=precision or "ns")
         if lines.points:
             self.write(database, policy, lines.points)
         if lines.error is not None:

@@ -87,6 +87,12 @@ def test_the_precision_of_a_write_is_the_client_s(server: DevServer) -> None:
     [
         ("/write", "m v=1", 400, "database is required"),
         ("/write?db=no", "m v=1", 404, 'database not found: "no"'),
+        (
+            "/write?db=db&precision=x",
+            "m v=1",
+            400,
+            'invalid precision "x" (use n, u, ms, s, m or h)',
+        ),
         ("/write?db=db&rp=no", "m v=1", 500, "retention policy not found: no"),
         ("/write?db=db", "nonsense", 400, "unable to parse 'nonsense': missing fields"),
         (
@@ -322,3 +328,38 @@ def test_a_refusal_is_a_shardkeeper_error_with_the_server_s_text(server: DevServ
     with pytest.raises(Refusal) as caught:
         server.write("nodb", "m v=1")
     assert str(caught.value) == 'database not found: "nodb"'
+
+
+def test_names_that_are_not_utf_8_are_answered_with_replacements(server: DevServer) -> None:
+    server.query("CREATE DATABASE db")
+    assert post(server.http_addr, "/write?db=db", b"m\xff,h=\xfe v=1 1").status == 204
+    said = get(server.http_addr, "/query?db=db&q=SHOW+SERIES").json()
+    assert said["results"][0]["series"][0]["values"] == [["m\ufffd,h=\ufffd"]]
+
+
+def test_an_address_that_is_none_is_a_bad_request(server: DevServer) -> None:
+    assert get(server.http_addr, "http://[/").status == 400
+
+
+@pytest.mark.parametrize(
+    ("statement", "error"),
+    [
+        ("CREATE USER u WITH PASSWORD 'x'", None),
+        ("CREATE USER u WITH PASSWORD 'y'", "user already exists"),
+        ("CREATE DATABASE d WITH DURATION 1m", "retention policy duration must be at least 1h0m0s"),
+        (
+            "CREATE RETENTION POLICY p ON nodb DURATION 1m REPLICATION 1",
+            "retention policy duration must be at least 1h0m0s",
+        ),
+        ("CREATE RETENTION POLICY p ON no DURATION 1d REPLICATION 1", "database not found: no"),
+        ("DROP SHARD 99", "shard not found"),
+        ("DROP MEASUREMENT m", "database not found: "),
+        ("GRANT READ ON no TO u", "database not found: no"),
+        ("SET PASSWORD FOR v = 'x'", "user not found"),
+    ],
+)
+def test_statements_fail_with_a_cluster_s_words(
+    cluster: DevCluster, statement: str, error: str | None
+) -> None:
+    cluster.query("CREATE USER u WITH PASSWORD 'x'")
+    assert cluster.query(statement)["results"][0].get("error") == error
