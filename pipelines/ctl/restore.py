@@ -73,6 +73,13 @@ from resources.repository.repository import BackupRepository
     help="how long the restored policies keep points; 0s is for ever",
 )
 @click.option(
+    "-users",
+    "--users",
+    is_flag=True,
+    help="create users that the cluster does not have, with the passwords and grants that they "
+    "had; -plan shows which",
+)
+@click.option(
     "-skip-expired",
     "--skip-expired",
     is_flag=True,
@@ -110,6 +117,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         new_policy=flags.pop("newrp") or "",
         new_duration_ns=flags.pop("duration_ns"),
         new_replica_n=flags.pop("newrf"),
+        users=flags.pop("users"),
         skip_expired=flags.pop("skip_expired"),
     )
     full, as_of = flags.pop("full"), flags.pop("as_of")
@@ -127,6 +135,11 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         click.echo(render_list(backup, meta, options.limits))
         return
     target = door.with_flags(**flags).source()
+    if options.users and not isinstance(target, Cluster):
+        raise UsageError(
+            "-users restores into clusters only: a single server takes passwords, not hashes",
+            hint="leave it out; CREATE USER makes them anew",
+        )
     try:
         if isinstance(target, Cluster) and not only_plan:
             undo_interrupted(target, repository, tell=tell, stop=threading.Event())

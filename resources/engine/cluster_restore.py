@@ -30,6 +30,7 @@ from resources.engine.cluster_target_plan import (
     draft_databases,
     plan_cluster_change,
 )
+from resources.engine.cluster_users import create_users, note_users
 from resources.engine.events import (
     MetaRestored,
     MetaRestoring,
@@ -93,6 +94,8 @@ def prepare_cluster_restore(
             f"own get the shards, dealt out by replication factor"
         )
         plan = replace(plan, notes=(*plan.notes, note))
+    if options.users:
+        plan = replace(plan, notes=(*plan.notes, *note_users(source.users, target.users)))
     return plan
 
 
@@ -195,6 +198,8 @@ class _ClusterRestore:
         file.remove()
         warn_of_casualties(self._cluster, change, on_disk, tell=self._tell)
         self._continuous_queries()
+        if self._options.users:
+            create_users(self._cluster, self._plan.metastore.users, tell=self._tell)
         return shards
 
     # --- before -----------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def note_left_out(
         names = ", ".join(shown(user.name) for user in metastore.users[:10])
         notes.append(
             f"{len(metastore.users)} users ({names}) are left out: the backup has hashes of their "
-            "passwords, not the passwords; CREATE USER makes them anew"
+            "passwords, not the passwords; CREATE USER makes them anew, or -users in a cluster"
         )
 
 

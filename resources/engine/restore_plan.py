@@ -7,7 +7,7 @@ The plan is a value: `shardkeeper restore -plan` prints it, a test argues with i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from resources.engine.restore_notes import note_left_out, note_write_limits
 from resources.engine.selection import select
@@ -45,6 +45,7 @@ class RestoreOptions:
         new_policy: `-newrp`; empty keeps the name.
         new_duration_ns: `-newduration`: how long restored policies keep points; 0 for ever.
         new_replica_n: `-newrf`: how many copies a cluster keeps; None: as many as the source.
+        users: `-users`: create users that a cluster does not have.
         skip_expired: `-skip-expired`: leave out what the target would delete at once.
         allow_same_server: whether the target may be the server that was backed up.
         parallel: uploads at once.
@@ -55,6 +56,7 @@ class RestoreOptions:
     new_policy: str = ""
     new_duration_ns: int | None = None
     new_replica_n: int | None = None
+    users: bool = False
     skip_expired: bool = False
     allow_same_server: bool = True
     parallel: int = 2
@@ -63,7 +65,8 @@ class RestoreOptions:
         """Refuse combinations that mean nothing.
 
         Raises:
-            UsageError: `-newdb` without `-db`, `-newrp` without `-rp`, `-rp` without `-db`.
+            UsageError: `-newdb` without `-db`, `-newrp` without `-rp`, `-rp` without `-db`,
+                `-users` with `-db`.
             UnsafeName: a new name that no server takes.
         """
         if self.new_database and not self.limits.database:
@@ -72,6 +75,11 @@ class RestoreOptions:
             raise UsageError("-rp needs -db", hint="name the database that the policy belongs to")
         if self.new_policy and not self.limits.policy:
             raise UsageError("-newrp needs -rp", hint="name the policy to restore with -rp")
+        if self.users and self.limits:
+            raise UsageError(
+                "-users goes with everything, not with -db",
+                hint="restore the whole backup, or create the users by hand",
+            )
         if self.new_database:
             check_name("database", self.new_database)
         if self.new_policy:
@@ -185,7 +193,8 @@ def plan_restore(
             hint="shardkeeper restore -list shows what it holds",
         )
     _refuse_taken(databases, target, target_name)
-    note_left_out(backup, metastore, wanted, found, options.limits, notes)
+    told = replace(metastore, users=()) if options.users else metastore
+    note_left_out(backup, told, wanted, found, options.limits, notes)
     if not write_limits_known:
         note_write_limits([rp for db in databases for rp in db.policies], notes)
     return RestorePlan(backup, meta, metastore, tuple(databases), tuple(notes))

@@ -175,6 +175,56 @@ def test_continuous_queries_come_with_a_database_that_keeps_its_name(
     }
 
 
+def users(cluster: DevCluster) -> dict[str, tuple[str, bool, dict[str, int]]]:
+    return {
+        user.name: (
+            user.hash,
+            user.admin,
+            {grant.database: grant.privilege for grant in user.privileges},
+        )
+        for user in metastore(cluster).users
+    }
+
+
+def test_users_come_when_asked_for_and_those_that_are_there_stay_as_they_are(
+    source: DevCluster, target: DevCluster, tmp_path: Path
+) -> None:
+    for statement in (
+        "CREATE USER ann WITH PASSWORD 'a-secret' WITH ALL PRIVILEGES",
+        "CREATE USER bob WITH PASSWORD 'b-secret'",
+        "CREATE USER eve WITH PASSWORD 'e-secret' WITH ALL PRIVILEGES",
+        "GRANT READ ON telegraf TO bob",
+    ):
+        source.query(statement)
+    target.query("CREATE USER eve WITH PASSWORD 'other'")
+    eve = users(target)["eve"]
+    path = tmp_path / "with-users"
+    path.mkdir(mode=0o700)
+    assert shardkeeper("-bind", source.meta[0].http_addr, "backup", path)
+    shown = restore(target, path, "-users", "-plan").out
+    assert "user 'ann' is created with the password it had: may do everything" in shown
+    assert "user 'bob' is created with the password it had: READ on 'telegraf'" in shown
+    assert "user 'eve' is there already and stays as it is" in shown
+    assert users(target) == {"eve": eve}
+    done = restore(target, path, "-users")
+    assert done, done
+    assert "$2a$" not in shown + done.out + done.err
+    assert users(target) == users(source) | {"eve": eve}
+
+
+def test_users_stay_away_unless_asked_for(
+    source: DevCluster, target: DevCluster, tmp_path: Path
+) -> None:
+    source.query("CREATE USER ann WITH PASSWORD 'a-secret' WITH ALL PRIVILEGES")
+    path = tmp_path / "with-users"
+    path.mkdir(mode=0o700)
+    assert shardkeeper("-bind", source.meta[0].http_addr, "backup", path)
+    assert restore(target, path, "-users", "-db", "telegraf").code == 2
+    done = restore(target, path)
+    assert "1 users ('ann') are left out" in done.err
+    assert users(target) == {}
+
+
 def test_a_node_that_is_down_at_the_start_leaves_everything_as_it_was(
     target: DevCluster, backups: Path
 ) -> None:
@@ -249,6 +299,30 @@ def test_a_change_that_may_have_been_lost_in_between_is_told(
     done = restore(target, backups)
     assert done, done
     assert "another change of the metastore may have been lost" in done.err
+
+
+def test_a_shard_that_the_metastore_lost_in_between_is_named_with_its_nodes(
+    target: DevCluster, backups: Path
+) -> None:
+    fill(target, "mine", replication=1)
+    disks = on_disk(target)
+
+    def somebody_writes(command: Command) -> None:
+        if isinstance(command, SetData):
+            target.write("mine", f"cpu,host=h1 n=1i {START_S + 99 * WEEK_S}", precision="s")
+
+    target.before_command(somebody_writes)
+    done = restore(target, backups)
+    assert done, done
+    known = {place.shard_id for place in metastore(target).places()}
+    lost = {
+        (shard, node)
+        for node, shards in on_disk(target).items()
+        for shard in set(shards) - set(disks[node]) - known
+    }
+    assert lost
+    for shard, node in lost:
+        assert f"SHARD {shard} ON {node} IS IN NO DATABASE" in done.err
 
 
 def test_on_an_empty_cluster_a_change_in_between_undoes_the_restore(
