@@ -229,9 +229,7 @@ class DevCluster:
         values = {"db": database, "rp": policy, "precision": precision}
         self._first_up().writer.write_body(lines.encode(), values)
 
-    def query(
-        self, text: str, *, database: str = "", at: int | None = None
-    ) -> Mapping[str, Any]:
+    def query(self, text: str, *, database: str = "", at: int | None = None) -> Mapping[str, Any]:
         """Ask a data node, the first that is up if none is named; the JSON of /query."""
         node = self._first_up() if at is None else self.data[at]
         return node.executor.run(text, database=database, epoch="ns")
