@@ -41,7 +41,8 @@ wire: install ## the tests against a real influxd; fails without one
 
 check: lint types ## what to run before a commit: no real server needed
 	$(BIN)/pytest -q -n auto --dist loadgroup -m "not wire"
-	DAGSTER_HOME= $(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
+	@DAGSTER_HOME= PYTHONWARNINGS='ignore:Function `definitions_validate_command` is superseded' \
+		$(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
 
 demo: install ## the main job, on an embedded cluster
 	@$(BIN)/python -m resources.devcluster.demo

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from resources.devcluster.cluster import DevCluster
-from resources.devcluster.server import DevServer
 
 BIN = Path(sys.executable).parent
 START_NS = 1_767_225_600_000_000_000  # 2026-01-01, a Thursday
@@ -37,7 +36,7 @@ def main() -> int:
         backups.mkdir(mode=0o700)
         with (
             DevCluster(root / "cluster", meta_nodes=1, data_nodes=3) as source,
-            DevServer(root / "target") as target,
+            DevCluster(root / "target", meta_nodes=1, data_nodes=2) as target,
         ):
             equal = _story(source, target, backups)
     _say("what next")
@@ -49,9 +48,8 @@ def main() -> int:
     return 0 if equal else 1
 
 
-def _story(source: DevCluster, target: DevServer, backups: Path) -> bool:
-    here, there = ("-bind", source.meta[0].http_addr), ("-host", target.tcp_addr)
-    there += ("-http", target.http_addr)
+def _story(source: DevCluster, target: DevCluster, backups: Path) -> bool:
+    here, there = ("-bind", source.meta[0].http_addr), ("-bind", target.meta[0].http_addr)
     _say("three data nodes, two copies of each shard, three weeks of climate in four houses")
     source.query("CREATE DATABASE house WITH REPLICATION 2")
     source.write("house", _readings(0, 21))
@@ -74,7 +72,7 @@ def _story(source: DevCluster, target: DevServer, backups: Path) -> bool:
     _say("what is in the directory, and is it sound?")
     _run("shardkeeper", "restore", "-list", str(backups))
     _run("shardkeeper", "verify", str(backups))
-    _say("restore into a server elsewhere, under another name")
+    _say("restore into a smaller cluster elsewhere, under another name")
     _run("influxd-ctl", *there, "restore", "-db", "house", "-newdb", "house_again", str(backups))
     _say("the proof: the same question on both sides")
     before, after = _answers(source, "house"), _answers(target, "house_again")
@@ -100,7 +98,7 @@ def _readings(first_day: int, days: int) -> str:
     return "\n".join(lines)
 
 
-def _answers(asked: DevCluster | DevServer, database: str) -> dict[str, tuple[int, float, float]]:
+def _answers(asked: DevCluster, database: str) -> dict[str, tuple[int, float, float]]:
     query = "SELECT count(temperature), mean(temperature), sum(humidity) FROM climate GROUP BY room"
     reply = asked.query(query, database=database)
     results = cast("list[Mapping[str, Any]]", reply["results"])
