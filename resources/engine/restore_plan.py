@@ -304,7 +304,7 @@ def _databases(
     for db in metastore.databases:
         if db.name == INTERNAL_DATABASE or options.limits.database not in ("", db.name):
             continue
-        if options.limits.shard_id is not None and db.name not in with_shards:
+        if options.limits.shard_id is not None and db.name not in with_archives:
             continue
         if db.name in with_archives or db.name not in with_shards or covers_all:
             chosen.append(db)

@@ -176,6 +176,9 @@ def test_what_would_expire_on_arrival_needs_a_choice() -> None:
     assert [s.place.shard_id for s in kept.shards] == [4]
     assert kept.databases[0].durations == {"day": 0}
     assert planned(RestoreOptions(skip_expired=True)).shards == ()
+    one = Limits(shard_id=ShardID(4))
+    with pytest.raises(NothingMatches, match="nothing to restore"):
+        planned(RestoreOptions(one, skip_expired=True))
 
 
 @pytest.mark.parametrize("name", ["home", "other"])
