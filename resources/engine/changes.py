@@ -26,8 +26,8 @@ from resources.clients.source import ShardCopy, Source
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.backup_set import Archive
-from resources.repository.checksum import crc32
 from resources.repository.evidence import ShardEvidence
+from resources.tsm.crc import crc32
 
 MARGIN_NS = 2_000_000_000
 """File times come from the kernel's coarse clock, and some file systems keep whole seconds."""

@@ -12,9 +12,9 @@ from resources.errors import ReadBackMismatch
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.archive import ArchiveReader
-from resources.repository.checksum import crc32
 from resources.repository.repository import BackupRepository
 from resources.repository.unpacked import UnpackedShard
+from resources.tsm.crc import crc32
 from resources.tsm.merge import ContentDigest
 
 BUFFER_BYTES = 256 << 10

@@ -52,7 +52,6 @@ def create_database(
         policies=[rp.name for rp in database.policies],
         shards=[shard.place.shard_id for shard in database.shards],
         durations=database.durations,
-        keep_write_limits=True,  # servers before 1.12 pass over them
     )
     if version_tuple(version) < (1, 8) and len(payload) > OLD_IMPORT_BYTES:
         old = f"InfluxDB {version}" if version else "a server that may be older than 1.8"

@@ -24,8 +24,8 @@ from resources.protocol.tar import (
     padding,
 )
 from resources.repository.archive import ArchiveReader
-from resources.repository.checksum import crc32
 from resources.repository.repository import BackupRepository
+from resources.tsm.crc import crc32
 
 
 class Uploader:

@@ -278,7 +278,6 @@ def trimmed(
     policies: Collection[str] | None = None,
     shards: Collection[ShardID] | None = None,
     durations: Mapping[str, int] | None = None,
-    keep_write_limits: bool = False,
 ) -> bytes:
     """Cut a `Data` down to what a server needs to import one database.
 
@@ -293,7 +292,6 @@ def trimmed(
         policies: which of its policies to keep; all if None.
         shards: whose groups to keep; all if None.
         durations: by policy, in ns, how long points live from now on; 0 is for ever.
-        keep_write_limits: keep what only InfluxDB 1.12 knows.
 
     Raises:
         BadReply: `meta` is not a strict `Data`.
@@ -306,11 +304,7 @@ def trimmed(
         raise NothingMatches(f"the metastore has no database {database!a}")
     check_name("database", database)
     wanted = {rp.Name for rp in found.RetentionPolicies} if policies is None else set(policies)
-    kept = [
-        _trimmed_policy(rp, shards, keep_write_limits)
-        for rp in found.RetentionPolicies
-        if rp.Name in wanted
-    ]
+    kept = [_trimmed_policy(rp, shards) for rp in found.RetentionPolicies if rp.Name in wanted]
     for rp in kept:
         check_name("retention policy", _text(rp.Name))
     by_name = {rp.Name: rp for rp in kept}
@@ -340,15 +334,12 @@ def trimmed(
 
 
 def _trimmed_policy(
-    source: pb.RetentionPolicyInfo, shards: Collection[ShardID] | None, keep_write_limits: bool
+    source: pb.RetentionPolicyInfo, shards: Collection[ShardID] | None
 ) -> pb.RetentionPolicyInfo:
     rp = pb.RetentionPolicyInfo()
     rp.CopyFrom(source)
     del rp.Subscriptions[:]
     del rp.ShardGroups[:]
-    if not keep_write_limits:
-        rp.ClearField("FutureWriteLimit")
-        rp.ClearField("PastWriteLimit")
     wanted = None if shards is None else set(shards)
     for group in source.ShardGroups:
         ids = {ShardID(shard.ID) for shard in group.Shards}

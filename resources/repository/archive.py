@@ -25,12 +25,12 @@ from resources.protocol.tar import (
     TarWalker,
     member_place,
 )
-from resources.repository.checksum import crc32
 from resources.repository.evidence import Checked, FileFacts
 from resources.repository.gzip_stream import GzipReader, GzipWriter, Level
 from resources.repository.scratch import Scratch
 from resources.repository.store import Sink, Source
 from resources.tsm.check import check_tsm
+from resources.tsm.crc import crc32
 from resources.tsm.tombstone import parse_tombstones
 
 MAX_TOMBSTONE_BYTES = 64 << 20

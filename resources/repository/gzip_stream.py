@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Callable, Iterator
 
 from resources.errors import ArchiveCorrupt
-from resources.repository.checksum import crc32
 from resources.repository.deflate import (
     BytesLike,
     InflateError,
@@ -25,6 +24,7 @@ from resources.repository.deflate import (
     deflater,
     inflater,
 )
+from resources.tsm.crc import crc32
 
 __all__ = ["GzipReader", "GzipWriter", "Level"]
 

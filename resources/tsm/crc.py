@@ -1,16 +1,25 @@
-"""CRC-32 (IEEE) as fast as the machine has it."""
+"""CRC-32 (IEEE) of buffers, as fast as the machine has it: isal where it is installed."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
-from typing import cast
-
-Crc32 = Callable[[bytes | memoryview, int], int]
+from typing import Protocol, TypeAlias, cast
 
 try:
     from isal import isal_zlib
-except ImportError:  # no wheel for this machine: right all the same, a tenth of the speed
-    crc32: Crc32 = zlib.crc32
-else:
-    crc32 = cast(Crc32, isal_zlib.crc32)  # pyright: ignore[reportUnknownMemberType]
+except ImportError:
+    isal_zlib = None
+
+BytesLike: TypeAlias = bytes | bytearray | memoryview
+
+
+class _Crc32(Protocol):
+    def __call__(self, data: BytesLike, value: int = 0, /) -> int: ...
+
+
+class _Library(Protocol):
+    @property
+    def crc32(self) -> _Crc32: ...
+
+
+crc32 = cast(_Library, isal_zlib or zlib).crc32  # isal's stubs know no buffers

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -297,9 +298,10 @@ def full_server() -> pb.Data:
 
 
 def test_an_import_carries_one_database_and_its_groups_only() -> None:
-    db = decode_metastore(METASTORE).databases[0]
+    plain = decode_metastore(METASTORE).databases[0]
+    limited = [replace(rp, past_write_limit_ns=3600) for rp in plain.retention_policies]
     got = decode_metastore(trimmed(full_server().SerializeToString(), database="telegraf"))
-    assert got.databases == (db,)
+    assert got.databases == (replace(plain, retention_policies=tuple(limited)),)
     assert (got.users, got.data_nodes, got.meta_nodes) == ((), (), ())
     assert (got.max_shard_group_id, got.max_shard_id) == (6, 6)
 
@@ -352,14 +354,12 @@ def test_durations_can_be_made_infinite() -> None:
         assert [rp.duration_ns for rp in got.databases[0].retention_policies] == [0, expected]
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_write_limits_are_for_servers_that_know_them(keep: bool) -> None:
+def test_write_limits_come_along_and_older_servers_pass_over_them() -> None:
     raw = full_server().SerializeToString()
     got = pb.Data()
-    got.ParseFromString(trimmed(raw, database="telegraf", keep_write_limits=keep))
+    got.ParseFromString(trimmed(raw, database="telegraf"))
     rp = got.Databases[0].RetentionPolicies[0]
-    assert (rp.HasField("FutureWriteLimit"), rp.HasField("PastWriteLimit")) == (keep, keep)
-    assert rp.PastWriteLimit == (3600 if keep else 0)
+    assert (rp.HasField("FutureWriteLimit"), rp.PastWriteLimit) == (True, 3600)
 
 
 def test_fields_of_a_later_version_survive() -> None:
