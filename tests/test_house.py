@@ -23,6 +23,7 @@ ARROWS = {
     "resources.errors": (),
     "resources.version": (),
     "resources.model": ("resources.errors",),
+    "resources.failpoints": ("resources.errors",),
     "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
     "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
     "resources.clients": (
@@ -33,6 +34,7 @@ ARROWS = {
     ),
     "resources.repository": (
         "resources.errors",
+        "resources.failpoints",
         "resources.model",
         "resources.protocol",
         "resources.tsm",
@@ -41,6 +43,7 @@ ARROWS = {
     "resources.engine": (
         "resources.errors",
         "resources.version",
+        "resources.failpoints",
         "resources.model",
         "resources.protocol",
         "resources.tsm",

@@ -16,6 +16,7 @@ from pipelines.ctl.restore import restore
 from pipelines.ctl.show import show, show_shards
 from pipelines.ctl.verify import verify
 from resources.errors import ExitCode, ShardkeeperError, UsageError
+from resources.failpoints import FAILPOINTS, check_wish
 from resources.version import VERSION
 
 HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
@@ -30,6 +31,7 @@ class Ctl(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _stop)
         try:
+            check_wish()
             return super().invoke(ctx)
         except ShardkeeperError as error:
             name = ctx.invoked_subcommand or ctx.info_name
@@ -60,6 +62,13 @@ def help_(ctx: click.Context, command: str | None) -> None:
         click.echo(found.get_help(named))
 
 
+@click.command("failpoints", hidden=True)
+def failpoints() -> None:
+    """List where SHARDKEEPER_FAILPOINT=name[:n] kills a run at its n-th pass, for tests."""
+    for name, what in FAILPOINTS.items():
+        click.echo(f"{name:<24}{what}")
+
+
 def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -73,7 +82,7 @@ def tree(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore, verify, show, show_shards, help_):
+for command in (backup, restore, verify, show, show_shards, failpoints, help_):
     tree.add_command(command)
 
 

@@ -53,6 +53,7 @@ from resources.errors import (
     UnknownOutcome,
     shown,
 )
+from resources.failpoints import passing
 from resources.model import Metastore, ShardID
 from resources.protocol.commands import (
     CopyShardOwner,
@@ -171,6 +172,7 @@ class _ClusterRestore:
         except BaseException:
             file.remove()
             raise
+        passing("cluster.after-journal")
         created = Journal.of(change)
         unsure = True
         try:
@@ -180,6 +182,7 @@ class _ClusterRestore:
                 unsure = isinstance(error, UnknownOutcome)
                 raise
             unsure = False
+            passing("cluster.after-metadata")
             look_at_what_was_set(self._cluster, change, index, tell=self._tell)
             try:
                 refuse_taken_ids(self._cluster, change)
@@ -188,8 +191,11 @@ class _ClusterRestore:
                 raise
             self._tell(MetaRestored(len(change.ids), time.monotonic() - began))
             self._create(change)
+            passing("cluster.shards-created")
             shards = self._upload(change)
+            passing("cluster.before-adoption")
             self._adopt(change)
+            passing("cluster.after-adoption")
         except BaseException as error:
             self._stop.set()
             self._cluster.resume()
@@ -215,6 +221,7 @@ class _ClusterRestore:
             if Journal.of(change) == announced:
                 return change
             announced = Journal.of(change)
+            passing("cluster.before-journal")
             try:
                 file.write(announced)
             except StoreFailed as error:
@@ -290,6 +297,7 @@ class _ClusterRestore:
         for shard in change.shards:
             for node in shard.owners:
                 persistently(self._cluster, CopyShardOwner(shard.id, node.id))
+                passing("cluster.mid-adoption")
         _, now = self._cluster.metastore()
         owners = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
         copies = self._cluster.holdings(now).copies
@@ -328,8 +336,10 @@ class _ClusterRestore:
     ) -> None:
         """Never raises a ShardkeeperError of its own; what stays is said in notes."""
         again = "; run restore again from here, and it is taken away first"
+        passing("cluster.before-rollback")
         try:
             undone = undo(self._cluster, created)
+            passing("cluster.after-rollback")
             left = undone.left()
             if undone.dropped:
                 self._tell(RolledBack(undone.dropped))

@@ -20,6 +20,7 @@ from resources.errors import (
     WireError,
     shown,
 )
+from resources.failpoints import passing
 from resources.model import DatabaseInfo, Metastore, ShardID
 from resources.protocol.commands import Command, CopyShardOwner, DropDatabase
 from resources.repository.repository import BackupRepository
@@ -75,6 +76,7 @@ def undo(cluster: Cluster, journal: Journal) -> Undone:
             continue
         persistently(cluster, DropDatabase(name))
         dropped.append(name)
+    passing("cluster.mid-rollback")
     _, after = cluster.metastore()
     known = {shard for database in after.databases for shard in shards_of(database)}
     members = {node.tcp_addr for node in after.data_nodes}

@@ -20,6 +20,7 @@ from resources.errors import (
     TSMError,
     WireError,
 )
+from resources.failpoints import passing
 from resources.model import ShardID
 from resources.repository.archive import ArchiveWriter, Place, StoredArchive
 from resources.repository.backup_set import Archive
@@ -138,6 +139,7 @@ class Puller:
             self._source.open_shard(place.shard_id, node=copy.node) as stream,
             self._writer.shard(place.shard_id) as sink,
         ):
+            passing("backup.connected")
             archive = ArchiveWriter(
                 sink,
                 inner_name=self._writer.name.shard_file(place.shard_id).removesuffix(".gz"),
@@ -149,6 +151,7 @@ class Puller:
             while n := stream.recv_into(buffer):
                 archive.feed(buffer[:n])
                 self.bytes_done += n
+                passing("backup.mid-stream")
                 if self._stop.is_set():
                     raise Stopped("stopped before the backup was complete")
             return archive.finish()

@@ -36,6 +36,7 @@ from resources.engine.target import (
 from resources.engine.threads import running
 from resources.engine.upload import Uploader
 from resources.errors import PeerRefused, PlanError
+from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
@@ -119,6 +120,7 @@ def restore(
     created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []
     restoring = time.monotonic()
     tell(MetaRestoring())
+    passing("restore.checked")
     try:
         for database in plan.databases:
             ids: dict[ShardID, ShardID] = {}
@@ -129,6 +131,7 @@ def restore(
                 if isinstance(error, PlanError) or database.shards:
                     created.pop()  # nothing was changed; who has that name now keeps it
                 raise
+            passing("restore.after-metadata")
         mapped = sum(len(ids) for _, ids in created)
         tell(MetaRestored(mapped, time.monotonic() - restoring))
         id_map = {old: new for _, ids in created for old, new in ids.items()}

@@ -9,6 +9,7 @@ from resources.engine.events import RolledBack, Tell, Warned
 from resources.engine.restore_plan import DatabaseRestore
 from resources.engine.target import drop_database
 from resources.errors import ShardkeeperError, shown
+from resources.failpoints import passing
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
 from resources.protocol.influxql import quote_identifier
 
@@ -26,6 +27,7 @@ def roll_back(
     wrote into it meanwhile made a new shard, and keeps it. What could not be dropped is said
     in a note on `error`; this never raises a ShardkeeperError of its own.
     """
+    passing("restore.before-rollback")
     dropped: list[str] = []
     for database, ids in created:
         try:
@@ -38,6 +40,7 @@ def roll_back(
                 continue
             drop_database(server, database.new_name, _shards(there))
             dropped.append(database.new_name)
+            passing("restore.after-rollback")
         except ShardkeeperError as failure:
             _leave(database.new_name, failure.what, error, tell)
     if dropped:

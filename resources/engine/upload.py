@@ -12,6 +12,7 @@ from resources.engine.pull import Stopped
 from resources.engine.read_back import Receipt, SentFile, read_back
 from resources.engine.restore_plan import ShardRestore
 from resources.errors import ArchiveCorrupt, ShardkeeperError
+from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.tar import (
     END_MARKER,
@@ -55,7 +56,9 @@ class Uploader:
         new_id = self._id_map[shard.place.shard_id]
         try:
             sent = self._send(shard, new_id)
+            passing("restore.uploaded")
             receipt = read_back(self._server, self._repository, shard, new_id, sent)
+            passing("restore.read-back")
         except ShardkeeperError as error:
             error.add_note(f"while restoring shard {shard.place.shard_id} as shard {new_id}")
             raise
@@ -81,6 +84,7 @@ class Uploader:
                     raise Stopped("stopped before the restore was complete")
                 self._forward(walker, chunk, upload, prefix, sent)
                 self.bytes_done += len(chunk)
+                passing("restore.mid-upload")
             walker.finish()
             if entry.evidence is not None and reader.sha256 != entry.evidence.sha256:
                 raise ArchiveCorrupt(f"{entry.file_name} changed while it was being restored")

@@ -28,6 +28,7 @@ from resources.errors import (
     UnsafeName,
     shown,
 )
+from resources.failpoints import passing
 from resources.repository.names import PENDING_SUFFIX
 
 FILE_MODE = 0o600
@@ -167,11 +168,14 @@ class Directory:
             fd = os.open(pending, _NEW, FILE_MODE, dir_fd=self.fd)
         try:
             try:
+                passing("store.created")
                 yield pending, fd
+                passing("store.before-fsync")
                 # An fsync that failed once may claim success the next time although the
                 # pages are lost: so there is no second try, the file goes.
                 with self.told(f"syncing {name}"):
                     os.fsync(fd)
+                passing("store.after-fsync")
             finally:
                 with self.told(f"closing {name}"):
                     os.close(fd)
@@ -187,11 +191,13 @@ class Directory:
                 before the leap.
         """
         try:
+            passing("store.before-rename")
             with self.told(f"naming {name}"):
                 try:
                     self._link(pending, name)
                 except FileExistsError:
                     raise self.taken(name) from None
+            passing("store.after-rename")
             self.sync()
         except NameTaken:
             self.discard(pending)
@@ -204,11 +210,13 @@ class Directory:
     def replace(self, pending: str, name: str) -> None:
         """Make a finished file visible in place of the one that has the name."""
         try:
+            passing("store.before-replace")
             with self.told(f"replacing {name}"):
                 os.rename(pending, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
         except StoreFailed:
             self.discard(pending)
             raise
+        passing("store.after-replace")
         self.sync()
 
     def delete(self, name: str) -> bool:

@@ -21,6 +21,7 @@ from resources.errors import (
     RepositoryError,
     shown,
 )
+from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.meta import PortableData
 from resources.repository.backup_set import (
@@ -187,6 +188,7 @@ class BackupRepository:
             RepositoryError: the newest backup is dated in the future.
         """
         with StoreLock.acquire(self.store, command=command, wait_s=wait_s) as lock:
+            passing("backup.locked")
             if lock.stale is not None and lock.stale.backup:
                 self._sweep(lock.stale.backup)
             if isinstance(self.store, DirectoryStore):
@@ -194,6 +196,7 @@ class BackupRepository:
                 self.store.check_writable()
             name = self._free_name()
             lock.note_backup(str(name))
+            passing("backup.named")
             writer = BackupWriter(self.store, name, lock)
             try:
                 yield writer
@@ -225,6 +228,7 @@ class BackupRepository:
             found = parse_file_name(name)
             if found is not None and str(found.backup) == backup:
                 self.store.delete(name)
+                passing("backup.sweeping")
 
 
 class BackupWriter:
@@ -242,6 +246,7 @@ class BackupWriter:
         raw = PortableData(data, max_node_id).encode()
         with self._new(self.name.meta_file) as sink:
             sink.write(raw)
+        passing("backup.meta-stored")
         return MetaEntry(self.name.meta_file, len(data)), hashlib.sha256(raw).hexdigest()
 
     @contextmanager
@@ -249,6 +254,7 @@ class BackupWriter:
         """A new file for a shard's archive; it is kept if the block succeeds."""
         with self._new(self.name.shard_file(shard_id)) as sink:
             yield sink
+        passing("backup.shard-stored")
 
     def commit(self, manifest: Manifest) -> str:
         """Make the backup exist; returns the manifest's name.
@@ -266,9 +272,11 @@ class BackupWriter:
             written = entry.evidence.stored_bytes if entry.evidence else sizes.get(entry.file_name)
             if sizes.get(entry.file_name) != written or written is None:
                 raise _not_as_written(entry.file_name)
+        passing("backup.before-commit")
         with self.store.create(self.name.manifest_file) as sink:
             sink.write(manifest.encode())
         self.committed = True
+        passing("backup.after-commit")
         return self.name.manifest_file
 
     def discard(self) -> None:

@@ -1,0 +1,98 @@
+"""Named points at which a process can be made to die, as kill -9 or a power cut would end it.
+
+    SHARDKEEPER_FAILPOINT=backup.before-commit     at the first pass
+    SHARDKEEPER_FAILPOINT=backup.mid-stream:3      at the third
+
+For tests of what a killed run leaves behind. Without the variable a pass costs one look into
+the environment, and passes are rare: one for a file, or for a piece of a stream.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from resources.errors import UsageError, shown
+
+VARIABLE = "SHARDKEEPER_FAILPOINT"
+
+FAILPOINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "store.created": "an unfinished file is there and empty",
+        "store.before-fsync": "its bytes are written and not synced",
+        "store.after-fsync": "its bytes are synced; it has no name yet",
+        "store.before-rename": "it is closed and about to get its name",
+        "store.after-rename": "it has its name; the directory is not synced",
+        "store.before-replace": "a new record is about to take the place of the old one",
+        "store.after-replace": "it has taken it; the directory is not synced",
+        "backup.locked": "the lock is held; nothing is swept yet",
+        "backup.sweeping": "one file of a dead run is swept, others may follow",
+        "backup.named": "the lock names the backup that is begun",
+        "backup.meta-stored": "the metastore is stored",
+        "backup.connected": "a shard's stream is open; no byte of it was read",
+        "backup.mid-stream": "a piece of a shard's stream was read and written",
+        "backup.shard-stored": "an archive is stored",
+        "backup.before-commit": "everything is stored but the manifest",
+        "backup.after-commit": "the manifest is stored; the lock is still held",
+        "restore.checked": "the archives are checked; the target is untouched",
+        "restore.after-metadata": "a database is created on the target; its shards are empty",
+        "restore.mid-upload": "a piece of an archive was sent",
+        "restore.uploaded": "an archive was sent; it is not read back yet",
+        "restore.read-back": "a shard was read back and is what was sent",
+        "restore.before-rollback": "a restore has failed; nothing is undone yet",
+        "restore.after-rollback": "one of the databases that it made is dropped again",
+        "cluster.before-journal": "what will be created is planned and not written down",
+        "cluster.after-journal": "it is written down; the cluster is untouched",
+        "cluster.after-metadata": "the databases are there; no data node has their shards",
+        "cluster.shards-created": "the data nodes have the shards, without points",
+        "cluster.before-adoption": "every copy is proved; no shard has owners",
+        "cluster.mid-adoption": "a copy has an owner, others may follow",
+        "cluster.after-adoption": "every shard has its owners; the journal is still there",
+        "cluster.before-rollback": "a restore has failed; nothing is undone yet",
+        "cluster.mid-rollback": "the databases are dropped; copies are on the data nodes",
+        "cluster.after-rollback": "all is undone; the journal is still there",
+    }
+)
+"""Every point, and what is true there."""
+
+_passes: dict[str, int] = {}
+_mutex = threading.Lock()
+
+
+def passing(name: str) -> None:
+    """Die here if the environment says so."""
+    wanted = os.environ.get(VARIABLE)
+    if not wanted:
+        return
+    chosen, at = _read(wanted)
+    if name != chosen:
+        return
+    with _mutex:
+        _passes[name] = _passes.get(name, 0) + 1
+        if _passes[name] >= at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def check_wish() -> None:
+    """Refuse a wish that would never come true.
+
+    Raises:
+        UsageError: the variable names no failpoint, or no pass.
+    """
+    wanted = os.environ.get(VARIABLE)
+    if wanted:
+        _read(wanted)
+
+
+def _read(wanted: str) -> tuple[str, int]:
+    name, colon, at = wanted.partition(":")
+    n = int(at) if at.isascii() and at.isdigit() and len(at) < 10 else 0
+    if name not in FAILPOINTS or (colon and not n):
+        raise UsageError(
+            f"{VARIABLE} is {shown(wanted)}, which is no failpoint",
+            hint="shardkeeper failpoints lists them; name:3 means the third pass",
+        )
+    return name, n or 1
