@@ -1,0 +1,194 @@
+"""A run that dies at a named point leaves every earlier backup, and the next one converges."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from resources.failpoints import FAILPOINTS, VARIABLE
+from tests.faults.places import Place
+from tests.processes import Nursery
+from tests.proxy import Flip, Proxy, uploads
+from tests.wire.commands import restore, shardkeeper
+from tests.wire.points import databases, points
+
+ROOT = Path(__file__).parents[2]
+KILLED = -signal.SIGKILL
+
+IN_BACKUPS = [name for name in FAILPOINTS if name.startswith(("store.", "backup."))]
+IN_RESTORES = [name for name in FAILPOINTS if name.startswith("restore.")]
+IN_CLUSTERS = [name for name in FAILPOINTS if name.startswith("cluster.")]
+LATER = [
+    f"{name}:{n}"
+    for name in FAILPOINTS
+    for n in {"store.created": (2, 4, 7), "store.before-fsync": (2, 4, 7),
+              "store.after-fsync": (2, 4, 7), "store.before-rename": (2, 4, 5),
+              "store.after-rename": (2, 4, 5), "store.before-replace": (2,),
+              "store.after-replace": (2,), "backup.mid-stream": (2, 3), "backup.sweeping": (2,),
+              "backup.shard-stored": (3,)}.get(name, ())
+]  # fmt: skip
+"""Files: the lock's, the probe, the lock's again, the metastore, three shards, the manifest."""
+
+
+def test_every_failpoint_is_in_the_code_once_and_the_code_has_no_others() -> None:
+    found = [
+        name
+        for path in (ROOT / "resources").rglob("*.py")
+        for name in re.findall(r'\bpassing\("([^"]+)"\)', path.read_text())
+    ]
+    assert sorted(found) == sorted(FAILPOINTS)
+
+
+def test_every_failpoint_is_exercised() -> None:
+    assert sorted(IN_BACKUPS + IN_RESTORES + IN_CLUSTERS) == sorted(FAILPOINTS)
+
+
+def test_a_command_lists_them() -> None:
+    listed = shardkeeper("failpoints").out.splitlines()
+    assert [line.split()[0] for line in listed] == list(FAILPOINTS)
+    assert "failpoints" not in shardkeeper("-h").out
+
+
+@pytest.mark.parametrize("wish", ["nonsense", "backup.before-commit:0", "backup.mid-stream:x"])
+def test_a_wish_that_cannot_come_true_is_refused(nursery: Nursery, wish: str) -> None:
+    done = nursery.start("failpoints", env={VARIABLE: wish}).wait()
+    assert done.code == 2
+    assert "is no failpoint" in done.err
+
+
+def test_a_wish_kills_outside_of_tests_too() -> None:
+    program = "from resources.failpoints import passing; passing('backup.locked'); print('here')"
+    for wish, code in (("backup.locked", KILLED), ("backup.locked:2", 0), ("backup.named", 0)):
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env={VARIABLE: wish}, check=False
+        )
+        assert done.returncode == code
+
+
+# --- backups ------------------------------------------------------------------------------
+
+
+def backup_killed_at(place: Place, nursery: Nursery, wish: str) -> None:
+    """A backup dies; what was committed is there; the next one converges."""
+    witness = place.witness()
+    witness.back_up()
+    place.write(witness)
+    flags = ("backup", *witness.flags, "-db", witness.database, witness.backups)
+    if wish.startswith("backup.sweeping"):  # there must be something to sweep
+        dead = nursery.start(*flags, env={VARIABLE: "backup.before-commit"}).wait()
+        assert dead.code == KILLED
+    done = nursery.start(*flags, env={VARIABLE: wish}).wait()
+    assert done.code == KILLED, done
+    committed = witness.take_note()
+    assert committed == (wish == "backup.after-commit"), wish
+    witness.judge()
+    name = witness.back_up()
+    witness.judge()
+    assert witness.tidy()
+    copied = len(list(witness.backups.glob(f"{name}.s*.tar.gz")))
+    assert copied == (0 if committed else 3)
+
+
+@pytest.mark.fault(26, 29)
+@pytest.mark.parametrize("wish", [*IN_BACKUPS, *LATER])
+def test_a_backup_killed_anywhere_leaves_what_was_and_the_next_converges(
+    server: Place, nursery: Nursery, wish: str
+) -> None:
+    backup_killed_at(server, nursery, wish)
+
+
+@pytest.mark.wire
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("wish", IN_BACKUPS)
+def test_a_backup_of_a_real_server_killed_anywhere_leaves_what_was(
+    real: Place, nursery: Nursery, wish: str
+) -> None:
+    backup_killed_at(real, nursery, wish)
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("wish", [name for name in IN_BACKUPS if name.startswith("backup.")])
+def test_a_backup_of_a_cluster_killed_anywhere_leaves_what_was(
+    cluster: Place, nursery: Nursery, wish: str
+) -> None:
+    backup_killed_at(cluster, nursery, wish)
+
+
+# --- restores -----------------------------------------------------------------------------
+
+
+def restore_killed_at(place: Place, nursery: Nursery, name: str) -> None:
+    """A restore dies; the backup is as it was; after its leftovers are dropped it succeeds."""
+    witness = place.witness()
+    witness.back_up()
+    copy = f"copy-of-{witness.database}"
+    before = databases(place.target)
+    flags = ("restore", *place.target_flags, "-db", witness.database, "-newdb", copy)
+    with Proxy(place.target.bind_addr) as proxy:
+        if name.endswith("rollback"):
+            proxy.break_all(Flip(700, direction="to server"), chosen=uploads)
+        to = ("-host", proxy.address)
+        done = nursery.start(*flags, *to, witness.backups, env={VARIABLE: name}).wait()
+    assert done.code == KILLED, done
+    witness.judge()
+    again = shardkeeper(*flags, witness.backups)
+    if name in ("restore.checked", "restore.after-rollback"):
+        assert databases(place.target) - before == {copy}  # made by the second run alone
+    else:
+        assert again.code == 14, again
+        assert "drop it first" in again.err
+        place.target.drop_database(copy)
+        again = restore(place.target, witness.backups, "-db", witness.database, "-newdb", copy)
+    assert again, again
+    assert points(place.target, copy) == witness.now()
+    place.target.drop_database(copy)
+
+
+@pytest.mark.fault(26, 63)
+@pytest.mark.parametrize("name", IN_RESTORES)
+def test_a_restore_killed_anywhere_harms_nothing_and_can_be_repeated(
+    server: Place, nursery: Nursery, name: str
+) -> None:
+    restore_killed_at(server, nursery, name)
+
+
+@pytest.mark.wire
+@pytest.mark.fault(26, 63)
+@pytest.mark.parametrize("name", IN_RESTORES)
+def test_a_restore_into_a_real_server_killed_anywhere_can_be_repeated(
+    real: Place, nursery: Nursery, name: str
+) -> None:
+    restore_killed_at(real, nursery, name)
+
+
+@pytest.mark.fault(26, 63)
+@pytest.mark.parametrize("name", IN_CLUSTERS)
+def test_a_restore_into_a_cluster_killed_anywhere_is_undone_or_finished_by_the_next(
+    cluster: Place, nursery: Nursery, name: str
+) -> None:
+    assert cluster.cluster is not None
+    for node in cluster.cluster.meta:
+        node.leases.forget()  # else the last test's directory would be waited for
+    witness = cluster.witness()
+    witness.back_up()
+    expected = witness.now()
+    cluster.source.drop_database(witness.database)
+    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", witness.database)
+    if name.endswith("rollback"):
+        cluster.cluster.cut_after(600, at=1)
+    done = nursery.start(*flags, witness.backups, env={VARIABLE: name}).wait()
+    cluster.cluster.cut_after(None)
+    assert done.code == KILLED, done
+    again = shardkeeper(*flags, witness.backups)
+    if not again:  # it was complete but for its journal, so now the database is there
+        assert "is complete now" in again.err, again
+    assert points(cluster.source, witness.database) == expected
+    assert not list(witness.backups.glob(".shardkeeper.restore-*"))
+    known = {place.shard_id for place in cluster.cluster.group.metastore.places()}
+    assert {shard for node in cluster.cluster.data for shard in node.store.shards()} <= known
+    cluster.source.drop_database(witness.database)

@@ -1,0 +1,207 @@
+"""`shardkeeper` in a process of its own, to be killed or to hear signals.
+
+    with Nursery() as nursery:
+        run = nursery.start("backup", "-host", "127.0.0.1:8088", "backups")
+        run.kill()
+        done = run.wait()
+
+A new process spends most of a second on imports. So there is one that has done those, has no
+threads, and forks for each run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.wire.commands import Done
+
+STATUS = struct.Struct("<i")
+READY_WITHIN_S = 60.0
+POLL_S = 0.001
+
+
+class Run:
+    """One run; `pid` is its process."""
+
+    def __init__(self, line: socket.socket, out: Path, err: Path) -> None:
+        self._line = line
+        self._out, self._err = out, err
+        (self.pid,) = STATUS.unpack(_exactly(line, STATUS.size))
+        self._code: int | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._code is None and not select.select([self._line], [], [], 0)[0]
+
+    @property
+    def said(self) -> str:
+        """Standard output and error so far."""
+        return self._out.read_text(errors="replace") + self._err.read_text(errors="replace")
+
+    def send(self, how: signal.Signals) -> None:
+        """Signal it; one that has ended does not hear."""
+        if self.running:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, how)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+
+    def wait(self, within_s: float = 120.0) -> Done:
+        """Its end; the code is that of a signal, negative, if one ended it."""
+        if self._code is None:
+            if not select.select([self._line], [], [], within_s)[0]:
+                said = self.said
+                self.kill()
+                raise AssertionError(f"still at work after {within_s:g} s: {said}")
+            (self._code,) = STATUS.unpack(_exactly(self._line, STATUS.size))
+            self._line.close()
+        assert self._code is not None
+        out, err = (path.read_text(errors="replace") for path in (self._out, self._err))
+        return Done(self._code, out, err)
+
+    def killed_at(self, sign: Path, delay_s: float) -> bool:
+        """Wait until `sign` exists, then a moment, then kill; False if it has ended by then."""
+        while not sign.exists() and self.running:
+            time.sleep(POLL_S)
+        deadline = time.monotonic() + delay_s
+        while time.monotonic() < deadline and self.running:
+            time.sleep(POLL_S)
+        self.kill()
+        return self.wait().code == -signal.SIGKILL
+
+
+class Nursery:
+    """Where runs come from, until the block ends."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="shardkeeper-runs-")
+        self._path = Path(self._directory.name)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._runs: list[Run] = []
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.processes", str(self._path / "line")],
+            cwd=Path(__file__).parent.parent,
+            stdin=subprocess.PIPE,
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for run in self._runs:
+            run.kill()
+        assert self._process is not None
+        self._process.communicate()
+        self._directory.cleanup()
+
+    def start(self, *args: object, env: Mapping[str, str] | None = None) -> Run:
+        """Begin `shardkeeper` with these arguments; `env` is added to its environment."""
+        number = len(self._runs)
+        out, err = self._path / f"{number}.out", self._path / f"{number}.err"
+        wish = {"args": list(map(str, args)), "env": dict(env or {}), "out": str(out)}
+        line = self._connected()
+        line.sendall(json.dumps(wish | {"err": str(err)}).encode() + b"\n")
+        run = Run(line, out, err)
+        self._runs.append(run)
+        return run
+
+    def _connected(self) -> socket.socket:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            line = socket.socket(socket.AF_UNIX)
+            try:
+                line.connect(str(self._path / "line"))
+            except OSError:
+                line.close()
+                assert time.monotonic() < deadline, "the nursery does not answer"
+                time.sleep(0.01)
+            else:
+                return line
+
+
+def _exactly(line: socket.socket, n: int) -> bytes:
+    found = b""
+    while len(found) < n:
+        more = line.recv(n - len(found))
+        assert more, "the nursery broke off"
+        found += more
+    return found
+
+
+# --- the other side -----------------------------------------------------------------------
+
+
+def _serve(path: str) -> None:
+    """Fork for every connection, until standard input ends."""
+    from pipelines.ctl.main import shardkeeper
+
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who minds a run ends by itself
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen(64)
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        line, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            _mind(line, shardkeeper)
+            os._exit(0)
+        line.close()
+
+
+def _mind(line: socket.socket, main: object) -> None:
+    """Start one run, tell its pid, wait for it, tell how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    wish = json.loads(line.makefile("rb").readline())
+    pid = os.fork()
+    if pid == 0:
+        _run(wish, main)
+    line.sendall(STATUS.pack(pid))
+    _, status = os.waitpid(pid, 0)
+    line.sendall(STATUS.pack(os.waitstatus_to_exitcode(status)))
+
+
+def _run(wish: Mapping[str, object], main: object) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name, fd in (("out", 1), ("err", 2)):
+        opened = os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(opened, fd)
+    os.environ.update(wish["env"])  # type: ignore[arg-type]
+    sys.argv = ["shardkeeper", *wish["args"]]  # type: ignore[misc]
+    code = 1
+    try:
+        main()  # type: ignore[operator]
+        code = 0
+    except SystemExit as done:
+        code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])
