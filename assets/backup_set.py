@@ -1,6 +1,7 @@
 """`backup_set`: a restore point of the whole server."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -14,7 +15,8 @@ from assets.ledger import Ledger
 from assets.recording import record_backup, server_version
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
-from resources.cluster import InfluxServerResource
+from resources.cluster import ClustersResource
+from resources.config.values import Objectives
 from resources.engine.backup import back_up
 
 DESCRIPTION = """
@@ -28,7 +30,7 @@ it. If the last run failed, look there: what it did save is restorable.
 """
 
 
-def build_backup_set(family: Family) -> dg.AssetsDefinition:
+def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinition:
     """The graph has two steps on purpose.
 
     Dagster takes the versions of a step's inputs when the step starts. An asset that makes new
@@ -44,20 +46,24 @@ def build_backup_set(family: Family) -> dg.AssetsDefinition:
     def copy_changed_shards(
         context: dg.OpExecutionContext,
         config: BackUpConfig,
-        source: InfluxServerResource,
-        backups: BackupRepositoryResource,
+        clusters: ClustersResource,
+        repository: BackupRepositoryResource,
     ) -> str:
         ledger = Ledger(context, family)
         with explained() as more:
-            repository = backups.open()
+            backups = repository.open(family.name)
             report = back_up(
-                source.connect(),
-                repository,
-                config.options(backups.lock_wait, limits=config.limits),
+                clusters.open(family.name),
+                backups,
+                config.options(
+                    clusters.settings(family.name),
+                    repository.lock_wait(family.name),
+                    limits=config.limits,
+                ),
                 tell=telling(context.log),
                 command=f"dagster run {context.run.run_id}",
             )
-            record_backup(ledger, report, repository.location)
+            record_backup(ledger, report, backups.location)
             ledger.judge(after_backup(family, ledger, report))
             version = server_version(ledger, report.metastore)
             if not config.limits and version != ledger.version(family.meta_snapshot):
@@ -65,7 +71,7 @@ def build_backup_set(family: Family) -> dg.AssetsDefinition:
             if report.failed:
                 more["failed"] = facts.failed_table(report.failed)
                 more["manifest"] = dg.MetadataValue.path(
-                    f"{repository.location}/{report.manifest_file}"
+                    f"{backups.location}/{report.manifest_file}"
                 )
             report.check_complete()
         return report.manifest_file
@@ -76,13 +82,13 @@ def build_backup_set(family: Family) -> dg.AssetsDefinition:
         description="Report what the manifest holds; the restore point exists from here on.",
     )
     def report_manifest(
-        context: dg.OpExecutionContext, backups: BackupRepositoryResource, manifest_file: str
+        context: dg.OpExecutionContext, repository: BackupRepositoryResource, manifest_file: str
     ) -> Iterator[Any]:
         with explained():
-            repository = backups.open()
-            manifest = repository.manifest(manifest_file).manifest
-            kept = len(repository.current().archives)
-        found = facts.set_facts(manifest_file, manifest, repository.location, kept)
+            backups = repository.open(family.name)
+            manifest = backups.manifest(manifest_file).manifest
+            kept = len(backups.current().archives)
+        found = facts.set_facts(manifest_file, manifest, backups.location, kept)
         if manifest.limited:
             Ledger(context, family).limited_set(found)
         else:
@@ -109,4 +115,8 @@ def build_backup_set(family: Family) -> dg.AssetsDefinition:
     def backup_set(snapshot: Any, shard_backups: Any) -> Any:
         return report_manifest(copy_changed_shards(snapshot=snapshot, shard_backups=shard_backups))
 
-    return backup_set
+    policy = dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(seconds=objectives.recovery_point),
+        warn_window=timedelta(seconds=objectives.warn_after_s),
+    )
+    return backup_set.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))

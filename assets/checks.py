@@ -6,13 +6,12 @@ from assets import facts
 from assets.failures import explained
 from assets.family import Family
 from assets.ledger import Ledger
+from assets.looking import look
 from assets.recording import left_behind, record_look
-from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
-from resources.cluster import InfluxServerResource
+from resources.cluster import ClustersResource
 from resources.engine.backup import BackupReport
-from resources.engine.options import BackupOptions
-from resources.engine.plan import BackupPlan, plan_backup
+from resources.engine.plan import BackupPlan
 
 EVERY_SHARD_CURRENT = "every_shard_current"
 DESCRIPTION = """
@@ -26,13 +25,11 @@ def build_every_shard_current(family: Family) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=family.shard_backup, name=EVERY_SHARD_CURRENT, description=DESCRIPTION)
     def every_shard_current(
         context: dg.AssetCheckExecutionContext,
-        source: InfluxServerResource,
-        backups: BackupRepositoryResource,
+        clusters: ClustersResource,
+        repository: BackupRepositoryResource,
     ) -> dg.AssetCheckResult:
         with explained():
-            plan = plan_backup(
-                source.connect(), backups.open(), BackupOptions(), tell=telling(context.log)
-            )
+            plan = look(family, clusters, repository, context.log)
         record_look(Ledger(context.op_execution_context, family), plan)
         seen = after_look(family, plan)
         return dg.AssetCheckResult(

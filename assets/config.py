@@ -7,6 +7,7 @@ from enum import Enum
 import dagster as dg
 from pydantic import Field
 
+from resources.config.values import Cluster
 from resources.engine.options import BackupOptions, Retry
 from resources.engine.restore_plan import RestoreOptions
 from resources.model import ShardID
@@ -30,12 +31,16 @@ class CopyConfig(dg.Config):
         description="full: check every block of every TSM file; structure: headers and indexes "
         "only (-verify).",
     )
-    attempts: int = Field(
-        default=6, ge=1, description="How often a shard is tried before it counts as failed."
+    attempts: int | None = Field(
+        default=None,
+        ge=1,
+        description="How often a shard is tried before it counts as failed; as configured if left "
+        "out.",
     )
 
     def options(
         self,
+        settings: Cluster,
         lock_wait_s: float,
         *,
         limits: Limits | None = None,
@@ -46,7 +51,9 @@ class CopyConfig(dg.Config):
             only=only,
             full=self.full,
             checked=self.verify.value,
-            retry=Retry(attempts=self.attempts),
+            parallel=settings.limits.parallel,
+            retry=Retry(attempts=self.attempts or settings.limits.attempts),
+            internal=settings.internal,
             lock_wait_s=lock_wait_s,
         )
 
@@ -76,6 +83,12 @@ class RestoreConfig(dg.Config):
         default="", description="Restore under this database name; needs db (-newdb)."
     )
     newrp: str = Field(default="", description="Restore under this policy name; needs rp (-newrp).")
+    newrf: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many copies a cluster keeps, at most one on each data node; as many as "
+        "the source did if left out (-newrf).",
+    )
     newduration: str = Field(
         default="",
         description="How long the restored policies keep points: 10s, 12h, 7d, or 0s for ever; "
@@ -85,6 +98,11 @@ class RestoreConfig(dg.Config):
         default=False,
         description="Leave out shards that the target's retention would delete at once "
         "(-skip-expired).",
+    )
+    users: bool = Field(
+        default=False,
+        description="Create users that the cluster does not have, with the passwords and grants "
+        "that they had (-users).",
     )
     as_of: str = Field(
         default="latest",
@@ -113,6 +131,8 @@ class RestoreConfig(dg.Config):
             new_database=self.newdb,
             new_policy=self.newrp,
             new_duration_ns=parse_duration(self.newduration) if self.newduration else None,
+            new_replica_n=self.newrf,
+            users=self.users,
             skip_expired=self.skip_expired,
             allow_same_server=self.allow_same_server,
         )

@@ -67,10 +67,10 @@ _WHY = {
 }
 
 
-def look_facts(plan: BackupPlan, address: str, partitions: Sequence[str]) -> Metadata:
+def look_facts(plan: BackupPlan, partitions: Sequence[str]) -> Metadata:
     """A look at a whole server."""
     facts: Metadata = {
-        "server": address,
+        "server": plan.address,
         "server_version": plan.facts.version or "unknown (no HTTP)",
         "cluster_id": str(plan.metastore.cluster_id),
         "databases": len(plan.metastore.databases),

@@ -1,13 +1,13 @@
-"""The assets of one server: their keys, and what they have in common."""
+"""The assets of one cluster: their keys, and what they have in common."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 
 import dagster as dg
 
+from resources.config.values import NAME
 from resources.errors import UsageError, shown
 
 KINDS = {"influxdb"}
@@ -17,7 +17,7 @@ CODE_VERSION = "1"
 
 @dataclass(frozen=True)
 class Family:
-    """The assets that belong to one server.
+    """The assets that belong to one cluster or single server.
 
     Args:
         name: prefix of its assets, and part of the names of its jobs.
@@ -29,9 +29,9 @@ class Family:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch("[A-Za-z_][A-Za-z0-9_]{0,60}", self.name):
+        if not NAME.fullmatch(self.name):
             raise UsageError(
-                f"{shown(self.name)} cannot name a server's assets",
+                f"{shown(self.name)} cannot name a cluster's assets",
                 hint="use letters, digits and underscores",
             )
 
@@ -72,9 +72,13 @@ class Family:
         return f"back_up_{self.name}"
 
     @property
+    def back_up_full_job(self) -> str:
+        return f"back_up_{self.name}_full"
+
+    @property
     def restore_job(self) -> str:
         return f"restore_{self.name}"
 
     @property
     def tags(self) -> dict[str, str]:
-        return {"shardkeeper/server": self.name}
+        return {"shardkeeper/cluster": self.name}

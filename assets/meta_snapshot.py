@@ -7,12 +7,10 @@ from assets.checks import after_look
 from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.ledger import Ledger
+from assets.looking import look
 from assets.recording import record_look
-from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
-from resources.cluster import InfluxServerResource
-from resources.engine.options import BackupOptions
-from resources.engine.plan import plan_backup
+from resources.cluster import ClustersResource
 
 DESCRIPTION = """
 What the server has now: its databases, policies and shards, and which shards differ from their
@@ -34,17 +32,16 @@ def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
     )
     def meta_snapshot(
         context: dg.AssetExecutionContext,
-        source: InfluxServerResource,
-        backups: BackupRepositoryResource,
+        clusters: ClustersResource,
+        repository: BackupRepositoryResource,
     ) -> dg.MaterializeResult:
         ledger = Ledger(context, family)
         with explained():
-            server = source.connect()
-            plan = plan_backup(server, backups.open(), BackupOptions(), tell=telling(context.log))
+            plan = look(family, clusters, repository, context.log)
         version = record_look(ledger, plan)
         ledger.judge(after_look(family, plan))
         return dg.MaterializeResult(
-            metadata=facts.look_facts(plan, server.address, ledger.partitions()),
+            metadata=facts.look_facts(plan, ledger.partitions()),
             data_version=dg.DataVersion(version),
         )
 

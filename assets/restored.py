@@ -12,13 +12,13 @@ from assets.ledger import Ledger
 from assets.recording import record_restore
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
-from resources.cluster import InfluxServerResource
+from resources.cluster import TargetResource
 from resources.engine.as_of import backup_as_of
-from resources.engine.restore import prepare_restore, restore
+from resources.engine.restore_into import prepare_restore_into, restore_into
 from resources.errors import UsageError
 
 META_DESCRIPTION = """
-Databases and policies brought back on a target server, with all their shards. Every archive is
+Databases and policies brought back on a target, with all their shards. Every archive is
 checked before the target is touched, and every shard is read back from it afterwards. If anything
 fails, what this restore created is dropped again, and nothing else is.
 
@@ -44,8 +44,8 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
     def restored_meta(
         context: dg.AssetExecutionContext,
         config: RestoreConfig,
-        backups: BackupRepositoryResource,
-        target: InfluxServerResource,
+        repository: BackupRepositoryResource,
+        target: TargetResource,
     ) -> Iterator[dg.MaterializeResult]:
         with explained():
             if context.run.job_name != family.restore_job:
@@ -58,15 +58,15 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
                     hint=f"launch the job {family.restore_job}; its dry_run only shows the plan",
                 )
             options = config.options
-            repository = backups.open()
-            backup = backup_as_of(repository, config.as_of)
-            server = target.connect()
-            plan = prepare_restore(server, repository, backup, options)
+            backups = repository.open(family.name)
+            backup = backup_as_of(backups, config.as_of)
+            server = target.open()
             if config.dry_run:
+                plan = prepare_restore_into(server, backups, backup, options)
                 planned = facts.restore_plan_facts(plan, server.address)
                 context.log_event(dg.AssetObservation(family.restored_meta, metadata=planned))
                 return
-            report = restore(server, repository, plan, options, tell=telling(context.log))
+            report = restore_into(server, backups, backup, options, tell=telling(context.log))
         record_restore(Ledger(context, family), report, server.address)
         yield dg.MaterializeResult(metadata=facts.restore_facts(report, server.address))
 

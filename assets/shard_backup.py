@@ -15,7 +15,7 @@ from assets.ledger import Ledger
 from assets.recording import record_backup, shard_keys
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
-from resources.cluster import InfluxServerResource
+from resources.cluster import ClustersResource
 from resources.engine.backup import back_up
 
 DESCRIPTION = """
@@ -50,22 +50,26 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
         def shard_backup(
             context: dg.AssetExecutionContext,
             config: CopyConfig,
-            source: InfluxServerResource,
-            backups: BackupRepositoryResource,
+            clusters: ClustersResource,
+            repository: BackupRepositoryResource,
         ) -> Iterator[Any]:
             ledger = Ledger(context, family)
             with explained() as more:
                 wanted = shard_keys(list(context.partition_keys))
-                repository = backups.open()
+                backups = repository.open(family.name)
                 only = frozenset(key.shard_id for key in wanted.values())
                 report = back_up(
-                    source.connect(),
-                    repository,
-                    config.options(backups.lock_wait, only=only),
+                    clusters.open(family.name),
+                    backups,
+                    config.options(
+                        clusters.settings(family.name),
+                        repository.lock_wait(family.name),
+                        only=only,
+                    ),
                     tell=telling(context.log),
                     command=f"dagster run {context.run.run_id}",
                 )
-                record_backup(ledger, report, repository.location, planned=True)
+                record_backup(ledger, report, backups.location, planned=True)
                 ledger.judge(after_backup(family, ledger, report))
                 if report.failed:
                     more["failed"] = facts.failed_table(report.failed)

@@ -9,12 +9,10 @@ from assets.checks import after_look
 from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.ledger import Ledger
+from assets.looking import look
 from assets.recording import record_look
-from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
-from resources.cluster import InfluxServerResource
-from resources.engine.options import BackupOptions
-from resources.engine.plan import plan_backup
+from resources.cluster import ClustersResource
 
 DESCRIPTION = """
 The shards on the server; a partition is `database/retention policy/shard id`. Shardkeeper does
@@ -47,13 +45,11 @@ def build_shards(family: Family) -> dg.AssetsDefinition:
         )
         def shards(
             context: dg.AssetExecutionContext,
-            source: InfluxServerResource,
-            backups: BackupRepositoryResource,
+            clusters: ClustersResource,
+            repository: BackupRepositoryResource,
         ) -> Iterator[dg.ObserveResult]:
             with explained():
-                plan = plan_backup(
-                    source.connect(), backups.open(), BackupOptions(), tell=telling(context.log)
-                )
+                plan = look(family, clusters, repository, context.log)
             ledger = Ledger(context, family)
             record_look(ledger, plan)
             ledger.judge(after_look(family, plan))

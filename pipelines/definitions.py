@@ -2,62 +2,77 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Mapping
+from pathlib import Path
 
 import dagster as dg
 
+from assets.cluster import build_assets, build_checks
 from assets.family import Family
-from assets.server import build_assets, build_checks
-from pipelines.jobs import back_up_job, restore_job
+from pipelines.jobs import back_up_full_job, back_up_job, restore_job
 from resources.backup_repository import BackupRepositoryResource
-from resources.cluster import InfluxServerResource
+from resources.cluster import ClustersResource, TargetResource
+from resources.config.reading import configuration_path, read_configuration
+from resources.config.values import Cluster
+from resources.errors import UsageError, shown
 
-PREFIX = "SHARDKEEPER"
-DEFAULT_HOST = "localhost:8088"
 
-
-def definitions(environment: Mapping[str, str]) -> dg.Definitions:
-    """Everything that Dagster is to know, for one server.
+def definitions(path: Path) -> dg.Definitions:
+    """Everything that Dagster is to know, for all configured clusters.
 
     Args:
-        environment: `SHARDKEEPER_NAME` prefixes the assets, `_HOST`, `_HTTP`, `_USER` and
-            `_PASSWORD` reach the server, `_BACKUPS` is the directory of its backups, and
-            `_TARGET_HOST` and so on reach the server that restores go to; it defaults to the
-            same one, which restores refuse unless told otherwise.
+        path: the configuration file; of a directory, the embedded clusters below it.
 
     Raises:
-        UsageError: the name is none that Dagster takes.
+        UsageError: the configuration cannot be; the message has the line.
     """
-    family = Family(environment.get(f"{PREFIX}_NAME", "influxdb"))
-    source = _server(environment, PREFIX)
-    target = _server(environment, f"{PREFIX}_TARGET")
-    if f"{PREFIX}_TARGET_HOST" not in environment:
-        target = source
+    configuration = read_configuration(path)
+    where = str(path.resolve())
+    families = [
+        of_cluster(Family(name), settings, where)
+        for name, settings in configuration.backed_up.items()
+    ]
+    return dg.Definitions.merge(
+        *families,
+        dg.Definitions(
+            resources={
+                "clusters": ClustersResource(configuration=where),
+                "repository": BackupRepositoryResource(configuration=where),
+                "target": TargetResource.configure_at_launch(configuration=where),
+            },
+            executor=_executor(configuration.executor),
+        ),
+    )
+
+
+def of_cluster(family: Family, settings: Cluster, configuration: str) -> dg.Definitions:
+    """What belongs to one cluster."""
+    target = TargetResource(configuration=configuration, cluster=settings.target)
     return dg.Definitions(
-        assets=build_assets(family),
+        assets=build_assets(family, settings),
         asset_checks=build_checks(family),
-        jobs=[back_up_job(family), restore_job(family, target)],
-        resources={
-            "source": source,
-            "backups": BackupRepositoryResource(
-                path=environment.get(f"{PREFIX}_BACKUPS", "backups")
-            ),
-            "target": InfluxServerResource.configure_at_launch(**dict(target)),
-        },
+        jobs=[back_up_job(family), back_up_full_job(family), restore_job(family, target)],
     )
 
 
-def _server(environment: Mapping[str, str], prefix: str) -> InfluxServerResource:
-    password = f"{prefix}_PASSWORD"
-    return InfluxServerResource(
-        host=environment.get(f"{prefix}_HOST", DEFAULT_HOST),
-        http=environment.get(f"{prefix}_HTTP", ""),
-        user=environment.get(f"{prefix}_USER", ""),
-        password=dg.EnvVar(password) if environment.get(password) else "",
-    )
+def _executor(name: str) -> dg.ExecutorDefinition:
+    """Copying is work for threads, so a run needs no more processes than its own."""
+    if not name:
+        return dg.in_process_executor
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"executor: {shown(name)} cannot be loaded: {error}",
+            hint="write module:attribute, such as dagster_k8s:k8s_job_executor, and install it",
+        ) from None
+    if not isinstance(found, dg.ExecutorDefinition):
+        raise UsageError(f"executor: {shown(name)} is no executor of Dagster's")
+    return found
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return definitions(os.environ)
+    return definitions(configuration_path(os.environ, Path.cwd()))

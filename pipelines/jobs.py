@@ -1,4 +1,4 @@
-"""What is launched by hand or by a schedule: back a server up, restore it."""
+"""What is launched by hand, by a schedule or by a sensor: back a cluster up, restore it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,45 @@ import dagster as dg
 
 from assets.config import BackUpConfig, RestoreConfig
 from assets.family import Family
-from resources.cluster import InfluxServerResource
+from resources.cluster import TargetResource
 
 
 def back_up_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
     """Look, copy what changed, record the restore point; one run, whatever changed."""
-    return dg.define_asset_job(
+    return _back_up_job(
+        family,
         family.back_up_job,
-        selection=dg.AssetSelection.assets(family.meta_snapshot, family.backup_set),
-        config=dg.RunConfig(ops={family.backup_set.to_python_identifier(): BackUpConfig()}),
-        executor_def=dg.in_process_executor,
-        description="Back up the server: look at it, copy every shard that changed since its "
-        "newest archive, check the copies, and make a restore point. An unchanged server costs a "
-        "look. Run it as often as you can bear to lose data.",
-        tags={"shardkeeper/server": family.name},
+        BackUpConfig(),
+        "Back up the cluster: look at it, copy every shard that changed since its newest archive, "
+        "check the copies, and make a restore point. An unchanged cluster costs a look. Run it as "
+        "often as you can bear to lose data.",
     )
 
 
-def restore_job(family: Family, target: InfluxServerResource) -> dg.UnresolvedAssetJobDefinition:
+def back_up_full_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
+    """The same, changed or not."""
+    return _back_up_job(
+        family,
+        family.back_up_full_job,
+        BackUpConfig(full=True),
+        "Back up every shard of the cluster, changed or not, check the copies, and make a restore "
+        "point that needs no earlier archive.",
+    )
+
+
+def _back_up_job(
+    family: Family, name: str, config: BackUpConfig, description: str
+) -> dg.UnresolvedAssetJobDefinition:
+    return dg.define_asset_job(
+        name,
+        selection=dg.AssetSelection.assets(family.meta_snapshot, family.backup_set),
+        config=dg.RunConfig(ops={family.backup_set.to_python_identifier(): config}),
+        description=description,
+        tags=family.tags,
+    )
+
+
+def restore_job(family: Family, target: TargetResource) -> dg.UnresolvedAssetJobDefinition:
     """Restore into `target`, unless the launch says otherwise."""
     return dg.define_asset_job(
         family.restore_job,
@@ -32,9 +53,8 @@ def restore_job(family: Family, target: InfluxServerResource) -> dg.UnresolvedAs
             ops={family.restored_meta.to_python_identifier(): RestoreConfig()},
             resources={"target": target},
         ),
-        executor_def=dg.in_process_executor,
-        description="Restore from the backups into the target server: everything, or a database, "
-        "policy or shard, under its own name or a new one, in the latest state or that of a "
-        "time. Try it with dry_run: true first. Existing databases are never written to.",
-        tags={"shardkeeper/server": family.name},
+        description="Restore from the backups into the target: everything, or a database, policy "
+        "or shard, under its own name or a new one, in the latest state or that of a time. Try it "
+        "with dry_run: true first. Existing databases are never written to.",
+        tags=family.tags,
     )

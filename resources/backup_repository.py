@@ -7,29 +7,32 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from resources.config.opening import cluster_named, open_repository
+from resources.config.reading import read_configuration
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
 
 
 class BackupRepositoryResource(dg.ConfigurableResource):
-    """A directory of backups of one server, as influxd and influxd-ctl write them too."""
+    """Directories of backups, as influxd and influxd-ctl write them too; one for each cluster."""
 
-    path: str = Field(
-        default="backups",
-        description="An existing directory; the backups of one server only. It is never created, "
-        "so that an unmounted disk is noticed.",
-    )
-    lock_wait: float = Field(
-        default=3600.0,
-        ge=0,
-        description="Seconds to wait while another run works in the same directory.",
+    configuration: str = Field(
+        description="The configuration file, shardkeeper.yaml, which names the directories; of a "
+        "directory, the embedded clusters below it."
     )
 
-    def open(self) -> BackupRepository:
-        """Open the directory.
+    def open(self, cluster: str) -> BackupRepository:
+        """Open the directory of a cluster's backups.
+
+        It is never created, so that an unmounted disk is noticed.
 
         Raises:
+            UsageError: the cluster has none.
             RepositoryMissing: it is not there, or is no directory.
         """
-        directory = Path(self.path)
-        return BackupRepository(DirectoryStore(directory), self.path, scratch_dir=str(directory))
+        return open_repository(read_configuration(Path(self.configuration)), cluster)
+
+    def lock_wait(self, cluster: str) -> float:
+        """Seconds to wait while another run works in the same directory."""
+        configuration = read_configuration(Path(self.configuration))
+        settings = cluster_named(configuration, cluster)
+        return configuration.repositories[settings.repository].lock_wait

@@ -1,54 +1,135 @@
-"""The InfluxDB that assets read from or restore into, as Dagster configures it."""
+"""The InfluxDBs that assets read from or restore into, as Dagster configures them."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
 
 import dagster as dg
 from pydantic import Field
 
-from resources.clients.door import Address, open_server
+from resources.clients.cluster import Cluster
+from resources.clients.door import Address, AuthType, open_source
 from resources.clients.server import Server
+from resources.config.opening import cluster_named, open_cluster
+from resources.config.reading import read_configuration
+from resources.config.values import EMBEDDED, Secret
+from resources.config.values import Cluster as ClusterSettings
+from resources.errors import UsageError
+
+CONFIGURATION = (
+    "The configuration file, shardkeeper.yaml; of a directory, the embedded clusters below it."
+)
 
 
-class InfluxServerResource(dg.ConfigurableResource):
-    """A single InfluxDB 1.x server, reached through both its doors: TCP and HTTP."""
+class ClustersResource(dg.ConfigurableResource):
+    """The configured clusters and single servers, by name."""
 
-    host: str = Field(
-        default="localhost:8088",
-        description="TCP address, host:port, port 8088 by default (-host). It must be reachable "
-        "from here: influxd listens on 127.0.0.1 unless bind-address says otherwise.",
+    configuration: str = Field(description=CONFIGURATION)
+
+    def settings(self, name: str) -> ClusterSettings:
+        """What is configured for a cluster.
+
+        Raises:
+            UsageError: the file cannot be read, or has no such cluster.
+        """
+        return cluster_named(read_configuration(Path(self.configuration)), name)
+
+    def open(self, name: str) -> Server | Cluster:
+        """Open a cluster or a server.
+
+        Raises:
+            ShardkeeperError: it is not configured, or nobody answers there.
+        """
+        return open_cluster(read_configuration(Path(self.configuration)), name)
+
+
+class TargetResource(dg.ConfigurableResource):
+    """Where a restore goes: a configured cluster by its name, or any address."""
+
+    configuration: str = Field(description=CONFIGURATION)
+    cluster: str = Field(
+        default="",
+        description="Name of a configured cluster, or embedded, the one on this machine that "
+        "make dev runs. Leave it empty to give an address.",
     )
+    bind: str = Field(
+        default="", description="Address of a cluster: any of its meta nodes, host:8091 (-bind)."
+    )
+    host: str = Field(default="", description="TCP address of a single server, host:8088 (-host).")
     http: str = Field(
         default="",
-        description="HTTP address, a URL or host:port (-http); empty: port 8086 of the same host. "
-        "It tells the server's clock; without it every backup copies everything.",
+        description="HTTP address of the single server, a URL or host:port (-http); empty: port "
+        "8086 of the same host.",
     )
-    user: str = Field(default="", description="User for HTTP (-user); empty: none.")
+    user: str = Field(default="", description="User (-user); empty: none.")
     password: str = Field(
         default="",
         repr=False,
         description="Its password. Name an environment variable, {env: NAME}, rather than writing "
         "it here: what is written here is kept with the run.",
     )
+    password_file: str = Field(default="", description="File with the password (-pwd-file).")
+    auth_type: str = Field(
+        default="",
+        description="How meta nodes are told who we are: none, basic or jwt (-auth-type); empty: "
+        "basic with user, else none.",
+    )
+    secret: str = Field(
+        default="",
+        repr=False,
+        description="Shared secret of the meta nodes, for jwt: {env: NAME}, as with password.",
+    )
+    secret_file: str = Field(default="", description="File with it (-secret-file).")
+    tls: bool = Field(default=False, description="Whether meta nodes speak https (-bind-tls).")
     verify_tls: bool = Field(
         default=True, description="Whether an https certificate must be valid (-k turns it off)."
     )
     timeout: float = Field(
-        default=60.0, gt=0, description="Seconds that the server may be silent (-timeout)."
+        default=60.0, gt=0, description="Seconds that a server may be silent (-timeout)."
     )
 
-    def connect(self) -> Server:
-        """Open the server.
+    def open(self) -> Server | Cluster:
+        """Open the target.
 
         Raises:
+            UsageError: the fields contradict each other.
             ShardkeeperError: nobody answers there, or not the right one.
         """
-        return open_server(
+        address = self.bind or self.host
+        if self.cluster and address:
+            raise UsageError(
+                f"target names the cluster {self.cluster} and the address {address}",
+                hint="leave cluster empty to restore to an address, or the address to restore to "
+                "the cluster",
+            )
+        if self.bind and self.host:
+            raise UsageError(
+                "target has bind and host",
+                hint="bind names a meta node of a cluster, host a single server: leave one empty",
+            )
+        if not address:
+            configuration = read_configuration(Path(self.configuration))
+            return open_cluster(configuration, self.cluster or EMBEDDED)
+        if self.auth_type not in ("", "none", "basic", "jwt"):
+            raise UsageError(
+                "target: auth_type is none, basic or jwt", hint="leave it empty: basic with user"
+            )
+        return open_source(
             Address(
+                bind=self.bind,
                 host=self.host,
                 http=self.http,
                 user=self.user,
-                password=self.password,
+                password=_from(self.password_file) or self.password,
+                auth_type=cast("AuthType", self.auth_type) if self.auth_type else None,
+                secret=_from(self.secret_file) or self.secret,
+                tls=self.tls,
                 verify_tls=self.verify_tls,
                 timeout_s=self.timeout,
             )
         )
+
+
+def _from(path: str) -> str:
+    return Secret(file=Path(path)).read() if path else ""

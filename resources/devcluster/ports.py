@@ -26,23 +26,34 @@ class Ports:
         Raises:
             UsageError: the directory holds a cluster of another size, or something else.
         """
-        path = directory / PORTS_FILE
-        if not path.exists():
+        ports = cls.read(directory)
+        if ports is None:
             return cls(((0, 0),) * meta_nodes, ((0, 0),) * data_nodes)
-        try:
-            said = json.loads(path.read_bytes())
-            ports = cls(
-                *(tuple((int(a), int(b)) for a, b in said[kind]) for kind in ("meta", "data"))
-            )
-        except (ValueError, KeyError, TypeError):
-            raise UsageError(f"{path}: these are no ports of a dev cluster") from None
         if (len(ports.meta), len(ports.data)) != (meta_nodes, data_nodes):
             raise UsageError(
-                f"{path.parent} holds a cluster of {len(ports.meta)} meta and {len(ports.data)}"
+                f"{directory} holds a cluster of {len(ports.meta)} meta and {len(ports.data)}"
                 f" data nodes, not {meta_nodes} and {data_nodes}",
                 hint="take another directory, or the same numbers",
             )
         return ports
+
+    @classmethod
+    def read(cls, directory: Path) -> Ports | None:
+        """Those of the directory's last cluster, whatever its size; None if there was none.
+
+        Raises:
+            UsageError: the file there is another one.
+        """
+        path = directory / PORTS_FILE
+        try:
+            said = json.loads(path.read_bytes())
+            return cls(
+                *(tuple((int(a), int(b)) for a, b in said[kind]) for kind in ("meta", "data"))
+            )
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):
+            raise UsageError(f"{path}: these are no ports of a dev cluster") from None
 
     def remember(self, directory: Path) -> None:
         put_file(

@@ -34,6 +34,7 @@ class BackupOptions:
         checked: `-verify`; "full" checks every block, "structure" headers and indexes.
         parallel: connections at once; more than two do not help a server with two cores.
         prefer: TCP address of the node to read from first (`-from`).
+        internal: whether `_internal`, the server's own monitoring, is copied; no restore needs it.
         only_meta: save the metastore and no shard (`-strategy only-meta`).
         start_ns, end_ns: only shards that may hold points of this time, whole (`-start`, `-end`);
             the end is exclusive.
@@ -49,6 +50,7 @@ class BackupOptions:
     parallel: int = 2
     retry: Retry = field(default_factory=Retry)
     prefer: str = ""
+    internal: bool = True
     only_meta: bool = False
     start_ns: int | None = None
     end_ns: int | None = None

@@ -19,7 +19,7 @@ from resources.errors import (
     TargetNotEmpty,
     WireError,
 )
-from resources.model import Metastore, ShardPlace
+from resources.model import INTERNAL_DATABASE, Metastore, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
@@ -37,6 +37,8 @@ class BackupPlan:
     """Every wanted shard that is on a node's disk, or may be on one that does not answer."""
     absent: tuple[ShardPlace, ...]
     """Wanted shards that only the metastore knows: the server plans them ahead of time."""
+    address: str
+    """What to call the source in messages."""
 
     @property
     def to_copy(self) -> tuple[ShardState, ...]:
@@ -62,6 +64,8 @@ def plan_backup(
     meta, metastore = source.metastore()
     _check_node(source, metastore, options.prefer)
     wanted = choose(select(metastore, options.limits), options.only)
+    if not options.internal:
+        wanted = [place for place in wanted if place.database != INTERNAL_DATABASE]
     wanted = overlapping(wanted, options.start_ns, options.end_ns)
     if options.only_meta:
         wanted = []
@@ -94,7 +98,7 @@ def plan_backup(
             absent=len(absent),
         )
     )
-    return BackupPlan(meta, metastore, facts, tuple(states), tuple(absent))
+    return BackupPlan(meta, metastore, facts, tuple(states), tuple(absent), source.address)
 
 
 def _check_node(source: Source, metastore: Metastore, prefer: str) -> None:

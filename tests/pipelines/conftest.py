@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from tests.influxd import Influxd
-from tests.pipelines.world import World
+from tests.pipelines.world import World, at
 
 
 @pytest.fixture
@@ -23,4 +23,4 @@ def source(influxd_factory: Callable[..., Influxd]) -> Influxd:
 
 @pytest.fixture
 def world(source: Influxd, tmp_path: Path, instance: dg.DagsterInstance) -> World:
-    return World(source, tmp_path / "backups", instance)
+    return World(tmp_path, instance, at(source))

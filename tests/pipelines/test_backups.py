@@ -14,7 +14,7 @@ from resources.engine.verify import verify
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from tests.influxd import Influxd
-from tests.pipelines.world import FAMILY, World, failure, fill, write
+from tests.pipelines.world import FAMILY, World, at, failure, fill, write
 
 pytestmark = pytest.mark.wire
 FRESH, STALE, MISSING = StaleStatus.FRESH, StaleStatus.STALE, StaleStatus.MISSING
@@ -197,7 +197,7 @@ def test_backups_made_outside_dagster_are_adopted_and_not_copied_again(
     fill(source, "telegraf", weeks=range(2))
     world.back_up()
     with dg.DagsterInstance.ephemeral() as another:
-        newcomer = World(source, world.backups, another, BACKUPS=str(world.backups))
+        newcomer = World(world.backups.parent, another, at(source))
         assert newcomer.back_up().success
         assert set(newcomer.shards().values()) == {FRESH}
         [backup] = newcomer.events(FAMILY.shard_backup, "telegraf/autogen/1")
@@ -232,10 +232,9 @@ def test_no_secret_is_in_what_a_run_leaves_behind(
     source.query("CREATE USER admin WITH PASSWORD 'hunter2-the-secret' WITH ALL PRIVILEGES")
     source.credentials = "admin", "hunter2-the-secret"
     fill(source, "telegraf", weeks=[0])
-    monkeypatch.setenv("SHARDKEEPER_PASSWORD", "hunter2-the-secret")
-    world = World(
-        source, tmp_path / "backups", instance, USER="admin", PASSWORD="hunter2-the-secret"
-    )
+    monkeypatch.setenv("INFLUX_SECRET", "hunter2-the-secret")
+    here = at(source, user="admin", password={"env": "INFLUX_SECRET"})
+    world = World(tmp_path, instance, here)
     result = world.back_up()
     assert result.success
     log = instance.all_logs(result.run_id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -15,7 +17,7 @@ import yaml
 from pipelines.definitions import definitions
 from resources.errors import UsageError
 from tests.influxd import Influxd
-from tests.pipelines.world import environment, fill
+from tests.pipelines.world import at, configure, fill
 from tests.wire.points import points
 
 ROOT = Path(__file__).parents[2]
@@ -35,26 +37,35 @@ def dagster(arguments: list[str], home: Path, **more: str) -> subprocess.Complet
     )
 
 
-def test_names_come_from_the_environment() -> None:
-    defs = definitions({"SHARDKEEPER_NAME": "plant_7"})
-    keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
-    assert keys == {
-        f"plant_7/{name}"
-        for name in (
-            *("meta_snapshot", "shards", "shard_backup", "backup_set"),
-            *("restored_meta", "restored_shards"),
-        )
-    }
-    assert {"back_up_plant_7", "restore_plant_7"} <= {job.name for job in defs.jobs or ()}
-    with pytest.raises(UsageError, match="cannot name a server's assets"):
-        definitions({"SHARDKEEPER_NAME": "plant 7"})
+TWO = """\
+repositories:
+  eu: {path: eu}
+  us: {path: us}
+clusters:
+  eu: {bind: "127.0.0.1:1", repository: eu, objectives: {recovery_point: 1h}}
+  us: {host: "127.0.0.1:2", repository: us, target: drill}
+  drill: {bind: "127.0.0.1:3", user: ops, password: {env: DRILL_PASSWORD}}
+"""
+ASSETS = (
+    *("meta_snapshot", "shards", "shard_backup", "backup_set"),
+    *("restored_meta", "restored_shards"),
+)
 
 
-def test_the_chain_from_the_server_to_restored_shards_is_one_graph() -> None:
-    graph = definitions({}).resolve_asset_graph()
+@pytest.fixture
+def two(tmp_path: Path) -> dg.Definitions:
+    path = tmp_path / "shardkeeper.yaml"
+    path.write_text(TWO)
+    return definitions(path)
+
+
+def test_each_cluster_with_a_repository_gets_a_chain_of_its_own(two: dg.Definitions) -> None:
+    graph = two.resolve_asset_graph()
+    keys = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert keys == {f"{cluster}/{name}" for cluster in ("eu", "us") for name in ASSETS}
 
     def parents(name: str) -> set[str]:
-        return {key.path[1] for key in graph.get(dg.AssetKey(["influxdb", name])).parent_keys}
+        return {key.path[1] for key in graph.get(dg.AssetKey(["eu", name])).parent_keys}
 
     assert parents("shards") == {"meta_snapshot"}
     assert parents("shard_backup") == {"shards"}
@@ -62,22 +73,54 @@ def test_the_chain_from_the_server_to_restored_shards_is_one_graph() -> None:
     assert parents("restored_meta") == {"backup_set"}
     assert parents("restored_shards") == {"restored_meta", "shard_backup"}
     assert all(
-        graph.get(key).description and graph.get(key).group_name == "influxdb"
+        graph.get(key).description and graph.get(key).group_name == key.path[0]
         for key in graph.get_all_asset_keys()
     )
 
 
-def test_a_password_is_named_in_the_definitions_and_not_written_there(
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_recovery_point_objective_is_the_freshness_policy_of_the_backup_set(
+    two: dg.Definitions,
 ) -> None:
-    monkeypatch.setenv("SHARDKEEPER_PASSWORD", "hunter2-the-secret")
-    defs = definitions({"SHARDKEEPER_USER": "u", "SHARDKEEPER_PASSWORD": "hunter2-the-secret"})
-    source = (defs.resources or {})["source"]
-    assert "hunter2" not in repr(source)
-    assert "hunter2" not in str(source.process_config_and_initialize())
-    job = defs.resolve_job_def("restore_influxdb")
-    target = job.run_config["resources"]["target"]["config"]  # type: ignore[index]
-    assert target["password"] == {"env": "SHARDKEEPER_PASSWORD"}
+    policy = two.resolve_asset_graph().get(dg.AssetKey(["eu", "backup_set"])).freshness_policy
+    assert policy == dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(hours=1), warn_window=timedelta(minutes=45)
+    )
+
+
+def test_restores_go_where_the_configuration_says_and_no_secret_is_in_the_definitions(
+    two: dg.Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRILL_PASSWORD", "hunter2-the-secret")
+
+    def target(job: str) -> str:
+        return two.resolve_job_def(job).run_config["resources"]["target"]["config"]["cluster"]  # type: ignore[index]
+
+    assert (target("restore_eu"), target("restore_us")) == ("embedded", "drill")
+    assert "hunter2" not in json.dumps(two.resolve_job_def("restore_us").run_config)
+    for resource in (two.resources or {}).values():
+        assert "hunter2" not in repr(resource)
+
+
+def test_the_launchpad_describes_and_fills_in_every_setting(two: dg.Definitions) -> None:
+    for job in ("back_up_eu", "back_up_eu_full", "restore_eu"):
+        found = two.resolve_job_def(job)
+        [(op, prepared)] = (found.run_config or {})["ops"].items()
+        fields = found.run_config_schema.config_type.fields["ops"].config_type.fields[op]  # type: ignore[union-attr]
+        for name, field in fields.config_type.fields["config"].config_type.fields.items():
+            assert field.description, f"{job}: {name} is not described"
+            assert name in prepared["config"] or not field.is_required
+
+
+def test_an_executor_of_the_deployment_runs_the_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "shardkeeper.yaml"
+    path.write_text(TWO + "executor: dagster:multiprocess_executor\n")
+    assert definitions(path).resolve_job_def("back_up_eu").executor_def.name == "multiprocess"
+    path.write_text(TWO)
+    assert definitions(path).resolve_job_def("back_up_eu").executor_def.name == "in_process"
+    for name in ("nowhere:executor", "dagster:nothing", "dagster", "dagster:asset"):
+        path.write_text(TWO + f"executor: {name}\n")
+        with pytest.raises(UsageError, match="executor: "):
+            definitions(path)
 
 
 def test_the_code_location_loads_and_says_nothing_of_its_own(tmp_path: Path) -> None:
@@ -91,6 +134,20 @@ def test_the_code_location_loads_and_says_nothing_of_its_own(tmp_path: Path) -> 
     assert ours == []
 
 
+def test_a_file_that_cannot_be_read_is_told_with_its_line_when_the_location_loads(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "shardkeeper.yaml"
+    path.write_text(TWO.replace("repository: us", "repositroy: us"))
+    said = dagster(
+        ["definitions", "validate", "-w", "workspace.yaml"],
+        tmp_path / "home",
+        SHARDKEEPER_CONFIG=str(path),
+    )
+    assert said.returncode != 0
+    assert f"{path}:6: clusters.us.repositroy: there is no setting repositroy" in said.stdout
+
+
 @pytest.mark.wire
 def test_a_job_runs_from_the_command_line_and_what_it_saves_is_restored(
     influxd_factory: Callable[..., Influxd], tmp_path: Path
@@ -98,27 +155,26 @@ def test_a_job_runs_from_the_command_line_and_what_it_saves_is_restored(
     source, target = influxd_factory(), influxd_factory()
     fill(source, "telegraf", weeks=range(2))
     (tmp_path / "backups").mkdir()
-    where = environment(
-        source,
-        tmp_path / "backups",
-        TARGET_HOST=target.bind_addr,
-        TARGET_HTTP=target.http_addr,
-    )
-    saved = execute("back_up_influxdb", tmp_path, where, {})
+    configure(tmp_path, tmp_path / "backups", at(source), at(target))
+    saved = execute("back_up_influxdb", tmp_path, {})
     assert saved.returncode == 0, saved.stderr
     assert len(list((tmp_path / "backups").glob("*.manifest"))) == 1
-    asked = {"ops": {"influxdb__restored_meta": {"config": {"db": "telegraf", "newdb": "copy"}}}}
-    restored = execute("restore_influxdb", tmp_path, where, asked)
+    asked = {
+        "ops": {"influxdb__restored_meta": {"config": {"db": "telegraf", "newdb": "copy"}}},
+        "resources": {"target": {"config": {"cluster": "elsewhere"}}},
+    }
+    restored = execute("restore_influxdb", tmp_path, asked)
     assert restored.returncode == 0, restored.stderr
     assert points(target, "copy") == points(source, "telegraf")
 
 
 def execute(
-    job: str, place: Path, where: Mapping[str, str], config: Mapping[str, object]
+    job: str, place: Path, config: Mapping[str, object]
 ) -> subprocess.CompletedProcess[str]:
     arguments = ["job", "execute", "-m", "pipelines.definitions", "-j", job]
     if config:
         path = place / f"{job}.yaml"
         path.write_text(yaml.safe_dump(config))
         arguments += ["-c", str(path)]
-    return dagster(arguments, place / "home", **where)
+    where = str(place / "shardkeeper.yaml")
+    return dagster(arguments, place / "home", SHARDKEEPER_CONFIG=where)

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from tests.influxd import Influxd
-from tests.pipelines.world import FAMILY, World, failure, fill, write
+from tests.pipelines.world import FAMILY, World, at, failure, fill, write
 from tests.wire.points import count, points
 
 pytestmark = pytest.mark.wire
@@ -23,13 +23,7 @@ def target(influxd_factory: Callable[..., Influxd]) -> Influxd:
 
 @pytest.fixture
 def world(source: Influxd, target: Influxd, tmp_path: Path, instance: dg.DagsterInstance) -> World:
-    return World(
-        source,
-        tmp_path / "backups",
-        instance,
-        TARGET_HOST=target.bind_addr,
-        TARGET_HTTP=target.http_addr,
-    )
+    return World(tmp_path, instance, at(source), target=at(target))
 
 
 def databases(server: Influxd) -> list[str]:
@@ -99,12 +93,12 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(
 def test_a_restore_into_the_source_must_be_allowed(source: Influxd, world: World) -> None:
     fill(source, "telegraf", weeks=[0])
     world.back_up()
-    same = {"target": {"config": {"host": source.bind_addr, "http": source.http_addr}}}
+    same = {"cluster": "", "host": source.bind_addr, "http": source.http_addr}
     wanted = {"db": "telegraf", "newdb": "copy"}
-    refused = failure(world.run("restore_influxdb", resources=same, **wanted))
+    refused = failure(restore(world, target=same, **wanted))
     assert "is the server that this backup was taken from" in refused.description
     assert refused.metadata["exit_code"].value == "CONFLICT"
-    allowed = world.run("restore_influxdb", resources=same, allow_same_server=True, **wanted)
+    allowed = restore(world, target=same, allow_same_server=True, **wanted)
     assert allowed.success
     assert points(source, "copy") == points(source, "telegraf")
 
@@ -130,13 +124,14 @@ def test_materializing_assets_never_restores(
         ({"db": "telegraf", "newrp": "x"}, "-newrp needs -rp"),
         ({"newduration": "soon"}, "'soon' is no duration"),
         ({"as_of": "yesterday"}, "'yesterday' is no time"),
+        ({"db": "telegraf", "users": True}, "-users goes with everything"),
     ],
 )
 def test_settings_that_contradict_each_other_get_one_sentence(
     tmp_path: Path, instance: dg.DagsterInstance, config: dict[str, str], sentence: str
 ) -> None:
     # Nobody listens there: settings are judged before anyone is called.
-    world = World(Influxd(tmp_path), tmp_path / "backups", instance, HOST="127.0.0.1:1")
+    world = World(tmp_path, instance, {"host": "127.0.0.1:1"})
     refused = failure(restore(world, **config))
     assert refused.description.startswith(sentence)
     assert refused.metadata["exit_code"].value == "USAGE"

@@ -11,7 +11,7 @@ from dagster._core.definitions.data_version import StaleStatus
 
 from assets.checks import EVERY_SHARD_CURRENT
 from tests.influxd import Influxd
-from tests.pipelines.world import FAMILY, World, failure, fill, write
+from tests.pipelines.world import FAMILY, World, at, failure, fill, write
 from tests.proxy import Act, Cut, Proxy
 
 pytestmark = pytest.mark.wire
@@ -26,7 +26,7 @@ def proxy(source: Influxd) -> Iterator[Proxy]:
 
 @pytest.fixture
 def world(source: Influxd, proxy: Proxy, tmp_path: Path, instance: dg.DagsterInstance) -> World:
-    return World(source, tmp_path / "backups", instance, HOST=proxy.address)
+    return World(tmp_path, instance, {**at(source), "host": proxy.address})
 
 
 def copies_of(shard: int) -> Callable[[bytes], bool]:

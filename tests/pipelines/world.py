@@ -1,12 +1,14 @@
-"""One influxd, one directory of backups and one Dagster instance, as a deployment has them."""
+"""One source, one directory of backups and one Dagster instance, as a deployment has them."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
@@ -21,13 +23,28 @@ FIRST_NS = 1_600_000_000 * 10**9
 """Shard groups of a policy without end are weeks, so points 7 days apart are in two shards."""
 
 
-def environment(server: Influxd, backups: Path, **more: str) -> dict[str, str]:
-    return {
-        "SHARDKEEPER_HOST": server.bind_addr,
-        "SHARDKEEPER_HTTP": server.http_addr,
-        "SHARDKEEPER_BACKUPS": str(backups),
-        **{f"SHARDKEEPER_{name}": value for name, value in more.items()},
+Where = Mapping[str, Any]
+"""A cluster's settings in shardkeeper.yaml."""
+
+
+def at(server: Influxd, **more: Any) -> Where:
+    return {"host": server.bind_addr, "http": server.http_addr, **more}
+
+
+def configure(directory: Path, backups: Path, source: Where, target: Where | None = None) -> Path:
+    """Write shardkeeper.yaml for one source, `influxdb`, and where its backups are restored to."""
+    clusters = {
+        "influxdb": {
+            **source,
+            "repository": "here",
+            "target": "elsewhere" if target else "embedded",
+        },
+        **({"elsewhere": dict(target)} if target else {}),
     }
+    document = {"repositories": {"here": {"path": str(backups)}}, "clusters": clusters}
+    path = directory / "shardkeeper.yaml"
+    path.write_text(yaml.safe_dump(document))
+    return path
 
 
 def fill(server: Influxd, db: str, weeks: Sequence[int], value: float = 1.0) -> None:
@@ -51,24 +68,32 @@ class World:
     """What a person sees and does in the UI, without the UI."""
 
     def __init__(
-        self, server: Influxd, backups: Path, instance: dg.DagsterInstance, **more: str
+        self,
+        directory: Path,
+        instance: dg.DagsterInstance,
+        source: Where,
+        *,
+        target: Where | None = None,
+        backups: Path | None = None,
     ) -> None:
-        self.backups = backups
+        self.backups = backups or directory / "backups"
         self.instance = instance
-        backups.mkdir(exist_ok=True)
-        self.defs = definitions(environment(server, backups, **more))
+        self.backups.mkdir(exist_ok=True)
+        self.defs = definitions(configure(directory, self.backups, source, target))
 
     # --- doing -----------------------------------------------------------------------------
 
     def run(
-        self, job: str, *, resources: Mapping[str, Any] | None = None, **config: Any
+        self, job: str, *, target: Mapping[str, Any] | None = None, **config: Any
     ) -> dg.ExecuteInProcessResult:
-        """Launch a job; `config` is that of its asset."""
-        asset = FAMILY.backup_set if job.startswith("back_up") else FAMILY.restored_meta
-        run_config: dict[str, Any] = {"ops": {asset.to_python_identifier(): {"config": config}}}
-        if resources:
-            run_config["resources"] = resources
-        return self.defs.resolve_job_def(job).execute_in_process(
+        """Launch a job as the launchpad does: what is given changes its default configuration."""
+        found = self.defs.resolve_job_def(job)
+        run_config = copy.deepcopy(dict(found.run_config or {}))
+        [asset] = run_config["ops"].values()
+        asset["config"] = {**asset["config"], **config}
+        if target:
+            run_config["resources"]["target"]["config"].update(target)
+        return found.execute_in_process(
             instance=self.instance, run_config=run_config, raise_on_error=False
         )
 

@@ -1,4 +1,4 @@
-"""All assets of one server."""
+"""All assets of one cluster."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from assets.meta_snapshot import build_meta_snapshot
 from assets.restored import build_restored_meta, build_restored_shards
 from assets.shard_backup import build_shard_backup
 from assets.shards import build_shards
+from resources.config.values import Cluster
 
 
-def build_assets(family: Family) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The chain from a look at the server to shards that are restored from its backups."""
+def build_assets(family: Family, settings: Cluster) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """The chain from a look at the cluster to shards that are restored from its backups."""
     return [
         build_meta_snapshot(family),
         build_shards(family),
         build_shard_backup(family),
-        build_backup_set(family),
+        build_backup_set(family, settings.objectives),
         build_restored_meta(family),
         build_restored_shards(family),
     ]

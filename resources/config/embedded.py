@@ -1,0 +1,43 @@
+"""Without a configuration file: a cluster that runs on this machine, and one to restore into.
+
+Both are started by `make dev` and keep everything below one directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from resources.config.values import EMBEDDED, Cluster, Configuration
+
+SOURCE = "dev"
+DIRECTORY = Path(".devcluster")
+SOURCE_DIRECTORY = DIRECTORY / "source"
+TARGET_DIRECTORY = DIRECTORY / "target"
+BACKUPS_DIRECTORY = DIRECTORY / "backups"
+
+
+def embedded_configuration(base: Path) -> Configuration:
+    """The cluster `dev`, watched, and the empty one that restores go to.
+
+    Args:
+        base: the directory that holds theirs.
+    """
+    return Configuration.model_validate(
+        {
+            "repositories": {SOURCE: {"path": base / BACKUPS_DIRECTORY}},
+            "clusters": {
+                EMBEDDED: embedded_target(base),
+                SOURCE: {
+                    "embedded": base / SOURCE_DIRECTORY,
+                    "repository": SOURCE,
+                    "objectives": {"recovery_point": "15m"},
+                    "watch_every": "10s",
+                    "running": ["watch", "adopt"],
+                },
+            },
+        }
+    )
+
+
+def embedded_target(base: Path) -> Cluster:
+    return Cluster(embedded=base / TARGET_DIRECTORY)

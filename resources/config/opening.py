@@ -1,0 +1,97 @@
+"""From what the configuration says to an open cluster or directory."""
+
+from __future__ import annotations
+
+from resources.clients.cluster import Cluster as OpenCluster
+from resources.clients.door import Address, open_source
+from resources.clients.server import Server
+from resources.config.values import Cluster, Configuration
+from resources.devcluster.listener import HOST
+from resources.devcluster.ports import Ports
+from resources.errors import PeerUnreachable, UsageError, shown
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
+
+NOT_RUNNING = "start it with make dev, or name your own clusters in shardkeeper.yaml"
+
+
+def open_cluster(configuration: Configuration, name: str) -> Server | OpenCluster:
+    """Open a configured cluster or server.
+
+    Raises:
+        UsageError: no such cluster, or a secret is not where it should be.
+        ShardkeeperError: nobody answers there, or not the right one.
+    """
+    cluster = cluster_named(configuration, name)
+    at = address_of(cluster)
+    try:
+        return open_source(at)
+    except PeerUnreachable as error:
+        if cluster.embedded is None:
+            raise
+        raise PeerUnreachable(
+            f"the embedded cluster {name} is not running: {error.what}", hint=NOT_RUNNING
+        ) from None
+
+
+def cluster_named(configuration: Configuration, name: str) -> Cluster:
+    """Look a cluster up.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    found = configuration.clusters.get(name)
+    if found is None:
+        raise UsageError(
+            f"{shown(name)} is no configured cluster",
+            hint=f"there are {', '.join(sorted(configuration.clusters))}",
+        )
+    return found
+
+
+def address_of(cluster: Cluster) -> Address:
+    """Where it is, with the secrets read from their places.
+
+    Raises:
+        UsageError: a secret is not where it should be.
+        PeerUnreachable: an embedded cluster was never started.
+    """
+    bind, host, http = cluster.bind, cluster.host, cluster.http
+    if cluster.embedded is not None:
+        ports = Ports.read(cluster.embedded)
+        if ports is None:
+            raise PeerUnreachable(
+                f"no embedded cluster was ever started in {cluster.embedded}", hint=NOT_RUNNING
+            )
+        if ports.meta:
+            bind = f"{HOST}:{ports.meta[0][0]}"
+        else:
+            http, host = (f"{HOST}:{port}" for port in ports.data[0])
+    return Address(
+        bind=bind,
+        host=host,
+        http=http,
+        user=cluster.user,
+        password=cluster.password.read() if cluster.password else "",
+        auth_type=cluster.auth_type,
+        secret=cluster.secret.read() if cluster.secret else "",
+        tls=cluster.tls,
+        verify_tls=cluster.verify_tls,
+        timeout_s=cluster.timeout,
+    )
+
+
+def open_repository(configuration: Configuration, name: str) -> BackupRepository:
+    """Open the directory that a cluster's backups rest in.
+
+    Raises:
+        UsageError: no such cluster, or it has no repository.
+        RepositoryMissing: the directory is not there, or is none.
+    """
+    cluster = cluster_named(configuration, name)
+    if not cluster.repository:
+        raise UsageError(
+            f"cluster {name} has no repository", hint="name one under its repository: setting"
+        )
+    path = configuration.repositories[cluster.repository].path
+    return BackupRepository(DirectoryStore(path), str(path), scratch_dir=str(path))

@@ -1,0 +1,271 @@
+"""What `shardkeeper.yaml` says, as values: of secrets it knows only where they are kept."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from resources.clients.address import split_host_port
+from resources.clients.door import META_PORT, TCP_PORT, AuthType
+from resources.errors import UsageError, shown
+from resources.protocol.durations import parse_duration
+
+NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,60}")
+"""Of a cluster: it becomes part of the names of assets, jobs and partitions."""
+MAX_SECRET_BYTES = 64 * 1024
+EMBEDDED = "embedded"
+"""The cluster that restores go to where nothing else is said."""
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, str):
+        raise ValueError("a duration has a unit, such as 30s, 15m, 12h or 7d")
+    try:
+        return parse_duration(value) / 1e9
+    except UsageError as error:
+        raise ValueError(f"{error.what}; {error.hint}") from None
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+Positive = Annotated[Seconds, Field(gt=0)]
+
+
+class _Settings(BaseModel):
+    # A value that is refused may be a password in the wrong place.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Secret(_Settings):
+    """Where a secret is kept: an environment variable or a file."""
+
+    env: str = ""
+    file: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _never_the_secret_itself(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return value  # pyright: ignore[reportUnknownVariableType]
+        raise ValueError(
+            "secrets are not written into this file: name an environment variable, {env: NAME}, "
+            "or a file, {file: PATH}"
+        )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Secret:
+        if bool(self.env) == (self.file is not None):
+            raise ValueError("name one place: {env: NAME} or {file: PATH}")
+        return self
+
+    def read(self) -> str:
+        """The secret, without the newline at a file's end.
+
+        Raises:
+            UsageError: it is not there; the message names the place alone.
+        """
+        if self.file is None:
+            found = os.environ.get(self.env, "")
+            if not found:
+                raise UsageError(
+                    f"the environment variable {self.env} is not set",
+                    hint="set it where Dagster's processes start; shardkeeper.yaml names it",
+                )
+            return found
+        try:
+            with self.file.open("rb") as file:
+                raw = file.read(MAX_SECRET_BYTES + 1)
+            if len(raw) > MAX_SECRET_BYTES:
+                raise UsageError(f"{self.file} is too long for a secret")
+            return raw.decode().rstrip("\r\n")
+        except OSError as error:
+            raise UsageError(f"{self.file} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{self.file} is not text in UTF-8") from None
+
+
+class Objectives(_Settings):
+    """How much may be lost, and what happens when more is at stake."""
+
+    recovery_point: Positive = 24 * 3600.0
+    """No older than this should the newest restore point be."""
+    warn_after: Positive | None = None
+    """From this age on it is shown as a warning; None: three quarters of `recovery_point`."""
+    missed: Literal["request", "warn"] = "request"
+    """What to do about shards without a backup that young: ask for a run, or only say so."""
+
+    @model_validator(mode="after")
+    def _warn_before(self) -> Objectives:
+        if self.warn_after is not None and self.warn_after >= self.recovery_point:
+            raise ValueError("warn_after must be shorter than recovery_point")
+        return self
+
+    @property
+    def warn_after_s(self) -> float:
+        return 0.75 * self.recovery_point if self.warn_after is None else self.warn_after
+
+
+class ClusterLimits(_Settings):
+    """How hard to work a cluster."""
+
+    parallel: int = Field(default=2, ge=1, le=64)
+    """Shards copied at once."""
+    per_node: int = Field(default=2, ge=1, le=64)
+    """Of these, from one data node."""
+    attempts: int = Field(default=6, ge=1, le=100)
+    """How often a shard is tried before it counts as failed."""
+
+
+Starter = Literal["watch", "missed", "adopt", "incremental", "full", "verify"]
+
+
+class Schedules(_Settings):
+    """When runs start by the clock, as cron writes it, in `timezone`."""
+
+    incremental: str = "*/15 * * * *"
+    full: str = "0 2 * * *"
+    verify: str = "0 4 * * 0"
+    timezone: str = "UTC"
+
+    @field_validator("incremental", "full", "verify")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        if not re.fullmatch(r"@[a-z]+|[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}", value):
+            raise ValueError("write five fields as in crontab, such as 0 2 * * *")
+        return value
+
+
+class Cluster(_Settings):
+    """A cluster or a single server: where it is, how to be let in, and what is done about it."""
+
+    bind: str = ""
+    host: str = ""
+    embedded: Path | None = None
+    http: str = ""
+    auth_type: AuthType | None = None
+    user: str = ""
+    password: Secret | None = None
+    secret: Secret | None = None
+    tls: bool = False
+    verify_tls: bool = True
+    timeout: Positive = 60.0
+
+    repository: str = ""
+    """Where its backups rest; without one it is only a target for restores."""
+    target: str = EMBEDDED
+    """The cluster its restores go to, unless the launch says otherwise."""
+    internal: bool = False
+    """Whether `_internal`, which the server writes about itself all the time, is backed up."""
+    objectives: Objectives = Objectives()
+    limits: ClusterLimits = ClusterLimits()
+    schedules: Schedules = Schedules()
+    watch_every: Annotated[Seconds, Field(ge=5)] = 30.0
+    """How often the sensors look."""
+    running: tuple[Starter, ...] = ("adopt",)
+    """Sensors and schedules that run from the start; the others are switched on in the UI."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Cluster:
+        given = [bool(self.bind), bool(self.host), self.embedded is not None]
+        if sum(given) != 1:
+            raise ValueError(
+                "name one address: bind, a meta node of a cluster, or host, a single server"
+            )
+        try:
+            if self.bind:
+                split_host_port(self.bind, META_PORT)
+            if self.host:
+                split_host_port(self.host, TCP_PORT)
+        except UsageError as error:
+            raise ValueError(f"{'bind' if self.bind else 'host'}: {error.what}") from None
+        if self.password is not None and not self.user:
+            raise ValueError("password goes with user")
+        if self.auth_type == "basic" and not self.user:
+            raise ValueError("auth_type basic needs user")
+        if self.auth_type == "jwt" and self.secret is None:
+            raise ValueError("auth_type jwt needs secret, the meta nodes' internal-shared-secret")
+        return self
+
+
+class Repository(_Settings):
+    """A directory of backups; one for each cluster."""
+
+    path: Path
+    lock_wait: Seconds = 3600.0
+    """How long to wait while another run works there."""
+
+
+class Notify(_Settings):
+    """Whom to tell when a run fails or backups are missed."""
+
+    url: Secret
+    """A webhook; whoever knows it can post there, so it is a secret."""
+    format: Literal["slack", "json"] = "slack"
+    clusters: tuple[str, ...] = ()
+    """Only about these; empty: about all."""
+
+
+class Configuration(_Settings):
+    """The whole file."""
+
+    repositories: dict[str, Repository] = {}
+    clusters: dict[str, Cluster]
+    notify: tuple[Notify, ...] = ()
+    executor: str = ""
+    """Dagster's executor for all jobs, `module:attribute`; empty: in the run's own process."""
+
+    @field_validator("clusters")
+    @classmethod
+    def _names(cls, clusters: dict[str, Cluster]) -> dict[str, Cluster]:
+        for name in clusters:
+            if not NAME.fullmatch(name):
+                raise ValueError(
+                    f"{shown(name)} cannot name a cluster: use letters, digits and underscores"
+                )
+        return clusters
+
+    @model_validator(mode="after")
+    def _names_lead_somewhere(self) -> Configuration:
+        if not any(cluster.repository for cluster in self.clusters.values()):
+            raise ValueError("no cluster has a repository, so there is nothing to back up")
+        owner: dict[str, str] = {}
+        for name, cluster in self.clusters.items():
+            if cluster.repository and cluster.repository not in self.repositories:
+                raise ValueError(
+                    f"cluster {name}: repository {shown(cluster.repository)} is not among the "
+                    f"repositories ({_listed(self.repositories)})"
+                )
+            if cluster.target != EMBEDDED and cluster.target not in self.clusters:
+                raise ValueError(
+                    f"cluster {name}: target {shown(cluster.target)} is not among the clusters "
+                    f"({_listed(self.clusters)})"
+                )
+            if cluster.repository:
+                path = os.path.normpath(self.repositories[cluster.repository].path)
+                other = owner.setdefault(path, name)
+                if other != name:
+                    raise ValueError(
+                        f"clusters {other} and {name} share a repository: shard ids mean nothing "
+                        "between clusters, so each needs a directory of its own"
+                    )
+        for one in self.notify:
+            for name in one.clusters:
+                if name not in self.clusters:
+                    raise ValueError(
+                        f"notify: {shown(name)} is not among the clusters "
+                        f"({_listed(self.clusters)})"
+                    )
+        return self
+
+    @property
+    def backed_up(self) -> dict[str, Cluster]:
+        """The clusters that have a repository."""
+        return {name: cluster for name, cluster in self.clusters.items() if cluster.repository}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "there are none"

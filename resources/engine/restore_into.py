@@ -1,0 +1,60 @@
+"""Restore into whatever the target is: a cluster or a single server."""
+
+from __future__ import annotations
+
+import threading
+
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.engine.cluster_restore import prepare_cluster_restore, restore_into_cluster
+from resources.engine.cluster_rollback import undo_interrupted
+from resources.engine.events import Tell
+from resources.engine.restore import RestoreReport, prepare_restore, restore
+from resources.engine.restore_plan import RestoreOptions, RestorePlan
+from resources.errors import UsageError
+from resources.repository.backup_set import BackupSet
+from resources.repository.repository import BackupRepository
+
+
+def prepare_restore_into(
+    target: Server | Cluster,
+    repository: BackupRepository,
+    backup: BackupSet,
+    options: RestoreOptions,
+) -> RestorePlan:
+    """Plan a restore against the target as it is now; nothing is changed.
+
+    Raises:
+        UsageError: the options mean nothing, or nothing for a target of this kind.
+        ShardkeeperError: what planning raises, and errors of reading the backup or the target.
+    """
+    if isinstance(target, Cluster):
+        return prepare_cluster_restore(target, repository, backup, options)
+    if options.users:
+        raise UsageError(
+            "-users restores into clusters only: a single server takes passwords, not hashes",
+            hint="leave it out; CREATE USER makes them anew",
+        )
+    return prepare_restore(target, repository, backup, options)
+
+
+def restore_into(
+    target: Server | Cluster,
+    repository: BackupRepository,
+    backup: BackupSet,
+    options: RestoreOptions,
+    *,
+    tell: Tell,
+    stop: threading.Event | None = None,
+) -> RestoreReport:
+    """Plan a restore and carry it out, after undoing one from here that was interrupted.
+
+    Raises:
+        ShardkeeperError: the restore failed; its notes say whether it could be undone.
+    """
+    if isinstance(target, Cluster):
+        undo_interrupted(target, repository, tell=tell, stop=stop or threading.Event())
+    plan = prepare_restore_into(target, repository, backup, options)
+    if isinstance(target, Cluster):
+        return restore_into_cluster(target, repository, plan, options, tell=tell, stop=stop)
+    return restore(target, repository, plan, options, tell=tell, stop=stop)
