@@ -12,10 +12,13 @@ from typing import Any, Literal
 
 from resources.errors import ManifestUnreadable
 from resources.model import ShardID
+from resources.repository import seal
 from resources.repository.fields import Fields
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a reader of an older version would misunderstand the evidence."""
+SEALED_SINCE = 2
+"""From this format on a manifest has a seal, and without one it is damaged."""
 
 MIN_TIME_NS = -(1 << 63)
 Checked = Literal["full", "structure"]
@@ -173,8 +176,11 @@ class BackupEvidence:
     unchanged: tuple[ShardID, ...] = ()
     """Shards whose earlier archives are still current."""
     failed: tuple[FailedShard, ...] = ()
+    format: int = FORMAT
+    """Of the file it was read from."""
 
     def encode(self) -> dict[str, Any]:
+        """The seal is left blank, as `encode_sealed` takes it."""
         return {
             "format": FORMAT,
             "version": self.tool_version,
@@ -189,11 +195,12 @@ class BackupEvidence:
             "metaSHA256": self.meta_sha256,
             "unchanged": list(self.unchanged),
             "failed": [{"shardID": f.shard_id, "why": f.why} for f in self.failed],
+            seal.KEY: seal.BLANK,
         }
 
     @classmethod
     def decode(cls, fields: Fields) -> BackupEvidence:
-        written = fields.integer("format")
+        written = fields.integer("format", minimum=1)
         if written > FORMAT:
             raise ManifestUnreadable(
                 f"{fields.name}: written in format {written} by version "
@@ -217,6 +224,7 @@ class BackupEvidence:
                 FailedShard(ShardID(f.integer("shardID")), f.text("why"))
                 for f in fields.objects("failed")
             ),
+            format=written,
         )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from resources.errors import BadReply, ManifestUnreadable
 from resources.model import ShardID
 from resources.protocol.strict_json import decode_json, is_object
-from resources.repository.evidence import BackupEvidence, ShardEvidence
+from resources.repository.evidence import SEALED_SINCE, BackupEvidence, ShardEvidence
 from resources.repository.fields import Fields
 from resources.repository.names import check_file_name
+from resources.repository.seal import encode_sealed, has_seal, seal_fits
 
 MAX_MANIFEST_BYTES = 256 << 20
 """A million shards with evidence take less."""
@@ -87,6 +88,7 @@ class Manifest:
             document["shard_id"] = self.limits.shard_id
         if self.evidence is not None:
             document[OURS] = self.evidence.encode()
+            return encode_sealed(document)
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
     @classmethod
@@ -99,11 +101,13 @@ class Manifest:
 
         Raises:
             ManifestUnreadable: no JSON, a key of the wrong type or out of range, a duplicate
-                key, or a shard listed twice.
+                key, a shard listed twice, or a seal that does not fit.
             UnsafeName: a file name that could lead outside the directory.
         """
         try:
-            return cls._decode(Fields(_load(raw, name), name), name)
+            found = cls._decode(Fields(_load(raw, name), name), name)
+            _check_seal(raw, found.evidence, name)
+            return found
         except ManifestUnreadable as error:
             error.hint = error.hint or MOVE_IT
             raise
@@ -127,6 +131,17 @@ class Manifest:
             ),
             limited=top.boolean("limited", default=False),
             evidence=BackupEvidence.decode(ours) if (ours := top.optional_object(OURS)) else None,
+        )
+
+
+def _check_seal(raw: bytes, evidence: BackupEvidence | None, name: str) -> None:
+    """Ours are sealed; a flip in the very key that says whose it is must not pass for theirs."""
+    due = has_seal(raw) if evidence is None else evidence.format >= SEALED_SINCE
+    if due and not (evidence is not None and seal_fits(raw)):
+        raise ManifestUnreadable(
+            f"{name} is not what was written: its seal does not fit",
+            hint="copy it back from elsewhere; or move it out of the directory and restore the "
+            "state before it, or run backup -full there",
         )
 
 

@@ -70,15 +70,23 @@ class BackupRepository:
 
     # --- reading ---------------------------------------------------------------------------
 
-    def manifests(self) -> list[StoredManifest]:
-        """All manifests, newest first.
+    def manifests(self, *, until: BackupName | None = None) -> list[StoredManifest]:
+        """All manifests, or those of backups not begun after `until`; newest first.
 
         Raises:
             ManifestUnreadable, UnsafeName: one of them is damaged or hostile. Skipping it could
-                restore an older state unnoticed, so nothing is read past it.
+                restore an older state unnoticed, so nothing is read past it but what is older
+                than `until`.
         """
+        names = self._manifest_names()
+        if until is not None:
+            names = [name for name in names if name <= until.manifest_file]
+        return [self.manifest(name) for name in names]
+
+    def _manifest_names(self) -> list[str]:
+        """Newest first."""
         names = [name for name in self.store.names() if name.endswith(".manifest")]
-        return [self.manifest(name) for name in sorted(names, reverse=True)]
+        return sorted(names, reverse=True)
 
     def current(self, *, as_of: datetime | None = None) -> BackupSet:
         """The newest archive of every shard, over all backups not begun after `as_of`.
@@ -86,17 +94,13 @@ class BackupRepository:
         Raises:
             BackupNotFound: no manifest, or none that old.
         """
-        manifests = self.manifests()
-        if as_of is not None:
-            newest = BackupName.of(as_of).manifest_file
-            kept = [stored for stored in manifests if stored.file_name <= newest]
-            if manifests and not kept:
-                raise BackupNotFound(
-                    f"{self.location} has no backup from {newest.removesuffix('.manifest')} or "
-                    "before",
-                    hint=f"its oldest is {manifests[-1].file_name.removesuffix('.manifest')}",
-                )
-            manifests = kept
+        until = None if as_of is None else BackupName.of(as_of)
+        manifests = self.manifests(until=until)
+        if not manifests and (later := self._manifest_names()):
+            raise BackupNotFound(
+                f"{self.location} has no backup from {until} or before",
+                hint=f"its oldest is {later[-1].removesuffix('.manifest')}",
+            )
         found = current_set(manifests, self.store.names())
         if found is None:
             raise BackupNotFound(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from resources.repository import seal
 from tests.influxd import Influxd
 from tests.proxy import Act, Proxy, Stall
 from tests.resources.clients.peer import closed_port
@@ -211,12 +212,20 @@ def manifest_of(directory: Path) -> Path:
     return max(directory.glob("*.manifest"))
 
 
+def written(document: Any) -> bytes:
+    """A manifest that was changed on purpose: sealed again if it was sealed."""
+    if "shardkeeper" not in document:
+        return json.dumps(document, indent=2).encode()
+    document["shardkeeper"][seal.KEY] = seal.BLANK
+    return seal.encode_sealed(document)
+
+
 def rewrite(change: Callable[[Any], object]) -> Harm:
     def harm(directory: Path) -> None:
         path = manifest_of(directory)
         document = json.loads(path.read_text())
         change(document)
-        path.write_text(json.dumps(document, indent=2))
+        path.write_bytes(written(document))
 
     return harm
 

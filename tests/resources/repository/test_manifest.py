@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from resources.errors import ManifestUnreadable, RepositoryError, UnsafeName
 from resources.model import ShardID
+from resources.repository import seal
 from resources.repository.evidence import (
     BackupEvidence,
     FailedShard,
@@ -116,6 +117,12 @@ def test_nothing_saved_is_written_as_null() -> None:
     assert Manifest.decode(empty.encode(), "m").files == ()
 
 
+def sealed(document: Any) -> bytes:
+    """As somebody writes it who knows how to seal."""
+    document["shardkeeper"][seal.KEY] = seal.BLANK
+    return seal.encode_sealed(document)
+
+
 def changed(**paths: Any) -> bytes:
     document = json.loads(OURS.encode())
     for path, value in paths.items():
@@ -124,7 +131,7 @@ def changed(**paths: Any) -> bytes:
         for step in way:
             place = place[int(step)] if step.isdigit() else place[step]
         place[last] = value
-    return json.dumps(document).encode()
+    return sealed(document)
 
 
 @pytest.mark.parametrize(
@@ -151,10 +158,11 @@ def changed(**paths: Any) -> bytes:
         changed(files__0__shardkeeper__sha256="g" * 64),
         changed(files__0__shardkeeper__files__0__crc32="-1"),
         changed(files__1__shardID=2**53 + 1),
-        changed(shardkeeper__format=2),
+        changed(shardkeeper__format=3),
+        changed(shardkeeper__format=0),
         changed(shardkeeper__source=None),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
     with pytest.raises(ManifestUnreadable):
@@ -171,8 +179,28 @@ def test_a_file_name_that_leads_elsewhere_is_refused(name: str) -> None:
 
 
 def test_a_newer_format_says_which_version_wrote_it() -> None:
-    with pytest.raises(ManifestUnreadable, match=r"format 2 by version 0\.1\.0"):
-        Manifest.decode(changed(shardkeeper__format=2), "m")
+    with pytest.raises(ManifestUnreadable, match=r"format 3 by version 0\.1\.0"):
+        Manifest.decode(changed(shardkeeper__format=3), "m")
+
+
+def test_a_flip_anywhere_in_a_manifest_of_ours_is_noticed() -> None:
+    raw = OURS.encode()
+    for place in range(len(raw)):
+        for bit in range(8):
+            flipped = bytearray(raw)
+            flipped[place] ^= 1 << bit
+            with pytest.raises(RepositoryError):
+                Manifest.decode(bytes(flipped), "m")
+
+
+def test_a_manifest_of_the_first_format_has_no_seal_and_is_read() -> None:
+    document = json.loads(OURS.encode())
+    document["shardkeeper"]["format"] = 1
+    del document["shardkeeper"][seal.KEY]
+    assert OURS.evidence is not None
+    first = replace(OURS, evidence=replace(OURS.evidence, format=1))
+    assert Manifest.decode(json.dumps(document).encode(), "m") == first
+    assert Manifest.decode(first.encode(), "m") == OURS
 
 
 @pytest.mark.parametrize("cut", range(len(ORIGINAL)))

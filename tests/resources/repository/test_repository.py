@@ -22,6 +22,7 @@ from resources.errors import (
 )
 from resources.model import ShardID
 from resources.repository.manifest import Manifest, MetaEntry, ShardEntry
+from resources.repository.names import BackupName
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.repository.store import DirectoryStore
 
@@ -181,6 +182,14 @@ def test_a_damaged_manifest_stops_readers_instead_of_being_skipped(tmp_path: Pat
     (tmp_path / newest).write_bytes(b"{")
     with pytest.raises(ManifestUnreadable, match=newest):
         repository(tmp_path).current()
+
+
+def test_a_damaged_manifest_does_not_keep_from_what_is_older(tmp_path: Path) -> None:
+    oldest, newest = back_up(tmp_path, 1), back_up(tmp_path, 1)
+    (tmp_path / newest).write_bytes(b"{")
+    until = BackupName.parse(oldest.removesuffix(".manifest"))
+    assert until is not None
+    assert repository(tmp_path).current(as_of=until.started_at).newest.file_name == oldest
 
 
 def test_a_changed_meta_file_is_noticed(tmp_path: Path) -> None:

@@ -1,0 +1,49 @@
+"""A digest inside the very file that it is over, for files that nothing else vouches for.
+
+Layout: the last key of the JSON is `"seal": "<64 hex digits>"`. It is the SHA-256 of the file
+with sixty-four zeros in its place, so that a flip anywhere, in white space too, is found:
+
+    sed -E '$s/"seal": "[0-9a-f]+"/"seal": "0…0"/' FILE | sha256sum
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any
+
+KEY = "seal"
+BLANK = "0" * 64
+_AT_THE_END = re.compile(rb'"seal": "([0-9a-f]{64})"[\s}]{1,8}\Z')
+_END_BYTES = 128
+
+
+def encode_sealed(document: dict[str, Any]) -> bytes:
+    """A document as JSON with a seal; `BLANK` stands where it goes, in the last key of all."""
+    raw = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    found = _AT_THE_END.search(raw, max(0, len(raw) - _END_BYTES))
+    if found is None or found[1] != BLANK.encode():
+        raise ValueError("the last key of the document is to be a blank seal")
+    return _with_seal(raw, found, hashlib.sha256(raw).hexdigest().encode())
+
+
+def has_seal(raw: bytes) -> bool:
+    return _at_the_end(raw) is not None
+
+
+def seal_fits(raw: bytes) -> bool:
+    """Whether a file has a seal, and is what was sealed."""
+    found = _at_the_end(raw)
+    if found is None:
+        return False
+    blank = _with_seal(raw, found, BLANK.encode())
+    return hashlib.sha256(blank).hexdigest().encode() == found[1]
+
+
+def _at_the_end(raw: bytes) -> re.Match[bytes] | None:
+    return _AT_THE_END.search(raw, max(0, len(raw) - _END_BYTES))
+
+
+def _with_seal(raw: bytes, found: re.Match[bytes], seal: bytes) -> bytes:
+    return raw[: found.start(1)] + seal + raw[found.end(1) :]
