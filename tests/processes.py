@@ -118,6 +118,8 @@ class Nursery:
         """Begin `shardkeeper` with these arguments; `env` is added to its environment."""
         number = len(self._runs)
         out, err = self._path / f"{number}.out", self._path / f"{number}.err"
+        out.touch()
+        err.touch()
         wish = {"args": list(map(str, args)), "env": dict(env or {}), "out": str(out)}
         line = self._connected()
         line.sendall(json.dumps(wish | {"err": str(err)}).encode() + b"\n")

@@ -1,0 +1,383 @@
+"""`make torture N=200`: kills, flips and cuts at random, each followed by the whole judgement.
+
+    python -m tests.faults.torture 200 [seed]
+
+N backups and N/2 restores die by kill -9 at a random moment, on a real influxd, an embedded
+server and an embedded cluster in turn. After each, the next run has to converge, `verify` to
+find nothing, and every backup that was committed to come back point for point. Then N/2 bits
+are flipped and N/2 files cut, each in a copy of good backups: every one has to be found, what
+depends on it to be refused, and everything else to come back.
+
+A seed repeats what is written, killed when and damaged where; the moment at which a kill meets
+a process depends on the machine.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.places import PLACES, SHARDS, Place
+from tests.influxd import Influxd
+from tests.oracle import Witness
+from tests.processes import Nursery, Run
+from tests.wire.commands import Done, restore, shardkeeper
+from tests.wire.points import databases, points
+
+KILLS_PER_DIRECTORY = 4
+MOST_STATES = 10
+TRIES = 50
+"""How often a run may end before its kill comes, in a row."""
+
+
+@dataclass
+class Rack:
+    """A place, the database in use, and how long undisturbed runs take there."""
+
+    name: str
+    place: Place
+    witness: Witness
+    backup_s: float = 0.3
+    copying_s: float = 0.1
+    restore_s: float = 0.3
+    kills: int = 0
+
+
+@dataclass
+class Tally:
+    """What happened so far."""
+
+    where: Counter[str] = field(default_factory=Counter[str])
+
+    def add(self, what: str) -> None:
+        self.where[what] += 1
+
+    def __str__(self) -> str:
+        return ", ".join(f"{n} {what}" for what, n in sorted(self.where.items()))
+
+
+class Torture:
+    """All of it, on some places; every failure is an AssertionError."""
+
+    def __init__(self, places: dict[str, Place], nursery: Nursery, rng: random.Random) -> None:
+        self._rng = rng
+        self._nursery = nursery
+        self._racks = [Rack(name, place, place.witness()) for name, place in places.items()]
+        for rack in self._racks:
+            self._time_a_backup(rack)
+
+    # --- kills ----------------------------------------------------------------------------
+
+    def backups(self, n: int) -> Iterator[str]:
+        """Kill `n` backups; yields a line for each."""
+        tally = Tally()
+        for number in range(n):
+            rack = self._next_rack(number)
+            for _ in range(TRIES):
+                rack.place.write(rack.witness, self._some_shards())
+                killed, where = self._kill_backup(rack)
+                if killed:
+                    break
+            else:
+                raise AssertionError("no kill came in time")
+            tally.add(f"{rack.name}: {where}")
+            rack.witness.judge()
+            rack.witness.back_up()
+            assert rack.witness.tidy(), sorted(rack.witness.backups.iterdir())
+            rack.witness.judge()
+            rack.kills += 1
+            yield f"backup {number + 1}/{n} on {rack.name}: killed {where}"
+        yield f"{n} backups killed ({tally})"
+
+    def _kill_backup(self, rack: Rack) -> tuple[bool, str]:
+        witness = rack.witness
+        before = {path.name for path in witness.backups.iterdir()}
+        full = ["-full"] if self._rng.random() < 0.3 else []
+        run = self._nursery.start(
+            "backup", *witness.flags, *full, "-db", witness.database, witness.backups
+        )
+        # Planning takes most of the time, so half of the kills are for what comes after it.
+        sign = self._rng.choice((".shardkeeper.lock", "*.meta"))
+        n_before = len(list(witness.backups.glob(sign)))
+        _, killed = _kill_between(
+            run,
+            lambda: len(list(witness.backups.glob(sign))) > n_before,
+            self._rng.uniform(0, 1.1 * (rack.backup_s if sign != "*.meta" else rack.copying_s)),
+        )
+        if not killed:
+            done = run.wait()
+            assert done, done
+        new = {path.name for path in witness.backups.iterdir()} - before
+        archives = sum(name.endswith(".tar.gz") for name in new)
+        if witness.take_note():
+            return killed, "after the commit"
+        if not any(name.endswith(".meta") for name in new):
+            return killed, "before anything was stored"
+        return killed, f"with {archives} archives stored"
+
+    def _time_a_backup(self, rack: Rack) -> None:
+        """The first backup of a directory, which nothing disturbs: how long do its parts take?"""
+        witness = rack.witness
+        run = self._nursery.start(
+            "backup", *witness.flags, "-db", witness.database, witness.backups
+        )
+        locked = _when(run, (witness.backups / ".shardkeeper.lock").exists)
+        stored = _when(run, lambda: any(witness.backups.glob("*.meta")))
+        done = run.wait()
+        assert done, done
+        assert witness.take_note()
+        rack.backup_s, rack.copying_s = time.monotonic() - locked, time.monotonic() - stored
+
+    def restores(self, n: int) -> Iterator[str]:
+        """Kill `n` restores; yields a line for each."""
+        tally = Tally()
+        for number in range(n):
+            rack = self._next_rack(number)
+            kill = self._kill_cluster_restore if rack.place.cluster else self._kill_restore
+            for _ in range(TRIES):
+                killed, where = kill(rack)
+                if killed:
+                    break
+            else:
+                raise AssertionError("no kill came in time")
+            tally.add(f"{rack.name}: {where}")
+            rack.witness.judge()
+            rack.kills += 1
+            yield f"restore {number + 1}/{n} on {rack.name}: killed {where}"
+        yield f"{n} restores killed ({tally})"
+
+    def _kill_restore(self, rack: Rack) -> tuple[bool, str]:
+        witness, target = rack.witness, rack.place.target
+        copy = f"copy-{secrets.token_hex(5)}"
+        before = databases(target)
+        flags = ("-db", witness.database, "-newdb", copy)
+        killed = self._kill_restoring(rack, *rack.place.target_flags, *flags)
+        there = copy in databases(target)
+        assert databases(target) - {copy} == before
+        where = "before the target was touched"
+        if there:
+            complete = points(target, copy) == witness.now()
+            where = "with all points there" if complete else "with some points there"
+            if killed:
+                again = shardkeeper("restore", *rack.place.target_flags, *flags, witness.backups)
+                assert again.code == 14, again
+                target.drop_database(copy)
+        if killed:
+            restore(target, witness.backups, *flags)
+        assert points(target, copy) == witness.now()
+        target.drop_database(copy)
+        return killed, where
+
+    def _kill_cluster_restore(self, rack: Rack) -> tuple[bool, str]:
+        """The cluster itself is restored into, after its database was dropped."""
+        cluster, witness = rack.place.cluster, rack.witness
+        assert cluster is not None
+        expected = witness.now()
+        newest = max(witness.states)
+        assert expected == witness.states[newest]
+        rack.place.source.drop_database(witness.database)
+        flags = (*witness.flags, "-timeout", "5s", "-db", witness.database)
+        killed = self._kill_restoring(rack, *flags)
+        where = "before anything was created"
+        if killed:
+            again: Done = shardkeeper("restore", *flags, witness.backups)
+            if "is complete now" in again.err:
+                where = "after every copy was proved"
+            elif "taken away first" in again.err:
+                where = "with something created"
+            elif again.code == 14:
+                where = "when all was done"
+            else:
+                assert again, again
+        assert points(rack.place.source, witness.database) == expected
+        assert not list(witness.backups.glob(".shardkeeper.restore-*"))
+        known = {at.shard_id for at in cluster.group.metastore.places()}
+        assert {shard for node in cluster.data for shard in node.store.shards()} <= known
+        return killed, where
+
+    def _kill_restoring(self, rack: Rack, *flags: object) -> bool:
+        run = self._nursery.start("restore", *flags, rack.witness.backups)
+        delay_s = self._rng.uniform(0, 1.1 * rack.restore_s)
+        began, killed = _kill_between(run, lambda: bool(run.said), delay_s)
+        if not killed:
+            done = run.wait()
+            assert done, done
+            rack.restore_s = (rack.restore_s + time.monotonic() - began) / 2
+        return killed
+
+    def _next_rack(self, number: int) -> Rack:
+        """The places take turns; each starts a new directory every few kills."""
+        rack = self._racks[number % len(self._racks)]
+        if rack.kills >= KILLS_PER_DIRECTORY or len(rack.witness.states) > MOST_STATES:
+            rack.place.source.drop_database(rack.witness.database)
+            shutil.rmtree(rack.witness.backups)
+            rack.witness = rack.place.witness()
+            self._time_a_backup(rack)
+            rack.kills = 0
+            if rack.place.cluster is not None:
+                for node in rack.place.cluster.meta:
+                    node.leases.forget()  # another directory's run would be waited for
+        return rack
+
+    def _some_shards(self) -> list[int]:
+        return sorted(self._rng.sample(range(SHARDS), self._rng.randint(1, SHARDS)))
+
+    # --- damage ---------------------------------------------------------------------------
+
+    def damage(self, how: str, n: int) -> Iterator[str]:
+        """Flip a bit or cut a file, `n` times; yields a line for each."""
+        tally = Tally()
+        good = self._racks[0].witness
+        for number in range(n):
+            if number % 25 == 0:
+                good = self._good_backups(self._racks[number // 25 % len(self._racks)])
+            kind = self._rng.choice(("*.tar.gz", "*.manifest", "*.meta"))
+            name = self._rng.choice(sorted(path.name for path in good.backups.glob(kind)))
+            copy = good.backups.with_name(f"{good.backups.name}-{how}")
+            shutil.copytree(good.backups, copy)
+            what = self._harm(copy / name, how)
+            good_here = Witness(
+                good.source, good.flags, good.database, copy, good.target, good.states
+            )
+            refused, restored = _judge_damage(good_here, name)
+            shutil.rmtree(copy)
+            tally.add(name.split(".", 1)[1].split(".")[-1])
+            yield (
+                f"{how} {number + 1}/{n}: {what}: found, {refused} states refused, "
+                f"{restored} restored"
+            )
+        yield f"{n} times {how}, all found ({tally})"
+
+    def _harm(self, path: Path, how: str) -> str:
+        raw = bytearray(path.read_bytes())
+        if how == "flip":
+            at, bit = self._rng.randrange(len(raw)), self._rng.randrange(8)
+            raw[at] ^= 1 << bit
+            path.write_bytes(raw)
+            return f"bit {bit} of byte {at} of {path.name}"
+        at = self._rng.randrange(len(raw))
+        path.write_bytes(raw[:at])
+        return f"{path.name} after byte {at} of {len(raw)}"
+
+    def _good_backups(self, rack: Rack) -> Witness:
+        """Four backups, full and incremental."""
+        witness = rack.place.witness()
+        for shards in ([0, 1, 2], [1], [0, 2], [2]):
+            rack.place.write(witness, shards)
+            witness.back_up()
+        witness.judge()
+        return witness
+
+
+def _when(run: Run, sign: Callable[[], bool]) -> float:
+    """When a run gave a sign, or ended."""
+    while run.running and not sign():
+        time.sleep(0.001)
+    return time.monotonic()
+
+
+def _kill_between(run: Run, sign: Callable[[], bool], delay_s: float) -> tuple[float, bool]:
+    """Kill a run some time after its sign; when that was, and whether the kill came in time."""
+    began = _when(run, sign)
+    while run.running and time.monotonic() < began + delay_s:
+        time.sleep(0.0005)
+    run.kill()
+    return began, run.wait().code == -9
+
+
+def _judge_damage(witness: Witness, harmed: str) -> tuple[int, int]:
+    """`verify` names the file; every state either needs it and is refused, or comes back."""
+    found = shardkeeper("verify", witness.backups)
+    assert found.code == 13, (harmed, found)
+    assert harmed in found.out, (harmed, found)
+    refused = restored = 0
+    for name, expected in witness.states.items():
+        if harmed in _needed(witness, name):
+            done = shardkeeper(
+                "restore", *_to(witness), "-db", witness.database, "-newdb", "never",
+                "-as-of", name, witness.backups,
+            )  # fmt: skip
+            assert done.code == 13, (harmed, name, done)
+            refused += 1
+        else:
+            assert witness.restored(name) == expected, (harmed, name)
+            restored += 1
+    assert "never" not in databases(witness.target)
+    return refused, restored
+
+
+def _to(witness: Witness) -> tuple[str, ...]:
+    target = witness.target
+    return ("-host", target.bind_addr, "-http", f"http://{target.http_addr}")
+
+
+def _needed(witness: Witness, name: str) -> set[str]:
+    """The files that a restore of this state reads: each shard's newest archive until then."""
+    needed: set[str] = set()
+    newest: dict[str, str] = {}
+    for state in sorted(witness.states):
+        if state <= name:
+            needed.add(f"{state}.manifest")
+            for path in witness.backups.glob(f"{state}.s*.tar.gz"):
+                newest[path.name.split(".")[1]] = path.name
+    return needed | {f"{name}.meta"} | set(newest.values())
+
+
+def torture(
+    kills: int,
+    *,
+    seed: int,
+    directory: Path,
+    names: tuple[str, ...] = tuple(PLACES),
+) -> Iterator[str]:
+    """Run everything; yields what to print, and raises AssertionError at the first failure."""
+    rng = random.Random(seed)
+    with ExitStack() as stack:
+        nursery = stack.enter_context(Nursery())
+        places = {
+            name: stack.enter_context(PLACES[name](directory / name.replace(" ", "-")))
+            for name in names
+        }
+        run = Torture(places, nursery, rng)
+        yield from run.backups(kills)
+        yield from run.restores(kills // 2)
+        yield from run.damage("flip", kills // 2)
+        yield from run.damage("cut", kills // 2)
+
+
+def main() -> int:
+    """Print progress, the seed and a summary; 1 if something did not hold."""
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else secrets.randbits(32)
+    names = tuple(name for name in PLACES if name != "influxd" or Influxd.installed())
+    if len(names) < len(PLACES):
+        _say("influxd is not installed: on embedded servers only")
+    _say(f"seed {seed}: make torture N={kills} SEED={seed} repeats it")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-torture-") as directory:
+        try:
+            for line in torture(kills, seed=seed, directory=Path(directory), names=names):
+                _say(f"{time.monotonic() - began:7.1f} s  {line}")
+        except AssertionError as failure:
+            _say(f"FAILED (seed {seed}): {failure}")
+            raise
+    _say(f"everything held, in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
