@@ -74,6 +74,10 @@ class PeerUnreachable(WireError):
     retryable = True
 
 
+class PeerSilent(PeerUnreachable):
+    """It was reached and said nothing for too long; what it was asked for may still be done."""
+
+
 class PeerClosedEarly(WireError):
     """The connection ended before the reply did. The snapshotter reports every error like this."""
 
@@ -231,6 +235,12 @@ class BlockUndecodable(TSMError):
 
 class BackupPartial(ShardkeeperError):
     """Some shards were saved and some were not."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class MergePartial(ShardkeeperError):
+    """Some points were merged and some were not; the temporary database is still there."""
 
     exit_code = ExitCode.PARTIAL
 

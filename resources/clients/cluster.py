@@ -10,6 +10,7 @@ from ssl import SSLContext
 from typing import Literal
 
 from resources.clients.coordinator import CoordinatorClient
+from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
@@ -26,12 +27,19 @@ class Cluster:
         meta: any of its meta nodes.
         timeout_s: how long a data node may be silent.
         tls: how to encrypt port 8088; None if the data nodes do not.
+        http: how to open a data node's HTTP API (8086), by its address; None does without.
     """
 
     def __init__(
-        self, meta: MetaClient, *, timeout_s: float = 60.0, tls: SSLContext | None = None
+        self,
+        meta: MetaClient,
+        *,
+        timeout_s: float = 60.0,
+        tls: SSLContext | None = None,
+        http: Callable[[str], InfluxHTTP] | None = InfluxHTTP,
     ) -> None:
         self.meta = meta
+        self.http = http
         self._timeout_s = timeout_s
         self._tls = tls
         self._mutex = threading.Lock()

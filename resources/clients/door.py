@@ -33,7 +33,8 @@ class Address:
             without `host`.
         host: a single server's TCP address (8088).
         http: its HTTP address (8086), a URL or host:port; by default on the same host; `none`
-            does without, so that every backup copies everything.
+            does without, so that every backup copies everything. Of a cluster, the one data
+            node to send statements to; by default all, by the addresses that they advertise.
         user, password: for HTTP, and for meta nodes with `auth_type` basic.
         auth_type: how to be let in by meta nodes; basic if there is a user, else none.
         secret: the shared secret of meta nodes, for jwt.
@@ -116,11 +117,27 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
         return Server(client, None)
     address = http or str(HostPort(tcp.host, HTTP_PORT))
     return Server(
-        client, InfluxHTTP(address, user=at.user, password=at.password, verify=at.verify_tls)
+        client,
+        InfluxHTTP(
+            address,
+            user=at.user,
+            password=at.password,
+            timeout_s=at.timeout_s,
+            verify=at.verify_tls,
+        ),
     )
 
 
 def _cluster(at: Address, bind: str) -> Cluster:
+    def http(address: str) -> InfluxHTTP:
+        return InfluxHTTP(
+            at.http or address,
+            user=at.user,
+            password=at.password,
+            timeout_s=at.timeout_s,
+            verify=at.verify_tls,
+        )
+
     return Cluster(
         MetaClient(
             bind,
@@ -130,6 +147,7 @@ def _cluster(at: Address, bind: str) -> Cluster:
             timeout_s=at.timeout_s,
         ),
         timeout_s=at.timeout_s,
+        http=None if at.http == NO_HTTP else http,
     )
 
 

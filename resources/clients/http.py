@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import requests
 from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import ReadTimeoutError
 
-from resources.clients.address import HostPort, split_host_port
+from resources.clients.http_address import HTTP_PORT, http_target
 from resources.clients.session import plain_session
 from resources.errors import (
     BadReply,
     CredentialsRefused,
     PeerRefused,
+    PeerSilent,
     PeerUnreachable,
     UsageError,
     WireError,
@@ -26,7 +28,6 @@ from resources.protocol.server_vars import ServerVars, server_vars
 from resources.protocol.server_vars import ShardStats as ShardStats
 from resources.protocol.strict_json import decode_json, is_array, is_object
 
-HTTP_PORT = 8086
 CONNECT_TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 256 * 2**20
 """/debug/vars takes about 2 kB a shard; a reply as big as this is not one we asked for."""
@@ -35,6 +36,8 @@ PATIENCE = 20
 """How many times `timeout_s` a whole reply may take, however lively it trickles in."""
 
 CHUNK_BYTES = 64 * 1024
+CHUNK_ROWS = 5_000
+"""Rows of one series that a server sends at a time."""
 _NS_PER_S = 1_000_000_000
 
 
@@ -86,7 +89,7 @@ class InfluxHTTP:
         timeout_s: float = 30.0,
         verify: bool | str = True,
     ) -> None:
-        target = _target(address)
+        target = http_target(address)
         if target.user and user:
             raise UsageError("credentials are given both in the URL and beside it")
         self._scheme = target.scheme
@@ -138,7 +141,7 @@ class InfluxHTTP:
             PeerUnreachable, CredentialsRefused, PeerRefused
         """
         reply = self._request("GET", "/debug/vars")
-        said = self._json_object(reply)
+        said = self._json_object(reply.body)
         return server_vars(said, fallback_ns=lambda: self._date_ns(reply))
 
     def query(self, q: str, db: str | None = None, *, rp: str | None = None) -> list[Series]:
@@ -158,22 +161,26 @@ class InfluxHTTP:
         if rp is not None:
             params["rp"] = rp
         reply = self._request("POST", "/query", params=params, data={"q": q})
-        results: object = self._json_object(reply).get("results", [])
-        if not is_array(results):
-            raise self._odd("results is not an array")
-        found: list[Series] = []
-        for result in results:
-            if not is_object(result):
-                raise self._odd("a result is not an object")
-            if "error" in result:
-                raise PeerRefused(f"{self._address}: {self._shown(result['error'])}")
-            all_series: object = result.get("series", [])
-            if not is_array(all_series):
-                raise self._odd("series is not an array")
-            if result.get("partial"):
-                raise self._cut_off()
-            found += [self._series(series) for series in all_series]
-        return found
+        return list(self._all_series(self._results_of(reply.body), in_pieces=False))
+
+    def stream(self, q: str) -> Generator[Series]:
+        """Run one SELECT and yield its series as they arrive, long ones in several pieces.
+
+        No limit of rows applies, and never more than a piece is in memory.
+
+        Raises: as `query`, also between two pieces.
+        """
+        params = {"epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK_ROWS)}
+        with self._open("POST", "/query", params=params, data={"q": q}) as response:
+            if response.status_code >= 300:
+                raise self._refusal(self._whole(response))
+            more = True
+            for line in self._lines(response):
+                results = self._results_of(line)
+                more = bool(results and is_object(results[-1]) and results[-1].get("partial"))
+                yield from self._all_series(results, in_pieces=True)
+            if more:
+                raise self._odd("it ends before its last piece")
 
     def databases(self) -> list[str]:
         """The names of all databases that the user may see."""
@@ -194,6 +201,22 @@ class InfluxHTTP:
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | None = None,
     ) -> _Reply:
+        with self._open(method, path, params=params, data=data) as response:
+            reply = self._whole(response)
+        if reply.status >= 300:
+            raise self._refusal(reply)
+        return reply
+
+    @contextmanager
+    def _open(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None,
+        data: Mapping[str, str] | None,
+    ) -> Generator[requests.Response]:
+        """Ask, and name what goes wrong until the block ends."""
         try:
             with self._session.request(
                 method,
@@ -205,13 +228,29 @@ class InfluxHTTP:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                headers = {name.title(): value for name, value in response.headers.items()}
-                reply = _Reply(response.status_code, headers, self._body(response))
+                yield response
         except (requests.RequestException, OSError) as error:
             raise self._unreachable(error) from None
-        if reply.status >= 300:
-            raise self._refusal(reply)
-        return reply
+
+    def _whole(self, response: requests.Response) -> _Reply:
+        headers = {name.title(): value for name, value in response.headers.items()}
+        return _Reply(response.status_code, headers, self._body(response))
+
+    def _lines(self, response: requests.Response) -> Iterator[bytes]:
+        """What arrives, cut at line ends; JSON has none inside."""
+        rest = bytearray()
+        for chunk in response.iter_content(CHUNK_BYTES):
+            *whole, last = chunk.split(b"\n")
+            for line in whole:
+                rest += line
+                if rest.strip():
+                    yield bytes(rest)
+                rest.clear()
+            rest += last
+            if len(rest) > MAX_REPLY_BYTES:
+                raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
+        if rest.strip():
+            yield bytes(rest)
 
     def _body(self, response: requests.Response) -> bytes:
         deadline = time.monotonic() + PATIENCE * self._timeout_s
@@ -224,9 +263,28 @@ class InfluxHTTP:
                 raise PeerUnreachable(f"{self._address}: its reply never ends")
         return bytes(body)
 
-    def _json_object(self, reply: _Reply) -> dict[str, Any]:
+    def _results_of(self, body: bytes) -> list[Any]:
+        results: object = self._json_object(body).get("results", [])
+        if not is_array(results):
+            raise self._odd("results is not an array")
+        return results
+
+    def _all_series(self, results: list[Any], *, in_pieces: bool) -> Iterator[Series]:
+        for result in results:
+            if not is_object(result):
+                raise self._odd("a result is not an object")
+            if "error" in result:
+                raise PeerRefused(f"{self._address}: {self._shown(result['error'])}")
+            all_series: object = result.get("series", [])
+            if not is_array(all_series):
+                raise self._odd("series is not an array")
+            if result.get("partial") and not in_pieces:
+                raise self._cut_off()
+            yield from (self._series(series, in_pieces=in_pieces) for series in all_series)
+
+    def _json_object(self, body: bytes) -> dict[str, Any]:
         try:
-            decoded = decode_json(reply.body, "its reply")
+            decoded = decode_json(body, "its reply")
         except BadReply as error:
             raise BadReply(f"{self._address}: {error.what}", hint=error.hint) from None
         if not is_object(decoded):
@@ -235,10 +293,10 @@ class InfluxHTTP:
             raise PeerRefused(f"{self._address}: {self._shown(decoded['error'])}")
         return decoded
 
-    def _series(self, series: object) -> Series:
+    def _series(self, series: object, *, in_pieces: bool) -> Series:
         if not is_object(series):
             raise self._odd("a series is not an object")
-        if series.get("partial"):
+        if series.get("partial") and not in_pieces:
             raise self._cut_off()
         name, tags = series.get("name", ""), series.get("tags", {})
         columns, values = series.get("columns", []), series.get("values", [])
@@ -294,8 +352,10 @@ class InfluxHTTP:
                 f"{self._address}: TLS failed",
                 hint="is it https at all, and its certificate valid for this name and trusted?",
             )
-        if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.ReadTimeout):
+        if isinstance(error, requests.exceptions.ConnectTimeout):
             return PeerUnreachable(f"{self._address}: HTTP server does not answer in time")
+        if _is_silence(error):
+            return PeerSilent(f"{self._address}: HTTP server does not answer in time")
         if isinstance(error, requests.exceptions.ConnectionError):
             return PeerUnreachable(
                 f"{self._address}: no HTTP connection, or it broke",
@@ -320,39 +380,15 @@ class InfluxHTTP:
         return shown.strip() or "no reason"
 
 
+def _is_silence(error: Exception) -> bool:
+    """A timeout in the middle of a reply comes as a broken connection."""
+    return isinstance(error, requests.exceptions.ReadTimeout) or any(
+        isinstance(cause, ReadTimeoutError) for cause in error.args
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    scheme: str
-    address: HostPort
-    path: str
-    user: str = ""
-    password: str = field(default="", repr=False)
-
-
-def _target(address: str) -> _Target:
-    if "://" not in address:
-        return _Target("http", split_host_port(address, default_port=HTTP_PORT), "")
-    try:
-        url = urlsplit(address)
-    except ValueError:
-        raise UsageError("the address is not a URL") from None
-    if url.scheme not in ("http", "https"):
-        raise UsageError("the address is not an http or https URL")
-    if url.query or url.fragment:
-        raise UsageError("the address must end with its path: no ? and no #")
-    userinfo, _, host_port = url.netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
-    return _Target(
-        url.scheme,
-        split_host_port(host_port, default_port=HTTP_PORT),
-        url.path.rstrip("/"),
-        unquote(user),
-        unquote(password),
-    )

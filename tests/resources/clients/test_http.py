@@ -21,13 +21,14 @@ from resources.errors import (
     BadReply,
     CredentialsRefused,
     PeerRefused,
+    PeerSilent,
     PeerUnreachable,
     ShardkeeperError,
     UsageError,
 )
 from resources.model import ShardID
 from resources.protocol.server_vars import ShardStats, shard_stats
-from tests.resources.clients.peer import answers, closed_port, peer, resets
+from tests.resources.clients.peer import answers, closed_port, peer, resets, silent
 
 CANARY = "s3cr3t/CANARY@é"
 DATE = "Mon, 23 Nov 2026 00:51:03 GMT"
@@ -46,6 +47,7 @@ ASKS: dict[str, Ask] = {
     "server_vars": InfluxHTTP.server_vars,
     "query": lambda client: client.query("SHOW DATABASES"),
     "databases": InfluxHTTP.databases,
+    "stream": lambda client: list(client.stream("SELECT * FROM m")),
 }
 every_ask = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 
@@ -437,3 +439,57 @@ def test_an_unexpected_exception_of_requests_is_named_by_kind_only() -> None:
     client = InfluxHTTP("h")
     error = client._unreachable(requests.exceptions.InvalidURL("http://u:s3cr3t@h"))
     assert str(error) == "h:8086: HTTP failed (InvalidURL)"
+
+
+# --- long answers -------------------------------------------------------------------------
+
+
+def piece(*times: int, partial: bool) -> dict[str, Any]:
+    rows = [[time, 1.5] for time in times]
+    series = {"name": "m", "tags": {"k": "a"}, "columns": ["time", "v"], "values": rows}
+    marks = {"partial": True} if partial else {}
+    return {"results": [{"statement_id": 0, "series": [{**series, **marks}], **marks}]}
+
+
+def lines(*documents: object) -> bytes:
+    return b"".join(json.dumps(document).encode() + b"\n" for document in documents)
+
+
+def test_a_long_answer_comes_in_pieces_and_none_is_lost() -> None:
+    body = lines(piece(1, 2, partial=True), piece(3, partial=False))
+    for raw in (body, body.removesuffix(b"\n")):
+        with peer(answers(reply(raw))) as addr:
+            found = list(InfluxHTTP(addr).stream("SELECT * FROM m"))
+        assert [series.values for series in found] == [((1, 1.5), (2, 1.5)), ((3, 1.5),)]
+        assert {series.name for series in found} == {"m"}
+
+
+def test_an_error_after_the_first_piece_is_raised_and_not_taken_for_the_end() -> None:
+    body = lines(piece(1, partial=True), {"results": [{"error": "query-timeout limit exceeded"}]})
+    with peer(answers(reply(body))) as addr:
+        stream = InfluxHTTP(addr).stream("SELECT * FROM m")
+        assert next(stream).values == ((1, 1.5),)
+        with pytest.raises(PeerRefused, match="query-timeout limit exceeded"):
+            next(stream)
+
+
+def test_a_long_answer_that_is_cut_is_an_error_wherever_it_is_cut() -> None:
+    body = lines(piece(1, partial=True), piece(2, partial=False))
+    whole = reply(body)
+    for cut in range(len(whole) - len(body) + 1, len(whole) - 1, 7):
+        with peer(answers(whole[:cut])) as addr, pytest.raises((BadReply, PeerUnreachable)):
+            list(InfluxHTTP(addr).stream("SELECT * FROM m"))
+
+
+def test_a_long_answer_without_its_last_piece_is_an_error() -> None:
+    for body in (b"", lines(piece(1, partial=True))):
+        with peer(answers(reply(body))) as addr, pytest.raises(BadReply, match="last piece"):
+            list(InfluxHTTP(addr).stream("SELECT * FROM m"))
+
+
+def test_silence_is_told_from_a_refused_connection() -> None:
+    with peer(silent) as addr, pytest.raises(PeerSilent):
+        InfluxHTTP(addr, timeout_s=0.2).query("SELECT 1")
+    with peer(resets) as addr, pytest.raises(PeerUnreachable) as caught:
+        InfluxHTTP(addr).query("SELECT 1")
+    assert not isinstance(caught.value, PeerSilent)

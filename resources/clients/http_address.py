@@ -1,0 +1,49 @@
+"""The address of an HTTP API: host:port, or a URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+from resources.clients.address import HostPort, split_host_port
+from resources.errors import UsageError
+
+HTTP_PORT = 8086
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPTarget:
+    """Where requests go; credentials stood in the URL."""
+
+    scheme: str
+    address: HostPort
+    path: str
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+def http_target(address: str) -> HTTPTarget:
+    """Read host:port or an http(s) URL, perhaps with user:password@.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if "://" not in address:
+        return HTTPTarget("http", split_host_port(address, default_port=HTTP_PORT), "")
+    try:
+        url = urlsplit(address)
+    except ValueError:
+        raise UsageError("the address is not a URL") from None
+    if url.scheme not in ("http", "https"):
+        raise UsageError("the address is not an http or https URL")
+    if url.query or url.fragment:
+        raise UsageError("the address must end with its path: no ? and no #")
+    userinfo, _, host_port = url.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    return HTTPTarget(
+        url.scheme,
+        split_host_port(host_port, default_port=HTTP_PORT),
+        url.path.rstrip("/"),
+        unquote(user),
+        unquote(password),
+    )
