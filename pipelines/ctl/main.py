@@ -12,6 +12,7 @@ import click
 
 from pipelines.ctl.backup import backup
 from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.merge import merge
 from pipelines.ctl.restore import restore
 from pipelines.ctl.show import show, show_shards
 from pipelines.ctl.verify import verify
@@ -82,7 +83,7 @@ def tree(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore, verify, show, show_shards, failpoints, help_):
+for command in (backup, restore, merge, verify, show, show_shards, failpoints, help_):
     tree.add_command(command)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from pipelines.ctl import render
-from resources.engine.events import Event, Progress
+from resources.engine.events import Event, MergeProgress, Progress
 
 BACK_AND_CLEAR = "\r\033[K"
 
@@ -35,10 +35,10 @@ class Talk:
         if line is not None:
             self._clear()
             click.echo(render.printable(line))
-        elif isinstance(event, Progress):
+        elif isinstance(event, Progress | MergeProgress):
             if self._on_terminal:
                 self._clear()
-                click.echo(str(event), err=True, nl=False)
+                click.echo(render.printable(str(event)), err=True, nl=False)
                 self._progress_shown = True
         elif (aside := render.aside(event, talkative=self._on_terminal)) is not None:
             self._clear()

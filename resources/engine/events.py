@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resources.model import ShardID, ShardPlace
+from resources.protocol.times import format_time
 from resources.repository.manifest import ShardEntry
 
 Tell = Callable[["Event"], None]
@@ -185,3 +186,75 @@ class RolledBack(Event):
 
     def __str__(self) -> str:
         return f"rolled back: dropped {', '.join(self.databases)}"
+
+
+# --- merge --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class MergeBegun(Event):
+    """The temporary database is there; now it is copied from."""
+
+    temporary: str
+    into: str
+    resumed: bool
+
+    def __str__(self) -> str:
+        verb = "going on to copy" if self.resumed else "copying"
+        return f"{verb} from {self.temporary} into {self.into}"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeProgress(Event):
+    """How far a merge is; sent at most once a second."""
+
+    groups_done: int
+    groups: int
+    measurement: str
+    points: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.groups_done} of {self.groups} shard groups, {self.points} points; "
+            f"{self.measurement}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMerged(Event):
+    """The points of a shard group are in the live database, or it was said which are not."""
+
+    policy: str
+    into_policy: str
+    start_ns: int
+    end_ns: int
+    measurements: int
+    points: int
+    """Found in the live database, each with the backup's value."""
+    added: int
+    """Of these, that were not there before."""
+    replaced: int
+    """Of these, that had another value before."""
+    seconds: float
+
+    @property
+    def there(self) -> int:
+        """Of these, that were there before with the same value."""
+        return self.points - self.added - self.replaced
+
+    def __str__(self) -> str:
+        return (
+            f"{self.policy} from {format_time(self.start_ns)} to {format_time(self.end_ns)}: "
+            f"{self.points} points merged and found, {self.added} new, {self.replaced} replaced, "
+            f"{self.there} as they were"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryDropped(Event):
+    """The database that a merge copied from is gone again."""
+
+    temporary: str
+
+    def __str__(self) -> str:
+        return f"temporary database {self.temporary} dropped"

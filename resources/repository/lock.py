@@ -165,9 +165,11 @@ class StoreLock:
         stale: LockRecord | None,
         lease_s: float,
         clock: Callable[[], datetime],
+        name: str,
     ) -> None:
         self.record = record
         self.stale = stale
+        self._name = name
         self._store = store
         self._lease = timedelta(seconds=lease_s)
         self._clock = clock
@@ -188,6 +190,7 @@ class StoreLock:
         wait_s: float = 0.0,
         lease_s: float = DEFAULT_LEASE_S,
         clock: Callable[[], datetime] = utc_now,
+        name: str = LOCK_NAME,
     ) -> StoreLock:
         """Take the lock, waiting for another holder for `wait_s` at most.
 
@@ -198,13 +201,14 @@ class StoreLock:
             wait_s: 0 refuses at once.
             lease_s: how long the lock outlives a holder that stands still.
             clock: the time now, aware.
+            name: of the record; runs that may be at work side by side have different ones.
 
         Raises:
             RepositoryLocked: another run holds it; says who, since when and what it does.
         """
         deadline = time.monotonic() + wait_s
         while True:
-            found = cls._try(store, command, backup, lease_s, clock)
+            found = cls._try(store, command, backup, lease_s, clock, name)
             if isinstance(found, StoreLock):
                 return found
             left_s = deadline - time.monotonic()
@@ -259,7 +263,7 @@ class StoreLock:
         with self._mutex, suppress(StoreFailed):
             raw = self._ours()
             if raw is not None:
-                self._store.swap(LOCK_NAME, raw, None)
+                self._store.swap(self._name, raw, None)
 
     @classmethod
     def _try(
@@ -269,27 +273,28 @@ class StoreLock:
         backup: str,
         lease_s: float,
         clock: Callable[[], datetime],
+        name: str,
     ) -> StoreLock | RepositoryLocked:
         for _ in range(_ROUNDS):
             now = clock()
             record = _new_record(command, backup, now, now + timedelta(seconds=lease_s))
             with suppress(NameTaken):
-                with store.create(LOCK_NAME) as sink:
+                with store.create(name) as sink:
                     sink.write(record.encode())
-                return cls(store, record, None, lease_s, clock)
+                return cls(store, record, None, lease_s, clock, name)
             try:
-                raw = _read(store)
+                raw = _read(store, name)
                 held = LockRecord.decode(raw)
             except NameMissing:
                 continue  # released in between
             except ValueError as error:
-                return _unreadable(error)
+                return _unreadable(error, name)
             if not held.is_stale(now):
                 return _locked(held)
             # Until its leftovers are swept they stay on record, should we die as well.
             record = replace(record, backup=backup or held.backup)
-            if store.swap(LOCK_NAME, raw, record.encode()):
-                return cls(store, record, held, lease_s, clock)
+            if store.swap(name, raw, record.encode()):
+                return cls(store, record, held, lease_s, clock, name)
         return RepositoryLocked("the repository's lock changes hands all the time")
 
     def _keep(self, every_s: float) -> None:
@@ -308,7 +313,7 @@ class StoreLock:
             record = replace(self.record, expires_at=self._clock() + self._lease)
             if backup is not None:
                 record = replace(record, backup=backup)
-            if not self._store.swap(LOCK_NAME, raw, record.encode()):
+            if not self._store.swap(self._name, raw, record.encode()):
                 return False
             self.record = record
             return True
@@ -316,7 +321,7 @@ class StoreLock:
     def _ours(self) -> bytes | None:
         """The stored record if its token is ours: a renewal that failed may still be there."""
         try:
-            raw = _read(self._store)
+            raw = _read(self._store, self._name)
             return raw if LockRecord.decode(raw).token == self.record.token else None
         except (NameMissing, ValueError):
             return None
@@ -346,8 +351,8 @@ def _new_record(command: str, backup: str, now: datetime, expires_at: datetime) 
     )
 
 
-def _read(store: Store) -> bytes:
-    with store.open(LOCK_NAME) as source:
+def _read(store: Store, name: str) -> bytes:
+    with store.open(name) as source:
         return source.read(MAX_RECORD_BYTES + 1)
 
 
@@ -359,10 +364,10 @@ def _locked(held: LockRecord) -> RepositoryLocked:
     )
 
 
-def _unreadable(error: ValueError) -> RepositoryLocked:
+def _unreadable(error: ValueError, name: str) -> RepositoryLocked:
     return RepositoryLocked(
         f"the repository has a lock that cannot be read: {error}",
-        hint=f"make sure that no other run is at work there, then delete {LOCK_NAME}",
+        hint=f"make sure that no other run is at work there, then delete {name}",
     )
 
 

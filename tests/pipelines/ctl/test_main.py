@@ -16,7 +16,7 @@ from resources.engine.events import MetaSaved, Progress, Warned
 
 def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
     assert set(seed.commands) == {"backup", "restore", "show", "show-shards", "help"}
-    assert set(tree.commands) == {*seed.commands, "verify"}
+    assert set(tree.commands) == {*seed.commands, "merge", "verify"}
 
 
 @pytest.mark.parametrize("asked", [["help"], ["-h"], ["-help"], ["--help"]])

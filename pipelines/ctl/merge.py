@@ -1,0 +1,147 @@
+"""`shardkeeper merge`: bring a backup's points into a database that lives on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.ctl import render
+from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.merge_render import merge_line, merged, render_merge_plan
+from pipelines.ctl.params import Instant, nanoseconds
+from pipelines.ctl.store import open_repository
+from pipelines.ctl.talk import Talk
+from resources.engine import merge as engine
+from resources.engine.merge_plan import MOST_POINTS, MergeOptions
+from resources.errors import UsageError
+from resources.model import ShardID
+from resources.repository.manifest import Limits
+
+
+@click.command()
+@door_flags
+@click.option("-db", "--db", metavar="<string>", help="the name of the database in the backup")
+@click.option(
+    "-newdb",
+    "--newdb",
+    metavar="<string>",
+    help="the live database to merge into (default: the one of the same name)",
+)
+@click.option(
+    "-rp", "--rp", metavar="<string>", help="the name of the single retention policy to merge"
+)
+@click.option(
+    "-newrp",
+    "--newrp",
+    metavar="<string>",
+    help="the live policy to merge into (must specify with -rp)",
+)
+@click.option(
+    "-shard",
+    "--shard",
+    type=click.IntRange(min=0, max=2**64 - 1),
+    metavar="<unit>",
+    help="the ID, in the backup, of the single shard to merge",
+)
+@click.option(
+    "-start", "--start", type=Instant(), metavar="<time>", help="only points from this time on"
+)
+@click.option(
+    "-end", "--end", type=Instant(), metavar="<time>", help="only points before this time"
+)
+@click.option(
+    "-skip-expired",
+    "--skip-expired",
+    is_flag=True,
+    help="leave out shards that are older than the live policy keeps points",
+)
+@click.option(
+    "-points",
+    "--points",
+    "most_points",
+    type=click.IntRange(min=1),
+    default=MOST_POINTS,
+    show_default=True,
+    metavar="<n>",
+    help="how many points to copy with one statement, at most",
+)
+@click.option(
+    "-as-of",
+    "--as-of",
+    type=Instant(),
+    metavar="<time>",
+    help="merge the state of that time: backups begun later are not read",
+)
+@click.option(
+    "-full", "--full", is_flag=True, help="merge one full backup; the path is its manifest"
+)
+@click.option(
+    "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and do nothing"
+)
+@click.option(
+    "-abandon",
+    "--abandon",
+    is_flag=True,
+    help="drop the temporary database of an unfinished merge; points that it copied stay",
+)
+@click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
+@click.pass_obj
+def merge(door: Door, /, path: str, **flags: Any) -> None:
+    """Merge a database of a backup into the live one.
+
+    It is restored beside the live database under a temporary name, copied over in slices of time,
+    looked for point by point, and dropped. If a merge is interrupted, the same command goes on
+    with it. Where both have a value for the same series, field and time, the backup's stays.
+    """
+    full, abandon, only_plan = flags.pop("full"), flags.pop("abandon"), flags.pop("only_plan")
+    directory, manifest = _where(path, full=full)
+    shard = flags.pop("shard")
+    limits = Limits(
+        flags.pop("db") or "",
+        flags.pop("rp") or "",
+        None if shard is None else ShardID(shard),
+    )
+    options = MergeOptions(
+        limits=limits,
+        into_database=flags.pop("newdb") or "",
+        into_policy=flags.pop("newrp") or "",
+        start_ns=nanoseconds(flags.pop("start")),
+        end_ns=nanoseconds(flags.pop("end")),
+        as_of=flags.pop("as_of"),
+        manifest=manifest,
+        skip_expired=flags.pop("skip_expired"),
+        most_points=flags.pop("most_points"),
+    )
+    if not abandon:
+        options.check()
+    repository = open_repository(directory)
+    target = door.with_flags(**flags).source()
+    tell = Talk(merge_line)
+    if abandon:
+        engine.abandon_merge(target, repository, tell=tell)
+        return
+    if only_plan:
+        plan = engine.prepare_merge(target, repository, options)
+        click.echo(render_merge_plan(plan, target.address))
+        return
+    report = engine.merge(target, repository, options, tell=tell)
+    click.echo(render.printable(merged(report)))
+
+
+def _where(path: str, *, full: bool) -> tuple[str, str]:
+    """The directory, and with `-full` the name of the manifest."""
+    if full:
+        if Path(path).is_dir():
+            raise UsageError(
+                f"{path} is a directory; -full takes the path of one manifest",
+                hint="leave -full out to merge the newest state of a directory",
+            )
+        return str(Path(path).parent), Path(path).name
+    if Path(path).is_file():
+        raise UsageError(
+            f"{path} is a file; merge takes a directory",
+            hint="to merge one full backup from its manifest, add -full",
+        )
+    return path, ""

@@ -1,0 +1,69 @@
+"""What `merge` prints, as pure functions."""
+
+from __future__ import annotations
+
+from pipelines.ctl.render import go_duration, instant, printable, restore_line, table
+from resources.engine.events import Event, GroupMerged, MergeBegun, TemporaryDropped
+from resources.engine.merge import MergeReport
+from resources.engine.merge_plan import MergePlan
+
+HEAD = ("Shard", "From", "To", "Start", "End", "Points", "Size", "File")
+
+
+def merge_line(event: Event) -> str | None:
+    """The lines of standard output that stand for an event of a merge."""
+    match event:
+        case MergeBegun(temporary, into, resumed):
+            verb = "Going on to merge" if resumed else "Merging"
+            return f"{verb} from {temporary} into {into}..."
+        case GroupMerged():
+            return (
+                f"Merging rp {event.policy} into rp {event.into_policy}, "
+                f"{instant(event.start_ns)} to {instant(event.end_ns)}... Done. "
+                f"{event.points} points in {go_duration(event.seconds)}: {event.added} new, "
+                f"{event.replaced} replaced, {event.there} there already"
+            )
+        case TemporaryDropped(temporary):
+            return f"Dropped {temporary}"
+        case _:
+            return restore_line(event)
+
+
+def merged(report: MergeReport) -> str:
+    """The last line."""
+    expired = f"; {report.expired} older points left out" if report.expired else ""
+    return (
+        f"Merged {report.points} points into {report.into} in {go_duration(report.seconds)}, "
+        f"every one found there{expired}"
+    )
+
+
+def render_merge_plan(plan: MergePlan, target: str) -> str:
+    """Every shard with where its points go, what is left out, and the totals."""
+    rows: list[tuple[str, ...]] = []
+    for shard in plan.shards:
+        evidence = shard.archive.entry.evidence
+        points = None if evidence is None else evidence.points
+        live = f"{plan.into}.{plan.policies[shard.place.policy]}"
+        rows.append(
+            (
+                str(shard.place.shard_id),
+                printable(f"{shard.place.database}.{shard.place.policy}"),
+                printable(live),
+                instant(shard.place.group.start_time_ns),
+                instant(shard.place.group.end_time_ns),
+                "-" if points is None else str(points),
+                str(shard.archive.entry.size_bytes),
+                shard.archive.entry.file_name,
+            )
+        )
+    points = "" if plan.points is None else f", {plan.points} points"
+    return "\n".join(
+        [
+            table(HEAD, rows),
+            *(f"note: {printable(note)}" for note in plan.notes),
+            f"{len(rows)} shards{points}, {plan.restore.size_bytes} bytes, into "
+            f"{printable(plan.into)} on {target}, by way of a temporary database; where both have "
+            "a value, the backup's stays; nothing was changed",
+        ]
+    )

@@ -1,0 +1,212 @@
+"""How far a merge is, on disk: whoever starts it again goes on, and knows what to drop.
+
+One object in the repository for each target, JSON:
+
+    {"version": 1, "cluster_id": …, "request": {…}, "temporary": name, "backup": name,
+     "into": name, "policies": {policy: live policy}, "shards": [shard ID, …] or null,
+     "copied": [policy, start of a shard group in ns, measurement] or null,
+     "failed": [[policy, start, measurement, why], …], "points": …, "complete": …}
+
+`shards` is null while the temporary database is being restored, `complete` true when it is only
+left to be dropped. Everything up to `copied` is
+done, in the order of policies, times and measurements, but for what `failed` lists.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, cast
+
+from resources.engine.merge_plan import TEMPORARY, MergeOptions
+from resources.errors import BadReply, ManifestUnreadable, NameMissing, StoreFailed
+from resources.model import ShardID
+from resources.protocol.influxql import check_name
+from resources.protocol.strict_json import decode_json, is_array, is_integer, is_object
+from resources.repository.store import Store
+
+VERSION = 1
+MAX_JOURNAL_BYTES = 64 << 20
+
+Unit = tuple[str, int, str]
+"""Policy, start of a shard group in ns, measurement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A measurement in a shard group that could not be merged whole."""
+
+    unit: Unit
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class MergeJournal:
+    """A merge that was begun."""
+
+    cluster_id: int
+    request: Mapping[str, object]
+    """The options that say what is merged into what; a second run must ask for the same."""
+    temporary: str
+    backup: str
+    into: str
+    policies: Mapping[str, str]
+    shards: tuple[ShardID, ...] | None = None
+    copied: Unit | None = None
+    failed: tuple[Failed, ...] = ()
+    points: int = 0
+    """Restored points that were found in the live database so far."""
+    complete: bool = False
+    """Every point was found there."""
+
+    def is_done(self, unit: Unit) -> bool:
+        """Whether an earlier run has copied and checked it."""
+        if self.copied is None or unit > self.copied:
+            return False
+        return all(failed.unit != unit for failed in self.failed)
+
+    def with_done(self, unit: Unit, points: int, why: str = "") -> MergeJournal:
+        """The same, and a unit that was copied, or was not, and why."""
+        failed = tuple(each for each in self.failed if each.unit != unit)
+        if why:
+            failed = (*failed, Failed(unit, why))
+        copied = unit if self.copied is None else max(unit, self.copied)
+        return replace(self, copied=copied, failed=failed, points=self.points + points)
+
+    def encode(self) -> bytes:
+        said = asdict(self)
+        said["failed"] = [[*each.unit, each.why] for each in self.failed]
+        return json.dumps({"version": VERSION, **said}).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes, name: str) -> MergeJournal:
+        """Read a record.
+
+        Raises:
+            ManifestUnreadable: it is none.
+            UnsafeName: it names a database that no server has.
+        """
+        try:
+            said = cast("Any", decode_json(raw, name))
+            if said["version"] != VERSION:
+                raise ValueError(f"version {said['version']!r:.20}")
+            shards = said["shards"]
+            found = cls(
+                _number(said["cluster_id"]),
+                _object(said["request"]),
+                _text(said["temporary"]),
+                _text(said["backup"]),
+                _text(said["into"]),
+                {_text(key): _text(value) for key, value in _object(said["policies"]).items()},
+                None if shards is None else tuple(ShardID(_number(i)) for i in _array(shards)),
+                None if said["copied"] is None else _unit(said["copied"]),
+                tuple(
+                    Failed(_unit(each[:3]), _text(each[3]))
+                    for each in map(_array, _array(said["failed"]))
+                ),
+                _number(said["points"]),
+                said["complete"] is True,
+            )
+            if not found.temporary.startswith(TEMPORARY):
+                raise ValueError("the temporary database has another one's name")
+        except (BadReply, IndexError, KeyError, TypeError, ValueError) as error:
+            raise _unreadable(name, type(error).__name__) from None
+        check_name("database", found.temporary)
+        return found
+
+
+def request_of(options: MergeOptions) -> dict[str, object]:
+    """What must be the same when a merge goes on; how it is done may change."""
+    limits = options.limits
+    return {
+        "database": limits.database,
+        "policy": limits.policy,
+        "shard": limits.shard_id,
+        "into": options.database,
+        "into_policy": options.into_policy,
+        "start_ns": options.start_ns,
+        "end_ns": options.end_ns,
+    }
+
+
+class MergeJournalFile:
+    """The record about one target; without a store that can be written it is only in memory."""
+
+    def __init__(self, store: Store, cluster_id: int) -> None:
+        self._store = store
+        self.name = f".shardkeeper.merge-{cluster_id}.json"
+        self._written: bytes | None = None
+
+    def read(self) -> MergeJournal | None:
+        """The record, if there is one.
+
+        Raises:
+            ManifestUnreadable, UnsafeName, StoreFailed
+        """
+        try:
+            with self._store.open(self.name) as source:
+                if source.size_bytes > MAX_JOURNAL_BYTES:
+                    raise _unreadable(self.name, f"{source.size_bytes} bytes")
+                raw = source.read(source.size_bytes + 1)
+        except NameMissing:
+            self._written = None
+            return None
+        self._written = raw
+        return MergeJournal.decode(raw, self.name)
+
+    def write(self, journal: MergeJournal) -> None:
+        """Put the record there, in one step; it is durable when this returns.
+
+        Raises:
+            StoreFailed: the medium refuses, or somebody else has changed the record.
+        """
+        raw = journal.encode()
+        if raw == self._written:
+            return
+        if self._written is None:
+            with self._store.create(self.name) as sink:
+                sink.write(raw)
+        elif not self._store.swap(self.name, self._written, raw):
+            raise StoreFailed(f"{self.name} was changed by somebody else")
+        self._written = raw
+
+    def remove(self) -> None:
+        self._store.delete(self.name)
+        self._written = None
+
+
+def _unreadable(name: str, why: str) -> ManifestUnreadable:
+    return ManifestUnreadable(
+        f"{name} cannot be read ({why}); it says how far an interrupted merge is",
+        hint=f"drop databases whose names begin with {TEMPORARY}, then delete the file",
+    )
+
+
+def _object(value: object) -> dict[str, object]:
+    if not is_object(value):
+        raise TypeError
+    return value
+
+
+def _array(value: object) -> list[Any]:
+    if not is_array(value):
+        raise TypeError
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _number(value: object) -> int:
+    if not is_integer(value):
+        raise TypeError
+    return value
+
+
+def _unit(value: object) -> Unit:
+    policy, start_ns, measurement = _array(value)
+    return _text(policy), _number(start_ns), _text(measurement)

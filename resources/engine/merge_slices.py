@@ -1,0 +1,80 @@
+"""A time range of one measurement, and the statements about it. Pure: values in, text out.
+
+Slices lie within one shard group, so that a field has one type in each.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from resources.protocol.influxql import quote_identifier
+
+MIN_TIME_NS = -(2**63) + 2
+MAX_TIME_NS = 2**63 - 2
+"""The first and the last instant of InfluxDB (models, MinNanoTime and MaxNanoTime)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A measurement in a policy of a database."""
+
+    database: str
+    policy: str
+    measurement: str
+
+    def __str__(self) -> str:
+        names = (self.database, self.policy, self.measurement)
+        return ".".join(quote_identifier(name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From `start_ns`, inclusive, to `end_ns`, exclusive."""
+
+    start_ns: int
+    end_ns: int
+
+    @property
+    def empty(self) -> bool:
+        return self.end_ns <= self.start_ns
+
+    def within(self, start_ns: int | None, end_ns: int | None) -> Span:
+        """Both at once; may be empty."""
+        return Span(
+            self.start_ns if start_ns is None else max(self.start_ns, start_ns),
+            self.end_ns if end_ns is None else min(self.end_ns, end_ns),
+        )
+
+    def parts(self, n: int) -> Iterator[Span]:
+        """At most `n` parts of about the same length, none of them empty."""
+        length = self.end_ns - self.start_ns
+        n = max(1, min(n, length))
+        edges = [self.start_ns + length * i // n for i in range(n + 1)]
+        for start_ns, end_ns in itertools.pairwise(edges):
+            yield Span(start_ns, end_ns)
+
+    @property
+    def condition(self) -> str:
+        """A WHERE clause; the server's last instant is no number that it can compare with."""
+        start_ns = max(self.start_ns, MIN_TIME_NS)
+        if self.end_ns > MAX_TIME_NS:
+            return f"time >= {start_ns} AND time <= {MAX_TIME_NS}"
+        return f"time >= {start_ns} AND time < {self.end_ns}"
+
+
+def count_statement(table: Table, span: Span) -> str:
+    """How many values each field has."""
+    return f"SELECT count(*) FROM {table} WHERE {span.condition}"  # noqa: S608 - names are quoted
+
+
+def read_statement(table: Table, span: Span) -> str:
+    """Every value with its series."""
+    return f"SELECT * FROM {table} WHERE {span.condition} GROUP BY *"  # noqa: S608
+
+
+def copy_statement(source: Table, span: Span, *, database: str, policy: str) -> str:
+    """Copy every value into the measurement of the same name; GROUP BY * keeps tags tags."""
+    into = f"{quote_identifier(database)}.{quote_identifier(policy)}.:MEASUREMENT"
+    return f"SELECT * INTO {into} FROM {source} WHERE {span.condition} GROUP BY *"  # noqa: S608
