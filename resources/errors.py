@@ -253,3 +253,9 @@ class ReadBackMismatch(RestoreFailed):
     """The target does not hold what was sent to it."""
 
     exit_code = ExitCode.DAMAGED
+
+
+class ReceiptNotStored(ShardkeeperError):
+    """A restore succeeded, and the proof of it could not be kept."""
+
+    exit_code = ExitCode.PARTIAL

@@ -11,6 +11,7 @@ from resources.engine.events import (
     MetaRestored,
     MetaRestoring,
     MetaSaved,
+    ReceiptStored,
     ShardRestored,
     ShardSaved,
     SourceChosen,
@@ -94,7 +95,12 @@ def restored(path: str, seconds: float, size_bytes: int) -> str:
 
 
 def aside(event: Event, *, talkative: bool) -> str | None:
-    """What goes to standard error: warnings always, the rest when somebody is watching."""
+    """What goes to standard error: warnings always, the rest when somebody is watching.
+
+    Where a receipt is, the command says at its end; `influxd-ctl` prints nothing that is new.
+    """
+    if isinstance(event, ReceiptStored):
+        return None
     if isinstance(event, BackupPlanned | MetaRestoring) and not talkative:
         return None
     return str(event)

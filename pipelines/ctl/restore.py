@@ -20,7 +20,7 @@ from resources.clients.cluster import Cluster
 from resources.engine import restore as engine
 from resources.engine.cluster_restore import prepare_cluster_restore, restore_into_cluster
 from resources.engine.cluster_rollback import undo_interrupted
-from resources.engine.events import MetaRestored, SourceChosen
+from resources.engine.events import MetaRestored, ReceiptStored, SourceChosen
 from resources.engine.restore_plan import RestoreOptions
 from resources.errors import ShardkeeperError, UsageError
 from resources.model import ShardID
@@ -93,6 +93,14 @@ from resources.repository.repository import BackupRepository
     help="restore the state of that time: backups begun later are not read",
 )
 @click.option(
+    "-receipts",
+    "--receipts",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    help="on: every copy is read back and compared, and T.receipt.json beside the backups says "
+    "so; off: faster, and nothing proves what arrived",
+)
+@click.option(
     "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and do nothing"
 )
 @click.option(
@@ -104,7 +112,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     """Restore from a directory of incremental backups, or with -full from one manifest.
 
     Databases of the same names must not exist on the target; -newdb restores beside them.
-    Every shard is read back before it counts as restored.
+    Every copy of a shard is read back before it counts as restored.
     """
     shard = flags.pop("shard")
     options = RestoreOptions(
@@ -119,6 +127,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         new_replica_n=flags.pop("newrf"),
         users=flags.pop("users"),
         skip_expired=flags.pop("skip_expired"),
+        receipts=flags.pop("receipts") == "on",
     )
     full, as_of = flags.pop("full"), flags.pop("as_of")
     listing, only_plan = flags.pop("listing"), flags.pop("only_plan")
@@ -160,6 +169,9 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         raise
     seconds = time.monotonic() - began
     click.echo(render.restored(directory, seconds, report.bytes_transferred))
+    if report.receipt_path and click.get_current_context().find_root().info_name == "shardkeeper":
+        copies = sum(len(shard.receipts) for shard in report.shards)
+        click.echo(render.printable(str(ReceiptStored(report.receipt_path, copies))), err=True)
 
 
 def _choose(path: str, *, full: bool, as_of: Any) -> tuple[BackupRepository, BackupSet, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
@@ -41,8 +41,9 @@ from resources.engine.events import (
     Warned,
 )
 from resources.engine.pull import Stopped
+from resources.engine.receipt import NOT_READ_BACK, Receipts, Target
 from resources.engine.restore import PROGRESS_EVERY_S, RestoredShard, RestoreReport
-from resources.engine.restore_check import check_archives
+from resources.engine.restore_check import ArchiveContents, check_archives
 from resources.engine.restore_plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.threads import each_in_threads, running
 from resources.engine.upload import Uploader
@@ -126,7 +127,10 @@ def restore_into_cluster(
     stop = stop or threading.Event()
     for note in plan.notes:
         tell(Warned(note))
-    check_archives(repository, plan.shards, tell=tell, stop=stop)
+    receipts = Receipts(repository, plan, options, tell=tell)
+    contents = check_archives(repository, plan.shards, tell=tell, stop=stop)
+    cluster_id = cluster.metastore()[1].cluster_id
+    target = Target("cluster", cluster.address, cluster.facts()[0].version, cluster_id)
     tell(MetaRestoring())
 
     def lost() -> None:
@@ -135,8 +139,9 @@ def restore_into_cluster(
         cluster.abort()
 
     with holding_lease(cluster.meta, repository.store, stop, lost, tell=tell):
-        shards = _ClusterRestore(cluster, repository, plan, options, tell, stop).run()
-    return RestoreReport(plan, tuple(shards), time.monotonic() - began)
+        shards = _ClusterRestore(cluster, repository, plan, contents, options, tell, stop).run()
+    path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
+    return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
 
 
 class _ClusterRestore:
@@ -147,6 +152,7 @@ class _ClusterRestore:
         cluster: Cluster,
         repository: BackupRepository,
         plan: RestorePlan,
+        contents: Mapping[ShardID, ArchiveContents],
         options: RestoreOptions,
         tell: Tell,
         stop: threading.Event,
@@ -154,6 +160,7 @@ class _ClusterRestore:
         self._cluster = cluster
         self._repository = repository
         self._plan = plan
+        self._contents = contents
         self._options = options
         self._tell = tell
         self._stop = stop
@@ -254,7 +261,9 @@ class _ClusterRestore:
                 Server(self._cluster.snapshotter(node.tcp_addr), None),
                 self._repository,
                 change.ids,
+                self._contents,
                 self._stop,
+                receipts=self._options.receipts,
             )
             for shard in change.shards
             for node in shard.owners
@@ -263,8 +272,9 @@ class _ClusterRestore:
         def fill(shard: NewShard) -> RestoredShard:
             assert shard.restore is not None  # noqa: S101 - only those are given
             began = time.monotonic()
-            receipts = [uploaders[o.tcp_addr].upload(shard.restore)[0] for o in shard.owners]
-            return RestoredShard(shard.restore, shard.id, receipts[-1], time.monotonic() - began)
+            restore = shard.restore
+            receipts = tuple(uploaders[o.tcp_addr].upload(restore)[0] for o in shard.owners)
+            return RestoredShard(restore, shard.id, receipts, time.monotonic() - began)
 
         def give_up() -> None:
             self._stop.set()
@@ -375,4 +385,5 @@ def _event(restored: RestoredShard, shard: NewShard) -> ShardRestored:
         nodes=tuple(node.tcp_addr for node in shard.owners),
         size_bytes=restored.restore.archive.entry.size_bytes,
         seconds=restored.seconds,
+        read_back=restored.receipt.how != NOT_READ_BACK,
     )

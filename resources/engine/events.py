@@ -161,7 +161,7 @@ class MetaRestored(Event):
 
 @dataclass(frozen=True, slots=True)
 class ShardRestored(Event):
-    """A shard is on the target and was read back from there."""
+    """A shard is on the target."""
 
     database: str
     policy: str
@@ -170,12 +170,25 @@ class ShardRestored(Event):
     nodes: tuple[str, ...]
     size_bytes: int
     seconds: float
+    read_back: bool = True
 
     def __str__(self) -> str:
         return (
             f"shard {self.shard_id} ({self.database}/{self.policy}) restored as shard "
-            f"{self.new_shard_id} on {', '.join(self.nodes)} and read back"
+            f"{self.new_shard_id} on {', '.join(self.nodes)}"
+            f"{' and read back' if self.read_back else ''}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptStored(Event):
+    """The proof of a restore is kept."""
+
+    path: str
+    copies: int
+
+    def __str__(self) -> str:
+        return f"receipt of {self.copies} copies, read back and compared: {self.path}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from resources.clients.server import Server
+from resources.engine.receipt import How, Receipt
 from resources.engine.restore_plan import ShardRestore
 from resources.errors import ReadBackMismatch
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.archive import ArchiveReader
+from resources.repository.evidence import FileFacts, content_of
 from resources.repository.repository import BackupRepository
 from resources.repository.unpacked import UnpackedShard
 from resources.tsm.crc import crc32
 from resources.tsm.merge import ContentDigest
 
 BUFFER_BYTES = 256 << 10
+
+FileID: TypeAlias = tuple[str, int, int]
+"""Name, size, CRC-32."""
 
 
 @dataclass(slots=True)
@@ -30,21 +36,22 @@ class SentFile:
     open: bool = False
     """Its bytes are still arriving."""
 
+    @property
+    def id(self) -> FileID:
+        return self.name, self.size_bytes, self.crc32
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Proof that a shard on the target holds what was sent.
 
-    Attributes:
-        how: "identical" if every file came back byte for byte; "same points" if the server had
-            rewritten its files meanwhile, and all points were decoded and compared.
-        content: SHA-256 over names, sizes and CRC-32s of the files, or over the points.
-    """
+@dataclass(slots=True)
+class Sent:
+    """What went to a server as one shard."""
 
-    new_shard_id: ShardID
-    how: str
-    content: str
-    files: int
+    files: list[SentFile]
+    facts: Sequence[FileFacts] = ()
+    """What is known of them; of others too."""
+    series: int | None = None
+    """None if it is not known."""
+    deleted_ranges: int = 0
+    """Applied on the way."""
 
 
 def read_back(
@@ -52,7 +59,7 @@ def read_back(
     repository: BackupRepository,
     shard: ShardRestore,
     new_shard_id: ShardID,
-    sent: Sequence[SentFile],
+    sent: Sent,
 ) -> Receipt:
     """Read a restored shard from its server and hold it against what was sent.
 
@@ -60,21 +67,58 @@ def read_back(
         ReadBackMismatch: something is missing, added or different.
         WireError: it cannot be read.
     """
+    began = time.monotonic()
     back = _fetch(server, new_shard_id)
-    expected = sorted((file.name, file.size_bytes, file.crc32) for file in sent)
-    if sorted((file.name, file.size_bytes, file.crc32) for file in back) == expected:
-        digest = hashlib.sha256(repr(expected).encode()).hexdigest()
-        return Receipt(new_shard_id, "identical", digest, len(back))
+    if sorted(file.id for file in back) == sorted(file.id for file in sent.files):
+        receipt = receipt_of(server, new_shard_id, sent, "identical")
+        return replace(receipt, seconds=time.monotonic() - began)
     there = _points_there(server, repository, new_shard_id)
     wanted = _points_sent(repository, shard)
     if there != wanted:
         raise ReadBackMismatch(
             f"shard {new_shard_id} on {server.address} came back with {there.points} points of "
             f"{there.series} series in {len(back)} files; {wanted.points} points of "
-            f"{wanted.series} series in {len(sent)} files were sent",
+            f"{wanted.series} series in {len(sent.files)} files were sent",
             hint="look into the server's log, then restore again",
         )
-    return Receipt(new_shard_id, "same points", there.sha256, len(back))
+    return Receipt(
+        new_shard_id=new_shard_id,
+        node=server.address,
+        how="same points",
+        content=there.sha256,
+        files=tuple(FileFacts(*file.id) for file in sorted(back, key=lambda file: file.id)),
+        series=there.series,
+        points=there.points,
+        min_time_ns=there.min_time_ns,
+        max_time_ns=there.max_time_ns,
+        deleted_ranges=sent.deleted_ranges,
+        seconds=time.monotonic() - began,
+    )
+
+
+def receipt_of(server: Server, new_shard_id: ShardID, sent: Sent, how: How) -> Receipt:
+    """The receipt of a copy that holds, byte for byte, what was sent."""
+    facts = {_id(file): file for file in sent.facts}
+    files = [facts.get(file.id, FileFacts(*file.id)) for file in sent.files]
+    files.sort(key=_id)
+    known = all(file.points is not None for file in files)
+    return Receipt(
+        new_shard_id=new_shard_id,
+        node=server.address,
+        how=how,
+        content=content_of(files),
+        files=tuple(files),
+        series=sent.series,
+        points=sum(file.points or 0 for file in files) if known else None,
+        min_time_ns=min((f.min_time_ns for f in files if f.min_time_ns is not None), default=None),
+        max_time_ns=max((f.max_time_ns for f in files if f.max_time_ns is not None), default=None),
+        deleted_ranges=sent.deleted_ranges,
+        seconds=0.0,
+    )
+
+
+def _id(file: FileFacts) -> FileID:
+    return file.name, file.size_bytes, file.crc32
 
 
 def _fetch(server: Server, shard_id: ShardID) -> list[SentFile]:

@@ -17,8 +17,8 @@ from resources.engine.events import (
     Tell,
     Warned,
 )
-from resources.engine.read_back import Receipt
-from resources.engine.restore_check import check_archives
+from resources.engine.receipt import NOT_READ_BACK, Receipt, Receipts, Target
+from resources.engine.restore_check import ArchiveContents, check_archives
 from resources.engine.restore_plan import (
     DatabaseRestore,
     RestoreOptions,
@@ -47,12 +47,18 @@ PROGRESS_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RestoredShard:
-    """A shard that is on the target, proved by reading it back."""
+    """A shard that is on the target, proved by reading every copy back."""
 
     restore: ShardRestore
     new_shard_id: ShardID
-    receipt: Receipt
+    receipts: tuple[Receipt, ...]
+    """One for each copy; a single server has one."""
     seconds: float
+
+    @property
+    def receipt(self) -> Receipt:
+        """Of the copy that was made last."""
+        return self.receipts[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class RestoreReport:
     plan: RestorePlan
     shards: tuple[RestoredShard, ...]
     seconds: float
+    receipt_path: str = ""
+    """Where the receipt is; empty if nothing was read back."""
 
     @property
     def bytes_transferred(self) -> int:
@@ -114,8 +122,10 @@ def restore(
     stop = stop or threading.Event()
     for note in plan.notes:
         tell(Warned(note))
-    check_archives(repository, plan.shards, tell=tell, stop=stop)
+    receipts = Receipts(repository, plan, options, tell=tell)
+    contents = check_archives(repository, plan.shards, tell=tell, stop=stop)
     version = server.facts()[0].version
+    target = Target("server", server.address, version, server.metastore()[1].cluster_id)
     check_doors(server, [database.new_name for database in plan.databases], tell=tell)
     created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []
     restoring = time.monotonic()
@@ -135,7 +145,7 @@ def restore(
         mapped = sum(len(ids) for _, ids in created)
         tell(MetaRestored(mapped, time.monotonic() - restoring))
         id_map = {old: new for _, ids in created for old, new in ids.items()}
-        shards = _upload(server, repository, plan.shards, id_map, options, tell, stop)
+        shards = _upload(server, repository, plan.shards, id_map, contents, options, tell, stop)
         for database, ids in created:
             run_queries(server, database, ids, tell=tell)
     except BaseException as error:
@@ -143,7 +153,8 @@ def restore(
         server.resume()
         roll_back(server, created, error, tell=tell)
         raise
-    return RestoreReport(plan, tuple(shards), time.monotonic() - began)
+    path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
+    return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
 
 
 def _upload(
@@ -151,11 +162,12 @@ def _upload(
     repository: BackupRepository,
     shards: Sequence[ShardRestore],
     id_map: dict[ShardID, ShardID],
+    contents: dict[ShardID, ArchiveContents],
     options: RestoreOptions,
     tell: Tell,
     stop: threading.Event,
 ) -> list[RestoredShard]:
-    uploader = Uploader(server, repository, id_map, stop)
+    uploader = Uploader(server, repository, id_map, contents, stop, receipts=options.receipts)
     done: list[RestoredShard] = []
 
     def give_up() -> None:
@@ -177,7 +189,7 @@ def _upload(
                 continue
             shard, future = one
             receipt, seconds = future.result()
-            restored = RestoredShard(shard, id_map[shard.place.shard_id], receipt, seconds)
+            restored = RestoredShard(shard, id_map[shard.place.shard_id], (receipt,), seconds)
             done.append(restored)
             tell(_event(server, restored))
     order = {shard.place.shard_id: i for i, shard in enumerate(shards)}
@@ -194,4 +206,5 @@ def _event(server: Server, restored: RestoredShard) -> ShardRestored:
         nodes=(server.address,),
         size_bytes=restored.restore.archive.entry.size_bytes,
         seconds=restored.seconds,
+        read_back=restored.receipt.how != NOT_READ_BACK,
     )

@@ -6,14 +6,16 @@ import hashlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from resources.engine.events import Tell, Warned
 from resources.engine.pull import Stopped
 from resources.engine.restore_plan import ShardRestore
 from resources.errors import ArchiveCorrupt, ShardkeeperError
+from resources.model import ShardID
 from resources.repository.archive import Place, inspect_archive, scratch_in
 from resources.repository.backup_set import Archive
-from resources.repository.evidence import ShardEvidence
+from resources.repository.evidence import FileFacts, ShardEvidence
 from resources.repository.repository import BackupRepository
 
 READ_BYTES = 1 << 20
@@ -24,14 +26,24 @@ OLDER = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ArchiveContents:
+    """What an archive holds: as its backup found, or as was found by reading it now."""
+
+    files: tuple[FileFacts, ...]
+    series: int | None
+    """None if several TSM files may repeat each other's."""
+    tombstones: int
+
+
 def check_archives(
     repository: BackupRepository,
     shards: Sequence[ShardRestore],
     *,
     tell: Tell,
     stop: threading.Event,
-) -> None:
-    """Read every archive that a restore will send.
+) -> dict[ShardID, ArchiveContents]:
+    """Read every archive that a restore will send; returns what each holds.
 
     Our own archives are held against their SHA-256; those of other tools, which have none,
     are inspected as if they were being backed up.
@@ -40,14 +52,14 @@ def check_archives(
         ArchiveCorrupt, TSMError: the first archive that is not what it should be.
         Stopped: `stop` was set.
     """
-    pending = 0
     with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="check") as pool:
         try:
             futures = [pool.submit(_check, repository, shard, stop) for shard in shards]
-            pending = sum(future.result() for future in futures)
+            found = [future.result() for future in futures]
         except BaseException:
             stop.set()
             raise
+    pending = sum(contents.tombstones for contents in found)
     if pending:
         tell(
             Warned(
@@ -55,10 +67,12 @@ def check_archives(
                 "the deleted points come back"
             )
         )
+    return {shard.place.shard_id: one for shard, one in zip(shards, found, strict=True)}
 
 
-def _check(repository: BackupRepository, shard: ShardRestore, stop: threading.Event) -> int:
-    """Returns how many deleted ranges the archive holds."""
+def _check(
+    repository: BackupRepository, shard: ShardRestore, stop: threading.Event
+) -> ArchiveContents:
 
     def unless_stopped() -> None:
         if stop.is_set():
@@ -68,7 +82,7 @@ def _check(repository: BackupRepository, shard: ShardRestore, stop: threading.Ev
     try:
         if evidence is not None:
             _compare_digest(repository, shard.archive, evidence, unless_stopped)
-            return evidence.tombstones
+            return ArchiveContents(evidence.files, evidence.series, evidence.tombstones)
         return _inspect(repository, shard, unless_stopped)
     except ShardkeeperError as error:
         error.add_note(f"in {shard.archive.entry.file_name}; the target was not touched")
@@ -104,7 +118,7 @@ def _compare_digest(
 
 def _inspect(
     repository: BackupRepository, shard: ShardRestore, unless_stopped: Callable[[], None]
-) -> int:
+) -> ArchiveContents:
     entry, place = shard.archive.entry, shard.place
     with (
         scratch_in(repository.scratch_dir) as scratch,
@@ -124,4 +138,5 @@ def _inspect(
             f"{entry.size_bytes}",
             hint=OLDER,
         )
-    return found.facts.tombstones
+    facts = found.facts
+    return ArchiveContents(facts.files, facts.series, facts.tombstones)

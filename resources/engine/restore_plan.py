@@ -48,6 +48,8 @@ class RestoreOptions:
         users: `-users`: create users that a cluster does not have.
         skip_expired: `-skip-expired`: leave out what the target would delete at once.
         allow_same_server: whether the target may be the server that was backed up.
+        receipts: `-receipts`: read every copy back from the target, compare it with what was
+            sent and keep the proof.
         parallel: uploads at once.
     """
 
@@ -59,6 +61,7 @@ class RestoreOptions:
     users: bool = False
     skip_expired: bool = False
     allow_same_server: bool = True
+    receipts: bool = True
     parallel: int = 2
 
     def check(self) -> None:

@@ -25,7 +25,7 @@ from resources.protocol.tar import (
     TarWalker,
     member_place,
 )
-from resources.repository.evidence import Checked, FileFacts
+from resources.repository.evidence import Checked, FileFacts, content_of
 from resources.repository.gzip_stream import GzipReader, GzipWriter, Level
 from resources.repository.scratch import Scratch
 from resources.repository.store import Sink, Source
@@ -120,13 +120,10 @@ class Inspection:
         self._walker.finish()
         files = tuple(sorted(self._files, key=lambda file: file.name))
         tsm = [file for file in files if file.is_tsm]
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(f"{file.name} {file.size_bytes} {file.crc32:08x}\n".encode())
         points = [file.points for file in tsm if file.points is not None]
         return ArchiveFacts(
             size_bytes=self._walker.offset,
-            content=digest.hexdigest(),
+            content=content_of(files),
             checked=self._checked,
             files=files,
             series=sum(self._series) if len(tsm) <= 1 else None,

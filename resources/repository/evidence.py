@@ -6,7 +6,9 @@ All of it can be checked again by anyone: digests with `sha256sum`, counts and t
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,7 +51,7 @@ class FileFacts:
             "size": self.size_bytes,
             "crc32": f"{self.crc32:08x}",
             **({"keys": self.keys, "points": self.points} if self.is_tsm else {}),
-            **_times(self.min_time_ns, self.max_time_ns),
+            **times(self.min_time_ns, self.max_time_ns),
         }
 
     @classmethod
@@ -66,6 +68,14 @@ class FileFacts:
             min_time_ns=fields.optional_integer("minTime", minimum=MIN_TIME_NS),
             max_time_ns=fields.optional_integer("maxTime", minimum=MIN_TIME_NS),
         )
+
+
+def content_of(files: Iterable[FileFacts]) -> str:
+    """SHA-256 over lines `name size crc32`, in the order given."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {file.size_bytes} {file.crc32:08x}\n".encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ class ShardEvidence:
             "checked": self.checked,
             "series": self.series,
             "points": self.points,
-            **_times(self.min_time_ns, self.max_time_ns),
+            **times(self.min_time_ns, self.max_time_ns),
             "tombstones": self.tombstones,
             "node": self.node,
             "readAt": self.read_at_ns,
@@ -245,5 +255,6 @@ def _digest(fields: Fields, key: str) -> str:
     return text
 
 
-def _times(first: int | None, last: int | None) -> dict[str, int]:
+def times(first: int | None, last: int | None) -> dict[str, int]:
+    """The two keys of a time range, or none of them."""
     return {} if first is None or last is None else {"minTime": first, "maxTime": last}

@@ -1,9 +1,9 @@
-"""A digest inside the very file that it is over, for files that nothing else vouches for.
+r"""A digest inside the very file that it is over, for files that nothing else vouches for.
 
 Layout: the last key of the JSON is `"seal": "<64 hex digits>"`. It is the SHA-256 of the file
 with sixty-four zeros in its place, so that a flip anywhere, in white space too, is found:
 
-    sed -E '$s/"seal": "[0-9a-f]+"/"seal": "0…0"/' FILE | sha256sum
+    sed -E 's/^( *"seal": )"[0-9a-f]+"$/\1"'$(printf %064d 0)'"/' FILE | sha256sum
 """
 
 from __future__ import annotations

@@ -51,6 +51,9 @@ class ContentDigest:
     keys: int
     series: int
     points: int
+    min_time_ns: int | None = None
+    """None without points."""
+    max_time_ns: int | None = None
 
 
 def series_points(files: Sequence[ShardFile]) -> Iterator[SeriesPoints]:
@@ -96,10 +99,15 @@ def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
     """
     sha256 = hashlib.sha256()
     keys = series = points = 0
+    first: int | None = None
+    last: int | None = None
     previous = b""
     for found in series_points(files):
         keys += 1
         points += len(found.times)
+        begin, end = int(found.times[0]), int(found.times[-1])
+        first = begin if first is None else min(first, begin)
+        last = end if last is None else max(last, end)
         name, _ = split_key(found.key)
         # Fields of one series are neighbours: no other key sorts between them.
         series += name != previous
@@ -108,7 +116,7 @@ def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
         sha256.update(bytes([found.type]) + len(found.times).to_bytes(8))
         sha256.update(found.times.astype(">i8").tobytes())
         sha256.update(_as_bytes(found.values))
-    return ContentDigest(sha256.hexdigest(), keys, series, points)
+    return ContentDigest(sha256.hexdigest(), keys, series, points, first, last)
 
 
 def _numbered(i: int, file: TSMFile) -> Iterator[tuple[int, IndexKey]]:

@@ -144,16 +144,16 @@ def test_another_servers_directory(
 MOUNT_READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 
 
-def on_read_only(directory: Path, *args: object) -> Done:
+def on_read_only(directory: Path, *args: object, cwd: Path | None = None) -> Done:
     """`shardkeeper` where a directory is mounted read-only, for that process alone."""
     namespace = ["unshare", "--mount", "sh", "-c"]
     if subprocess.run([*namespace, MOUNT_READ_ONLY, directory, "true"], check=False).returncode:
         pytest.skip("this needs a read-only mount: run it as root")
-    return _outside(*args, prefix=[*namespace, MOUNT_READ_ONLY, str(directory)])
+    return _outside(*args, prefix=[*namespace, MOUNT_READ_ONLY, str(directory)], cwd=cwd)
 
 
 def test_a_directory_that_can_only_be_read(
-    source: Influxd, target: Influxd, backups: Path, fresh: Fresh
+    source: Influxd, target: Influxd, backups: Path, fresh: Fresh, tmp_path: Path
 ) -> None:
     """Also where files are checked that do not fit into memory."""
     db, name = fresh(), fresh()
@@ -166,8 +166,13 @@ def test_a_directory_that_can_only_be_read(
     refused(done, 1, "read-only file system", "mount it writable")
     done = on_read_only(backups, "verify", backups)
     assert done, done
-    done = on_read_only(backups, "restore", *at(target), "-db", db, "-newdb", name, backups)
+    here = tmp_path / "here"
+    here.mkdir()
+    flags = ("-db", db, "-newdb", name)
+    done = on_read_only(backups, "restore", *at(target), *flags, backups, cwd=here)
     assert done, done
+    assert f"the receipt goes into {str(here)!a}" in done.err
+    assert list(here.glob("*.receipt.json"))
     assert points(target, name) == points(source, db)
     assert listing(backups) == before
 
@@ -200,6 +205,10 @@ def test_a_full_disk(
     refused(done, 15, "file too large")
     assert listing(copy) == before
     name = fresh()
+    if file_bytes < 4096:
+        flags = (*at(target), "-db", db, "-newdb", name)
+        done = run_limited("restore", *flags, copy, file_bytes=file_bytes)
+        refused(done, 15, "the receipt would be kept there", "-receipts off")
     restore(target, copy, "-db", db, "-newdb", name)
     assert points(target, name) == expected
     assert backup(source, copy, "-db", big)
@@ -415,7 +424,7 @@ def test_two_backups_in_one_second_have_two_names(
     verify(backups)
 
 
-def _outside(*args: object, prefix: Sequence[str] = ()) -> Done:
+def _outside(*args: object, prefix: Sequence[str] = (), cwd: Path | None = None) -> Done:
     """`shardkeeper` in a process of its own."""
     program = "from pipelines.ctl.main import shardkeeper; shardkeeper()"
     done = subprocess.run(
@@ -424,6 +433,8 @@ def _outside(*args: object, prefix: Sequence[str] = ()) -> Done:
         text=True,
         timeout=60,
         check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())},
     )
     return Done(done.returncode, done.stdout, done.stderr)
 

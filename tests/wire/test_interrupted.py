@@ -160,6 +160,7 @@ def test_a_killed_backup_is_swept_by_the_next(
     for manifest in backups.glob("*.manifest"):
         document = json.loads(manifest.read_text())
         listed |= {document["meta"]["fileName"], *(f["fileName"] for f in document["files"])}
+    listed |= {path.name for path in backups.glob("*.receipt.json")}
     assert visible(backups) == listed
     name = fresh()
     restore(target, backups, "-db", db, "-newdb", name)

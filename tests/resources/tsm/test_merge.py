@@ -142,8 +142,14 @@ def test_a_shard_holds_what_a_dictionary_would(
 def test_digests_tell_shards_apart_by_points_alone() -> None:
     whole = content_digest([opened(stored("everything.tsm"))])
     points = everything()
+    times = [time for kept in points.values() for time, _ in kept]
     assert whole == ContentDigest(
-        whole.sha256, len(points), len({name.series for name in points}), 16_625
+        whole.sha256,
+        len(points),
+        len({name.series for name in points}),
+        16_625,
+        min(times),
+        max(times),
     )
     small = {b"m#!~#v": {T0: 1, T0 + 1: 2}}
     digests = {
