@@ -16,6 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "Python cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m compileall -q assets pipelines resources
 	@touch $(STAMP)
 
 fmt: install ## format, sort imports

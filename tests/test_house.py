@@ -132,6 +132,21 @@ def test_the_commands_start_without_dagster(command: str) -> None:
     assert done.returncode == 0
 
 
+def test_a_backup_of_a_server_loads_only_what_it_needs_before_it_asks() -> None:
+    """Half of a backup that finds nothing changed would be imports."""
+    code = (
+        "import sys\n"
+        "import pipelines.ctl.main, pipelines.ctl.backup\n"
+        "idle = ('numpy', 'pandas', 'asyncio', 'resources.clients.cluster', "
+        "'resources.engine.restore', 'resources.protocol.commands')\n"
+        "sys.exit(' '.join(name for name in idle if name in sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_only_four_packages_stand_at_the_top() -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False

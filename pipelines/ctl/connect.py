@@ -6,15 +6,17 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pipelines.ctl.params import Duration
-from resources.clients.cluster import Cluster
 from resources.clients.door import DEFAULT_BIND, Address, open_source
 from resources.clients.server import Server
 from resources.errors import UsageError
+
+if TYPE_CHECKING:
+    from resources.clients.cluster import Cluster
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 import io
 import signal
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from types import FrameType
 from typing import Any
 
 import click
 
-from pipelines.ctl.backup import backup
 from pipelines.ctl.connect import Door, door_flags
-from pipelines.ctl.merge import merge
-from pipelines.ctl.restore import restore
-from pipelines.ctl.show import show, show_shards
-from pipelines.ctl.verify import verify
 from resources.errors import ExitCode, ShardkeeperError, UsageError
 from resources.failpoints import FAILPOINTS, check_wish
 from resources.version import VERSION
@@ -25,9 +22,35 @@ HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100
 
 NOTHING_LEFT = "nothing unfinished is visible"
 
+SEED: Mapping[str, str] = {
+    "backup": "pipelines.ctl.backup:backup",
+    "restore": "pipelines.ctl.restore:restore",
+    "show": "pipelines.ctl.show:show",
+    "show-shards": "pipelines.ctl.show:show_shards",
+}
+OURS: Mapping[str, str] = {
+    **SEED,
+    "merge": "pipelines.ctl.merge:merge",
+    "verify": "pipelines.ctl.verify:verify",
+}
+"""Where each command is. It is imported when it is asked for: most of a short run is imports."""
+
 
 class Ctl(click.Group):
     """A group that turns our errors into two lines and an exit status, once for all commands."""
+
+    later: Mapping[str, str]
+    """`module:attribute` by command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.later})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in self.later:
+            module, _, attribute = self.later[cmd_name].partition(":")
+            found = getattr(import_module(module), attribute)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         signal.signal(signal.SIGTERM, _stop)
@@ -74,7 +97,15 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-@click.group(cls=Ctl, name="shardkeeper", context_settings=HELP)
+class Tree(Ctl):
+    later = OURS
+
+
+class Seed(Ctl):
+    later = SEED
+
+
+@click.group(cls=Tree, name="shardkeeper", context_settings=HELP)
 @door_flags
 @click.version_option(VERSION, "-version", "--version")
 @click.pass_context
@@ -83,11 +114,11 @@ def tree(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore, merge, verify, show, show_shards, failpoints, help_):
+for command in (failpoints, help_):
     tree.add_command(command)
 
 
-@click.group(cls=Ctl, name="influxd-ctl", context_settings=HELP)
+@click.group(cls=Seed, name="influxd-ctl", context_settings=HELP)
 @door_flags
 @click.version_option(VERSION, "-version", "--version")
 @click.pass_context
@@ -96,8 +127,7 @@ def seed(ctx: click.Context, **flags: Any) -> None:
     ctx.obj = Door().with_flags(**flags)
 
 
-for command in (backup, restore, show, show_shards, help_):
-    seed.add_command(command)
+seed.add_command(help_)
 
 
 def _in_utf8() -> None:

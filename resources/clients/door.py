@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.auth import Auth
-from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
-from resources.clients.meta import MetaClient
 from resources.clients.server import Server
 from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
 from resources.errors import PeerUnreachable, UnsupportedPeer, UsageError
+
+if TYPE_CHECKING:  # who backs up a single server need not load what clusters take
+    from resources.clients.cluster import Cluster
 
 DEFAULT_BIND = "localhost:8091"
 """A meta node's address, as `influxd-ctl` has it."""
@@ -93,7 +94,7 @@ def open_server(at: Address) -> Server:
     Raises: as `open_source`; UnsupportedPeer also for a cluster.
     """
     found = open_source(at)
-    if isinstance(found, Cluster):
+    if found.kind == "cluster":
         raise UnsupportedPeer(
             f"{found.address} is a meta node of a cluster, not a single server",
             hint="shardkeeper -bind restores into clusters; -host names a single server's TCP "
@@ -129,6 +130,9 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
 
 
 def _cluster(at: Address, bind: str) -> Cluster:
+    from resources.clients.cluster import Cluster
+    from resources.clients.meta import MetaClient
+
     def http(address: str) -> InfluxHTTP:
         return InfluxHTTP(
             at.http or address,

@@ -29,7 +29,6 @@ from resources.repository.evidence import Checked, FileFacts, content_of
 from resources.repository.gzip_stream import GzipReader, GzipWriter, Level
 from resources.repository.scratch import Scratch
 from resources.repository.store import Sink, Source
-from resources.tsm.check import check_tsm
 from resources.tsm.crc import crc32
 from resources.tsm.tombstone import parse_tombstones
 
@@ -160,6 +159,9 @@ class Inspection:
                 self._tombstones += len(parse_tombstones(bytes(source.pread(0, source.size))))
                 self._files.append(FileFacts(name, member.size, self._crc))
                 return
+            # numpy takes longer to load than most incremental backups take otherwise.
+            from resources.tsm.check import check_tsm
+
             facts = check_tsm(source, blocks=self._checked == "full")
         except ShardkeeperError as error:
             error.add_note(f"in {name}, {member.offset} bytes into the archive")
