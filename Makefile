@@ -37,8 +37,15 @@ types: install ## pyright, strict in the pure rooms
 test: install ## all tests; those marked wire where influxd is installed
 	$(BIN)/pytest -q -n auto --dist loadgroup
 
-wire: install ## the tests against a real influxd; fails without one
+wire: install ## the tests against a real influxd; BIND=host:8091: those of clusters on a real one
+ifdef BIND
+	SHARDKEEPER_WIRE_BIND='$(BIND)' $(if $(TARGET),SHARDKEEPER_WIRE_TARGET='$(TARGET)') \
+		$(if $(STOP_NODE),SHARDKEEPER_WIRE_STOP_NODE='$(STOP_NODE)') \
+		$(if $(START_NODE),SHARDKEEPER_WIRE_START_NODE='$(START_NODE)') \
+		$(BIN)/pytest -v tests/wire/test_any_cluster.py
+else
 	SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/pytest -q -m wire -n auto --dist loadgroup
+endif
 
 check: lint types ## what to run before a commit: no real server needed
 	$(BIN)/pytest -q -n auto --dist loadgroup -m "not wire"

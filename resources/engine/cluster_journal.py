@@ -4,7 +4,7 @@ Whoever finds the record after a run that was killed knows what to take away. It
 object in the repository, JSON:
 
     {"version": 1, "cluster_id": …, "databases": {name: [shard ID, …]},
-     "copies": {shard ID: [TCP address of a data node, …]}}
+     "copies": {shard ID: [TCP address of a data node, …]}, "by_command": false}
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ MAX_JOURNAL_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Databases with their shards, and the copies of each shard by data node."""
+    """Databases with their shards, and the copies of each shard by data node.
+
+    Attributes:
+        by_command: whether the cluster creates them, command by command: shards have owners
+            from the beginning, and a database without numbers may have some already.
+    """
 
     cluster_id: int
     databases: Mapping[str, tuple[ShardID, ...]]
     copies: Mapping[ShardID, tuple[str, ...]]
+    by_command: bool = False
 
     @classmethod
     def of(cls, change: ClusterChange) -> Journal:
@@ -40,6 +46,7 @@ class Journal:
                 for name in change.databases
             },
             {shard.id: tuple(node.tcp_addr for node in shard.owners) for shard in change.shards},
+            change.by_command,
         )
 
     def encode(self) -> bytes:
@@ -49,6 +56,7 @@ class Journal:
                 "cluster_id": self.cluster_id,
                 "databases": self.databases,
                 "copies": self.copies,
+                "by_command": self.by_command,
             }
         ).encode()
 
@@ -70,6 +78,7 @@ class Journal:
                     ShardID(int(key)): tuple(_text(node) for node in cast("list[object]", value))
                     for key, value in _items(said["copies"])
                 },
+                bool(said.get("by_command", False)),
             )
         except (
             ArithmeticError,

@@ -8,34 +8,27 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.cluster_guards import (
-    bring_index_up,
-    look_at_what_was_set,
-    refuse_taken_ids,
-    set_metastore,
     shards_on_disk,
     warn_of_casualties,
 )
-from resources.engine.cluster_journal import Journal, JournalFile
 from resources.engine.cluster_lease import holding_lease
-from resources.engine.cluster_rollback import persistently, undo
+from resources.engine.cluster_making import Making
+from resources.engine.cluster_rollback import persistently
 from resources.engine.cluster_target_plan import (
     ClusterChange,
     NewShard,
-    draft_databases,
-    plan_cluster_change,
 )
 from resources.engine.cluster_users import create_users, note_users
 from resources.engine.events import (
     MetaRestored,
     MetaRestoring,
     Progress,
-    RolledBack,
     ShardRestored,
     Tell,
     Warned,
@@ -50,16 +43,11 @@ from resources.engine.upload import Uploader
 from resources.errors import (
     RestoreFailed,
     ShardkeeperError,
-    StoreFailed,
-    UnknownOutcome,
     shown,
 )
 from resources.failpoints import passing
 from resources.model import Metastore, ShardID
-from resources.protocol.commands import (
-    CopyShardOwner,
-    CreateContinuousQuery,
-)
+from resources.protocol.commands import CopyShardOwner, CreateContinuousQuery
 from resources.protocol.influxql import check_continuous_query
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
@@ -168,34 +156,11 @@ class _ClusterRestore:
     def run(self) -> list[RestoredShard]:
         began = time.monotonic()
         on_disk = shards_on_disk(self._cluster)
-        file = JournalFile(self._repository.store, self._cluster.metastore()[1].cluster_id)
-        if file.read() is not None:
-            raise RestoreFailed(
-                "an earlier restore from here was interrupted and is not undone",
-                hint="run restore again",
-            )
+        making = Making(
+            self._cluster, self._repository.store, self._plan, self._options, self._tell, self._stop
+        )
         try:
-            change = self._announce(file, on_disk)
-        except BaseException:
-            file.remove()
-            raise
-        passing("cluster.after-journal")
-        created = Journal.of(change)
-        unsure = True
-        try:
-            try:
-                index = set_metastore(self._cluster, change, self._stop)
-            except ShardkeeperError as error:
-                unsure = isinstance(error, UnknownOutcome)
-                raise
-            unsure = False
-            passing("cluster.after-metadata")
-            look_at_what_was_set(self._cluster, change, index, tell=self._tell)
-            try:
-                refuse_taken_ids(self._cluster, change)
-            except RestoreFailed:
-                created = replace(created, copies={})  # those copies are not ours
-                raise
+            change = making.make(on_disk)
             self._tell(MetaRestored(len(change.ids), time.monotonic() - began))
             self._create(change)
             passing("cluster.shards-created")
@@ -206,38 +171,15 @@ class _ClusterRestore:
         except BaseException as error:
             self._stop.set()
             self._cluster.resume()
-            self._roll_back(file, created, error, unsure=unsure)
+            making.undo(error)
             raise
-        file.remove()
-        warn_of_casualties(self._cluster, change, on_disk, tell=self._tell)
+        making.done()
+        if not change.by_command:
+            warn_of_casualties(self._cluster, change, on_disk, tell=self._tell)
         self._continuous_queries()
         if self._options.users:
             create_users(self._cluster, self._plan.metastore.users, tell=self._tell)
         return shards
-
-    # --- before -----------------------------------------------------------------------------
-
-    def _announce(self, file: JournalFile, on_disk: Collection[ShardID]) -> ClusterChange:
-        """Write down what will be created, then plan it once more against what is there now."""
-        draft = draft_databases(self._plan, self._options.new_replica_n)
-        announced: Journal | None = None
-        while True:
-            bring_index_up(self._cluster)
-            raw, _ = self._cluster.metastore()
-            change = plan_cluster_change(self._plan, draft, raw, on_disk)
-            if Journal.of(change) == announced:
-                return change
-            announced = Journal.of(change)
-            passing("cluster.before-journal")
-            try:
-                file.write(announced)
-            except StoreFailed as error:
-                self._tell(
-                    Warned(
-                        f"{error.what}; if this restore is killed, nobody will know what to take "
-                        "away"
-                    )
-                )
 
     # --- the shards -------------------------------------------------------------------------
 
@@ -302,9 +244,9 @@ class _ClusterRestore:
         return [done[shard.id] for shard in filled]
 
     def _adopt(self, change: ClusterChange) -> None:
-        """Every copy is there and proved: now they get readers."""
+        """Every copy is there and proved: now they get readers, unless they had them."""
         self._unless_stopped()
-        for shard in change.shards:
+        for shard in () if change.by_command else change.shards:
             for node in shard.owners:
                 persistently(self._cluster, CopyShardOwner(shard.id, node.id))
                 passing("cluster.mid-adoption")
@@ -339,32 +281,7 @@ class _ClusterRestore:
                         )
                     )
 
-    # --- undoing ----------------------------------------------------------------------------
-
-    def _roll_back(
-        self, file: JournalFile, created: Journal, error: BaseException, *, unsure: bool
-    ) -> None:
-        """Never raises a ShardkeeperError of its own; what stays is said in notes."""
-        again = "; run restore again from here, and it is taken away first"
-        passing("cluster.before-rollback")
-        try:
-            undone = undo(self._cluster, created)
-            passing("cluster.after-rollback")
-            left = undone.left()
-            if undone.dropped:
-                self._tell(RolledBack(undone.dropped))
-            # Whether a command of unknown outcome comes after all, only time tells.
-            keep = bool(undone.unreached) or unsure
-            if unsure:
-                left.append("whether the metastore was changed is not known")
-            if not keep:
-                file.remove()
-        except ShardkeeperError as failure:
-            left, keep = [f"what was created is left: {failure.what}"], True
-        for text in left:
-            said = text + (again if keep else "")
-            self._tell(Warned(said))
-            error.add_note(said)
+    # --- stopping ---------------------------------------------------------------------------
 
     def _unless_stopped(self) -> None:
         if self._stop.is_set():

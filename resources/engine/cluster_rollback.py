@@ -71,7 +71,11 @@ def undo(cluster: Cluster, journal: Journal) -> Undone:
         there = now.database(name)
         if there is None:
             continue
-        if not _ours(there, ids):
+        if journal.by_command and not ids:
+            ours = _is_without_data(cluster, now, there)
+        else:
+            ours = _ours(there, ids)
+        if not ours:
             foreign.append(name)
             continue
         persistently(cluster, DropDatabase(name))
@@ -121,7 +125,7 @@ def undo_interrupted(
         if journal is None:
             return
         _, now = cluster.metastore()
-        if _adopted(now, journal):
+        if not journal.by_command and _adopted(now, journal):
             _finish(cluster, journal, now)
             names = ", ".join(shown(name) for name in journal.databases)
             tell(
@@ -183,6 +187,12 @@ def _ours(there: DatabaseInfo, ids: Collection[ShardID]) -> bool:
     shards = shards_of(there)
     # One that was to hold shards and has none is somebody else's of the same name.
     return shards <= set(ids) and bool(shards) == bool(ids)
+
+
+def _is_without_data(cluster: Cluster, now: Metastore, there: DatabaseInfo) -> bool:
+    """Whether no data node has anything of a database whose shards the record does not know."""
+    holdings = cluster.holdings(now)
+    return not holdings.silent and not shards_of(there) & holdings.copies.keys()
 
 
 def shards_of(database: DatabaseInfo) -> set[ShardID]:

@@ -47,6 +47,7 @@ class ClusterChange:
         shards: in the order of the metastore, groups without an archive left out.
         ids: which shard becomes which.
         kept_ids: whether all have the numbers that they had.
+        by_command: whether the cluster has made them already, with owners; `meta` is empty then.
     """
 
     before: Metastore
@@ -55,6 +56,7 @@ class ClusterChange:
     shards: tuple[NewShard, ...]
     ids: Mapping[ShardID, ShardID]
     kept_ids: bool
+    by_command: bool = False
 
     @property
     def shard_ids(self) -> frozenset[ShardID]:
