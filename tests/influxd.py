@@ -154,13 +154,21 @@ class Influxd:
         self.stop()
         self.start()
 
+    @staticmethod
+    def _program() -> str:
+        """The influxd that comes first in PATH, so that the tests run against any version."""
+        program = shutil.which("influxd")
+        if program is None:
+            raise InfluxdFailed("there is no influxd in PATH")
+        return program
+
     def _launch(self) -> None:
         config_path = self.directory / "influxdb.conf"
         config_path.write_text(self._toml())
         log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                ["influxd", "-config", str(config_path)],
+                [self._program(), "-config", str(config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
