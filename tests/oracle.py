@@ -78,7 +78,7 @@ class Witness:
         return found
 
     def tidy(self) -> bool:
-        """Whether the directory holds manifests, what those name, and nothing else.
+        """Whether the directory holds manifests, what those name, receipts, and nothing else.
 
         Records of runs that died while they wrote them stay for an hour, since records are
         written without a lock (`DirectoryStore.sweep_pending`).
@@ -89,4 +89,5 @@ class Witness:
             listed |= {document["meta"]["fileName"]}
             listed |= {file["fileName"] for file in document["files"] or ()}
         there = {path.name for path in self.backups.iterdir()}
+        there -= {name for name in there if name.endswith(".receipt.json")}
         return {name for name in there if not name.startswith("..shardkeeper.")} == listed
