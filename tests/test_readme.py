@@ -26,7 +26,11 @@ META = "meta-1:8091"
 
 def shape(line: str) -> str:
     """A line of output with its numbers, times and durations replaced."""
-    return re.sub(r"127\.0\.0\.1:\d+|localhost:8088|[\d.]+(ms|µs|s)\b|\d{8}T\d{6}Z|\d+", "#", line)
+    return re.sub(
+        r"127\.0\.0\.1:\d+|localhost:8088|[\d.]+(ms|µs|s)\b|\d{8}T\d{6}Z|merge_[0-9a-f]+|\d+",
+        "#",
+        line,
+    )
 
 
 @pytest.fixture

@@ -218,8 +218,9 @@ class GroupCopier:
 
     def _field_types(self, database: str, policy: str) -> dict[tuple[str, str], set[str]]:
         types: dict[tuple[str, str], set[str]] = {}
-        where = f"{quote_identifier(database)}.{quote_identifier(policy)}"
-        for series in self._doors.query(f"SHOW FIELD KEYS FROM {where}./.*/"):
+        name = quote_identifier(database)
+        q = f"SHOW FIELD KEYS ON {name} FROM {name}.{quote_identifier(policy)}./.*/"
+        for series in self._doors.query(q):
             for field, kind in series.values:
                 types.setdefault((series.name, str(field)), set()).add(str(kind))
         return types
