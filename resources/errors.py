@@ -129,6 +129,10 @@ class TargetNotEmpty(PlanError):
     exit_code = ExitCode.CONFLICT
 
 
+class WouldExpire(PlanError):
+    """The target would delete at once what was brought there."""
+
+
 class TargetBusy(PlanError):
     """Another run is restoring there."""
 

@@ -13,7 +13,7 @@ from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.listing import render_list
 from pipelines.ctl.params import Duration, Instant
-from pipelines.ctl.planning import render_plan
+from pipelines.ctl.planning import plan_json, render_plan
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from resources.clients.cluster import Cluster
@@ -22,6 +22,7 @@ from resources.engine.cluster_restore import prepare_cluster_restore, restore_in
 from resources.engine.cluster_rollback import undo_interrupted
 from resources.engine.events import MetaRestored, ReceiptStored, SourceChosen
 from resources.engine.restore_plan import RestoreOptions
+from resources.engine.restore_preview import preview_restore
 from resources.errors import ShardkeeperError, UsageError
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
@@ -104,6 +105,13 @@ from resources.repository.repository import BackupRepository
     "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and do nothing"
 )
 @click.option(
+    "-json",
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="with -plan: print it as JSON (docs/restore-plan.md)",
+)
+@click.option(
     "-full", "--full", is_flag=True, help="restore one full backup; the path is its manifest"
 )
 @click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
@@ -131,14 +139,18 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     )
     full, as_of = flags.pop("full"), flags.pop("as_of")
     listing, only_plan = flags.pop("listing"), flags.pop("only_plan")
+    as_json = flags.pop("as_json")
     options.check()
+    if as_json and not only_plan:
+        raise UsageError("-json goes with -plan")
     if full and as_of is not None:
         raise UsageError("-full reads one manifest, so -as-of has nothing to choose from")
     began = time.monotonic()
     repository, backup, directory = _choose(path, full=full, as_of=as_of)
     chosen = SourceChosen(directory, path if full else "", backup.meta.file_name)
     tell = Talk(render.restore_line)
-    tell(chosen)
+    if not as_json:
+        tell(chosen)
     if listing:
         meta = decode_metastore(repository.read_meta(backup))
         click.echo(render_list(backup, meta, options.limits))
@@ -149,16 +161,19 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
             "-users restores into clusters only: a single server takes passwords, not hashes",
             hint="leave it out; CREATE USER makes them anew",
         )
+    if only_plan:
+        preview = preview_restore(target, repository, backup, options)
+        click.echo(plan_json(preview) if as_json else render_plan(preview))
+        for conflict in preview.conflicts:
+            raise conflict
+        return
     try:
-        if isinstance(target, Cluster) and not only_plan:
+        if isinstance(target, Cluster):
             undo_interrupted(target, repository, tell=tell, stop=threading.Event())
         if isinstance(target, Cluster):
             plan = prepare_cluster_restore(target, repository, backup, options)
         else:
             plan = engine.prepare_restore(target, repository, backup, options)
-        if only_plan:
-            click.echo(render_plan(plan, target.address))
-            return
         if isinstance(target, Cluster):
             report = restore_into_cluster(target, repository, plan, options, tell=tell)
         else:

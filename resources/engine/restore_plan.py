@@ -14,9 +14,9 @@ from resources.engine.selection import select
 from resources.errors import (
     BackupIncomplete,
     NothingMatches,
-    PlanError,
     TargetNotEmpty,
     UsageError,
+    WouldExpire,
     shown,
 )
 from resources.model import (
@@ -166,7 +166,7 @@ def plan_restore(
         BackupIncomplete: an archive that is needed is missing or was never made.
         TargetNotEmpty: a database of that name is there already, or the target is the source
             and must not be.
-        PlanError: everything would expire on arrival.
+        WouldExpire: shards would expire on arrival.
         UsageError, UnsafeName: the options mean nothing.
     """
     options.check()
@@ -281,7 +281,7 @@ def _without_expired(
         f"points (the first is shard {first.shard_id} of {first.database}.{first.policy})"
     )
     if not options.skip_expired:
-        raise PlanError(
+        raise WouldExpire(
             f"{text}; the target would delete them within minutes",
             hint="-newduration 0s keeps them for ever, -skip-expired leaves them out",
         )
