@@ -10,7 +10,7 @@ import click
 from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.estimate import render_estimate
-from pipelines.ctl.params import Instant, nanoseconds
+from pipelines.ctl.params import Duration, Instant, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from resources.engine.backup import back_up
@@ -83,6 +83,44 @@ from resources.repository.manifest import Limits
     help="check every block of every TSM file, or their headers and indexes only",
 )
 @click.option(
+    "-staleness-threshold",
+    "--staleness-threshold",
+    "staleness_ns",
+    type=Duration(),
+    default="0s",
+    show_default=True,
+    metavar="<duration>",
+    help="of a cluster, skip shards whose archive is at most so much older than their last change; "
+    "what was written since is then not backed up yet",
+)
+@click.option(
+    "-gzipBlockCount",
+    "--gzipBlockCount",
+    "_block_count",
+    type=click.IntRange(min=0),
+    metavar="<int>",
+    expose_value=False,
+    help="taken for the original's sake, without effect: shards are compressed side by side",
+)
+@click.option(
+    "-gzipBlockSize",
+    "--gzipBlockSize",
+    "_block_size",
+    type=click.IntRange(min=0),
+    metavar="<int>",
+    expose_value=False,
+    help="as -gzipBlockCount",
+)
+@click.option(
+    "-bufsize",
+    "--bufsize",
+    "_buffer_size",
+    type=click.IntRange(min=0),
+    metavar="<int>",
+    expose_value=False,
+    help="as -gzipBlockCount",
+)
+@click.option(
     "-gzipCompressionLevel",
     "--gzipCompressionLevel",
     "level",
@@ -114,6 +152,7 @@ def backup(door: Door, /, path: str, **flags: Any) -> None:
         level=flags.pop("level"),
         checked=flags.pop("checked"),
         prefer=flags.pop("preferred") or "",
+        staleness_ns=flags.pop("staleness_ns"),
     )
     repository = open_repository(path)
     source = door.with_flags(**flags).source()

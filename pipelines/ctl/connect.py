@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,11 +49,23 @@ class Door:
     def _with_secrets(self) -> Address:
         password = _read("-pwd-file", self.password_file) or self.address.password
         secret = _read("-secret-file", self.secret_file) or self.address.secret
+        password = password or os.environ.get("INFLUX_PASSWORD", "")
+        if self.address.user and not password and self.address.auth_type != "jwt":
+            password = _ask(self.address.user)
         return replace(
             self.address,
-            password=password or os.environ.get("INFLUX_PASSWORD", ""),
+            password=password,
             secret=secret or os.environ.get("INFLUXDB_SHARED_SECRET", ""),
         )
+
+
+def _ask(user: str) -> str:
+    """Ask whoever sits at the terminal; a job without one goes without."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    return click.prompt(
+        f"Password of {user!a}", default="", hide_input=True, show_default=False, err=True
+    )
 
 
 def _read(flag: str, path: str) -> str:
@@ -91,7 +104,8 @@ _FLAGS = [
         "--pwd",
         "password",
         metavar="<password>",
-        help="its password; safer: -pwd-file or the variable INFLUX_PASSWORD",
+        help="its password; safer: -pwd-file, the variable INFLUX_PASSWORD, or the prompt that "
+        "comes without any of them",
     ),
     click.option(
         "-pwd-file", "--pwd-file", "password_file", metavar="<file>", help="file with the password"

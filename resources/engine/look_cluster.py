@@ -60,6 +60,7 @@ def look_at_cluster(
             absent.append(place)
             continue
         states.append(_state(place, copies, silent, known, options))
+    _tell_of_stale(states, tell)
     settled = _settle(source, metastore, [state for state in states if state.copies], options)
     for state in settled.values():
         _compare(state, tell)
@@ -111,11 +112,31 @@ def _reason(
         return "full"
     if not known.is_whole(previous):
         return "archive missing"
-    evidence = previous.entry.evidence
-    noted_ns = evidence.modified_ns if evidence else previous.entry.last_modified_ns
+    noted_ns = _noted(previous)
     if not noted_ns:
         return "no evidence"
+    if modified_ns is not None and noted_ns <= modified_ns <= noted_ns + options.staleness_ns:
+        return "unchanged"
     return "unchanged" if noted_ns == modified_ns else "changed"
+
+
+def _tell_of_stale(states: Iterable[ShardState], tell: Tell) -> None:
+    """Points that are not backed up yet, because that was asked for, are no secret."""
+    stale = [
+        state.place.shard_id
+        for state in states
+        if not state.stale and state.modified_ns != _noted(state.previous)
+    ]
+    if stale:
+        ids = ", ".join(map(str, stale[:10])) + (" …" if len(stale) > 10 else "")
+        tell(Warned(f"changed within -staleness-threshold, and not copied: shards {ids}"))
+
+
+def _noted(previous: Archive | None) -> int | None:
+    if previous is None:
+        return None
+    evidence = previous.entry.evidence
+    return evidence.modified_ns if evidence else previous.entry.last_modified_ns
 
 
 def _modified(copies: Iterable[ShardCopy]) -> int | None:

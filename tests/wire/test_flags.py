@@ -1,0 +1,66 @@
+"""Flags of the original that ask for something special."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+from pathlib import Path
+
+from resources.devcluster.cluster import DevCluster
+from tests.wire.commands import shardkeeper
+
+T0 = 1_600_000_000 * 10**9
+
+
+def test_what_changed_within_the_threshold_waits_and_the_next_backup_takes_it(
+    tmp_path: Path,
+) -> None:
+    backups = tmp_path / "backups"
+    backups.mkdir(mode=0o700)
+    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+        bind = ("-bind", cluster.meta[0].http_addr)
+        cluster.query("CREATE DATABASE telegraf")
+        cluster.write("telegraf", f"m v=1 {T0}")
+        assert shardkeeper(*bind, "backup", backups)
+        cluster.write("telegraf", f"m v=2 {T0 + 1}")
+        waits = shardkeeper(*bind, "backup", "-staleness-threshold", "10m", backups)
+        assert waits, waits
+        assert "shard " not in waits.out
+        assert "changed within -staleness-threshold" in waits.err
+        again = shardkeeper(*bind, "backup", backups)
+        assert again.out.count("db telegraf, rp autogen, shard ") == 1
+
+
+def test_buffers_of_the_original_are_taken_and_change_nothing(tmp_path: Path) -> None:
+    flags = ("-gzipBlockCount", 4, "-gzipBlockSize", 1048576, "-bufsize", 4096)
+    done = shardkeeper("-host", "127.0.0.1:1", "backup", *flags, tmp_path)
+    assert done.code == 1
+    assert "connection refused" in done.err
+
+
+def test_a_password_is_asked_for_at_a_terminal_and_never_shown() -> None:
+    ours, theirs = pty.openpty()
+    code = "from pipelines.ctl.main import shardkeeper; shardkeeper()"
+    words = [sys.executable, "-c", code, "-bind", "127.0.0.1:1", "-user", "admin", "show"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("INFLUX")}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    process = subprocess.Popen(
+        words, stdin=theirs, stderr=theirs, stdout=theirs, env=environment, start_new_session=True
+    )
+    os.close(theirs)
+    said = b""
+    while b"Password of 'admin'" not in said:
+        assert select.select([ours], [], [], 30)[0], said
+        said += os.read(ours, 4096)
+    os.write(ours, b"s3cr3t-canary\n")
+    try:
+        while select.select([ours], [], [], 30)[0] and (more := os.read(ours, 4096)):
+            said += more
+    except OSError:
+        pass  # the end of a terminal
+    os.close(ours)
+    assert process.wait(timeout=30) == 1
+    assert b"s3cr3t-canary" not in said
