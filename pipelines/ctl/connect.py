@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
 from resources.clients.door import DEFAULT_BIND, Address, open_source
 from resources.clients.server import Server
@@ -34,7 +35,10 @@ class Door:
     secret_file: str = ""
 
     def with_flags(self, **flags: Any) -> Door:
-        given = {name: value for name, value in flags.items() if value}
+        config = flags.pop("config", None)
+        given = (address_in(config) if config else {}) | {
+            name: value for name, value in flags.items() if value
+        }
         files = {name: given.pop(name) for name in FILES if name in given}
         if "timeout_ns" in given:
             given["timeout_s"] = given.pop("timeout_ns") / 1e9
@@ -78,6 +82,13 @@ def _read(flag: str, path: str) -> str:
 
 
 _FLAGS = [
+    click.option(
+        "-config",
+        "--config",
+        metavar="<file>",
+        help="a meta server's configuration file: its address, TLS and internal-shared-secret are "
+        "taken from there",
+    ),
     click.option(
         "-bind",
         "--bind",

@@ -64,3 +64,28 @@ def test_a_password_is_asked_for_at_a_terminal_and_never_shown() -> None:
     os.close(ours)
     assert process.wait(timeout=30) == 1
     assert b"s3cr3t-canary" not in said
+
+
+def test_a_meta_nodes_configuration_tells_where_it_is_and_its_secret_lets_in(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "meta.conf"
+    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+        address = cluster.meta[0].http_addr
+        config.write_text(f'[meta]\nhttp-bind-address = ":{address.rpartition(":")[2]}"\n')
+        done = shardkeeper("-config", config, "show")
+        assert done, done
+        assert address in done.out
+        other = shardkeeper("-config", config, "-bind", "127.0.0.1:1", "show")
+        assert "127.0.0.1:1: connection refused" in other.err
+
+
+def test_a_configuration_that_cannot_be_read_is_named_and_none_of_it_is_shown(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "meta.conf"
+    config.write_text('[meta]\ninternal-shared-secret = "s3cr3t-canary\n')
+    done = shardkeeper("-config", config, "show")
+    assert done.code == 2
+    assert "it is not TOML" in done.err
+    assert "canary" not in done.err

@@ -1,0 +1,50 @@
+"""A meta node's configuration file, for what it tells about reaching that node (`-config`)."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from resources.errors import UsageError
+
+MAX_BYTES = 1 << 20
+
+
+def address_in(path: str) -> dict[str, Any]:
+    """What a file says, under the names of `Address`; flags that are given win over it.
+
+    Of its section `[meta]`: `http-bind-address`, `https-enabled`, and with `auth-enabled` the
+    `internal-shared-secret`.
+
+    Raises:
+        UsageError: it cannot be read, or is no such file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise ValueError("it is longer than any configuration")
+        meta: object = tomllib.loads(text.decode()).get("meta", {})
+    except (OSError, ValueError) as error:
+        # A parser's own words may repeat a line, and a line may be a secret.
+        why = error.strerror if isinstance(error, OSError) else "it is not TOML"
+        raise UsageError(f"-config {path}: {why}") from None
+    if not isinstance(meta, dict):
+        raise UsageError(f"-config {path}: [meta] is no section")
+    return dict(_found(meta))  # type: ignore[arg-type]
+
+
+def _found(meta: dict[str, Any]) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    bind, secret = meta.get("http-bind-address"), meta.get("internal-shared-secret")
+    if isinstance(bind, str) and bind:
+        host, _, port = bind.rpartition(":")
+        # It listens everywhere; the command runs beside it, as the original's does.
+        everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
+        found.append(("bind", f"{'localhost' if everywhere else host}:{port}"))
+    if meta.get("https-enabled") is True:
+        found.append(("tls", True))
+    if meta.get("auth-enabled") is True and isinstance(secret, str) and secret:
+        found += [("auth_type", "jwt"), ("secret", secret)]
+    return found
