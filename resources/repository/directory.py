@@ -157,11 +157,11 @@ class Directory:
     # --- writing ------------------------------------------------------------------------
 
     @contextmanager
-    def pending(self, name: str) -> Generator[tuple[str, int]]:
+    def pending(self, name: str, *, synced: bool = True) -> Generator[tuple[str, int]]:
         """A new file to become `name`, as its name so far and a descriptor.
 
         When the block succeeds it is synced and closed, and its caller's to name or delete;
-        otherwise it is gone.
+        otherwise it is gone. Without `synced` the block sees to that.
         """
         pending = pending_name(name)
         with self.told(f"creating {name}"):
@@ -170,12 +170,8 @@ class Directory:
             try:
                 passing("store.created")
                 yield pending, fd
-                passing("store.before-fsync")
-                # An fsync that failed once may claim success the next time although the
-                # pages are lost: so there is no second try, the file goes.
-                with self.told(f"syncing {name}"):
-                    os.fsync(fd)
-                passing("store.after-fsync")
+                if synced:
+                    self.sync_file(fd, name)
             finally:
                 with self.told(f"closing {name}"):
                     os.close(fd)
@@ -183,8 +179,10 @@ class Directory:
             self.discard(pending)
             raise
 
-    def give_name(self, pending: str, name: str) -> None:
+    def give_name(self, pending: str, name: str, *, synced: bool = True) -> None:
         """Make a finished file visible under a name that is free.
+
+        Without `synced` the name is durable only after `sync`.
 
         Raises:
             NameTaken: it is not free, which is told by the file system and not by a look
@@ -198,7 +196,8 @@ class Directory:
                 except FileExistsError:
                     raise self.taken(name) from None
             passing("store.after-rename")
-            self.sync()
+            if synced:
+                self.sync()
         except NameTaken:
             self.discard(pending)
             raise
@@ -232,6 +231,17 @@ class Directory:
         """Delete on the way out of a failure that matters more than one in here."""
         with suppress(OSError):
             os.unlink(name, dir_fd=self.fd)
+
+    def sync_file(self, fd: int, name: str) -> None:
+        """Make the bytes of an open file survive a power loss.
+
+        An fsync that failed once may claim success the next time although the pages are lost:
+        so there is no second try, the file goes.
+        """
+        passing("store.before-fsync")
+        with self.told(f"syncing {name}"):
+            os.fsync(fd)
+        passing("store.after-fsync")
 
     def sync(self) -> None:
         """Make names given, changed and deleted so far survive a power loss."""

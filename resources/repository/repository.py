@@ -243,6 +243,7 @@ class BackupWriter:
         self.name = name
         self.committed = False
         self._lock = lock
+        self._batch = store.batch()
         self._ours: set[str] = set()
 
     def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
@@ -265,9 +266,11 @@ class BackupWriter:
 
         Raises:
             RepositoryLocked: the lock was lost meanwhile; nothing is committed.
+            StoreFailed: the disk did not take everything; nothing is committed.
             BackupIncomplete: a file that the manifest names is not in the store, or is not as
                 long as what was written.
         """
+        self._batch.finish()
         self._lock.check_still_mine()
         sizes = self.store.names()
         if manifest.meta.file_name not in sizes:
@@ -285,6 +288,7 @@ class BackupWriter:
 
     def discard(self) -> None:
         """Delete what this writer stored, and nothing that another one did."""
+        self._batch.abandon()
         if self.name.manifest_file in self.store.names():
             return  # interrupted between the commit and its return
         for name in self._ours:
@@ -295,7 +299,7 @@ class BackupWriter:
         """A new file, known as ours before it exists, so that no interrupt can strand it."""
         self._ours.add(name)
         try:
-            with self.store.create(name) as sink:
+            with self._batch.create(name) as sink:
                 yield sink
         except NameTaken:
             self._ours.discard(name)

@@ -1,6 +1,6 @@
 """Where the bytes rest: a store holds named objects, and that is all it knows.
 
-`Store` is what every kind of store can do, in five methods; an object store fits as well
+`Store` is what every kind of store can do, in six methods; an object store fits as well
 as a directory: `create` is a conditional or multipart upload, `swap` a conditional put.
 What the names and the bytes mean is the repository's business.
 """
@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 
 from resources.errors import NameMissing, RepositoryMissing, StoreFailed, StoreFull
 from resources.repository.directory import DIRECTORY_MODE, Directory, finished_name
+from resources.repository.late_sync import LateSyncs
 from resources.repository.names import check_file_name, unsafe_because
 
 FORGOTTEN_S = 3600.0
@@ -54,6 +55,26 @@ class Source(Protocol):
         ...
 
 
+class Batch(Protocol):
+    """New objects that are durable together; safe to share between threads."""
+
+    def create(self, name: str) -> AbstractContextManager[Sink]:
+        """As `Store.create`, but durable only after `finish`."""
+        ...
+
+    def finish(self) -> None:
+        """Wait until all are durable; nothing is created after that.
+
+        Raises:
+            StoreFailed: one of them is not, and never will be.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Wait for what is under way; the objects are going to be deleted."""
+        ...
+
+
 class Store(Protocol):
     """Named objects.
 
@@ -67,6 +88,10 @@ class Store(Protocol):
         Raises:
             NameTaken: the name is in use, at the start or by the end of the block.
         """
+        ...
+
+    def batch(self) -> Batch:
+        """Create many objects without waiting for the medium after each."""
         ...
 
     def open(self, name: str) -> AbstractContextManager[Source]:
@@ -131,7 +156,7 @@ class DirectoryStore:
     def __repr__(self) -> str:
         return f"DirectoryStore({str(self.path)!r})"
 
-    # --- the five methods ---------------------------------------------------------------
+    # --- the six methods ---------------------------------------------------------------
 
     @contextmanager
     def create(self, name: str) -> Generator[Sink]:
@@ -141,6 +166,9 @@ class DirectoryStore:
         with self._directory.pending(name) as (pending, fd):
             yield FileSink(self._directory, fd, name)
         self._directory.give_name(pending, name)
+
+    def batch(self) -> Batch:
+        return DirectoryBatch(self._directory)
 
     @contextmanager
     def open(self, name: str) -> Generator[Source]:
@@ -223,6 +251,30 @@ class DirectoryStore:
         with self._directory.pending(name) as (pending, fd):
             FileSink(self._directory, fd, name).write(new)
         self._directory.replace(pending, name)
+
+
+class DirectoryBatch:
+    """A Batch in a directory: files have their names at once, and are synced behind."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._syncs = LateSyncs(directory)
+
+    @contextmanager
+    def create(self, name: str) -> Generator[Sink]:
+        check_file_name(name)
+        if self._directory.exists(name):
+            raise self._directory.taken(name)
+        with self._directory.pending(name, synced=False) as (pending, fd):
+            yield FileSink(self._directory, fd, name)
+            self._syncs.take(fd, name)
+        self._directory.give_name(pending, name, synced=False)
+
+    def finish(self) -> None:
+        self._syncs.finish()
+
+    def abandon(self) -> None:
+        self._syncs.abandon()
 
 
 class FileSink:

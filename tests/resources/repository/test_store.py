@@ -452,6 +452,72 @@ def test_an_object_whose_directory_cannot_be_synced_is_taken_back(
     assert list(tmp_path.iterdir()) == []
 
 
+# --- batches ------------------------------------------------------------------------------
+
+
+def test_a_batch_is_durable_once_it_is_finished_and_its_directory_is_synced_once(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files: set[int] = set()
+    directories: list[int] = []
+    fsync = os.fsync
+
+    def logged(fd: int) -> None:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            directories.append(len(files))
+        else:
+            files.add(status.st_ino)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", logged)
+    batch = store.batch()
+    for i in range(100):
+        with batch.create(f"20260803T222310Z.s{i}.tar.gz") as sink:
+            sink.write(b"x" * i)
+    batch.finish()
+    assert sorted(store.names().values()) == list(range(100))
+    assert len(files) == 100
+    assert directories == [100]  # names last, when all bytes are there
+
+
+def test_a_batch_does_not_finish_when_a_file_could_not_be_synced(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = store.batch()
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+    with batch.create(NAME) as sink:
+        sink.write(b"x")
+    with pytest.raises(StoreFailed, match=f"syncing {NAME}"):
+        batch.finish()
+
+
+def test_a_batch_takes_nothing_more_after_a_file_could_not_be_synced(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = store.batch()
+    monkeypatch.setattr(os, "fsync", failing(errno.EIO))
+
+    def fill() -> None:
+        for i in range(10_000):
+            with batch.create(f"20260803T222310Z.s{i}.tar.gz") as sink:
+                sink.write(b"x")
+
+    with pytest.raises(StoreFailed, match="syncing"):
+        fill()
+    batch.abandon()
+    assert len(store.names()) < 10_000
+
+
+def test_a_batch_writes_over_nothing(store: DirectoryStore) -> None:
+    put(store, NAME, b"old")
+    batch = store.batch()
+    with pytest.raises(NameTaken), batch.create(NAME):
+        pass
+    batch.finish()
+    assert get(store, NAME) == b"old"
+
+
 def test_a_read_that_fails_is_told(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, NAME, b"x")
     with store.open(NAME) as source:
