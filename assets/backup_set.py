@@ -49,7 +49,7 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
         clusters: ClustersResource,
         repository: BackupRepositoryResource,
     ) -> str:
-        ledger = Ledger(context, family)
+        ledger = Ledger.of_run(context, family)
         with explained() as more:
             backups = repository.open(family.name)
             report = back_up(
@@ -90,7 +90,7 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
             kept = len(backups.current().archives)
         found = facts.set_facts(manifest_file, manifest, backups.location, kept)
         if manifest.limited:
-            Ledger(context, family).limited_set(found)
+            Ledger.of_run(context, family).limited_set(found)
         else:
             yield dg.Output(None, metadata=found)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import random
+from collections.abc import Collection, Sequence
 from enum import Enum
 
 import dagster as dg
@@ -138,3 +141,26 @@ class RestoreConfig(dg.Config):
         )
         options.check()
         return options
+
+
+class VerifyConfig(dg.Config):
+    """How much to read."""
+
+    sample: float = Field(
+        default=100.0,
+        gt=0,
+        le=100,
+        description="Percent of the archives to read, chosen at random; 100: all.",
+    )
+    parallel: int = Field(default=2, ge=1, le=64, description="Archives read at once.")
+
+    def choose(self, names: Sequence[str], *, always: Collection[str]) -> Collection[str] | None:
+        """The archives to read; None: all.
+
+        Args:
+            always: those that every sample has.
+        """
+        if self.sample >= 100 or not names:
+            return None
+        count = min(len(names), math.ceil(len(names) * self.sample / 100))
+        return {*random.SystemRandom().sample(names, count), *always}

@@ -15,9 +15,12 @@ from resources.engine.changes import ShardState
 from resources.engine.plan import BackupPlan
 from resources.engine.restore import RestoreReport
 from resources.engine.restore_plan import RestorePlan
-from resources.model import ShardPlace
+from resources.engine.verify import Problem, VerifyReport
+from resources.model import Metastore, ShardPlace
 from resources.repository.evidence import BackupEvidence, FailedShard
 from resources.repository.manifest import Manifest, ShardEntry
+from resources.repository.names import BackupName, parse_file_name
+from resources.repository.watched import WatchedRepository
 
 Metadata = dict[str, Any]
 
@@ -102,19 +105,87 @@ def left_facts(shards: int, left: Sequence[ShardPlace]) -> Metadata:
     return facts
 
 
+def glance_facts(metastore: Metastore, shards: int, changed: Sequence[ShardPlace]) -> Metadata:
+    """What a sensor saw, which asks less than a look does."""
+    return {
+        "seen": "by the sensor",
+        "cluster_id": str(metastore.cluster_id),
+        "databases": len(metastore.databases),
+        **left_facts(shards, changed),
+    }
+
+
+def copies_table(states: Sequence[ShardState]) -> dg.TableMetadataValue:
+    """Shards whose copies differ, and what each owner says."""
+    return table(
+        [
+            {
+                **place_facts(state.place),
+                "copies": ", ".join(
+                    f"{copy.node}: {copy.size_bytes} bytes" for copy in state.copies
+                ),
+            }
+            for state in states
+        ]
+    )
+
+
+def gone_facts(gone: Sequence[ShardState]) -> Metadata:
+    """Archives that a look missed."""
+    problems = [
+        Problem(state.previous.entry.file_name, "missing, or not as long as it was stored")
+        for state in gone
+        if state.previous is not None
+    ]
+    return {"problems_found": len(problems), "problems": problem_table(problems)}
+
+
+def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
+    return table([{"file": one.file_name, "problem": one.what} for one in problems])
+
+
+def verify_facts(report: VerifyReport) -> Metadata:
+    """What was read, and what was found."""
+    found: Metadata = {
+        "manifests": report.manifests,
+        "archives_read": report.archives,
+        "bytes_read": report.size_bytes,
+        "problems_found": len(report.problems),
+    }
+    if report.problems:
+        found["problems"] = problem_table(report.problems)
+    return found
+
+
+def late_table(late: Sequence[ShardPlace], watched: WatchedRepository) -> dg.TableMetadataValue:
+    """Shards without a backup that is young enough, and their last one."""
+    return table(
+        [
+            {**place_facts(p), "last_backup": str(watched.last_covered(p.shard_id) or "none")}
+            for p in late
+        ]
+    )
+
+
 # --- backups ------------------------------------------------------------------------------
 
 
 def archive_facts(
-    entry: ShardEntry, location: str, source: BackupEvidence | None, *, copied: bool
+    entry: ShardEntry, location: str, source: BackupEvidence | None, *, how: str
 ) -> Metadata:
-    """One shard's archive."""
+    """One shard's archive.
+
+    Args:
+        how: how it came about, seen from the run that records it.
+    """
+    named = parse_file_name(entry.file_name)
     facts: Metadata = {
         "database": entry.database,
         "retention_policy": entry.policy,
         "shard_id": int(entry.shard_id),
         "path": dg.MetadataValue.path(f"{location}/{entry.file_name}"),
-        "copied": "in this run" if copied else "earlier; found unchanged in this run",
+        "copied": how,
+        **({"made_at": dg.MetadataValue.timestamp(named.backup.started_at)} if named else {}),
     }
     evidence = entry.evidence
     if evidence is None:
@@ -186,6 +257,8 @@ def set_facts(manifest_file: str, manifest: Manifest, location: str, kept: int) 
         "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
         "restore_point": manifest_file.removesuffix(".manifest"),
         "covers": _covers(manifest),
+        "made": "by this run",
+        **_made_at(manifest_file),
         "shards_copied": len(manifest.files),
         "shards_unchanged": len(evidence.unchanged) if evidence else 0,
         "shards_failed": len(evidence.failed) if evidence else 0,
@@ -212,6 +285,11 @@ def set_facts(manifest_file: str, manifest: Manifest, location: str, kept: int) 
         facts["by_policy"] = frame_table(per_database)
         facts["shards_of_this_run"] = frame_table(frame)
     return facts
+
+
+def _made_at(manifest_file: str) -> Metadata:
+    named = BackupName.parse(manifest_file.removesuffix(".manifest"))
+    return {"made_at": dg.MetadataValue.timestamp(named.started_at)} if named else {}
 
 
 def _row(entry: ShardEntry) -> Metadata:

@@ -76,6 +76,10 @@ class Family:
         return f"back_up_{self.name}_full"
 
     @property
+    def verify_job(self) -> str:
+        return f"verify_{self.name}"
+
+    @property
     def restore_job(self) -> str:
         return f"restore_{self.name}"
 

@@ -10,7 +10,7 @@ The bulk reads are Dagster's storage interface and no public API; they live in t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -18,6 +18,9 @@ import dagster as dg
 from assets.family import CODE_VERSION, Family
 
 VERSION = "dagster/data_version"
+MOST_RESTORE_POINTS = 1000
+MOST_CHECKS = 5
+_EVALUATION = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 OURS = "dagster/data_version_is_user_provided"
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
@@ -25,12 +28,34 @@ Metadata = Mapping[str, Any]
 
 
 class Ledger:
-    """The events of one family, seen from a step of a run."""
+    """The events of one family.
 
-    def __init__(self, context: Context, family: Family) -> None:
-        self._context = context
-        self._instance = context.instance
+    Args:
+        log: writes an event, of a run or of none, so that it can be read back at once.
+        run_id: the run whose events these are; empty outside of runs.
+    """
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        family: Family,
+        log: Callable[[Any], None],
+        run_id: str = "",
+    ) -> None:
+        self._instance = instance
         self._family = family
+        self._log = log
+        self._run_id = run_id
+
+    @classmethod
+    def of_run(cls, context: Context, family: Family) -> Ledger:
+        """Seen from a step of a run, whose events these are."""
+        return cls(context.instance, family, context.log_event, context.run.run_id)
+
+    @classmethod
+    def outside(cls, instance: dg.DagsterInstance, family: Family) -> Ledger:
+        """Seen from a sensor; the events belong to no run."""
+        return cls(instance, family, instance.report_runless_asset_event)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -47,6 +72,27 @@ class Ledger:
         event = self._instance.get_latest_materialization_event(key)
         seen = event.asset_materialization if event else None
         return (seen.tags or {}).get(VERSION) if seen else None
+
+    def restore_points(self) -> set[str]:
+        """The newest backups that are recorded, by name."""
+        wanted = dg.AssetRecordsFilter(asset_key=self._family.backup_set)
+        found = self._instance.fetch_materializations(wanted, limit=MOST_RESTORE_POINTS)
+        events = [record.asset_materialization for record in found.records]
+        names = [event.metadata.get("restore_point") for event in events if event]
+        return {str(name.value) for name in names if name is not None}
+
+    def names_in_check(self, key: dg.AssetKey, name: str, table: str, column: str) -> set[str]:
+        """A column of a table in the latest evaluation of a check."""
+        log = self._instance.event_log_storage
+        check = dg.AssetCheckKey(key, name)
+        for record in log.get_asset_check_execution_history(check, limit=MOST_CHECKS):
+            event = record.event.dagster_event if record.event else None
+            if event is None or event.event_type is not _EVALUATION:
+                continue
+            found = event.asset_check_evaluation_data.metadata.get(table)
+            rows = found.records if isinstance(found, dg.TableMetadataValue) else []
+            return {str(row.data[column]) for row in rows if row.data.get(column)}
+        return set()
 
     def partitions(self) -> Sequence[str]:
         return self._instance.get_dynamic_partitions(self._family.partitions.name or "")
@@ -72,9 +118,7 @@ class Ledger:
         """
         shards, tags = self._family.shards, {VERSION: version, OURS: "true"}
         for event in dg.AssetObservation, dg.AssetMaterialization:
-            self._context.log_event(
-                event(shards, partition=partition, tags=tags, metadata=dict(metadata))
-            )
+            self._log(event(shards, partition=partition, tags=tags, metadata=dict(metadata)))
 
     def back_up(self, partition: str, version: str, metadata: Metadata, seen: Metadata) -> None:
         """Note that a shard is backed up at exactly this version.
@@ -84,7 +128,7 @@ class Ledger:
         """
         self.observe(partition, version, seen)
         pointer = self._own_observation(partition)
-        self._context.log_event(
+        self._log(
             dg.AssetMaterialization(
                 self._family.shard_backup,
                 partition=partition,
@@ -95,7 +139,7 @@ class Ledger:
 
     def see_source(self, version: str, metadata: Metadata) -> None:
         """Note the state of the whole server."""
-        self._context.log_event(
+        self._log(
             dg.AssetMaterialization(
                 self._family.meta_snapshot,
                 tags={VERSION: version, OURS: "true"},
@@ -105,12 +149,12 @@ class Ledger:
 
     def judge(self, evaluation: dg.AssetCheckEvaluation) -> None:
         """Note what a check found, from a step that is not the check's own."""
-        self._context.log_event(evaluation)  # type: ignore[arg-type]  # accepted, not declared
+        self._log(evaluation)
 
     def limited_set(self, metadata: Metadata) -> None:
         """Note a backup of a part of the server; `backup_set` is out of sync with the whole."""
         up = self._family.meta_snapshot.to_user_string()
-        self._context.log_event(
+        self._log(
             dg.AssetMaterialization(
                 self._family.backup_set,
                 metadata=dict(metadata),
@@ -118,10 +162,25 @@ class Ledger:
             )
         )
 
+    def whole_set(self, version: str, metadata: Metadata) -> None:
+        """Note a restore point of the whole cluster that was made outside of Dagster.
+
+        Args:
+            version: of the cluster as it was saved.
+        """
+        up = self._family.meta_snapshot.to_user_string()
+        self._log(
+            dg.AssetMaterialization(
+                self._family.backup_set,
+                metadata=dict(metadata),
+                tags={f"dagster/input_data_version/{up}": version},
+            )
+        )
+
     def restore(self, partition: str, version: str, metadata: Metadata) -> None:
         """Note that the archive of this version was restored."""
         backup = self._family.shard_backup
-        self._context.log_event(
+        self._log(
             dg.AssetMaterialization(
                 self._family.restored_shards,
                 partition=partition,
@@ -137,7 +196,7 @@ class Ledger:
         while True:
             found = self._instance.fetch_observations(wanted, limit=5, cursor=cursor)
             for record in found.records:
-                if record.run_id == self._context.run.run_id:
+                if record.run_id == self._run_id:
                     return record.storage_id
             if not found.has_more:
                 raise LookupError(f"the observation of {partition} is not in Dagster's event log")

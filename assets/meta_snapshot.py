@@ -35,11 +35,12 @@ def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
         clusters: ClustersResource,
         repository: BackupRepositoryResource,
     ) -> dg.MaterializeResult:
-        ledger = Ledger(context, family)
+        ledger = Ledger.of_run(context, family)
         with explained():
             plan = look(family, clusters, repository, context.log)
         version = record_look(ledger, plan)
-        ledger.judge(after_look(family, plan))
+        for found in after_look(family, plan):
+            ledger.judge(found)
         return dg.MaterializeResult(
             metadata=facts.look_facts(plan, ledger.partitions()),
             data_version=dg.DataVersion(version),

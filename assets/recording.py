@@ -12,6 +12,8 @@ from resources.engine.restore import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardPlace
 
+EARLIER = "earlier; found unchanged in this run"
+
 
 def record_look(ledger: Ledger, plan: BackupPlan) -> str:
     """Write down what is new since the last look; returns the version of the whole server.
@@ -51,7 +53,7 @@ def record_backup(
             ledger.back_up(
                 key,
                 content_version(evidence),
-                facts.archive_facts(saved.entry, location, source, copied=True),
+                facts.archive_facts(saved.entry, location, source, how="in this run"),
                 {**facts.place_facts(saved.state.place), "state": "as in its archive"},
             )
     for key, state in unchanged.items():
@@ -60,7 +62,7 @@ def record_backup(
             ledger.back_up(
                 key,
                 state.version,
-                facts.archive_facts(entry, location, None, copied=False),
+                facts.archive_facts(entry, location, None, how=EARLIER),
                 facts.state_facts(state),
             )
 

@@ -67,7 +67,7 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
                 context.log_event(dg.AssetObservation(family.restored_meta, metadata=planned))
                 return
             report = restore_into(server, backups, backup, options, tell=telling(context.log))
-        record_restore(Ledger(context, family), report, server.address)
+        record_restore(Ledger.of_run(context, family), report, server.address)
         yield dg.MaterializeResult(metadata=facts.restore_facts(report, server.address))
 
     return restored_meta

@@ -53,7 +53,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
             clusters: ClustersResource,
             repository: BackupRepositoryResource,
         ) -> Iterator[Any]:
-            ledger = Ledger(context, family)
+            ledger = Ledger.of_run(context, family)
             with explained() as more:
                 wanted = shard_keys(list(context.partition_keys))
                 backups = repository.open(family.name)

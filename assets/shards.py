@@ -50,9 +50,10 @@ def build_shards(family: Family) -> dg.AssetsDefinition:
         ) -> Iterator[dg.ObserveResult]:
             with explained():
                 plan = look(family, clusters, repository, context.log)
-            ledger = Ledger(context, family)
+            ledger = Ledger.of_run(context, family)
             record_look(ledger, plan)
-            ledger.judge(after_look(family, plan))
+            for found in after_look(family, plan):
+                ledger.judge(found)
             yield from ()
 
         return shards

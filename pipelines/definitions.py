@@ -10,7 +10,9 @@ import dagster as dg
 
 from assets.cluster import build_assets, build_checks
 from assets.family import Family
-from pipelines.jobs import back_up_full_job, back_up_job, restore_job
+from pipelines.jobs import back_up_full_job, back_up_job, restore_job, verify_job
+from pipelines.schedules import schedules
+from pipelines.sensors import failure_sensor, sensors
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource, TargetResource
 from resources.config.reading import configuration_path, read_configuration
@@ -41,6 +43,7 @@ def definitions(path: Path) -> dg.Definitions:
                 "repository": BackupRepositoryResource(configuration=where),
                 "target": TargetResource.configure_at_launch(configuration=where),
             },
+            sensors=[failure_sensor(configuration)],
             executor=_executor(configuration.executor),
         ),
     )
@@ -51,8 +54,15 @@ def of_cluster(family: Family, settings: Cluster, configuration: str) -> dg.Defi
     target = TargetResource(configuration=configuration, cluster=settings.target)
     return dg.Definitions(
         assets=build_assets(family, settings),
-        asset_checks=build_checks(family),
-        jobs=[back_up_job(family), back_up_full_job(family), restore_job(family, target)],
+        asset_checks=build_checks(family, settings),
+        jobs=[
+            back_up_job(family),
+            back_up_full_job(family),
+            verify_job(family),
+            restore_job(family, target),
+        ],
+        schedules=schedules(family, settings),
+        sensors=sensors(family, settings),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.config import BackUpConfig, RestoreConfig
+from assets.checks import ARCHIVES_MATCH, NOTHING_MISSING
+from assets.config import BackUpConfig, RestoreConfig, VerifyConfig
 from assets.family import Family
 from resources.cluster import TargetResource
 
@@ -40,6 +41,22 @@ def _back_up_job(
         selection=dg.AssetSelection.assets(family.meta_snapshot, family.backup_set),
         config=dg.RunConfig(ops={family.backup_set.to_python_identifier(): config}),
         description=description,
+        tags=family.tags,
+    )
+
+
+def verify_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
+    """Read what is stored; `sample` reads a part."""
+    key = dg.AssetCheckKey(family.shard_backup, ARCHIVES_MATCH)
+    asset = family.shard_backup.to_python_identifier()
+    return dg.define_asset_job(
+        family.verify_job,
+        selection=dg.AssetSelection.checks(
+            key, dg.AssetCheckKey(family.backup_set, NOTHING_MISSING)
+        ),
+        config=dg.RunConfig(ops={f"{asset}_{ARCHIVES_MATCH}": VerifyConfig()}),
+        description="Read every manifest, meta file and archive, or with sample a part of the "
+        "archives, and hold them against what the manifests say. The cluster is not asked.",
         tags=family.tags,
     )
 

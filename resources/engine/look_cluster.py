@@ -61,6 +61,8 @@ def look_at_cluster(
             continue
         states.append(_state(place, copies, silent, known, options))
     _tell_of_stale(states, tell)
+    if options.peek:
+        return states, absent
     settled = _settle(source, metastore, [state for state in states if state.copies], options)
     for state in settled.values():
         _compare(state, tell)

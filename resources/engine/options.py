@@ -35,6 +35,7 @@ class BackupOptions:
         parallel: connections at once; more than two do not help a server with two cores.
         prefer: TCP address of the node to read from first (`-from`).
         internal: whether `_internal`, the server's own monitoring, is copied; no restore needs it.
+        peek: only tell which shards changed, as the source tells by itself: caches stay unwritten.
         only_meta: save the metastore and no shard (`-strategy only-meta`).
         start_ns, end_ns: only shards that may hold points of this time, whole (`-start`, `-end`);
             the end is exclusive.
@@ -53,6 +54,7 @@ class BackupOptions:
     retry: Retry = field(default_factory=Retry)
     prefer: str = ""
     internal: bool = True
+    peek: bool = False
     only_meta: bool = False
     start_ns: int | None = None
     end_ns: int | None = None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from resources.engine.pull import Stopped
@@ -37,11 +39,18 @@ class VerifyReport:
 
 
 def verify(
-    repository: BackupRepository, *, parallel: int = 2, stop: threading.Event | None = None
+    repository: BackupRepository,
+    *,
+    parallel: int = 2,
+    only: Collection[str] | None = None,
+    stop: threading.Event | None = None,
 ) -> VerifyReport:
     """Read every manifest, meta file and archive with every check there is.
 
     A manifest that cannot be read is a problem, not an empty list of them.
+
+    Args:
+        only: names of archives; the others are looked for and not read. None: all are read.
 
     Raises:
         RepositoryError: the store itself cannot be read.
@@ -65,6 +74,8 @@ def verify(
                 problems.append(
                     Problem(entry.file_name, f"listed by {stored.file_name} and missing")
                 )
+    if only is not None:
+        archives = {name: archive for name, archive in archives.items() if name in only}
     with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="verify") as pool:
         try:
             futures = [
@@ -82,6 +93,16 @@ def verify(
         size_bytes=sum(sizes[name] for name in archives),
         problems=tuple(problems),
     )
+
+
+def archive_names(repository: BackupRepository) -> list[str]:
+    """The archives that readable manifests list and that are there."""
+    names, sizes = set[str](), repository.store.names()
+    for name in sizes:
+        if name.endswith(".manifest"):
+            with suppress(RepositoryError):  # `verify` tells of it
+                names |= {entry.file_name for entry in repository.manifest(name).manifest.files}
+    return sorted(names & sizes.keys())
 
 
 def _meta_problems(

@@ -25,6 +25,8 @@ class ShardStats:
     disk_bytes: int
     """Of its TSM files, without WAL and cache."""
     write_points_ok: int
+    wal_bytes: int = 0
+    """Of its write-ahead log, which takes deletes as well as points."""
     database: str = ""
     policy: str = ""
 
@@ -57,6 +59,7 @@ def server_vars(said: Mapping[str, Any], fallback_ns: Callable[[], int]) -> Serv
 def shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
     """Collect the entries named tsm1_filestore and shard by their `id` tag, a decimal string."""
     written: dict[ShardID, int] = {}
+    logged: dict[ShardID, int] = {}
     files: dict[ShardID, Mapping[str, Any]] = {}
     places: dict[ShardID, tuple[str, str]] = {}
     for entry in said.values():
@@ -71,11 +74,15 @@ def shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
             places[shard_id] = (_text(tags.get("database")), _text(tags.get("retentionPolicy")))
         elif entry.get("name") == "shard":
             written[shard_id] = _count(values.get("writePointsOk"))
+        elif entry.get("name") == "tsm1_wal":
+            sizes = (values.get("currentSegmentDiskBytes"), values.get("oldSegmentsDiskBytes"))
+            logged[shard_id] = sum(map(_count, sizes))
     return {
         shard_id: ShardStats(
             num_files=_count(values.get("numFiles")),
             disk_bytes=_count(values.get("diskBytes")),
             write_points_ok=written.get(shard_id, 0),
+            wal_bytes=logged.get(shard_id, 0),
             database=places[shard_id][0],
             policy=places[shard_id][1],
         )

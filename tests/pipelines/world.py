@@ -31,7 +31,13 @@ def at(server: Influxd, **more: Any) -> Where:
     return {"host": server.bind_addr, "http": server.http_addr, **more}
 
 
-def configure(directory: Path, backups: Path, source: Where, target: Where | None = None) -> Path:
+def configure(
+    directory: Path,
+    backups: Path,
+    source: Where,
+    target: Where | None = None,
+    **more: Any,
+) -> Path:
     """Write shardkeeper.yaml for one source, `influxdb`, and where its backups are restored to."""
     clusters = {
         "influxdb": {
@@ -41,7 +47,7 @@ def configure(directory: Path, backups: Path, source: Where, target: Where | Non
         },
         **({"elsewhere": dict(target)} if target else {}),
     }
-    document = {"repositories": {"here": {"path": str(backups)}}, "clusters": clusters}
+    document = {"repositories": {"here": {"path": str(backups)}}, "clusters": clusters, **more}
     path = directory / "shardkeeper.yaml"
     path.write_text(yaml.safe_dump(document))
     return path
@@ -75,11 +81,12 @@ class World:
         *,
         target: Where | None = None,
         backups: Path | None = None,
+        **more: Any,
     ) -> None:
         self.backups = backups or directory / "backups"
         self.instance = instance
         self.backups.mkdir(exist_ok=True)
-        self.defs = definitions(configure(directory, self.backups, source, target))
+        self.defs = definitions(configure(directory, self.backups, source, target, **more))
 
     # --- doing -----------------------------------------------------------------------------
 
@@ -89,7 +96,7 @@ class World:
         """Launch a job as the launchpad does: what is given changes its default configuration."""
         found = self.defs.resolve_job_def(job)
         run_config = copy.deepcopy(dict(found.run_config or {}))
-        [asset] = run_config["ops"].values()
+        asset = next(iter(run_config["ops"].values()))
         asset["config"] = {**asset["config"], **config}
         if target:
             run_config["resources"]["target"]["config"].update(target)
@@ -121,6 +128,31 @@ class World:
             raise_on_error=False,
         )
 
+    def sense(self, name: str, cursor: str | None = None) -> tuple[Any, str | None]:
+        """Let a sensor tick; what it says, and its cursor afterwards."""
+        [sensor] = [one for one in self.defs.sensors or () if one.name == name]
+        with dg.build_sensor_context(
+            instance=self.instance,
+            cursor=cursor,
+            definitions=self.defs,
+            resources=dict(self.defs.resources or {}),
+        ) as context:
+            told = sensor.evaluate_tick(context)
+        return told, told.cursor
+
+    def tell_of_failure(self, result: dg.ExecuteInProcessResult) -> None:
+        """Have the hook for failed runs see this one."""
+        [sensor] = [one for one in self.defs.sensors or () if one.name == "tell_of_failures"]
+        [event] = [one for one in result.all_events if one.is_run_failure]
+        context = dg.build_run_status_sensor_context(
+            sensor_name=sensor.name,
+            dagster_event=event,
+            dagster_instance=self.instance,
+            dagster_run=result.dagster_run,
+            resources=dict(self.defs.resources or {}),
+        ).for_run_failure()
+        sensor(context)
+
     # --- seeing ----------------------------------------------------------------------------
 
     @property
@@ -148,9 +180,11 @@ class World:
         )
         return [record.asset_materialization for record in found.records]
 
-    def check(self) -> Any:
-        """The latest evaluation of the check that every shard is current."""
-        key = dg.AssetCheckKey(FAMILY.shard_backup, EVERY_SHARD_CURRENT)
+    def check(
+        self, asset: dg.AssetKey = FAMILY.shard_backup, name: str = EVERY_SHARD_CURRENT
+    ) -> Any:
+        """The latest evaluation of a check, by default that every shard is current."""
+        key = dg.AssetCheckKey(asset, name)
         [record] = self.instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
         assert record.event is not None
         event = record.event.dagster_event

@@ -1,0 +1,127 @@
+"""Backups that were made outside of Dagster, recorded as if they had been made inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assets import facts
+from assets.family import Family
+from assets.ledger import Ledger
+from assets.partitions import ShardKey
+from assets.recording import server_version
+from resources.engine.changes import content_version
+from resources.errors import RepositoryError, WireError
+from resources.model import ShardPlace
+from resources.protocol.meta import decode_metastore
+from resources.repository.backup_set import StoredManifest, single_set
+from resources.repository.manifest import ShardEntry
+from resources.repository.watched import WatchedRepository
+
+MOST_AT_ONCE = 50
+"""Archives recorded by one tick; each costs some 50 ms."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """How far adoption has come."""
+
+    cursor: str
+    """The last manifest that is recorded, and how many archives of the next one are."""
+    text: str
+
+
+def adopt(
+    ledger: Ledger, family: Family, watched: WatchedRepository, cursor: str | None
+) -> Adopted:
+    """Record what Dagster does not know of the manifests after the cursor.
+
+    Raises:
+        RepositoryError: a manifest is damaged, or the directory cannot be read.
+    """
+    done, _, at = (cursor or "").partition(" ")
+    watched.refresh()
+    names = sorted(n for n in watched.store.names() if n.endswith(".manifest") and n > done)
+    known = ledger.restore_points()
+    recorded, budget = 0, MOST_AT_ONCE
+    for name in names:
+        if name.removesuffix(".manifest") in known:
+            done, at = name, ""
+            continue
+        stored = watched.manifest(name)
+        places = _places(watched, stored)
+        start = int(at or 0)
+        entries = stored.manifest.files[start : start + budget]
+        recorded += _record(ledger, watched, stored, entries, places)
+        budget -= len(entries)
+        if start + len(entries) < len(stored.manifest.files):
+            left = len(stored.manifest.files) - start - len(entries)
+            return Adopted(f"{done} {start + len(entries)}", f"{left} archives of {name} to go")
+        _record_set(ledger, family, watched, stored)
+        done, at = name, ""
+        if budget <= 0:
+            break
+    return Adopted(done, f"{recorded} archives recorded, up to {done}" if done else "no backups")
+
+
+def _record(
+    ledger: Ledger,
+    watched: WatchedRepository,
+    stored: StoredManifest,
+    entries: tuple[ShardEntry, ...],
+    places: dict[int, ShardPlace],
+) -> int:
+    """Of each shard the newest archive is what counts; an older one is history already."""
+    before = ledger.backed_up()
+    newest = watched.current().archives
+    recorded = 0
+    for entry in entries:
+        place = places.get(entry.shard_id)
+        archive = newest.get(entry.shard_id)
+        if place is None or archive is None or archive.manifest_file != stored.file_name:
+            continue
+        key = str(ShardKey.of(place))
+        version = entry_version(entry)
+        if before.get(key) == version:
+            continue
+        ledger.add_partitions([key])
+        found = facts.archive_facts(
+            entry, watched.location, stored.manifest.evidence, how="outside of Dagster"
+        )
+        seen = {**facts.place_facts(place), "state": "as in its archive, made outside of Dagster"}
+        ledger.back_up(key, version, found, seen)
+        recorded += 1
+    return recorded
+
+
+def entry_version(entry: ShardEntry) -> str:
+    """The version an archive stands for; without digests it is like no shard."""
+    return content_version(entry.evidence) if entry.evidence else f"none+{entry.file_name}"
+
+
+def _record_set(
+    ledger: Ledger, family: Family, watched: WatchedRepository, stored: StoredManifest
+) -> None:
+    manifest = stored.manifest
+    found = facts.set_facts(
+        stored.file_name, manifest, watched.location, len(watched.current().archives)
+    )
+    found["made"] = "outside of Dagster"
+    if manifest.limited:
+        ledger.limited_set(found)
+        return
+    try:
+        raw = watched.read_meta(single_set(stored, watched.store.names()))
+        version = server_version(ledger, decode_metastore(raw))
+    except (RepositoryError, WireError) as error:
+        found["trouble"] = str(error)
+        ledger.limited_set(found)
+        return
+    if watched.current().newest.file_name == stored.file_name:
+        ledger.see_source(version, {"seen": f"by the backup {stored.file_name}"})
+    ledger.whole_set(version, found)
+
+
+def _places(watched: WatchedRepository, stored: StoredManifest) -> dict[int, ShardPlace]:
+    """Where each shard was, as the backup's own metastore says."""
+    raw = watched.read_meta(single_set(stored, watched.store.names()))
+    return {int(place.shard_id): place for place in decode_metastore(raw).places()}

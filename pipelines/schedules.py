@@ -1,0 +1,36 @@
+"""What starts by the clock; switched on and off in the UI."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.family import Family
+from resources.config.values import Cluster
+
+
+def schedules(family: Family, settings: Cluster) -> list[dg.ScheduleDefinition]:
+    """An incremental backup every so often, a full one at night, a reading of all archives."""
+    crons, jobs = (
+        settings.schedules,
+        {
+            "incremental": (family.back_up_job, "Back up what changed."),
+            "full": (family.back_up_full_job, "Back up every shard, changed or not."),
+            "verify": (family.verify_job, "Read every archive and hold it against its manifest."),
+        },
+    )
+    return [
+        dg.ScheduleDefinition(
+            name=f"{name}_{family.name}",
+            job_name=job,
+            cron_schedule=getattr(crons, name),
+            execution_timezone=crons.timezone,
+            default_status=(
+                dg.DefaultScheduleStatus.RUNNING
+                if name in settings.running
+                else dg.DefaultScheduleStatus.STOPPED
+            ),
+            description=description,
+            tags=family.tags,
+        )
+        for name, (job, description) in jobs.items()
+    ]

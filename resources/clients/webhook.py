@@ -1,0 +1,47 @@
+"""Tell a team's webhook: Slack, what speaks like it, or anything that takes JSON.
+
+Source: Slack's documentation, "Sending messages using incoming webhooks".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import requests
+
+from resources.clients.session import plain_session
+from resources.errors import PeerRefused, PeerUnreachable
+
+TIMEOUT_S = 10.0
+MOST_TEXT = 3000
+
+
+def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack", "json"]) -> None:
+    """Post one message.
+
+    Args:
+        url: a secret; no error repeats it.
+        text: for people.
+        facts: the same for machines; only `json` has them.
+
+    Raises:
+        PeerUnreachable: nobody took it.
+        PeerRefused: it was refused.
+    """
+    said = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
+    body = {"text": said} if style == "slack" else {"text": said, **facts}
+    session = plain_session(verify=True)
+    try:
+        answer = session.post(url, json=body, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
+        status = answer.status_code
+        answer.close()
+    except (requests.RequestException, ValueError) as error:
+        raise PeerUnreachable(
+            f"a webhook could not be told: {type(error).__name__}",
+            hint="look at its url under notify in shardkeeper.yaml",
+        ) from None
+    finally:
+        session.close()
+    if status >= 300:
+        raise PeerRefused(f"a webhook answered {status}", hint="look at its url under notify")

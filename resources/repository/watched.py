@@ -1,0 +1,95 @@
+"""A directory of backups for one who looks often: each manifest is read once.
+
+A manifest never changes, and never comes back once it is deleted. So what is known is kept,
+for each shard its newest archive and the newest backup that covers it, and only what is new is
+read. Ten thousand shards take some ten megabytes, however many backups there are.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from resources.errors import BackupNotFound
+from resources.model import ShardID
+from resources.repository.backup_set import Archive, BackupSet, StoredManifest
+from resources.repository.names import BackupName, parse_file_name
+from resources.repository.repository import BackupRepository
+
+
+class WatchedRepository(BackupRepository):
+    """The same repository; what `current` says is remembered from one call to the next."""
+
+    def __init__(self, repository: BackupRepository) -> None:
+        super().__init__(
+            repository.store,
+            repository.location,
+            scratch_dir=repository.scratch_dir,
+            clock=repository.clock,
+        )
+        self._forget()
+
+    def _forget(self) -> None:
+        self._known: set[str] = set()
+        self._archives: dict[ShardID, Archive] = {}
+        self._covered: dict[ShardID, BackupName] = {}
+        self._newest: StoredManifest | None = None
+        self._whole: BackupName | None = None
+
+    def current(self, *, as_of: datetime | None = None) -> BackupSet:
+        """As `BackupRepository.current`, but archives that are gone are listed as if there.
+
+        Who looks for changes takes them for changed.
+        """
+        if as_of is not None:
+            return super().current(as_of=as_of)
+        self.refresh()
+        if self._newest is None:
+            raise BackupNotFound(f"No manifest files found in: {self.location}")
+        return BackupSet(self._newest, self._archives, ())
+
+    def refresh(self) -> list[StoredManifest]:
+        """Read the manifests that are new, and return them, oldest first.
+
+        Raises:
+            ManifestUnreadable, UnsafeName: one of them is damaged or hostile.
+        """
+        there = {name for name in self.store.names() if name.endswith(".manifest")}
+        if not self._known <= there:
+            self._forget()
+        fresh = [self.manifest(name) for name in sorted(there - self._known)]
+        for stored in fresh:
+            self._fold(stored)
+        return fresh
+
+    def last_covered(self, shard_id: ShardID) -> BackupName | None:
+        """The newest backup in which the shard was saved or found unchanged."""
+        return self._covered.get(shard_id)
+
+    @property
+    def last_whole(self) -> BackupName | None:
+        """The newest backup that left nothing out."""
+        return self._whole
+
+    def _fold(self, stored: StoredManifest) -> None:
+        manifest = stored.manifest
+        found = parse_file_name(stored.file_name)
+        for entry in manifest.files:
+            archive = Archive(entry, stored.file_name)
+            held = self._archives.get(entry.shard_id)
+            if held is None or _order(archive) > _order(held):
+                self._archives[entry.shard_id] = archive
+        if found is not None:
+            if not manifest.limited:
+                self._whole = max(self._whole or found.backup, found.backup)
+            unchanged = manifest.evidence.unchanged if manifest.evidence else ()
+            for shard_id in (*(entry.shard_id for entry in manifest.files), *unchanged):
+                if self._covered.get(shard_id, found.backup) <= found.backup:
+                    self._covered[shard_id] = found.backup
+        if self._newest is None or stored.file_name > self._newest.file_name:
+            self._newest = stored
+        self._known.add(stored.file_name)
+
+
+def _order(archive: Archive) -> tuple[int, str]:
+    """As `current_set` has it: the later change, then the later backup."""
+    return archive.entry.last_modified_ns, archive.manifest_file
