@@ -55,6 +55,7 @@ class CopyConfig(dg.Config):
             full=self.full,
             checked=self.verify.value,
             parallel=settings.limits.parallel,
+            per_node=settings.limits.per_node,
             retry=Retry(attempts=self.attempts or settings.limits.attempts),
             internal=settings.internal,
             lock_wait_s=lock_wait_s,

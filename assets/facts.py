@@ -12,6 +12,8 @@ import pandas as pd
 from assets.tables import frame_table, table
 from resources.engine.backup import BackupReport
 from resources.engine.changes import ShardState
+from resources.engine.merge import MergeReport
+from resources.engine.merge_plan import MergePlan
 from resources.engine.plan import BackupPlan
 from resources.engine.restore import RestoreReport
 from resources.engine.restore_plan import RestorePlan
@@ -391,4 +393,32 @@ def restored_shard_facts(report: RestoreReport, target: str) -> Mapping[str, Met
             "receipt": done.receipt.content,
         }
         for done in report.shards
+    }
+
+
+def merge_plan_facts(plan: MergePlan, target: str) -> Metadata:
+    """What a merge would do."""
+    found = restore_plan_facts(plan.restore, target)
+    found.pop("databases", None)
+    found |= {"into": plan.into, "dry_run": True}
+    if plan.points is not None:
+        found["points"] = plan.points
+    if plan.notes:
+        found["notes"] = "\n".join(plan.notes)
+    return found
+
+
+def merge_facts(report: MergeReport, target: str) -> Metadata:
+    """What a merge did."""
+    return {
+        "target": target,
+        "into": report.into,
+        "restore_point": report.backup.removesuffix(".manifest"),
+        "points": report.points,
+        "points_added": report.added,
+        "points_replaced": report.replaced,
+        "points_expired": report.expired,
+        "shard_groups": report.groups,
+        "resumed": report.resumed,
+        "seconds": round(report.seconds, 3),
     }

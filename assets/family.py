@@ -76,6 +76,10 @@ class Family:
         return f"back_up_{self.name}_full"
 
     @property
+    def merge_job(self) -> str:
+        return f"merge_{self.name}"
+
+    @property
     def verify_job(self) -> str:
         return f"verify_{self.name}"
 

@@ -10,7 +10,13 @@ import dagster as dg
 
 from assets.cluster import build_assets, build_checks
 from assets.family import Family
-from pipelines.jobs import back_up_full_job, back_up_job, restore_job, verify_job
+from pipelines.jobs import (
+    back_up_full_job,
+    back_up_job,
+    merge_job,
+    restore_job,
+    verify_job,
+)
 from pipelines.schedules import schedules
 from pipelines.sensors import failure_sensor, sensors
 from resources.backup_repository import BackupRepositoryResource
@@ -59,6 +65,7 @@ def of_cluster(family: Family, settings: Cluster, configuration: str) -> dg.Defi
             back_up_job(family),
             back_up_full_job(family),
             verify_job(family),
+            merge_job(family, configuration),
             restore_job(family, target),
         ],
         schedules=schedules(family, settings),

@@ -7,6 +7,7 @@ import dagster as dg
 from assets.checks import ARCHIVES_MATCH, NOTHING_MISSING
 from assets.config import BackUpConfig, RestoreConfig, VerifyConfig
 from assets.family import Family
+from assets.merging import MergeConfig, build_merge_op
 from resources.cluster import TargetResource
 
 
@@ -43,6 +44,27 @@ def _back_up_job(
         description=description,
         tags=family.tags,
     )
+
+
+def merge_job(family: Family, configuration: str) -> dg.JobDefinition:
+    """Merge into the cluster itself, unless the launch says otherwise."""
+    step = build_merge_op(family)
+
+    @dg.job(
+        name=family.merge_job,
+        config=dg.RunConfig(
+            ops={step.name: MergeConfig()},
+            resources={"target": TargetResource(configuration=configuration, cluster=family.name)},
+        ),
+        description="Bring the points of a backup into a database that lives on. Where both have a "
+        "value for the same series, field and time, the backup's stays. Try it with dry_run: true "
+        "first.",
+        tags=family.tags,
+    )
+    def merging() -> None:
+        step()
+
+    return merging
 
 
 def verify_job(family: Family) -> dg.UnresolvedAssetJobDefinition:

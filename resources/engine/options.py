@@ -33,6 +33,7 @@ class BackupOptions:
         level: `-gzipCompressionLevel`.
         checked: `-verify`; "full" checks every block, "structure" headers and indexes.
         parallel: connections at once; more than two do not help a server with two cores.
+        per_node: of these, to one data node; None: as many.
         prefer: TCP address of the node to read from first (`-from`).
         internal: whether `_internal`, the server's own monitoring, is copied; no restore needs it.
         peek: only tell which shards changed, as the source tells by itself: caches stay unwritten.
@@ -51,6 +52,7 @@ class BackupOptions:
     level: Level = "default"
     checked: Checked = "full"
     parallel: int = 2
+    per_node: int | None = None
     retry: Retry = field(default_factory=Retry)
     prefer: str = ""
     internal: bool = True

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from resources.clients.source import ShardCopy, Source, SourceFacts
@@ -79,6 +80,7 @@ class Puller:
         self._threads = threading.local()
         self._scratches: list[Scratch] = []
         self._lock = threading.Lock()
+        self._gates: dict[str, threading.Semaphore] = {}
         self.bytes_done = 0
 
     def pull(self, state: ShardState) -> Saved:
@@ -105,7 +107,8 @@ class Puller:
             if self._stop.is_set():
                 raise Stopped("stopped before the backup was complete")
             try:
-                stored = self._attempt(state, copy)
+                with self._turn(copy.node):
+                    stored = self._attempt(state, copy)
                 break
             except StoreFailed:
                 raise
@@ -127,6 +130,22 @@ class Puller:
             raise AssertionError("the loop ends by break or raise")
         seconds = time.monotonic() - began
         return Saved(state, self._entry(state, copy, stored, seconds), copy.node, seconds, attempt)
+
+    @contextmanager
+    def _turn(self, node: str) -> Generator[None]:
+        """Wait until the node may be read from; no node is read by more than its share."""
+        if self._options.per_node is None:
+            yield
+            return
+        with self._lock:
+            gate = self._gates.setdefault(node, threading.Semaphore(self._options.per_node))
+        while not gate.acquire(timeout=0.2):
+            if self._stop.is_set():
+                raise Stopped("stopped before the backup was complete")
+        try:
+            yield
+        finally:
+            gate.release()
 
     def close(self) -> None:
         for scratch in self._scratches:
