@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev cluster bench torture clean help
+.PHONY: install fmt proto lint types test wire check demo dev cluster bench torture faults clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -64,6 +64,9 @@ cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
 
 bench: install ## beside the original tool, interleaved; needs influxd
 	@$(BIN)/python -m tests.bench
+
+faults: install ## run what breaks things, write docs/faults.md
+	@SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/python -m tests.faults.table
 
 torture: install ## N kills, flips and cuts at random; SEED= repeats one
 	@$(BIN)/python -m tests.faults.torture $(or $(N),20) $(SEED)

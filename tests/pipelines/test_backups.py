@@ -94,6 +94,7 @@ def test_a_look_at_a_server_at_rest_changes_nothing(source: Influxd, world: Worl
     assert world.status(FAMILY.backup_set) is FRESH
 
 
+@pytest.mark.fault(17)
 def test_a_dropped_database_keeps_its_partitions_and_their_backups(
     source: Influxd, world: World
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_dropped_database_keeps_its_partitions_and_their_backups(
     assert world.backed_up() == {"old/autogen/1": 1, "kept/autogen/2": 1, "old/autogen/3": 1}
 
 
+@pytest.mark.fault(96, 99)
 def test_names_of_any_spelling_become_partitions(source: Influxd, world: World) -> None:
     for name in ("a...b", "x|y", 'q"uote, [1]', "größe 数", "50%"):
         fill(source, name, weeks=[0])
@@ -191,6 +193,7 @@ def test_a_partition_that_no_server_has_is_refused_in_a_sentence(
     assert nonsense.metadata["exit_code"].value == "USAGE"
 
 
+@pytest.mark.fault(42)
 def test_backups_made_outside_dagster_are_adopted_and_not_copied_again(
     source: Influxd, world: World
 ) -> None:
@@ -222,6 +225,7 @@ def test_a_backup_says_where_its_archive_is_and_what_is_in_it(
     assert facts["checked"].startswith("full")
 
 
+@pytest.mark.fault(82)
 def test_no_secret_is_in_what_a_run_leaves_behind(
     influxd_factory: Callable[..., Influxd],
     tmp_path: Path,

@@ -82,6 +82,7 @@ def is_whole(head: bytes) -> bool:
     return b'"Since":"0001-01-01T00:00:00Z"' in head
 
 
+@pytest.mark.fault(14)
 def test_points_written_while_their_shard_is_copied_make_it_stale_at_the_next_look(
     source: Influxd, proxy: Proxy, world: World
 ) -> None:
@@ -114,6 +115,7 @@ def test_executing_the_check_looks_at_the_server(source: Influxd, world: World) 
     assert world.shards() == {"telegraf/autogen/1": FRESH, "telegraf/autogen/2": STALE}
 
 
+@pytest.mark.fault(34)
 def test_an_unmounted_directory_is_an_error_with_the_next_step_and_records_nothing(
     source: Influxd, world: World
 ) -> None:

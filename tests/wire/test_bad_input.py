@@ -81,6 +81,7 @@ def test_a_host_that_does_not_exist(backups: Path) -> None:
     refused(shardkeeper("backup", "-host", "no.such.host.invalid:8088", backups), 1, "unknown host")
 
 
+@pytest.mark.fault(9)
 def test_the_http_port_where_the_tcp_port_belongs(source: Influxd, backups: Path) -> None:
     done = shardkeeper("backup", "-host", source.http_addr, backups)
     refused(done, 16, "is an HTTP port", "8088")
@@ -118,6 +119,7 @@ def test_databases_policies_shards_and_nodes_that_do_not_exist(
 # --- the directory ------------------------------------------------------------------------
 
 
+@pytest.mark.fault(34)
 def test_directories_that_are_none(source: Influxd, target: Influxd, tmp_path: Path) -> None:
     missing, file = tmp_path / "missing", tmp_path / "file"
     file.write_text("hello")
@@ -132,6 +134,7 @@ def test_directories_that_are_none(source: Influxd, target: Influxd, tmp_path: P
     assert file.read_text() == "hello"
 
 
+@pytest.mark.fault(21, 72)
 def test_another_servers_directory(
     source: Influxd, target: Influxd, copy: Path, life: tuple[str, Points]
 ) -> None:
@@ -152,6 +155,7 @@ def on_read_only(directory: Path, *args: object, cwd: Path | None = None) -> Don
     return _outside(*args, prefix=[*namespace, MOUNT_READ_ONLY, str(directory)], cwd=cwd)
 
 
+@pytest.mark.fault(33)
 def test_a_directory_that_can_only_be_read(
     source: Influxd, target: Influxd, backups: Path, fresh: Fresh, tmp_path: Path
 ) -> None:
@@ -187,6 +191,7 @@ def run_limited(*args: object, file_bytes: int) -> Done:
     return _outside(*args, prefix=["prlimit", f"--fsize={file_bytes}"])
 
 
+@pytest.mark.fault(30)
 @pytest.mark.parametrize("file_bytes", [100, 5000, 70_000])
 def test_a_full_disk(
     source: Influxd,
@@ -323,6 +328,7 @@ OTHER_SIZE = ("archive cut", "archive without trailer", "archive empty", "archiv
 """What the next backup notices and copies again."""
 
 
+@pytest.mark.fault(46, 47, 48, 49, 50, 51, 87, 90)
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "without evidence"])
 @pytest.mark.parametrize("harm", HARM)
 def test_damage_is_found_before_the_target_is_touched(
@@ -375,6 +381,7 @@ def _strip_evidence(directory: Path) -> None:
     path.write_text(json.dumps(document, indent=2))
 
 
+@pytest.mark.fault(46, 75)
 def test_damage_to_one_archive_spares_the_older_state_and_the_other_shards(
     source: Influxd, target: Influxd, backups: Path, fresh: Fresh
 ) -> None:
@@ -396,6 +403,7 @@ def test_damage_to_one_archive_spares_the_older_state_and_the_other_shards(
 # --- at the same time ---------------------------------------------------------------------
 
 
+@pytest.mark.fault(38)
 def test_two_backups_at_once_into_one_directory(
     source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
 ) -> None:
@@ -413,6 +421,7 @@ def test_two_backups_at_once_into_one_directory(
     assert points(target, name) == expected
 
 
+@pytest.mark.fault(36)
 def test_two_backups_in_one_second_have_two_names(
     source: Influxd, backups: Path, life: tuple[str, Points]
 ) -> None:
@@ -439,6 +448,7 @@ def _outside(*args: object, prefix: Sequence[str] = (), cwd: Path | None = None)
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.fault(7)
 def test_a_server_that_never_answers(source: Influxd, backups: Path) -> None:
     with Proxy(source.bind_addr) as proxy:
         proxy.break_all(Stall(0), chosen=lambda head: True)

@@ -93,6 +93,7 @@ def test_a_delete_is_a_change(cluster: DevCluster, backups: Path) -> None:
     assert saved(backup(cluster, backups))
 
 
+@pytest.mark.fault(19)
 def test_a_node_that_is_down_is_gone_around_and_named(cluster: DevCluster, backups: Path) -> None:
     down = cluster.data[0].tcp_addr
     cluster.stop_node(0)
@@ -103,6 +104,7 @@ def test_a_node_that_is_down_is_gone_around_and_named(cluster: DevCluster, backu
     assert f"data node {down} does not answer" in done.err
 
 
+@pytest.mark.fault(19)
 def test_a_shard_without_any_owner_that_answers_fails_alone(
     cluster: DevCluster, backups: Path
 ) -> None:
@@ -124,6 +126,7 @@ def test_a_shard_without_any_owner_that_answers_fails_alone(
     assert lost <= saved(healed).keys()
 
 
+@pytest.mark.fault(1, 19)
 def test_a_stream_that_breaks_is_read_from_the_next_owner(
     cluster: DevCluster, backups: Path
 ) -> None:

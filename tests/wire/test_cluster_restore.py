@@ -133,6 +133,7 @@ def test_an_empty_cluster_gets_the_numbers_of_the_source_and_takes_writes_after_
     assert points(target, "telegraf") == points(source, "telegraf")
 
 
+@pytest.mark.fault(62, 72)
 def test_what_is_there_is_refused_in_the_originals_words_and_a_new_name_goes_beside_it(
     target: DevCluster, backups: Path
 ) -> None:
@@ -237,6 +238,7 @@ def test_a_node_that_is_down_at_the_start_leaves_everything_as_it_was(
     assert journals(backups) == []
 
 
+@pytest.mark.fault(63, 65)
 def test_a_restore_that_fails_is_undone_on_every_node(target: DevCluster, backups: Path) -> None:
     fill(target, "mine")
     before, disks = metastore(target), on_disk(target)
@@ -259,6 +261,7 @@ def without_database(cluster: DevCluster, name: str) -> bytes:
     return encode_metastore(replace(now, databases=kept))
 
 
+@pytest.mark.fault(63, 64)
 def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
     target: DevCluster, backups: Path
 ) -> None:
@@ -301,6 +304,7 @@ def test_a_change_that_may_have_been_lost_in_between_is_told(
     assert "another change of the metastore may have been lost" in done.err
 
 
+@pytest.mark.fault(73)
 def test_a_shard_that_the_metastore_lost_in_between_is_named_with_its_nodes(
     target: DevCluster, backups: Path
 ) -> None:
@@ -352,6 +356,7 @@ def test_the_choice_of_a_leader_is_not_taken_for_a_lost_change(
     assert points(target, "telegraf") == points(source, "telegraf")
 
 
+@pytest.mark.fault(74)
 def test_another_restore_that_holds_the_lease_is_not_disturbed(
     target: DevCluster, backups: Path, tmp_path: Path
 ) -> None:
@@ -374,6 +379,7 @@ def test_another_restore_that_holds_the_lease_is_not_disturbed(
     assert metastore(target) == before
 
 
+@pytest.mark.fault(26, 63)
 def test_a_killed_restore_is_undone_by_the_next(
     source: DevCluster, target: DevCluster, backups: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_backups_of_both_tools_share_a_directory(
     wait_for_points(target, name, states[-1][1])
 
 
+@pytest.mark.fault(66)
 def test_one_policy_under_another_name(
     source: Influxd, target: Influxd, tmp_path: Path, fresh: Fresh
 ) -> None:
@@ -180,6 +181,7 @@ def test_one_shard_of_ours_for_influxd(
     wait_for_points(target, name, later_than(expected, T0 + WEEK))
 
 
+@pytest.mark.fault(96, 97)
 @pytest.mark.parametrize("name", NAMES)
 def test_names_that_influxd_takes(
     source: Influxd, target: Influxd, tmp_path: Path, fresh: Fresh, name: str
@@ -299,6 +301,7 @@ def test_from_an_index_in_files_to_one_in_memory(
     wait_for_points(source, name, expected)
 
 
+@pytest.mark.fault(69)
 def test_shard_numbers_with_zeros_at_their_ends(
     influxd_factory: Callable[..., Influxd], target: Influxd, backups: Path, fresh: Fresh
 ) -> None:

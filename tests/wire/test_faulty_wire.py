@@ -106,6 +106,7 @@ def places(archive: bytes) -> dict[str, int]:
 # --- on the way here ----------------------------------------------------------------------
 
 
+@pytest.mark.fault(1, 2, 3, 4, 10, 11)
 @pytest.mark.parametrize("kind", [Cut, Reset, Flip])
 def test_what_arrives_damaged_is_pulled_again_from_an_empty_file(
     source: Influxd,
@@ -130,6 +131,7 @@ def test_what_arrives_damaged_is_pulled_again_from_an_empty_file(
             assert entry["shardkeeper"]["storedSize"] == archive.stat().st_size
 
 
+@pytest.mark.fault(1, 2, 4, 5)
 def test_many_faults_in_a_row_end_in_one_clean_archive(
     source: Influxd,
     target: Influxd,
@@ -149,6 +151,7 @@ def test_many_faults_in_a_row_end_in_one_clean_archive(
     assert points(target, name) == expected
 
 
+@pytest.mark.fault(7)
 def test_a_server_that_falls_silent_is_asked_again(
     source: Influxd, backups: Path, three_files: tuple[str, Points, bytes]
 ) -> None:
@@ -161,6 +164,7 @@ def test_a_server_that_falls_silent_is_asked_again(
     assert gzip.decompress(archive.read_bytes()) == clean
 
 
+@pytest.mark.fault(10, 75)
 def test_a_shard_that_always_breaks_fails_alone_and_the_next_run_heals(
     source: Influxd, target: Influxd, backups: Path, fresh: Fresh
 ) -> None:
@@ -214,6 +218,7 @@ def test_a_restore_says_which_shards_are_older_than_the_rest(
     assert points(target, name)["autogen", "m", ()] == rows
 
 
+@pytest.mark.fault(18)
 def test_a_server_that_restarts_in_the_middle_is_waited_for(
     influxd_factory: Callable[..., Influxd],
     target: Influxd,
@@ -241,6 +246,7 @@ def test_a_server_that_restarts_in_the_middle_is_waited_for(
     assert points(target, name) == expected
 
 
+@pytest.mark.fault(18)
 def test_a_server_that_dies_for_good_leaves_no_backup(
     influxd_factory: Callable[..., Influxd], backups: Path
 ) -> None:
@@ -271,6 +277,7 @@ def restore_through(
     )
 
 
+@pytest.mark.fault(64, 65)
 @pytest.mark.parametrize("kind", [Cut, Reset, Flip])
 def test_an_upload_that_breaks_is_noticed_and_undone(
     target: Influxd,
@@ -307,6 +314,7 @@ def test_an_upload_that_breaks_is_noticed_and_undone(
     assert points(target, name) == expected
 
 
+@pytest.mark.fault(63)
 @pytest.mark.parametrize(
     "fault",
     [
@@ -344,6 +352,7 @@ def test_an_import_that_breaks_leaves_nothing_behind(
     assert databases(target) == before
 
 
+@pytest.mark.fault(65)
 def test_an_answer_that_names_the_wrong_shard_is_not_followed(
     target: Influxd, saved: Path, three_files: tuple[str, Points, bytes], fresh: Fresh
 ) -> None:
@@ -357,6 +366,7 @@ def test_an_answer_that_names_the_wrong_shard_is_not_followed(
     assert databases(target) == before
 
 
+@pytest.mark.fault(64)
 def test_a_target_that_dies_in_the_middle_is_named_with_what_is_left(
     influxd_factory: Callable[..., Influxd],
     saved: Path,
@@ -376,6 +386,7 @@ def test_a_target_that_dies_in_the_middle_is_named_with_what_is_left(
     assert points(server, "copy") == expected
 
 
+@pytest.mark.fault(62, 74)
 def test_a_database_that_appears_after_the_plan_is_not_ours_to_drop(
     target: Influxd, saved: Path, three_files: tuple[str, Points, bytes], fresh: Fresh
 ) -> None:
@@ -396,6 +407,7 @@ def test_a_database_that_appears_after_the_plan_is_not_ours_to_drop(
     assert points(target, name)["autogen", "theirs", ()] == [(T0, {"v": 1})]
 
 
+@pytest.mark.fault(62, 74)
 def test_a_database_that_appears_right_before_the_import_is_not_ours_to_drop(
     target: Influxd, saved: Path, three_files: tuple[str, Points, bytes], fresh: Fresh
 ) -> None:

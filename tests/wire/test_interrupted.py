@@ -75,6 +75,7 @@ WHERE = {
 }
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("where", WHERE)
 def test_a_backup_that_is_asked_to_stop_stops_at_once_and_leaves_nothing(
@@ -102,6 +103,7 @@ def test_a_backup_that_is_asked_to_stop_stops_at_once_and_leaves_nothing(
     verify(backups)
 
 
+@pytest.mark.fault(27)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("chosen", [imports, uploads, shard_backups], ids=lambda f: f.__name__)
 def test_a_restore_that_is_asked_to_stop_takes_back_what_it_did(
@@ -133,6 +135,7 @@ def test_a_restore_that_is_asked_to_stop_takes_back_what_it_did(
     assert points(target, name) == expected
 
 
+@pytest.mark.fault(26, 51)
 def test_a_killed_backup_is_swept_by_the_next(
     source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
 ) -> None:
@@ -167,6 +170,7 @@ def test_a_killed_backup_is_swept_by_the_next(
     assert points(target, name) == points(source, db)
 
 
+@pytest.mark.fault(63)
 def test_a_killed_restore_leaves_a_database_that_the_next_one_names(
     source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
 ) -> None:

@@ -32,6 +32,7 @@ def pair(influxd_factory: Callable[..., Influxd]) -> tuple[Influxd, Influxd]:
     return here, other
 
 
+@pytest.mark.fault(21)
 def test_a_backup_with_another_servers_http_address_is_refused(
     influxd_factory: Callable[..., Influxd], directory: Path
 ) -> None:
@@ -53,6 +54,7 @@ def test_without_http_everything_is_copied_and_said_so(
     assert len(list(directory.glob("*.s1.tar.gz"))) == 2
 
 
+@pytest.mark.fault(21, 72)
 def test_a_restore_with_another_servers_http_address_touches_neither(
     influxd_factory: Callable[..., Influxd], directory: Path
 ) -> None:

@@ -73,6 +73,7 @@ def test_a_restore_prints_the_originals_lines() -> None:
     )
 
 
+@pytest.mark.fault(98)
 def test_names_cannot_command_the_terminal() -> None:
     assert render.printable("a\x1b[31mb\u202e\nc") == "a\\x1b[31mb\\u202e\nc"
 

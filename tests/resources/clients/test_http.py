@@ -98,6 +98,7 @@ def test_a_redirect_to_nowhere_is_a_redirect_too(ask: Ask, location: str) -> Non
         ask(InfluxHTTP(addr))
 
 
+@pytest.mark.fault(79)
 @every_ask
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
 def test_refused_credentials_have_their_own_exit_status(ask: Ask, status: str) -> None:
@@ -180,6 +181,7 @@ def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
         InfluxHTTP(addr, timeout_s=0.2).query("q")
 
 
+@pytest.mark.fault(90)
 def test_a_reply_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_REPLY_BYTES", 1000)
     long = answers(reply(b" " * 1001))
@@ -382,6 +384,7 @@ def test_what_is_no_address_is_refused_without_its_password(address: str) -> Non
     assert "s3cr3t" not in "".join(traceback.format_exception_only(caught.value))
 
 
+@pytest.mark.fault(79)
 def test_credentials_come_from_one_place() -> None:
     with pytest.raises(UsageError, match="both"):
         InfluxHTTP("http://u:p@h", user="v")
@@ -405,6 +408,7 @@ def test_the_environment_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
         assert InfluxHTTP(addr).ping().version == "1"
 
 
+@pytest.mark.fault(82)
 @every_ask
 @pytest.mark.parametrize(
     "answer",
@@ -429,6 +433,7 @@ def test_no_error_has_the_password_in_it(ask: Ask, answer: bytes) -> None:
     assert "s3cr3t" not in told
 
 
+@pytest.mark.fault(80)
 def test_https_is_spoken_when_asked_for_and_plain_http_is_not_taken_for_it() -> None:
     plain = answers(reply(X_Influxdb_Version="1"))
     with peer(plain) as addr, pytest.raises(PeerUnreachable, match="TLS failed"):

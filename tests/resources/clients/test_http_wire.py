@@ -80,6 +80,7 @@ def test_a_result_that_was_cut_off_is_no_result(influxd_factory: Callable[..., I
         client.query("SELECT v FROM m", "db")
 
 
+@pytest.mark.fault(79)
 def test_credentials_matter(influxd_factory: Callable[..., Influxd]) -> None:
     server = influxd_factory(config={"http": {"auth-enabled": True}})
     server.query(f"CREATE USER root WITH PASSWORD {quote_string(PASSWORD)} WITH ALL PRIVILEGES")
@@ -106,6 +107,7 @@ def test_the_snapshotters_port_does_not_speak_http(influxd: Influxd) -> None:
         InfluxHTTP(influxd.bind_addr).ping()
 
 
+@pytest.mark.fault(80)
 def test_a_certificate_must_be_good_unless_told_otherwise(
     influxd_factory: Callable[..., Influxd], tmp_path: Path
 ) -> None:

@@ -253,6 +253,7 @@ def test_a_redirect_that_never_ends_is_given_up() -> None:
     assert n_heard == MAX_HOPS + 1
 
 
+@pytest.mark.fault(79)
 @pytest.mark.parametrize(
     "reply",
     [
@@ -357,6 +358,7 @@ def test_a_cluster_without_a_leader_is_asked_again_later(
     assert caught.value.retryable
 
 
+@pytest.mark.fault(79)
 @all_asks
 @pytest.mark.parametrize(
     ("auth", "hint"),
@@ -434,6 +436,7 @@ def test_a_meta_node_is_told_from_others_without_credentials(reply: bytes, is_me
 # --- secrets ------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(82)
 def test_secrets_are_in_no_repr_and_no_error() -> None:
     for auth in (Auth.basic("u", SECRET), Auth.jwt(SECRET, "u")):
         shown = [repr(auth), repr(client("h:1", auth))]
@@ -465,6 +468,7 @@ def test_a_password_goes_out_as_utf_8() -> None:
     assert heard == ["Basic " + base64.b64encode(f"ü:{SECRET}".encode()).decode(), ""]
 
 
+@pytest.mark.fault(79)
 def test_credentials_that_cannot_work_are_refused_at_once() -> None:
     for make in (lambda: Auth.basic("", "p"), lambda: Auth.basic("a:b", "p"), lambda: Auth.jwt("")):
         with pytest.raises(UsageError):

@@ -88,6 +88,7 @@ def test_an_unknown_host_is_named(ask: Ask) -> None:
         ask(SnapshotterClient("nowhere.invalid"))
 
 
+@pytest.mark.fault(7)
 @every_ask
 def test_silence_ends(ask: Ask) -> None:
     enough = threading.Event()
@@ -112,6 +113,7 @@ def test_a_reset_says_during_what(ask: Ask) -> None:
     assert "log" in caught.value.hint
 
 
+@pytest.mark.fault(6)
 @every_reply
 def test_an_empty_reply_points_to_the_log(ask: Ask) -> None:
     with peer(answers(b"")) as addr, pytest.raises(PeerClosedEarly) as caught:
@@ -120,6 +122,7 @@ def test_an_empty_reply_points_to_the_log(ask: Ask) -> None:
     assert "log" in caught.value.hint
 
 
+@pytest.mark.fault(9)
 @every_ask
 @pytest.mark.parametrize(
     ("reply", "hint"), [(HTTP_REPLY, "this is an HTTP port"), (TLS_ALERT, "speaks TLS")]
@@ -131,6 +134,7 @@ def test_another_protocol_is_called_by_its_name(ask: Ask, reply: bytes, hint: st
     assert hint in caught.value.hint
 
 
+@pytest.mark.fault(22)
 def test_a_reply_cut_short_says_where() -> None:
     with peer(answers(METASTORE_REPLY[:100])) as addr, pytest.raises(PeerClosedEarly) as caught:
         SnapshotterClient(addr).metastore()
@@ -139,6 +143,7 @@ def test_a_reply_cut_short_says_where() -> None:
     )
 
 
+@pytest.mark.fault(8)
 @every_reply
 def test_a_peer_that_trickles_is_given_up(ask: Ask) -> None:
     def trickle(connection: socket.socket) -> None:
@@ -281,6 +286,7 @@ def test_a_finished_upload_ends_politely() -> None:
     assert end_of_upload(upload) == "FIN"
 
 
+@pytest.mark.fault(65)
 def test_an_upload_given_up_is_reset_lest_it_pass_for_complete() -> None:
     def walk_away(client: SnapshotterClient) -> None:
         with client.upload(SHARD) as sending:
@@ -300,6 +306,7 @@ def test_an_upload_that_is_answered_is_suspicious() -> None:
         upload(SnapshotterClient(addr))
 
 
+@pytest.mark.fault(64, 65)
 def test_a_server_that_breaks_off_an_upload_is_noticed() -> None:
     def give_up(connection: socket.socket) -> None:
         connection.recv(100)
@@ -334,6 +341,7 @@ def test_a_peer_is_known_by_its_manners(
         assert probe_kind(addr) == kind
 
 
+@pytest.mark.fault(9)
 def test_a_peer_of_another_world_is_told_apart() -> None:
     ssh = answers(b"SSH-2.0-OpenSSH_9.2\r\n")
     with peer(ssh) as addr, pytest.raises(BadReply, match="not as InfluxDB does"):

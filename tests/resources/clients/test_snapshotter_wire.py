@@ -160,6 +160,7 @@ def test_a_policy_is_imported_under_another_name(source: Source) -> None:
 # --- bad days -----------------------------------------------------------------------------
 
 
+@pytest.mark.fault(6)
 @pytest.mark.parametrize(
     "ask",
     [
@@ -232,6 +233,7 @@ def test_metadata_too_big_for_an_old_server_is_noticed(influxd: Influxd) -> None
     assert decode_metastore(client.metastore()).database("bigger") is None
 
 
+@pytest.mark.fault(65)
 def test_an_upload_into_a_shard_that_is_not_there_is_noticed_once_it_is_big(
     influxd: Influxd,
 ) -> None:

@@ -140,6 +140,7 @@ def test_an_end_without_a_goodbye_is_an_error(certificate: Path) -> None:
         read_all(address)
 
 
+@pytest.mark.fault(80)
 def test_a_certificate_must_be_good_unless_it_need_not(certificate: Path) -> None:
     with peer(encrypted(certificate, answer(LISTED))) as address:
         with pytest.raises(PeerUnreachable, match="TLS failed while connecting") as caught:
@@ -148,6 +149,7 @@ def test_a_certificate_must_be_good_unless_it_need_not(certificate: Path) -> Non
         assert CoordinatorClient(address, tls=client_tls(skip_verify=True)).list_shards()
 
 
+@pytest.mark.fault(80)
 def test_a_port_that_does_not_speak_tls_is_named() -> None:
     with peer(answers(LISTED)) as address, pytest.raises(PeerUnreachable, match="TLS failed"):
         CoordinatorClient(address, tls=client_tls()).list_shards()

@@ -157,6 +157,7 @@ def test_one_shard_brings_its_policy_and_nothing_else() -> None:
     assert [rp.name for rp in made.databases[0].policies] == ["day"]
 
 
+@pytest.mark.fault(70)
 def test_what_would_expire_on_arrival_needs_a_choice() -> None:
     old_group = group(3, 4, start_h=900)
     day = replace(SOURCE.databases[0].retention_policies[1], shard_groups=(old_group,))
@@ -181,6 +182,7 @@ def test_what_would_expire_on_arrival_needs_a_choice() -> None:
         planned(RestoreOptions(one, skip_expired=True))
 
 
+@pytest.mark.fault(62)
 @pytest.mark.parametrize("name", ["home", "other"])
 def test_a_database_that_exists_stops_everything(name: str) -> None:
     target = replace(NOWHERE, databases=(DatabaseInfo(name, ""),))
@@ -195,6 +197,7 @@ def test_the_targets_own_monitoring_is_no_obstacle() -> None:
     plan(RestoreOptions(), target=replace(NOWHERE, databases=(DatabaseInfo("_internal", ""),)))
 
 
+@pytest.mark.fault(48)
 def test_a_missing_archive_stops_only_what_needs_it() -> None:
     source = backup(1, 2, 4, 5, 6, missing=(3,))
     with pytest.raises(BackupIncomplete, match=r"T\.s3\.tar\.gz is listed by T\.manifest"):
@@ -202,6 +205,7 @@ def test_a_missing_archive_stops_only_what_needs_it() -> None:
     assert [s.place.shard_id for s in plan(RestoreOptions(Limits("other")), source).shards] == [6]
 
 
+@pytest.mark.fault(75)
 def test_a_shard_that_was_never_saved_stops_only_what_needs_it() -> None:
     partial = replace(COMPLETE, failed=(FailedShard(ShardID(3), "broken"),))
     with pytest.raises(BackupIncomplete, match="shard 3 could not be saved"):
@@ -223,6 +227,7 @@ def test_a_database_without_archives_is_not_created_empty_from_a_limited_backup(
         plan(RestoreOptions(Limits("home")), backup(6, evidence=None))
 
 
+@pytest.mark.fault(21, 72)
 def test_archives_of_another_server_in_the_directory_are_noticed() -> None:
     strange = Archive(replace(archive(1).entry, database="elsewhere"), "T.manifest")
     source = replace(WHOLE, archives={**WHOLE.archives, ShardID(1): strange})

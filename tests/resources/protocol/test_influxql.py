@@ -60,11 +60,13 @@ REFUSED = {
 TOO_LONG = ["l" * 256, "é" * 128]
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize("name", ODD_BUT_FINE)
 def test_odd_names_are_names(name: str) -> None:
     check_name("database", name)
 
 
+@pytest.mark.fault(96)
 @pytest.mark.parametrize(("name", "reason"), REFUSED.items(), ids=[ascii(name) for name in REFUSED])
 def test_names_that_no_server_takes_are_refused(name: str, reason: str) -> None:
     with pytest.raises(UnsafeName) as caught:
@@ -108,6 +110,7 @@ def unquoted(text: str, quote: str) -> tuple[str, str]:
     return found, text[at + 1 :]
 
 
+@pytest.mark.fault(97)
 @given(st.text())
 def test_quoting_leaves_nothing_special(name: str) -> None:
     assert unquoted(quote_identifier(name) + ";", '"') == (name, ";")
@@ -119,6 +122,7 @@ def shown_databases(influxd: Influxd) -> set[str]:
     return {row[0] for series in result["series"] for row in series.get("values", [])}
 
 
+@pytest.mark.fault(96, 97)
 @pytest.mark.wire
 @pytest.mark.parametrize("name", ODD_BUT_FINE, ids=ascii)
 def test_a_server_takes_every_name_that_we_take(influxd: Influxd, name: str) -> None:
@@ -138,6 +142,7 @@ def test_a_server_takes_every_name_that_we_take(influxd: Influxd, name: str) -> 
     assert name not in shown_databases(influxd)
 
 
+@pytest.mark.fault(96)
 @pytest.mark.wire
 @pytest.mark.parametrize(
     "name", [name for name in [*REFUSED, *TOO_LONG] if name not in ("a\x00b", "\ud800")], ids=ascii
@@ -169,6 +174,7 @@ def is_taken(char: str) -> bool:
     return unicodedata.category(char) != "Cn" and unicodedata.ucd_3_2_0.category(char) != "Cn"
 
 
+@pytest.mark.fault(97)
 @pytest.mark.wire
 def test_a_string_literal_comes_back_from_a_server(influxd: Influxd) -> None:
     db, odd = f"db{uuid.uuid4().hex}", "it's \"a\" \\ 'quoted'; string"

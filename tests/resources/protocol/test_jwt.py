@@ -30,6 +30,7 @@ def test_a_token_is_the_one_that_influxd_ctl_makes() -> None:
     assert signed_token("admin", "sharedsecret", NOW_S) == TOKEN
 
 
+@pytest.mark.fault(79)
 def test_a_token_names_its_user_until_it_expires() -> None:
     assert verified_user(TOKEN, secret_of, NOW_S) == "admin"
     assert verified_user(TOKEN, secret_of, 1_700_000_299.9) == "admin"
@@ -63,6 +64,7 @@ def signed(header: object, claims: object, *, secret: str = "sharedsecret") -> s
 HS512 = {"alg": "HS512", "typ": "JWT"}
 
 
+@pytest.mark.fault(79)
 @pytest.mark.parametrize(
     ("token", "complaint"),
     [

@@ -210,6 +210,7 @@ def test_the_generated_code_is_that_of_the_schema(tmp_path: Path) -> None:
 # --- hostile bytes ------------------------------------------------------------------------
 
 
+@pytest.mark.fault(22, 94)
 @pytest.mark.parametrize("cut", range(len(METASTORE)))
 def test_a_metastore_cut_anywhere_is_refused(cut: int) -> None:
     with pytest.raises(BadReply):
@@ -235,6 +236,7 @@ def test_a_metastore_that_breaks_its_rules_is_refused(raw: bytes, complaint: str
         decode_metastore(raw)
 
 
+@pytest.mark.fault(94)
 @given(st.binary(max_size=30), st.integers(0, len(CLUSTER_METASTORE)))
 def test_damage_is_refused_politely_or_understood(noise: bytes, at: int) -> None:
     raw = CLUSTER_METASTORE[:at] + noise + CLUSTER_METASTORE[at + len(noise) :]
@@ -244,6 +246,7 @@ def test_damage_is_refused_politely_or_understood(noise: bytes, at: int) -> None
         trimmed(raw, database="d")
 
 
+@pytest.mark.fault(94)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes_are_refused_politely(raw: bytes) -> None:
     with contextlib.suppress(BadReply):

@@ -10,6 +10,7 @@ from resources.errors import BadReply
 from resources.protocol.strict_json import decode_json, is_integer
 
 
+@pytest.mark.fault(69)
 def test_integers_stay_exact() -> None:
     assert decode_json(b'{"a":18446744073709551615,"b":9007199254740993}', "x") == {
         "a": 2**64 - 1,
@@ -17,6 +18,7 @@ def test_integers_stay_exact() -> None:
     }
 
 
+@pytest.mark.fault(93)
 @pytest.mark.parametrize(
     "raw",
     [

@@ -92,6 +92,7 @@ def test_data_is_not_copied() -> None:
     assert [piece.data.tobytes() for piece in pieces if isinstance(piece, MemberData)] == [b"new"]
 
 
+@pytest.mark.fault(1, 2, 3)
 def test_an_archive_cut_anywhere_is_noticed() -> None:
     stream = archive(CONTENT)
     for cut in range(len(stream)):
@@ -122,6 +123,7 @@ def test_the_message_says_where_it_was_cut(cut: int, said: str) -> None:
     assert refusal(archive(CONTENT)[:cut]) == said
 
 
+@pytest.mark.fault(11)
 def test_a_bit_flipped_in_a_header_or_in_padding_is_noticed() -> None:
     stream = archive(CONTENT)
     harmless = {148 + start for start in (0, 2048, 2048 + BLOCK)}
@@ -133,11 +135,13 @@ def test_a_bit_flipped_in_a_header_or_in_padding_is_noticed() -> None:
         refusal(bytes(flipped))
 
 
+@pytest.mark.fault(5)
 def test_two_archives_glued_together_are_refused() -> None:
     assert "bytes after its end marker, at byte" in refusal(archive(CONTENT) * 2)
     assert "bytes after its end marker" in refusal(archive(CONTENT) + b"\1")
 
 
+@pytest.mark.fault(4, 5)
 def test_half_an_archive_and_a_whole_one_are_refused() -> None:
     whole = archive(CONTENT)
     assert "second member named" in refusal(whole[:2048] + whole)
@@ -160,6 +164,7 @@ def test_zeros_without_end_are_refused() -> None:
     assert "inside the zeros" in refusal(END_MARKER + bytes(100))
 
 
+@pytest.mark.fault(3)
 def test_one_zero_block_between_members_is_refused() -> None:
     stream = archive({FIRST: b"x"}, end=bytes(BLOCK)) + archive({SECOND: b"y"})
     assert "one zero block where the end marker has two" in refusal(stream)
@@ -171,6 +176,7 @@ def test_an_empty_archive_is_an_archive() -> None:
     assert walker.members == []
 
 
+@pytest.mark.fault(85)
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
@@ -192,12 +198,14 @@ def test_only_regular_files_are_accepted(kind: bytes, said: str) -> None:
     assert refusal(header + END_MARKER).startswith(f"archive has {said}, '{FIRST}'; only regular")
 
 
+@pytest.mark.fault(85)
 @pytest.mark.parametrize("mode", [0o4755, 0o2755, 0o1755])
 def test_setuid_bits_are_refused(mode: int) -> None:
     header = patched(encode_header(FIRST, 0, 0), 100, b"%07o\0" % mode)
     assert "a setuid, setgid or sticky bit" in refusal(header + END_MARKER)
 
 
+@pytest.mark.fault(90)
 @pytest.mark.parametrize(
     ("field", "said"),
     [
@@ -230,6 +238,7 @@ def test_a_time_before_1970_is_understood() -> None:
     assert "modification time" in refusal(header + END_MARKER)
 
 
+@pytest.mark.fault(92)
 def test_members_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tar, "MAX_MEMBERS", 2)
     assert "more than 2 members" in refusal(archive(CONTENT))
@@ -275,6 +284,7 @@ def test_a_cut_after_an_extended_header_is_noticed(cut: int) -> None:
     assert "archive" in refusal((pax(("path", FIRST)) + MEMBER)[:cut])
 
 
+@pytest.mark.fault(84)
 @pytest.mark.parametrize(
     ("stream", "said"),
     [
@@ -304,6 +314,7 @@ def test_hostile_extended_headers_are_refused(stream: bytes, said: str) -> None:
 # --- random damage --------------------------------------------------------------------------------
 
 
+@pytest.mark.fault(84)
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_whatever_arrives_only_archive_corrupt_escapes(data: st.DataObject) -> None:

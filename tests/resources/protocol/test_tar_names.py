@@ -26,6 +26,7 @@ def test_tombstones_have_a_place_too() -> None:
     assert member_place("db/rp/0/000000001-000000001.tombstone").shard_id == 0
 
 
+@pytest.mark.fault(86)
 def test_a_shard_whose_number_starts_alike_is_another_shard() -> None:
     assert member_place(f"db/rp/397/{FILE}").shard_id != 39
 
@@ -34,6 +35,7 @@ def test_letters_newer_than_our_unicode_are_no_crime() -> None:
     assert member_place(f"\U0001fae8\U0001faff/rp/1/{FILE}").policy == "rp"
 
 
+@pytest.mark.fault(84)
 @pytest.mark.parametrize(
     "name",
     [
@@ -88,6 +90,7 @@ def test_other_names_are_refused_and_shown_escaped(name: str) -> None:
     assert len(caught.value.what) < 1500
 
 
+@pytest.mark.fault(84)
 @given(st.text(max_size=60))
 def test_nothing_but_unsafe_name_escapes(name: str) -> None:
     try:

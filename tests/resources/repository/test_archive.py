@@ -135,6 +135,7 @@ def test_what_is_stored_is_gzip_of_what_came_and_its_digest_is_of_the_file(
     assert again == stored
 
 
+@pytest.mark.fault(1, 3)
 @pytest.mark.parametrize("cut", range(0, len(GOOD), 97))
 def test_a_stream_cut_anywhere_is_refused_and_nothing_is_stored(
     tmp_path: Path, scratch: Scratch, cut: int
@@ -144,6 +145,7 @@ def test_a_stream_cut_anywhere_is_refused_and_nothing_is_stored(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.fault(2)
 def test_a_stream_cut_between_two_members_is_refused(scratch: Scratch) -> None:
     """Both tarfile and influxd take this for a complete archive."""
     with pytest.raises(ArchiveCorrupt, match="end marker"):
@@ -178,6 +180,7 @@ def test_a_broken_block_passes_the_structure_check_only(scratch: Scratch) -> Non
         inspect(damaged, scratch)
 
 
+@pytest.mark.fault(66, 86)
 @pytest.mark.parametrize(
     "raw",
     [
@@ -194,6 +197,7 @@ def test_members_of_another_place_are_refused(scratch: Scratch, raw: bytes) -> N
         inspect(raw, scratch)
 
 
+@pytest.mark.fault(5)
 def test_two_archives_glued_together_are_refused(scratch: Scratch) -> None:
     with pytest.raises(ArchiveCorrupt):
         inspect(GOOD + GOOD, scratch)
@@ -212,6 +216,7 @@ def test_a_large_file_is_checked_in_a_temporary_file_that_nobody_sees(
     assert IN_MEMORY_BYTES > 100
 
 
+@pytest.mark.fault(46)
 @pytest.mark.parametrize("bit", range(0, 3000, 41))
 def test_a_flipped_bit_in_a_stored_archive_is_found(
     tmp_path: Path, scratch: Scratch, bit: int
@@ -231,6 +236,7 @@ def test_a_flipped_bit_in_a_stored_archive_is_found(
     assert found.sha256 != stored.sha256
 
 
+@pytest.mark.fault(90, 91)
 def test_more_than_the_manifest_says_is_refused_while_reading(
     tmp_path: Path, scratch: Scratch
 ) -> None:

@@ -144,6 +144,7 @@ def test_the_lock_is_a_record_while_it_is_held(store: DirectoryStore, tmp_path: 
     lock.release()
 
 
+@pytest.mark.fault(38)
 def test_a_second_run_is_told_who_since_when_and_what(store: DirectoryStore) -> None:
     with StoreLock.acquire(store, command="influxd-ctl backup", backup=BACKUP) as lock:
         with pytest.raises(RepositoryLocked) as caught:
@@ -166,6 +167,7 @@ def test_waiting_ends_when_the_lock_is_released(store: DirectoryStore) -> None:
     timer.join()
 
 
+@pytest.mark.fault(38)
 def test_of_processes_that_compete_exactly_one_wins(tmp_path: Path) -> None:
     with other(tmp_path) as one, other(tmp_path) as two, other(tmp_path) as three:
         rivals = (one, two, three)
@@ -200,6 +202,7 @@ def test_of_those_who_meet_a_dead_lock_exactly_one_takes_it_over(
         locks[0].release()
 
 
+@pytest.mark.fault(26)
 def test_a_killed_run_loses_its_lock_at_once(store: DirectoryStore, tmp_path: Path) -> None:
     with other(tmp_path) as killed:
         killed.take()
@@ -222,6 +225,7 @@ def test_a_zombie_holds_nothing(store: DirectoryStore, tmp_path: Path) -> None:
         StoreLock.acquire(store, command="test").release()
 
 
+@pytest.mark.fault(40)
 def test_a_pid_that_is_in_use_again_holds_nothing(store: DirectoryStore, tmp_path: Path) -> None:
     with StoreLock.acquire(store, command="test") as lock:
         mine = lock.record
@@ -230,12 +234,14 @@ def test_a_pid_that_is_in_use_again_holds_nothing(store: DirectoryStore, tmp_pat
         assert lock.stale is not None
 
 
+@pytest.mark.fault(40)
 def test_a_pid_of_another_machine_says_nothing(store: DirectoryStore, tmp_path: Path) -> None:
     plant(tmp_path, replace(foreign(utc_now() + timedelta(seconds=60)), pid=2**31 - 1))
     with pytest.raises(RepositoryLocked, match="alice@elsewhere"):
         StoreLock.acquire(store, command="test")
 
 
+@pytest.mark.fault(36, 40)
 @pytest.mark.parametrize(("after_s", "taken"), [(-1, False), (CLOCK_SKEW_S, False), (61, True)])
 def test_a_lease_from_elsewhere_ends_with_some_patience_for_clocks(
     store: DirectoryStore, tmp_path: Path, after_s: float, taken: bool
@@ -249,6 +255,7 @@ def test_a_lease_from_elsewhere_ends_with_some_patience_for_clocks(
         assert lock.stale == foreign(NOW - timedelta(seconds=after_s))
 
 
+@pytest.mark.fault(37)
 def test_a_frozen_holder_that_lost_its_lease_notices(store: DirectoryStore, tmp_path: Path) -> None:
     with other(tmp_path, lease_s=0.5) as frozen:
         frozen.take()
@@ -298,6 +305,7 @@ def test_a_renewal_that_failed_halfway_is_still_ours(store: DirectoryStore, tmp_
 VALID = json.loads(foreign(NOW).encode())
 
 
+@pytest.mark.fault(40)
 @pytest.mark.parametrize(
     "raw",
     [

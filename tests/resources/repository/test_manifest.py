@@ -89,6 +89,7 @@ def test_the_original_is_read_and_written_again_byte_for_byte() -> None:
     assert Manifest.decode(ORIGINAL, "m").encode() == ORIGINAL
 
 
+@pytest.mark.fault(69)
 def test_what_we_know_beyond_the_original_survives_a_round_trip() -> None:
     assert Manifest.decode(OURS.encode(), "m") == OURS
 
@@ -134,6 +135,7 @@ def changed(**paths: Any) -> bytes:
     return sealed(document)
 
 
+@pytest.mark.fault(50, 90, 93)
 @pytest.mark.parametrize(
     "raw",
     [
@@ -169,6 +171,7 @@ def test_what_is_no_manifest_is_refused(raw: bytes) -> None:
         Manifest.decode(raw, "20261122T095100Z.manifest")
 
 
+@pytest.mark.fault(87)
 @pytest.mark.parametrize(
     "name",
     ["../x.tar.gz", "/etc/x.tar.gz", "a\\b.tar.gz", "x\0.tar.gz", "http://h/x.tar.gz", ".tar.gz/"],
@@ -178,11 +181,13 @@ def test_a_file_name_that_leads_elsewhere_is_refused(name: str) -> None:
         Manifest.decode(changed(files__0__fileName=name), "m")
 
 
+@pytest.mark.fault(43)
 def test_a_newer_format_says_which_version_wrote_it() -> None:
     with pytest.raises(ManifestUnreadable, match=r"format 3 by version 0\.1\.0"):
         Manifest.decode(changed(shardkeeper__format=3), "m")
 
 
+@pytest.mark.fault(50)
 def test_a_flip_anywhere_in_a_manifest_of_ours_is_noticed() -> None:
     raw = OURS.encode()
     for place in range(len(raw)):
@@ -203,6 +208,7 @@ def test_a_manifest_of_the_first_format_has_no_seal_and_is_read() -> None:
     assert Manifest.decode(first.encode(), "m") == OURS
 
 
+@pytest.mark.fault(50)
 @pytest.mark.parametrize("cut", range(len(ORIGINAL)))
 def test_a_manifest_cut_anywhere_is_noticed(cut: int) -> None:
     with pytest.raises(ManifestUnreadable):
@@ -217,6 +223,7 @@ def test_a_changed_byte_gives_a_manifest_or_an_error_of_ours(place: int, byte: i
         Manifest.decode(bytes(raw), "m")
 
 
+@pytest.mark.fault(93)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -117,6 +117,7 @@ def test_shard_ids_are_plain_unsigned_numbers(digits: str) -> None:
     assert parse_shard_id(digits) is None
 
 
+@pytest.mark.fault(87)
 @pytest.mark.parametrize(
     ("name", "reason"),
     [

@@ -69,11 +69,13 @@ def test_a_committed_backup_is_found_with_everything_it_names(tmp_path: Path) ->
     assert repository(tmp_path).read_meta(found) == DATA
 
 
+@pytest.mark.fault(36)
 def test_two_backups_in_one_second_have_two_names(tmp_path: Path) -> None:
     names = [back_up(tmp_path, 1) for _ in range(3)]
     assert names == [f"20261122T09510{i}Z.manifest" for i in range(3)]
 
 
+@pytest.mark.fault(36)
 def test_a_clock_that_goes_back_does_not_make_an_old_backup_the_newest(tmp_path: Path) -> None:
     first = back_up(tmp_path, 1)
     second = back_up(tmp_path, 1, now=NOW - timedelta(hours=1))
@@ -81,6 +83,7 @@ def test_a_clock_that_goes_back_does_not_make_an_old_backup_the_newest(tmp_path:
     assert repository(tmp_path).current().newest.file_name == second
 
 
+@pytest.mark.fault(36)
 def test_a_backup_from_the_future_is_not_built_upon(tmp_path: Path) -> None:
     back_up(tmp_path, 1, now=NOW + timedelta(days=3650))
     with pytest.raises(RepositoryError, match="in the future"):
@@ -115,12 +118,14 @@ def commit_after_losing(path: Path, name: str) -> None:
         writer.commit(manifest)
 
 
+@pytest.mark.fault(51, 53)
 def test_an_archive_that_vanished_prevents_the_commit(tmp_path: Path) -> None:
     with pytest.raises(BackupIncomplete):
         commit_after_losing(tmp_path, "20261122T095100Z.s1.tar.gz")
     assert visible(tmp_path) == set()
 
 
+@pytest.mark.fault(37)
 def test_a_run_whose_lock_was_taken_away_does_not_commit(tmp_path: Path) -> None:
     with pytest.raises(RepositoryLocked):
         commit_after_losing(tmp_path, ".shardkeeper.lock")
@@ -150,6 +155,7 @@ with repository(Path({path!r})).begin(command="doomed") as writer:
 """
 
 
+@pytest.mark.fault(51)
 def test_what_a_killed_run_left_is_swept_by_the_next_and_nothing_else_is(tmp_path: Path) -> None:
     code = KILLED.format(root=str(ROOT), path=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
@@ -176,6 +182,7 @@ def test_as_of_reads_no_later_backup(tmp_path: Path) -> None:
         repository(tmp_path).current(as_of=NOW - timedelta(seconds=1))
 
 
+@pytest.mark.fault(50)
 def test_a_damaged_manifest_stops_readers_instead_of_being_skipped(tmp_path: Path) -> None:
     back_up(tmp_path, 1)
     newest = back_up(tmp_path, 1)
@@ -184,6 +191,7 @@ def test_a_damaged_manifest_stops_readers_instead_of_being_skipped(tmp_path: Pat
         repository(tmp_path).current()
 
 
+@pytest.mark.fault(50)
 def test_a_damaged_manifest_does_not_keep_from_what_is_older(tmp_path: Path) -> None:
     oldest, newest = back_up(tmp_path, 1), back_up(tmp_path, 1)
     (tmp_path / newest).write_bytes(b"{")
@@ -192,6 +200,7 @@ def test_a_damaged_manifest_does_not_keep_from_what_is_older(tmp_path: Path) -> 
     assert repository(tmp_path).current(as_of=until.started_at).newest.file_name == oldest
 
 
+@pytest.mark.fault(46)
 def test_a_changed_meta_file_is_noticed(tmp_path: Path) -> None:
     name = back_up(tmp_path)
     meta = tmp_path / "20261122T095100Z.meta"
@@ -206,6 +215,7 @@ def test_a_changed_meta_file_is_noticed(tmp_path: Path) -> None:
         repository(tmp_path).read_meta(found)
 
 
+@pytest.mark.fault(83)
 def test_files_are_for_their_owner_only(tmp_path: Path) -> None:
     old = os.umask(0)
     try:

@@ -95,6 +95,7 @@ def test_what_was_written_is_read(store: DirectoryStore, tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
+@pytest.mark.fault(83)
 def test_files_are_private_whatever_the_umask(store: DirectoryStore, tmp_path: Path) -> None:
     before = os.umask(0)
     try:
@@ -197,6 +198,7 @@ def test_deleting_twice_is_fine(store: DirectoryStore) -> None:
         pass
 
 
+@pytest.mark.fault(87, 89)
 @pytest.mark.parametrize("plant", ["link", "dangling", "directory", "fifo"])
 def test_only_regular_files_are_opened(store: DirectoryStore, tmp_path: Path, plant: str) -> None:
     target = tmp_path / NAME
@@ -218,6 +220,7 @@ def test_only_regular_files_are_opened(store: DirectoryStore, tmp_path: Path, pl
     assert not (tmp_path / "nowhere").exists()
 
 
+@pytest.mark.fault(87)
 @pytest.mark.parametrize("name", ["", "..", "../x", "/etc/x", "a/b", "a\0b", "x" * 300])
 def test_no_method_takes_a_name_that_leads_elsewhere(store: DirectoryStore, name: str) -> None:
     with pytest.raises(UnsafeName), store.create(name):
@@ -230,6 +233,7 @@ def test_no_method_takes_a_name_that_leads_elsewhere(store: DirectoryStore, name
         store.swap(name, b"", None)
 
 
+@pytest.mark.fault(89)
 def test_a_directory_that_is_renamed_takes_its_objects_along(tmp_path: Path) -> None:
     (tmp_path / "here").mkdir()
     store = DirectoryStore(tmp_path / "here")
@@ -323,6 +327,7 @@ def test_a_kill_leaves_only_what_a_sweep_removes(store: DirectoryStore, tmp_path
 STEPS = ("open", "write", "fsync", "close", "link", "unlink")
 
 
+@pytest.mark.fault(26)
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_at_any_step_leaves_an_object_whole_or_absent(
@@ -352,6 +357,7 @@ def test_a_kill_at_any_step_leaves_an_object_whole_or_absent(
     assert get(store, NAME) == b"whole"
 
 
+@pytest.mark.fault(29)
 def test_bytes_are_durable_before_they_have_a_name_and_the_name_before_success(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -412,6 +418,7 @@ def failing(code: int) -> Callable[..., None]:
     return call
 
 
+@pytest.mark.fault(30, 31)
 @pytest.mark.parametrize("call", ["open", "write", "fsync", "link"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 def test_a_medium_that_fails_leaves_nothing_behind(
@@ -436,6 +443,7 @@ def test_a_medium_that_fails_leaves_nothing_behind(
     assert get(store, "old") == b"old"
 
 
+@pytest.mark.fault(31)
 def test_an_object_whose_directory_cannot_be_synced_is_taken_back(
     store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,6 +526,7 @@ def test_a_batch_writes_over_nothing(store: DirectoryStore) -> None:
     assert get(store, NAME) == b"old"
 
 
+@pytest.mark.fault(31)
 def test_a_read_that_fails_is_told(store: DirectoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     put(store, NAME, b"x")
     with store.open(NAME) as source:
@@ -548,6 +557,7 @@ def test_without_hard_links_a_name_is_still_taken_only_when_free(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.fault(35)
 def test_a_file_system_that_cannot_name_safely_is_refused(
     store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,6 +568,7 @@ def test_a_file_system_that_cannot_name_safely_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(30)
 def test_a_file_size_limit_is_met_politely(store: DirectoryStore, tmp_path: Path) -> None:
     def deed() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
@@ -572,6 +583,7 @@ def test_a_file_size_limit_is_met_politely(store: DirectoryStore, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(32)
 def test_running_out_of_file_handles_is_told(store: DirectoryStore) -> None:
     put(store, NAME, b"x")
 
@@ -598,6 +610,7 @@ def test_preflight_finds_out_whether_writing_works(store: DirectoryStore, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault(33)
 @pytest.mark.skipif(sys.platform != "linux", reason="fork and setuid as Linux has them")
 def test_a_directory_without_permission_is_found_before_any_work(tmp_path: Path) -> None:
     put(DirectoryStore(tmp_path), NAME, b"x")
@@ -624,6 +637,7 @@ def test_a_directory_without_permission_is_found_before_any_work(tmp_path: Path)
     assert "chown" in said
 
 
+@pytest.mark.fault(30)
 def test_a_full_file_system_is_told_with_numbers() -> None:
     full = Path("/dev/full")
     if not full.exists():

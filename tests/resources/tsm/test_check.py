@@ -153,6 +153,7 @@ def test_a_block_larger_than_a_window_is_counted_too() -> None:
         checked(tsm_file({**keys, b"b#!~#v": [(T0, T0 + 20, cut)]}))
 
 
+@pytest.mark.fault(28)
 def test_memory_stays_flat_however_large_file_and_index_are(tmp_path: Path) -> None:
     path = tmp_path / "large.tsm"
     body = block(3, even_times(T0, 10, 3), b"\x10" + bytes(300))
@@ -210,6 +211,7 @@ def test_a_flipped_bit_is_noticed_wherever_something_depends_on_it() -> None:
                     checked(bytes(damaged))
 
 
+@pytest.mark.fault(95)
 @settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_file_is_refused_or_whole_and_takes_little_memory(data: st.DataObject) -> None:
@@ -242,6 +244,7 @@ def test_a_damaged_file_is_refused_or_whole_and_takes_little_memory(data: st.Dat
                 tsm.block(key, entry)
 
 
+@pytest.mark.fault(95)
 @settings(max_examples=300)
 @given(st.data())
 def test_a_block_with_a_right_crc_and_wrong_bytes_is_refused_or_counted(
@@ -267,6 +270,7 @@ TWO_ENTRIES = tsm_file({KEY: [(T0, T0 + 20, EVEN), (T0, T0 + 20, EVEN)]})
 VALUES = raw_integers([1, 2, 3])
 
 
+@pytest.mark.fault(95)
 @pytest.mark.parametrize(
     ("data", "error", "complaint"),
     [

@@ -154,6 +154,7 @@ def test_a_broken_file_is_refused_with_its_place(data: bytes, complaint: str) ->
         parse_tombstones(data)
 
 
+@pytest.mark.fault(91)
 @pytest.mark.parametrize("members", [1, 50])
 def test_a_bomb_is_refused_early(members: int) -> None:
     record = encoded([Tombstone(b"m" * 60_000, 0, 0)])

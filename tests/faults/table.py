@@ -1,0 +1,114 @@
+"""`make faults`: run the tests that break things, and write down which of them hold.
+
+    python -m tests.faults.table
+
+docs/faults.md has a line for each row of `rows.py`: what is broken, the tests whose `fault`
+markers name the row, and what came of them. `test_table.py` holds the file to the markers.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.faults.rows import FIRST_GATE, LIMITS, ROWS
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "faults.md"
+UNTESTED = "not tested"
+
+INTRODUCTION = """# Faults
+
+What can go wrong, and the tests that make it go wrong. After each fault the same is judged: what
+was committed before is all there, `verify` finds nothing, every backup comes back point for point,
+nothing half-written is visible, and whoever failed says so and does not end with 0. **Bold**
+numbers are what nothing is released without.
+
+`make faults` runs these tests and writes this file; a test holds it to the markers of the tests.
+`make torture N=200` kills, flips and cuts at random, `make fuzz` throws hostile bytes at the
+parsers; both print a seed that repeats a run.
+"""
+
+
+def marked() -> dict[str, frozenset[int]]:
+    """The rows of each test, by `path::name`, as its marker says; nothing is imported."""
+    found: dict[str, frozenset[int]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                rows = frozenset(row for mark in node.decorator_list for row in _rows(mark))
+                if rows:
+                    found[f"{path.relative_to(ROOT)}::{node.name}"] = rows
+    return found
+
+
+def _rows(decorator: ast.expr) -> Iterator[int]:
+    if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.fault":
+        for argument in decorator.args:
+            yield ast.literal_eval(argument)
+
+
+def by_row(tests: Mapping[str, frozenset[int]]) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = defaultdict(list)
+    for test, rows in tests.items():
+        for row in rows:
+            found[row].append(test)
+    return dict(found)
+
+
+class Recorder:
+    """A plugin of pytest that counts how each test ended."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, Counter[str]] = defaultdict(Counter)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
+            test = re.sub(r"\[.*", "", report.nodeid, flags=re.DOTALL)
+            self.ended[test][report.outcome] += 1
+
+
+def render(ended: Mapping[str, Mapping[str, int]]) -> str:
+    """The document; `ended` counts the outcomes of each test."""
+    rows = by_row(marked())
+    lines = [INTRODUCTION, "| row | what | tests | result |", "| ---: | --- | --- | --- |"]
+    for row, what in ROWS.items():
+        tests = rows.get(row, [])
+        number = f"**{row}**" if row in FIRST_GATE else str(row)
+        named = "<br>".join(_named(test) for test in tests)
+        lines.append(f"| {number} | {what} | {named} | {_result(row, tests, ended)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _named(test: str) -> str:
+    path, name = test.split("::")
+    words = name.removeprefix("test_").replace("_", " ")
+    return f"[{words}](../{path})"
+
+
+def _result(row: int, tests: list[str], ended: Mapping[str, Mapping[str, int]]) -> str:
+    counts: Counter[str] = Counter()
+    for test in tests:
+        counts.update(ended.get(test, {"not run": 1}))
+    said = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
+    return "; ".join(text for text in (said or UNTESTED, LIMITS.get(row, "")) if text)
+
+
+def main() -> int:
+    """Run the tests and write the document; the status is pytest's."""
+    recorder = Recorder()
+    status = pytest.main(
+        ["-q", "-m", "fault", "-n", "2", "--dist", "loadgroup", *sys.argv[1:]], plugins=[recorder]
+    )
+    DOCUMENT.write_text(render(recorder.ended))
+    return int(status)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
