@@ -59,6 +59,15 @@ class Stall:
 
 
 @dataclass(frozen=True)
+class Instead:
+    """Say this instead, and end the stream in an orderly way."""
+
+    data: bytes
+    at: int = 0
+    direction: Direction = "to client"
+
+
+@dataclass(frozen=True)
 class Act:
     """Call something after `at` bytes, then go on: kill the server, send a signal."""
 
@@ -67,7 +76,7 @@ class Act:
     direction: Direction = "to client"
 
 
-Fault = Cut | Reset | Flip | Stall | Act
+Fault = Cut | Reset | Flip | Stall | Instead | Act
 Chosen = Callable[[bytes], bool]
 
 
@@ -240,8 +249,10 @@ class Proxy:
                 what()
                 goal.sendall(after)
                 return True
-            case Cut():
+            case Cut() | Instead():
                 goal.sendall(before)
+                if isinstance(fault, Instead):
+                    goal.sendall(fault.data)
                 # What the other side still wants to say does not matter any more.
                 goal.shutdown(socket.SHUT_WR)
                 while origin.recv(CHUNK_BYTES):

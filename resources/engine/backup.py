@@ -110,6 +110,7 @@ def back_up(
         result = _Copies(plan, tell)
         _copy(source, repository, writer, plan, options, result, stop)
         _refuse_if_useless(result)
+        _tell_of_missing_files(source, plan, result)
         manifest = _manifest(source, plan, options, meta, meta_sha256, result)
         manifest_file = writer.commit(manifest)
     return BackupReport(
@@ -217,6 +218,27 @@ def _refuse_if_useless(result: _Copies) -> None:
     """A run in which every copy failed is a failed run, not a backup of nothing."""
     if result.first_error is not None and not result.saved:
         raise result.first_error
+
+
+def _tell_of_missing_files(source: BackupSource, plan: BackupPlan, result: _Copies) -> None:
+    """A file that a server leaves out of a stream leaves no trace in it, so count what it has.
+
+    A server keeps figures of single shards, and none while it does not talk HTTP. More files
+    than were sent may also be news: then the next run copies them.
+    """
+    if not plan.facts.shards or not result.saved:
+        return
+    facts, _ = source.facts()
+    for saved in result.saved:
+        stats, evidence = facts.shards.get(saved.entry.shard_id), saved.entry.evidence
+        if stats is not None and evidence is not None and stats.num_files > evidence.tsm_files:
+            result.tell(
+                Warned(
+                    f"shard {saved.entry.shard_id}: {evidence.tsm_files} TSM files arrived and the "
+                    f"server has {stats.num_files}: it was written to meanwhile, or left one out; "
+                    "the next backup copies the shard again"
+                )
+            )
 
 
 def _manifest(

@@ -173,7 +173,26 @@ class Puller:
                 passing("backup.mid-stream")
                 if self._stop.is_set():
                     raise Stopped("stopped before the backup was complete")
-            return archive.finish()
+            stored = archive.finish()
+            self._refuse_if_emptied(place.shard_id, stored)
+            return stored
+
+    def _refuse_if_emptied(self, shard_id: ShardID, stored: StoredArchive) -> None:
+        """An archive without files is right for a shard without files only.
+
+        Raises:
+            ArchiveCorrupt: the server said, and says again, that it has some.
+        """
+        before = self._facts.shards.get(shard_id)
+        if stored.facts.files or before is None or not before.num_files:
+            return
+        now = self._source.facts()[0].shards.get(shard_id)
+        if now is not None and now.num_files:
+            raise ArchiveCorrupt(
+                f"the archive of shard {shard_id} is empty, and the server says that the shard has "
+                f"{now.num_files} TSM files",
+                hint="look into the server's log, then run the backup again",
+            )
 
     def _own(self) -> tuple[memoryview, Scratch]:
         """This thread's buffer and scratch space."""

@@ -1,0 +1,219 @@
+"""A server, or what answers in its place, sends a stream that it should not."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Callable
+
+import pytest
+
+from resources.clients.snapshotter import SnapshotterClient
+from resources.engine.options import Retry
+from resources.model import ShardID
+from resources.protocol.tar import END_MARKER
+from tests.faults.places import Place
+from tests.influxd import Influxd
+from tests.oracle import Witness
+from tests.proxy import Act, Instead, Proxy, shard_backups, uploads
+from tests.wire.commands import Done, backup, restore, shardkeeper
+from tests.wire.points import databases, points
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retry, "pause_s", lambda self, attempt: 0.001)
+
+
+def shards_of(server: Influxd, db: str) -> list[int]:
+    [result] = server.query("SHOW SHARDS")
+    found = [s for s in result["series"] if s["name"] == db]
+    return sorted(row[0] for series in found for row in series.get("values", []))
+
+
+def stream_of(server: Influxd, shard: int) -> bytes:
+    found = bytearray()
+    buffer = memoryview(bytearray(1 << 16))
+    with SnapshotterClient(server.bind_addr).open_shard(ShardID(shard)) as stream:
+        while n := stream.recv_into(buffer):
+            found += buffer[:n]
+    return bytes(found)
+
+
+def members(stream: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:
+    with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
+        return [(info, tar.extractfile(info).read()) for info in tar]  # type: ignore[union-attr]
+
+
+def packed(content: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    out = b""
+    for info, data in content:
+        out += info.tobuf(tarfile.USTAR_FORMAT) + data + bytes(-len(data) % 512)
+    return out + END_MARKER
+
+
+def renamed(stream: bytes, name: Callable[[str], str]) -> bytes:
+    content = members(stream)
+    for info, _ in content:
+        info.name = name(info.name)
+    return packed(content)
+
+
+@pytest.fixture
+def two_files(server: Place) -> tuple[Witness, bytes]:
+    """A database with one shard of two TSM files, and what the server sends for it."""
+    witness = server.witness(filled=False)
+    stream = b""
+    for _ in range(2):
+        server.write(witness, [0])
+        [shard] = shards_of(server.source, witness.database)
+        stream = stream_of(server.source, shard)  # writes the cache to a file
+    assert len(members(stream)) == 2
+    return witness, stream
+
+
+BAD: dict[str, Callable[[bytes], bytes]] = {
+    "no byte": lambda _: b"",
+    "nothing but zeros": lambda good: bytes(len(good)),
+    "an empty archive": lambda _: END_MARKER,
+    "HTTP": lambda _: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "a TLS alert": lambda _: bytes.fromhex("15030300020228"),
+    "noise": lambda good: bytes((i * 7919 + 13) % 256 for i in range(len(good))),
+    "itself twice": lambda good: good + good,
+    "bytes after its end": lambda good: good + b"x",
+    "a block after its end": lambda good: good + b"x" * 512,
+    "half of it, then all": lambda good: good[: len(good) // 2] + good,
+    "a member twice": lambda good: packed([*members(good), members(good)[0]]),
+    "files of unknown kinds": lambda good: renamed(good, lambda name: name + ".sh"),
+    "a directory deeper": lambda good: renamed(good, lambda name: "x/" + name),
+    "another shard's files": lambda good: renamed(
+        good, lambda name: name.rpartition("/")[0] + "0/" + name.rpartition("/")[2]
+    ),
+    "files that are none": lambda good: packed([(i, bytes(len(d))) for i, d in members(good)]),
+}
+
+
+@pytest.mark.fault(5, 6, 9, 12, 86)
+@pytest.mark.parametrize("bad", BAD)
+def test_a_stream_that_is_not_the_shard_is_never_kept(
+    server: Place, two_files: tuple[Witness, bytes], bad: str
+) -> None:
+    witness, good = two_files
+    sent = BAD[bad](good)
+    with Proxy(server.source.bind_addr) as proxy:
+        to = ("-host", proxy.address)
+        proxy.break_all(Instead(sent), chosen=shard_backups)
+        done = shardkeeper("backup", *witness.flags, *to, "-db", witness.database, witness.backups)
+        assert done.code in (1, 13), done
+        assert "Traceback" not in done.err
+        assert list(witness.backups.iterdir()) == []
+        proxy.heal()
+        if bad not in ("HTTP", "a TLS alert"):  # which no retry makes a snapshotter
+            proxy.break_next(Instead(sent), chosen=shard_backups)
+        flags = ("-db", witness.database, witness.backups)
+        done = shardkeeper("backup", *witness.flags, *to, *flags)
+        assert done, done
+        assert proxy.pending == 0
+    [archive] = witness.backups.glob("*.tar.gz")
+    assert gzip.decompress(archive.read_bytes()) == good
+    assert witness.take_note()
+    witness.judge()
+
+
+@pytest.mark.fault(13)
+def test_a_file_that_a_server_leaves_out_is_told_and_copied_by_the_next_run(
+    server: Place, two_files: tuple[Witness, bytes]
+) -> None:
+    witness, good = two_files
+    flags = ("-db", witness.database, witness.backups)
+    with Proxy(server.source.bind_addr) as proxy:
+        proxy.break_next(Instead(packed(members(good)[:1])), chosen=shard_backups)
+        done = shardkeeper("backup", *witness.flags, "-host", proxy.address, *flags)
+    assert done, done
+    assert "1 TSM files arrived and the server has 2" in done.err
+    done = shardkeeper("backup", *witness.flags, *flags)
+    assert done.out.count("Backing up node") == 1, done
+    assert witness.restored(max(witness.committed)) == witness.now()
+
+
+@pytest.mark.fault(16)
+def test_a_shard_that_goes_between_the_listing_and_the_copy_is_no_error(server: Place) -> None:
+    witness = server.witness()
+    witness.back_up()
+    server.write(witness)
+    first = min(shards_of(server.source, witness.database))
+
+    def expire() -> None:
+        server.source.query(f"DROP SHARD {first}")
+
+    with Proxy(server.source.bind_addr) as proxy:
+        proxy.break_next(
+            Act(0, expire, direction="to server"),
+            chosen=lambda head: shard_backups(head) and f'"ShardID":{first},'.encode() in head,
+        )
+        done = shardkeeper(
+            "backup", *witness.flags, "-host", proxy.address, "-full", "-db", witness.database,
+            witness.backups,
+        )  # fmt: skip
+        assert proxy.pending == 0
+    assert done, done
+    assert f"shard {first}" in done.err
+    assert witness.take_note()
+    witness.states.pop(max(witness.committed))  # it has the shard's last archive, which is right
+    for name, expected in witness.states.items():
+        assert witness.restored(name) == expected
+
+
+# --- on the way there ---------------------------------------------------------------------
+
+
+def restored_through(proxy: Proxy, place: Place, witness: Witness, name: str) -> Done:
+    return shardkeeper(
+        "restore", *place.target_flags, "-host", proxy.address, "-db", witness.database,
+        "-newdb", name, witness.backups,
+    )  # fmt: skip
+
+
+@pytest.mark.fault(65)
+def test_a_database_that_goes_before_its_shards_arrive_is_no_success(server: Place) -> None:
+    witness = server.witness()
+    witness.back_up()
+    name = f"copy-{witness.database}"
+    with Proxy(server.target.bind_addr) as proxy:
+        drop = Act(0, lambda: server.target.drop_database(name), direction="to server")
+        proxy.break_next(drop, chosen=uploads)
+        done = restored_through(proxy, server, witness, name)
+    assert done.code in (1, 13), done
+    assert name not in databases(server.target)
+    restore(server.target, witness.backups, "-db", witness.database, "-newdb", name)
+    assert points(server.target, name) == witness.now()
+
+
+@pytest.mark.fault(65)
+def test_an_upload_that_the_target_swallows_is_no_success(server: Place) -> None:
+    """The head of an upload arrives, the target's end of the line closes, and all is silence."""
+    witness = server.witness()
+    witness.back_up()
+    before = databases(server.target)
+    with Proxy(server.target.bind_addr) as proxy:
+        head = Instead(b"", at=10, direction="to server")
+        proxy.break_all(head, chosen=uploads)
+        done = restored_through(proxy, server, witness, f"copy-{witness.database}")
+    assert done.code in (1, 13), done
+    assert "rolled back: dropped" in done.err
+    assert databases(server.target) == before
+
+
+@pytest.mark.wire
+@pytest.mark.fault(14)
+def test_points_written_during_a_backup_are_in_it_or_in_the_next(real: Place) -> None:
+    witness = real.witness()
+    with Proxy(real.source.bind_addr) as proxy:
+        proxy.break_next(
+            *(Act(600, lambda: real.write(witness)) for _ in range(3)), chosen=shard_backups
+        )
+        backup(real.source, witness.backups, "-db", witness.database, tcp=proxy.address)
+        assert proxy.pending == 0
+    backup(real.source, witness.backups, "-db", witness.database)
+    assert witness.restored(max(witness.committed)) == witness.now()
