@@ -137,7 +137,8 @@ class Directory:
                 raise self._not_a_file(name)
             yield fd
         finally:
-            os.close(fd)
+            with self.told(f"closing {name}"):
+                os.close(fd)
 
     def holds(self, name: str, fd: int) -> bool:
         """Whether `name` still means the file that is open as `fd`."""
