@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev cluster bench torture faults clean help
+.PHONY: install fmt proto lint types test wire check demo dev cluster bench torture faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -70,6 +70,9 @@ faults: install ## run what breaks things, write docs/faults.md
 
 torture: install ## N kills, flips and cuts at random; SEED= repeats one
 	@$(BIN)/python -m tests.faults.torture $(or $(N),20) $(SEED)
+
+fuzz: install ## hostile bytes for the parsers; SECONDS= each
+	@$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
 
 clean: ## forget .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

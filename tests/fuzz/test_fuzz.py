@@ -1,0 +1,30 @@
+"""Each parser takes some seconds of hostile bytes, from a seed that is new each time.
+
+`SHARDKEEPER_FUZZ_SECONDS` makes it longer; `make fuzz SECONDS=600` does so without pytest.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import pytest
+
+from tests.fuzz.run import fuzz
+from tests.fuzz.targets import TARGETS
+
+SECONDS = float(os.environ.get("SHARDKEEPER_FUZZ_SECONDS", "6"))
+
+
+@pytest.mark.fault(84, 87, 90, 91, 93, 94, 95)
+@pytest.mark.parametrize("name", TARGETS)
+def test_hostile_bytes_are_refused_or_mean_the_same_to_another_reader(name: str) -> None:
+    assert TARGETS[name].corpus
+    assert fuzz(name, SECONDS, secrets.randbits(32)) > 100
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_corpus_itself_is_judged_well(name: str) -> None:
+    for raw in TARGETS[name].corpus:
+        TARGETS[name].judge(raw)
+        TARGETS[name].judge(TARGETS[name].repair(raw, raw))
