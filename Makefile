@@ -65,8 +65,8 @@ cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
 bench: install ## beside the original tool, interleaved; needs influxd
 	@$(BIN)/python -m tests.bench
 
-faults: install ## run what breaks things, write docs/faults.md
-	@SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/python -m tests.faults.table
+faults: install ## run what breaks things, write docs/faults.md; ROWS= some
+	@SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/python -m tests.faults.table $(ROWS)
 
 torture: install ## N kills, flips and cuts at random; SEED= repeats one
 	@$(BIN)/python -m tests.faults.torture $(or $(N),20) $(SEED)

@@ -157,6 +157,7 @@ def _serve(path: str) -> None:
     """Fork for every connection, until standard input ends."""
     from pipelines.ctl.main import shardkeeper
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run can hear it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who minds a run ends by itself
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
@@ -187,13 +188,13 @@ def _mind(line: socket.socket, main: object) -> None:
 
 def _run(wish: Mapping[str, object], main: object) -> None:
     os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name, fd in (("out", 1), ("err", 2)):
         opened = os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, fd)
     os.environ.update(wish["env"])  # type: ignore[arg-type]
     sys.argv = ["shardkeeper", *wish["args"]]  # type: ignore[misc]
     code = 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()  # type: ignore[operator]
         code = 0

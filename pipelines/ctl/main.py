@@ -50,10 +50,23 @@ class Ctl(click.Group):
         if found is None and cmd_name in self.later:
             module, _, attribute = self.later[cmd_name].partition(":")
             found = getattr(import_module(module), attribute)
+        # Not earlier: what is raised amid an import may be swallowed by it, and so would the wish.
+        signal.signal(signal.SIGTERM, _stop)
         return found
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """As in click, but an interrupt before any command has begun is one too."""
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
+        except click.Abort:
+            click.echo(f"interrupted; {NOTHING_LEFT}", err=True)
+            sys.exit(ExitCode.INTERRUPTED)
+        sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+
     def invoke(self, ctx: click.Context) -> Any:
-        signal.signal(signal.SIGTERM, _stop)
         try:
             check_wish()
             return super().invoke(ctx)

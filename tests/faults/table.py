@@ -1,6 +1,6 @@
 """`make faults`: run the tests that break things, and write down which of them hold.
 
-    python -m tests.faults.table
+    python -m tests.faults.table [row …]
 
 docs/faults.md has a line for each row of `rows.py`: what is broken, the tests whose `fault`
 markers name the row, and what came of them. `test_table.py` holds the file to the markers.
@@ -86,6 +86,12 @@ def render(ended: Mapping[str, Mapping[str, int]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def row_of(line: str) -> int:
+    """Which row a line of the document is about; 0: none."""
+    found = re.match(r"\| \**(\d+)\** \|", line)
+    return int(found[1]) if found else 0
+
+
 def _named(test: str) -> str:
     path, name = test.split("::")
     words = name.removeprefix("test_").replace("_", " ")
@@ -101,12 +107,14 @@ def _result(row: int, tests: list[str], ended: Mapping[str, Mapping[str, int]]) 
 
 
 def main() -> int:
-    """Run the tests and write the document; the status is pytest's."""
+    """Run the tests, of some rows or of all, and write the document; the status is pytest's."""
+    chosen = {int(row) for row in sys.argv[1:]}
+    tests = [test for test, rows in marked().items() if not chosen or rows & chosen]
     recorder = Recorder()
-    status = pytest.main(
-        ["-q", "-m", "fault", "-n", "2", "--dist", "loadgroup", *sys.argv[1:]], plugins=[recorder]
-    )
-    DOCUMENT.write_text(render(recorder.ended))
+    status = pytest.main(["-q", "-n", "2", "--dist", "loadgroup", *tests], plugins=[recorder])
+    new, old = render(recorder.ended).splitlines(), DOCUMENT.read_text().splitlines()
+    kept = {row: line for line in old if (row := row_of(line)) and chosen and row not in chosen}
+    DOCUMENT.write_text("\n".join(kept.get(row_of(line), line) for line in new) + "\n")
     return int(status)
 
 

@@ -263,6 +263,7 @@ def test_empty_databases_keep_their_policies(
                 assert _policies(server, name) == _policies(source, each)
 
 
+@pytest.mark.fault(67)
 def test_deletes_that_are_pending_are_warned_about_twice(
     source: Influxd, target: Influxd, backups: Path, fresh: Fresh
 ) -> None:

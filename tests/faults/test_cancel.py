@@ -1,0 +1,268 @@
+"""Asked to stop, a run stops within five seconds wherever it is, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._grpc.types import ExecuteRunArgs
+
+from tests.faults.places import Place
+from tests.pipelines.world import at, configure
+from tests.processes import Nursery, Run
+from tests.proxy import Proxy, Stall, shard_backups, uploads
+from tests.wire.commands import shardkeeper
+from tests.wire.points import databases, points
+
+ROOT = Path(__file__).parents[2]
+SOON_S = 5.0
+INTERRUPTED = 130
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+TOO_EARLY = (-signal.SIGTERM, -signal.SIGINT)
+"""Signals that ended a process before its first line could hear them."""
+MOMENTS = [i / 12 for i in range(12)]
+"""Of the time that an undisturbed run takes."""
+
+
+def asked_to_stop(run: Run, how: signal.Signals) -> tuple[int, str]:
+    """Its status and what it said; it took less than five seconds."""
+    run.send(how)
+    began = time.monotonic()
+    done = run.wait(within_s=60)
+    assert time.monotonic() - began < SOON_S, done
+    # Python tells of an interrupt that meets it while it closes what a finished run had open.
+    assert done.code == 0 or "Traceback" not in done.err, done
+    return done.code, done.err
+
+
+def seconds_of(run: Run) -> float:
+    began = time.monotonic()
+    done = run.wait()
+    assert done, done
+    return time.monotonic() - began
+
+
+@pytest.mark.parametrize("kind", ["server", "cluster"])
+def test_a_backup_stops_at_any_moment(
+    request: pytest.FixtureRequest, nursery: Nursery, kind: str
+) -> None:
+    place: Place = request.getfixturevalue(kind)
+    witness = place.witness()
+    witness.back_up()
+    flags = ("backup", *witness.flags, "-full", "-db", witness.database, witness.backups)
+    whole_s = seconds_of(nursery.start(*flags))
+    assert witness.take_note()
+    stopped = 0
+    for i, moment in enumerate(MOMENTS):
+        run = nursery.start(*flags)
+        time.sleep(moment * whole_s)
+        code, _ = asked_to_stop(run, SIGNALS[i % 2])
+        committed = witness.take_note()
+        assert code in (0, INTERRUPTED, *TOO_EARLY), code
+        assert not (code == 0 and not committed)
+        stopped += code == INTERRUPTED and not committed
+    # A signal between two instructions may leave a file of no backup; the next run sweeps it.
+    assert stopped >= 3
+    witness.back_up()
+    assert witness.tidy(), sorted(witness.backups.iterdir())
+    witness.judge()
+
+
+def test_a_restore_stops_at_any_moment_and_takes_back_what_it_did(
+    server: Place, nursery: Nursery
+) -> None:
+    witness = server.witness()
+    witness.back_up()
+    name = f"copy-{witness.database}"
+    before = databases(server.target)
+    flags = ("restore", *server.target_flags, "-db", witness.database, "-newdb", name)
+    whole_s = seconds_of(nursery.start(*flags, witness.backups))
+    server.target.drop_database(name)
+    stopped = 0
+    for i, moment in enumerate(MOMENTS):
+        run = nursery.start(*flags, witness.backups)
+        time.sleep(moment * whole_s)
+        code, said = asked_to_stop(run, SIGNALS[i % 2])
+        if code == 0 or name in databases(server.target):
+            assert points(server.target, name) == witness.now(), said
+            server.target.drop_database(name)
+        stopped += code == INTERRUPTED
+        assert databases(server.target) == before
+    assert stopped >= 3
+
+
+def test_a_restore_into_a_cluster_stops_at_any_moment_and_takes_back_what_it_did(
+    cluster: Place, nursery: Nursery
+) -> None:
+    running = cluster.cluster
+    assert running is not None
+    for node in running.meta:
+        node.leases.forget()
+    witness = cluster.witness()
+    witness.back_up()
+    expected = witness.now()
+    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", witness.database)
+    cluster.source.drop_database(witness.database)
+    before = databases(cluster.source)
+    whole_s = seconds_of(nursery.start(*flags, witness.backups))
+    cluster.source.drop_database(witness.database)
+    stopped = 0
+    for i, moment in enumerate(MOMENTS):
+        run = nursery.start(*flags, witness.backups)
+        time.sleep(moment * whole_s)
+        code, said = asked_to_stop(run, SIGNALS[i % 2])
+        if witness.database in databases(cluster.source):
+            assert points(cluster.source, witness.database) == expected, said
+            cluster.source.drop_database(witness.database)
+        assert databases(cluster.source) == before, said
+        if list(witness.backups.glob(".shardkeeper.restore-*")):  # a command was on its way
+            assert "run restore again" in said
+        stopped += code == INTERRUPTED
+    assert stopped >= 3
+    again = shardkeeper(*flags, witness.backups)
+    assert again, again
+    assert points(cluster.source, witness.database) == expected
+    assert not list(witness.backups.glob(".shardkeeper.restore-*"))
+    known = {found.shard_id for found in running.group.metastore.places()}
+    assert {shard for node in running.data for shard in node.store.shards()} <= known
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_verify_stops(server: Place, nursery: Nursery, how: signal.Signals) -> None:
+    witness = server.witness()
+    for _ in range(3):
+        witness.back_up()
+        server.write(witness)
+    run = nursery.start("verify", witness.backups)
+    time.sleep(random.random() * 0.05)
+    code, _ = asked_to_stop(run, how)
+    assert code in (0, INTERRUPTED, *TOO_EARLY)
+
+
+# --- Dagster ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """An instance with files, as a deployment has one."""
+    directory = tmp_path / "home"
+    directory.mkdir()
+    (directory / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.from_config(str(directory)) as instance:
+        yield instance
+
+
+def worker(
+    instance: dg.DagsterInstance, job: str, config: Path, run_config: Mapping[str, object]
+) -> tuple[str, subprocess.Popen[str]]:
+    """A run of a job in a process of its own, started as Dagster's launchers start it."""
+    found = ReconstructableRepository.for_module("pipelines.definitions", "defs", str(ROOT))
+    described = found.get_reconstructable_job(job)
+    run = instance.create_run_for_job(
+        job_def=described.get_definition(),
+        run_config=dict(run_config),
+        job_code_origin=described.get_python_origin(),
+    )
+    arguments = ExecuteRunArgs(described.get_python_origin(), run.run_id, instance.get_ref())
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments.get_command_args()],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "SHARDKEEPER_CONFIG": str(config)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=_hear_interrupts,
+    )
+    return run.run_id, process
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture
+def configured(
+    server: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Path]:
+    """Write shardkeeper.yaml for runs whose source or target is behind a proxy."""
+
+    def write(backups: Path, *, source: str = "", target: str = "") -> Path:
+        path = configure(
+            tmp_path,
+            backups,
+            at(server.source, host=source or server.source.bind_addr),
+            at(server.target, host=target or server.target.bind_addr),
+        )
+        monkeypatch.setenv("SHARDKEEPER_CONFIG", str(path))
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("how", SIGNALS)
+def test_dagsters_cancel_stops_a_backup(
+    server: Place, home: dg.DagsterInstance, configured: Callable[..., Path], how: signal.Signals
+) -> None:
+    witness = server.witness()
+    witness.back_up()
+    server.write(witness)
+    before = {path.name for path in witness.backups.iterdir()}
+    config = {"ops": {"influxdb__backup_set": {"config": {"db": witness.database}}}}
+    with Proxy(server.source.bind_addr) as proxy:
+        proxy.break_all(Stall(20), chosen=shard_backups)
+        path = configured(witness.backups, source=proxy.address)
+        run_id, process = worker(home, "back_up_influxdb", path, config)
+        assert proxy.stalled.wait(timeout=60), process.communicate(timeout=20)
+        process.send_signal(how)
+        began = time.monotonic()
+        while (witness.backups / ".shardkeeper.lock").exists():
+            assert time.monotonic() - began < SOON_S
+            time.sleep(0.02)
+        said, _ = process.communicate(timeout=60)
+    assert {path.name for path in witness.backups.iterdir()} == before, said
+    run = home.get_run_by_id(run_id)
+    assert run is not None
+    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE), said
+    witness.back_up()
+    witness.judge()
+
+
+def test_dagsters_cancel_takes_back_a_restore(
+    server: Place, home: dg.DagsterInstance, configured: Callable[..., Path]
+) -> None:
+    witness = server.witness()
+    witness.back_up()
+    before = databases(server.target)
+    name = f"copy-{witness.database}"
+    wish = {"db": witness.database, "newdb": name}
+    with Proxy(server.target.bind_addr) as proxy:
+        proxy.break_all(Stall(20, direction="to server"), chosen=uploads)
+        path = configured(witness.backups, target=proxy.address)
+        config: dict[str, object] = {
+            "ops": {"influxdb__restored_meta": {"config": wish}},
+            "resources": {"target": {"config": {"cluster": "elsewhere"}}},
+        }
+        _, process = worker(home, "restore_influxdb", path, config)
+        assert proxy.stalled.wait(timeout=60), process.communicate(timeout=20)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        while name in databases(server.target):
+            assert time.monotonic() - began < SOON_S
+            time.sleep(0.02)
+        said, _ = process.communicate(timeout=60)
+    assert databases(server.target) == before, said
+    assert shardkeeper("restore", *server.target_flags, *_as_flags(wish), witness.backups)
+    assert points(server.target, name) == witness.now()
+    server.target.drop_database(name)
+
+
+def _as_flags(wish: dict[str, str]) -> list[str]:
+    return [text for key, value in wish.items() for text in (f"-{key}", value)]
