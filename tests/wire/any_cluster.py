@@ -19,7 +19,7 @@ import secrets
 import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -165,6 +165,25 @@ class AnyCluster:
             assert last == [expected] * len(last)
             raise
 
+    def drop(self, database: str) -> None:
+        """Drop a database, and its shards from every disk.
+
+        A node that was down a moment ago may be spoken to over a connection that is dead: then
+        the statement is done in part, and what is left on that node is removed here.
+        """
+        ids = {p.shard_id for p in self.metastore().places() if p.database == database}
+
+        def gone() -> bool:
+            with suppress(ClusterSaidNo):
+                self.query(f'DROP DATABASE "{database}"')
+            return self.metastore().database(database) is None
+
+        wait_until(gone, within_s=SETTLED_WITHIN_S, what=f"{database} to be gone")
+        for node in self.nodes:
+            client = CoordinatorClient(node.tcp_addr)
+            for shard_id in client.list_shards().keys() & ids:
+                client.remove_shard(shard_id)
+
     # --- afterwards -------------------------------------------------------------------------
 
     def clear(self) -> None:
@@ -173,7 +192,7 @@ class AnyCluster:
         now = self.metastore()
         for database in now.databases:
             if database.name.startswith(mine):
-                self.query(f'DROP DATABASE "{database.name}"')
+                self.drop(database.name)
         for user in now.users:
             if user.name.startswith(mine):
                 self.query(f'DROP USER "{user.name}"')

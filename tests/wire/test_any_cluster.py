@@ -52,7 +52,7 @@ def database(cluster: AnyCluster) -> Iterator[str]:
     ]
     cluster.write(name, "\n".join(rows))
     yield name
-    cluster.query(f'DROP DATABASE "{name}"')
+    cluster.drop(name)
 
 
 @pytest.fixture(scope="module")
@@ -318,7 +318,7 @@ def test_users_and_their_grants_move_to_another_cluster(
     cluster.query(f'GRANT READ ON "{database}" TO "{bob}"')
     back_up(cluster, database, backups)
     for name in [db.name for db in other.metastore().databases if db.name != "_internal"]:
-        other.query(f'DROP DATABASE "{name}"')
+        other.drop(name)
     assert ann in restore(other, backups, "-users", "-plan").out
     done = restore(other, backups, "-users")
     assert done, done
@@ -329,7 +329,7 @@ def test_users_and_their_grants_move_to_another_cluster(
     for name in (ann, bob):
         cluster.query(f'DROP USER "{name}"')
         other.query(f'DROP USER "{name}"')
-    other.query(f'DROP DATABASE "{database}"')
+    other.drop(database)
 
 
 # --- how ----------------------------------------------------------------------------------
