@@ -15,19 +15,15 @@ from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster_restore import prepare_cluster_restore, restore_into_cluster
+from resources.engine.cluster_restore import prepare_cluster_restore
 from resources.engine.cluster_rollback import undo_interrupted
-from resources.engine.events import (
-    MergeBegun,
-    Tell,
-    TemporaryDropped,
-    Warned,
-)
+from resources.engine.events import MergeBegun, Tell, Warned
 from resources.engine.merge_doors import Doors
 from resources.engine.merge_groups import GroupCopier, GroupsCopied
 from resources.engine.merge_journal import MergeJournal, MergeJournalFile, request_of
 from resources.engine.merge_plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
-from resources.engine.restore import RestoreReport, prepare_restore, restore
+from resources.engine.merge_temporary import TemporaryDatabase
+from resources.engine.restore import RestoreReport, prepare_restore
 from resources.errors import (
     MergePartial,
     NothingMatches,
@@ -37,8 +33,6 @@ from resources.errors import (
     WireError,
     shown,
 )
-from resources.model import DatabaseInfo, Metastore, ShardID
-from resources.protocol.influxql import quote_identifier
 from resources.repository.backup_set import BackupSet
 from resources.repository.lock import StoreLock
 from resources.repository.repository import BackupRepository
@@ -156,7 +150,9 @@ def abandon_merge(
             raise NothingMatches(
                 f"no merge into {target.address} was left unfinished by {repository.location}"
             )
-        _clear_away(target, repository, doors, journal, tell=tell, stop=stop)
+        TemporaryDatabase(
+            journal.temporary, target, repository, doors, tell=tell, stop=stop
+        ).clear_away()
         file.remove()
     return journal.temporary
 
@@ -201,7 +197,7 @@ class _Merge:
                 self._note(replace(journal, copied=None, failed=(), points=0))
                 raise _partial(journal, copied.lost)
             self._note(replace(journal, complete=True))
-        _drop(self._target, self._doors, journal.temporary, shards, tell=self._tell)
+        self._temporary(journal.temporary).drop(shards)
         self._forget()
         return MergeReport(
             temporary=journal.temporary,
@@ -243,15 +239,12 @@ class _Merge:
                 hint="finish it with the same flags, or drop what it made: shardkeeper merge "
                 "-abandon",
             )
-        _, now = self._target.metastore()
-        there = now.database(journal.temporary)
-        if journal.complete or (there is not None and _shards(there) == set(journal.shards or ())):
+        temporary = self._temporary(journal.temporary)
+        if journal.complete or temporary.shards() == set(journal.shards or ()):
             self._journal = journal
             return journal
         # Killed while it was restored, or somebody dropped it: begin anew.
-        _clear_away(
-            self._target, self._repository, self._doors, journal, tell=self._tell, stop=self._stop
-        )
+        temporary.clear_away()
         self._file.remove()
         return None
 
@@ -264,7 +257,6 @@ class _Merge:
         plan = prepare_merge(target, self._repository, self._options)
         for note in plan.notes:
             self._tell(Warned(note))
-        quiet = replace(plan.restore, notes=())
         journal = MergeJournal(
             cluster_id=target.metastore()[1].cluster_id,
             request=request_of(self._options),
@@ -274,38 +266,35 @@ class _Merge:
             policies=plan.policies,
         )
         self._note(journal)
-        beside = self._options.restore_options(plan.temporary)
+        temporary = self._temporary(plan.temporary)
         try:
-            if isinstance(target, Cluster):
-                report = restore_into_cluster(
-                    target, self._repository, quiet, beside, tell=self._tell, stop=self._stop
-                )
-            else:
-                report = restore(
-                    target, self._repository, quiet, beside, tell=self._tell, stop=self._stop
-                )
-            there = target.metastore()[1].database(plan.temporary)
+            self._restored = temporary.restore(plan, self._options)
+            there = temporary.shards()
         except BaseException:
-            self._forget_if_gone(plan.temporary)
+            self._forget_if_gone(temporary)
             raise
         if there is None:
             raise RestoreFailed(
                 f"{plan.temporary} was restored and is gone again",
                 hint="who else drops databases there?",
             )
-        self._restored = report
-        journal = replace(journal, shards=tuple(sorted(_shards(there))))
+        journal = replace(journal, shards=tuple(sorted(there)))
         self._note(journal)
         return journal
 
-    def _forget_if_gone(self, temporary: str) -> None:
+    def _forget_if_gone(self, temporary: TemporaryDatabase) -> None:
         """A restore that failed has taken away what it made, if it could."""
         try:
-            gone = self._target.metastore()[1].database(temporary) is None
+            gone = temporary.shards() is None
         except WireError:
             return
         if gone:
             self._forget()
+
+    def _temporary(self, name: str) -> TemporaryDatabase:
+        return TemporaryDatabase(
+            name, self._target, self._repository, self._doors, tell=self._tell, stop=self._stop
+        )
 
     # --- copying ----------------------------------------------------------------------------
 
@@ -367,65 +356,6 @@ def _alone(repository: BackupRepository, tell: Tell) -> Generator[None]:
 def _clock_ns(target: Server | Cluster) -> int:
     facts, _ = target.facts()
     return facts.clock_ns or time.time_ns()
-
-
-def _clear_away(
-    target: Server | Cluster,
-    repository: BackupRepository,
-    doors: Doors,
-    journal: MergeJournal,
-    *,
-    tell: Tell,
-    stop: threading.Event,
-) -> None:
-    """Drop what an earlier run made. Its name was drawn by lot, so nobody else has it."""
-    if isinstance(target, Cluster):
-        undo_interrupted(target, repository, tell=tell, stop=stop)
-    there = target.metastore()[1].database(journal.temporary)
-    if there is not None:
-        _drop(target, doors, journal.temporary, tuple(_shards(there)), tell=tell)
-
-
-def _drop(
-    target: Server | Cluster,
-    doors: Doors,
-    temporary: str,
-    ids: tuple[ShardID, ...],
-    *,
-    tell: Tell,
-) -> None:
-    """Drop a temporary database, on all nodes, and look whether it is gone."""
-    if target.metastore()[1].database(temporary) is None:
-        return
-    doors.check_shards(target, temporary, ids)
-    doors.query(f"DROP DATABASE {quote_identifier(temporary)}")
-    _, now = target.metastore()
-    if now.database(temporary) is not None:
-        raise RestoreFailed(
-            f"{temporary} was dropped and is still there", hint="drop it by hand: DROP DATABASE"
-        )
-    _warn_of_left_copies(target, now, ids, tell)
-    tell(TemporaryDropped(temporary))
-
-
-def _warn_of_left_copies(
-    target: Server | Cluster, now: Metastore, ids: tuple[ShardID, ...], tell: Tell
-) -> None:
-    if not isinstance(target, Cluster):
-        return
-    holdings = target.holdings(now)
-    for node in holdings.silent:
-        tell(Warned(f"{node} does not answer; copies of the temporary shards may be left there"))
-    left = sorted(
-        {(copy.node, shard_id) for shard_id in ids for copy in holdings.copies.get(shard_id, ())}
-    )
-    for node, shard_id in left[:10]:
-        tell(Warned(f"{node} still has a copy of temporary shard {shard_id}"))
-
-
-def _shards(database: DatabaseInfo) -> set[ShardID]:
-    groups = (group for rp in database.retention_policies for group in rp.shard_groups)
-    return {shard.id for group in groups for shard in group.shards}
 
 
 def _said(journal: MergeJournal) -> str:

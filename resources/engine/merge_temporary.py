@@ -1,0 +1,116 @@
+"""The database that a merge copies from: restored beside the live one, and dropped at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection
+from dataclasses import replace
+
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.engine.cluster_restore import restore_into_cluster
+from resources.engine.cluster_rollback import undo_interrupted
+from resources.engine.events import Tell, TemporaryDropped, Warned
+from resources.engine.merge_doors import Doors
+from resources.engine.merge_plan import MergeOptions, MergePlan
+from resources.engine.restore import RestoreReport, restore
+from resources.errors import RestoreFailed
+from resources.model import Metastore, ShardID
+from resources.protocol.influxql import quote_identifier
+from resources.repository.repository import BackupRepository
+
+
+class TemporaryDatabase:
+    """One by its name, which was drawn by lot, so nobody else has it."""
+
+    def __init__(
+        self,
+        name: str,
+        target: Server | Cluster,
+        repository: BackupRepository,
+        doors: Doors,
+        *,
+        tell: Tell,
+        stop: threading.Event,
+    ) -> None:
+        self._name = name
+        self._target = target
+        self._repository = repository
+        self._doors = doors
+        self._tell = tell
+        self._stop = stop
+
+    def shards(self) -> set[ShardID] | None:
+        """Its shards on the target; None if it is not there.
+
+        Raises:
+            WireError
+        """
+        database = self._target.metastore()[1].database(self._name)
+        if database is None:
+            return None
+        groups = (group for rp in database.retention_policies for group in rp.shard_groups)
+        return {shard.id for group in groups for shard in group.shards}
+
+    def restore(self, plan: MergePlan, options: MergeOptions) -> RestoreReport:
+        """Make it, and fill it from the backup.
+
+        Raises: what `restore` and `restore_into_cluster` raise.
+        """
+        target = self._target
+        quiet = replace(plan.restore, notes=())
+        beside = options.restore_options(self._name)
+        if isinstance(target, Cluster):
+            return restore_into_cluster(
+                target, self._repository, quiet, beside, tell=self._tell, stop=self._stop
+            )
+        return restore(target, self._repository, quiet, beside, tell=self._tell, stop=self._stop)
+
+    def clear_away(self) -> None:
+        """Drop what an earlier run made of it, also if it was killed in the middle.
+
+        Raises: as `drop`.
+        """
+        if isinstance(self._target, Cluster):
+            undo_interrupted(self._target, self._repository, tell=self._tell, stop=self._stop)
+        there = self.shards()
+        if there is not None:
+            self.drop(there)
+
+    def drop(self, ids: Collection[ShardID]) -> None:
+        """Drop it, on all nodes, and look whether it is gone.
+
+        Args:
+            ids: its shards; each door must show exactly these before anything is dropped there.
+
+        Raises:
+            RestoreFailed: it is still there.
+            UsageError: a door leads to another target.
+            WireError, Stopped
+        """
+        if self.shards() is None:
+            return
+        self._doors.check_shards(self._target, self._name, ids)
+        self._doors.query(f"DROP DATABASE {quote_identifier(self._name)}")
+        _, now = self._target.metastore()
+        if now.database(self._name) is not None:
+            raise RestoreFailed(
+                f"{self._name} was dropped and is still there",
+                hint="drop it by hand: DROP DATABASE",
+            )
+        self._warn_of_left_copies(now, ids)
+        self._tell(TemporaryDropped(self._name))
+
+    def _warn_of_left_copies(self, now: Metastore, ids: Collection[ShardID]) -> None:
+        if not isinstance(self._target, Cluster):
+            return
+        holdings = self._target.holdings(now)
+        for node in holdings.silent:
+            self._tell(
+                Warned(f"{node} does not answer; copies of the temporary shards may be left there")
+            )
+        left = {
+            (copy.node, shard_id) for shard_id in ids for copy in holdings.copies.get(shard_id, ())
+        }
+        for node, shard_id in sorted(left)[:10]:
+            self._tell(Warned(f"{node} still has a copy of temporary shard {shard_id}"))
