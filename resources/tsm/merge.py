@@ -84,11 +84,11 @@ def series_points(files: Sequence[ShardFile]) -> Iterator[SeriesPoints]:
             for entry in found.entries:
                 if any(low <= entry.min_time and entry.max_time <= high for low, high in ranges):
                     continue
-                block = _less(files[i][0].block(found, entry), ranges)
+                block = block_without(files[i][0].block(found, entry), ranges)
                 if len(block.times):
                     blocks.append(block)
         if first is not None and blocks:
-            yield SeriesPoints(key, first.type, *_merged(blocks))
+            yield SeriesPoints(key, first.type, *merged_points(blocks))
 
 
 def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
@@ -134,7 +134,7 @@ def _by_key(tombstones: Sequence[Tombstone]) -> _Deleted:
     return deleted
 
 
-def _less(block: Block, ranges: list[tuple[int, int]]) -> Block:
+def block_without(block: Block, ranges: Sequence[tuple[int, int]]) -> Block:
     """A block without its deleted points."""
     kept = np.ones(len(block.times), dtype=np.bool_)
     for low, high in ranges:
@@ -144,7 +144,7 @@ def _less(block: Block, ranges: list[tuple[int, int]]) -> Block:
     return Block(block.type, block.times[kept], _chosen(block.values, np.flatnonzero(kept)))
 
 
-def _merged(blocks: list[Block]) -> tuple[Ints, Values]:
+def merged_points(blocks: list[Block]) -> tuple[Ints, Values]:
     """Sort by time; of equal times the last one stays."""
     times = np.concatenate([block.times for block in blocks])
     values = joined([block.values for block in blocks])

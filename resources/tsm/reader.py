@@ -95,13 +95,9 @@ class TSMFile:
             BlockUndecodable: its encoding is broken, or type or times are not the index's.
         """
         where = f"block of {shown(key.key)} at offset {entry.offset}"
-        if entry.size > MAX_DECODED_BLOCK_BYTES:
-            raise BlockUndecodable(f"{where}: {entry.size} bytes, over {MAX_DECODED_BLOCK_BYTES}")
-        data = read_exactly(self._source, entry.offset, entry.size)
-        if crc32(memoryview(data)[CRC.size :], 0) != CRC.unpack_from(data)[0]:
-            raise BlockChecksumMismatch(f"{where}: its CRC-32 does not fit its bytes")
+        data = self.raw_block(key, entry)
         try:
-            block = decode_block(data[CRC.size :])
+            block = decode_block(data)
         except BlockUndecodable as error:
             error.add_note(where)
             raise
@@ -114,6 +110,21 @@ class TSMFile:
                 f" in the index {entry.min_time} to {entry.max_time}"
             )
         return block
+
+    def raw_block(self, key: IndexKey, entry: IndexEntry) -> bytes:
+        """Read one block as it is, without its CRC.
+
+        Raises:
+            BlockChecksumMismatch: its CRC does not fit.
+            BlockUndecodable: it is larger than any block should be.
+        """
+        where = f"block of {shown(key.key)} at offset {entry.offset}"
+        if entry.size > MAX_DECODED_BLOCK_BYTES:
+            raise BlockUndecodable(f"{where}: {entry.size} bytes, over {MAX_DECODED_BLOCK_BYTES}")
+        data = read_exactly(self._source, entry.offset, entry.size)
+        if crc32(memoryview(data)[CRC.size :], 0) != CRC.unpack_from(data)[0]:
+            raise BlockChecksumMismatch(f"{where}: its CRC-32 does not fit its bytes")
+        return data[CRC.size :]
 
     def _check(self, key: bytes, entries: tuple[IndexEntry, ...]) -> None:
         previous = entries[0].min_time

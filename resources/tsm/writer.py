@@ -13,7 +13,9 @@ Source: influxdb tsdb/engine/tsm1/writer.go, tsmWriter; compact.go, maxTSMFileSi
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
+from typing import IO
 
 import numpy as np
 
@@ -43,25 +45,34 @@ BLOCK_POINTS = 1000
 MAX_FILE_BYTES = 2 << 30
 """The server begins another file once one has passed this, its index included."""
 
+INDEX_PIECE_BYTES = 256 << 10
+
 MAX_BLOCK_BYTES = (1 << 32) - 1
 """CRC included; the index has four bytes for it."""
 
 
 class TSMWriter:
-    """Writes one file; holds its index and the points of one call, nothing else.
+    """Writes one file; holds the points of one call and, unless told where, its index.
 
     Keys come in ascending order. A call either writes all it was given or raises a TSMError
     and writes nothing; only an error of the sink leaves a file of no use.
 
     Args:
-        sink: takes the file's bytes, in pieces from four bytes to a block or the index: a
+        sink: takes the file's bytes, in pieces from four bytes to a block: a
             buffered file's `write`, a bytearray's `extend`.
+        index: an empty file in which the index waits until it is written; None: memory.
     """
 
-    def __init__(self, sink: Callable[[bytes | bytearray | memoryview], object]) -> None:
+    def __init__(
+        self,
+        sink: Callable[[bytes | bytearray | memoryview], object],
+        *,
+        index: IO[bytes] | None = None,
+    ) -> None:
         self._sink = sink
         self._offset = 0
-        self._index = bytearray()
+        self._index = io.BytesIO() if index is None else index
+        self._index_bytes = 0
         self._key = b""
         self._kind = BlockType.FLOAT
         self._entries = bytearray()
@@ -74,7 +85,7 @@ class TSMWriter:
         """What the file would have if it were finished now."""
         pending = KEY_LENGTH.size + len(self._key) + TYPE_AND_COUNT.size + len(self._entries)
         blocks = max(self._offset, len(HEADER))
-        return blocks + len(self._index) + (pending if self._entries else 0) + FOOTER.size
+        return blocks + self._index_bytes + (pending if self._entries else 0) + FOOTER.size
 
     @property
     def full(self) -> bool:
@@ -151,9 +162,11 @@ class TSMWriter:
             raise TSMError("a TSM file without keys cannot be read, so none is written")
         self._end_key()
         self._finished = True
-        self._sink(self._index)
+        self._index.seek(0)
+        while part := self._index.read(INDEX_PIECE_BYTES):
+            self._sink(part)
         self._sink(FOOTER.pack(self._offset))
-        return self._offset + len(self._index) + FOOTER.size
+        return self._offset + self._index_bytes + FOOTER.size
 
     def _write(self, key: bytes, kind: BlockType, blocks: Sequence[tuple[int, int, bytes]]) -> None:
         self._check(key, kind, blocks)
@@ -204,8 +217,9 @@ class TSMWriter:
     def _end_key(self) -> None:
         if self._entries:
             n_entries = len(self._entries) // ENTRY.size
-            self._index += KEY_LENGTH.pack(len(self._key)) + self._key
-            self._index += TYPE_AND_COUNT.pack(self._kind, n_entries) + self._entries
+            head = KEY_LENGTH.pack(len(self._key)) + self._key
+            head += TYPE_AND_COUNT.pack(self._kind, n_entries)
+            self._index_bytes += self._index.write(head) + self._index.write(self._entries)
             self._entries.clear()
 
     def _expect_unfinished(self) -> None:

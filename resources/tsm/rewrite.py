@@ -1,0 +1,196 @@
+"""A TSM file without its deleted points, for targets that would not heed its tombstones.
+
+A tombstone speaks of one key of the file beside it, from a time to a time, both inside
+(influxdb tsdb/engine/tsm1/reader.go, applyTombstones, and indirectIndex.DeleteRange). Blocks
+that no deletion touches are copied byte for byte; of the others only the rest is encoded anew.
+A key without points goes, and a file without keys does not exist.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+from resources.errors import TSMError
+from resources.tsm.blocks import Block, encode_block
+from resources.tsm.layout import (
+    CRC,
+    ENTRY,
+    FOOTER,
+    HEADER,
+    KEY_LENGTH,
+    TYPE_AND_COUNT,
+    IndexEntry,
+    IndexKey,
+    split_key,
+)
+from resources.tsm.merge import block_without, merged_points
+from resources.tsm.reader import TSMFile
+from resources.tsm.tombstone import Tombstone
+from resources.tsm.writer import BLOCK_POINTS, TSMWriter
+
+INDEX_IN_MEMORY_BYTES = 1 << 20
+
+Ranges: TypeAlias = Sequence[tuple[int, int]]
+Deleted: TypeAlias = Mapping[bytes, Ranges]
+"""By key; both times of a range are inside."""
+
+
+def by_key(tombstones: Iterable[Tombstone]) -> dict[bytes, list[tuple[int, int]]]:
+    """The deletions of one file, as they are looked up."""
+    deleted: dict[bytes, list[tuple[int, int]]] = {}
+    for key, low, high in tombstones:
+        deleted.setdefault(key, []).append((low, high))
+    return deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """What is left of a file."""
+
+    size_bytes: int
+    """0 if nothing is: then there is no file to write."""
+    keys: int
+    series: int
+    points_gone: int
+    min_time_ns: int | None
+    max_time_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """One block of the new file: to be copied, or encoded already."""
+
+    key: IndexKey
+    min_time_ns: int
+    max_time_ns: int
+    size_bytes: int
+    """Without its CRC."""
+    copied: IndexEntry | None
+    encoded: bytes
+
+
+class Rewrite:
+    """A file less its deletions; it is looked through once to measure and once to write.
+
+    Args:
+        file: the file; it is read at random.
+        deleted: its tombstones.
+
+    Raises (all methods):
+        TSMError: the file breaks the format where it was read.
+    """
+
+    def __init__(self, file: TSMFile, deleted: Deleted) -> None:
+        self._file = file
+        self._deleted = deleted
+        self._gone = 0
+
+    def measure(self) -> Remainder:
+        """What would be written; touched blocks are decoded, the others not even read."""
+        self._gone = 0
+        size = len(HEADER) + FOOTER.size
+        keys = series = 0
+        first: int | None = None
+        last: int | None = None
+        previous_key = previous_series = b""
+        for piece in self._pieces():
+            key = piece.key.key
+            if key != previous_key:
+                previous_key = key
+                keys += 1
+                size += KEY_LENGTH.size + len(key) + TYPE_AND_COUNT.size
+                name, _ = split_key(key)
+                series += name != previous_series
+                previous_series = name
+            size += ENTRY.size + CRC.size + piece.size_bytes
+            first = piece.min_time_ns if first is None else min(first, piece.min_time_ns)
+            last = piece.max_time_ns if last is None else max(last, piece.max_time_ns)
+        return Remainder(size if keys else 0, keys, series, self._gone, first, last)
+
+    def write(
+        self,
+        sink: Callable[[bytes | bytearray | memoryview], object],
+        *,
+        scratch_dir: str | None = None,
+    ) -> int:
+        """Write the file; returns its size, as `measure` said it.
+
+        Args:
+            sink: takes the bytes front to back.
+            scratch_dir: where an index over INDEX_IN_MEMORY_BYTES waits for its turn.
+        """
+        with tempfile.SpooledTemporaryFile(INDEX_IN_MEMORY_BYTES, dir=scratch_dir) as spool:
+            writer = TSMWriter(sink, index=spool)
+            for piece in self._pieces():
+                encoded = piece.encoded
+                if piece.copied is not None:
+                    encoded = self._file.raw_block(piece.key, piece.copied)
+                writer.write_block(
+                    piece.key.key, piece.key.type, encoded, piece.min_time_ns, piece.max_time_ns
+                )
+            return writer.finish()
+
+    def _pieces(self) -> Iterator[_Piece]:
+        for key in self._file.index():
+            ranges = [
+                (low, high)
+                for low, high in self._deleted.get(key.key, ())
+                if any(low <= entry.max_time and entry.min_time <= high for entry in key.entries)
+            ]
+            if not ranges:
+                yield from (_copied(key, entry) for entry in key.entries)
+            elif _overlapping(key.entries):
+                yield from self._merged(key, ranges)
+            else:
+                for entry in key.entries:
+                    yield from self._less(key, entry, ranges)
+
+    def _less(self, key: IndexKey, entry: IndexEntry, ranges: Ranges) -> Iterator[_Piece]:
+        if all(high < entry.min_time or entry.max_time < low for low, high in ranges):
+            yield _copied(key, entry)
+            return
+        block = self._file.block(key, entry)
+        left = block_without(block, ranges)
+        self._gone += len(block.times) - len(left.times)
+        if len(left.times) == len(block.times):
+            yield _copied(key, entry)
+        elif len(left.times):
+            yield _encoded(key, left)
+
+    def _merged(self, key: IndexKey, ranges: Ranges) -> Iterator[_Piece]:
+        """Blocks that overlap could end up out of order, so their points are put in order."""
+        blocks = [self._file.block(key, entry) for entry in key.entries]
+        left = [block_without(block, ranges) for block in blocks]
+        left = [block for block in left if len(block.times)]
+        kept = 0
+        if left:
+            times, values = merged_points(left)
+            kept = len(times)
+            for at in range(0, kept, BLOCK_POINTS):
+                part = slice(at, at + BLOCK_POINTS)
+                yield _encoded(key, Block(key.type, times[part], values[part]))
+        self._gone += sum(len(block.times) for block in blocks) - kept
+
+
+def _overlapping(entries: Sequence[IndexEntry]) -> bool:
+    return any(later.min_time <= earlier.max_time for earlier, later in pairwise(entries))
+
+
+def _copied(key: IndexKey, entry: IndexEntry) -> _Piece:
+    return _Piece(key, entry.min_time, entry.max_time, entry.size - CRC.size, entry, b"")
+
+
+def _encoded(key: IndexKey, block: Block) -> _Piece:
+    try:
+        encoded = encode_block(block.type, block.times, block.values)
+    except TSMError:
+        # Times out of order, as no server writes them.
+        times, values = merged_points([block])
+        block = Block(block.type, times, values)
+        encoded = encode_block(block.type, times, values)
+    first, last = int(block.times[0]), int(block.times[-1])
+    return _Piece(key, first, last, len(encoded), None, encoded)
