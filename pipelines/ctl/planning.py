@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from pipelines.ctl.render import instant, printable, table
+from resources.engine.restore_check import said_of_deletes
 from resources.engine.restore_preview import RestorePreview, ShardPreview
 from resources.protocol.times import format_time
 
@@ -33,6 +34,9 @@ def render_plan(preview: RestorePreview) -> str:
         for query in database.continuous_queries:
             lines.append(f"{printable(database.new_name)}: {printable(query)}")
     lines += [f"note: {printable(note)}" for note in preview.plan.notes]
+    if preview.plan.deleted_ranges:
+        keep = preview.plan.keep_tombstoned
+        lines.append(f"note: {said_of_deletes(preview.plan.deleted_ranges, keep=keep)}")
     for conflict in preview.conflicts:
         hint = f" ({conflict.hint})" if conflict.hint else ""
         lines.append(f"conflict: {printable(str(conflict) + hint)}")

@@ -94,6 +94,13 @@ from resources.repository.repository import BackupRepository
     help="restore the state of that time: backups begun later are not read",
 )
 @click.option(
+    "-keep-tombstoned",
+    "--keep-tombstoned",
+    is_flag=True,
+    help="bring back points that were deleted at the source shortly before the backup, as the "
+    "original does; else pending deletes are applied",
+)
+@click.option(
     "-receipts",
     "--receipts",
     type=click.Choice(["on", "off"]),
@@ -136,6 +143,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         users=flags.pop("users"),
         skip_expired=flags.pop("skip_expired"),
         receipts=flags.pop("receipts") == "on",
+        keep_tombstoned=flags.pop("keep_tombstoned"),
     )
     full, as_of = flags.pop("full"), flags.pop("as_of")
     listing, only_plan = flags.pop("listing"), flags.pop("only_plan")

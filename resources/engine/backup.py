@@ -156,8 +156,8 @@ class _Copies:
                 self.tell(
                     Warned(
                         f"shard {state.place.shard_id}: {evidence.tombstones} deleted ranges are "
-                        "still pending on the server; a restore of this archive brings those "
-                        "points back"
+                        "still pending on the server; our restore applies them, the original "
+                        "tools bring those points back"
                     )
                 )
 

@@ -116,7 +116,13 @@ def restore_into_cluster(
     for note in plan.notes:
         tell(Warned(note))
     receipts = Receipts(repository, plan, options, tell=tell)
-    contents = check_archives(repository, plan.shards, tell=tell, stop=stop)
+    contents = check_archives(
+        repository,
+        plan.shards,
+        keep_tombstoned=options.keep_tombstoned,
+        tell=tell,
+        stop=stop,
+    )
     cluster_id = cluster.metastore()[1].cluster_id
     target = Target("cluster", cluster.address, cluster.facts()[0].version, cluster_id)
     tell(MetaRestoring())
@@ -206,6 +212,7 @@ class _ClusterRestore:
                 self._contents,
                 self._stop,
                 receipts=self._options.receipts,
+                keep_tombstoned=self._options.keep_tombstoned,
             )
             for shard in change.shards
             for node in shard.owners

@@ -33,8 +33,6 @@ class SentFile:
     name: str
     size_bytes: int
     crc32: int
-    open: bool = False
-    """Its bytes are still arriving."""
 
     @property
     def id(self) -> FileID:
@@ -52,6 +50,8 @@ class Sent:
     """None if it is not known."""
     deleted_ranges: int = 0
     """Applied on the way."""
+    applied: bool = False
+    """Whether deletes were applied; else what was deleted was sent, too."""
 
 
 def read_back(
@@ -73,7 +73,7 @@ def read_back(
         receipt = receipt_of(server, new_shard_id, sent, "identical")
         return replace(receipt, seconds=time.monotonic() - began)
     there = _points_there(server, repository, new_shard_id)
-    wanted = _points_sent(repository, shard)
+    wanted = _points_sent(repository, shard, applied=sent.applied)
     if there != wanted:
         raise ReadBackMismatch(
             f"shard {new_shard_id} on {server.address} came back with {there.points} points of "
@@ -136,7 +136,9 @@ def _fetch(server: Server, shard_id: ShardID) -> list[SentFile]:
     return files
 
 
-def _points_sent(repository: BackupRepository, shard: ShardRestore) -> ContentDigest:
+def _points_sent(
+    repository: BackupRepository, shard: ShardRestore, *, applied: bool
+) -> ContentDigest:
     with (
         UnpackedShard(repository.scratch_dir) as unpacked,
         repository.open_archive(shard.archive) as source,
@@ -145,8 +147,7 @@ def _points_sent(repository: BackupRepository, shard: ShardRestore) -> ContentDi
         for chunk in reader.chunks():
             unpacked.feed(chunk)
         unpacked.finish()
-        # The server ignores tombstones in an upload, and so does what was sent.
-        return unpacked.digest(apply_tombstones=False)
+        return unpacked.digest(apply_tombstones=applied)
 
 
 def _points_there(server: Server, repository: BackupRepository, shard_id: ShardID) -> ContentDigest:

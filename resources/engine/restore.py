@@ -123,7 +123,13 @@ def restore(
     for note in plan.notes:
         tell(Warned(note))
     receipts = Receipts(repository, plan, options, tell=tell)
-    contents = check_archives(repository, plan.shards, tell=tell, stop=stop)
+    contents = check_archives(
+        repository,
+        plan.shards,
+        keep_tombstoned=options.keep_tombstoned,
+        tell=tell,
+        stop=stop,
+    )
     version = server.facts()[0].version
     target = Target("server", server.address, version, server.metastore()[1].cluster_id)
     check_doors(server, [database.new_name for database in plan.databases], tell=tell)
@@ -167,7 +173,15 @@ def _upload(
     tell: Tell,
     stop: threading.Event,
 ) -> list[RestoredShard]:
-    uploader = Uploader(server, repository, id_map, contents, stop, receipts=options.receipts)
+    uploader = Uploader(
+        server,
+        repository,
+        id_map,
+        contents,
+        stop,
+        receipts=options.receipts,
+        keep_tombstoned=options.keep_tombstoned,
+    )
     done: list[RestoredShard] = []
 
     def give_up() -> None:

@@ -40,6 +40,7 @@ def check_archives(
     repository: BackupRepository,
     shards: Sequence[ShardRestore],
     *,
+    keep_tombstoned: bool,
     tell: Tell,
     stop: threading.Event,
 ) -> dict[ShardID, ArchiveContents]:
@@ -61,13 +62,14 @@ def check_archives(
             raise
     pending = sum(contents.tombstones for contents in found)
     if pending:
-        tell(
-            Warned(
-                f"{pending} deleted ranges were still pending when these shards were backed up; "
-                "the deleted points come back"
-            )
-        )
+        tell(Warned(said_of_deletes(pending, keep=keep_tombstoned)))
     return {shard.place.shard_id: one for shard, one in zip(shards, found, strict=True)}
+
+
+def said_of_deletes(n: int, *, keep: bool) -> str:
+    if keep:
+        return f"{n} deleted ranges were pending at the source; their points come back"
+    return f"{n} deleted ranges were pending at the source; they are applied to what is restored"
 
 
 def _check(

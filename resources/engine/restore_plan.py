@@ -50,6 +50,8 @@ class RestoreOptions:
         allow_same_server: whether the target may be the server that was backed up.
         receipts: `-receipts`: read every copy back from the target, compare it with what was
             sent and keep the proof.
+        keep_tombstoned: `-keep-tombstoned`: bring points back that were deleted at the source
+            and were still in its files.
         parallel: uploads at once.
     """
 
@@ -62,6 +64,7 @@ class RestoreOptions:
     skip_expired: bool = False
     allow_same_server: bool = True
     receipts: bool = True
+    keep_tombstoned: bool = False
     parallel: int = 2
 
     def check(self) -> None:
@@ -130,6 +133,13 @@ class RestorePlan:
     databases: tuple[DatabaseRestore, ...]
     notes: tuple[str, ...]
     """One line each: what is left out or changed, and why."""
+    keep_tombstoned: bool = False
+
+    @property
+    def deleted_ranges(self) -> int:
+        """Deletes that were pending, as far as the manifests know: other tools' do not."""
+        entries = (shard.archive.entry for shard in self.shards)
+        return sum(entry.evidence.tombstones for entry in entries if entry.evidence)
 
     @property
     def shards(self) -> tuple[ShardRestore, ...]:
@@ -200,7 +210,9 @@ def plan_restore(
     note_left_out(backup, told, wanted, found, options.limits, notes)
     if not write_limits_known:
         note_write_limits([rp for db in databases for rp in db.policies], notes)
-    return RestorePlan(backup, meta, metastore, tuple(databases), tuple(notes))
+    return RestorePlan(
+        backup, meta, metastore, tuple(databases), tuple(notes), options.keep_tombstoned
+    )
 
 
 def _internal(place: ShardPlace) -> bool:

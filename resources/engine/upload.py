@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from resources.clients.server import Server
 from resources.clients.snapshotter import Upload
+from resources.engine.deletes import Gathered, deletes_in
 from resources.engine.pull import Stopped
 from resources.engine.read_back import Sent, SentFile, read_back, receipt_of
 from resources.engine.receipt import Receipt
 from resources.engine.restore_check import ArchiveContents
 from resources.engine.restore_plan import ShardRestore
-from resources.errors import ArchiveCorrupt, ShardkeeperError
+from resources.errors import ArchiveCorrupt, ShardkeeperError, TSMError
 from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.tar import (
@@ -21,14 +22,19 @@ from resources.protocol.tar import (
     Member,
     MemberData,
     MemberStart,
+    Piece,
     TarWalker,
     encode_header,
     member_place,
     padding,
 )
-from resources.repository.archive import ArchiveReader
+from resources.repository.archive import ArchiveReader, scratch_in
+from resources.repository.evidence import FileFacts
 from resources.repository.repository import BackupRepository
+from resources.repository.scratch import Scratch
 from resources.tsm.crc import crc32
+from resources.tsm.reader import TSMFile
+from resources.tsm.rewrite import Deleted, Rewrite
 
 
 class Uploader:
@@ -38,6 +44,7 @@ class Uploader:
         id_map: the target's shard for each of the backup's.
         contents: what the archives hold, by shard of the backup.
         receipts: whether to read back what was sent.
+        keep_tombstoned: whether to send points that were deleted, too.
     """
 
     def __init__(
@@ -49,12 +56,14 @@ class Uploader:
         stop: threading.Event,
         *,
         receipts: bool = True,
+        keep_tombstoned: bool = False,
     ) -> None:
         self._server = server
         self._repository = repository
         self._id_map = id_map
         self._contents = contents
         self._receipts = receipts
+        self._keep_tombstoned = keep_tombstoned
         self._stop = stop
         self.bytes_done = 0
 
@@ -81,24 +90,31 @@ class Uploader:
         return receipt, time.monotonic() - began
 
     def _send(self, shard: ShardRestore, new_id: ShardID) -> Sent:
-        """Stream the TSM files under their new names.
+        """Stream the TSM files under their new names, without what was deleted from them.
 
         The server takes a stream that ends between two members for a complete one. So the end
         marker is sent only when the whole archive was read and is what was stored.
         """
         entry = shard.archive.entry
-        sent: list[SentFile] = []
+        contents = self._contents[shard.place.shard_id]
+        deletes: Mapping[str, Deleted] = {}
+        if contents.tombstones and not self._keep_tombstoned:
+            deletes = deletes_in(self._repository, shard.archive, self._unless_stopped)
         prefix = f"{shard.new_database}/{shard.new_policy}/{new_id}/"
         with (
             self._repository.open_archive(shard.archive) as source,
             self._server.tcp.upload(new_id) as upload,
+            scratch_in(self._repository.scratch_dir) as scratch,
         ):
+            outgoing = _Outgoing(
+                upload, prefix, contents, deletes, scratch, self._repository.scratch_dir
+            )
             reader = ArchiveReader(source, max_bytes=entry.size_bytes)
             walker = TarWalker()
             for chunk in reader.chunks():
-                if self._stop.is_set():
-                    raise Stopped("stopped before the restore was complete")
-                self._forward(walker, chunk, upload, prefix, sent)
+                self._unless_stopped()
+                for piece in walker.feed(chunk):
+                    outgoing.take(piece)
                 self.bytes_done += len(chunk)
                 passing("restore.mid-upload")
             walker.finish()
@@ -106,32 +122,99 @@ class Uploader:
                 raise ArchiveCorrupt(f"{entry.file_name} changed while it was being restored")
             upload.sendall(END_MARKER)
             upload.finish()
-        contents = self._contents[shard.place.shard_id]
-        return Sent(sent, contents.files, contents.series)
+        return outgoing.sent
 
-    def _forward(
+    def _unless_stopped(self) -> None:
+        if self._stop.is_set():
+            raise Stopped("stopped before the restore was complete")
+
+
+class _Outgoing:
+    """One shard's members on their way: passed on, rewritten, or left out."""
+
+    def __init__(
         self,
-        walker: TarWalker,
-        chunk: memoryview,
         upload: Upload,
         prefix: str,
-        sent: list[SentFile],
+        contents: ArchiveContents,
+        deletes: Mapping[str, Deleted],
+        scratch: Scratch,
+        scratch_dir: str | None,
     ) -> None:
-        for piece in walker.feed(chunk):
-            if isinstance(piece, MemberData):
-                if sent and sent[-1].open:
-                    sent[-1].crc32 = crc32(piece.data, sent[-1].crc32)
-                    upload.sendall(piece.data)
-            elif isinstance(piece, MemberStart):
-                for data in self._start(piece.member, prefix, sent):
-                    upload.sendall(data)
-            elif sent and sent[-1].open:
-                sent[-1].open = False
-                upload.sendall(padding(piece.member.size))
+        self._upload = upload
+        self._prefix = prefix
+        self._deletes = deletes
+        self._scratch = scratch
+        self._scratch_dir = scratch_dir
+        self._facts = {file.name: file for file in contents.files}
+        self._take: Callable[[memoryview], None] = _ignore
+        self._name = ""
+        self.sent = Sent(
+            [], contents.files, None if deletes else contents.series, applied=bool(deletes)
+        )
 
-    def _start(self, member: Member, prefix: str, sent: list[SentFile]) -> Iterator[bytes]:
-        name = member_place(member.name).file
-        if not name.endswith(".tsm"):
-            return  # the server would skip a tombstone file without a word
-        sent.append(SentFile(name, member.size, 0, open=True))
-        yield encode_header(prefix + name, member.size, member.mtime_s)
+    def take(self, piece: Piece) -> None:
+        if isinstance(piece, MemberData):
+            self._take(piece.data)
+        elif isinstance(piece, MemberStart):
+            self._start(piece.member)
+        else:
+            self._end(piece.member)
+
+    def _start(self, member: Member) -> None:
+        self._name = member_place(member.name).file
+        if not self._name.endswith(".tsm"):
+            self._take = _ignore  # the server would skip a tombstone file without a word
+        elif self._name in self._deletes:
+            self._scratch.start(member.size)
+            self._take = self._scratch.write
+        else:
+            self._head(member, member.size)
+            self._take = self._pass_on
+
+    def _end(self, member: Member) -> None:
+        if self._name in self._deletes:
+            try:
+                self._rewrite(member, self._deletes[self._name])
+            except TSMError as error:
+                error.add_note(f"while applying deletes to {self._name}")
+                raise
+        elif self._name.endswith(".tsm"):
+            self._upload.sendall(padding(member.size))
+
+    def _head(self, member: Member, size_bytes: int) -> None:
+        self.sent.files.append(SentFile(self._name, size_bytes, 0))
+        self._upload.sendall(encode_header(self._prefix + self._name, size_bytes, member.mtime_s))
+
+    def _pass_on(self, data: bytes | bytearray | memoryview) -> None:
+        file = self.sent.files[-1]
+        file.crc32 = crc32(data, file.crc32)
+        self._upload.sendall(data)
+
+    def _rewrite(self, member: Member, deleted: Deleted) -> None:
+        self.sent.deleted_ranges += sum(len(ranges) for ranges in deleted.values())
+        rewrite = Rewrite(TSMFile(self._scratch.source()), deleted)
+        left = rewrite.measure()
+        if not left.size_bytes:
+            return
+        self._head(member, left.size_bytes)
+        gathered = Gathered(self._pass_on)
+        rewrite.write(gathered.write, scratch_dir=self._scratch_dir)
+        gathered.flush()
+        if gathered.size_bytes != left.size_bytes:
+            raise TSMError(f"{left.size_bytes} bytes announced, {gathered.size_bytes} written")
+        self._upload.sendall(padding(left.size_bytes))
+        before, file = self._facts.get(self._name), self.sent.files[-1]
+        points = before.points if before else None
+        facts = FileFacts(
+            *file.id,
+            keys=left.keys,
+            points=None if points is None else points - left.points_gone,
+            min_time_ns=left.min_time_ns,
+            max_time_ns=left.max_time_ns,
+        )
+        self.sent.facts = (*self.sent.facts, facts)
+
+
+def _ignore(_data: memoryview) -> None:
+    pass
