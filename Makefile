@@ -1,5 +1,6 @@
 # Everything is installed into .venv and nowhere else; no target needs root.
 PYTHON ?= python3
+PORT ?= 3000
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -55,9 +56,8 @@ check: lint types ## what to run before a commit: no real server needed
 demo: install ## the main job, on an embedded cluster
 	@$(BIN)/python -m resources.devcluster.demo
 
-dev: install ## the Dagster UI on http://127.0.0.1:3000
-	@DAGSTER_HOME=$(CURDIR) PYTHONWARNINGS='ignore:Function `dev_command` is superseded' \
-		$(BIN)/dagster dev -w workspace.yaml -h 127.0.0.1 -p 3000
+dev: install ## the Dagster UI on http://127.0.0.1:3000, with a cluster to try; PORT=3001
+	@$(BIN)/python -m pipelines.dev --port $(PORT)
 
 cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
 	@$(BIN)/python -m resources.devcluster .devcluster

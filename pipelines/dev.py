@@ -1,0 +1,157 @@
+"""`make dev`: Dagster's UI over a cluster that lives and another to restore into.
+
+With a `shardkeeper.yaml` (or where SHARDKEEPER_CONFIG says) it is over the clusters named there.
+Without one, two embedded clusters are started below `.devcluster` and readings keep coming into the
+first. What was made stays for the next time: clusters and backups there, Dagster's records in
+`.dagster_home`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+
+from pipelines.services import HOST, ROOT, Services
+from resources.config.embedded import BACKUPS_DIRECTORY, DIRECTORY, SOURCE
+from resources.config.reading import FILE, configuration_path, read_configuration
+from resources.config.values import EMBEDDED, Configuration
+from resources.devcluster.cluster import DevCluster
+from resources.devcluster.household import fill, write_batch
+from resources.devcluster.listener import AddressTaken
+from resources.devcluster.ports import Ports
+from resources.devcluster.server import DevServer
+from resources.errors import ShardkeeperError
+
+HOME = Path(".dagster_home")
+OFTEN_S, SELDOM_S = 20.0, 300.0
+"""Between batches: often while somebody is likely to look, seldom when it runs overnight."""
+OFTEN_FOR = 30
+POLL_S = 0.2
+
+
+def main() -> int:
+    """Run until told to stop; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.dev")
+    parser.add_argument("--port", type=int, default=3000, help="of the UI (3000)")
+    asked = parser.parse_args()
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    here = Path.cwd()
+    try:
+        path = configuration_path(os.environ, here)
+        configuration = read_configuration(path)
+        _say(f"clusters      {_named(path, here, configuration)}")
+        with ExitStack() as stack:
+            _refuse_taken(asked.port)
+            clusters = _start_embedded(configuration, stack)
+            if path.is_dir():
+                (here / BACKUPS_DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
+                stack.enter_context(_Writing(clusters[SOURCE]))
+            _serve(here, asked.port, stack, stopping)
+    except ShardkeeperError as error:
+        sys.stderr.write(f"{error}\n{error.hint}\n" if error.hint else f"{error}\n")
+        return error.exit_code
+    return 0
+
+
+def _serve(here: Path, port: int, stack: ExitStack, stopping: threading.Event) -> None:
+    home = here / HOME
+    home.mkdir(exist_ok=True)
+    instance = home / "dagster.yaml"
+    instance.unlink(missing_ok=True)
+    instance.symlink_to(ROOT / "dagster.yaml")
+    _say("Dagster       starting")
+    services = stack.enter_context(Services(home, here, port=port))
+    _say(f"Dagster       {services.url} (its log: {HOME}/services)")
+    _say("              Ctrl-C stops everything; what was made stays")
+    while not stopping.wait(POLL_S):
+        services.check()
+    _say("stopping")
+
+
+def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str, DevCluster]:
+    """Start every embedded cluster or server that is configured, in this process."""
+    started: dict[str, DevCluster] = {}
+    for name, cluster in configuration.clusters.items():
+        if cluster.embedded is None:
+            continue
+        ports = Ports.read(cluster.embedded)
+        if ports is not None and not ports.meta:
+            server = stack.enter_context(DevServer(cluster.embedded))
+            _say(f"{name:<13} embedded, one server, {server.http_addr}")
+            continue
+        data_nodes = len(ports.data) if ports else 2 if name == EMBEDDED else 3
+        made = DevCluster(cluster.embedded, len(ports.meta) if ports else 1, data_nodes)
+        started[name] = stack.enter_context(made)
+        what = "empty at first, restores go here" if name == EMBEDDED else "meta node"
+        _say(f"{name:<13} embedded, {data_nodes} data nodes; {what}: {made.meta[0].http_addr}")
+    return started
+
+
+class _Writing:
+    """Readings that keep coming into the source, from a thread."""
+
+    def __init__(self, cluster: DevCluster) -> None:
+        self._cluster = cluster
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._write, name="readings", daemon=True)
+
+    def __enter__(self) -> _Writing:
+        fill(self._cluster, time.time_ns())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._enough.set()
+        self._thread.join()
+
+    def _write(self) -> None:
+        number = 0
+        while not self._enough.wait(OFTEN_S if number < OFTEN_FOR else SELDOM_S):
+            write_batch(self._cluster, number, time.time_ns())
+            number += 1
+
+
+def _named(path: Path, here: Path, configuration: Configuration) -> str:
+    if path.is_dir():
+        return f"embedded ones in {DIRECTORY}; a {FILE} here would name yours"
+    shown = path.relative_to(here) if path.is_relative_to(here) else path
+    return f"{', '.join(configuration.backed_up)}, from {shown}"
+
+
+def _refuse_taken(port: int) -> None:
+    """Say so at once, rather than in a log after half a minute.
+
+    Raises: AddressTaken.
+    """
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((HOST, port))
+        except OSError as error:
+            raise AddressTaken(
+                f"port {port} cannot be had: {error.strerror}",
+                hint="is make dev running already? Another port: make dev PORT=3001",
+            ) from None
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
