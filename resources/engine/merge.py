@@ -240,7 +240,8 @@ class _Merge:
                 "-abandon",
             )
         temporary = self._temporary(journal.temporary)
-        if journal.complete or temporary.shards() == set(journal.shards or ()):
+        restored = journal.shards is not None and temporary.shards() == set(journal.shards)
+        if journal.complete or restored:
             self._journal = journal
             return journal
         # Killed while it was restored, or somebody dropped it: begin anew.

@@ -239,6 +239,29 @@ def test_a_merge_that_is_killed_while_it_restores_begins_anew(
     assert leftovers(source, backups) == []
 
 
+def test_a_merge_that_is_killed_before_anything_was_restored_begins_anew(
+    source: Influxd, backups: Path, lost: tuple[str, Points]
+) -> None:
+    db, before = lost
+    process = _start(source, backups, "-db", db, "-points", 1)
+    try:
+        wait_until(lambda: (_journal(backups) or {}).get("shards"), within_s=60, what="the copying")
+    finally:
+        process.kill()
+        process.wait()
+    # As if it had been killed earlier: the database is created, and there is nothing in it yet.
+    [path] = backups.glob(".shardkeeper.merge-*.json")
+    journal = {**json.loads(path.read_bytes()), "shards": None, "copied": None, "points": 0}
+    path.write_text(json.dumps(journal))
+    source.drop_database(journal["temporary"])
+    source.create_database(journal["temporary"])
+    done = merge(source, backups, "-db", db)
+    assert done, done
+    assert f"Merged {count(before)} points" in done.out
+    assert points(source, db) == before
+    assert leftovers(source, backups) == []
+
+
 def test_a_server_that_is_away_for_a_moment_is_waited_for(
     influxd_factory: Callable[..., Influxd], tmp_path: Path
 ) -> None:
