@@ -14,20 +14,27 @@ done, in the order of policies, times and measurements, but for what `failed` li
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from resources.engine.merge_plan import TEMPORARY, MergeOptions
 from resources.errors import BadReply, ManifestUnreadable, NameMissing, StoreFailed
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
+from resources.protocol.snapshotter import MAX_UINT64
 from resources.protocol.strict_json import decode_json, is_array, is_integer, is_object
+from resources.repository.names import check_file_name
 from resources.repository.store import Store
 
 VERSION = 1
 MAX_JOURNAL_BYTES = 64 << 20
+
+_DRAWN = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{12}", re.ASCII)
+MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 
 Unit = tuple[str, int, str]
 """Policy, start of a shard group in ns, measurement."""
@@ -85,16 +92,18 @@ class MergeJournal:
 
         Raises:
             ManifestUnreadable: it is none.
-            UnsafeName: it names a database that no server has.
+            UnsafeName: it names a database, policy or file that cannot be.
         """
         try:
-            said = cast("Any", decode_json(raw, name))
-            if said["version"] != VERSION:
-                raise ValueError(f"version {said['version']!r:.20}")
+            said = _object(decode_json(raw, name))
+            if _number(said["version"]) != VERSION:
+                raise ValueError("version")
+            if said.keys() != _KEYS:
+                raise KeyError
             shards = said["shards"]
             found = cls(
                 _number(said["cluster_id"]),
-                _object(said["request"]),
+                _request(said["request"]),
                 _text(said["temporary"]),
                 _text(said["backup"]),
                 _text(said["into"]),
@@ -102,18 +111,26 @@ class MergeJournal:
                 None if shards is None else tuple(ShardID(_number(i)) for i in _array(shards)),
                 None if said["copied"] is None else _unit(said["copied"]),
                 tuple(
-                    Failed(_unit(each[:3]), _text(each[3]))
-                    for each in map(_array, _array(said["failed"]))
+                    Failed(_unit([policy, start_ns, measurement]), _reason(why))
+                    for policy, start_ns, measurement, why in map(_array, _array(said["failed"]))
                 ),
                 _number(said["points"]),
-                said["complete"] is True,
+                _truth(said["complete"]),
             )
-            if not found.temporary.startswith(TEMPORARY):
+            if not _DRAWN.fullmatch(found.temporary):
                 raise ValueError("the temporary database has another one's name")
-        except (BadReply, IndexError, KeyError, TypeError, ValueError) as error:
+            if found.shards is None and (found.copied or found.failed or found.complete):
+                raise ValueError("it copied from what was not restored")
+        except (BadReply, KeyError, TypeError, ValueError) as error:
             raise _unreadable(name, type(error).__name__) from None
-        check_name("database", found.temporary)
+        check_file_name(found.backup)
+        check_name("database", found.into)
+        for policy in itertools.chain(*found.policies.items()):
+            check_name("retention policy", policy)
         return found
+
+
+_KEYS = {"version", *(each.name for each in fields(MergeJournal))}
 
 
 def request_of(options: MergeOptions) -> dict[str, object]:
@@ -135,6 +152,7 @@ class MergeJournalFile:
 
     def __init__(self, store: Store, cluster_id: int) -> None:
         self._store = store
+        self._cluster_id = cluster_id
         self.name = f".shardkeeper.merge-{cluster_id}.json"
         self._written: bytes | None = None
 
@@ -153,7 +171,10 @@ class MergeJournalFile:
             self._written = None
             return None
         self._written = raw
-        return MergeJournal.decode(raw, self.name)
+        journal = MergeJournal.decode(raw, self.name)
+        if journal.cluster_id != self._cluster_id:
+            raise _unreadable(self.name, f"it is about the target of ID {journal.cluster_id}")
+        return journal
 
     def write(self, journal: MergeJournal) -> None:
         """Put the record there, in one step; it is durable when this returns.
@@ -198,15 +219,41 @@ def _array(value: object) -> list[Any]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
+    value.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
     return value
 
 
-def _number(value: object) -> int:
+def _reason(value: object) -> str:
+    """Text for a terminal, which obeys more than it shows."""
+    text = _text(value)
+    if not text.isprintable():
+        raise ValueError
+    return text
+
+
+def _number(value: object, least: int = 0, most: int = MAX_UINT64) -> int:
     if not is_integer(value):
+        raise TypeError
+    if not least <= value <= most:
+        raise ValueError
+    return value
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
         raise TypeError
     return value
 
 
+def _request(value: object) -> dict[str, object]:
+    request = _object(value)
+    if request.keys() != request_of(MergeOptions()).keys():
+        raise KeyError
+    if not all(one is None or isinstance(one, str) or is_integer(one) for one in request.values()):
+        raise TypeError
+    return request
+
+
 def _unit(value: object) -> Unit:
     policy, start_ns, measurement = _array(value)
-    return _text(policy), _number(start_ns), _text(measurement)
+    return _text(policy), _number(start_ns, MIN_INT64, MAX_INT64), _text(measurement)
