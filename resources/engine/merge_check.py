@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from resources.clients.http import Series
+from resources.errors import BadReply, shown
+from resources.protocol.strict_json import is_integer
 
 Numbers = npt.NDArray[np.uint64]
 DIGEST_BYTES = 8
@@ -96,14 +98,20 @@ class SliceContents:
 
 
 def _digests(piece: Series) -> tuple[Numbers, Numbers]:
-    """Digests of the places, and of places and values, of all values that there are."""
+    """Digests of the places, and of places and values, of all values that there are.
+
+    Raises:
+        BadReply: a row does not begin with a time in ns.
+    """
     series = blake2b(_series_key(piece.tags), digest_size=DIGEST_BYTES)
     fields = [b"\0" + name.encode("utf-8", "surrogatepass") + b"\0" for name in piece.columns[1:]]
     places, values = bytearray(), bytearray()
-    for time, *row in piece.values:
+    for row in piece.values:
+        if not row or not is_integer(row[0]):
+            raise BadReply(f"a row of {shown(piece.name)} has no time")
         moment = series.copy()
-        moment.update(b"%d" % time)
-        for field, value in zip(fields, row, strict=True):
+        moment.update(b"%d" % row[0])
+        for field, value in zip(fields, row[1:], strict=True):
             if value is None:
                 continue
             digest = moment.copy()
