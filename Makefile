@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev cluster bench torture faults fuzz clean help
+.PHONY: install fmt proto lint types test wire check demo dev cluster bench live torture faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -64,6 +64,9 @@ cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
 
 bench: install ## beside the original tool, interleaved; needs influxd
 	@$(BIN)/python -m tests.bench
+
+live: install ## Dagster's web server and daemon over 120 shards; minutes
+	SHARDKEEPER_LIVE=1 $(BIN)/pytest -v tests/live
 
 faults: install ## run what breaks things, write docs/faults.md; ROWS= some
 	@SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/python -m tests.faults.table $(ROWS)

@@ -14,6 +14,9 @@ from tests.influxd import Influxd
 
 REQUIRE_WIRE = "SHARDKEEPER_REQUIRE_WIRE"
 
+# `make live` sets it: a web server, a daemon and a run of 120 partitions take minutes.
+collect_ignore = [] if os.environ.get("SHARDKEEPER_LIVE") == "1" else ["live"]
+
 # A busy machine is no counterexample.
 settings.register_profile("shardkeeper", deadline=None)
 settings.load_profile("shardkeeper")
