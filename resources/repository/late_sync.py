@@ -10,7 +10,6 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from resources.errors import StoreFailed
 from resources.repository.directory import Directory
 
 PARALLEL = 8
@@ -29,7 +28,7 @@ class LateSyncs:
         self._directory = directory
         self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="sync")
         self._room = threading.BoundedSemaphore(MOST_OPEN)
-        self._failed: StoreFailed | None = None
+        self._failed: BaseException | None = None
 
     def take(self, fd: int, name: str) -> None:
         """Sync `fd` soon; it is copied and may be closed.
@@ -71,7 +70,7 @@ class LateSyncs:
         try:
             if self._failed is None:
                 self._directory.sync_file(fd, name)
-        except StoreFailed as error:
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the file is not durable
             self._failed = error
         finally:
             os.close(fd)

@@ -9,10 +9,17 @@ from collections.abc import Callable
 
 import pytest
 
+from resources.clients.http import InfluxHTTP
+from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
-from resources.engine.options import Retry
+from resources.engine.backup import back_up
+from resources.engine.events import Event, ShardSaved
+from resources.engine.options import BackupOptions, Retry
 from resources.model import ShardID
 from resources.protocol.tar import END_MARKER
+from resources.repository.manifest import Limits
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
 from tests.faults.places import Place
 from tests.influxd import Influxd
 from tests.oracle import Witness
@@ -135,6 +142,30 @@ def test_a_file_that_a_server_leaves_out_is_told_and_copied_by_the_next_run(
     done = shardkeeper("backup", *witness.flags, *flags)
     assert done.out.count("Backing up node") == 1, done
     assert witness.restored(max(witness.committed)) == witness.now()
+
+
+@pytest.mark.fault(13)
+def test_a_server_that_tells_nothing_any_more_costs_no_backup(server: Place) -> None:
+    """Its HTTP address may lead to another one by the time that everything is copied."""
+    witness, other = server.witness(), "db-of-another"
+    server.target.create_database(other)
+    server.target.write(other, ["m v=1 1600000000000000000"])
+    source = Server(SnapshotterClient(server.source.bind_addr), InfluxHTTP(server.source.http_addr))
+    told: list[str] = []
+
+    def tell(event: Event) -> None:
+        told.append(str(event))
+        if isinstance(event, ShardSaved):
+            source.http = InfluxHTTP(server.target.http_addr)
+
+    repository = BackupRepository(DirectoryStore(witness.backups), str(witness.backups))
+    options = BackupOptions(Limits(witness.database))
+    report = back_up(source, repository, options, tell=tell)
+    server.target.drop_database(other)
+    assert len(report.saved) == 3
+    assert any("whether all files arrived was not looked at" in text for text in told)
+    assert witness.take_note()
+    witness.judge()
 
 
 @pytest.mark.fault(16)
