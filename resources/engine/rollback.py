@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from resources.clients.server import Server
@@ -12,6 +13,10 @@ from resources.errors import ShardkeeperError, shown
 from resources.failpoints import passing
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
 from resources.protocol.influxql import quote_identifier
+
+SETTLED_WITHIN_S = 2.0
+"""How long an import that was sent may take to show; who stops a run waits at most five."""
+POLL_S = 0.05
 
 
 def roll_back(
@@ -31,12 +36,18 @@ def roll_back(
     dropped: list[str] = []
     for database, ids in created:
         try:
-            _, now = server.metastore()
-            there = now.database(database.new_name)
+            # Who is interrupted knows no outcome: an import that was sent may still be under way.
+            until = time.monotonic() + (0.0 if ids else SETTLED_WITHIN_S)
+            there = _look(server, database.new_name, until)
             if there is None:
+                if not ids and not isinstance(error, ShardkeeperError):
+                    _maybe_later(database.new_name, tell)
                 continue
             if not _ours(there, database, ids):
                 _leave(database.new_name, "it holds shards that are not ours", error, tell)
+                continue
+            if not ids and not _is_settled(server, there, until):
+                _leave(database.new_name, "the server is still at work on it", error, tell)
                 continue
             drop_database(server, database.new_name, _shards(there))
             dropped.append(database.new_name)
@@ -45,6 +56,41 @@ def roll_back(
             _leave(database.new_name, failure.what, error, tell)
     if dropped:
         tell(RolledBack(tuple(dropped)))
+
+
+def _look(server: Server, name: str, until: float) -> DatabaseInfo | None:
+    """The database, when it appears."""
+    while True:
+        _, now = server.metastore()
+        there = now.database(name)
+        if there is not None or time.monotonic() >= until:
+            return there
+        time.sleep(POLL_S)
+
+
+def _is_settled(server: Server, there: DatabaseInfo, until: float) -> bool:
+    """Whether every shard has been created; it is waited for.
+
+    A server that imports names all shards first and then creates one after the other. Those
+    that it creates after a DROP DATABASE belong to nothing and stay (seen on 1.6.7).
+    """
+    shards = _shards(there)
+    if server.http is None:
+        return True  # nothing will be dropped, and `drop_database` says why
+    while not shards <= server.http.server_vars().shards.keys():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def _maybe_later(name: str, tell: Tell) -> None:
+    tell(
+        Warned(
+            f"database {shown(name)} was about to be created and is not there; if it appears "
+            f"after all, run DROP DATABASE {quote_identifier(name)}"
+        )
+    )
 
 
 def _ours(there: DatabaseInfo, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> bool:

@@ -6,14 +6,15 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.influxd import Influxd
-from tests.proxy import Proxy, Stall, imports, shard_backups, uploads
+from tests.influxd import Influxd, wait_until
+from tests.proxy import Act, Proxy, Stall, imports, shard_backups, uploads
 from tests.wire.commands import at, backup, restore, shardkeeper, verify
 from tests.wire.points import Points, databases, points
 
@@ -133,6 +134,58 @@ def test_a_restore_that_is_asked_to_stop_takes_back_what_it_did(
     assert "rolled back: dropped" in err
     restore(target, backups, "-db", db, "-newdb", name)
     assert points(target, name) == expected
+
+
+@pytest.mark.fault(27)
+def test_an_import_that_is_under_way_when_a_restore_stops_is_waited_for_and_taken_back(
+    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    db, _ = life
+    backup(source, backups, "-db", db)
+    before, name = databases(target), fresh()
+    held = threading.Event()
+    with Proxy(target.bind_addr) as proxy:
+
+        def hold() -> None:
+            """Until the restore has looked whether there is anything to take back."""
+            asked = len(proxy.heads)
+            held.set()
+            wait_until(
+                lambda: any(head[:2] == b"\x03\x01" for head in proxy.heads[asked:]),
+                within_s=20,
+                what="the look",
+            )
+
+        proxy.break_all(Act(2, hold, direction="to server"), chosen=imports)
+        process = started(
+            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
+        )
+        assert held.wait(timeout=20), process.communicate(timeout=20)
+        code, err, seconds = ended(process, signal.SIGTERM)
+    assert code == 130, err
+    assert seconds < SOON_S
+    assert "rolled back: dropped" in err
+    assert databases(target) == before, err
+
+
+@pytest.mark.fault(27)
+def test_an_import_of_which_nothing_is_seen_any_more_is_told(
+    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    db, _ = life
+    backup(source, backups, "-db", db)
+    before, name = databases(target), fresh()
+    with Proxy(target.bind_addr) as proxy:
+        proxy.break_all(Stall(2, direction="to server"), chosen=imports)
+        process = started(
+            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
+        )
+        assert proxy.stalled.wait(timeout=20), process.communicate(timeout=20)
+        code, err, seconds = ended(process, signal.SIGINT)
+    assert code == 130, err
+    assert seconds < SOON_S
+    assert "was about to be created and is not there" in err
+    assert databases(target) == before
 
 
 @pytest.mark.fault(26, 51)
