@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from resources.errors import ManifestUnreadable
@@ -23,6 +23,8 @@ SEALED_SINCE = 2
 """From this format on a manifest has a seal, and without one it is damaged."""
 
 MIN_TIME_NS = -(1 << 63)
+MAX_MILLISECONDS = 1 << 50
+"""Which seconds, as a float, hold exactly."""
 Checked = Literal["full", "structure"]
 Strategy = Literal["full", "incremental", "only-meta"]
 
@@ -59,14 +61,16 @@ class FileFacts:
         crc32 = fields.text("crc32")
         if not re.fullmatch("[0-9a-f]{8}", crc32):
             raise ManifestUnreadable(f"{fields.name}: crc32 is {crc32[:20]!a}")
-        return cls(
-            name=fields.text("name"),
-            size_bytes=fields.integer("size"),
-            crc32=int(crc32, 16),
+        first_ns, last_ns = times_in(fields)
+        facts = cls(fields.text("name"), fields.integer("size"), int(crc32, 16))
+        if not facts.is_tsm:
+            return replace(facts, min_time_ns=first_ns, max_time_ns=last_ns)
+        return replace(
+            facts,
             keys=fields.integer("keys", default=0),
             points=fields.optional_integer("points"),
-            min_time_ns=fields.optional_integer("minTime", minimum=MIN_TIME_NS),
-            max_time_ns=fields.optional_integer("maxTime", minimum=MIN_TIME_NS),
+            min_time_ns=first_ns,
+            max_time_ns=last_ns,
         )
 
 
@@ -133,6 +137,7 @@ class ShardEvidence:
 
     @classmethod
     def decode(cls, fields: Fields) -> ShardEvidence:
+        first_ns, last_ns = times_in(fields)
         return cls(
             sha256=_digest(fields, "sha256"),
             stored_bytes=fields.integer("storedSize"),
@@ -141,13 +146,13 @@ class ShardEvidence:
             files=tuple(FileFacts.decode(file) for file in fields.objects("files")),
             series=fields.optional_integer("series"),
             points=fields.optional_integer("points"),
-            min_time_ns=fields.optional_integer("minTime", minimum=MIN_TIME_NS),
-            max_time_ns=fields.optional_integer("maxTime", minimum=MIN_TIME_NS),
+            min_time_ns=first_ns,
+            max_time_ns=last_ns,
             tombstones=fields.integer("tombstones"),
             node=fields.text("node"),
             read_at_ns=fields.optional_integer("readAt"),
             modified_ns=fields.optional_integer("modifiedAt"),
-            seconds=fields.integer("milliseconds") / 1000,
+            seconds=fields.integer("milliseconds", maximum=MAX_MILLISECONDS) / 1000,
             group_start_ns=fields.integer("groupStart", minimum=MIN_TIME_NS),
             group_end_ns=fields.integer("groupEnd", minimum=MIN_TIME_NS),
         )
@@ -258,3 +263,18 @@ def _digest(fields: Fields, key: str) -> str:
 def times(first: int | None, last: int | None) -> dict[str, int]:
     """The two keys of a time range, or none of them."""
     return {} if first is None or last is None else {"minTime": first, "maxTime": last}
+
+
+def times_in(fields: Fields) -> tuple[int, int] | tuple[None, None]:
+    """A time range, or none at all.
+
+    Raises:
+        ManifestUnreadable: half of one, or one that ends before it begins.
+    """
+    first = fields.optional_integer("minTime", minimum=MIN_TIME_NS)
+    last = fields.optional_integer("maxTime", minimum=MIN_TIME_NS)
+    if first is None and last is None:
+        return None, None
+    if first is None or last is None or first > last:
+        raise ManifestUnreadable(f"{fields.name}: {first} to {last} is no range of time")
+    return first, last

@@ -21,6 +21,7 @@ from resources.repository.evidence import (
     ShardEvidence,
     Source,
 )
+from resources.repository.fields import Fields
 from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
 
 # Written by influxd 1.6.7, `influxd backup -portable -db telegraf`.
@@ -188,6 +189,23 @@ def test_a_newer_format_says_which_version_wrote_it() -> None:
 
 
 @pytest.mark.fault(50)
+@pytest.mark.parametrize(
+    "times", [{"minTime": -5}, {"maxTime": 7}, {"minTime": 8, "maxTime": 7}], ids=str
+)
+def test_half_a_range_of_time_and_one_that_ends_before_it_begins_are_refused(
+    times: dict[str, int],
+) -> None:
+    file = {"name": "000000001-000000001.tsm", "size": 472, "crc32": "deadbeef"}
+    with pytest.raises(ManifestUnreadable, match="no range of time"):
+        FileFacts.decode(Fields({**file, **times}, "m"))
+    assert FileFacts.decode(Fields(file, "m")).min_time_ns is None
+
+
+def test_only_tsm_files_have_keys_and_points() -> None:
+    document = {"name": "1.tombstone", "size": 49, "crc32": "00000007", "keys": 6, "points": 14}
+    assert FileFacts.decode(Fields(document, "m")) == FileFacts("1.tombstone", 49, 7)
+
+
 def test_a_flip_anywhere_in_a_manifest_of_ours_is_noticed() -> None:
     raw = OURS.encode()
     for place in range(len(raw)):
