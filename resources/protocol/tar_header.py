@@ -164,7 +164,8 @@ def _number(field: bytes, what: str, *, lowest: int = 0) -> int:
         if value < lowest:
             raise BadHeader(f"a header with the {what} {value}")
         return value
-    digits = field.strip(b" \0")
+    # A NUL ends a number; Go's reader would skip one at the front, Python's would read 0.
+    digits = field.rstrip(b" \0").lstrip(b" ")
     if not digits:
         return 0
     try:
