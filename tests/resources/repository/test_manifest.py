@@ -188,7 +188,6 @@ def test_a_newer_format_says_which_version_wrote_it() -> None:
         Manifest.decode(changed(shardkeeper__format=3), "m")
 
 
-@pytest.mark.fault(50)
 @pytest.mark.parametrize(
     "times", [{"minTime": -5}, {"maxTime": 7}, {"minTime": 8, "maxTime": 7}], ids=str
 )
@@ -206,6 +205,7 @@ def test_only_tsm_files_have_keys_and_points() -> None:
     assert FileFacts.decode(Fields(document, "m")) == FileFacts("1.tombstone", 49, 7)
 
 
+@pytest.mark.fault(50)
 def test_a_flip_anywhere_in_a_manifest_of_ours_is_noticed() -> None:
     raw = OURS.encode()
     for place in range(len(raw)):
