@@ -102,8 +102,8 @@ def test_a_file_whose_sync_failed_is_thrown_away(server: Place, witness: Witness
     failed: list[int] = []
 
     def first_sync_of_an_archive(n: int, call: str) -> None:
-        pending = any(".tar.gz." in path.name for path in witness.backups.iterdir())
-        if call == "fsync" and pending and not failed:
+        new = {path.name for path in witness.backups.iterdir()} - before
+        if call == "fsync" and not failed and any(".tar.gz" in name for name in new):
             failed.append(n)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
