@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import dagster as dg
 
-from resources.engine.events import Event, Progress, ShardFailed, ShardRetried, Tell, Warned
+from resources.engine.events import (
+    Event,
+    LeaseAwaited,
+    Progress,
+    ShardFailed,
+    ShardRetried,
+    Tell,
+    Warned,
+)
 
 
 def telling(log: dg.DagsterLogManager) -> Tell:
@@ -16,7 +24,7 @@ def telling(log: dg.DagsterLogManager) -> Tell:
                 log.error(str(event))
             case Warned() | ShardRetried():
                 log.warning(str(event))
-            case Progress():
+            case Progress() | LeaseAwaited():
                 log.debug(str(event))
             case _:
                 log.info(str(event))

@@ -68,19 +68,24 @@ class Surroundings:
 
 
 class LeaseTable:
-    """Who holds which name; the leader's memory, gone with it."""
+    """Who holds which name; the leader's memory, gone with it.
+
+    Attributes:
+        duration_s: how long a name is given away for; `lease-duration` of a real one.
+    """
 
     def __init__(self) -> None:
+        self.duration_s = LEASE_S
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
 
-    def acquire(self, name: str, owner: NodeID, duration_s: float = LEASE_S) -> Lease:
+    def acquire(self, name: str, owner: NodeID) -> Lease:
         """The lease afterwards, whoever holds it."""
         now_ns = time.time_ns()
         with self._lock:
             held = self._leases.get(name)
             if held is None or held.owner == owner or (held.expiration_ns or 0) < now_ns:
-                held = Lease(name, now_ns + int(duration_s * 1e9), owner)
+                held = Lease(name, now_ns + int(self.duration_s * 1e9), owner)
                 self._leases[name] = held
             return held
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import secrets
 import socket
@@ -20,7 +21,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from resources.clients.meta import MetaClient
-from resources.engine.events import Tell, Warned
+from resources.engine.events import LeaseAwaited, Tell, Warned
 from resources.engine.pull import Stopped
 from resources.errors import TargetBusy, WireError
 from resources.model import NodeID
@@ -32,6 +33,8 @@ RENEW_EVERY_S = 20.0
 LOST_AFTER_S = 50.0
 POLL_S = 1.0
 BITS = 48
+LEASE_S = 60
+"""How long the leader gives a name away for, unless it is configured otherwise."""
 
 
 @contextmanager
@@ -100,13 +103,32 @@ def _busy(meta: MetaClient) -> TargetBusy:
 def _take(meta: MetaClient, ours: NodeID, stop: threading.Event, tell: Tell) -> None:
     first: Lease | None = None
     while (now := meta.lease(NAME, ours)).owner != ours:
+        left_s = _left_s(now)
         if first is None:
             first = now
-            tell(Warned("another restore was at work a moment ago; waiting up to a minute for it"))
+            tell(Warned(_why_wait(left_s)))
         if (now.owner, now.expiration_ns) != (first.owner, first.expiration_ns):
             raise _busy(meta)
+        tell(LeaseAwaited(left_s))
         if stop.wait(POLL_S):
             raise Stopped("stopped before anything was changed")
+    if first is not None:
+        tell(Warned("the other restore's lease has ended; going on"))
+
+
+def _left_s(lease: Lease) -> int | None:
+    """Whole seconds until a lease ends; None if the leader's clock is far from ours."""
+    left_ns = (lease.expiration_ns or 0) - time.time_ns()
+    left_s = math.ceil(left_ns / 1_000_000_000)
+    return left_s if 0 <= left_s <= LEASE_S else None
+
+
+def _why_wait(left_s: int | None) -> str:
+    when = "within a minute" if left_s is None else f"in {left_s} s"
+    return (
+        "another restore into this cluster, from another directory or machine, was at work a "
+        f"moment ago or was killed; waiting for its lease, which ends {when} unless it is renewed"
+    )
 
 
 def _renew(meta: MetaClient, ours: NodeID, done: threading.Event, lost: Callable[[], None]) -> None:

@@ -128,6 +128,18 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseAwaited(Event):
+    """Another restore's lease is waited for; sent every second."""
+
+    left_s: int | None
+    """None: not known."""
+
+    def __str__(self) -> str:
+        left = "up to a minute" if self.left_s is None else f"{self.left_s} s"
+        return f"waiting for another restore's lease: {left} left"
+
+
+@dataclass(frozen=True, slots=True)
 class SourceChosen(Event):
     """Which backup a restore reads."""
 

@@ -5,6 +5,7 @@ The embedded cluster stands for influxdb-cluster here.
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -370,13 +371,28 @@ def test_another_restore_that_holds_the_lease_is_not_disturbed(
     )  # fmt: skip
     assert waiting.stderr is not None
     for line in waiting.stderr:
-        if "waiting up to a minute" in line:
+        if "waiting for its lease" in line:
             holder.lease("shardkeeper", NodeID(1))  # it is alive: it renews
             break
     rest = waiting.stderr.read()
     assert waiting.wait() == 14
     assert "another restore into this cluster is at work" in rest
     assert metastore(target) == before
+
+
+def test_the_lease_of_a_killed_restore_is_waited_for_and_it_is_said_how_long(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    for node in target.meta:
+        node.leases.duration_s = 2.0
+    MetaClient(target.meta[0].http_addr).lease("shardkeeper", NodeID(1))
+    done = restore(target, backups)
+    assert done, done
+    assert re.search(
+        r"at work a moment ago or was killed; .* which ends in [12] s unless", done.err
+    )
+    assert "the other restore's lease has ended; going on" in done.err
+    assert points(target, "telegraf") == points(source, "telegraf")
 
 
 @pytest.mark.fault(26, 63)

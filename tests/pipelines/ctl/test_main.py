@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pipelines.ctl import render
 from pipelines.ctl.main import seed, tree
 from pipelines.ctl.talk import Talk
-from resources.engine.events import MetaSaved, Progress, Warned
+from resources.engine.events import LeaseAwaited, MetaSaved, Progress, Warned
 
 
 def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
@@ -67,9 +67,11 @@ def test_progress_stands_on_a_terminals_last_line_and_in_no_log(
         monkeypatch.setattr(sys.stderr, "isatty", lambda seen=on_terminal: seen)
         talk = Talk(render.backup_line)
         talk(Progress(1, 9, 5_000_000))
+        talk(LeaseAwaited(47))
         talk(MetaSaved(421))
         talk(Warned("look"))
         said = capsys.readouterr()
         assert said.out == "Backing up meta data... Done. 421 bytes transferred\n"
-        progress = "1 of 9 shards, 5.0 MB\r\033[K" if on_terminal else ""
+        told = ("1 of 9 shards, 5.0 MB", "waiting for another restore's lease: 47 s left")
+        progress = "".join(f"{line}\r\033[K" for line in told) if on_terminal else ""
         assert said.err == f"{progress}warning: look\n"

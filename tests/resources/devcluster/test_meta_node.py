@@ -213,7 +213,8 @@ def test_leases_are_one_owner_s_until_they_end_or_the_leader_changes(cluster: De
 
 def test_a_lease_that_has_ended_is_free() -> None:
     leases = LeaseTable()
-    leases.acquire("x", NodeID(7), duration_s=-1)
+    leases.duration_s = -1
+    leases.acquire("x", NodeID(7))
     assert leases.acquire("x", NodeID(8)).owner == 8
 
 
