@@ -90,7 +90,9 @@ class Cluster:
         except WireError as error:
             return error
         return {
-            shard_id: ShardCopy(address, status.size_bytes, status.last_modified_ns)
+            shard_id: ShardCopy(
+                address, status.size_bytes, status.last_modified_ns, status.state == "cold"
+            )
             for shard_id, status in listed.items()
             if not status.err
         }

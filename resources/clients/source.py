@@ -34,6 +34,8 @@ class ShardCopy:
     size_bytes: int | None = None
     """Files and write-ahead log; None if the node does not say."""
     last_modified_ns: int | None = None
+    is_at_rest: bool = False
+    """Whether the node says that nothing of it is in memory and nothing is left to compact."""
 
 
 @dataclass(frozen=True, slots=True)

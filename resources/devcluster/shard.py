@@ -89,8 +89,9 @@ class Shard:
 
     @property
     def is_hot(self) -> bool:
-        """Whether points wait in the cache."""
-        return self._cache.n_values > 0
+        """Whether points wait in the cache, or files to be merged."""
+        files = self._files.files
+        return self._cache.n_values > 0 or len(files) > 1 or any(f.tombstones for f in files)
 
     def keys(self) -> dict[bytes, BlockType]:
         """TSM keys and their types, in ascending order."""

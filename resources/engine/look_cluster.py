@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from resources.clients.source import Holdings, ShardCopy, Source
 from resources.engine.changes import Reason, ShardState
+from resources.engine.copies_at_rest import warn_of_differing
 from resources.engine.events import Tell, Warned
 from resources.engine.known import KnownArchives
 from resources.engine.options import BackupOptions
@@ -64,8 +65,7 @@ def look_at_cluster(
     if options.peek:
         return states, absent
     settled = _settle(source, metastore, [state for state in states if state.copies], options)
-    for state in settled.values():
-        _compare(state, tell)
+    warn_of_differing(source, metastore, [s.place for s in states], holdings, tell=tell)
     return [settled.get(state.place.shard_id, state) for state in states], absent
 
 
@@ -182,10 +182,3 @@ def _settle(
                 modified_ns=_modified(copies),
             )
     return settled
-
-
-def _compare(state: ShardState, tell: Tell) -> None:
-    sizes = {copy.size_bytes for copy in state.copies}
-    if len(sizes) > 1:
-        told = ", ".join(f"{copy.node} {copy.size_bytes} bytes" for copy in state.copies)
-        tell(Warned(f"shard {state.place.shard_id}: its copies differ: {told}"))

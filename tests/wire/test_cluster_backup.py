@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
+from resources.clients.source import Holdings
 from resources.devcluster.cluster import DevCluster
+from resources.engine.copies_at_rest import warn_of_differing
+from resources.engine.events import Event
+from resources.model import ShardID
 from tests.influxd import Influxd
 from tests.wire.commands import Done, at, shardkeeper
 
@@ -136,6 +142,51 @@ def test_a_stream_that_breaks_is_read_from_the_next_owner(
     assert done.code == 0, done.err
     assert prefer.tcp_addr not in saved(done).values()
     assert shardkeeper("verify", str(backups)).code == 0
+
+
+@pytest.mark.fault(20)
+def test_copies_that_differ_are_told_once_nobody_writes_to_them(
+    cluster: DevCluster, backups: Path
+) -> None:
+    shard, nodes = next(iter(owners(cluster).items()))
+    one, other = (at for at in range(3) if cluster.data[at].tcp_addr in nodes)
+    assert "differ" not in backup(cluster, backups).err
+    cluster.diverge(one, ShardID(shard), f"cpu,host=h1 usage=1 {START_S * 10**9}")
+    # A point that is on its way to the other owner looks alike, and so do files not yet merged.
+    for _ in range(2):
+        done = backup(cluster, backups)
+        assert done.code == 0
+        assert "differ" not in done.err
+    for node in (one, other):
+        cluster.data[node].store.compact(ShardID(shard))
+    for done in (backup(cluster, backups), backup(cluster, backups, "-full")):
+        [told] = [line for line in done.err.splitlines() if "differ" in line]
+        assert f"shard {shard}: " in told
+        for node in (one, other):
+            size = cluster.data[node].store.shards()[ShardID(shard)].disk_bytes
+            assert f"{cluster.data[node].tcp_addr} has {size} bytes" in told
+    cluster.data[one].store.remove(ShardID(shard))
+    lost = backup(cluster, backups)
+    assert f"{cluster.data[one].tcp_addr} has nothing" in lost.err
+
+
+@pytest.mark.fault(20)
+def test_copies_that_changed_since_the_first_look_are_not_told_to_differ(
+    cluster: DevCluster, backups: Path
+) -> None:
+    assert backup(cluster, backups).code == 0
+    source = Cluster(MetaClient(cluster.meta[0].http_addr))
+    _, metastore = source.metastore()
+    places = tuple(metastore.places())
+    now = source.holdings(metastore)
+    shard = places[0].shard_id
+    first, second = now.copies[shard]
+    assert first.size_bytes is not None
+    earlier = replace(first, size_bytes=first.size_bytes + 1)
+    before = Holdings({**now.copies, shard: (earlier, second)})
+    told: list[Event] = []
+    warn_of_differing(source, metastore, places, before, tell=told.append)
+    assert told == []
 
 
 def test_the_preferred_node_is_read_where_it_has_the_shard(
