@@ -93,6 +93,12 @@ class RestoreConfig(dg.Config):
         description="How many copies a cluster keeps, at most one on each data node; as many as "
         "the source did if left out (-newrf).",
     )
+    newshard: int | None = Field(
+        default=None,
+        ge=1,
+        description="Restore into this shard of the target, which is there and empty; needs shard "
+        "(-newshard).",
+    )
     newduration: str = Field(
         default="",
         description="How long the restored policies keep points: 10s, 12h, 7d, or 0s for ever; "
@@ -136,6 +142,7 @@ class RestoreConfig(dg.Config):
             new_policy=self.newrp,
             new_duration_ns=parse_duration(self.newduration) if self.newduration else None,
             new_replica_n=self.newrf,
+            new_shard_id=None if self.newshard is None else ShardID(self.newshard),
             users=self.users,
             skip_expired=self.skip_expired,
             allow_same_server=self.allow_same_server,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,8 @@ from pipelines.ctl.params import Duration, Instant
 from pipelines.ctl.planning import plan_json, render_plan
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
-from resources.clients.cluster import Cluster
-from resources.engine import restore as engine
-from resources.engine.cluster_restore import prepare_cluster_restore, restore_into_cluster
-from resources.engine.cluster_rollback import undo_interrupted
 from resources.engine.events import MetaRestored, ReceiptStored, SourceChosen
+from resources.engine.restore_into import restore_into
 from resources.engine.restore_plan import RestoreOptions
 from resources.engine.restore_preview import preview_restore
 from resources.errors import ShardkeeperError, UsageError
@@ -64,6 +60,13 @@ from resources.repository.repository import BackupRepository
     type=click.IntRange(min=0, max=2**64 - 1),
     metavar="<unit>",
     help="the shard ID to restore",
+)
+@click.option(
+    "-newshard",
+    "--newshard",
+    type=click.IntRange(min=1, max=2**64 - 1),
+    metavar="<unit>",
+    help="the shard ID to restore into: a shard that is there and empty (must specify with -shard)",
 )
 @click.option(
     "-newduration",
@@ -129,7 +132,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     Databases of the same names must not exist on the target; -newdb restores beside them.
     Every copy of a shard is read back before it counts as restored.
     """
-    shard = flags.pop("shard")
+    shard, new_shard = flags.pop("shard"), flags.pop("newshard")
     options = RestoreOptions(
         limits=Limits(
             flags.pop("db") or "",
@@ -140,6 +143,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         new_policy=flags.pop("newrp") or "",
         new_duration_ns=flags.pop("duration_ns"),
         new_replica_n=flags.pop("newrf"),
+        new_shard_id=None if new_shard is None else ShardID(new_shard),
         users=flags.pop("users"),
         skip_expired=flags.pop("skip_expired"),
         receipts=flags.pop("receipts") == "on",
@@ -164,11 +168,6 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         click.echo(render_list(backup, meta, options.limits))
         return
     target = door.with_flags(**flags).source()
-    if options.users and not isinstance(target, Cluster):
-        raise UsageError(
-            "-users restores into clusters only: a single server takes passwords, not hashes",
-            hint="leave it out; CREATE USER makes them anew",
-        )
     if only_plan:
         preview = preview_restore(target, repository, backup, options)
         click.echo(plan_json(preview) if as_json else render_plan(preview))
@@ -176,18 +175,9 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
             raise conflict
         return
     try:
-        if isinstance(target, Cluster):
-            undo_interrupted(target, repository, tell=tell, stop=threading.Event())
-        if isinstance(target, Cluster):
-            plan = prepare_cluster_restore(target, repository, backup, options)
-        else:
-            plan = engine.prepare_restore(target, repository, backup, options)
-        if isinstance(target, Cluster):
-            report = restore_into_cluster(target, repository, plan, options, tell=tell)
-        else:
-            report = engine.restore(target, repository, plan, options, tell=tell)
-    except ShardkeeperError:
-        if not tell.said(MetaRestored):
+        report = restore_into(target, repository, backup, options, tell=tell)
+    except ShardkeeperError as error:
+        if not (isinstance(error, UsageError) or tell.said(MetaRestored)):
             click.echo("Restoring meta data... Error.")
         raise
     seconds = time.monotonic() - began

@@ -78,7 +78,7 @@ def prepare_cluster_restore(
         write_limits_known=False,
     )
     there, here = _addresses(source), _addresses(target)
-    if there and there != here:
+    if there and there != here and plan.into is None:
         note = (
             f"the backup's data nodes ({', '.join(map(shown, there))}) are not this cluster's; its "
             f"own get the shards, dealt out by replication factor"

@@ -68,7 +68,7 @@ def read_back(
         WireError: it cannot be read.
     """
     began = time.monotonic()
-    back = _fetch(server, new_shard_id)
+    back = files_there(server, new_shard_id)
     if sorted(file.id for file in back) == sorted(file.id for file in sent.files):
         receipt = receipt_of(server, new_shard_id, sent, "identical")
         return replace(receipt, seconds=time.monotonic() - began)
@@ -121,7 +121,12 @@ def _id(file: FileFacts) -> FileID:
     return file.name, file.size_bytes, file.crc32
 
 
-def _fetch(server: Server, shard_id: ShardID) -> list[SentFile]:
+def files_there(server: Server, shard_id: ShardID) -> list[SentFile]:
+    """The files of a shard as its server hands them out, tombstones too; none if it is empty.
+
+    Raises:
+        WireError: it cannot be read.
+    """
     walker, buffer = TarWalker(), memoryview(bytearray(BUFFER_BYTES))
     files: list[SentFile] = []
     with server.open_shard(shard_id) as stream:

@@ -35,7 +35,7 @@ from resources.engine.target import (
 )
 from resources.engine.threads import running
 from resources.engine.upload import Uploader
-from resources.errors import PeerRefused, PlanError
+from resources.errors import PeerRefused, PlanError, UsageError
 from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
@@ -82,9 +82,17 @@ def prepare_restore(
 ) -> RestorePlan:
     """Plan a restore against the target as it is now; nothing is changed.
 
-    Raises: what `plan_restore` raises, and errors of reading the backup or the target.
+    Raises:
+        UsageError: also with `-users`.
+        ShardkeeperError: what `plan_restore` raises, and errors of reading the backup or the
+            target.
     """
     options.check()
+    if options.users:
+        raise UsageError(
+            "-users restores into clusters only: a single server takes passwords, not hashes",
+            hint="leave it out; CREATE USER makes them anew",
+        )
     meta = repository.read_meta(backup)
     _, target = server.metastore()
     facts, _ = server.facts()

@@ -9,9 +9,9 @@ from resources.clients.server import Server
 from resources.engine.cluster_restore import prepare_cluster_restore, restore_into_cluster
 from resources.engine.cluster_rollback import undo_interrupted
 from resources.engine.events import Tell
+from resources.engine.fill_shard import restore_into_shard
 from resources.engine.restore import RestoreReport, prepare_restore, restore
 from resources.engine.restore_plan import RestoreOptions, RestorePlan
-from resources.errors import UsageError
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 
@@ -30,11 +30,6 @@ def prepare_restore_into(
     """
     if isinstance(target, Cluster):
         return prepare_cluster_restore(target, repository, backup, options)
-    if options.users:
-        raise UsageError(
-            "-users restores into clusters only: a single server takes passwords, not hashes",
-            hint="leave it out; CREATE USER makes them anew",
-        )
     return prepare_restore(target, repository, backup, options)
 
 
@@ -55,6 +50,8 @@ def restore_into(
     if isinstance(target, Cluster):
         undo_interrupted(target, repository, tell=tell, stop=stop or threading.Event())
     plan = prepare_restore_into(target, repository, backup, options)
+    if plan.into is not None:
+        return restore_into_shard(target, repository, plan, options, tell=tell, stop=stop)
     if isinstance(target, Cluster):
         return restore_into_cluster(target, repository, plan, options, tell=tell, stop=stop)
     return restore(target, repository, plan, options, tell=tell, stop=stop)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from resources.engine.into_shard import find_shard, kept_for_ns
+from resources.engine.restore_archives import check_places, refuse_incomplete
+from resources.engine.restore_expiry import without_expired
 from resources.engine.restore_notes import note_left_out, note_write_limits
 from resources.engine.selection import select
 from resources.errors import (
@@ -16,7 +19,6 @@ from resources.errors import (
     NothingMatches,
     TargetNotEmpty,
     UsageError,
-    WouldExpire,
     shown,
 )
 from resources.model import (
@@ -45,6 +47,8 @@ class RestoreOptions:
         new_policy: `-newrp`; empty keeps the name.
         new_duration_ns: `-newduration`: how long restored policies keep points; 0 for ever.
         new_replica_n: `-newrf`: how many copies a cluster keeps; None: as many as the source.
+        new_shard_id: `-newshard`: the shard of the target that takes the archive of the single
+            shard in `limits`; None: the target makes new ones.
         users: `-users`: create users that a cluster does not have.
         skip_expired: `-skip-expired`: leave out what the target would delete at once.
         allow_same_server: whether the target may be the server that was backed up.
@@ -60,6 +64,7 @@ class RestoreOptions:
     new_policy: str = ""
     new_duration_ns: int | None = None
     new_replica_n: int | None = None
+    new_shard_id: ShardID | None = None
     users: bool = False
     skip_expired: bool = False
     allow_same_server: bool = True
@@ -72,7 +77,7 @@ class RestoreOptions:
 
         Raises:
             UsageError: `-newdb` without `-db`, `-newrp` without `-rp`, `-rp` without `-db`,
-                `-users` with `-db`.
+                `-users` with `-db`, `-newshard` without `-shard` or with what makes policies.
             UnsafeName: a new name that no server takes.
         """
         if self.new_database and not self.limits.database:
@@ -86,15 +91,34 @@ class RestoreOptions:
                 "-users goes with everything, not with -db",
                 hint="restore the whole backup, or create the users by hand",
             )
+        if self.new_shard_id is not None:
+            self._check_new_shard()
         if self.new_database:
             check_name("database", self.new_database)
         if self.new_policy:
             check_name("retention policy", self.new_policy)
 
+    def _check_new_shard(self) -> None:
+        if self.limits.shard_id is None:
+            raise UsageError("-newshard needs -shard", hint="name the shard to restore with -shard")
+        for flag, given in (
+            ("-newduration", self.new_duration_ns is not None),
+            ("-newrf", self.new_replica_n is not None),
+            ("-skip-expired", self.skip_expired),
+        ):
+            if given:
+                raise UsageError(
+                    f"{flag} does not go with -newshard: the shard's policy is there and stays as "
+                    "it is"
+                )
+
 
 @dataclass(frozen=True, slots=True)
 class ShardRestore:
-    """One archive and the name it goes under; the target chooses the new shard's number."""
+    """One archive and the name it goes under.
+
+    The target chooses the new shard's number, unless the plan says which one it goes into.
+    """
 
     place: ShardPlace
     archive: Archive
@@ -134,6 +158,8 @@ class RestorePlan:
     notes: tuple[str, ...]
     """One line each: what is left out or changed, and why."""
     keep_tombstoned: bool = False
+    into: ShardPlace | None = None
+    """The target's shard that takes the single archive; None: databases are created."""
 
     @property
     def deleted_ranges(self) -> int:
@@ -176,6 +202,7 @@ def plan_restore(
         BackupIncomplete: an archive that is needed is missing or was never made.
         TargetNotEmpty: a database of that name is there already, or the target is the source
             and must not be.
+        PlanError: the shard that `-newshard` names cannot take the archive.
         WouldExpire: shards would expire on arrival.
         UsageError, UnsafeName: the options mean nothing.
     """
@@ -192,10 +219,21 @@ def plan_restore(
         raise NothingMatches(
             f"{INTERNAL_DATABASE} is the server's own monitoring and is never restored"
         )
-    _refuse_incomplete(backup, wanted, options)
+    refuse_incomplete(backup, wanted, options.limits)
     found = [p for p in wanted if p.shard_id in backup.archives]
-    _check_places(backup, found)
-    found = _without_expired(found, metastore, options, now_ns, notes)
+    check_places(backup, found)
+    if options.new_shard_id is not None:
+        return _into_shard(
+            backup, meta, metastore, target, found[0], options, now_ns=now_ns, name=target_name
+        )
+    found = without_expired(
+        found,
+        metastore,
+        options.new_duration_ns,
+        skip=options.skip_expired,
+        now_ns=now_ns,
+        notes=notes,
+    )
     databases = [
         _database(db, [p for p in found if p.database == db.name], backup, options, notes)
         for db in _databases(metastore, wanted, found, backup, options, notes)
@@ -215,91 +253,39 @@ def plan_restore(
     )
 
 
+def _into_shard(
+    backup: BackupSet,
+    meta: bytes,
+    metastore: Metastore,
+    target: Metastore,
+    source: ShardPlace,
+    options: RestoreOptions,
+    *,
+    now_ns: int,
+    name: str,
+) -> RestorePlan:
+    """The plan of `-newshard`: nothing is created, so nothing is left out either."""
+    assert options.new_shard_id is not None  # noqa: S101 - that is what brings us here
+    into = find_shard(
+        target,
+        options.new_shard_id,
+        source,
+        database=options.new_database or source.database,
+        policy=options.new_policy or source.policy,
+        now_ns=now_ns,
+        target_name=name,
+    )
+    found = metastore.database(source.database)
+    assert found is not None  # noqa: S101 - its shard was found in there
+    database = replace(
+        _database(found, [source], backup, options, []),
+        durations={source.policy: kept_for_ns(target, into)},
+    )
+    return RestorePlan(backup, meta, metastore, (database,), (), options.keep_tombstoned, into)
+
+
 def _internal(place: ShardPlace) -> bool:
     return place.database == INTERNAL_DATABASE
-
-
-def _refuse_incomplete(
-    backup: BackupSet, wanted: Sequence[ShardPlace], options: RestoreOptions
-) -> None:
-    ids = {place.shard_id for place in wanted}
-    gone = [archive for archive in backup.missing if archive.entry.shard_id in ids]
-    if gone:
-        raise BackupIncomplete(
-            f"{gone[0].entry.file_name} is listed by {gone[0].manifest_file} and missing"
-            + (f", and {len(gone) - 1} more" if len(gone) > 1 else ""),
-            hint="copy it back; or restore an older state (-as-of TIME), or other databases (-db)",
-        )
-    evidence = backup.newest.manifest.evidence
-    failed = {f.shard_id for f in evidence.failed} if evidence else set[ShardID]()
-    never = sorted(ids & failed - backup.archives.keys())
-    if never:
-        raise BackupIncomplete(
-            f"{backup.newest.file_name} is partial: shard {never[0]} could not be saved, and no "
-            "earlier archive of it is here",
-            hint="restore the other databases with -db, or the other shards with -shard",
-        )
-    unread = sorted(ids & set(evidence.unchanged if evidence else ()) - backup.archives.keys())
-    if unread:
-        raise BackupIncomplete(
-            f"{backup.newest.file_name} is incremental: the archive of shard {unread[0]}"
-            + (f", and of {len(unread) - 1} more," if len(unread) > 1 else "")
-            + " is in an earlier backup, which is not here or not read",
-            hint="restore the directory without -full, and with -as-of "
-            f"{backup.newest.file_name.removesuffix('.manifest')} for this very state",
-        )
-    if options.limits.shard_id is not None and not ids & backup.archives.keys():
-        raise BackupIncomplete(
-            f"the backup holds no archive of shard {options.limits.shard_id}",
-            hint="shardkeeper restore -list shows the shards it holds",
-        )
-
-
-def _check_places(backup: BackupSet, found: Sequence[ShardPlace]) -> None:
-    """An archive must be of the place that the metastore gives its shard."""
-    for place in found:
-        entry = backup.archives[place.shard_id].entry
-        # influxd 1.6 leaves both names empty when only -shard is given.
-        if entry.database and (entry.database, entry.policy) != (place.database, place.policy):
-            raise BackupIncomplete(
-                f"{entry.file_name} is of {shown(entry.database)}.{shown(entry.policy)}, but shard "
-                f"{place.shard_id} belongs to {shown(place.database)}.{shown(place.policy)}",
-                hint="the directory mixes backups of several servers; restore one with -full",
-            )
-
-
-def _without_expired(
-    found: list[ShardPlace],
-    metastore: Metastore,
-    options: RestoreOptions,
-    now_ns: int,
-    notes: list[str],
-) -> list[ShardPlace]:
-    """Deal with shards that the target's retention service would delete within minutes."""
-    expired: list[ShardPlace] = []
-    for place in found:
-        duration_ns = options.new_duration_ns
-        if duration_ns is None:
-            database = metastore.database(place.database)
-            policy = database.retention_policy(place.policy) if database else None
-            duration_ns = policy.duration_ns if policy else 0
-        if duration_ns and place.group.end_time_ns + duration_ns < now_ns:
-            expired.append(place)
-    if not expired:
-        return found
-    first = expired[0]
-    text = (
-        f"{len(expired)} of {len(found)} shards are older than their retention policy keeps "
-        f"points (the first is shard {first.shard_id} of {first.database}.{first.policy})"
-    )
-    if not options.skip_expired:
-        raise WouldExpire(
-            f"{text}; the target would delete them within minutes",
-            hint="-newduration 0s keeps them for ever, -skip-expired leaves them out",
-        )
-    notes.append(f"{text}: left out")
-    gone = {place.shard_id for place in expired}
-    return [place for place in found if place.shard_id not in gone]
 
 
 def _databases(

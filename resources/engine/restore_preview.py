@@ -15,6 +15,7 @@ from resources.clients.server import Server
 from resources.engine.cluster_guards import shards_on_disk
 from resources.engine.cluster_restore import prepare_cluster_restore
 from resources.engine.cluster_target_plan import draft_databases, plan_cluster_change
+from resources.engine.fill_shard import copies_there, refuse_filled
 from resources.engine.restore import prepare_restore
 from resources.engine.restore_plan import (
     DatabaseRestore,
@@ -24,7 +25,7 @@ from resources.engine.restore_plan import (
     plan_restore,
 )
 from resources.errors import PlanError, ShardkeeperError, TargetNotEmpty, WireError, WouldExpire
-from resources.model import Metastore, NodeInfo, ShardID
+from resources.model import Metastore, NodeInfo, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
@@ -93,7 +94,10 @@ def preview_restore(
     clock_ns = target.facts()[0].clock_ns or time.time_ns()
     plan, conflicts = _plan(target, repository, backup, options, now, clock_ns)
     placed: Mapping[ShardID, tuple[ShardID, tuple[NodeInfo, ...]]] = {}
-    if isinstance(target, Cluster):
+    if plan.into is not None:
+        placed = _into_shard(plan, plan.into, now)
+        conflicts = _filled(target, plan, plan.into)
+    elif isinstance(target, Cluster):
         if not conflicts:
             try:
                 placed = _on_cluster(target, plan, options, raw)
@@ -123,7 +127,8 @@ def _plan(
             return prepare_cluster_restore(target, repository, backup, options), []
         return prepare_restore(target, repository, backup, options), []
     except (TargetNotEmpty, WouldExpire):
-        pass
+        if options.new_shard_id is not None:
+            raise
     meta = repository.read_meta(backup)
     conflicts: list[ShardkeeperError] = []
 
@@ -175,6 +180,30 @@ def _on_cluster(
         for shard in change.shards
         if shard.restore is not None
     }
+
+
+def _into_shard(
+    plan: RestorePlan, into: ShardPlace, now: Metastore
+) -> dict[ShardID, tuple[ShardID, tuple[NodeInfo, ...]]]:
+    nodes = {node.id: node for node in now.data_nodes}
+    owners = tuple(nodes[owner.node_id] for owner in into.shard.owners)
+    return {shard.place.shard_id: (into.shard_id, owners) for shard in plan.shards}
+
+
+def _filled(
+    target: Server | Cluster, plan: RestorePlan, into: ShardPlace
+) -> list[ShardkeeperError]:
+    """Why the shard cannot take the archive: one thing for each copy that is not empty."""
+    conflicts: list[ShardkeeperError] = []
+    try:
+        for copy in copies_there(target, into):
+            try:
+                refuse_filled(copy, into, plan.shards[0].archive)
+            except TargetNotEmpty as error:
+                conflicts.append(error)
+    except (PlanError, WireError) as error:
+        conflicts.append(error)
+    return conflicts
 
 
 def _on_server(

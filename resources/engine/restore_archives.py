@@ -1,0 +1,66 @@
+"""Does a backup hold the archives of what is to be restored, and of nothing else?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resources.errors import BackupIncomplete, shown
+from resources.model import ShardID, ShardPlace
+from resources.repository.backup_set import BackupSet
+from resources.repository.manifest import Limits
+
+
+def refuse_incomplete(backup: BackupSet, wanted: Sequence[ShardPlace], limits: Limits) -> None:
+    """Insist that there is an archive of every shard that has one.
+
+    Raises:
+        BackupIncomplete: one is missing, was never made, or is in a backup that is not read.
+    """
+    ids = {place.shard_id for place in wanted}
+    gone = [archive for archive in backup.missing if archive.entry.shard_id in ids]
+    if gone:
+        raise BackupIncomplete(
+            f"{gone[0].entry.file_name} is listed by {gone[0].manifest_file} and missing"
+            + (f", and {len(gone) - 1} more" if len(gone) > 1 else ""),
+            hint="copy it back; or restore an older state (-as-of TIME), or other databases (-db)",
+        )
+    evidence = backup.newest.manifest.evidence
+    failed = {f.shard_id for f in evidence.failed} if evidence else set[ShardID]()
+    never = sorted(ids & failed - backup.archives.keys())
+    if never:
+        raise BackupIncomplete(
+            f"{backup.newest.file_name} is partial: shard {never[0]} could not be saved, and no "
+            "earlier archive of it is here",
+            hint="restore the other databases with -db, or the other shards with -shard",
+        )
+    unread = sorted(ids & set(evidence.unchanged if evidence else ()) - backup.archives.keys())
+    if unread:
+        raise BackupIncomplete(
+            f"{backup.newest.file_name} is incremental: the archive of shard {unread[0]}"
+            + (f", and of {len(unread) - 1} more," if len(unread) > 1 else "")
+            + " is in an earlier backup, which is not here or not read",
+            hint="restore the directory without -full, and with -as-of "
+            f"{backup.newest.file_name.removesuffix('.manifest')} for this very state",
+        )
+    if limits.shard_id is not None and not ids & backup.archives.keys():
+        raise BackupIncomplete(
+            f"the backup holds no archive of shard {limits.shard_id}",
+            hint="shardkeeper restore -list shows the shards it holds",
+        )
+
+
+def check_places(backup: BackupSet, found: Sequence[ShardPlace]) -> None:
+    """Insist that each archive is of the place that the metastore gives its shard.
+
+    Raises:
+        BackupIncomplete: one is of another.
+    """
+    for place in found:
+        entry = backup.archives[place.shard_id].entry
+        # influxd 1.6 leaves both names empty when only -shard is given.
+        if entry.database and (entry.database, entry.policy) != (place.database, place.policy):
+            raise BackupIncomplete(
+                f"{entry.file_name} is of {shown(entry.database)}.{shown(entry.policy)}, but shard "
+                f"{place.shard_id} belongs to {shown(place.database)}.{shown(place.policy)}",
+                hint="the directory mixes backups of several servers; restore one with -full",
+            )
