@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -155,8 +156,11 @@ def _exactly(line: socket.socket, n: int) -> bytes:
 
 def _serve(path: str) -> None:
     """Fork for every connection, until standard input ends."""
-    from pipelines.ctl.main import shardkeeper
+    from pipelines.ctl.main import OURS
+    from pipelines.ctl.start import shardkeeper
 
+    for where in OURS.values():
+        import_module(where.partition(":")[0])
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run can hear it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who minds a run ends by itself
     listener = socket.socket(socket.AF_UNIX)
@@ -194,7 +198,6 @@ def _run(wish: Mapping[str, object], main: object) -> None:
     os.environ.update(wish["env"])  # type: ignore[arg-type]
     sys.argv = ["shardkeeper", *wish["args"]]  # type: ignore[misc]
     code = 1
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()  # type: ignore[operator]
         code = 0

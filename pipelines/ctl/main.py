@@ -51,7 +51,11 @@ class Ctl(click.Group):
             module, _, attribute = self.later[cmd_name].partition(":")
             found = getattr(import_module(module), attribute)
         # Not earlier: what is raised amid an import may be swallowed by it, and so would the wish.
-        signal.signal(signal.SIGTERM, _stop)
+        for wish in (signal.SIGINT, signal.SIGTERM):
+            if (
+                signal.getsignal(wish) is not signal.SIG_IGN
+            ):  # as a shell does for what is behind it
+                signal.signal(wish, _stop)
         return found
 
     def main(self, *args: Any, **extra: Any) -> Any:

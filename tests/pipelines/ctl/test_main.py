@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,3 +77,22 @@ def test_progress_stands_on_a_terminals_last_line_and_in_no_log(
         told = ("1 of 9 shards, 5.0 MB", "waiting for another restore's lease: 47 s left")
         progress = "".join(f"{line}\r\033[K" for line in told) if on_terminal else ""
         assert said.err == f"{progress}warning: look\n"
+
+
+@pytest.mark.parametrize("command", ["influxd_ctl", "shardkeeper"])
+def test_an_interrupt_amid_the_imports_ends_a_run_without_a_word(command: str) -> None:
+    program = f"""
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pipelines.ctl.connect":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pipelines.ctl.start import {command}
+{command}()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

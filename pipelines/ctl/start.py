@@ -1,0 +1,44 @@
+"""Where the two programs begin and end: an interrupt meets Python there, and not a command.
+
+Importing takes most of a short run, and Python tells of an interrupt there with a traceback. From
+the moment that a command is known its own handlers are in place, until its status is known.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+WISHES = (signal.SIGINT, signal.SIGTERM)
+
+
+def shardkeeper() -> None:
+    """Run `shardkeeper`; exit statuses as in `ExitCode`, or by signal before it has begun."""
+    with _quiet():
+        from pipelines.ctl.main import shardkeeper as run
+
+        run()
+
+
+def influxd_ctl() -> None:
+    """Run `influxd-ctl`; exit statuses are the original's, or by signal before it has begun."""
+    with _quiet():
+        from pipelines.ctl.main import influxd_ctl as run
+
+        run()
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    wishes = [wish for wish in WISHES if signal.getsignal(wish) is not signal.SIG_IGN]
+    try:
+        for wish in wishes:
+            signal.signal(wish, signal.SIG_DFL)
+        yield
+    except KeyboardInterrupt:  # its last word was said
+        sys.exit(130)
+    finally:
+        for wish in wishes:
+            signal.signal(wish, signal.SIG_DFL)
