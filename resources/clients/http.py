@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlencode
+
+import requests
+from requests.auth import HTTPBasicAuth
+from urllib3.exceptions import ReadTimeoutError
 
 from resources.clients.http_address import HTTP_PORT, http_target
-from resources.clients.plain_http import CHUNK_BYTES, FORM, Broken, PlainHTTP, Response
+from resources.clients.session import plain_session
 from resources.errors import (
     BadReply,
     CredentialsRefused,
@@ -26,12 +28,14 @@ from resources.protocol.server_vars import ServerVars, server_vars
 from resources.protocol.server_vars import ShardStats as ShardStats
 from resources.protocol.strict_json import decode_json, is_array, is_object
 
+CONNECT_TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 256 * 2**20
 """/debug/vars takes about 2 kB a shard; a reply as big as this is not one we asked for."""
 
 PATIENCE = 20
 """How many times `timeout_s` a whole reply may take, however lively it trickles in."""
 
+CHUNK_BYTES = 64 * 1024
 CHUNK_ROWS = 5_000
 """Rows of one series that a server sends at a time."""
 _NS_PER_S = 1_000_000_000
@@ -94,9 +98,10 @@ class InfluxHTTP:
         self._user = user or target.user
         self._password = password or target.password
         self._timeout_s = timeout_s
-        self._http = PlainHTTP(
-            target.scheme, target.address, path=target.path, verify=verify, timeout_s=timeout_s
-        )
+        self._session = plain_session(verify)
+        if self._user:
+            # Text would be sent as Latin-1.
+            self._session.auth = HTTPBasicAuth(self._user.encode(), self._password.encode())
 
     def __repr__(self) -> str:
         return f"InfluxHTTP({self.base_url!r})"
@@ -167,7 +172,7 @@ class InfluxHTTP:
         """
         params = {"epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK_ROWS)}
         with self._open("POST", "/query", params=params, data={"q": q}) as response:
-            if response.status >= 300:
+            if response.status_code >= 300:
                 raise self._refusal(self._whole(response))
             more = True
             for line in self._lines(response):
@@ -210,31 +215,31 @@ class InfluxHTTP:
         *,
         params: Mapping[str, str] | None,
         data: Mapping[str, str] | None,
-    ) -> Generator[Response]:
+    ) -> Generator[requests.Response]:
         """Ask, and name what goes wrong until the block ends."""
-        headers = {"Accept": "application/json"}
-        body = None
-        if data is not None:
-            body = urlencode(data).encode()
-            headers["Content-Type"] = FORM
-        if self._user:
-            pair = f"{self._user}:{self._password}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         try:
-            with self._http.ask(
-                method, path, params=params, body=body, headers=headers
+            with self._session.request(
+                method,
+                self.base_url + path,
+                params=params,
+                data=data,
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                timeout=(min(CONNECT_TIMEOUT_S, self._timeout_s), self._timeout_s),
+                allow_redirects=False,
+                stream=True,
             ) as response:
                 yield response
-        except Broken as broken:
-            raise self._unreachable(broken) from None
+        except (requests.RequestException, OSError) as error:
+            raise self._unreachable(error) from None
 
-    def _whole(self, response: Response) -> _Reply:
-        return _Reply(response.status, response.headers, self._body(response))
+    def _whole(self, response: requests.Response) -> _Reply:
+        headers = {name.title(): value for name, value in response.headers.items()}
+        return _Reply(response.status_code, headers, self._body(response))
 
-    def _lines(self, response: Response) -> Iterator[bytes]:
+    def _lines(self, response: requests.Response) -> Iterator[bytes]:
         """What arrives, cut at line ends; JSON has none inside."""
         rest = bytearray()
-        for chunk in response.chunks():
+        for chunk in response.iter_content(CHUNK_BYTES):
             *whole, last = chunk.split(b"\n")
             for line in whole:
                 rest += line
@@ -247,10 +252,10 @@ class InfluxHTTP:
         if rest.strip():
             yield bytes(rest)
 
-    def _body(self, response: Response) -> bytes:
+    def _body(self, response: requests.Response) -> bytes:
         deadline = time.monotonic() + PATIENCE * self._timeout_s
         body = bytearray()
-        for chunk in response.chunks():
+        for chunk in response.iter_content(CHUNK_BYTES):
             body += chunk
             if len(body) > MAX_REPLY_BYTES:
                 raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
@@ -340,22 +345,23 @@ class InfluxHTTP:
             return PeerUnreachable(what, hint="the server, or a proxy before it, is not ready")
         return PeerRefused(what)
 
-    def _unreachable(self, broken: Broken) -> PeerUnreachable:
-        match broken.trouble:
-            case "TLS":
-                return PeerUnreachable(
-                    f"{self._address}: TLS failed",
-                    hint="is it https at all, and its certificate valid for this name and trusted?",
-                )
-            case "no answer to connecting":
-                return PeerUnreachable(f"{self._address}: HTTP server does not answer in time")
-            case "silence":
-                return PeerSilent(f"{self._address}: HTTP server does not answer in time")
-            case "no connection" | "broken":
-                return PeerUnreachable(
-                    f"{self._address}: no HTTP connection, or it broke",
-                    hint="is the server up, and the address right (http or https)?",
-                )
+    def _unreachable(self, error: Exception) -> PeerUnreachable:
+        # The exception's own text holds the URL, so only its kind is told.
+        if isinstance(error, requests.exceptions.SSLError):
+            return PeerUnreachable(
+                f"{self._address}: TLS failed",
+                hint="is it https at all, and its certificate valid for this name and trusted?",
+            )
+        if isinstance(error, requests.exceptions.ConnectTimeout):
+            return PeerUnreachable(f"{self._address}: HTTP server does not answer in time")
+        if _is_silence(error):
+            return PeerSilent(f"{self._address}: HTTP server does not answer in time")
+        if isinstance(error, requests.exceptions.ConnectionError):
+            return PeerUnreachable(
+                f"{self._address}: no HTTP connection, or it broke",
+                hint="is the server up, and the address right (http or https)?",
+            )
+        return PeerUnreachable(f"{self._address}: HTTP failed ({type(error).__name__})")
 
     def _odd(self, what: str) -> BadReply:
         return BadReply(f"{self._address}: unexpected reply: {what}")
@@ -372,6 +378,13 @@ class InfluxHTTP:
             text = text.replace(self._password, "***")
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
         return shown.strip() or "no reason"
+
+
+def _is_silence(error: Exception) -> bool:
+    """A timeout in the middle of a reply comes as a broken connection."""
+    return isinstance(error, requests.exceptions.ReadTimeout) or any(
+        isinstance(cause, ReadTimeoutError) for cause in error.args
+    )
 
 
 @dataclass(frozen=True, slots=True)

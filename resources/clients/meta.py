@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import urllib3
+
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.auth import Auth
 from resources.clients.meta_http import INDEX_HEADER, META_PORT, MetaHTTP, unknown
@@ -81,6 +83,9 @@ class MetaClient:
         if skip_verify and ca_file:
             raise UsageError("certificates are either not verified, or against an authority")
         self._address = split_host_port(bind, META_PORT)
+        if skip_verify:
+            # Once chosen, it need not be said again at every request.
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         verify: bool | str = False if skip_verify else (ca_file or True)
         self._http = MetaHTTP(auth or Auth.none(), tls, verify, timeout_s, clock)
 

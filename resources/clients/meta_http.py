@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import requests
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.auth import Auth
-from resources.clients.plain_http import Broken, PlainHTTP, Response
+from resources.clients.session import plain_session
 from resources.errors import (
     BadReply,
     CredentialsRefused,
@@ -22,6 +25,8 @@ from resources.errors import (
 from resources.protocol.meta_api import error_text
 
 META_PORT = 8091
+CONNECT_TIMEOUT_S = 10.0
+CHUNK_BYTES = 64 * 1024
 PATIENCE = 20
 """How many times `timeout_s` a whole reply may take, however lively it trickles in."""
 
@@ -77,7 +82,7 @@ class MetaHTTP:
         """
         try:
             reply = self._send("GET", address, path, limit, params=params)
-        except _Unanswered as broken:
+        except _Broken as broken:
             raise broken.error from None
         return self._judged(address, reply, accept)
 
@@ -91,7 +96,7 @@ class MetaHTTP:
         """
         try:
             reply = self._send("POST", address, path, limit, body=body)
-        except _Unanswered as broken:
+        except _Broken as broken:
             if broken.before_sending:
                 raise broken.error from None
             raise unknown(broken.error) from None
@@ -141,31 +146,42 @@ class MetaHTTP:
         params: Mapping[str, str] | None = None,
         body: bytes | None = None,
     ) -> Reply:
-        headers: dict[str, str] = {}
+        headers = {"Accept-Encoding": "identity", "User-Agent": "Shardkeeper"}
         if body is not None:
             headers["Content-Type"] = "application/octet-stream"
-        credentials = self.auth.header(self.clock())
-        if credentials is not None:
-            headers["Authorization"] = credentials
-        http = PlainHTTP(self.scheme, address, verify=self.verify, timeout_s=self.timeout_s)
         try:
-            with http.ask(method, path, params=params, body=body, headers=headers) as response:
-                return Reply(
-                    response.status, response.headers, self._body(address, response, limit)
-                )
-        except Broken as broken:
-            raise _Unanswered(
-                _unreachable(address, broken), before_sending=broken.before_sending
-            ) from None
+            with (
+                plain_session(self.verify) as session,
+                session.request(
+                    method,
+                    f"{self.scheme}://{address}{path}",
+                    params=params,
+                    data=body,
+                    headers=headers,
+                    auth=self._authorize,
+                    timeout=(min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s),
+                    allow_redirects=False,
+                    stream=True,
+                ) as response,
+            ):
+                named = {name.title(): value for name, value in response.headers.items()}
+                raw = self._body(address, response, limit)
+                return Reply(response.status_code, named, raw)
+        except (requests.RequestException, OSError) as error:
+            raise _Broken(_unreachable(address, error), before_sending=_unsent(error)) from None
         except WireError as error:
-            raise _Unanswered(error, before_sending=False) from None
-        finally:
-            http.close()
+            raise _Broken(error, before_sending=False) from None
 
-    def _body(self, address: HostPort, response: Response, limit: int) -> bytes:
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        header = self.auth.header(self.clock())
+        if header is not None:
+            request.headers["Authorization"] = header
+        return request
+
+    def _body(self, address: HostPort, response: requests.Response, limit: int) -> bytes:
         deadline = time.monotonic() + PATIENCE * self.timeout_s
         body = bytearray()
-        for chunk in response.chunks():
+        for chunk in response.iter_content(CHUNK_BYTES):
             body += chunk
             if len(body) > limit:
                 raise BadReply(f"{address}: its reply goes on beyond {limit} bytes")
@@ -205,7 +221,7 @@ class MetaHTTP:
         return PeerRefused(what)
 
 
-class _Unanswered(Exception):
+class _Broken(Exception):
     """A request without an answer."""
 
     def __init__(self, error: WireError, *, before_sending: bool) -> None:
@@ -221,22 +237,29 @@ def unknown(error: WireError) -> UnknownOutcome:
     )
 
 
-def _unreachable(address: HostPort, broken: Broken) -> PeerUnreachable:
-    match broken.trouble:
-        case "TLS":
-            return PeerUnreachable(
-                f"{address}: TLS failed",
-                hint="is it https at all, and its certificate valid for this name and trusted?",
-            )
-        case "no answer to connecting" | "silence":
-            return PeerUnreachable(f"{address}: meta node does not answer in time")
-        case "no connection":
-            return PeerUnreachable(
-                f"{address}: no HTTP connection",
-                hint="is the meta node up, and its address (-bind) right?",
-            )
-        case "broken":
-            return PeerUnreachable(
-                f"{address}: the HTTP connection broke ({broken.name})",
-                hint="is this a meta node? Its HTTP port is 8091 by default",
-            )
+def _unsent(error: Exception) -> bool:
+    """Whether it is certain that not a byte of the request went out."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return True
+    reason = error.args[0] if error.args else None
+    return isinstance(reason, MaxRetryError) and isinstance(reason.reason, NewConnectionError)
+
+
+def _unreachable(address: HostPort, error: Exception) -> PeerUnreachable:
+    # The exception's own text holds the URL, so only its kind is told.
+    if isinstance(error, requests.exceptions.SSLError):
+        return PeerUnreachable(
+            f"{address}: TLS failed",
+            hint="is it https at all, and its certificate valid for this name and trusted?",
+        )
+    if isinstance(error, requests.exceptions.Timeout):
+        return PeerUnreachable(f"{address}: meta node does not answer in time")
+    if isinstance(error, requests.exceptions.ConnectionError) and _unsent(error):
+        return PeerUnreachable(
+            f"{address}: no HTTP connection",
+            hint="is the meta node up, and its address (-bind) right?",
+        )
+    return PeerUnreachable(
+        f"{address}: the HTTP connection broke ({type(error).__name__})",
+        hint="is this a meta node? Its HTTP port is 8091 by default",
+    )

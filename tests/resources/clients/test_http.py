@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import select
 import socket
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -441,46 +440,10 @@ def test_https_is_spoken_when_asked_for_and_plain_http_is_not_taken_for_it() -> 
         InfluxHTTP(f"https://{addr}").ping()
 
 
-def test_a_connection_is_used_again_until_the_server_ends_it() -> None:
-    seen: list[int] = []
-
-    def twice(connection: socket.socket) -> None:
-        seen.append(0)
-        while seen[-1] < 3 - len(seen) and connection.recv(65536):
-            seen[-1] += 1
-            connection.sendall(reply(X_Influxdb_Version="1"))
-
-    with peer(twice) as addr:
-        client = InfluxHTTP(addr)
-        client.ping()
-        client.ping()
-        kept = client._http._kept
-        assert kept is not None
-        assert select.select([kept.sock], [], [], 10)[0], "the server's end has arrived"
-        client.ping()
-    assert seen == [2, 1]
-
-
-def test_half_a_reply_leaves_no_connection_behind_for_the_next_question() -> None:
-    cut = iter([reply(VARS)[:-9], reply(VARS)])
-
-    def script(connection: socket.socket) -> None:
-        connection.recv(65536)
-        connection.sendall(next(cut))
-
-    with peer(script) as addr:
-        client = InfluxHTTP(addr)
-        with pytest.raises(PeerUnreachable):
-            client.server_vars()
-        assert client.server_vars().started_ns
-
-
-def test_a_file_without_authorities_is_a_matter_of_usage(tmp_path: Path) -> None:
-    (tmp_path / "empty.pem").write_text("")
-    for name in ("empty.pem", "absent.pem"):
-        client = InfluxHTTP("https://h", verify=str(tmp_path / name))
-        with pytest.raises(UsageError, match="certificate authorities"):
-            client.ping()
+def test_an_unexpected_exception_of_requests_is_named_by_kind_only() -> None:
+    client = InfluxHTTP("h")
+    error = client._unreachable(requests.exceptions.InvalidURL("http://u:s3cr3t@h"))
+    assert str(error) == "h:8086: HTTP failed (InvalidURL)"
 
 
 # --- long answers -------------------------------------------------------------------------
