@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from resources.engine.events import (
     BackupPlanned,
     Event,
+    InternalEmptied,
     MetaRestored,
     MetaRestoring,
     MetaSaved,
@@ -101,7 +102,7 @@ def aside(event: Event, *, talkative: bool) -> str | None:
     """
     if isinstance(event, ReceiptStored):
         return None
-    if isinstance(event, BackupPlanned | MetaRestoring) and not talkative:
+    if isinstance(event, BackupPlanned | InternalEmptied | MetaRestoring) and not talkative:
         return None
     return str(event)
 

@@ -17,6 +17,7 @@ from resources.engine.cluster_guards import (
     shards_on_disk,
     warn_of_casualties,
 )
+from resources.engine.cluster_internal import empty_internal, note_internal
 from resources.engine.cluster_lease import holding_lease
 from resources.engine.cluster_making import Making
 from resources.engine.cluster_rollback import persistently
@@ -86,6 +87,8 @@ def prepare_cluster_restore(
         plan = replace(plan, notes=(*plan.notes, note))
     if options.users:
         plan = replace(plan, notes=(*plan.notes, *note_users(source.users, target.users)))
+    if not options.limits:
+        plan = replace(plan, notes=(*plan.notes, *note_internal(target)))
     return plan
 
 
@@ -185,6 +188,8 @@ class _ClusterRestore:
         self._continuous_queries()
         if self._options.users:
             create_users(self._cluster, self._plan.metastore.users, tell=self._tell)
+        if not self._options.limits:
+            empty_internal(self._cluster, tell=self._tell)
         return shards
 
     # --- the shards -------------------------------------------------------------------------

@@ -204,6 +204,16 @@ class ReceiptStored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class InternalEmptied(Event):
+    """The shards of a cluster's own monitoring are dropped."""
+
+    shards: int
+
+    def __str__(self) -> str:
+        return f"dropped the {self.shards} shards of _internal; monitoring begins anew"
+
+
+@dataclass(frozen=True, slots=True)
 class RolledBack(Event):
     """What a failed restore had created is gone again."""
 

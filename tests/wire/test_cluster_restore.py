@@ -177,6 +177,35 @@ def test_continuous_queries_come_with_a_database_that_keeps_its_name(
     }
 
 
+def test_the_clusters_own_monitoring_begins_anew_when_everything_is_restored_and_only_then(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    target.query("CREATE DATABASE _internal WITH DURATION INF REPLICATION 1 NAME monitor")
+    target.query("CREATE USER ann WITH PASSWORD 'a-secret'; GRANT READ ON _internal TO ann")
+    points_of = "\n".join(f"cpu,host=h{host} n={host}i {START_S}" for host in range(HOSTS))
+    target.write("_internal", points_of, precision="s")
+    old = {p.shard_id for p in metastore(target).places() if p.database == "_internal"}
+    assert len(old) == 3
+    before = points(target, "_internal")
+    part = restore(target, backups, "-db", "telegraf", "-newdb", "beside")
+    assert part, part
+    assert points(target, "_internal") == before
+    planned = restore(target, backups, "-plan")
+    assert (
+        "the 3 shards of _internal in this cluster are dropped when all is restored" in planned.out
+    )
+    done = restore(target, backups)
+    assert done, done
+    assert "the 3 shards of _internal in this cluster are dropped" in done.err
+    assert points(target, "telegraf") == points(source, "telegraf")
+    assert not any("series" in result[0] for result in points(target, "_internal"))
+    assert not {shard for shards in on_disk(target).values() for shard in shards} & old
+    # Nodes that run find what they have made, and whoever could read it still can.
+    assert users(target)["ann"][2] == {"_internal": 1}
+    target.write("_internal", points_of, precision="s")
+    assert points(target, "_internal") == before
+
+
 def users(cluster: DevCluster) -> dict[str, tuple[str, bool, dict[str, int]]]:
     return {
         user.name: (
