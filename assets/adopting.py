@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assets import facts
+from assets.facts.backups import archive_facts, set_facts
+from assets.facts.values import place_facts
 from assets.family import Family
 from assets.ledger import Ledger
 from assets.partitions import ShardKey
@@ -84,10 +85,10 @@ def _record(
         if before.get(key) == version:
             continue
         ledger.add_partitions([key])
-        found = facts.archive_facts(
+        found = archive_facts(
             entry, watched.location, stored.manifest.evidence, how="outside of Dagster"
         )
-        seen = {**facts.place_facts(place), "state": "as in its archive, made outside of Dagster"}
+        seen = {**place_facts(place), "state": "as in its archive, made outside of Dagster"}
         ledger.back_up(key, version, found, seen)
         recorded += 1
     return recorded
@@ -102,9 +103,7 @@ def _record_set(
     ledger: Ledger, family: Family, watched: WatchedRepository, stored: StoredManifest
 ) -> None:
     manifest = stored.manifest
-    found = facts.set_facts(
-        stored.file_name, manifest, watched.location, len(watched.current().archives)
-    )
+    found = set_facts(stored.file_name, manifest, watched.location, len(watched.current().archives))
     found["made"] = "outside of Dagster"
     if manifest.limited:
         ledger.limited_set(found)

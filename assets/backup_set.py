@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from assets import facts
 from assets.checks import after_backup
 from assets.config import BackUpConfig
+from assets.facts.backups import copied_facts, failed_table, set_facts
 from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.ledger import Ledger
@@ -67,9 +67,9 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
             ledger.judge(after_backup(family, ledger, report))
             version = server_version(ledger, report.metastore)
             if not config.limits and version != ledger.version(family.meta_snapshot):
-                ledger.see_source(version, facts.copied_facts(report, ledger.partitions()))
+                ledger.see_source(version, copied_facts(report, ledger.partitions()))
             if report.failed:
-                more["failed"] = facts.failed_table(report.failed)
+                more["failed"] = failed_table(report.failed)
                 more["manifest"] = dg.MetadataValue.path(
                     f"{backups.location}/{report.manifest_file}"
                 )
@@ -88,7 +88,7 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
             backups = repository.open(family.name)
             manifest = backups.manifest(manifest_file).manifest
             kept = len(backups.current().archives)
-        found = facts.set_facts(manifest_file, manifest, backups.location, kept)
+        found = set_facts(manifest_file, manifest, backups.location, kept)
         if manifest.limited:
             Ledger.of_run(context, family).limited_set(found)
         else:

@@ -5,8 +5,17 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from assets import facts
 from assets.config import VerifyConfig
+from assets.facts.source import (
+    copies_table,
+    current_facts,
+    gone_facts,
+    late_table,
+    left_facts,
+    problem_table,
+    verify_facts,
+)
+from assets.facts.values import Metadata
 from assets.failures import explained
 from assets.family import Family
 from assets.ledger import Ledger
@@ -73,7 +82,7 @@ def build_archives_match(family: Family) -> dg.AssetChecksDefinition:
             only = config.choose(archive_names(backups), always=bad)
             report = verify(backups, parallel=config.parallel, only=only)
         return dg.AssetCheckResult(
-            passed=not report.problems, severity=ERROR, metadata=facts.verify_facts(report)
+            passed=not report.problems, severity=ERROR, metadata=verify_facts(report)
         )
 
     return archives_match
@@ -92,9 +101,9 @@ def build_nothing_missing(family: Family) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         with explained():
             files, missing = missing_files(repository.open(family.name))
-        found: facts.Metadata = {"files": files, "missing": len(missing)}
+        found: Metadata = {"files": files, "missing": len(missing)}
         if missing:
-            found["problems"] = facts.problem_table(missing)
+            found["problems"] = problem_table(missing)
         return dg.AssetCheckResult(passed=not missing, severity=ERROR, metadata=found)
 
     return manifest_lists_what_exists
@@ -154,13 +163,13 @@ def after_look(family: Family, plan: BackupPlan) -> list[dg.AssetCheckEvaluation
     """What a look found: whether shards are current, first, then what else it can tell."""
     found = [
         _evaluation(
-            family.shard_backup, EVERY_SHARD_CURRENT, not plan.to_copy, facts.current_facts(plan)
+            family.shard_backup, EVERY_SHARD_CURRENT, not plan.to_copy, current_facts(plan)
         ),
         _copies(family, plan),
     ]
     gone = [state for state in plan.states if state.reason == "archive missing"]
     if gone:
-        problems = facts.gone_facts(gone)
+        problems = gone_facts(gone)
         found.append(_evaluation(family.shard_backup, ARCHIVES_MATCH, False, problems, ERROR))
     return found
 
@@ -173,9 +182,7 @@ def after_backup(family: Family, ledger: Ledger, report: BackupReport) -> dg.Ass
 
 def current(family: Family, shards: int, left: Sequence[ShardPlace]) -> dg.AssetCheckEvaluation:
     """How many shards there are, and which of them are not as in their archives."""
-    return _evaluation(
-        family.shard_backup, EVERY_SHARD_CURRENT, not left, facts.left_facts(shards, left)
-    )
+    return _evaluation(family.shard_backup, EVERY_SHARD_CURRENT, not left, left_facts(shards, left))
 
 
 def within_objective(
@@ -186,22 +193,22 @@ def within_objective(
     late: Sequence[ShardPlace],
 ) -> dg.AssetCheckEvaluation:
     """Which shards no backup covers that is young enough."""
-    found: facts.Metadata = {
+    found: Metadata = {
         "recovery_point": _span(objectives),
         "newest_restore_point": str(watched.last_whole or "none"),
         "shards": shards,
         "shards_late": len(late),
     }
     if late:
-        found["late"] = facts.late_table(late, watched)
+        found["late"] = late_table(late, watched)
     return _evaluation(family.backup_set, WITHIN_OBJECTIVE, not late, found)
 
 
 def _copies(family: Family, plan: BackupPlan) -> dg.AssetCheckEvaluation:
     differing = [s for s in plan.states if len({copy.size_bytes for copy in s.copies}) > 1]
-    found: facts.Metadata = {"shards": len(plan.states), "shards_differing": len(differing)}
+    found: Metadata = {"shards": len(plan.states), "shards_differing": len(differing)}
     if differing:
-        found["differing"] = facts.copies_table(differing)
+        found["differing"] = copies_table(differing)
     return _evaluation(family.shards, COPIES_AGREE, not differing, found)
 
 
@@ -213,7 +220,7 @@ def _evaluation(
     key: dg.AssetKey,
     name: str,
     passed: bool,
-    metadata: facts.Metadata,
+    metadata: Metadata,
     severity: dg.AssetCheckSeverity = WARN,
 ) -> dg.AssetCheckEvaluation:
     return dg.AssetCheckEvaluation(

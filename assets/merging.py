@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
-from assets import facts
+from assets.facts.restores import merge_facts, merge_plan_facts
+from assets.facts.values import Metadata
 from assets.failures import explained
 from assets.family import Family
 from assets.telling import telling
@@ -109,12 +110,12 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
             tell = telling(context.log)
             if config.abandon:
                 dropped = abandon_merge(live, backups, tell=tell)
-                found: facts.Metadata = {"target": live.address, "abandoned": dropped}
+                found: Metadata = {"target": live.address, "abandoned": dropped}
             elif config.dry_run:
                 plan = prepare_merge(live, backups, options)
-                found = facts.merge_plan_facts(plan, live.address)
+                found = merge_plan_facts(plan, live.address)
             else:
-                found = facts.merge_facts(merge(live, backups, options, tell=tell), live.address)
+                found = merge_facts(merge(live, backups, options, tell=tell), live.address)
         context.log_event(dg.AssetObservation(family.restored_meta, metadata=found))
 
     return merge_backup

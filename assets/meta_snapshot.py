@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from assets import facts
 from assets.checks import after_look
+from assets.facts.source import look_facts
 from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.ledger import Ledger
@@ -42,7 +42,7 @@ def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
         for found in after_look(family, plan):
             ledger.judge(found)
         return dg.MaterializeResult(
-            metadata=facts.look_facts(plan, ledger.partitions()),
+            metadata=look_facts(plan, ledger.partitions()),
             data_version=dg.DataVersion(version),
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from assets import facts
+from assets.facts.backups import archive_facts
+from assets.facts.restores import restored_shard_facts
+from assets.facts.source import state_facts
+from assets.facts.values import place_facts
 from assets.ledger import Ledger
 from assets.partitions import ShardKey
 from resources.engine.backup import BackupReport
@@ -26,7 +29,7 @@ def record_look(ledger: Ledger, plan: BackupPlan) -> str:
     before = ledger.observed()
     for key, state in seen.items():
         if before.get(key) != state.version:
-            ledger.observe(key, state.version, facts.state_facts(state))
+            ledger.observe(key, state.version, state_facts(state))
     return server_version(ledger, plan.metastore)
 
 
@@ -53,8 +56,8 @@ def record_backup(
             ledger.back_up(
                 key,
                 content_version(evidence),
-                facts.archive_facts(saved.entry, location, source, how="in this run"),
-                {**facts.place_facts(saved.state.place), "state": "as in its archive"},
+                archive_facts(saved.entry, location, source, how="in this run"),
+                {**place_facts(saved.state.place), "state": "as in its archive"},
             )
     for key, state in unchanged.items():
         if state.previous is not None and (planned or before.get(key) != state.version):
@@ -62,8 +65,8 @@ def record_backup(
             ledger.back_up(
                 key,
                 state.version,
-                facts.archive_facts(entry, location, None, how=EARLIER),
-                facts.state_facts(state),
+                archive_facts(entry, location, None, how=EARLIER),
+                state_facts(state),
             )
 
 
@@ -90,7 +93,7 @@ def left_behind(ledger: Ledger, report: BackupReport) -> tuple[int, list[ShardPl
 
 def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:
     """Write down each shard that is on the target and was read back from there."""
-    found = facts.restored_shard_facts(report, target)
+    found = restored_shard_facts(report, target)
     restored = {str(ShardKey.of(done.restore.place)): done.restore for done in report.shards}
     ledger.add_partitions(restored)
     for key, shard in restored.items():

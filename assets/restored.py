@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets import facts
 from assets.config import RestoreConfig
+from assets.facts.restores import restore_facts, restore_plan_facts
 from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.ledger import Ledger
@@ -63,12 +63,12 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
             server = target.open()
             if config.dry_run:
                 plan = prepare_restore_into(server, backups, backup, options)
-                planned = facts.restore_plan_facts(plan, server.address)
+                planned = restore_plan_facts(plan, server.address)
                 context.log_event(dg.AssetObservation(family.restored_meta, metadata=planned))
                 return
             report = restore_into(server, backups, backup, options, tell=telling(context.log))
         record_restore(Ledger.of_run(context, family), report, server.address)
-        yield dg.MaterializeResult(metadata=facts.restore_facts(report, server.address))
+        yield dg.MaterializeResult(metadata=restore_facts(report, server.address))
 
     return restored_meta
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from assets import facts
 from assets.checks import after_backup
 from assets.config import CopyConfig
+from assets.facts.backups import failed_table
 from assets.failures import explained
 from assets.family import CODE_VERSION, KINDS, Family
 from assets.ledger import Ledger
@@ -72,7 +72,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                 record_backup(ledger, report, backups.location, planned=True)
                 ledger.judge(after_backup(family, ledger, report))
                 if report.failed:
-                    more["failed"] = facts.failed_table(report.failed)
+                    more["failed"] = failed_table(report.failed)
                 report.check_complete()
                 report.check_covers(only)
             yield from ()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from assets import facts
 from assets.checks import current
+from assets.facts.source import glance_facts, state_facts
 from assets.family import Family
 from assets.ledger import Ledger
 from assets.partitions import ShardKey
@@ -23,9 +23,9 @@ def report_changes(ledger: Ledger, family: Family, found: Watch) -> None:
     before = ledger.observed()
     for key, state in fresh.items():
         if before.get(key) != state.version:
-            ledger.observe(key, state.version, facts.state_facts(state))
+            ledger.observe(key, state.version, state_facts(state))
     changed = [state.place for state in found.changed]
     metastore, shards = found.glance.metastore, len(found.glance.marks)
-    looked = facts.glance_facts(metastore, shards, changed)
+    looked = glance_facts(metastore, shards, changed)
     ledger.see_source(server_version(ledger, metastore), looked)
     ledger.judge(current(family, shards, changed))

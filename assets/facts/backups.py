@@ -1,0 +1,163 @@
+"""What the UI shows of backups: of one archive, and of a whole restore point."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+import pandas as pd
+
+from assets.facts.values import Metadata, instant, stamp
+from assets.tables import frame_table, table
+from resources.engine.backup import BackupReport
+from resources.repository.evidence import BackupEvidence, FailedShard
+from resources.repository.manifest import Manifest, ShardEntry
+from resources.repository.names import BackupName, parse_file_name
+
+
+def archive_facts(
+    entry: ShardEntry, location: str, source: BackupEvidence | None, *, how: str
+) -> Metadata:
+    """One shard's archive.
+
+    Args:
+        how: how it came about, seen from the run that records it.
+    """
+    named = parse_file_name(entry.file_name)
+    facts: Metadata = {
+        "database": entry.database,
+        "retention_policy": entry.policy,
+        "shard_id": int(entry.shard_id),
+        "path": dg.MetadataValue.path(f"{location}/{entry.file_name}"),
+        "copied": how,
+        **({"made_at": dg.MetadataValue.timestamp(named.backup.started_at)} if named else {}),
+    }
+    evidence = entry.evidence
+    if evidence is None:
+        return {**facts, "tar_bytes": entry.size_bytes}
+    facts |= {
+        "bytes": evidence.stored_bytes,
+        "tar_bytes": entry.size_bytes,
+        "seconds": round(evidence.seconds, 3),
+        "files": len(evidence.files),
+        "first_point": instant(evidence.min_time_ns),
+        "last_point": instant(evidence.max_time_ns),
+        "group_start": instant(evidence.group_start_ns),
+        "group_end": instant(evidence.group_end_ns),
+        "tombstones_pending": evidence.tombstones,
+        "node": evidence.node,
+        "sha256": evidence.sha256,
+        "checked": _CHECKED[evidence.checked],
+    }
+    if source is not None and source.source.version:
+        facts["server_version"] = source.source.version
+    if evidence.points is not None:
+        facts["points"] = evidence.points
+    if evidence.series is not None:
+        facts["series"] = evidence.series
+    return facts
+
+
+_CHECKED = {
+    "full": "full: every block's checksum, every point decoded",
+    "structure": "structure: headers, indexes and sizes; blocks were not read",
+}
+
+
+def copied_facts(report: BackupReport, partitions: Sequence[str]) -> Metadata:
+    """The server as a backup leaves it: what is not failed is as in its archive."""
+    evidence = report.manifest.evidence
+    shards = len(report.saved) + len(report.unchanged) + len(report.failed)
+    facts: Metadata = {
+        "cluster_id": str(report.metastore.cluster_id),
+        "databases": len(report.metastore.databases),
+        "shards": shards,
+        "shards_to_copy": len(report.failed),
+        "shards_unchanged": shards - len(report.failed),
+        "shards_gone": len(partitions) - shards,
+        "meta_bytes": report.manifest.meta.size_bytes,
+        "seen": "by a backup, after its copies",
+    }
+    if evidence is not None:
+        facts |= {
+            "server": evidence.source.address,
+            "server_version": evidence.source.version or "unknown (no HTTP)",
+        }
+    return facts
+
+
+def failed_table(failed: Sequence[FailedShard]) -> dg.TableMetadataValue:
+    return table([{"shard_id": int(f.shard_id), "why": f.why} for f in failed])
+
+
+def set_facts(manifest_file: str, manifest: Manifest, location: str, kept: int) -> Metadata:
+    """A whole backup: what its manifest lists.
+
+    Args:
+        kept: how many shards the repository can restore now, of this backup and earlier ones.
+    """
+    rows = [_row(entry) for entry in manifest.files]
+    evidence = manifest.evidence
+    facts: Metadata = {
+        "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
+        "restore_point": manifest_file.removesuffix(".manifest"),
+        "covers": _covers(manifest),
+        "made": "by this run",
+        **_made_at(manifest_file),
+        "shards_copied": len(manifest.files),
+        "shards_unchanged": len(evidence.unchanged) if evidence else 0,
+        "shards_failed": len(evidence.failed) if evidence else 0,
+        "shards_restorable": kept,
+        "bytes": sum(row["bytes"] for row in rows),
+        "tar_bytes": sum(entry.size_bytes for entry in manifest.files),
+        "points": sum(row["points"] for row in rows),
+        "copy_seconds": round(sum(row["seconds"] for row in rows), 3),
+        "tombstones_pending": sum(row["tombstones"] for row in rows),
+    }
+    if evidence is not None:
+        facts |= {
+            "strategy": evidence.strategy,
+            "server": evidence.source.address,
+            "server_version": evidence.source.version or "unknown",
+        }
+    if rows:
+        frame = pd.DataFrame(rows)
+        per_database = (
+            frame.groupby(["database", "policy"], sort=True)
+            .agg(shards=("shard", "count"), bytes=("bytes", "sum"), points=("points", "sum"))
+            .reset_index()
+        )
+        facts["by_policy"] = frame_table(per_database)
+        facts["shards_of_this_run"] = frame_table(frame)
+    return facts
+
+
+def _made_at(manifest_file: str) -> Metadata:
+    named = BackupName.parse(manifest_file.removesuffix(".manifest"))
+    return {"made_at": dg.MetadataValue.timestamp(named.started_at)} if named else {}
+
+
+def _row(entry: ShardEntry) -> Metadata:
+    evidence = entry.evidence
+    return {
+        "shard": int(entry.shard_id),
+        "database": entry.database,
+        "policy": entry.policy,
+        "bytes": evidence.stored_bytes if evidence else 0,
+        "points": (evidence.points or 0) if evidence else 0,
+        "first point": stamp(evidence.min_time_ns if evidence else None),
+        "last point": stamp(evidence.max_time_ns if evidence else None),
+        "tombstones": evidence.tombstones if evidence else 0,
+        "seconds": round(evidence.seconds, 3) if evidence else 0.0,
+        "file": entry.file_name,
+    }
+
+
+def _covers(manifest: Manifest) -> str:
+    limits = manifest.limits
+    if not manifest.limited:
+        return "the whole server"
+    if not limits:
+        return "chosen shards"
+    parts = {"database": limits.database, "policy": limits.policy, "shard": limits.shard_id}
+    return ", ".join(f"{kind} {value}" for kind, value in parts.items() if value not in ("", None))

@@ -1,0 +1,113 @@
+"""What the UI shows of restores and merges: the plan, what was done, and the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from assets.facts.values import Metadata, stamp
+from assets.tables import table
+from resources.engine.merge import MergeReport
+from resources.engine.merge_plan import MergePlan
+from resources.engine.restore import RestoreReport
+from resources.engine.restore_plan import RestorePlan
+
+
+def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
+    """What a restore would do."""
+    facts: Metadata = {
+        "target": target,
+        "restore_point": plan.backup.newest.file_name.removesuffix(".manifest"),
+        "meta_file": plan.backup.meta.file_name,
+        "databases": ", ".join(
+            f"{db.source.name} as {db.new_name}" if db.renamed else db.new_name
+            for db in plan.databases
+        ),
+        "shards": len(plan.shards),
+        "tar_bytes": plan.size_bytes,
+    }
+    if plan.notes:
+        facts["notes"] = "\n".join(plan.notes)
+    if plan.shards:
+        facts["plan"] = table(
+            [
+                {
+                    "shard": int(shard.place.shard_id),
+                    "from": f"{shard.place.database}.{shard.place.policy}",
+                    "to": f"{shard.new_database}.{shard.new_policy}",
+                    "start": stamp(shard.place.group.start_time_ns),
+                    "end": stamp(shard.place.group.end_time_ns),
+                    "bytes": shard.archive.entry.size_bytes,
+                    "file": shard.archive.entry.file_name,
+                }
+                for shard in plan.shards
+            ]
+        )
+    return facts
+
+
+def restore_facts(report: RestoreReport, target: str) -> Metadata:
+    """What a restore did, and the proof."""
+    facts = restore_plan_facts(report.plan, target)
+    facts.pop("plan", None)
+    facts["seconds"] = round(report.seconds, 3)
+    if report.shards:
+        facts["shards_restored"] = table(
+            [
+                {
+                    "shard": int(done.restore.place.shard_id),
+                    "new shard": int(done.new_shard_id),
+                    "into": f"{done.restore.new_database}.{done.restore.new_policy}",
+                    "read back": done.receipt.how,
+                    "seconds": round(done.seconds, 3),
+                    "receipt": done.receipt.content,
+                }
+                for done in report.shards
+            ]
+        )
+    return facts
+
+
+def restored_shard_facts(report: RestoreReport, target: str) -> Mapping[str, Metadata]:
+    """By file name of its archive, each restored shard."""
+    return {
+        done.restore.archive.entry.file_name: {
+            "target": target,
+            "database": done.restore.new_database,
+            "retention_policy": done.restore.new_policy,
+            "new_shard_id": int(done.new_shard_id),
+            "archive": done.restore.archive.entry.file_name,
+            "tar_bytes": done.restore.archive.entry.size_bytes,
+            "seconds": round(done.seconds, 3),
+            "read_back": done.receipt.how,
+            "receipt": done.receipt.content,
+        }
+        for done in report.shards
+    }
+
+
+def merge_plan_facts(plan: MergePlan, target: str) -> Metadata:
+    """What a merge would do."""
+    found = restore_plan_facts(plan.restore, target)
+    found.pop("databases", None)
+    found |= {"into": plan.into, "dry_run": True}
+    if plan.points is not None:
+        found["points"] = plan.points
+    if plan.notes:
+        found["notes"] = "\n".join(plan.notes)
+    return found
+
+
+def merge_facts(report: MergeReport, target: str) -> Metadata:
+    """What a merge did."""
+    return {
+        "target": target,
+        "into": report.into,
+        "restore_point": report.backup.removesuffix(".manifest"),
+        "points": report.points,
+        "points_added": report.added,
+        "points_replaced": report.replaced,
+        "points_expired": report.expired,
+        "shard_groups": report.groups,
+        "resumed": report.resumed,
+        "seconds": round(report.seconds, 3),
+    }
