@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from assets.facts.backups import archive_facts, set_facts
 from assets.facts.values import place_facts
 from assets.family import Family
-from assets.ledger import Ledger
+from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
-from assets.recording import server_version
-from resources.engine.changes import content_version
+from assets.recording import archive_version, server_version
 from resources.errors import RepositoryError, WireError
 from resources.model import ShardPlace
 from resources.protocol.meta import decode_metastore
@@ -74,29 +73,23 @@ def _record(
     """Of each shard the newest archive is what counts; an older one is history already."""
     before = ledger.backed_up()
     newest = watched.current().archives
-    recorded = 0
+    found: list[Kept] = []
     for entry in entries:
         place = places.get(entry.shard_id)
         archive = newest.get(entry.shard_id)
         if place is None or archive is None or archive.manifest_file != stored.file_name:
             continue
-        key = str(ShardKey.of(place))
-        version = entry_version(entry)
+        key, version = str(ShardKey.of(place)), archive_version(entry)
         if before.get(key) == version:
             continue
-        ledger.add_partitions([key])
-        found = archive_facts(
+        seen = {**place_facts(place), "state": "as in its archive, made outside of Dagster"}
+        made = archive_facts(
             entry, watched.location, stored.manifest.evidence, how="outside of Dagster"
         )
-        seen = {**place_facts(place), "state": "as in its archive, made outside of Dagster"}
-        ledger.back_up(key, version, found, seen)
-        recorded += 1
-    return recorded
-
-
-def entry_version(entry: ShardEntry) -> str:
-    """The version an archive stands for; without digests it is like no shard."""
-    return content_version(entry.evidence) if entry.evidence else f"none+{entry.file_name}"
+        found.append(Kept(Seen(key, version, seen), made))
+    ledger.add_partitions([kept.seen.partition for kept in found])
+    ledger.back_up(found)
+    return len(found)
 
 
 def _record_set(

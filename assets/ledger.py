@@ -5,16 +5,19 @@ itself: one run backs up many shards, each with a version of its own. So we writ
 backup names the observation of its shard that it answers, and is stale as soon as a later
 observation has another version.
 
-The bulk reads are Dagster's storage interface and no public API; they live in this file only.
+The bulk reads are Dagster's storage interface and no public API; they live in this file and in
+`event_log` only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
+from assets.event_log import Context, EventLog
 from assets.family import CODE_VERSION, Family
 
 VERSION = "dagster/data_version"
@@ -23,39 +26,50 @@ MOST_CHECKS = 5
 _EVALUATION = dg.DagsterEventType.ASSET_CHECK_EVALUATION
 OURS = "dagster/data_version_is_user_provided"
 
-Context = dg.OpExecutionContext | dg.AssetExecutionContext
 Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a shard at the source looks like."""
+
+    partition: str
+    version: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A shard that is backed up at exactly the version that goes with it."""
+
+    seen: Seen
+    metadata: Metadata
+    """Of the archive."""
 
 
 class Ledger:
     """The events of one family.
 
     Args:
-        log: writes an event, of a run or of none, so that it can be read back at once.
-        run_id: the run whose events these are; empty outside of runs.
+        context: the step whose events are written; None outside of runs.
     """
 
     def __init__(
-        self,
-        instance: dg.DagsterInstance,
-        family: Family,
-        log: Callable[[Any], None],
-        run_id: str = "",
+        self, instance: dg.DagsterInstance, family: Family, context: Context | None
     ) -> None:
         self._instance = instance
         self._family = family
-        self._log = log
-        self._run_id = run_id
+        self._log = EventLog(instance, context)
 
     @classmethod
     def of_run(cls, context: Context, family: Family) -> Ledger:
         """Seen from a step of a run, whose events these are."""
-        return cls(context.instance, family, context.log_event, context.run.run_id)
+        return cls(context.instance, family, context)
 
     @classmethod
     def outside(cls, instance: dg.DagsterInstance, family: Family) -> Ledger:
         """Seen from a sensor; the events belong to no run."""
-        return cls(instance, family, instance.report_runless_asset_event)
+        return cls(instance, family, None)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -110,36 +124,51 @@ class Ledger:
         if new:
             self._instance.add_dynamic_partitions(self._family.partitions.name or "", new)
 
-    def observe(self, partition: str, version: str, metadata: Metadata) -> None:
-        """Note what a shard at the source looks like.
+    def observe(self, shards: Sequence[Seen]) -> None:
+        """Note what shards at the source look like.
 
-        The materialization is for the UI, which shows neither fill nor metadata of what is
-        only observed. It has to be the later of the two.
+        The materializations are for the UI, which shows neither fill nor metadata of what is
+        only observed. They have to be the later ones.
         """
-        shards, tags = self._family.shards, {VERSION: version, OURS: "true"}
         for event in dg.AssetObservation, dg.AssetMaterialization:
-            self._log(event(shards, partition=partition, tags=tags, metadata=dict(metadata)))
-
-    def back_up(self, partition: str, version: str, metadata: Metadata, seen: Metadata) -> None:
-        """Note that a shard is backed up at exactly this version.
-
-        Args:
-            seen: metadata of the observation that goes with it.
-        """
-        self.observe(partition, version, seen)
-        pointer = self._own_observation(partition)
-        self._log(
-            dg.AssetMaterialization(
-                self._family.shard_backup,
-                partition=partition,
-                metadata=dict(metadata),
-                tags=_tags(version, self._family.shards, version, pointer),
+            self._log.write_all(
+                [
+                    event(
+                        self._family.shards,
+                        partition=one.partition,
+                        tags={VERSION: one.version, OURS: "true"},
+                        metadata=dict(one.metadata),
+                    )
+                    for one in shards
+                ]
             )
+
+    def back_up(self, shards: Sequence[Kept]) -> None:
+        """Note that shards are backed up at exactly these versions."""
+        if not shards:
+            return
+        self.observe([kept.seen for kept in shards])
+        pointers = self._own_observations([kept.seen for kept in shards])
+        self._log.write_all(
+            [
+                dg.AssetMaterialization(
+                    self._family.shard_backup,
+                    partition=kept.seen.partition,
+                    metadata=dict(kept.metadata),
+                    tags=_tags(
+                        kept.seen.version,
+                        self._family.shards,
+                        kept.seen.version,
+                        pointers[kept.seen.partition],
+                    ),
+                )
+                for kept in shards
+            ]
         )
 
     def see_source(self, version: str, metadata: Metadata) -> None:
         """Note the state of the whole server."""
-        self._log(
+        self._log.write(
             dg.AssetMaterialization(
                 self._family.meta_snapshot,
                 tags={VERSION: version, OURS: "true"},
@@ -149,12 +178,12 @@ class Ledger:
 
     def judge(self, evaluation: dg.AssetCheckEvaluation) -> None:
         """Note what a check found, from a step that is not the check's own."""
-        self._log(evaluation)
+        self._log.write(evaluation)
 
     def limited_set(self, metadata: Metadata) -> None:
         """Note a backup of a part of the server; `backup_set` is out of sync with the whole."""
         up = self._family.meta_snapshot.to_user_string()
-        self._log(
+        self._log.write(
             dg.AssetMaterialization(
                 self._family.backup_set,
                 metadata=dict(metadata),
@@ -169,7 +198,7 @@ class Ledger:
             version: of the cluster as it was saved.
         """
         up = self._family.meta_snapshot.to_user_string()
-        self._log(
+        self._log.write(
             dg.AssetMaterialization(
                 self._family.backup_set,
                 metadata=dict(metadata),
@@ -177,30 +206,59 @@ class Ledger:
             )
         )
 
-    def restore(self, partition: str, version: str, metadata: Metadata) -> None:
-        """Note that the archive of this version was restored."""
+    def restore(self, shards: Sequence[Seen]) -> None:
+        """Note that the archives of these versions were restored."""
         backup = self._family.shard_backup
-        self._log(
-            dg.AssetMaterialization(
-                self._family.restored_shards,
-                partition=partition,
-                metadata=dict(metadata),
-                tags=_tags(version, backup, version, self._backup_event(partition, version)),
-            )
+        pointers = self._backups_of(shards)
+        self._log.write_all(
+            [
+                dg.AssetMaterialization(
+                    self._family.restored_shards,
+                    partition=one.partition,
+                    metadata=dict(one.metadata),
+                    tags=_tags(one.version, backup, one.version, pointers[one.partition]),
+                )
+                for one in shards
+            ]
         )
 
+    def _own_observations(self, shards: Sequence[Seen]) -> dict[str, int]:
+        """The observations that were just made; another run may have made later ones."""
+        newest = self._newest_ids(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
+        versions = self.observed()  # read after the ids: whose version is ours is ours, or alike
+        return {
+            one.partition: newest[one.partition]
+            if versions.get(one.partition) == one.version
+            else self._own_observation(one.partition)
+            for one in shards
+        }
+
+    def _newest_ids(self, key: dg.AssetKey, kind: dg.DagsterEventType) -> Mapping[str, int]:
+        log = self._instance.event_log_storage
+        return log.get_latest_storage_id_by_partition(key, kind)
+
     def _own_observation(self, partition: str) -> int:
-        """The observation that this run has just made; another run may have made a later one."""
         wanted = dg.AssetRecordsFilter(asset_key=self._family.shards, asset_partitions=[partition])
         cursor = None
         while True:
             found = self._instance.fetch_observations(wanted, limit=5, cursor=cursor)
             for record in found.records:
-                if record.run_id == self._run_id:
+                if record.run_id == self._log.run_id:
                     return record.storage_id
             if not found.has_more:
                 raise LookupError(f"the observation of {partition} is not in Dagster's event log")
             cursor = found.cursor
+
+    def _backups_of(self, shards: Sequence[Seen]) -> dict[str, int | None]:
+        kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+        newest = self._newest_ids(self._family.shard_backup, kind)
+        versions = self.backed_up()
+        return {
+            one.partition: newest.get(one.partition)
+            if versions.get(one.partition) == one.version
+            else self._backup_event(one.partition, one.version)
+            for one in shards
+        }
 
     def _backup_event(self, partition: str, version: str) -> int | None:
         found = self._instance.fetch_materializations(

@@ -6,7 +6,7 @@ from assets.facts.backups import archive_facts
 from assets.facts.restores import restored_shard_facts
 from assets.facts.source import state_facts
 from assets.facts.values import place_facts
-from assets.ledger import Ledger
+from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
 from resources.engine.backup import BackupReport
 from resources.engine.changes import content_version, source_version
@@ -14,6 +14,7 @@ from resources.engine.plan import BackupPlan
 from resources.engine.restore import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardPlace
+from resources.repository.manifest import ShardEntry
 
 EARLIER = "earlier; found unchanged in this run"
 
@@ -27,9 +28,13 @@ def record_look(ledger: Ledger, plan: BackupPlan) -> str:
     seen = {str(ShardKey.of(state.place)): state for state in plan.states}
     ledger.add_partitions(seen)
     before = ledger.observed()
-    for key, state in seen.items():
-        if before.get(key) != state.version:
-            ledger.observe(key, state.version, state_facts(state))
+    ledger.observe(
+        [
+            Seen(key, state.version, state_facts(state))
+            for key, state in seen.items()
+            if before.get(key) != state.version
+        ]
+    )
     return server_version(ledger, plan.metastore)
 
 
@@ -50,24 +55,27 @@ def record_backup(
     unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
     ledger.add_partitions([*copied, *unchanged])
     before = ledger.backed_up()
-    for key, saved in copied.items():
-        evidence = saved.entry.evidence
-        if evidence is not None:
-            ledger.back_up(
+    fresh = [
+        Kept(
+            Seen(
                 key,
-                content_version(evidence),
-                archive_facts(saved.entry, location, source, how="in this run"),
+                content_version(saved.entry.evidence),
                 {**place_facts(saved.state.place), "state": "as in its archive"},
-            )
-    for key, state in unchanged.items():
-        if state.previous is not None and (planned or before.get(key) != state.version):
-            entry = state.previous.entry
-            ledger.back_up(
-                key,
-                state.version,
-                archive_facts(entry, location, None, how=EARLIER),
-                state_facts(state),
-            )
+            ),
+            archive_facts(saved.entry, location, source, how="in this run"),
+        )
+        for key, saved in copied.items()
+        if saved.entry.evidence is not None
+    ]
+    earlier = [
+        Kept(
+            Seen(key, state.version, state_facts(state)),
+            archive_facts(state.previous.entry, location, None, how=EARLIER),
+        )
+        for key, state in unchanged.items()
+        if state.previous is not None and (planned or before.get(key) != state.version)
+    ]
+    ledger.back_up(fresh + earlier)
 
 
 def server_version(ledger: Ledger, metastore: Metastore) -> str:
@@ -96,10 +104,17 @@ def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:
     found = restored_shard_facts(report, target)
     restored = {str(ShardKey.of(done.restore.place)): done.restore for done in report.shards}
     ledger.add_partitions(restored)
-    for key, shard in restored.items():
-        entry = shard.archive.entry
-        version = content_version(entry.evidence) if entry.evidence else entry.file_name
-        ledger.restore(key, version, found[entry.file_name])
+    ledger.restore(
+        [
+            Seen(key, archive_version(shard.archive.entry), found[shard.archive.entry.file_name])
+            for key, shard in restored.items()
+        ]
+    )
+
+
+def archive_version(entry: ShardEntry) -> str:
+    """The version that an archive stands for; one without digests is like no shard."""
+    return content_version(entry.evidence) if entry.evidence else f"none+{entry.file_name}"
 
 
 def shard_keys(partitions: list[str]) -> dict[str, ShardKey]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from assets.checks import current
 from assets.facts.source import glance_facts, state_facts
 from assets.family import Family
-from assets.ledger import Ledger
+from assets.ledger import Ledger, Seen
 from assets.partitions import ShardKey
 from assets.recording import server_version
 from resources.engine.watch import Watch
@@ -21,9 +21,13 @@ def report_changes(ledger: Ledger, family: Family, found: Watch) -> None:
     fresh = {str(ShardKey.of(state.place)): state for state in found.changed}
     ledger.add_partitions(fresh)
     before = ledger.observed()
-    for key, state in fresh.items():
-        if before.get(key) != state.version:
-            ledger.observe(key, state.version, state_facts(state))
+    ledger.observe(
+        [
+            Seen(key, state.version, state_facts(state))
+            for key, state in fresh.items()
+            if before.get(key) != state.version
+        ]
+    )
     changed = [state.place for state in found.changed]
     metastore, shards = found.glance.metastore, len(found.glance.marks)
     looked = glance_facts(metastore, shards, changed)

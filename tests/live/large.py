@@ -1,0 +1,74 @@
+"""A cluster of very many small shards, in a process of its own: python -m tests.live.large.
+
+Its metastore is made at once, since a group made for each write is what takes long. Told
+`write N VALUE` on stdin it writes a point into each of N shards, and says `done`.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from resources.devcluster.cluster import DevCluster
+from resources.devcluster.line_protocol import parse_lines
+from resources.devcluster.shard_groups import HOUR_NS
+from resources.model import (
+    DatabaseInfo,
+    Metastore,
+    RetentionPolicyInfo,
+    ShardGroupID,
+    ShardGroupInfo,
+    ShardID,
+    ShardInfo,
+    ShardOwner,
+)
+
+DATABASE, POLICY = "telegraf", "autogen"
+FIRST_NS = 1_600_000_000 * 10**9 // HOUR_NS * HOUR_NS
+
+
+def _with_shards(store: Metastore, count: int) -> Metastore:
+    nodes = [node.id for node in store.data_nodes]
+    groups = tuple(
+        ShardGroupInfo(
+            ShardGroupID(i + 1),
+            FIRST_NS + i * HOUR_NS,
+            FIRST_NS + (i + 1) * HOUR_NS,
+            None,
+            None,
+            (ShardInfo(ShardID(i + 1), (ShardOwner(nodes[i % len(nodes)]),)),),
+        )
+        for i in range(count)
+    )
+    policy = RetentionPolicyInfo(POLICY, 0, HOUR_NS, 1, groups)
+    database = DatabaseInfo(DATABASE, POLICY, (policy,))
+    return replace(store, databases=(database,), max_shard_group_id=count, max_shard_id=count)
+
+
+def _write(cluster: DevCluster, count: int, value: float) -> None:
+    stores = {node.id: node.store for node in cluster.data}
+    for place in list(cluster.group.metastore.places())[:count]:
+        line = f"cpu,host=a v={value} {place.group.start_time_ns}".encode()
+        store = stores[place.shard.owners[0].node_id]
+        store.create(DATABASE, POLICY, place.shard_id)
+        store.write(place.shard_id, parse_lines(line, now_ns=0).points)
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    directory, count = Path(sys.argv[1]), int(sys.argv[2])
+    with DevCluster(directory, 1, 3) as cluster:
+        cluster.group.change(lambda store: _with_shards(store, count))
+        _write(cluster, count, 1.0)
+        sys.stdout.write(f"{cluster.meta[0].http_addr}\n")
+        sys.stdout.flush()
+        for line in sys.stdin:
+            _, asked, value = line.split()
+            _write(cluster, int(asked), float(value))
+            sys.stdout.write("done\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
