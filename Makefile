@@ -43,7 +43,8 @@ ifdef BIND
 	SHARDKEEPER_WIRE_BIND='$(BIND)' $(if $(TARGET),SHARDKEEPER_WIRE_TARGET='$(TARGET)') \
 		$(if $(STOP_NODE),SHARDKEEPER_WIRE_STOP_NODE='$(STOP_NODE)') \
 		$(if $(START_NODE),SHARDKEEPER_WIRE_START_NODE='$(START_NODE)') \
-		$(BIN)/pytest -v tests/wire/test_any_cluster.py tests/wire/test_into_shard.py
+		$(BIN)/pytest -v tests/wire/test_any_cluster.py tests/wire/test_into_shard.py \
+			tests/wire/test_overwrite.py
 else
 	SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/pytest -q -m wire -n auto --dist loadgroup
 endif

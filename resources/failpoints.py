@@ -44,6 +44,8 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "restore.read-back": "a shard was read back and is what was sent",
         "restore.before-rollback": "a restore has failed; nothing is undone yet",
         "restore.after-rollback": "one of the databases that it made is dropped again",
+        "overwrite.kept": "what will be replaced is kept; the cluster is untouched",
+        "overwrite.set": "the cluster's metastore is the backup's",
         "cluster.before-journal": "what will be created is planned and not written down",
         "cluster.after-journal": "it is written down; the cluster is untouched",
         "cluster.after-metadata": "the databases are there; no data node has their shards",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,9 +10,10 @@ import click
 from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.listing import render_list
+from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant
 from pipelines.ctl.planning import plan_json, render_plan
-from pipelines.ctl.store import open_repository
+from pipelines.ctl.store import choose
 from pipelines.ctl.talk import Talk
 from resources.engine.events import MetaRestored, ReceiptStored, SourceChosen
 from resources.engine.restore_into import restore_into
@@ -22,9 +22,7 @@ from resources.engine.restore_preview import preview_restore
 from resources.errors import ShardkeeperError, UsageError
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
-from resources.repository.backup_set import BackupSet
 from resources.repository.manifest import Limits
-from resources.repository.repository import BackupRepository
 
 
 @click.command()
@@ -75,6 +73,14 @@ from resources.repository.repository import BackupRepository
     type=Duration(),
     metavar="<duration>",
     help="how long the restored policies keep points; 0s is for ever",
+)
+@click.option(
+    "-meta-only-overwrite-force",
+    "--meta-only-overwrite-force",
+    "overwriting",
+    is_flag=True,
+    help="replace the metastore of the cluster by the backup's, and restore nothing else; only for "
+    "backups of this very cluster: databases, shards and users that it does not know are forgotten",
 )
 @click.option(
     "-users",
@@ -132,6 +138,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     Databases of the same names must not exist on the target; -newdb restores beside them.
     Every copy of a shard is read back before it counts as restored.
     """
+    overwriting = flags.pop("overwriting")
     shard, new_shard = flags.pop("shard"), flags.pop("newshard")
     options = RestoreOptions(
         limits=Limits(
@@ -152,13 +159,19 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     full, as_of = flags.pop("full"), flags.pop("as_of")
     listing, only_plan = flags.pop("listing"), flags.pop("only_plan")
     as_json = flags.pop("as_json")
-    options.check()
+    if not overwriting:
+        options.check()
     if as_json and not only_plan:
         raise UsageError("-json goes with -plan")
     if full and as_of is not None:
         raise UsageError("-full reads one manifest, so -as-of has nothing to choose from")
+    if overwriting and not listing:
+        check_alone(options)
+        wanted = Wanted(path, full=full, as_of=as_of, plan=only_plan, as_json=as_json)
+        overwrite_metastore(door.with_flags(**flags), wanted, skip_expired=options.skip_expired)
+        return
     began = time.monotonic()
-    repository, backup, directory = _choose(path, full=full, as_of=as_of)
+    repository, backup, directory = choose(path, full=full, as_of=as_of)
     chosen = SourceChosen(directory, path if full else "", backup.meta.file_name)
     tell = Talk(render.restore_line)
     if not as_json:
@@ -185,22 +198,3 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     if report.receipt_path and click.get_current_context().find_root().info_name == "shardkeeper":
         copies = sum(len(shard.receipts) for shard in report.shards)
         click.echo(render.printable(str(ReceiptStored(report.receipt_path, copies))), err=True)
-
-
-def _choose(path: str, *, full: bool, as_of: Any) -> tuple[BackupRepository, BackupSet, str]:
-    if full:
-        if Path(path).is_dir():
-            raise UsageError(
-                f"{path} is a directory; -full takes the path of one manifest",
-                hint="leave -full out to restore the newest state of a directory",
-            )
-        directory = str(Path(path).parent)
-        repository = open_repository(directory)
-        return repository, repository.single(Path(path).name), directory
-    if Path(path).is_file():
-        raise UsageError(
-            f"{path} is a file; restore takes a directory",
-            hint="to restore one full backup from its manifest, add -full",
-        )
-    repository = open_repository(path)
-    return repository, repository.current(as_of=as_of), path

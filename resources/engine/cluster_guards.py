@@ -105,9 +105,20 @@ def look_at_what_was_set(
             "the meta nodes did something else while the restore began",
             hint="run restore again, when nobody changes databases",
         )
+    warn_of_gap(change.before.index, index, tell=tell)
+
+
+def warn_of_gap(before_index: int, index: int, *, tell: Tell) -> None:
+    """Say so if another command may have come between a look and what was set, and be lost.
+
+    Args:
+        index: of what was set; 0: not known.
+    """
+    if nothing_between(before_index, index):
+        return
     tell(
         Warned(
-            f"between indexes {change.before.index} and {index} another change of the "
+            f"between indexes {before_index} and {index} another change of the "
             "metastore may have been lost (or the meta nodes chose a leader, which is "
             "harmless): if somebody changed a database, a user or a node just now, look "
             "whether it is there"

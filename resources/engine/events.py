@@ -204,6 +204,16 @@ class ReceiptStored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class MetaReplaced(Event):
+    """A cluster's metastore is a backup's, and what it was is kept."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return f"the metastore as it was is kept: restore -meta-only-overwrite-force {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class InternalEmptied(Event):
     """The shards of a cluster's own monitoring are dropped."""
 

@@ -25,6 +25,7 @@ KILLED = -signal.SIGKILL
 IN_BACKUPS = [name for name in FAILPOINTS if name.startswith(("store.", "backup."))]
 IN_RESTORES = [name for name in FAILPOINTS if name.startswith("restore.")]
 IN_CLUSTERS = [name for name in FAILPOINTS if name.startswith("cluster.")]
+IN_OVERWRITES = [name for name in FAILPOINTS if name.startswith("overwrite.")]
 LATER = [
     f"{name}:{n}"
     for name in FAILPOINTS
@@ -47,7 +48,7 @@ def test_every_failpoint_is_in_the_code_once_and_the_code_has_no_others() -> Non
 
 
 def test_every_failpoint_is_exercised() -> None:
-    assert sorted(IN_BACKUPS + IN_RESTORES + IN_CLUSTERS) == sorted(FAILPOINTS)
+    assert sorted(IN_BACKUPS + IN_RESTORES + IN_CLUSTERS + IN_OVERWRITES) == sorted(FAILPOINTS)
 
 
 def test_a_command_lists_them() -> None:
@@ -201,3 +202,29 @@ def test_a_restore_into_a_cluster_killed_anywhere_is_undone_or_finished_by_the_n
     known = {place.shard_id for place in running.group.metastore.places()}
     assert {shard for node in running.data for shard in node.store.shards()} <= known
     cluster.source.drop_database(witness.database)
+
+
+@pytest.mark.fault(26)
+@pytest.mark.parametrize("wish", IN_OVERWRITES)
+def test_a_metastore_that_a_killed_run_was_replacing_is_the_old_or_the_new_one(
+    tmp_path: Path, nursery: Nursery, wish: str
+) -> None:
+    backups = tmp_path / "backups"
+    backups.mkdir(mode=0o700)
+    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+
+        def names() -> list[str]:
+            return [database.name for database in cluster.group.metastore.databases]
+
+        flags = ("-bind", cluster.meta[0].http_addr)
+        force = (*flags, "restore", "-meta-only-overwrite-force")
+        cluster.query("CREATE DATABASE telegraf")
+        assert shardkeeper(*flags, "backup", backups)
+        cluster.query("DROP DATABASE telegraf; CREATE DATABASE since")
+        assert nursery.start(*force, backups, env={VARIABLE: wish}).wait().code == KILLED
+        assert names() == (["telegraf"] if wish == "overwrite.set" else ["since"])
+        [replaced] = backups.glob("*.replaced.meta")
+        assert shardkeeper(*force, backups)
+        assert names() == ["telegraf"]
+        assert shardkeeper(*force, replaced)
+        assert names() == ["since"]

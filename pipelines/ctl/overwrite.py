@@ -1,0 +1,174 @@
+"""`restore -meta-only-overwrite-force`: a backup's metastore in the place of the cluster's."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from pipelines.ctl import render
+from pipelines.ctl.connect import Door
+from pipelines.ctl.planning import JSON_VERSION
+from pipelines.ctl.store import choose, open_repository
+from pipelines.ctl.talk import Talk
+from resources.clients.cluster import Cluster
+from resources.engine.events import MetaRestored, SourceChosen
+from resources.engine.overwrite import overwrite, prepare_overwrite, read_meta_file
+from resources.engine.overwrite_plan import Overwrite
+from resources.engine.restore_plan import RestoreOptions
+from resources.errors import PlanError, ShardkeeperError, UsageError
+from resources.model import ShardPlace
+from resources.repository.repository import BackupRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for.
+
+    Attributes:
+        path: a directory of backups, with `full` a manifest, or a `.meta` file alone.
+        plan, as_json: only show what would change, as text or as JSON.
+    """
+
+    path: str
+    full: bool
+    as_of: datetime | None
+    plan: bool
+    as_json: bool
+
+
+def check_alone(options: RestoreOptions) -> None:
+    """Insist that nothing was asked for that is about points.
+
+    Raises:
+        UsageError
+    """
+    limits = options.limits
+    for flag, given in (
+        ("-db", limits.database),
+        ("-rp", limits.policy),
+        ("-shard", limits.shard_id is not None),
+        ("-newdb", options.new_database),
+        ("-newrp", options.new_policy),
+        ("-newrf", options.new_replica_n is not None),
+        ("-newshard", options.new_shard_id is not None),
+        ("-newduration", options.new_duration_ns is not None),
+        ("-users", options.users),
+        ("-keep-tombstoned", options.keep_tombstoned),
+    ):
+        if given:
+            raise UsageError(
+                f"{flag} does not go with -meta-only-overwrite-force, which replaces the whole "
+                "metastore and restores no points"
+            )
+
+
+def overwrite_metastore(door: Door, wanted: Wanted, *, skip_expired: bool) -> None:
+    """Do it, or show it.
+
+    Raises:
+        UsageError: the target is a single server.
+        ShardkeeperError: what planning and doing raise.
+    """
+    began = time.monotonic()
+    repository, meta, chosen = _source(wanted)
+    tell = Talk(render.restore_line)
+    if not wanted.as_json:
+        tell(chosen)
+    target = door.source()
+    if not isinstance(target, Cluster):
+        raise UsageError(
+            f"{target.address} is a single server: its metastore cannot be replaced",
+            hint="restore without -meta-only-overwrite-force creates databases with their points",
+        )
+    if wanted.plan:
+        _show(target, chosen, meta, wanted, skip_expired=skip_expired)
+        return
+    try:
+        overwrite(target, repository, meta, skip_expired=skip_expired, tell=tell)
+    except ShardkeeperError:
+        if not tell.said(MetaRestored):
+            click.echo("Restoring meta data... Error.")
+        raise
+    click.echo(render.restored(chosen.directory, time.monotonic() - began, len(meta)))
+
+
+def _source(wanted: Wanted) -> tuple[BackupRepository, bytes, SourceChosen]:
+    path = Path(wanted.path)
+    if path.suffix == ".meta" and path.is_file():
+        if wanted.full or wanted.as_of is not None:
+            raise UsageError(f"{path} is one metastore: -full and -as-of have nothing to choose")
+        directory = str(path.parent)
+        return (
+            open_repository(directory),
+            read_meta_file(wanted.path),
+            SourceChosen(directory, "", path.name),
+        )
+    repository, backup, directory = choose(wanted.path, full=wanted.full, as_of=wanted.as_of)
+    chosen = SourceChosen(directory, wanted.path if wanted.full else "", backup.meta.file_name)
+    return repository, repository.read_meta(backup), chosen
+
+
+def _show(
+    cluster: Cluster, chosen: SourceChosen, meta: bytes, wanted: Wanted, *, skip_expired: bool
+) -> None:
+    plan, conflict = None, None
+    try:
+        plan = prepare_overwrite(cluster, meta, skip_expired=skip_expired)
+    except PlanError as error:
+        conflict = error
+    if wanted.as_json:
+        click.echo(_json(cluster.address, chosen, plan, conflict))
+    elif plan is not None:
+        click.echo(_text(cluster.address, meta, plan))
+    if conflict is not None:
+        raise conflict
+
+
+def _text(target: str, meta: bytes, plan: Overwrite) -> str:
+    lines = [f"note: {render.printable(note)}" for note in plan.notes]
+    lines.append(
+        f"{len(plan.after.databases)} databases and {len(plan.shards)} shards, {len(meta)} bytes "
+        f"of metastore, into {target}: {len(plan.recovered)} shards come back, "
+        f"{len(plan.forgotten)} are forgotten, {len(plan.without_files)} have no files; nothing "
+        "was changed"
+    )
+    return "\n".join(lines)
+
+
+def _json(
+    target: str, chosen: SourceChosen, plan: Overwrite | None, conflict: PlanError | None
+) -> str:
+    """The schema is docs/restore-plan.md."""
+    conflicts = [conflict] if conflict else []
+    return json.dumps(
+        {
+            "version": JSON_VERSION,
+            "possible": not conflicts,
+            "target": {"kind": "cluster", "address": target},
+            "backup": {
+                "manifest": Path(chosen.manifest).name or None,
+                "meta": chosen.meta_file,
+            },
+            "conflicts": [
+                {"what": str(error), "hint": error.hint, "status": int(error.exit_code)}
+                for error in conflicts
+            ],
+            "overwrite": plan
+            and {
+                "changes": list(plan.notes),
+                "recovered": [_shard(place) for place in plan.recovered],
+                "forgotten": [_shard(place) for place in plan.forgotten],
+                "without_files": [_shard(place) for place in plan.without_files],
+            },
+        },
+        indent=2,
+    )
+
+
+def _shard(place: ShardPlace) -> dict[str, object]:
+    return {"shard": place.shard_id, "database": place.database, "policy": place.policy}

@@ -1,0 +1,238 @@
+"""A backup's metastore in the place of the cluster's: `restore -meta-only-overwrite-force`.
+
+On an embedded cluster, or on a real one that nobody else uses (`make wire BIND=…`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resources.clients.meta import MetaClient
+from resources.devcluster.cluster import DevCluster
+from resources.devcluster.server import DevServer
+from resources.protocol.commands import Command, CreateDatabase, DropDatabase, SetData
+from tests.wire.any_cluster import AnyCluster, first_cluster
+from tests.wire.commands import Done, shardkeeper
+
+START_S, WEEK_S = 1_600_000_000, 604_800
+ALL = "SELECT * FROM cpu GROUP BY *"
+FORCE = "-meta-only-overwrite-force"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyCluster]:
+    with first_cluster(tmp_path_factory.mktemp("cluster")) as running:
+        if not running.ours:
+            pytest.skip("others use that cluster, and its whole metastore would be replaced")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("here") / "backups"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def here(directory: Path) -> Path:
+    """An empty directory, and the same for all: a restore from another one waits a minute."""
+    for path in directory.iterdir():
+        path.unlink()
+    return directory
+
+
+@pytest.fixture
+def database(cluster: AnyCluster, here: Path) -> Iterator[str]:
+    """A database and a user, of which there is a backup."""
+    name = filled(cluster)
+    assert run(cluster, "backup", here)
+    yield name
+    for each in cluster.metastore().databases:
+        cluster.drop(each.name)
+
+
+def filled(cluster: AnyCluster) -> str:
+    name = cluster.fresh()
+    cluster.query(f'CREATE DATABASE "{name}" WITH REPLICATION 2')
+    rows = [
+        f"cpu,host=h{host} n={host}i {START_S + week * WEEK_S + host}"
+        for host in range(20)
+        for week in range(2)
+    ]
+    cluster.write(name, "\n".join(rows))
+    return name
+
+
+def run(cluster: AnyCluster, *words: object) -> Done:
+    return shardkeeper("-bind", cluster.bind, *words)
+
+
+def names(cluster: AnyCluster) -> set[str]:
+    return {database.name for database in cluster.metastore().databases}
+
+
+def numbers(cluster: AnyCluster, database: str) -> list[int]:
+    return [p.shard_id for p in cluster.metastore().places() if p.database == database]
+
+
+def test_what_the_metastore_forgot_comes_back_and_what_was_made_since_can_be_put_back(
+    cluster: AnyCluster, database: str, here: Path
+) -> None:
+    points = cluster.query(ALL, database=database)
+    MetaClient(cluster.bind).execute(DropDatabase(database))  # the files stay where they are
+    newer = filled(cluster)
+    theirs, shards = cluster.query(ALL, database=newer), numbers(cluster, newer)
+    before, disks = cluster.metastore(), cluster.on_disk()
+    done = run(cluster, "restore", FORCE, here)
+    assert done, done
+    assert done.out.startswith(f"Using backup directory: {here}\nUsing meta backup: ")
+    cluster.wait_for(points, ALL, database)
+    assert names(cluster) == {database}
+    assert cluster.on_disk() == disks
+    assert f"database '{database}' comes back" in done.err
+    assert f"database '{newer}' is forgotten" in done.err
+    assert f"shards {', '.join(map(str, sorted(shards)))} are forgotten" in done.err
+    after = cluster.metastore()
+    assert (after.data_nodes, after.meta_nodes, after.cluster_id) == (
+        before.data_nodes,
+        before.meta_nodes,
+        before.cluster_id,
+    )
+    assert after.max_shard_id == before.max_shard_id >= max(shards)
+    assert after.max_shard_group_id == before.max_shard_group_id
+    cluster.write(database, f"cpu,host=h1 n=1i {START_S + 99 * WEEK_S}")
+    assert min(set(numbers(cluster, database)) - set(numbers_then(before, disks))) > max(shards)
+
+    [replaced] = here.glob("*.replaced.meta")
+    assert replaced.stat().st_mode & 0o777 == 0o600
+    assert f"restore {FORCE} {replaced}" in done.err
+    back = run(cluster, "restore", FORCE, replaced)
+    assert back, back
+    assert names(cluster) == {newer}
+    cluster.wait_for(theirs, ALL, newer)
+
+
+def numbers_then(metastore: Any, disks: dict[str, set[int]]) -> set[int]:
+    return {place.shard_id for place in metastore.places()}.union(*disks.values())
+
+
+def test_a_database_whose_files_are_gone_too_is_filled_shard_by_shard(
+    cluster: AnyCluster, database: str, here: Path
+) -> None:
+    points = cluster.query(ALL, database=database)
+    cluster.drop(database)
+    planned = run(cluster, "restore", FORCE, "-plan", here)
+    assert planned, planned
+    assert "are on no data node: restore -shard N -newshard N" in planned.out
+    assert names(cluster) == set()
+    assert run(cluster, "restore", FORCE, here)
+    for number in numbers(cluster, database):
+        done = run(cluster, "restore", "-shard", number, "-newshard", number, here)
+        assert done, done
+    cluster.wait_for(points, ALL, database)
+
+
+def test_a_metastore_that_is_the_backups_already_is_left_alone(
+    cluster: AnyCluster, database: str, here: Path
+) -> None:
+    before = cluster.metastore().databases
+    done = run(cluster, "restore", FORCE, here)
+    assert done, done
+    assert cluster.metastore().databases == before
+    assert list(here.glob("*.replaced.meta")) == []
+
+
+def test_a_plan_tells_what_would_change_and_changes_nothing(
+    cluster: AnyCluster, database: str, here: Path
+) -> None:
+    newer = filled(cluster)
+    before = cluster.metastore()
+    text = run(cluster, "restore", FORCE, "-plan", here)
+    assert text, text
+    assert f"note: database '{newer}' is forgotten" in text.out
+    assert "nothing was changed" in text.out
+    told = json.loads(run(cluster, "restore", FORCE, "-plan", "-json", here).out)
+    assert told["possible"]
+    assert [shard["shard"] for shard in told["overwrite"]["forgotten"]] == numbers(cluster, newer)
+    assert told["overwrite"]["recovered"] == []
+    assert cluster.metastore() == before
+    assert list(here.glob("*.replaced.meta")) == []
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["-db", "x"], ["-shard", 1], ["-newdb", "x"], ["-newrf", 1], ["-newduration", "0s"],
+     ["-users"], ["-keep-tombstoned"]],
+)  # fmt: skip
+def test_flags_about_points_are_refused(flags: list[str], tmp_path: Path) -> None:
+    done = shardkeeper("-bind", "127.0.0.1:1", "restore", FORCE, *flags, tmp_path)
+    assert done.code == 2
+    assert f"{flags[0]} does not go with {FORCE}" in done.err
+
+
+# --- embedded ones only -------------------------------------------------------------------
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[DevCluster]:
+    with DevCluster(tmp_path / "dev", meta_nodes=3, data_nodes=2) as running:
+        running.query("CREATE DATABASE telegraf")
+        running.write("telegraf", f"cpu v=1 {START_S * 10**9}")
+        yield running
+
+
+@pytest.fixture
+def backups(tmp_path: Path, dev: DevCluster) -> Path:
+    path = tmp_path / "backups"
+    path.mkdir(mode=0o700)
+    assert shardkeeper("-bind", dev.meta[0].http_addr, "backup", path)
+    return path
+
+
+def test_the_backup_of_another_cluster_or_server_is_refused(
+    dev: DevCluster, backups: Path, tmp_path: Path
+) -> None:
+    with DevCluster(tmp_path / "other", meta_nodes=1, data_nodes=1) as other:
+        for flags in ([], ["-plan"]):
+            done = shardkeeper("-bind", other.meta[0].http_addr, "restore", FORCE, *flags, backups)
+            assert done.code == 14, done
+            assert f"is of cluster {dev.group.metastore.cluster_id}" in done.err
+        assert other.group.metastore.database("telegraf") is None
+    with DevServer(tmp_path / "single") as server:
+        where = ("-host", server.tcp_addr, "-http", server.http_addr)
+        done = shardkeeper(*where, "restore", FORCE, backups)
+        assert done.code == 2
+        assert "is a single server" in done.err
+    assert list(backups.glob("*.replaced.meta")) == []
+
+
+@pytest.mark.fault(73)
+def test_a_change_that_may_have_been_lost_in_between_is_told(
+    dev: DevCluster, backups: Path
+) -> None:
+    dev.query("CREATE DATABASE since")
+
+    def somebody_else(command: Command) -> None:
+        if isinstance(command, SetData):
+            dev.group.execute(CreateDatabase("racer"))
+
+    dev.before_command(somebody_else)
+    done = shardkeeper("-bind", dev.meta[0].http_addr, "restore", FORCE, backups)
+    assert done, done
+    assert "another change of the metastore may have been lost" in done.err
+    assert [db.name for db in dev.group.metastore.databases] == ["telegraf"]
+
+
+def test_a_file_that_is_no_metastore_is_refused(dev: DevCluster, backups: Path) -> None:
+    for content in (b"", b"noise", b"\x0a\x02\x08\x01\x10\x00"):
+        file = backups / "x.meta"
+        file.write_bytes(content)
+        done = shardkeeper("-bind", dev.meta[0].http_addr, "restore", FORCE, file)
+        assert done.code == 13, done
+        assert "x.meta" in done.err
