@@ -21,6 +21,9 @@ from dagster._core.storage.event_log import SqlEventLogStorageTable, SqliteEvent
 
 MOST_AT_ONCE = 500
 """Events of one transaction: others wait for it."""
+APART_S = 0.002
+"""The UI lists one event of an asset for each millisecond and hides the others; two, as floats
+fall to either side."""
 
 Context = dg.OpExecutionContext | dg.AssetExecutionContext
 Event = dg.AssetObservation | dg.AssetMaterialization
@@ -40,6 +43,7 @@ class EventLog:
         )
         self._step = context.get_step_execution_context() if context else None
         self.run_id = context.run.run_id if context else RUNLESS_RUN_ID
+        self._last_at = 0.0
 
     def write(self, event: Event | dg.AssetCheckEvaluation) -> None:
         """Write one event, as Dagster does."""
@@ -50,14 +54,19 @@ class EventLog:
         if len(events) == 1:
             self.write(events[0])
             return
+        start = max(self._last_at + APART_S, time.time() - len(events) * APART_S)
         for first in range(0, len(events), MOST_AT_ONCE):
-            entries = [self._entry(event) for event in events[first : first + MOST_AT_ONCE]]
+            entries = [
+                self._entry(event, start + at * APART_S)
+                for at, event in enumerate(events[first : first + MOST_AT_ONCE], first)
+            ]
+            self._last_at = entries[-1].timestamp
             if isinstance(self._storage, SqliteEventLogStorage):
                 _store_in_sqlite(self._storage, entries)
             else:
                 self._storage.store_event_batch(entries)
 
-    def _entry(self, event: Event) -> EventLogEntry:
+    def _entry(self, event: Event, at_s: float) -> EventLogEntry:
         if isinstance(event, dg.AssetMaterialization):
             kind = dg.DagsterEventType.ASSET_MATERIALIZATION
             data, message = StepMaterializationData(event), "Materialized value."
@@ -69,7 +78,7 @@ class EventLog:
             level=logging.DEBUG,
             user_message=message,
             run_id=self.run_id,
-            timestamp=time.time(),
+            timestamp=at_s,
             step_key=self._step.step.key if self._step else None,
             job_name=self._step.job_name if self._step else RUNLESS_JOB_NAME,
             dagster_event=DagsterEvent(

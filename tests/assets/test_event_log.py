@@ -1,5 +1,6 @@
 """Events that are written together are the events that Dagster writes one by one."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,19 @@ def test_events_of_no_run_are_read_back_in_order_with_their_versions(
     ids = storage.get_latest_storage_id_by_partition(KEY, event_type)
     assert max(ids, key=lambda name: ids[name]) == "s3"
     assert instance.has_asset_key(KEY)
+
+
+def test_no_two_events_have_the_same_millisecond_so_that_the_ui_lists_all(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_log, "MOST_AT_ONCE", 3)
+    log = EventLog(instance, None)
+    for _ in range(2):
+        log.write_all(some(dg.AssetMaterialization, [f"s{i}" for i in range(10)]))
+    times = [e.timestamp for e in stored(instance, dg.AssetMaterialization)]
+    assert times == sorted(times)
+    assert len({int(at * 1000) for at in times}) == 20
+    assert times[-1] < time.time() + 0.1
 
 
 def test_the_asset_knows_its_newest_materialization(instance: dg.DagsterInstance) -> None:
