@@ -79,7 +79,11 @@ class Changes:
                 _remove(store, statement.database or database, statement.name)
             case ql.DropShard():
                 store.remove(ShardID(statement.id))
-            case ql.Delete() | ql.DropSeries() | ql.DropMeasurement():
+            case ql.DropSeries():
+                # As the nodes say DELETE to each other, so here it may have a time.
+                delete = ql.Delete(statement.sources, statement.condition)
+                self._deletion(database, delete)(store)
+            case ql.Delete() | ql.DropMeasurement():
                 self._deletion(database, statement)(store)
             case _:
                 return False
