@@ -121,7 +121,8 @@ class RestoreConfig(dg.Config):
     )
     dry_run: bool = Field(
         default=False,
-        description="Change nothing; the plan is a table on an observation of this asset (-plan).",
+        description="Change nothing; the plan is a table on an observation of this asset (-plan). "
+        "The launchpad proposes true, so that you look before you restore.",
     )
     allow_same_server: bool = Field(
         default=False,

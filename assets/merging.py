@@ -15,6 +15,7 @@ from resources.cluster import TargetResource
 from resources.engine.as_of import LATEST, parse_moment
 from resources.engine.merge import abandon_merge, merge, prepare_merge
 from resources.engine.merge_plan import MOST_POINTS, MergeOptions
+from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.manifest import Limits
 
@@ -53,7 +54,7 @@ class MergeConfig(dg.Config):
     dry_run: bool = Field(
         default=False,
         description="Change nothing; the plan is a table on an observation of restored_meta "
-        "(-plan).",
+        "(-plan). The launchpad proposes true, so that you look before you merge.",
     )
     abandon: bool = Field(
         default=False,
@@ -104,6 +105,11 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
     ) -> None:
         with explained():
             options = config.options
+            if config.abandon and config.dry_run:
+                raise UsageError(
+                    "abandon drops the temporary database, and dry_run is to change nothing",
+                    hint="set dry_run: false to give the merge up",
+                )
             if not config.abandon:
                 options.check()
             backups, live = repository.open(family.name), target.open()

@@ -18,16 +18,21 @@ from resources.engine.restore_into import prepare_restore_into, restore_into
 from resources.errors import UsageError
 
 META_DESCRIPTION = """
-Databases and policies brought back on a target, with all their shards. Every archive is
-checked before the target is touched, and every shard is read back from it afterwards. If anything
-fails, what this restore created is dropped again, and nothing else is.
+What was restored: where to, and the proof.
 
-Only the restore job makes it; materializing assets never does. Set `dry_run` there to see the plan
-first: it appears as a table on an observation of this asset.
+Databases and policies brought back on a target, with all their shards. Every archive is checked
+before the target is touched, and every shard is read back from it afterwards. If anything fails,
+what this restore created is dropped again, and nothing else is.
+
+Only the job `{job}` makes it; materializing assets never does. With `dry_run` it shows the plan: a
+table on an observation of this asset. "Unsynced" means that there is a newer restore point than
+the one that was restored.
 """
 SHARDS_DESCRIPTION = """
-Shards on a target server that were read back and hold what their archive holds; partitions are
-named after the shard they came from. Made by the restore job, through `restored_meta`.
+The shards that were restored and read back.
+
+They hold what their archive holds. Partitions are named after the shard they came from. Made by the
+job `{job}`, through `restored_meta`.
 """
 
 
@@ -35,7 +40,7 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
     @dg.asset(
         key=family.restored_meta,
         deps=[family.backup_set],
-        description=META_DESCRIPTION,
+        description=META_DESCRIPTION.format(job=family.restore_job),
         output_required=False,
         group_name=family.name,
         kinds=KINDS,
@@ -65,6 +70,9 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
                 plan = prepare_restore_into(server, backups, backup, options)
                 planned = restore_plan_facts(plan, server.address)
                 context.log_event(dg.AssetObservation(family.restored_meta, metadata=planned))
+                context.log.warning(
+                    "nothing is restored: this was the plan; launch with dry_run: false to restore"
+                )
                 return
             report = restore_into(server, backups, backup, options, tell=telling(context.log))
         record_restore(Ledger.of_run(context, family), report, server.address)
@@ -77,7 +85,7 @@ def build_restored_shards(family: Family) -> dg.AssetSpec:
     return dg.AssetSpec(
         family.restored_shards,
         deps=[family.shard_backup, family.restored_meta],
-        description=SHARDS_DESCRIPTION,
+        description=SHARDS_DESCRIPTION.format(job=family.restore_job),
         partitions_def=family.partitions,
         group_name=family.name,
         kinds=KINDS,

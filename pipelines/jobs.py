@@ -53,12 +53,12 @@ def merge_job(family: Family, configuration: str) -> dg.JobDefinition:
     @dg.job(
         name=family.merge_job,
         config=dg.RunConfig(
-            ops={step.name: MergeConfig()},
+            ops={step.name: MergeConfig(dry_run=True)},
             resources={"target": TargetResource(configuration=configuration, cluster=family.name)},
         ),
         description="Bring the points of a backup into a database that lives on. Where both have a "
-        "value for the same series, field and time, the backup's stays. Try it with dry_run: true "
-        "first.",
+        "value for the same series, field and time, the backup's stays. Launched as proposed, "
+        "it shows the plan; dry_run: false carries it out.",
         tags=family.tags,
     )
     def merging() -> None:
@@ -89,11 +89,12 @@ def restore_job(family: Family, target: TargetResource) -> dg.UnresolvedAssetJob
         family.restore_job,
         selection=dg.AssetSelection.assets(family.restored_meta),
         config=dg.RunConfig(
-            ops={family.restored_meta.to_python_identifier(): RestoreConfig()},
+            ops={family.restored_meta.to_python_identifier(): RestoreConfig(dry_run=True)},
             resources={"target": target},
         ),
         description="Restore from the backups into the target: everything, or a database, policy "
-        "or shard, under its own name or a new one, in the latest state or that of a time. Try it "
-        "with dry_run: true first. Existing databases are never written to.",
+        "or shard, under its own name or a new one, in the latest state or that of a time. "
+        "Launched as proposed, it shows the plan; dry_run: false restores. Existing databases are "
+        "never written to.",
         tags=family.tags,
     )

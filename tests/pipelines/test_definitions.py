@@ -102,13 +102,29 @@ def test_restores_go_where_the_configuration_says_and_no_secret_is_in_the_defini
 
 
 def test_the_launchpad_describes_and_fills_in_every_setting(two: dg.Definitions) -> None:
-    for job in ("back_up_eu", "back_up_eu_full", "restore_eu"):
+    for job in ("back_up_eu", "back_up_eu_full", "restore_eu", "merge_eu"):
         found = two.resolve_job_def(job)
         [(op, prepared)] = (found.run_config or {})["ops"].items()
         fields = found.run_config_schema.config_type.fields["ops"].config_type.fields[op]  # type: ignore[union-attr]
         for name, field in fields.config_type.fields["config"].config_type.fields.items():
             assert field.description, f"{job}: {name} is not described"
             assert name in prepared["config"] or not field.is_required
+
+
+def test_one_press_on_materialize_or_launch_shows_a_plan_and_restores_nothing(
+    two: dg.Definitions,
+) -> None:
+    for job in ("restore_eu", "merge_eu"):
+        [prepared] = (two.resolve_job_def(job).run_config or {})["ops"].values()
+        assert prepared["config"]["dry_run"] is True
+
+
+def test_the_first_line_of_every_description_is_whole_in_the_catalog(two: dg.Definitions) -> None:
+    for spec in two.resolve_all_asset_specs():
+        first, *more = (spec.description or "").strip().split("\n\n")
+        assert 20 < len(first) <= 50, first
+        assert "`" not in first
+        assert more
 
 
 def test_an_executor_of_the_deployment_runs_the_jobs(tmp_path: Path) -> None:

@@ -51,6 +51,8 @@ def test_a_merge_brings_back_what_was_deleted_and_keeps_what_is_new(
     assert refused.metadata["exit_code"].value == "USAGE"
     assert world.run("merge_influxdb", db="telegraf", dry_run=True).success
     assert count(points(source, "telegraf")) == 30
+    refused = failure(world.run("merge_influxdb", db="telegraf", dry_run=True, abandon=True))
+    assert refused.metadata["exit_code"].value == "USAGE"
     assert world.run("merge_influxdb", db="telegraf").success
     after = points(source, "telegraf")
     assert count(after) == 40

@@ -93,11 +93,15 @@ class World:
     def run(
         self, job: str, *, target: Mapping[str, Any] | None = None, **config: Any
     ) -> dg.ExecuteInProcessResult:
-        """Launch a job as the launchpad does: what is given changes its default configuration."""
+        """Launch a job as the launchpad does: what is given changes its default configuration.
+
+        A restore or a merge is carried out, where the launchpad proposes a dry run.
+        """
         found = self.defs.resolve_job_def(job)
         run_config = copy.deepcopy(dict(found.run_config or {}))
         asset = next(iter(run_config["ops"].values()))
-        asset["config"] = {**asset["config"], **config}
+        proposed = {name: value for name, value in asset["config"].items() if name != "dry_run"}
+        asset["config"] = {**proposed, **config}
         if target:
             run_config["resources"]["target"]["config"].update(target)
         return found.execute_in_process(
