@@ -20,12 +20,14 @@ from resources.config.values import Objectives
 from resources.engine.backup import back_up
 
 DESCRIPTION = """
-A restore point: the server's metastore and the newest archive of every shard, named in a manifest.
-Made in two steps. The first copies the shards that changed, checks them and commits the manifest;
-a shard that cannot be copied does not hold up the others, but fails the run. The second reports
-what the manifest holds.
+A restore point of the whole cluster.
 
-"Unsynced" means that the server has changed since, or that the last run was limited to a part of
+That is its metastore and the newest archive of every shard, named in a manifest. The job `{job}`
+makes one in two steps. The first copies the shards that changed, checks them and commits the
+manifest; a shard that cannot be copied does not hold up the others, but fails the run. The second
+reports what the manifest holds.
+
+"Unsynced" means that the cluster has changed since, or that the last run was limited to a part of
 it. If the last run failed, look there: what it did save is restorable.
 """
 
@@ -106,7 +108,7 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
             "snapshot": dg.AssetIn(family.meta_snapshot, dagster_type=dg.Nothing),
             "shard_backups": dg.AssetIn(family.shard_backup, dagster_type=dg.Nothing),
         },
-        description=DESCRIPTION,
+        description=DESCRIPTION.format(job=family.back_up_job),
         config=for_the_copies,
         group_name=family.name,
         kinds=KINDS,

@@ -13,12 +13,14 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 
 DESCRIPTION = """
-What the server has now: its databases, policies and shards, and which shards differ from their
-newest archive. It only looks; every run of it finds out anew.
+A look at what the cluster has and what changed.
 
-Its data version changes when anything worth backing up has changed: settings, or the content of
-a shard. `backup_set` is "Unsynced" from then on. Each shard that changed gets a new observation
-on `shards`, which makes its partition of `shard_backup` stale.
+Its databases, policies and shards, and which shards differ from their newest archive. A look copies
+nothing: materialize it whenever you want to know.
+
+Its data version changes when anything worth backing up has changed, be it settings or points.
+`backup_set` is "Unsynced" from then on. Each shard that changed gets a new observation on `shards`,
+which makes its partition of `shard_backup` stale.
 """
 
 

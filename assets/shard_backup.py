@@ -19,13 +19,14 @@ from resources.cluster import ClustersResource
 from resources.engine.backup import back_up
 
 DESCRIPTION = """
-The newest archive of each shard, checked while it was made; a partition is
-`database/retention policy/shard id`.
+The newest archive of each shard.
 
-A partition is stale once its shard holds something that the archive does not. The job that backs
-up the server copies all stale ones in a single run and is the usual way. Materializing partitions
-here copies those shards alone, which is how to fill what is missing; a shard that is unchanged is
-not copied again unless `full` is set.
+It was checked while it was made. A partition is `database/retention policy/shard id`, and stale
+once its shard holds something that the archive does not.
+
+The job `{job}` copies all stale shards in a single run and is the usual way. Materializing
+partitions here copies those shards alone, which is how to fill what is missing; a shard that is
+unchanged is not copied again unless `full` is set.
 """
 MOST_IN_ONE_RUN = 500
 
@@ -38,7 +39,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
         @dg.asset(
             key=family.shard_backup,
             deps=[family.shards],
-            description=DESCRIPTION,
+            description=DESCRIPTION.format(job=family.back_up_job),
             partitions_def=family.partitions,
             backfill_policy=dg.BackfillPolicy.multi_run(MOST_IN_ONE_RUN),
             code_version=CODE_VERSION,

@@ -15,9 +15,11 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 
 DESCRIPTION = """
-The shards on the server; a partition is `database/retention policy/shard id`. Shardkeeper does
-not make them, it observes them: a new data version means that the shard holds something that
-its newest archive does not. Observing looks at all shards, whichever partition was chosen.
+The shards that the cluster has now.
+
+A partition is `database/retention policy/shard id`. Shardkeeper does not make them, it observes
+them: a new data version means that the shard holds something that its newest archive does not.
+Observing looks at all shards, whichever partition was chosen.
 
 Shards that were dropped or have expired keep their partition and its history.
 """

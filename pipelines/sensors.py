@@ -91,7 +91,8 @@ def watch_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
         found = watcher.look(source, seen, options, tell=_quiet)
         if found.something:
             report_changes(Ledger.outside(context.instance, family), family, found)
-            what = f"{len(found.changed)} shards changed" if found.changed else "settings changed"
+            count = len(found.changed)
+            what = f"{count} shard{'s' * (count != 1)} changed" if count else "settings changed"
             tags = {**family.tags, "shardkeeper/why": what.replace(" ", "-")}
             return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)])
         if found.left:

@@ -59,7 +59,7 @@ def test_a_change_is_one_request_and_after_the_run_there_is_none(
     write(cluster, 1, 2.0)
     asked, cursor = world.sense("watch_influxdb", cursor)
     assert [request.tags["shardkeeper/why"] for request in asked.run_requests] == [
-        "1-shards-changed"
+        "1-shard-changed"
     ]
     # What it saw is in the UI before the run begins.
     assert world.shards() == {
