@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
 from typing import Any
 
 import click
 
 from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.cpu_profile import FILE, cpu_profile
 from pipelines.ctl.estimate import render_estimate
+from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.params import Duration, Instant, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
@@ -21,7 +24,7 @@ from resources.model import ShardID
 from resources.repository.manifest import Limits
 
 
-@click.command()
+@click.command(cls=GoFlags)
 @door_flags
 @click.option("-db", "--db", metavar="<string>", help="the name of the single database to back up")
 @click.option(
@@ -121,6 +124,13 @@ from resources.repository.manifest import Limits
     help="as -gzipBlockCount",
 )
 @click.option(
+    "-cpuprofile",
+    "--cpuprofile",
+    "profiling",
+    is_flag=True,
+    help=f"write a CPU profile of the run to {FILE}, for python -m pstats",
+)
+@click.option(
     "-gzipCompressionLevel",
     "--gzipCompressionLevel",
     "level",
@@ -129,13 +139,13 @@ from resources.repository.manifest import Limits
     show_default=True,
     help="how hard to compress",
 )
-@click.argument("path", metavar="<path-to-backup-directory>")
+@click.argument("path", metavar="<path-to-backup-directory>", required=False)
 @click.pass_obj
-def backup(door: Door, /, path: str, **flags: Any) -> None:
-    """Back up a server into an existing directory.
+def backup(door: Door, /, path: str | None, **flags: Any) -> None:
+    """Back up a server or a cluster into an existing directory.
 
     Only shards that changed since the newest backup in that directory are copied; if there is
-    none, all are.
+    none, all are. -estimate does without a directory.
     """
     limits = Limits(
         flags.pop("db") or "",
@@ -154,6 +164,10 @@ def backup(door: Door, /, path: str, **flags: Any) -> None:
         prefer=flags.pop("preferred") or "",
         staleness_ns=flags.pop("staleness_ns"),
     )
+    if path is None and not estimate:
+        raise click.UsageError("Missing argument '<path-to-backup-directory>'.")
+    path = path or "."
+    profiling = flags.pop("profiling")
     repository = open_repository(path)
     source = door.with_flags(**flags).source()
     if estimate:
@@ -161,6 +175,8 @@ def backup(door: Door, /, path: str, **flags: Any) -> None:
         click.echo(render_estimate(plan, seconds_per_byte(repository)))
         return
     command = f"backup {shlex.quote(path)}"
-    report = back_up(source, repository, options, tell=Talk(render.backup_line), command=command)
+    tell = Talk(render.backup_line)
+    with cpu_profile() if profiling else nullcontext():
+        report = back_up(source, repository, options, tell=tell, command=command)
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
     report.check_complete()

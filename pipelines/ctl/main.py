@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.go_flags import GoFlags
 from resources.errors import ExitCode, ShardkeeperError, UsageError
 from resources.failpoints import FAILPOINTS, check_wish
 from resources.version import VERSION
@@ -36,7 +37,7 @@ OURS: Mapping[str, str] = {
 """Where each command is. It is imported when it is asked for: most of a short run is imports."""
 
 
-class Ctl(click.Group):
+class Ctl(GoFlags, click.Group):
     """A group that turns our errors into two lines and an exit status, once for all commands."""
 
     later: Mapping[str, str]
@@ -63,12 +64,16 @@ class Ctl(click.Group):
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
         except click.ClickException as error:
-            error.show()
+            self.complain(error)
             sys.exit(error.exit_code)
         except click.Abort:
             click.echo(f"interrupted; {NOTHING_LEFT}", err=True)
             sys.exit(ExitCode.INTERRUPTED)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
+
+    def complain(self, error: click.ClickException) -> None:
+        """Say what is wrong with a command line."""
+        error.show()
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -119,7 +124,35 @@ class Tree(Ctl):
 
 
 class Seed(Ctl):
+    """As the original's command: its help, and its words for a command line that is wrong."""
+
     later = SEED
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["help"])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None:
+            from pipelines.ctl.render import printable  # most runs need not load it so early
+
+            raise click.ClickException(
+                f"unknown command \"{printable(args[0])}\"\nRun 'influxd-ctl help' for usage"
+            )
+        return super().resolve_command(ctx, args)
+
+    def complain(self, error: click.ClickException) -> None:
+        if isinstance(error, click.NoSuchOption):
+            if error.ctx is not None:
+                click.echo(error.ctx.get_help(), err=True)
+            click.echo(f"flag provided but not defined: -{error.option_name.lstrip('-')}", err=True)
+        elif isinstance(error, click.UsageError) and error.ctx is not None:
+            name = error.ctx.info_name
+            click.echo(f"{name}: {error.format_message()}", err=True)
+            click.echo(f"Run '{error.ctx.command_path} -h' for usage", err=True)
+        else:
+            click.echo(error.message, err=True)
 
 
 @click.group(cls=Tree, name="shardkeeper", context_settings=HELP)

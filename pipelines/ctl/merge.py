@@ -9,6 +9,7 @@ import click
 
 from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.merge_render import merge_line, merged, render_merge_plan
 from pipelines.ctl.params import Instant, nanoseconds
 from pipelines.ctl.store import open_repository
@@ -20,7 +21,7 @@ from resources.model import ShardID
 from resources.repository.manifest import Limits
 
 
-@click.command()
+@click.command(cls=GoFlags)
 @door_flags
 @click.option("-db", "--db", metavar="<string>", help="the name of the database in the backup")
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.listing import render_list
 from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant
@@ -25,7 +26,7 @@ from resources.protocol.meta import decode_metastore
 from resources.repository.manifest import Limits
 
 
-@click.command()
+@click.command(cls=GoFlags)
 @door_flags
 @click.option("-db", "--db", metavar="<string>", help="the name of the single database to restore")
 @click.option("-list", "--list", "listing", is_flag=True, help="shows the contents of the backup")

@@ -50,7 +50,7 @@ def render_shards(shards: Iterable[ShardStatus], *, verbose: bool) -> str:
     """One line for each shard, in the order given.
 
     Times are cut to the second, except the end of a truncated shard group: that is where it
-    was cut, to the nanosecond, with a star.
+    was cut, to the nanosecond, with a star. A shard that no group has, has none.
     """
     owner = _owner_and_copy if verbose else _owner
     rows = [
@@ -60,8 +60,8 @@ def render_shards(shards: Iterable[ShardStatus], *, verbose: bool) -> str:
             _cell(shard.policy),
             str(shard.replica_n),
             str(shard.group_id),
-            _to_the_second(shard.start_time_ns),
-            _end(shard),
+            _to_the_second(shard.start_time_ns) if shard.group_id else "",
+            _end(shard) if shard.group_id else "",
             "" if shard.expire_time_ns is None else _to_the_second(shard.expire_time_ns),
             "[" + " ".join(owner(each) for each in shard.owners) + "]",
         )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.render import printable
 from pipelines.ctl.store import open_repository
 from resources.engine import verify as engine
 from resources.errors import BackupIncomplete
 
 
-@click.command()
+@click.command(cls=GoFlags)
 @click.argument("path", metavar="<path-to-backup-directory>")
 def verify(path: str) -> None:
     """Read every manifest, meta file and archive in a directory, every block of every TSM file.

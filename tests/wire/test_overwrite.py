@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.devcluster.server import DevServer
+from resources.model import INTERNAL_DATABASE, ShardID
 from resources.protocol.commands import Command, CreateDatabase, DropDatabase, SetData
 from tests.wire.any_cluster import AnyCluster, first_cluster
 from tests.wire.commands import Done, shardkeeper
@@ -49,12 +51,18 @@ def here(directory: Path) -> Path:
 
 @pytest.fixture
 def database(cluster: AnyCluster, here: Path) -> Iterator[str]:
-    """A database and a user, of which there is a backup."""
+    """A database of which there is a backup."""
+    before = cluster.on_disk()
     name = filled(cluster)
     assert run(cluster, "backup", here)
     yield name
     for each in cluster.metastore().databases:
-        cluster.drop(each.name)
+        if each.name != INTERNAL_DATABASE:
+            cluster.drop(each.name)
+    known = {place.shard_id for place in cluster.metastore().places()}
+    for node, shards in cluster.on_disk().items():
+        for shard_id in shards - before[node] - known:  # forgotten, and still there
+            CoordinatorClient(node).remove_shard(ShardID(shard_id))
 
 
 def filled(cluster: AnyCluster) -> str:
@@ -74,7 +82,8 @@ def run(cluster: AnyCluster, *words: object) -> Done:
 
 
 def names(cluster: AnyCluster) -> set[str]:
-    return {database.name for database in cluster.metastore().databases}
+    databases = cluster.metastore().databases
+    return {database.name for database in databases if database.name != INTERNAL_DATABASE}
 
 
 def numbers(cluster: AnyCluster, database: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ctl.show_render import render_members, render_shards, render_single, shards_of
+from resources.clients.coordinator import CoordinatorClient
 from resources.devcluster.cluster import DevCluster
 from resources.model import (
     DatabaseInfo,
@@ -392,3 +394,33 @@ def test_without_a_listener_the_next_step_is_named(program: Callable[..., Done])
     assert not done.out
     assert done.err.startswith("show-shards: operation exited with error: 127.0.0.1:1: ")
     assert "\n  next: " in done.err
+
+
+def test_shards_about_which_disks_and_metastore_disagree_are_shown_alone(tmp_path: Path) -> None:
+    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=2) as cluster:
+        cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
+        for week in range(3):
+            cluster.write("telegraf", f"cpu v=1 {1_600_000_000 + week * 604_800}", precision="s")
+        bind = ("-bind", cluster.meta[0].http_addr, "show-shards", "-m")
+        head = "Shards\n==========\nID  Database  Retention Policy"
+        consistent = influxd_ctl(*bind)
+        assert consistent.out.startswith(head)
+        assert len(consistent.out.splitlines()) == 3
+        first, second = (CoordinatorClient(node.tcp_addr) for node in cluster.data)
+        first.remove_shard(ShardID(2))  # in metadata and not on that disk
+        second.create_shard(ShardID(99), "gone", "autogen")  # on that disk and not in metadata
+        cluster.disown(ShardID(3))
+        lost, disowned, stray = influxd_ctl(*bind).out.splitlines()[3:]
+        assert lost.startswith("2   telegraf  autogen")
+        assert f"{{ID:{cluster.data[0].id} TCPAddr:{first.tcp_addr} State: " in lost
+        assert sorted(re.findall(r"Err:([^}]+)}", lost)) == ["nil", "not found"]
+        assert disowned.startswith("3   telegraf")
+        assert disowned.count("Err:not in metadata}") == 2
+        assert stray.split()[:3] == ["99", "0", "0"]
+        assert f"TCPAddr:{second.tcp_addr}" in stray
+        assert stray.endswith("Err:not in metadata}]")
+        cluster.stop_node(1)
+        done = influxd_ctl(*bind)
+        assert f"{second.tcp_addr}: connection refused" in done.err
+        assert "its shards are not looked at" in done.err
+        assert [line.split()[0] for line in done.out.splitlines()[3:]] == ["2", "3"]

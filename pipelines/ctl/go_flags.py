@@ -1,0 +1,64 @@
+"""Commands that read flags as Go's `flag` package does, and show the original's help.
+
+`-full=true` and `-full=false` are a flag's two states. Under `influxd-ctl` the help has the
+original's layout and its flags only; ours are taken there too, and `shardkeeper help` has all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from pipelines.ctl.seed_help import command_help, seed_help
+
+TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
+FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
+SEED_NAME = "influxd-ctl"
+
+
+class GoFlags(click.Command):
+    """A command, or a group, with flags of that kind."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spelled_out(self.get_params(ctx), args, ctx))
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        root = ctx.find_root()
+        if root.info_name != SEED_NAME:
+            super().format_help(ctx, formatter)
+        elif ctx is root:
+            formatter.write(seed_help())
+        elif (text := command_help(str(ctx.info_name))) is not None:
+            formatter.write(text)
+        else:
+            super().format_help(ctx, formatter)
+
+
+def spelled_out(
+    params: Iterable[click.Parameter], args: Sequence[str], ctx: click.Context
+) -> list[str]:
+    """Words in which no flag has a value: `-full=true` becomes `-full`, `-full=false` nothing.
+
+    Raises:
+        click.NoSuchOption: a word is none of the command's flags, whatever its first letter is.
+        click.BadParameter: the value is no boolean.
+    """
+    options = [param for param in params if isinstance(param, click.Option)]
+    flags = {name: option for option in options if option.is_flag for name in option.opts}
+    taking = {name for option in options if not option.is_flag for name in option.opts}
+    words: list[str] = []
+    left = iter(args)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if word == "--" or not (word.startswith("-") or ctx.allow_interspersed_args):
+            return [*words, word, *left]
+        if word.startswith("-") and word != "-" and name not in flags and name not in taking:
+            raise click.NoSuchOption(name, ctx=ctx)
+        if not equals or name not in flags or value in TRUE:
+            words.append(name if equals and name in flags else word)
+        elif value not in FALSE:
+            raise click.BadParameter(f"invalid boolean value {value!a}", ctx=ctx, param=flags[name])
+        if word in taking:
+            words.extend(value for value in [next(left, None)] if value is not None)
+    return words
