@@ -66,8 +66,9 @@ cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
 bench: install ## beside the original tool, interleaved; needs influxd
 	@$(BIN)/python -m tests.bench
 
-live: install ## Dagster's web server and daemon over 120 shards; minutes
-	SHARDKEEPER_LIVE=1 $(BIN)/pytest -v tests/live
+live: install ## Dagster's web server and daemon over 120 shards, and on PostgreSQL; minutes
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'
+	SHARDKEEPER_LIVE=1 SHARDKEEPER_REQUIRE_POSTGRES=1 $(BIN)/pytest -v tests/live
 
 faults: install ## run what breaks things, write docs/faults.md; ROWS= some
 	@SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/python -m tests.faults.table $(ROWS)

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from resources.version import VERSION
 
@@ -200,3 +201,14 @@ def test_generated_code_fits_its_source(tmp_path: Path) -> None:
         for generated in (f"{name}_pb2.py", f"{name}_pb2.pyi"):
             made = (tmp_path / "resources" / "protocol" / generated).read_text()
             assert made == (ROOT / "resources" / "protocol" / generated).read_text()
+
+
+def test_a_deployment_on_postgres_differs_in_storage_alone() -> None:
+    ours, deployed = (
+        yaml.safe_load((ROOT / path).read_text())
+        for path in ("dagster.yaml", "deploy/dagster.yaml")
+    )
+    for kept_where in ("storage", "compute_logs", "local_artifact_storage"):
+        ours.pop(kept_where)
+        deployed.pop(kept_where, None)
+    assert ours == deployed

@@ -1,0 +1,107 @@
+"""What deploy/ names exists: modules, commands, variables, settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resources.config.reading import VARIABLE, read_configuration
+
+ROOT = Path(__file__).parent.parent
+DEPLOY = ROOT / "deploy"
+BIN = Path(sys.executable).parent
+IMAGE = (DEPLOY / "Dockerfile").read_text()
+
+
+def loaded(name: str) -> dict[str, Any]:
+    return yaml.safe_load((DEPLOY / name).read_text())
+
+
+def variables(value: object) -> set[str]:
+    """Every environment variable that Dagster's configuration names."""
+    if isinstance(value, dict):
+        named = {value["env"]} if set(value) == {"env"} else set()
+        return named.union(*(variables(inner) for inner in value.values()))
+    return set()
+
+
+def in_the_image() -> set[str]:
+    block = re.search(r"^ENV (.*?[^\\])$", IMAGE, re.MULTILINE | re.DOTALL)
+    assert block
+    return set(re.findall(r"(\w+)=", block[1]))
+
+
+def test_every_variable_of_the_instance_is_set_by_compose_or_the_image() -> None:
+    given = set(loaded("compose.yaml")["x-dagster"]["environment"]) | in_the_image()
+    needed = variables(loaded("dagster.yaml"))
+    assert {"DAGSTER_POSTGRES_PASSWORD", "DAGSTER_LOGS"} <= needed
+    assert needed <= given
+    assert {"DAGSTER_HOME", VARIABLE} <= in_the_image()
+
+
+def test_the_commands_of_compose_exist_and_find_each_other() -> None:
+    services = loaded("compose.yaml")["services"]
+    for name in ("code", "webserver", "daemon"):
+        assert (BIN / services[name]["command"][0]).exists()
+    code = services["code"]["command"]
+    assert importlib.util.find_spec(code[code.index("-m") + 1])
+    [location] = loaded("workspace.yaml")["load_from"]
+    port = str(location["grpc_server"]["port"])
+    assert location["grpc_server"]["host"] in services
+    assert port in code
+    assert port in services["code"]["healthcheck"]["test"]
+    for name in ("webserver", "daemon"):
+        assert "workspace.yaml" in services[name]["command"]
+    assert all(one.startswith("127.0.0.1:") for one in services["webserver"]["ports"])
+
+
+def test_what_the_image_copies_is_there() -> None:
+    for line in re.findall(r"^COPY (.+)$", IMAGE, re.MULTILINE):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+
+
+def test_the_example_of_a_configuration_is_one_and_its_places_are_mounted() -> None:
+    found = read_configuration(DEPLOY / "shardkeeper.yaml")
+    compose = loaded("compose.yaml")
+    mounts = " ".join(compose["x-dagster"]["volumes"])
+    assert ":/backups" in mounts
+    for repository in found.repositories.values():
+        assert repository.path.is_relative_to("/backups")
+    secret = found.clusters["eu"].secret
+    assert secret is not None
+    assert secret.file is not None
+    assert secret.file.parent == Path("/run/secrets")
+    assert secret.file.name in compose["secrets"]
+    assert secret.file.name in compose["x-dagster"]["secrets"]
+    for one in found.notify:
+        assert one.url.env in compose["x-dagster"]["environment"]
+
+
+def test_the_chart_runs_the_same_module_with_the_same_limits() -> None:
+    values = loaded("values.yaml")
+    [code] = values["dagster-user-deployments"]["deployments"]
+    assert importlib.util.find_spec(code["codeServerArgs"][-1])
+    assert code["includeConfigInLaunchedRuns"]["enabled"]
+    assert {one["name"] for one in code["env"]} == {VARIABLE}
+    mounted = {one["mountPath"] for one in code["volumeMounts"]}
+    assert mounted == {"/etc/shardkeeper", "/run/secrets", "/backups"}
+    assert {one["name"] for one in code["volumes"]} == {one["name"] for one in code["volumeMounts"]}
+    more = values["additionalInstanceConfig"]
+    instance = loaded("dagster.yaml")
+    assert more == {name: instance[name] for name in more}
+    storage = instance["storage"]["postgres"]["postgres_db"]
+    assert values["postgresql"]["postgresqlScheme"] == storage["scheme"]
+
+
+def test_the_yaml_in_the_document_is_yaml() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
+    assert blocks
+    launcher = yaml.safe_load(blocks[0])["run_launcher"]
+    given = set(loaded("compose.yaml")["x-dagster"]["environment"])
+    assert set(launcher["config"]["env_vars"]) == given
