@@ -156,7 +156,7 @@ def _row(entry: ShardEntry) -> Metadata:
 def _covers(manifest: Manifest) -> str:
     limits = manifest.limits
     if not manifest.limited:
-        return "the whole server"
+        return "the whole cluster"
     if not limits:
         return "chosen shards"
     parts = {"database": limits.database, "policy": limits.policy, "shard": limits.shard_id}
