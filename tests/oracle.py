@@ -85,6 +85,7 @@ class Witness:
         """
         listed = {path.name for path in self.backups.glob("*.manifest")}
         for name in list(listed):
+            listed.add(f"{name}.copy")
             document = json.loads((self.backups / name).read_text())
             listed |= {document["meta"]["fileName"]}
             listed |= {file["fileName"] for file in document["files"] or ()}

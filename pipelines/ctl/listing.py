@@ -37,6 +37,7 @@ def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
     lines = [table(HEAD, rows) if rows else "no shards"]
     for archive in backup.missing:
         lines.append(f"missing: {archive.entry.file_name}, listed by {archive.manifest_file}")
+    lines += [f"damaged: {stored.note}" for stored in backup.from_copies]
     known = {place.shard_id for place in metastore.places()}
     gone = sorted(backup.archives.keys() - known)
     if gone and not limits:

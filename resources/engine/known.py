@@ -17,7 +17,8 @@ class KnownArchives:
     def __init__(self, repository: BackupRepository, backups: BackupSet | None) -> None:
         self._newest: dict[ShardID, Archive] = dict(backups.archives) if backups else {}
         if backups:
-            self._newest.update({a.entry.shard_id: a for a in backups.missing})
+            gone = (*backups.missing, *backups.replaced)
+            self._newest.update({a.entry.shard_id: a for a in gone})
         self._sizes = repository.store.names()
 
     def archive_of(self, place: ShardPlace) -> Archive | None:

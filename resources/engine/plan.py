@@ -75,6 +75,8 @@ def plan_backup(
         backups = None
     if backups is not None:
         _check_identity(repository, backups, metastore, source.address)
+        for stored in backups.from_copies:
+            tell(Warned(stored.note))
     if silence is not None:
         tell(
             Warned(

@@ -132,7 +132,7 @@ def _inspect(
             place=Place(place.database, place.policy, place.shard_id),
             checked="full",
             scratch=scratch,
-            each_chunk=unless_stopped,
+            each_chunk=lambda _: unless_stopped(),
         )
     if found.facts.size_bytes != entry.size_bytes:
         raise ArchiveCorrupt(

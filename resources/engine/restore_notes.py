@@ -18,9 +18,17 @@ def note_left_out(
     limits: Limits,
     notes: list[str],
 ) -> None:
-    """Shards without archives, archives without shards, and users."""
+    """Shards without archives, archives without shards, users; and manifests that are damaged."""
     chosen = {place.database for place in found}
     kept = {place.shard_id for place in found}
+    notes += [stored.note for stored in backup.from_copies]
+    for gone in backup.replaced:
+        if gone.entry.shard_id in kept:
+            twin = backup.archives[gone.entry.shard_id].entry
+            notes.append(
+                f"{gone.entry.file_name} is missing; {twin.file_name} has the same content and is "
+                "taken in its place"
+            )
     covered = backup.newest.manifest.evidence is not None and not backup.newest.manifest.limited
     without = [
         p

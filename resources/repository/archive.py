@@ -250,16 +250,19 @@ def inspect_archive(
     place: Place | None,
     checked: Checked,
     scratch: Scratch,
-    each_chunk: Callable[[], None] = lambda: None,
+    each_chunk: Callable[[memoryview], None] = lambda _: None,
 ) -> StoredArchive:
     """Read a stored archive from end to end with every check.
+
+    Args:
+        each_chunk: called with each piece of the tar, before it is looked at.
 
     Raises: what `Inspection` and `GzipReader` raise.
     """
     reader = ArchiveReader(source, max_bytes=max_bytes)
     inspection = Inspection(place, checked, scratch)
     for chunk in reader.chunks():
-        each_chunk()
+        each_chunk(chunk)
         inspection.consume(chunk)
     return StoredArchive(inspection.finish(), reader.sha256, source.size_bytes)
 

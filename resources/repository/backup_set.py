@@ -7,10 +7,12 @@ cmd/influxd/backup_util, LoadIncremental); `single_set` reads one manifest alone
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resources.model import ShardID
 from resources.repository.manifest import Manifest, MetaEntry, ShardEntry
+
+_Content = tuple[str, str, ShardID, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,16 @@ class StoredManifest:
 
     file_name: str
     manifest: Manifest
+    damage: str = ""
+    """What is wrong with the file, if the manifest had to be read from its copy."""
+
+    @property
+    def note(self) -> str:
+        """The damage and what came of it, as one line."""
+        return (
+            f"{self.damage}; it was read from its copy, and shardkeeper verify -repair puts it "
+            "right"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,10 @@ class BackupSet:
     archives: Mapping[ShardID, Archive]
     missing: tuple[Archive, ...]
     """Listed by a manifest as a shard's newest archive, and not in the store."""
+    replaced: tuple[Archive, ...] = ()
+    """Missing as well; archives of the same content, from other backups, take their place."""
+    from_copies: tuple[StoredManifest, ...] = ()
+    """Manifests that are damaged, and were read from their copies."""
 
     @property
     def meta(self) -> MetaEntry:
@@ -50,6 +66,7 @@ def single_set(stored: StoredManifest, sizes: Mapping[str, int]) -> BackupSet:
         newest=stored,
         archives={a.entry.shard_id: a for a in archives if a.entry.file_name in sizes},
         missing=tuple(a for a in archives if a.entry.file_name not in sizes),
+        from_copies=(stored,) if stored.damage else (),
     )
 
 
@@ -69,14 +86,56 @@ def current_set(manifests: Iterable[StoredManifest], sizes: Mapping[str, int]) -
     for stored in newest_first:
         for entry in stored.manifest.files:
             archive = Archive(entry, stored.file_name)
-            _keep_newest(best, archive)
+            keep_newest(best, archive)
             if entry.file_name in sizes:
-                _keep_newest(present, archive)
+                keep_newest(present, archive)
     missing = tuple(a for a in best.values() if a.entry.file_name not in sizes)
-    return BackupSet(newest_first[0], present, missing)
+    from_copies = tuple(stored for stored in newest_first if stored.damage)
+    return BackupSet(newest_first[0], present, missing, from_copies=from_copies)
 
 
-def _keep_newest(kept: dict[ShardID, Archive], archive: Archive) -> None:
+def keep_newest(kept: dict[ShardID, Archive], archive: Archive) -> None:
+    """Note an archive if it counts more than the one that is noted for its shard."""
     held = kept.get(archive.entry.shard_id)
-    if held is None or archive.entry.last_modified_ns > held.entry.last_modified_ns:
+    if held is None or _order(archive) > _order(held):
         kept[archive.entry.shard_id] = archive
+
+
+def _order(archive: Archive) -> tuple[int, str]:
+    """The later change counts, then the later backup."""
+    return archive.entry.last_modified_ns, archive.manifest_file
+
+
+def twins(missing: Iterable[Archive], there: Iterable[Archive]) -> dict[str, Archive]:
+    """Archives that hold the very same files as missing ones, by the file name of those.
+
+    Of several the one that comes last. A shard that did not change between two backups has such
+    archives.
+    """
+    by_content: dict[_Content, Archive] = {}
+    for archive in there:
+        if (content := _content(archive)) is not None:
+            by_content[content] = archive
+    found = ((a.entry.file_name, by_content.get(c)) for a in missing if (c := _content(a)))
+    return {name: twin for name, twin in found if twin is not None}
+
+
+def with_twins(
+    backup: BackupSet, manifests: Iterable[StoredManifest], sizes: Mapping[str, int]
+) -> BackupSet:
+    """The set with twins in the place of archives that are missing, where there are any."""
+    listed = (Archive(entry, m.file_name) for m in manifests for entry in m.manifest.files)
+    found = twins(backup.missing, (a for a in listed if a.entry.file_name in sizes))
+    return replace(
+        backup,
+        archives={**backup.archives, **{twin.entry.shard_id: twin for twin in found.values()}},
+        missing=tuple(a for a in backup.missing if a.entry.file_name not in found),
+        replaced=tuple(a for a in backup.missing if a.entry.file_name in found),
+    )
+
+
+def _content(archive: Archive) -> _Content | None:
+    entry = archive.entry
+    if entry.evidence is None:
+        return None
+    return entry.database, entry.policy, entry.shard_id, entry.evidence.content

@@ -193,6 +193,8 @@ class BackupEvidence:
     failed: tuple[FailedShard, ...] = ()
     format: int = FORMAT
     """Of the file it was read from."""
+    has_copy: bool = True
+    """Whether a second copy of the manifest was stored; versions that stored none did not say."""
 
     def encode(self) -> dict[str, Any]:
         """The seal is left blank, as `encode_sealed` takes it."""
@@ -210,6 +212,7 @@ class BackupEvidence:
             "metaSHA256": self.meta_sha256,
             "unchanged": list(self.unchanged),
             "failed": [{"shardID": f.shard_id, "why": f.why} for f in self.failed],
+            "copy": self.has_copy,
             seal.KEY: seal.BLANK,
         }
 
@@ -240,6 +243,7 @@ class BackupEvidence:
                 for f in fields.objects("failed")
             ),
             format=written,
+            has_copy=fields.boolean("copy", default=False),
         )
 
 

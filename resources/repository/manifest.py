@@ -23,8 +23,8 @@ MAX_MANIFEST_BYTES = 256 << 20
 """A million shards with evidence take less."""
 OURS = "shardkeeper"
 MOVE_IT = (
-    "move it out of the directory to work with the others; shardkeeper restore -list shows what "
-    "they hold"
+    "move it, and its copy if there is one, out of the directory to work with the others; "
+    "shardkeeper restore -list shows what they hold"
 )
 
 
@@ -140,8 +140,8 @@ def _check_seal(raw: bytes, evidence: BackupEvidence | None, name: str) -> None:
     if due and not (evidence is not None and seal_fits(raw)):
         raise ManifestUnreadable(
             f"{name} is not what was written: its seal does not fit",
-            hint="copy it back from elsewhere; or move it out of the directory and restore the "
-            "state before it, or run backup -full there",
+            hint="copy it back from elsewhere; or move it and its copy out of the directory and "
+            "restore the state before it, or run backup -full there",
         )
 
 

@@ -24,11 +24,15 @@ MAX_SHARD_ID = 2**64 - 1
 
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
-FileKind = Literal["meta", "shard", "manifest"]
+FileKind = Literal["meta", "shard", "manifest", "copy"]
+"""A copy is a manifest's; the original tools read names that end in `.manifest` only."""
 
 _BACKUP = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z")
 # The vendor's docs also write shard archives without the s: T.7.tar.gz.
-_FILE = re.compile(r"([0-9]{8}T[0-9]{6}Z)\.(?:(meta|manifest)|s?(0|[1-9][0-9]{0,19})\.tar\.gz)")
+_FILE = re.compile(
+    r"([0-9]{8}T[0-9]{6}Z)\.(?:(meta|manifest|manifest\.copy)|s?(0|[1-9][0-9]{0,19})\.tar\.gz)"
+)
+_KINDS: dict[str, FileKind] = {"meta": "meta", "manifest": "manifest", "manifest.copy": "copy"}
 _SAFE = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 
 
@@ -79,6 +83,11 @@ class BackupName:
     def manifest_file(self) -> str:
         return f"{self}.manifest"
 
+    @property
+    def copy_file(self) -> str:
+        """A second copy of the manifest."""
+        return copy_of(self.manifest_file)
+
     def shard_file(self, shard_id: ShardID) -> str:
         return f"{self}.s{shard_id}.tar.gz"
 
@@ -108,9 +117,14 @@ def parse_file_name(name: str) -> FileName | None:
     if backup is None:
         return None
     if digits is None:
-        return FileName(backup, "meta" if other == "meta" else "manifest")
+        return FileName(backup, _KINDS[other])
     shard_id = parse_shard_id(digits)
     return None if shard_id is None else FileName(backup, "shard", shard_id)
+
+
+def copy_of(manifest_file: str) -> str:
+    """The name of a manifest's second copy."""
+    return f"{manifest_file}.copy"
 
 
 def parse_shard_id(digits: str) -> ShardID | None:

@@ -1,15 +1,15 @@
 """A directory of backups: our formats and promises on top of a plain store.
 
 A backup exists when its manifest does. The manifest is written last, after everything it
-names is stored and durable; files without one are not a backup, and are swept away once
-the run that wrote them is known to be dead.
+names and a second copy of it are stored and durable; files without one are not a backup, and
+are swept away once the run that wrote them is known to be dead.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from resources.errors import (
@@ -30,9 +30,11 @@ from resources.repository.backup_set import (
     StoredManifest,
     current_set,
     single_set,
+    with_twins,
 )
+from resources.repository.copies import explain_lost, lost_manifests, read_manifest
 from resources.repository.lock import StoreLock
-from resources.repository.manifest import MAX_MANIFEST_BYTES, Manifest, MetaEntry
+from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.names import BackupName, parse_file_name
 from resources.repository.store import DirectoryStore, Sink, Source, Store
 
@@ -74,10 +76,13 @@ class BackupRepository:
         """All manifests, or those of backups not begun after `until`; newest first.
 
         Raises:
-            ManifestUnreadable, UnsafeName: one of them is damaged or hostile. Skipping it could
-                restore an older state unnoticed, so nothing is read past it but what is older
-                than `until`.
+            ManifestUnreadable, UnsafeName: one of them is damaged or hostile, or gone, and its
+                copy cannot take its place. Skipping it could restore an older state unnoticed,
+                so nothing is read past it but what is older than `until`.
         """
+        for lost in lost_manifests(self.store):
+            if until is None or lost <= until.manifest_file:
+                raise explain_lost(lost)
         names = self._manifest_names()
         if until is not None:
             names = [name for name in names if name <= until.manifest_file]
@@ -91,6 +96,9 @@ class BackupRepository:
     def current(self, *, as_of: datetime | None = None) -> BackupSet:
         """The newest archive of every shard, over all backups not begun after `as_of`.
 
+        An archive that is missing is replaced by one with the same content, from whichever
+        backup.
+
         Raises:
             BackupNotFound: no manifest, or none that old.
         """
@@ -101,7 +109,10 @@ class BackupRepository:
                 f"{self.location} has no backup from {until} or before",
                 hint=f"its oldest is {later[-1].removesuffix('.manifest')}",
             )
-        found = current_set(manifests, self.store.names())
+        sizes = self.store.names()
+        found = current_set(manifests, sizes)
+        if found is not None and found.missing:
+            found = with_twins(found, self._readable(), sizes)
         if found is None:
             raise BackupNotFound(
                 f"No manifest files found in: {self.location}",
@@ -115,14 +126,24 @@ class BackupRepository:
 
         Raises:
             BackupNotFound: no manifest of that name.
+            ManifestUnreadable, UnsafeName: as `manifest`; or it is gone, and its copy is there.
         """
         sizes = self.store.names()
         if manifest_file not in sizes:
+            if manifest_file in lost_manifests(self.store):
+                raise explain_lost(manifest_file)
             raise BackupNotFound(
                 f"{shown(manifest_file)} does not exist in {self.location}",
                 hint="-full takes the path of a .manifest file",
             )
-        return single_set(self.manifest(manifest_file), sizes)
+        found = single_set(self.manifest(manifest_file), sizes)
+        return with_twins(found, self._readable(), sizes) if found.missing else found
+
+    def _readable(self) -> Iterator[StoredManifest]:
+        """All manifests but those that are damaged; oldest first."""
+        for name in reversed(self._manifest_names()):
+            with suppress(RepositoryError):
+                yield self.manifest(name)
 
     def read_meta(self, backup: BackupSet) -> bytes:
         """The metastore of a backup, as the server sent it.
@@ -166,7 +187,14 @@ class BackupRepository:
             yield source
 
     def manifest(self, name: str) -> StoredManifest:
-        return StoredManifest(name, Manifest.decode(self._read(name, MAX_MANIFEST_BYTES), name))
+        """Read a manifest; from its copy, if it is damaged and the copy is not.
+
+        Raises:
+            ManifestUnreadable, UnsafeName: both are damaged or hostile, or there is no copy.
+            NameMissing, StoreFailed: it is not there, or cannot be read.
+        """
+        manifest, damage = read_manifest(self.store, name)
+        return StoredManifest(name, manifest, damage)
 
     def _read(self, name: str, limit: int) -> bytes:
         with self.store.open(name) as source:
@@ -228,7 +256,7 @@ class BackupRepository:
         names = self.store.names()
         if f"{backup}.manifest" in names:
             return
-        for name in names:
+        for name in sorted(names, key=_copies_first):
             found = parse_file_name(name)
             if found is not None and str(found.backup) == backup:
                 self.store.delete(name)
@@ -264,6 +292,8 @@ class BackupWriter:
     def commit(self, manifest: Manifest) -> str:
         """Make the backup exist; returns the manifest's name.
 
+        Its copy is stored first, so that no manifest of ours is ever without one.
+
         Raises:
             RepositoryLocked: the lock was lost meanwhile; nothing is committed.
             StoreFailed: the disk did not take everything; nothing is committed.
@@ -279,9 +309,13 @@ class BackupWriter:
             written = entry.evidence.stored_bytes if entry.evidence else sizes.get(entry.file_name)
             if sizes.get(entry.file_name) != written or written is None:
                 raise _not_as_written(entry.file_name)
+        raw = manifest.encode()
+        if manifest.evidence is not None and manifest.evidence.has_copy:
+            with self._new(self.name.copy_file, self.store.create) as sink:
+                sink.write(raw)
         passing("backup.before-commit")
         with self.store.create(self.name.manifest_file) as sink:
-            sink.write(manifest.encode())
+            sink.write(raw)
         self.committed = True
         passing("backup.after-commit")
         return self.name.manifest_file
@@ -291,19 +325,26 @@ class BackupWriter:
         self._batch.abandon()
         if self.name.manifest_file in self.store.names():
             return  # interrupted between the commit and its return
-        for name in self._ours:
+        for name in sorted(self._ours, key=_copies_first):
             self.store.delete(name)
 
     @contextmanager
-    def _new(self, name: str) -> Generator[Sink]:
+    def _new(
+        self, name: str, create: Callable[[str], AbstractContextManager[Sink]] | None = None
+    ) -> Generator[Sink]:
         """A new file, known as ours before it exists, so that no interrupt can strand it."""
         self._ours.add(name)
         try:
-            with self._batch.create(name) as sink:
+            with (create or self._batch.create)(name) as sink:
                 yield sink
         except NameTaken:
             self._ours.discard(name)
             raise
+
+
+def _copies_first(name: str) -> tuple[bool, str]:
+    """The order to delete in: a copy that is left alone looks like a manifest that was lost."""
+    return not name.endswith(".copy"), name
 
 
 def _not_as_written(name: str) -> BackupIncomplete:

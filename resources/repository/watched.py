@@ -11,7 +11,8 @@ from datetime import datetime
 
 from resources.errors import BackupNotFound
 from resources.model import ShardID
-from resources.repository.backup_set import Archive, BackupSet, StoredManifest
+from resources.repository.backup_set import Archive, BackupSet, StoredManifest, keep_newest
+from resources.repository.copies import explain_lost, lost_manifests
 from resources.repository.names import BackupName, parse_file_name
 from resources.repository.repository import BackupRepository
 
@@ -51,8 +52,11 @@ class WatchedRepository(BackupRepository):
         """Read the manifests that are new, and return them, oldest first.
 
         Raises:
-            ManifestUnreadable, UnsafeName: one of them is damaged or hostile.
+            ManifestUnreadable, UnsafeName: one of them is damaged or hostile, or gone, and its
+                copy cannot take its place.
         """
+        for lost in lost_manifests(self.store):
+            raise explain_lost(lost)
         there = {name for name in self.store.names() if name.endswith(".manifest")}
         if not self._known <= there:
             self._forget()
@@ -74,10 +78,7 @@ class WatchedRepository(BackupRepository):
         manifest = stored.manifest
         found = parse_file_name(stored.file_name)
         for entry in manifest.files:
-            archive = Archive(entry, stored.file_name)
-            held = self._archives.get(entry.shard_id)
-            if held is None or _order(archive) > _order(held):
-                self._archives[entry.shard_id] = archive
+            keep_newest(self._archives, Archive(entry, stored.file_name))
         if found is not None:
             if not manifest.limited:
                 self._whole = max(self._whole or found.backup, found.backup)
@@ -88,8 +89,3 @@ class WatchedRepository(BackupRepository):
         if self._newest is None or stored.file_name > self._newest.file_name:
             self._newest = stored
         self._known.add(stored.file_name)
-
-
-def _order(archive: Archive) -> tuple[int, str]:
-    """As `current_set` has it: the later change, then the later backup."""
-    return archive.entry.last_modified_ns, archive.manifest_file

@@ -125,7 +125,7 @@ LIMITS: dict[int, str] = {
     13: "said as a warning and copied again by the next run; compactions and writes look the same",
     34: "a missing directory is refused; an empty one is where a first backup goes",
     39: "no such feature yet: pruning; two runs at once are row 38",
-    50: "there is no second copy: the damage is found, and what does not need it is restored",
+    50: "the second copy is read, and verify -repair puts the first right",
     52: "no such feature yet: there is no catalog, the directory is read each time",
     53: "on directories; object stores are no feature yet",
     54: NO_OBJECT_STORE,

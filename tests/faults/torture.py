@@ -240,7 +240,7 @@ class Torture:
         for number in range(n):
             if number % 25 == 0:
                 good = self._good_backups(self._racks[number // 25 % len(self._racks)])
-            kind = self._rng.choice(("*.tar.gz", "*.manifest", "*.meta"))
+            kind = self._rng.choice(("*.tar.gz", "*.manifest", "*.manifest.copy", "*.meta"))
             name = self._rng.choice(sorted(path.name for path in good.backups.glob(kind)))
             copy = good.backups.with_name(f"{good.backups.name}-{how}")
             shutil.copytree(good.backups, copy)
@@ -321,15 +321,16 @@ def _to(witness: Witness) -> tuple[str, ...]:
 
 
 def _needed(witness: Witness, name: str) -> set[str]:
-    """The files that a restore of this state reads: each shard's newest archive until then."""
-    needed: set[str] = set()
+    """What no other file stands in for: each shard's newest archive until then, the meta file.
+
+    A manifest that is damaged is read from its copy.
+    """
     newest: dict[str, str] = {}
     for state in sorted(witness.states):
         if state <= name:
-            needed.add(f"{state}.manifest")
             for path in witness.backups.glob(f"{state}.s*.tar.gz"):
                 newest[path.name.split(".")[1]] = path.name
-    return needed | {f"{name}.meta"} | set(newest.values())
+    return {f"{name}.meta", *newest.values()}
 
 
 def torture(

@@ -212,7 +212,7 @@ def test_a_killed_backup_is_swept_by_the_next(
     assert points(target, name) == expected
     done = backup(source, backups, "-db", db)
     assert done.out.count("Backing up node") == 1
-    listed = {path.name for path in backups.glob("*.manifest")}
+    listed = {path.name for path in backups.glob("*.manifest*")}
     for manifest in backups.glob("*.manifest"):
         document = json.loads(manifest.read_text())
         listed |= {document["meta"]["fileName"], *(f["fileName"] for f in document["files"])}

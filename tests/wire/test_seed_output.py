@@ -59,7 +59,8 @@ def test_an_incremental_backup(
     names = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     [stamp] = {name.partition(".")[0] for name in names}
     assert re.fullmatch(STAMP, stamp)
-    assert names == [f"{stamp}.{end}" for end in ("manifest", "meta", "s1.tar.gz", "s2.tar.gz")]
+    ends = ("manifest", "manifest.copy", "meta", "s1.tar.gz", "s2.tar.gz")
+    assert names == [f"{stamp}.{end}" for end in ends]
     done = influxd_ctl("backup", *at(telegraf), ".")
     lines(done, META, backed_up("."))
 
