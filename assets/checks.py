@@ -27,7 +27,7 @@ from resources.config.values import Objectives
 from resources.engine.backup import BackupReport
 from resources.engine.objective import late_shards, missing_files
 from resources.engine.plan import BackupPlan
-from resources.engine.verify import archive_names, verify
+from resources.engine.verify import verify
 from resources.engine.watch import glance
 from resources.model import ShardPlace
 from resources.repository.watched import WatchedRepository
@@ -79,8 +79,11 @@ def build_archives_match(family: Family) -> dg.AssetChecksDefinition:
         with explained():
             backups = repository.open(family.name)
             bad = ledger.names_in_check(family.shard_backup, ARCHIVES_MATCH, "problems", "file")
-            only = config.choose(archive_names(backups), always=bad)
-            report = verify(backups, parallel=config.parallel, only=only)
+            report = verify(
+                backups,
+                parallel=config.parallel,
+                choose=lambda names: config.choose(names, always=bad),
+            )
         return dg.AssetCheckResult(
             passed=not report.problems, severity=ERROR, metadata=verify_facts(report)
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
-import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from enum import Enum
+from fractions import Fraction
 
 import dagster as dg
 from pydantic import Field
@@ -13,6 +12,7 @@ from pydantic import Field
 from resources.config.values import Cluster
 from resources.engine.options import BackupOptions, Retry
 from resources.engine.restore_plan import RestoreOptions
+from resources.engine.sampling import Sample, today
 from resources.model import ShardID
 from resources.protocol.durations import parse_duration
 from resources.repository.manifest import Limits
@@ -159,17 +159,18 @@ class VerifyConfig(dg.Config):
         default=100.0,
         gt=0,
         le=100,
-        description="Percent of the archives to read, chosen at random; 100: all.",
+        description="Percent of the archives to read, others each day until all had their turn; "
+        "100: all.",
     )
     parallel: int = Field(default=2, ge=1, le=64, description="Archives read at once.")
 
-    def choose(self, names: Sequence[str], *, always: Collection[str]) -> Collection[str] | None:
-        """The archives to read; None: all.
+    def choose(self, names: Collection[str], *, always: Collection[str]) -> Collection[str]:
+        """The archives to read.
 
         Args:
             always: those that every sample has.
         """
-        if self.sample >= 100 or not names:
-            return None
-        count = min(len(names), math.ceil(len(names) * self.sample / 100))
-        return {*random.SystemRandom().sample(names, count), *always}
+        if self.sample >= 100:
+            return names
+        sample = Sample(share=Fraction(str(self.sample)) / 100)
+        return {*sample.choose(names, today()), *always}

@@ -9,8 +9,10 @@ import dagster as dg
 from assets.facts.values import Metadata, place_facts
 from assets.tables import table
 from resources.engine.changes import ShardState
+from resources.engine.inventory import Problem
 from resources.engine.plan import BackupPlan
-from resources.engine.verify import Problem, VerifyReport
+from resources.engine.restore_points import newest_whole
+from resources.engine.verify import VerifyReport
 from resources.model import Metastore, ShardPlace
 from resources.repository.watched import WatchedRepository
 
@@ -110,12 +112,14 @@ def verify_facts(report: VerifyReport) -> Metadata:
     """What was read, and what was found."""
     found: Metadata = {
         "manifests": report.manifests,
+        "archives": report.listed,
         "archives_read": report.archives,
         "bytes_read": report.size_bytes,
         "problems_found": len(report.problems),
     }
     if report.problems:
         found["problems"] = problem_table(report.problems)
+        found["newest_whole_restore_point"] = newest_whole(report.points) or "none"
     return found
 
 

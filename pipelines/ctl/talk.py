@@ -8,7 +8,7 @@ from collections.abc import Callable
 import click
 
 from pipelines.ctl import render
-from resources.engine.events import Event, LeaseAwaited, MergeProgress, Progress
+from resources.engine.events import Event, LeaseAwaited, MergeProgress, Progress, VerifyProgress
 
 BACK_AND_CLEAR = "\r\033[K"
 
@@ -35,7 +35,7 @@ class Talk:
         if line is not None:
             self._clear()
             click.echo(render.printable(line))
-        elif isinstance(event, Progress | MergeProgress | LeaseAwaited):
+        elif isinstance(event, Progress | MergeProgress | VerifyProgress | LeaseAwaited):
             if self._on_terminal:
                 self._clear()
                 click.echo(render.printable(str(event)), err=True, nl=False)

@@ -124,6 +124,37 @@ class Progress(Event):
         return f"{self.done} of {self.total} shards, {self.bytes_done / 1e6:.1f} MB"
 
 
+# --- verify -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyProgress(Event):
+    """How far a long reading is; sent at most once a second."""
+
+    done: int
+    total: int
+    bytes_done: int
+    bytes_total: int
+    """Inside the archives."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.done} of {self.total} archives read, {self.bytes_done / 1e6:.1f} of "
+            f"{self.bytes_total / 1e6:.1f} MB"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired(Event):
+    """A repair has put something right, or out of the way."""
+
+    file_name: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"repaired: {self.file_name}: {self.what}"
+
+
 # --- restore ------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from resources.engine.verify import Problem
+from resources.engine.inventory import Problem
 from resources.model import ShardPlace
 from resources.repository.repository import BackupRepository
 from resources.repository.watched import WatchedRepository
@@ -50,7 +50,9 @@ def missing_files(repository: BackupRepository) -> tuple[int, list[Problem]]:
             )
     if backups.meta.file_name not in sizes:
         problems.append(
-            Problem(backups.meta.file_name, f"listed by {backups.newest.file_name} and missing")
+            Problem(
+                backups.meta.file_name, f"listed by {backups.newest.file_name} and missing", "meta"
+            )
         )
     evidence = backups.newest.manifest.evidence
     known = backups.archives.keys() | {a.entry.shard_id for a in backups.missing}

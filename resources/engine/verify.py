@@ -1,31 +1,35 @@
-"""What is wrong with stored backups? Everything is read; every problem is listed."""
+"""What is wrong with stored backups, and what they still give back? All of it is read."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 
+from resources.engine.events import Event, Tell, VerifyProgress
+from resources.engine.inventory import (
+    Inventory,
+    Kind,
+    Problem,
+    metastore_of,
+    take_inventory,
+)
 from resources.engine.pull import Stopped
-from resources.errors import RepositoryError, ShardkeeperError
-from resources.protocol.meta import decode_metastore
-from resources.repository.archive import Place, inspect_archive, scratch_in
-from resources.repository.backup_set import Archive, StoredManifest, single_set
+from resources.engine.repair_record import Loss
+from resources.engine.restore_points import DatabaseState, RestorePoint, restore_points
+from resources.engine.threads import running
+from resources.errors import BackupNotFound, ShardkeeperError
+from resources.repository.archive import Place, StoredArchive, inspect_archive, scratch_in
+from resources.repository.backup_set import Archive
 from resources.repository.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
 
+PROGRESS_EVERY_S = 1.0
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong."""
-
-    file_name: str
-    what: str
-
-    def __str__(self) -> str:
-        return self.what if self.file_name in self.what else f"{self.file_name}: {self.what}"
+Choice = Callable[[Collection[str]], Collection[str]]
+"""From the names of all archives to those that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,119 +37,194 @@ class VerifyReport:
     """What was read, and what was found."""
 
     manifests: int
+    """That can be read; those read from their copies count."""
+    receipts: int
     archives: int
+    """That were read."""
+    listed: int
+    """Archives that manifests list and that are there."""
     size_bytes: int
+    """Of the archives that were read, as stored."""
     problems: tuple[Problem, ...]
+    known: tuple[Loss, ...]
+    """What an earlier repair gave up; the newest state does without."""
+    points: tuple[RestorePoint, ...]
+    """Every state, oldest first."""
+    databases: tuple[DatabaseState, ...]
+    """Of the newest state."""
 
 
 def verify(
     repository: BackupRepository,
     *,
     parallel: int = 2,
-    only: Collection[str] | None = None,
+    choose: Choice | None = None,
+    tell: Tell | None = None,
     stop: threading.Event | None = None,
 ) -> VerifyReport:
-    """Read every manifest, meta file and archive with every check there is.
+    """Read every manifest, meta file, archive and receipt with every check there is.
 
     A manifest that cannot be read is a problem, not an empty list of them.
 
     Args:
-        only: names of archives; the others are looked for and not read. None: all are read.
+        choose: which archives to read, of those that are there; the others are looked for and
+            measured. None: all are read.
+        tell: called with how far it is, from the calling thread.
 
     Raises:
+        BackupNotFound: there are no backups at all.
         RepositoryError: the store itself cannot be read.
     """
-    stop = stop or threading.Event()
-    problems: list[Problem] = []
-    manifests: list[StoredManifest] = []
-    sizes = repository.store.names()
-    for name in sorted(n for n in sizes if n.endswith(".manifest")):
-        try:
-            manifests.append(repository.manifest(name))
-        except RepositoryError as error:
-            problems.append(Problem(name, str(error)))
-    archives: dict[str, Archive] = {}
-    for stored in manifests:
-        problems += _meta_problems(repository, stored, sizes)
-        for entry in stored.manifest.files:
-            if entry.file_name in sizes:
-                archives[entry.file_name] = Archive(entry, stored.file_name)
-            else:
-                problems.append(
-                    Problem(entry.file_name, f"listed by {stored.file_name} and missing")
-                )
-    if only is not None:
-        archives = {name: archive for name, archive in archives.items() if name in only}
-    with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix="verify") as pool:
-        try:
-            futures = [
-                pool.submit(_archive_problem, repository, archive.entry, stop)
-                for archive in archives.values()
-            ]
-            found = [future.result() for future in futures]
-            problems += [problem for problem in found if problem is not None]
-        except BaseException:
-            stop.set()
-            raise
+    found = take_inventory(repository)
+    if not found.manifests and not found.problems:
+        raise BackupNotFound(
+            f"No manifest files found in: {repository.location}",
+            hint="name the directory that holds backups; if it did, is its file system mounted?",
+        )
+    there = {name: a for name, a in found.archives.items() if not found.is_gone(name)}
+    wanted = set(there) if choose is None else {*choose(there)} & there.keys()
+    chosen = [a for name, a in there.items() if name in wanted and name not in found.bad]
+    found.bad |= _read(repository, chosen, parallel, tell or _to_nobody, stop)
+    points, databases = restore_points(found, partial(metastore_of, repository))
+    problems, known = _judge(found, points)
     return VerifyReport(
-        manifests=len(manifests),
-        archives=len(archives),
-        size_bytes=sum(sizes[name] for name in archives),
-        problems=tuple(problems),
+        manifests=len(found.manifests),
+        receipts=found.receipts,
+        archives=len(wanted),
+        listed=len(there),
+        size_bytes=sum(found.sizes[name] for name in wanted),
+        problems=problems,
+        known=known,
+        points=points,
+        databases=databases,
     )
 
 
-def archive_names(repository: BackupRepository) -> list[str]:
-    """The archives that readable manifests list and that are there."""
-    names, sizes = set[str](), repository.store.names()
-    for name in sizes:
-        if name.endswith(".manifest"):
-            with suppress(RepositoryError):  # `verify` tells of it
-                names |= {entry.file_name for entry in repository.manifest(name).manifest.files}
-    return sorted(names & sizes.keys())
+def _to_nobody(_event: Event) -> None:
+    pass
 
 
-def _meta_problems(
-    repository: BackupRepository, stored: StoredManifest, sizes: dict[str, int]
-) -> list[Problem]:
-    try:
-        decode_metastore(repository.read_meta(single_set(stored, sizes)))
-    except ShardkeeperError as error:
-        return [Problem(stored.manifest.meta.file_name, str(error))]
-    return []
+def _judge(
+    found: Inventory, points: tuple[RestorePoint, ...]
+) -> tuple[tuple[Problem, ...], tuple[Loss, ...]]:
+    """What is wrong, and what of it is known and no matter for the newest state.
+
+    A file that a repair gave up stays known as long as it is missing.
+    """
+    newest = points[-1] if points else RestorePoint("")
+    needed = {lack.file_name for lack in newest.lacks}
+    known: list[Loss] = []
+    problems: list[Problem] = []
+
+    def add(name: str, what: str, kind: Kind, *, matters: bool) -> None:
+        loss = found.losses.get(name)
+        if loss is None or matters or not found.is_gone(name):
+            problems.append(Problem(name, what, kind))
+        else:
+            known.append(loss)
+
+    by_name = {stored.file_name: stored.manifest.meta.file_name for stored in found.manifests}
+    for manifest_file, what in found.metas.items():
+        matters = bool(newest.trouble) and newest.name == manifest_file.removesuffix(".manifest")
+        add(by_name[manifest_file], what, "meta", matters=matters)
+    for name, what in found.bad.items():
+        add(name, what, "archive", matters=name in needed)
+    evidence = found.manifests[-1].manifest.evidence if found.manifests else None
+    for lack in newest.lacks:
+        if not lack.file_name and evidence and lack.shard_id in evidence.unchanged:
+            what = (
+                f"the archive of shard {lack.shard_id}, unchanged since an earlier backup, is not "
+                "here, nor is that backup"
+            )
+            problems.append(Problem(f"{newest.name}.manifest", what, "archive"))
+    order = ("manifest", "copy", "meta", "archive", "receipt", "repair", "stray")
+    problems += found.problems
+    problems.sort(key=lambda problem: (order.index(problem.kind), problem.file_name))
+    return tuple(problems), tuple(known)
 
 
-def _archive_problem(
-    repository: BackupRepository, entry: ShardEntry, stop: threading.Event
-) -> Problem | None:
-    def unless_stopped() -> None:
-        if stop.is_set():
-            raise Stopped("stopped before everything was read")
+def _read(
+    repository: BackupRepository,
+    archives: Collection[Archive],
+    parallel: int,
+    tell: Tell,
+    stop: threading.Event | None,
+) -> dict[str, str]:
+    """Read archives side by side; what is wrong with them, by file name."""
+    stop = stop or threading.Event()
+    reader = _Reader(repository, stop)
+    total = sum(archive.entry.size_bytes for archive in archives)
+    bad: dict[str, str] = {}
+    done, told = 0, time.monotonic()
+    work = running(
+        reader.trouble,
+        archives,
+        parallel=parallel,
+        name="verify",
+        every_s=PROGRESS_EVERY_S,
+        give_up=stop.set,
+    )
+    with work as ended:
+        for one in ended:
+            if one is not None:
+                done += 1
+                if (what := one[1].result()) is not None:
+                    bad[one[0].entry.file_name] = what
+            if one is None or time.monotonic() - told >= PROGRESS_EVERY_S:
+                tell(VerifyProgress(done, len(archives), reader.bytes_done, total))
+                told = time.monotonic()
+    return bad
 
-    place = Place(entry.database, entry.policy, entry.shard_id) if entry.database else None
-    try:
+
+class _Reader:
+    """Reads archives; one instance serves all threads."""
+
+    def __init__(self, repository: BackupRepository, stop: threading.Event) -> None:
+        self._repository = repository
+        self._stop = stop
+        self.bytes_done = 0
+
+    def trouble(self, archive: Archive) -> str | None:
+        """What is wrong with it, inside or out."""
+        entry = archive.entry
+        try:
+            found = self._inspect(entry)
+        except Stopped:
+            raise
+        except ShardkeeperError as error:
+            return str(error)
+        return _differs(entry, found)
+
+    def _inspect(self, entry: ShardEntry) -> StoredArchive:
+        place = Place(entry.database, entry.policy, entry.shard_id) if entry.database else None
         with (
-            scratch_in(repository.scratch_dir) as scratch,
-            repository.store.open(entry.file_name) as source,
+            scratch_in(self._repository.scratch_dir) as scratch,
+            self._repository.store.open(entry.file_name) as source,
         ):
-            found = inspect_archive(
+            return inspect_archive(
                 source,
                 max_bytes=entry.size_bytes,
                 place=place,
                 checked="full",
                 scratch=scratch,
-                each_chunk=unless_stopped,
+                each_chunk=self._count,
             )
-    except Stopped:
-        raise
-    except ShardkeeperError as error:
-        return Problem(entry.file_name, str(error))
+
+    def _count(self, chunk: memoryview) -> None:
+        self.bytes_done += len(chunk)
+        if self._stop.is_set():
+            raise Stopped("stopped before everything was read")
+
+
+def _differs(entry: ShardEntry, found: StoredArchive) -> str | None:
+    """What an archive is not that its manifest says."""
     if found.facts.size_bytes != entry.size_bytes:
-        return Problem(
-            entry.file_name,
-            f"{found.facts.size_bytes} bytes inside, manifest says {entry.size_bytes}",
-        )
+        return f"{found.facts.size_bytes} bytes inside, manifest says {entry.size_bytes}"
     evidence = entry.evidence
-    if evidence is not None and evidence.sha256 != found.sha256:
-        return Problem(entry.file_name, "its SHA-256 differs from the manifest's")
+    if evidence is None:
+        return None
+    if evidence.sha256 != found.sha256:
+        return "its SHA-256 differs from the manifest's"
+    if evidence.content != found.facts.content:
+        return "it is the file that was stored, and holds other files than its manifest says"
     return None

@@ -226,6 +226,17 @@ def manifest_of(directory: Path) -> Path:
     return max(directory.glob("*.manifest"))
 
 
+def manifests(change: Callable[[bytes], bytes]) -> Harm:
+    """Harm the newest manifest and its copy, if it has one."""
+
+    def harm(directory: Path) -> None:
+        path = manifest_of(directory)
+        for each in directory.glob(f"{path.name}*"):
+            each.write_bytes(change(each.read_bytes()))
+
+    return harm
+
+
 def written(document: Any) -> bytes:
     """A manifest that was changed on purpose: sealed again if it was sealed."""
     if "shardkeeper" not in document:
@@ -235,13 +246,12 @@ def written(document: Any) -> bytes:
 
 
 def rewrite(change: Callable[[Any], object]) -> Harm:
-    def harm(directory: Path) -> None:
-        path = manifest_of(directory)
-        document = json.loads(path.read_text())
+    def changed(raw: bytes) -> bytes:
+        document = json.loads(raw)
         change(document)
-        path.write_bytes(written(document))
+        return written(document)
 
-    return harm
+    return manifests(changed)
 
 
 def cut(pattern: str, keep: float) -> Harm:
@@ -268,12 +278,12 @@ def rename_to(name: str) -> Harm:
 
 
 HARM: dict[str, Harm] = {
-    "manifest cut": cut("*.manifest", 0.5),
-    "manifest empty": cut("*.manifest", 0),
-    "manifest no JSON": lambda d: manifest_of(d).write_bytes(b"\x1f\x8b hello"),
-    "manifest a list": lambda d: manifest_of(d).write_text("[]"),
-    "manifest nested": lambda d: manifest_of(d).write_text("[" * 100_000),
-    "manifest with NaN": lambda d: manifest_of(d).write_text('{"meta": NaN}'),
+    "manifest cut": manifests(lambda raw: raw[: len(raw) // 2]),
+    "manifest empty": manifests(lambda _: b""),
+    "manifest no JSON": manifests(lambda _: b"\x1f\x8b hello"),
+    "manifest a list": manifests(lambda _: b"[]"),
+    "manifest nested": manifests(lambda _: b"[" * 100_000),
+    "manifest with NaN": manifests(lambda _: b'{"meta": NaN}'),
     "path upwards": rename_to("../../../etc/passwd.tar.gz"),
     "absolute path": rename_to("/etc/passwd.tar.gz"),
     "other suffix": rename_to("passwd"),
@@ -379,6 +389,39 @@ def _strip_evidence(directory: Path) -> None:
     for file in document["files"]:
         del file["shardkeeper"]
     path.write_text(json.dumps(document, indent=2))
+    for copy in directory.glob("*.manifest.copy"):
+        copy.unlink()
+
+
+@pytest.mark.fault(50)
+def test_a_manifest_that_is_damaged_or_gone_loses_no_backup(
+    source: Influxd, target: Influxd, copy: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    """Damaged, it is read from its copy, and that is said; gone, nothing older is restored."""
+    db, expected = life
+    path = manifest_of(copy)
+    before = path.read_bytes()
+    path.write_bytes(before[:-100])
+    verified = shardkeeper("verify", copy)
+    assert verified.code == 13, verified
+    assert path.name in verified.out
+    name = fresh()
+    for done in (
+        restore(target, copy, "-db", db, "-newdb", name),
+        backup(source, copy, "-db", db),
+    ):
+        assert f"warning: {path.name}" in done.err
+        assert "read from its copy" in done.err
+    assert points(target, name) == expected
+    assert f"damaged: {path.name}" in shardkeeper("restore", "-list", copy).out
+    path.unlink()
+    harmed = listing(copy)
+    said = (f"{path.name} is missing, and its copy", "verify -repair")
+    refused(shardkeeper("restore", *at(target), "-db", db, "-newdb", fresh(), copy), 13, *said)
+    refused(shardkeeper("backup", *at(source), "-db", db, copy), 13, *said)
+    assert listing(copy) == harmed
+    path.write_bytes(before)
+    restore(target, copy, "-db", db, "-newdb", fresh())
 
 
 @pytest.mark.fault(46, 75)
