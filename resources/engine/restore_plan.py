@@ -296,11 +296,17 @@ def _databases(
     options: RestoreOptions,
     notes: list[str],
 ) -> list[DatabaseInfo]:
-    """The databases to create: those with archives, and those that were truly empty."""
+    """The databases to create: those with archives, and those that were truly empty.
+
+    A backup of metadata alone brings all, without points, as the original does.
+    """
     with_archives = {place.database for place in found}
     with_shards = {place.database for place in wanted}
     evidence = backup.newest.manifest.evidence
     covers_all = evidence is not None and not backup.newest.manifest.limited
+    if evidence is not None and evidence.strategy == "only-meta" and not backup.archives:
+        covers_all = True
+        notes.append("the backup is of metadata alone: databases and policies come without points")
     chosen: list[DatabaseInfo] = []
     for db in metastore.databases:
         if db.name == INTERNAL_DATABASE or options.limits.database not in ("", db.name):

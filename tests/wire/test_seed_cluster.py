@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,21 @@ def test_the_contents_of_a_backup_and_what_is_asked_for_in_vain(
         assert done.code == 1, (words, done)
         assert complaint in done.err, (words, done)
     assert target.group.metastore == before
+
+
+def test_a_backup_of_metadata_alone_brings_databases_and_policies(
+    source: DevCluster, target: DevCluster, here: Path
+) -> None:
+    done = run(source, "backup", "-strategy", "only-meta", ".")
+    lines(done, META, backed_up("."))
+    assert files(here) == ["manifest", "meta"]
+    done = run(target, "restore", ".")
+    assert done.code == 0, done
+    mapped = r"Restoring meta data\.\.\. Done\. Restored in \S+, 0 shards mapped"
+    lines(done, *FROM_HERE, mapped, restored("."))
+    assert "databases and policies come without points" in done.err
+    old, new = (each.group.metastore.database("telegraf") for each in (source, target))
+    assert old is not None
+    assert new is not None
+    [policy] = old.retention_policies
+    assert new.retention_policies == (replace(policy, shard_groups=()),)
