@@ -28,7 +28,7 @@ from resources.devcluster.line_protocol import parse_lines
 from resources.devcluster.listener import HOST
 from resources.devcluster.meta_auth import MetaAuth
 from resources.devcluster.meta_changes import without_owners
-from resources.devcluster.meta_group import MetaGroup
+from resources.devcluster.meta_group import MetaGroup, NodeView
 from resources.devcluster.meta_node import VERSION, MetaNode, Surroundings
 from resources.devcluster.meta_state import EMPTY, MetaState
 from resources.devcluster.ports import Ports
@@ -90,7 +90,9 @@ class DevCluster:
         )
         settings = Settings(VERSION, auth)
         self.data = tuple(
-            DataNode(directory / f"data{at + 1}", self.group, pair, self._data_up, settings)
+            DataNode(
+                directory / f"data{at + 1}", NodeView(self.group), pair, self._data_up, settings
+            )
             for at, pair in enumerate(ports.data)
         )
         Ports(
@@ -209,6 +211,12 @@ class DevCluster:
     def disown(self, shard_id: ShardID) -> None:
         """Take all owners from a shard, as an import of metadata leaves it."""
         self.group.change(lambda store: without_owners(store, shard_id))
+
+    def delay(self, seconds: float, at: int | None = None) -> None:
+        """Data nodes know of changes of the metastore so much later; 0: at once."""
+        for node in self._data_nodes(at):
+            assert isinstance(node.meta, NodeView)  # noqa: S101 - a cluster's nodes have that
+            node.meta.delay(seconds)
 
     def before_command(self, hook: Callable[[Command], None] | None) -> None:
         """Have something happen between a client's last look and its command.

@@ -37,6 +37,9 @@ class DataNode:
         meta: what it learns and changes metadata through.
         ports: HTTP and TCP; 0 for free ones.
         neighbours: the data nodes that are up, itself among them.
+
+    Attributes:
+        meta: as given; a `NodeView` may know of changes late.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class DataNode:
     ) -> None:
         self.running = False
         self._directory = directory
-        self._meta = meta
+        self.meta = meta
         self._neighbours = neighbours
         self._settings = settings
         self._single = isinstance(meta, LocalMeta)
@@ -66,14 +69,14 @@ class DataNode:
             self._store_of,
             lambda: [node.store for node in self._neighbours()],
         )
-        copies = Copies(self._meta, around)
-        self.writer = PointsWriter(self._meta, copies)
-        self.executor = Executor(self._meta, copies, self.store, self.writer)
-        self.snapshotter = SnapshotterService(self.store, self._meta)
+        copies = Copies(self.meta, around)
+        self.writer = PointsWriter(self.meta, copies)
+        self.executor = Executor(self.meta, copies, self.store, self.writer)
+        self.snapshotter = SnapshotterService(self.store, self.meta)
         self.coordinator = CoordinatorService(
             self.store, lambda: (self.id, self.tcp_addr), self.executor.run_here
         )
-        self._http = DataHTTP(self.store, self._meta, self.writer, self.executor, self._settings)
+        self._http = DataHTTP(self.store, self.meta, self.writer, self.executor, self._settings)
 
     # --- who it is --------------------------------------------------------------------------
 
@@ -88,7 +91,7 @@ class DataNode:
     @property
     def id(self) -> NodeID:
         """By its TCP address in the metastore; 0 if that does not know it."""
-        for node in self._meta.metastore.data_nodes:
+        for node in self.meta.metastore.data_nodes:
             if node.tcp_addr == self.tcp_addr:
                 return node.id
         return NodeID(0)
@@ -140,7 +143,7 @@ class DataNode:
     def _answer_mux(self, request: Request) -> Reply:
         if request.path != "/status":
             return Reply(200)
-        store = self._meta.metastore
+        store = self.meta.metastore
         host, _, port = self.tcp_addr.rpartition(":")
         metas = tuple(node.addr for node in store.meta_nodes)
         status = DataNodeStatus(

@@ -262,5 +262,58 @@ class LocalMeta:
             return self._state.metastore.index
 
 
-SharedMeta = MetaGroup | LocalMeta
+class NodeView:
+    """The metastore as one data node knows it: a copy, renewed when it hears of a change."""
+
+    def __init__(self, group: MetaGroup) -> None:
+        self._delay_s = 0.0
+        self._group = group
+        self._lock = threading.Lock()
+        self._known = self._newest()
+        self._heard: tuple[float, tuple[Metastore, bytes]] | None = None
+
+    def delay(self, seconds: float) -> None:
+        """From now on, know of what others change so much later than the meta nodes."""
+        self._renew()
+        self._delay_s = seconds
+
+    @property
+    def metastore(self) -> Metastore:
+        return self._look()[0]
+
+    @property
+    def encoded(self) -> bytes:
+        return self._look()[1]
+
+    def execute(self, command: Command) -> int:
+        """As `MetaGroup.execute`; what a node has changed itself, it knows at once."""
+        index = self._group.execute(command)
+        self._renew()
+        return index
+
+    def change(self, change: Callable[[Metastore], Metastore]) -> int:
+        index = self._group.change(change)
+        self._renew()
+        return index
+
+    def _newest(self) -> tuple[Metastore, bytes]:
+        return self._group.metastore, self._group.encoded
+
+    def _renew(self) -> None:
+        with self._lock:
+            self._known, self._heard = self._newest(), None
+
+    def _look(self) -> tuple[Metastore, bytes]:
+        newest, now = self._newest(), time.monotonic()
+        with self._lock:
+            if not self._delay_s:
+                self._known, self._heard = newest, None
+            if self._heard is not None and now - self._heard[0] >= self._delay_s:
+                self._known, self._heard = self._heard[1], None
+            if newest[0].index > self._known[0].index and self._heard is None:
+                self._heard = now, newest
+            return self._known
+
+
+SharedMeta = MetaGroup | NodeView | LocalMeta
 """What a data node knows and changes its metadata through."""

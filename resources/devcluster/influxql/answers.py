@@ -19,7 +19,7 @@ from typing import TypeGuard, get_args
 
 from resources.devcluster.influxql import conditions, data
 from resources.devcluster.influxql.catalog import Catalog
-from resources.devcluster.influxql.results import Cell, Rows
+from resources.devcluster.influxql.results import Cell, Rows, Unsigned
 from resources.devcluster.influxql.selecting import select_rows
 from resources.devcluster.influxql.shows import show_rows
 from resources.devcluster.influxql.statements import (
@@ -158,6 +158,8 @@ def _field(column: str, cell: Cell) -> Field:
     match cell:
         case bool():
             return name, BlockType.BOOLEAN, cell
+        case Unsigned():
+            return name, BlockType.UNSIGNED, int(cell)
         case int():
             return name, BlockType.INTEGER, cell
         case float():

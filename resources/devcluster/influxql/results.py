@@ -13,6 +13,11 @@ from resources.protocol.times import format_time
 
 Cell: TypeAlias = float | int | bool | str | None
 
+
+class Unsigned(int):
+    """A number of an unsigned field, which SELECT INTO writes as one again."""
+
+
 EPOCHS_NS = {
     "n": 1,
     "ns": 1,

@@ -18,7 +18,7 @@ from resources.devcluster.influxql.catalog import Catalog
 from resources.devcluster.influxql.columns import Output, outputs
 from resources.devcluster.influxql.conditions import UNKNOWN, Unknown, Where
 from resources.devcluster.influxql.data import Schema, SeriesData
-from resources.devcluster.influxql.results import Cell, Rows
+from resources.devcluster.influxql.results import Cell, Rows, Unsigned
 from resources.devcluster.influxql.statements import Select, Source
 from resources.devcluster.line_protocol import MAX_TIME_NS
 from resources.model import ShardID
@@ -209,6 +209,8 @@ def _column(times: Ints, points: SeriesPoints) -> list[Cell]:
         if isinstance(values, list)
         else values.tolist()
     )
+    if points.type is BlockType.UNSIGNED:
+        plain = [Unsigned(value) for value in plain if isinstance(value, int)]
     if len(times) == len(plain) and (times == points.times).all():
         return plain
     found: list[Cell] = [None] * len(times)

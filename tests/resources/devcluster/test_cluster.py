@@ -22,6 +22,7 @@ from resources.devcluster.server import DevServer
 from resources.devcluster.writes import series_hash
 from resources.errors import UsageError
 from resources.model import ShardID
+from tests.influxd import wait_until
 from tests.resources.devcluster.asking import RESET, get, http, post, say
 
 T0 = 1_600_000_000 * 10**9
@@ -203,6 +204,20 @@ def test_without_a_leader_new_groups_cannot_be_made_and_old_ones_written(
     cluster.stop_meta_node(1)
     with pytest.raises(NoLeader):
         cluster.change_leader()
+
+
+def test_a_node_may_hear_of_changes_late_but_knows_its_own_at_once(cluster: DevCluster) -> None:
+    first, second = cluster.data[0].meta, cluster.data[1].meta
+    cluster.query("CREATE DATABASE early", at=0)
+    cluster.delay(0.2)
+    cluster.query("CREATE DATABASE late", at=0)
+    assert first.metastore.database("late") is not None
+    assert second.metastore.database("early") is not None
+    assert second.metastore.database("late") is None
+    wait_until(lambda: second.metastore.database("late") is not None, within_s=10, what="the news")
+    cluster.delay(0)
+    cluster.query("DROP DATABASE early; DROP DATABASE late", at=0)
+    assert second.metastore.database("late") is None
 
 
 def test_a_node_that_refuses_resets_and_recovers(cluster: DevCluster) -> None:
