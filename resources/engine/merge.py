@@ -188,6 +188,7 @@ class _Merge:
         shards = journal.shards or ()
         copied = GroupsCopied()
         if not journal.complete:
+            self._doors.await_owners(self._target, journal.temporary)
             self._doors.check_shards(self._target, journal.temporary, shards)
             self._tell(MergeBegun(journal.temporary, journal.into, resumed))
             copied = self._copy(journal)

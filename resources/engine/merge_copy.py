@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 
 from resources.clients.http import InfluxHTTP, Series
@@ -18,6 +18,9 @@ from resources.engine.merge_slices import (
 )
 from resources.errors import BadReply, WireError, shown
 
+CONFLICT = "field type conflict"
+"""In a server's words when a value is not of the type that its field has there."""
+VERBS = {"missing": "is missing", "other": "has another value", "type": "has another type"}
 LOOKS = 8
 FIRST_PAUSE_S = 0.1
 """Doubled from look to look: another node of a cluster may have a point a moment later."""
@@ -78,11 +81,21 @@ class Copier:
             parts = self._smaller(error, span)
         return sum(self.count(table, part) for part in parts)
 
-    def copy(self, source: Table, live: Table, span: Span) -> Generator[Copied]:
+    def copy(
+        self,
+        source: Table,
+        live: Table,
+        span: Span,
+        *,
+        doubtful: Collection[str] = frozenset(),
+    ) -> Generator[Copied]:
         """Copy the points of a time; yields after each slice.
 
         Points that the server refuses, or that are not found afterwards, are counted as lost
         and end nothing.
+
+        Args:
+            doubtful: fields that have another type somewhere in the live database.
 
         Raises:
             WireError: the server broke off, or refused for a reason that the next slice would
@@ -100,12 +113,14 @@ class Copier:
                     parts = slice_.parts(-(-n // self._most_points))
                     left += reversed(list(parts))
                     continue
-                yield self._copy(source, live, slice_, n)
+                yield self._copy(source, live, slice_, n, doubtful)
             except WireError as error:
                 left += reversed(self._smaller(error, slice_))
 
-    def _copy(self, source: Table, live: Table, span: Span, n: int) -> Copied:
-        wanted = self._read(source, span)
+    def _copy(
+        self, source: Table, live: Table, span: Span, n: int, doubtful: Collection[str]
+    ) -> Copied:
+        wanted = self._read(source, span, doubtful)
         if len(wanted) != n:
             raise BadReply(
                 f"{source} has {n} points from {span.start_ns} to {span.end_ns}, and "
@@ -115,7 +130,8 @@ class Copier:
         before = Found(0, 0, n)
         if self._count(live, span):
             before = self._compare(wanted, live, span)
-        if before.complete and self._everywhere(wanted, live, span):
+        # Whether a doubtful value has the right type, only the server's answer to a copy tells.
+        if before.complete and not wanted.doubted and self._everywhere(wanted, live, span):
             return Copied(points=n)
         statement = copy_statement(source, span, database=live.database, policy=live.policy)
         why = ""
@@ -144,7 +160,7 @@ class Copier:
         """Look at every door; what is not there at once may come a moment later."""
         pause_s = FIRST_PAUSE_S
         for look in range(1, LOOKS + 1):
-            behind = self._behind(wanted, live, span)
+            behind = self._behind(wanted, live, span, types_differ=CONFLICT in refused)
             if behind is None:
                 return Copied()
             door, found = behind
@@ -171,22 +187,22 @@ class Copier:
             lambda http: wanted.example(
                 http.stream(read_statement(live, span)),
                 self._pieces(http, source, span),
+                types_differ=CONFLICT in refused,
             ),
             only=door,
         )
         why = refused or f"{n_lost} points are not there after copying"
         if example is not None:
             kind, what = example
-            verb = "is missing" if kind == "missing" else "has another value"
-            why += f"; {shown(what, 300)} {verb}"
+            why += f"; {shown(what, 300)} {VERBS[kind]}"
         return Copied(lost=n_lost, why=why)
 
     def _behind(
-        self, wanted: SliceContents, live: Table, span: Span
+        self, wanted: SliceContents, live: Table, span: Span, *, types_differ: bool = False
     ) -> tuple[InfluxHTTP, Found] | None:
         """A door behind which not every point is, and what is there."""
         for door in self._doors.all:
-            found = self._compare(wanted, live, span, only=door)
+            found = self._compare(wanted, live, span, only=door, types_differ=types_differ)
             if not found.complete:
                 return door, found
         return None
@@ -200,14 +216,23 @@ class Copier:
         found = self._doors.query(count_statement(table, span))
         return sum(value for series in found for row in series.values for value in row[1:] if value)
 
-    def _read(self, table: Table, span: Span) -> SliceContents:
-        return self._doors.through(lambda http: SliceContents(self._pieces(http, table, span)))
+    def _read(self, table: Table, span: Span, doubtful: Collection[str]) -> SliceContents:
+        return self._doors.through(
+            lambda http: SliceContents(self._pieces(http, table, span), doubtful=doubtful)
+        )
 
     def _compare(
-        self, wanted: SliceContents, live: Table, span: Span, *, only: InfluxHTTP | None = None
+        self,
+        wanted: SliceContents,
+        live: Table,
+        span: Span,
+        *,
+        only: InfluxHTTP | None = None,
+        types_differ: bool = False,
     ) -> Found:
         return self._doors.through(
-            lambda http: wanted.compare(self._pieces(http, live, span)), only=only
+            lambda http: wanted.compare(self._pieces(http, live, span), types_differ=types_differ),
+            only=only,
         )
 
     def _pieces(self, http: InfluxHTTP, table: Table, span: Span) -> Generator[Series]:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 PATIENCE_S = 60.0
 PAUSE_S = 1.0
+POLL_S = 0.1
 LOOKS = 3
 
 Verdict = Literal["smaller", "later", "refused", "fatal"]
@@ -139,6 +140,31 @@ class Doors:
                     break  # else a shard may just have come or gone, so look again
                 if look == LOOKS - 1:
                     raise _elsewhere(http, target, database)
+                self.pause(PAUSE_S)
+
+    def await_owners(self, target: Server | Cluster, database: str) -> None:
+        """Wait until every data node knows who owns the shards of a database.
+
+        Nodes learn of a change of the metastore a moment later, and until then find no points.
+        Whoever never learns of it is told from the right one by `check_shards`.
+
+        Raises:
+            WireError, Stopped
+        """
+        if isinstance(target, Server):
+            return
+        deadline = time.monotonic() + PATIENCE_S
+        for http in self.all:
+            while True:
+                _, now = target.metastore()
+                wanted = {
+                    place.shard_id: ",".join(str(owner.node_id) for owner in place.shard.owners)
+                    for place in now.places()
+                    if place.database == database
+                }
+                if self._owners_at(http, database) == wanted or time.monotonic() > deadline:
+                    break
+                self.pause(POLL_S)
 
     def check_shards(self, target: Server | Cluster, database: str, ids: Iterable[ShardID]) -> None:
         """Insist that every door leads to the target: its database has exactly these shards.
@@ -151,11 +177,17 @@ class Doors:
                 raise _elsewhere(http, target, database)
 
     def _ids_at(self, http: InfluxHTTP, database: str) -> set[int]:
-        found: set[int] = set()
+        return set(self._owners_at(http, database))
+
+    def _owners_at(self, http: InfluxHTTP, database: str) -> dict[int, str]:
+        """Shards of a database as one door shows them, with their owners: `6,4`."""
+        found: dict[int, str] = {}
         for series in self.through(lambda door: door.query("SHOW SHARDS"), only=http):
             if series.name == database and "id" in series.columns:
-                at = series.columns.index("id")
-                found.update(row[at] for row in series.values if isinstance(row[at], int))
+                for row in series.values:
+                    told = dict(zip(series.columns, row, strict=True))
+                    if isinstance(told["id"], int):
+                        found[told["id"]] = str(told.get("owners", ""))
         return found
 
 

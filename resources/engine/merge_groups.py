@@ -69,6 +69,8 @@ class GroupCopier:
         self._note = note
         self._tell = tell
         self._copier = Copier(doors, options.most_points)
+        self._doubtful: dict[tuple[str, str], set[str]] = {}
+        """By policy and measurement, fields that have another type somewhere."""
         self._watch = Watch(PROGRESS_EVERY_S)
 
     def copy(self, journal: MergeJournal, now: Metastore, *, clock_ns: int) -> GroupsCopied:
@@ -83,7 +85,7 @@ class GroupCopier:
             WireError, Stopped: it cannot go on; the journal knows how far it got.
         """
         measurements = self._measurements(journal.temporary)
-        self._warn_of_conflicts(journal)
+        self._compare_types(journal)
         groups = groups_of(journal, now)
         began = time.monotonic()
         total = GroupsCopied(journal)
@@ -132,7 +134,8 @@ class GroupCopier:
                 continue
             live = Table(journal.into, group.into_policy, measurement)
             here = Copied()
-            for slice_ in self._copier.copy(table, live, span):
+            doubtful = self._doubtful.get((group.policy, measurement), set[str]())
+            for slice_ in self._copier.copy(table, live, span, doubtful=doubtful):
                 here += slice_
                 self._progress(where, measurement, journal.points + here.points)
             copied_here += 1
@@ -225,13 +228,15 @@ class GroupCopier:
                 types.setdefault((series.name, str(field)), set()).add(str(kind))
         return types
 
-    def _warn_of_conflicts(self, journal: MergeJournal) -> None:
+    def _compare_types(self, journal: MergeJournal) -> None:
         """A field keeps its type within a shard, so the server will refuse some points."""
         for policy, into_policy in sorted(journal.policies.items()):
             live = self._field_types(journal.into, into_policy)
             restored = self._field_types(journal.temporary, policy)
             for (measurement, field), kinds in sorted(restored.items()):
                 there = live.get((measurement, field))
+                if there and there != kinds:
+                    self._doubtful.setdefault((policy, measurement), set()).add(field)
                 if there and not kinds <= there:
                     self._tell(
                         Warned(

@@ -5,19 +5,35 @@ The embedded cluster stands for influxdb-cluster here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from resources.clients.coordinator import CoordinatorClient
+from resources.clients.door import Address, open_source
 from resources.clients.meta import MetaClient
+from resources.clients.snapshotter import SnapshotterClient
 from resources.devcluster.cluster import DevCluster
+from resources.engine.events import Event
+from resources.engine.merge import merge
+from resources.engine.merge_plan import MergeOptions
+from resources.protocol.commands import Command, CreateShardGroup
+from resources.protocol.tar import END_MARKER, encode_header, padding
+from resources.repository.manifest import Limits
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
+from tests.resources.tsm.writing import block, raw_integers, raw_times, tsm_file
 from tests.wire.commands import Done, shardkeeper
 
 WEEK_S = 604_800
 START_S = 1_600_000_000
+T0 = START_S * 10**9
+MAIN = "from pipelines.ctl.main import shardkeeper; shardkeeper()"
 LINES = [
     f'{name},host=h{host} usage={host}.5,n={host}i,s="h{host}" {START_S + week * WEEK_S + host}'
     for name in ("cpu", r"we\ ird\,x")
@@ -118,3 +134,124 @@ def test_without_http_a_merge_is_refused_before_anything_is_done(
     assert done.code == 2
     assert "-http" in done.err
     assert traces(cluster, backups) == []
+
+
+# --- bad days -----------------------------------------------------------------------------
+
+
+def lose(cluster: DevCluster) -> None:
+    cluster.query("DROP DATABASE telegraf")
+    create(cluster)
+
+
+def test_a_node_that_hears_of_the_restored_shards_late_is_waited_for(
+    cluster: DevCluster, backups: Path
+) -> None:
+    before = answers(cluster)
+    lose(cluster)
+    cluster.delay(0.3)
+    done = run(cluster, "merge", "-db", "telegraf", backups)
+    assert done, done
+    cluster.delay(0)
+    assert answers(cluster) == before
+    assert traces(cluster, backups) == []
+
+
+def on_first_copy(cluster: DevCluster, do: Callable[[], None]) -> None:
+    """Have something happen when the first points of a merge come into the live database."""
+    begun: list[Command] = []
+
+    def hook(command: Command) -> None:
+        if isinstance(command, CreateShardGroup) and command.database == "telegraf" and not begun:
+            begun.append(command)
+            do()
+
+    cluster.before_command(hook)
+
+
+def test_a_door_that_is_shut_for_a_moment_is_waited_for(cluster: DevCluster, backups: Path) -> None:
+    before = answers(cluster)
+    lose(cluster)
+
+    door, said = cluster.data[1].http, list[str]()
+
+    def tell(event: Event) -> None:
+        said.append(str(event))
+        if "trying again" in said[-1]:
+            door.start()
+
+    on_first_copy(cluster, door.stop)
+    repository = BackupRepository(DirectoryStore(backups), str(backups), scratch_dir=str(backups))
+    target = open_source(Address(bind=cluster.meta[0].http_addr))
+    report = merge(target, repository, MergeOptions(Limits("telegraf")), tell=tell)
+    assert report.points == 3 * len(LINES)
+    assert any("trying again" in line for line in said)
+    assert answers(cluster) == before
+    assert traces(cluster, backups) == []
+
+
+def test_a_merge_that_is_killed_goes_on_and_one_that_is_abandoned_leaves_nothing(
+    cluster: DevCluster, backups: Path
+) -> None:
+    before = answers(cluster)
+    lose(cluster)
+    words = ["-bind", cluster.meta[0].http_addr, "merge", "-db", "telegraf", str(backups)]
+    for abandon in (True, False):
+        process = subprocess.Popen(
+            [sys.executable, "-c", MAIN, *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        on_first_copy(cluster, process.kill)
+        assert process.wait(60) == -signal.SIGKILL
+        cluster.before_command(None)
+        left = traces(cluster, backups)
+        assert any(name.startswith("shardkeeper_merge") for name in left)
+        if abandon:
+            assert run(cluster, "merge", "-abandon", backups)
+            assert traces(cluster, backups) == []
+            lose(cluster)
+    done = run(cluster, "merge", "-db", "telegraf", backups)
+    assert done, done
+    assert "Restoring meta data" not in done.out  # it went on
+    assert answers(cluster) == before
+    assert traces(cluster, backups) == []
+
+
+def test_a_number_of_another_type_is_not_taken_for_the_same(
+    cluster: DevCluster, backups: Path
+) -> None:
+    """A server writes the float 1.0 as it writes the integer 1."""
+    lose(cluster)
+    as_floats = [line.replace("i,s=", ",s=") for line in LINES if line.startswith("cpu")]
+    assert "n=1," in as_floats[3]
+    cluster.write("telegraf", "\n".join(as_floats), precision="s")
+    done = run(cluster, "merge", "-db", "telegraf", backups)
+    assert done.code == 3, done
+    assert "'cpu'.'n' is integer in the backup and float in 'telegraf'" in done.err
+    assert "field type conflict" in done.err
+    assert "has another type" in done.err
+    assert "60 points were not merged" in done.err  # of every host and week, and no others
+
+
+def test_unsigned_numbers_arrive(cluster: DevCluster, backups: Path) -> None:
+    """No release takes them over HTTP; files of TSM may hold them."""
+    [shard, *_] = (p for p in cluster.group.metastore.places() if p.database == "telegraf")
+    highest = block(4, raw_times([T0, T0 + 1]), raw_integers([2**64 - 1, 7]))
+    file = tsm_file({b"big#!~#u": [(T0, T0 + 1, highest)]})
+    name = f"telegraf/autogen/{shard.shard_id}/000000009-000000001.tsm"
+    for node in cluster.data:
+        if node.id in {owner.node_id for owner in shard.shard.owners}:
+            with SnapshotterClient(node.tcp_addr).upload(shard.shard_id) as upload:
+                upload.sendall(encode_header(name, len(file), 0))
+                upload.sendall(file + padding(len(file)) + END_MARKER)
+                upload.finish()
+    assert run(cluster, "backup", backups)
+    q = "SELECT * FROM big"
+    before = cluster.query(q, database="telegraf")
+    assert before["results"][0]["series"][0]["values"] == [[T0, 2**64 - 1], [T0 + 1, 7]]
+    lose(cluster)
+    done = run(cluster, "merge", "-db", "telegraf", backups)
+    assert done, done
+    for at in range(len(cluster.data)):
+        assert cluster.query(q, database="telegraf", at=at) == before

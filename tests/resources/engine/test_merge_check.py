@@ -64,8 +64,9 @@ def test_any_value_that_is_missing_is_counted_and_named(at: int) -> None:
 
 @pytest.mark.parametrize(
     ("was", "is_now"),
-    [(1, 2), ("1", 1), (True, "true"), (0.1, 0.1000000001), (2**53, 2**53 + 1), ("a", "a ")],
-)
+    [(1, 2), ("1", 1), (True, "true"), (0.1, 0.1000000001), (2**53, 2**53 + 1), ("a", "a "),
+     (1, 1.0), (1, True), (0, False), (2**64 - 1, 2**63), (2**64 - 1, -1), (0.0, -0.0)],
+)  # fmt: skip
 def test_another_value_in_the_same_place_is_told_from_a_missing_one(was: Any, is_now: Any) -> None:
     wanted = SliceContents([series((7, was), fields=("f",))])
     live = [series((7, is_now), fields=("f",))]
@@ -90,6 +91,27 @@ def test_another_value_in_the_same_place_is_told_from_a_missing_one(was: Any, is
 def test_a_value_elsewhere_is_none_of_the_restored(live: Series) -> None:
     wanted = SliceContents([series((7, 1), fields=("f",), k="v")])
     assert wanted.compare([live]) == Found(0, 0, 1)
+
+
+def test_a_value_of_a_doubtful_field_is_no_longer_trusted_once_a_type_was_refused() -> None:
+    """A server writes the float 1.0 as it writes the integer 1."""
+    wanted = SliceContents(RESTORED, doubtful={"a"})
+    assert wanted.doubted == 2
+    assert wanted.compare(RESTORED) == Found(4, 0, 0)
+    assert wanted.example(RESTORED, RESTORED) is None
+    assert wanted.compare(RESTORED, types_differ=True) == Found(2, 2, 0)
+    named = wanted.example(RESTORED, RESTORED, types_differ=True)
+    assert named == ("type", "m,host=h1 a=1 at 1")
+    missing = [RESTORED[0]]
+    assert wanted.compare(missing, types_differ=True) == Found(2, 1, 1)
+    other = [series((1, 9, "x"), (2, None, True), host="h1"), RESTORED[1]]
+    assert wanted.example(other, RESTORED, types_differ=True) == ("other", "m,host=h1 a=1 at 1")
+
+
+def test_without_doubtful_fields_a_refusal_changes_nothing() -> None:
+    wanted = SliceContents(RESTORED, doubtful={"c"})
+    assert wanted.doubted == 0
+    assert wanted.compare(RESTORED, types_differ=True) == Found(4, 0, 0)
 
 
 def test_a_tag_without_a_value_is_no_tag() -> None:
