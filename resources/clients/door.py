@@ -84,7 +84,14 @@ def open_source(at: Address) -> Server | Cluster:
             hint="-bind names a meta node, port 8091 by default; -host a server's TCP address",
         )
     tcp = HostPort(found.host, TCP_PORT)
-    kind = probe_kind(str(tcp), timeout_s=at.timeout_s)
+    try:
+        kind = probe_kind(str(tcp), timeout_s=at.timeout_s)
+    except PeerUnreachable as error:
+        error.hint = (
+            f"{found} is the HTTP port of an InfluxDB server, so its port {TCP_PORT} was tried; "
+            "-host names its TCP address, -bind a cluster's meta node, port 8091 by default"
+        )
+        raise
     return _server(at, tcp, at.http or str(found), kind)
 
 

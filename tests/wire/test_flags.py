@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from resources.clients import door
 from resources.devcluster.cluster import DevCluster
 from tests.wire.commands import shardkeeper
 
@@ -78,6 +81,18 @@ def test_a_meta_nodes_configuration_tells_where_it_is_and_its_secret_lets_in(
         assert address in done.out
         other = shardkeeper("-config", config, "-bind", "127.0.0.1:1", "show")
         assert "127.0.0.1:1: connection refused" in other.err
+
+
+def test_who_names_an_http_port_is_told_which_port_was_tried_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "TCP_PORT", 1)
+    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+        address = cluster.data[0].http_addr
+        done = shardkeeper("-bind", address, "show")
+    assert done.code == 1
+    assert "127.0.0.1:1: connection refused" in done.err
+    assert f"{address} is the HTTP port of an InfluxDB server, so its port 1 was tried" in done.err
 
 
 def test_a_configuration_that_cannot_be_read_is_named_and_none_of_it_is_shown(
