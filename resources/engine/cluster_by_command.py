@@ -1,10 +1,10 @@
 """Create a database in a cluster by commands alone, so that nobody's change can be lost.
 
 Setting the metastore as a whole undoes what others changed in the same moment; single commands
-do not. But the cluster then chooses numbers, bounds and owners, and its shards have owners, so
-readers and writers, before their points are there. So this way is taken while others keep
-changing the metastore, for a database of a name that nobody uses yet, and if the cluster makes
-the very groups and shards that the backup has.
+do not. But the cluster then chooses numbers and bounds, and its shards have owners, so readers
+and writers, before their points are there. So this way is taken while others keep changing the
+metastore, for a database of a name that nobody uses yet, and if the cluster makes the very
+groups and shards that the backup has.
 
 Source: influxdb-cluster services/meta/data.go, CreateShardGroup.
 """
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from resources.clients.cluster import Cluster
+from resources.engine.cluster_copies import factor_for, set_copies
 from resources.engine.cluster_journal import Journal
 from resources.engine.cluster_rollback import persistently
 from resources.engine.cluster_target_plan import ClusterChange, NewShard
@@ -31,6 +32,9 @@ from resources.protocol.commands import (
 
 LOOKS, LOOK_EVERY_S = 4, 0.1
 QUIET_WITHIN_LOOKS = 100
+
+ONE_BY_ONE = "restore databases one by one under new names (-db, -newdb), which undoes nothing"
+OTHER_SHARDS = "by single commands, which undo nothing, this cluster would make other shards"
 
 
 def is_busy(cluster: Cluster, stop: threading.Event) -> bool:
@@ -49,8 +53,11 @@ def is_busy(cluster: Cluster, stop: threading.Event) -> bool:
     return False
 
 
-def wait_until_quiet(cluster: Cluster, stop: threading.Event) -> None:
+def wait_until_quiet(cluster: Cluster, stop: threading.Event, *, otherwise: str = "") -> None:
     """Wait for a moment in which nobody changes the metastore.
+
+    Args:
+        otherwise: what else its reader should know, if there is no such moment.
 
     Raises:
         PlanError: there was none for half a minute or so.
@@ -61,20 +68,24 @@ def wait_until_quiet(cluster: Cluster, stop: threading.Event) -> None:
             return
     raise PlanError(
         "somebody keeps changing the cluster's metastore, and setting it would undo that",
-        hint="stop what creates databases, users or policies; or restore databases one by one "
-        "under new names (-db, -newdb), which undoes nothing",
+        hint="stop what creates databases, users or policies"
+        + (f"; {otherwise}" if otherwise else ""),
     )
 
 
-def can_be_commanded(plan: RestorePlan, draft: Sequence[pb.DatabaseInfo]) -> bool:
+def can_be_commanded(plan: RestorePlan, draft: Sequence[pb.DatabaseInfo], n_nodes: int) -> bool:
     """Whether the cluster might make the same by itself; it is seen when it has.
+
+    Args:
+        n_nodes: how many data nodes it has.
 
     Names that were in use are not made so: their writers would write between the points.
     """
-    groups = [group for db in draft for rp in db.RetentionPolicies for group in rp.ShardGroups]
+    policies = [rp for db in draft for rp in db.RetentionPolicies]
     return (
         all(database.renamed for database in plan.databases)
-        and not any(group.TruncatedAt for group in groups)
+        and not any(group.TruncatedAt for rp in policies for group in rp.ShardGroups)
+        and all(factor_for(rp, n_nodes) is not None for rp in policies)
         and all(
             db.DefaultRetentionPolicy in {rp.Name for rp in db.RetentionPolicies} for db in draft
         )
@@ -101,23 +112,33 @@ def refuse_taken_names(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> No
 
 
 def command_databases(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> None:
-    """Create databases, policies and shard groups.
+    """Create databases, policies and shard groups, with as many copies as they are to have.
 
     Raises:
         WireError: some of it may be there.
     """
+    _, before = cluster.metastore()
+    n_nodes = len(before.data_nodes)
     for db in draft:
         policies = sorted(db.RetentionPolicies, key=lambda rp: rp.Name != db.DefaultRetentionPolicy)
-        persistently(cluster, CreateDatabase(db.Name, _spec(policies[0])))
-        for rp in policies[1:]:
-            persistently(cluster, CreateRetentionPolicy(db.Name, _spec(rp)))
+        factors = {rp.Name: factor_for(rp, n_nodes) or rp.ReplicaN for rp in policies}
+        first, *others = (_spec(rp, factors[rp.Name]) for rp in policies)
+        persistently(cluster, CreateDatabase(db.Name, first))
+        for spec in others:
+            persistently(cluster, CreateRetentionPolicy(db.Name, spec))
         for rp in policies:
             for group in rp.ShardGroups:
                 persistently(cluster, CreateShardGroup(db.Name, rp.Name, group.StartTime))
+        _, now = cluster.metastore()
+        for rp in policies:
+            if factors[rp.Name] != rp.ReplicaN:
+                set_copies(cluster, now, db.Name, rp.Name, rp.ReplicaN)
 
 
-def _spec(rp: pb.RetentionPolicyInfo) -> RetentionPolicySpec:
-    return RetentionPolicySpec(rp.Name, rp.Duration, rp.ShardGroupDuration, rp.ReplicaN)
+def _spec(rp: pb.RetentionPolicyInfo, replica_n: int | None = None) -> RetentionPolicySpec:
+    return RetentionPolicySpec(
+        rp.Name, rp.Duration, rp.ShardGroupDuration, replica_n or rp.ReplicaN
+    )
 
 
 def what_was_commanded(

@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster_by_command import (
+    ONE_BY_ONE,
+    OTHER_SHARDS,
     announced_names,
     can_be_commanded,
     command_databases,
@@ -126,7 +128,8 @@ class Making:
         """While others change the metastore: create without setting it, if that can be done."""
         if not is_busy(self._cluster, self._stop):
             return None
-        if can_be_commanded(self._plan, draft):
+        n_nodes = len(self._cluster.metastore()[1].data_nodes)
+        if can_be_commanded(self._plan, draft, n_nodes):
             refuse_taken_names(self._cluster, draft)
             names = announced_names(self._cluster_id, self._plan)
             self._announce(names)
@@ -145,7 +148,9 @@ class Making:
                 return change
             self._take_back(names)
         self._tell(Warned("others change the metastore just now; waiting for a quiet moment"))
-        wait_until_quiet(self._cluster, self._stop)
+        renamed = all(database.renamed for database in self._plan.databases)
+        otherwise = OTHER_SHARDS if renamed else ONE_BY_ONE
+        wait_until_quiet(self._cluster, self._stop, otherwise=otherwise)
         return None
 
     def _take_back(self, names: Journal) -> None:

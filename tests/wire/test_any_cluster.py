@@ -192,9 +192,10 @@ def test_databases_that_others_create_meanwhile_are_all_there_afterwards(
     others = threading.Thread(target=create)
     others.start()
     try:
+        names = {n: cluster.fresh("again") for n in (1, 2, 3)}
         said = [
-            restore(cluster, backups, "-db", database, "-newdb", cluster.fresh("again"))
-            for _ in range(3)
+            restore(cluster, backups, "-db", database, "-newdb", name, "-newrf", replica_n)
+            for replica_n, name in names.items()
         ]
     finally:
         done.set()
@@ -203,6 +204,11 @@ def test_databases_that_others_create_meanwhile_are_all_there_afterwards(
     assert created
     there = {db.name for db in cluster.metastore().databases}
     assert set(created) <= there
+    sums, points = answers(cluster, database)
+    for replica_n, name in names.items():
+        assert set(cluster.owners(name)) == {min(replica_n, len(cluster.nodes))}
+        cluster.wait_for(sums, SUMS, name)
+        cluster.wait_for(points, ALL, name)
 
 
 def test_points_that_others_write_meanwhile_are_all_there_afterwards(

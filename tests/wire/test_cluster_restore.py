@@ -9,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import pytest
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
+from resources.engine import cluster_by_command
 from resources.model import Metastore, NodeID
 from resources.protocol.commands import Command, CopyShardOwner, CreateDatabase, SetData
 from resources.protocol.meta import encode_metastore
@@ -384,6 +387,64 @@ def test_the_choice_of_a_leader_is_not_taken_for_a_lost_change(
     assert done, done
     assert "may have been lost" not in done.err
     assert points(target, "telegraf") == points(source, "telegraf")
+
+
+@contextmanager
+def busy(cluster: DevCluster) -> Iterator[list[str]]:
+    """Somebody creates databases for the block; gives their names."""
+    created: list[str] = []
+    done = threading.Event()
+
+    def create() -> None:
+        while not done.wait(0.02):
+            cluster.query(f"CREATE DATABASE racer{len(created)}")
+            created.append(f"racer{len(created)}")
+
+    somebody = threading.Thread(target=create)
+    somebody.start()
+    try:
+        yield created
+    finally:
+        done.set()
+        somebody.join()
+
+
+@pytest.mark.parametrize(("replica_n", "copies"), [(1, 1), (2, 2), (7, 3)])
+def test_a_busy_cluster_gets_as_many_copies_as_asked_for_by_commands_alone(
+    source: DevCluster, target: DevCluster, backups: Path, replica_n: int, copies: int
+) -> None:
+    """One shard holds all series of a group, as a cluster makes them for three copies."""
+    fill(source, "three", replication=3)
+    assert shardkeeper("-bind", source.meta[0].http_addr, "backup", backups)
+    with busy(target) as created:
+        done = restore(target, backups, "-db", "three", "-newdb", "again", "-newrf", replica_n)
+    assert done, done
+    assert "created by single commands" in done.err
+    assert points(target, "again") == points(source, "three")
+    now = metastore(target)
+    owners = [p.shard.owners for p in now.places() if p.database == "again"]
+    assert [len(found) for found in owners] == [copies] * WEEKS
+    assert {owner.node_id for found in owners for owner in found} == {4, 5, 6}
+    again = now.database("again")
+    assert again is not None
+    assert [rp.replica_n for rp in again.retention_policies] == [replica_n]
+    assert set(created) <= {db.name for db in now.databases}
+
+
+def test_a_busy_cluster_that_would_make_other_shards_is_left_alone(
+    tmp_path: Path, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three shards in a group: two nodes make one or two."""
+    monkeypatch.setattr(cluster_by_command, "QUIET_WITHIN_LOOKS", 3)
+    with DevCluster(tmp_path / "two", meta_nodes=1, data_nodes=2) as two:
+        before = on_disk(two)
+        with busy(two) as created:
+            done = restore(two, backups, "-db", "telegraf", "-newdb", "again")
+        assert done.code == 1
+        assert "waiting for a quiet moment" in done.err
+        assert "this cluster would make other shards" in done.err
+        assert {db.name for db in metastore(two).databases} == set(created)
+        assert on_disk(two) == before
 
 
 @pytest.mark.fault(74)
