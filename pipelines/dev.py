@@ -96,8 +96,9 @@ def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str,
         data_nodes = len(ports.data) if ports else 2 if name == EMBEDDED else 3
         made = DevCluster(cluster.embedded, len(ports.meta) if ports else 1, data_nodes)
         started[name] = stack.enter_context(made)
-        what = "empty at first, restores go here" if name == EMBEDDED else "meta node"
-        _say(f"{name:<13} embedded, {data_nodes} data nodes; {what}: {made.meta[0].http_addr}")
+        what = "; empty at first, restores go here" if name == EMBEDDED else ""
+        _say(f"{name:<13} embedded, {data_nodes} data nodes{what}")
+        _say(f"{'':<13} -bind {made.meta[0].http_addr}, queries: http://{made.data[0].http_addr}")
     return started
 
 
