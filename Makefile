@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev cluster bench live torture faults fuzz clean help
+.PHONY: install fmt proto lint types test wire check demo dev cluster bench live screenshots torture faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -69,6 +69,9 @@ bench: install ## beside the original tool, interleaved; needs influxd
 live: install ## Dagster's web server and daemon over 120 shards, and on PostgreSQL; minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'
 	SHARDKEEPER_LIVE=1 SHARDKEEPER_REQUIRE_POSTGRES=1 $(BIN)/pytest -v tests/live
+
+screenshots: install ## the pictures of docs/ui.md; needs chromium and pngquant
+	@$(BIN)/python -m tests.screenshots.take
 
 faults: install ## run what breaks things, write docs/faults.md; ROWS= some
 	@SHARDKEEPER_REQUIRE_WIRE=1 $(BIN)/python -m tests.faults.table $(ROWS)

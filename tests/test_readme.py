@@ -105,3 +105,12 @@ def test_the_links_in_the_documents_lead_somewhere() -> None:
             if not (document.parent / target).exists():
                 broken.append(f"{document.name}: {target}")
     assert not broken
+
+
+def test_the_pictures_in_the_documents_are_there_shown_and_small() -> None:
+    shown = set(re.findall(r"ui/([a-z-]+\.png)", (ROOT / "docs" / "ui.md").read_text()))
+    pictures = {path.name: path.stat().st_size for path in (ROOT / "docs" / "ui").iterdir()}
+    assert shown == set(pictures)
+    assert {name: size for name, size in pictures.items() if size > 150_000} == {}
+    taken = (ROOT / "tests" / "screenshots" / "take.py").read_text()
+    assert {f"{name}.png" for name in re.findall(r'take\("([a-z-]+)"', taken)} == shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -194,3 +195,16 @@ def execute(
         arguments += ["-c", str(path)]
     where = str(place / "shardkeeper.yaml")
     return dagster(arguments, place / "home", SHARDKEEPER_CONFIG=where)
+
+
+def test_what_the_document_on_the_ui_names_is_there(tmp_path: Path) -> None:
+    found = definitions(tmp_path)  # no file in it: the embedded clusters of make dev
+    text = (ROOT / "docs" / "ui.md").read_text()
+    named = set(re.findall(r"`([a-z_]+_dev(?:_full)?)`", text))
+    jobs = {job.name for job in found.jobs or ()}
+    automated = {one.name for one in (*(found.sensors or ()), *(found.schedules or ()))}
+    assert jobs | automated - {"tell_of_failures"} == named
+    assets = {spec.key.path[-1] for spec in found.resolve_all_asset_specs()}
+    checks = {key.name for key in found.resolve_asset_graph().asset_check_keys}
+    table = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))
+    assert assets | checks <= table
