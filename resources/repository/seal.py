@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 KEY = "seal"
 BLANK = "0" * 64
@@ -20,12 +20,33 @@ _END_BYTES = 128
 
 
 def encode_sealed(document: dict[str, Any]) -> bytes:
-    """A document as JSON with a seal; `BLANK` stands where it goes, in the last key of all."""
-    raw = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False).encode()
+    """A document as JSON with a seal; `BLANK` stands where it goes, in the last key of all.
+
+    Two levels are laid out, one shard of a list or one fact a line; what is below stands in its
+    line. Python lays out deeper ones at a twentieth of the speed of this.
+    """
+    raw = _laid_out(document).encode()
     found = _AT_THE_END.search(raw, max(0, len(raw) - _END_BYTES))
     if found is None or found[1] != BLANK.encode():
         raise ValueError("the last key of the document is to be a blank seal")
     return _with_seal(raw, found, hashlib.sha256(raw).hexdigest().encode())
+
+
+def _laid_out(document: dict[str, Any]) -> str:
+    lines: list[str] = []
+    for key, value in document.items():
+        if isinstance(value, dict) and value:
+            items = [f"{_json(k)}: {_json(v)}" for k, v in cast("dict[str, Any]", value).items()]
+            text = "{\n    " + ",\n    ".join(items) + "\n  }"
+        elif isinstance(value, list) and value:
+            text = "[\n    " + ",\n    ".join(map(_json, cast("list[Any]", value))) + "\n  ]"
+        else:
+            text = _json(value)
+        lines.append(f"  {_json(key)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}"
+
+
+_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def has_seal(raw: bytes) -> bool:
