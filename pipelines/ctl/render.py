@@ -129,6 +129,8 @@ def instant(ns: int | None) -> str:
 
 def printable(text: str) -> str:
     """Text for a terminal: control characters and the like are escaped, line breaks stay."""
+    if text.isprintable():
+        return text
     return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )

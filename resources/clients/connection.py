@@ -11,9 +11,10 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from types import TracebackType
 from typing import TypeAlias, TypeVar
 
 from resources.clients.address import HostPort
@@ -34,31 +35,46 @@ _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 _RESET = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN)
 
 
-@contextmanager
-def reaching(address: HostPort, phase: str) -> Generator[None]:
+class Reaching:
     """Turn what sockets raise into `PeerUnreachable`, and put the address before our errors."""
-    try:
-        yield
-    except TimeoutError:
-        raise PeerUnreachable(
-            f"{address}: no answer while {phase}",
-            hint="is the server overloaded or a firewall silent?",
-        ) from None
-    except socket.gaierror:
-        raise PeerUnreachable(f"{address}: unknown host", hint="check the name") from None
-    except ssl.SSLError as error:
-        raise PeerUnreachable(
-            f"{address}: TLS failed while {phase}: {error.reason or 'it ended early'}",
-            hint="does the server speak TLS there, with a trusted certificate for this name?",
-        ) from None
-    except OSError as error:
-        raise PeerUnreachable(
-            f"{address}: {(error.strerror or 'failed').lower()} while {phase}", hint=_hint(error)
-        ) from error
-    except ShardkeeperError as error:
-        if error.what.startswith(f"{address}: "):
-            raise
-        raise type(error)(f"{address}: {error.what} while {phase}", hint=error.hint) from None
+
+    __slots__ = ("_address", "_phase")
+
+    def __init__(self, address: HostPort, phase: str) -> None:
+        self._address = address
+        self._phase = phase
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._explain(error)
+
+    def _explain(self, error: BaseException) -> None:
+        address, phase = self._address, self._phase
+        if isinstance(error, TimeoutError):
+            raise PeerUnreachable(
+                f"{address}: no answer while {phase}",
+                hint="is the server overloaded or a firewall silent?",
+            ) from None
+        if isinstance(error, socket.gaierror):
+            raise PeerUnreachable(f"{address}: unknown host", hint="check the name") from None
+        if isinstance(error, ssl.SSLError):
+            raise PeerUnreachable(
+                f"{address}: TLS failed while {phase}: {error.reason or 'it ended early'}",
+                hint="does the server speak TLS there, with a trusted certificate for this name?",
+            ) from None
+        if isinstance(error, OSError):
+            said = (error.strerror or "failed").lower()
+            raise PeerUnreachable(f"{address}: {said} while {phase}", hint=_hint(error)) from error
+        if isinstance(error, ShardkeeperError) and not error.what.startswith(f"{address}: "):
+            raise type(error)(f"{address}: {error.what} while {phase}", hint=error.hint) from None
 
 
 def _hint(error: OSError) -> str:
@@ -113,7 +129,7 @@ class Connection:
         self._answering = False
         self._finished = False
         self._aborted = False
-        with reaching(address, "connecting"):
+        with Reaching(address, "connecting"):
             self._sock = socket.create_connection(
                 address, timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
             )
@@ -153,7 +169,7 @@ class Connection:
 
     def sendall(self, data: Bytes) -> None:
         """Send everything, in as few segments as the network allows."""
-        with reaching(self.address, self._phase):
+        with Reaching(self.address, self._phase):
             view = memoryview(data).cast("B")
             while view:
                 # sendall would count its timeout over the whole of a big buffer.
@@ -161,7 +177,7 @@ class Connection:
 
     def recv_into(self, buffer: Buffer) -> int:
         """Fill `buffer` with what has arrived; 0 is the end."""
-        with reaching(self.address, self._phase):
+        with Reaching(self.address, self._phase):
             before = time.monotonic()
             n_bytes = self._receive(memoryview(buffer).cast("B"))
             if self._answering:
@@ -175,7 +191,7 @@ class Connection:
 
     def end_of_sending(self) -> None:
         """Half-close: the peer sees our end, and may still answer."""
-        with reaching(self.address, self._phase):
+        with Reaching(self.address, self._phase):
             if isinstance(self._sock, ssl.SSLSocket):
                 _say_goodbye(self._sock)
             else:
@@ -188,7 +204,7 @@ class Connection:
         buffer = bytearray(CHUNK_BYTES)
         view = memoryview(buffer)
         while True:
-            with reaching(self.address, self._phase):
+            with Reaching(self.address, self._phase):
                 try:
                     next(parsing)
                 except StopIteration as done:

@@ -73,7 +73,8 @@ def _objection(name: str) -> str:
         return "is a directory of its own kind"
     if not _SEPARATORS.isdisjoint(name):
         return "holds a path separator"
-    if not all(_is_print(char) for char in name):
+    plain = name.isascii() and name.isprintable()  # a look at each letter is for the others
+    if not plain and not all(_is_print(char) for char in name):
         return "holds a character that is not printable"
     if len(name.encode()) > MAX_NAME_BYTES:
         return f"is longer than {MAX_NAME_BYTES} bytes"
