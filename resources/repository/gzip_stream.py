@@ -30,6 +30,8 @@ __all__ = ["GzipReader", "GzipWriter", "Level"]
 
 DECISION_BYTES = 256 * 1024
 """How much input one look at its density decides about."""
+EARLY_BYTES = 64 * 1024
+"""Content that ends within is deflated at once, and needs no samples."""
 SAMPLE_BYTES = 8 * 1024
 DENSE = 0.93
 """Blocks whose samples stay above this are not worth deflating."""
@@ -76,16 +78,42 @@ class GzipWriter:
         self._decided_bytes = 0  # of the input to come that the decision is good for
         self._run = False  # whether the compressor may hold something back
         flags = _FNAME if filename else 0
-        sink(
-            struct.pack("<BBBBLBB", 0x1F, 0x8B, 8, flags, mtime, 0, _UNKNOWN_SYSTEM)
-            + (filename.encode("ascii") + b"\0" if filename else b"")
+        self._head = struct.pack("<BBBBLBB", 0x1F, 0x8B, 8, flags, mtime, 0, _UNKNOWN_SYSTEM) + (
+            filename.encode("ascii") + b"\0" if filename else b""
         )
+        self._early: bytearray | None = bytearray()  # all of the input, while it is short
 
     def write(self, data: BytesLike) -> None:
         """Take more content; `data` may be reused when the call returns."""
         view = memoryview(data)
         self.crc32 = crc32(view, self.crc32)
         self.size_bytes += len(view)
+        if self._early is not None:
+            if self.size_bytes <= EARLY_BYTES:
+                self._early += view
+                return
+            early, self._early = self._early, None
+            self._sink(self._head)
+            self._take(memoryview(early))
+        self._take(view)
+
+    def close(self) -> None:
+        """Finish the member; the writer is of no further use."""
+        trailer = struct.pack("<LL", self.crc32, self.size_bytes & 0xFFFFFFFF)
+        if self._early is None:
+            self._emit(self._deflate.flush(zlib.Z_FINISH) if self._run else _LAST_BLOCK)
+            self._sink(trailer)
+            return
+        whole = b""
+        if not self._stores:
+            whole = self._deflate.compress(self._early) + self._deflate.flush(zlib.Z_FINISH)
+        dense = self._level != "full" and len(whole) > DENSE * self.size_bytes
+        if self._stores or dense:
+            parts = [part for pair in _stored(memoryview(self._early)) for part in pair]
+            whole = b"".join([*parts, _LAST_BLOCK])
+        self._sink(self._head + whole + trailer)
+
+    def _take(self, view: memoryview) -> None:
         while len(view):
             if not self._decided_bytes:
                 self._decide(view)
@@ -97,11 +125,6 @@ class GzipWriter:
                 self._run = True
                 self._emit(self._deflate.compress(part))
             view = view[len(part) :]
-
-    def close(self) -> None:
-        """Finish the member; the writer is of no further use."""
-        self._emit(self._deflate.flush(zlib.Z_FINISH) if self._run else _LAST_BLOCK)
-        self._sink(struct.pack("<LL", self.crc32, self.size_bytes & 0xFFFFFFFF))
 
     def _decide(self, view: memoryview) -> None:
         """Store or deflate what comes next? Too little to tell leaves it as it was."""
@@ -121,14 +144,20 @@ class GzipWriter:
             # A full flush ends on a byte's edge, and nothing later refers to before it.
             self._emit(self._deflate.flush(zlib.Z_FULL_FLUSH))
             self._run = False
-        for at in range(0, len(view), _MAX_STORED):
-            block = view[at : at + _MAX_STORED]
-            self._sink(struct.pack("<BHH", 0, len(block), len(block) ^ 0xFFFF))
+        for head, block in _stored(view):
+            self._sink(head)
             self._sink(block)
 
     def _emit(self, data: bytes) -> None:
         if data:
             self._sink(data)
+
+
+def _stored(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """Stored blocks, none of them the last: the head of each, and its bytes."""
+    for at in range(0, len(view), _MAX_STORED):
+        block = view[at : at + _MAX_STORED]
+        yield struct.pack("<BHH", 0, len(block), len(block) ^ 0xFFFF), block
 
 
 class GzipReader:

@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.errors import ArchiveCorrupt
-from resources.repository.gzip_stream import MAX_EMPTY_MEMBERS, GzipReader, GzipWriter, Level
+from resources.repository.gzip_stream import (
+    EARLY_BYTES,
+    MAX_EMPTY_MEMBERS,
+    GzipReader,
+    GzipWriter,
+    Level,
+)
 
 LEVELS: tuple[Level, ...] = ("default", "full", "speedy", "none")
 INNER = "20261122T095100Z.s1.tar"
@@ -31,6 +37,9 @@ CONTENTS = {
     "a whole stored block": NOISE[:65_535],
     "a stored block and a byte": NOISE[:65_536],
     "zeros": bytes(65_535 * 3),
+    "a short text": TEXT[:20_000],
+    "the longest that is held back": TEXT[:EARLY_BYTES],
+    "a byte more": TEXT[: EARLY_BYTES + 1],
 }
 
 
@@ -92,6 +101,19 @@ def test_noise_is_stored_and_text_is_not() -> None:
     assert len(compress(TEXT)) < len(TEXT) / 3
     # Small writes cannot be judged by themselves, but follow the last judgement.
     assert len(compress(NOISE[:262_144] + NOISE[:262_144], step=20_000)) < 525_500
+
+
+def test_short_content_is_judged_whole_and_written_at_once() -> None:
+    dense = bytes(DICE.choices(range(200), k=20_000))  # could shrink by a twentieth
+    for content, is_stored in ((dense, True), (TEXT[:20_000], False)):
+        writes: list[bytes] = []
+        writer = GzipWriter(lambda data, to=writes: to.append(bytes(data)))
+        for at in range(0, len(content), 512):
+            writer.write(content[at : at + 512])
+        writer.close()
+        assert len(writes) == 1
+        assert (content in writes[0]) is is_stored
+        assert gzip.decompress(writes[0]) == content
 
 
 def test_several_members_are_one_content() -> None:
