@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from resources.devcluster.points import FieldValue, Point
+from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Numbers, Values
 from resources.tsm.layout import SEPARATOR, BlockType
 from resources.tsm.merge import SeriesPoints
 from resources.tsm.reader import joined
 from resources.tsm.tombstone import Tombstone
-from resources.tsm.varint import Ints
 
 _DTYPES: dict[BlockType, type[np.float64 | np.int64 | np.bool_ | np.uint64]] = {
     BlockType.FLOAT: np.float64,

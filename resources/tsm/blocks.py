@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.errors import BlockUndecodable, TSMError
+from resources.tsm.arrays import Ints
 from resources.tsm.floats import decode_floats, encode_floats
 from resources.tsm.layout import MAX_BLOCK_POINTS, BlockType
 from resources.tsm.timestamps import decode_timestamps, encode_timestamps
@@ -28,7 +29,7 @@ from resources.tsm.values import (
     encode_strings,
     encode_unsigned,
 )
-from resources.tsm.varint import Ints, encode_uvarint, uvarint
+from resources.tsm.varint import encode_uvarint, uvarint
 
 Numbers: TypeAlias = NDArray[np.float64 | np.int64 | np.uint64 | np.bool_]
 Values: TypeAlias = Numbers | list[bytes]

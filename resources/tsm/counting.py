@@ -12,19 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable
-from resources.tsm import simple8b
+from resources.tsm.arrays import Bytes, Ints, uvarints
 from resources.tsm.crc import crc32
 from resources.tsm.layout import CRC, MAX_BLOCK_POINTS, shown
 from resources.tsm.source import Source, read_exactly
-from resources.tsm.timestamps import (
+from resources.tsm.time_counts import (
+    COUNT_OF_FIRST_BYTE,
     HEAD_BYTES,
     PACKED,
     RAW,
     RLE,
     count_timestamps,
-    decode_timestamps,
 )
-from resources.tsm.varint import Bytes, Ints, uvarint, uvarints
+from resources.tsm.timestamps import decode_timestamps
+from resources.tsm.varint import uvarint
 
 CHUNK_BYTES = 512 << 10
 MAX_TIMESTAMP_BYTES = HEAD_BYTES + 8 * MAX_BLOCK_POINTS
@@ -158,7 +159,7 @@ def _count(
     if packed.size:
         bounds = zip((at[packed] + HEAD_BYTES).tolist(), ends[packed].tolist(), strict=True)
         firsts = b"".join([data[start:end:8] for start, end in bounds])
-        held = np.frombuffer(firsts.translate(simple8b.COUNT_OF_FIRST_BYTE), dtype=np.uint8)
+        held = np.frombuffer(firsts.translate(COUNT_OF_FIRST_BYTE), dtype=np.uint8)
         begins = np.cumsum(words[packed]) - words[packed]
         points[packed] += np.add.reduceat(held, begins, dtype=np.int64)
 

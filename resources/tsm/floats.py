@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.errors import BlockUndecodable, TSMError
-from resources.tsm.varint import Ints, Words
+from resources.tsm.arrays import Ints, Words
 
 GORILLA = 1
 END = 0x7FF8_0000_0000_0001

@@ -28,7 +28,7 @@ from resources.tsm.source import Source, read_exactly
 
 WINDOW_BYTES = 256 << 10
 LARGEST_KEY_BYTES = KEY_LENGTH.size + MAX_KEY_BYTES + TYPE_AND_COUNT.size + MAX_ENTRIES * ENTRY.size
-LAST_TYPE = max(BlockType)
+LAST_TYPE = int(max(BlockType))
 
 
 @dataclass(frozen=True, slots=True)

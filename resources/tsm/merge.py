@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.errors import TSMError
+from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Block, Values
 from resources.tsm.layout import BlockType, IndexKey, shown, split_key
 from resources.tsm.reader import TSMFile, joined
 from resources.tsm.tombstone import Tombstone
-from resources.tsm.varint import Ints
 
 ShardFile = tuple[TSMFile, Sequence[Tombstone]]
 """A file and the tombstones of the same base name; none is empty."""

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOfOrder, TSMError
+from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Block, Values, decode_block
 from resources.tsm.crc import crc32
 from resources.tsm.index import index_start, index_windows
@@ -29,7 +30,6 @@ from resources.tsm.layout import (
     shown,
 )
 from resources.tsm.source import Source, read_exactly
-from resources.tsm.varint import Ints
 
 MAX_DECODED_BLOCK_BYTES = 256 << 20
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.errors import BlockUndecodable
-from resources.tsm.varint import Words
+from resources.tsm.arrays import Words
+from resources.tsm.time_counts import COUNTS
 
-COUNTS = (240, 120, 60, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
 BITS = (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 60)
 
 FIRST_WITH_BITS = 2
@@ -25,9 +25,6 @@ MAX_VALUE = (1 << 60) - 1
 _COUNTS = np.array(COUNTS, dtype=np.int64)
 _BITS = np.array(BITS, dtype=np.int64)
 _LARGEST = np.array([(1 << bits) - 1 for bits in BITS[FIRST_WITH_BITS:]], dtype=np.uint64)
-
-COUNT_OF_FIRST_BYTE = bytes(COUNTS[byte >> 4] for byte in range(256))
-"""From the first byte of a word to how many numbers the word holds."""
 
 
 def decode(data: bytes, at: int, n: int) -> Words:

@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from resources.errors import BlockUndecodable
 from resources.tsm import simple8b
-from resources.tsm.layout import MAX_BLOCK_POINTS
-from resources.tsm.varint import Ints, Words, encode_uvarint, uvarint
+from resources.tsm.arrays import Ints, Words
+from resources.tsm.time_counts import HEAD_BYTES, PACKED, RAW, RLE, count_timestamps
+from resources.tsm.varint import encode_uvarint, uvarint
 
-RAW, PACKED, RLE = range(3)
-HEAD_BYTES = 9
-"""Encoding and first time, with which all three begin."""
 MAX_EXPONENT = 12
 """That the server uses; a reader takes up to 15."""
 
@@ -63,35 +60,6 @@ def encode_timestamps(times: Ints) -> bytes:
     exponent = _exponent(differences)
     packed = simple8b.encode(differences // np.uint64(10**exponent))
     return bytes([PACKED << 4 | exponent]) + first + packed
-
-
-def count_timestamps(data: bytes) -> int:
-    """How many timestamps there are, without decoding them.
-
-    Raises:
-        BlockUndecodable: as `decode_timestamps`.
-    """
-    if len(data) < HEAD_BYTES:
-        raise BlockUndecodable(f"timestamps take {len(data)} bytes, and one alone takes 9")
-    encoding = data[0] >> 4
-    if encoding == RLE:
-        _, at = uvarint(data, HEAD_BYTES, len(data))
-        n, at = uvarint(data, at, len(data))
-        if at != len(data):
-            raise BlockUndecodable(f"timestamps end at byte {at} of {len(data)}")
-    elif encoding in (RAW, PACKED):
-        words, rest = divmod(len(data) - HEAD_BYTES, 8)
-        if rest:
-            raise BlockUndecodable(f"timestamps end inside a word, at byte {len(data)}")
-        if encoding == RAW:
-            n = 1 + words
-        else:
-            n = 1 + sum(data[HEAD_BYTES::8].translate(simple8b.COUNT_OF_FIRST_BYTE))
-    else:
-        raise BlockUndecodable(f"unknown encoding {encoding} of timestamps")
-    if not 1 <= n <= MAX_BLOCK_POINTS:
-        raise BlockUndecodable(f"{n} timestamps, where 1 to {MAX_BLOCK_POINTS} are possible")
-    return n
 
 
 def _exponent(differences: Words) -> int:

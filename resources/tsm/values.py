@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from resources.errors import BlockUndecodable, TSMError
 from resources.tsm import simple8b
-from resources.tsm.varint import Ints, Words, encode_uvarint, uvarint
+from resources.tsm.arrays import Ints, Words
+from resources.tsm.varint import encode_uvarint, uvarint
 
 RAW, PACKED, RLE = range(3)
 BIT_PACKED = 1

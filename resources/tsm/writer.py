@@ -20,6 +20,7 @@ from typing import IO
 import numpy as np
 
 from resources.errors import BlockUndecodable, IndexOutOfOrder, TSMError
+from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Values, encode_block
 from resources.tsm.crc import crc32
 from resources.tsm.layout import (
@@ -36,8 +37,8 @@ from resources.tsm.layout import (
     shown,
     split_key,
 )
-from resources.tsm.timestamps import HEAD_BYTES
-from resources.tsm.varint import Ints, uvarint
+from resources.tsm.time_counts import HEAD_BYTES
+from resources.tsm.varint import uvarint
 
 BLOCK_POINTS = 1000
 """The server's number per block; only the last block of a key has fewer."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from resources.devcluster.influxql.results import Cell
 from resources.devcluster.refusals import StatementFailed
+from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Values
 from resources.tsm.layout import BlockType
-from resources.tsm.varint import Ints
 
 SELECTORS = frozenset(("first", "last", "min", "max"))
 FUNCTIONS = SELECTORS | {"count", "sum", "mean"}

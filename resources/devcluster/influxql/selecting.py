@@ -22,9 +22,9 @@ from resources.devcluster.influxql.results import Cell, Rows, Unsigned
 from resources.devcluster.influxql.statements import Select, Source
 from resources.devcluster.line_protocol import MAX_TIME_NS
 from resources.model import ShardID
+from resources.tsm.arrays import Ints
 from resources.tsm.layout import SEPARATOR, BlockType
 from resources.tsm.merge import SeriesPoints
-from resources.tsm.varint import Ints
 
 
 @dataclass(frozen=True, slots=True)

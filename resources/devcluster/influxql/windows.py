@@ -18,9 +18,9 @@ from resources.devcluster.influxql.results import Cell
 from resources.devcluster.influxql.statements import Select
 from resources.devcluster.line_protocol import MIN_TIME_NS
 from resources.devcluster.refusals import StatementFailed
+from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Values
 from resources.tsm.reader import joined
-from resources.tsm.varint import Ints
 
 MAX_WINDOWS = 1_000_000
 

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.errors import BlockUndecodable
+from resources.tsm.arrays import uvarints
 from resources.tsm.blocks import decode_block
 from resources.tsm.layout import MAX_BLOCK_POINTS
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from resources.tsm.varint import uvarint as read_uvarint
-from resources.tsm.varint import uvarints
 from tests.resources.tsm.points import stored
 from tests.resources.tsm.writing import (
     T0,

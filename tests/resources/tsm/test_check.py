@@ -21,6 +21,9 @@ from resources.errors import (
     TSMError,
 )
 from resources.tsm.check import TSMFacts, check_tsm
+from resources.tsm.check_few import check_few
+from resources.tsm.check_many import check_many
+from resources.tsm.index import index_start
 from resources.tsm.layout import ENTRY, FOOTER, HEADER, MAX_BLOCK_POINTS
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource, FileSource
@@ -45,7 +48,21 @@ KEY = b"m#!~#v"
 
 
 def checked(data: bytes, *, blocks: bool = True) -> TSMFacts:
-    return check_tsm(BytesSource(data), blocks=blocks)
+    """What `check_tsm` says, once both ways have agreed."""
+    source = BytesSource(data)
+    with suppress(TSMError):
+        ways = [said(way, source, blocks) for way in (check_few, check_many)]
+        assert ways[0] == ways[1]
+    return check_tsm(source, blocks=blocks)
+
+
+def said(way: Callable[..., TSMFacts], source: BytesSource, blocks: bool) -> TSMFacts | str:
+    start = index_start(source)
+    try:
+        return way(source, start, blocks=blocks)
+    except TSMError:
+        # Of several faults each way may meet another one first.
+        return "refused"
 
 
 def with_entry(data: bytes, old: tuple[int, ...], new: tuple[int, ...]) -> bytes:
@@ -348,14 +365,35 @@ VALUES = raw_integers([1, 2, 3])
             "impossible length",
         ),
         (one(T0, T0, b"\x01" + b"\xff" * 30), BlockUndecodable, "impossible length"),
+        (
+            one(T0, T0 + 20, block(1, even_times(T0, 10, 3), b"")),
+            BlockUndecodable,
+            "impossible length",
+        ),
     ],
 )
 def test_a_file_that_contradicts_itself_is_refused(
     data: bytes, error: type[TSMError], complaint: str
 ) -> None:
-    with pytest.raises(error, match=complaint) as caught:
-        checked(data)
-    assert type(caught.value) is error
+    for way in (check_few, check_many):
+        with pytest.raises(error, match=complaint) as caught:
+            way(BytesSource(data), index_start(BytesSource(data)), blocks=True)
+        assert type(caught.value) is error
+    with pytest.raises(error, match=complaint):
+        check_tsm(BytesSource(data))
+
+
+def test_evenly_spaced_times_wrap_around_as_the_server_s_do() -> None:
+    for step, n, last in ((2**64 - 5, 3, T0 - 10), (2**63, 3, T0), (5, 3, T0 + 10)):
+        low, high = min(T0, last), max(T0, last)
+        data = one(low, high, block(1, even_times(T0, step, n), VALUES))
+        if low == T0:
+            assert checked(data).points == n
+        else:
+            with pytest.raises(BlockUndecodable, match="first time"):
+                checked(data)
+    wrapped_to_nothing = block(1, even_times(T0, 2**63, 3, exponent=1), VALUES)
+    assert checked(one(T0, T0 + 1, wrapped_to_nothing)).points == 3
 
 
 def test_a_type_that_differs_between_index_and_block_is_refused() -> None:

@@ -18,7 +18,8 @@ from resources.tsm.floats import END, decode_floats, encode_floats
 from resources.tsm.layout import MAX_BLOCK_POINTS, BlockType
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
-from resources.tsm.timestamps import PACKED, RAW, RLE, decode_timestamps, encode_timestamps
+from resources.tsm.time_counts import COUNTS, PACKED, RAW, RLE
+from resources.tsm.timestamps import decode_timestamps, encode_timestamps
 from resources.tsm.values import (
     decode_booleans,
     decode_integers,
@@ -58,7 +59,7 @@ def first_selectors_that_fit(numbers: Sequence[int]) -> bytes:
     packed: list[int] = []
     while numbers:
         selector = next(selector for selector in range(16) if _fits(selector, numbers))
-        count, bits = simple8b.COUNTS[selector], simple8b.BITS[selector]
+        count, bits = COUNTS[selector], simple8b.BITS[selector]
         shifted = [number << i * bits for i, number in enumerate(numbers[:count]) if bits]
         packed.append(selector << 60 | sum(shifted))
         numbers = numbers[count:]
@@ -66,7 +67,7 @@ def first_selectors_that_fit(numbers: Sequence[int]) -> bytes:
 
 
 def _fits(selector: int, numbers: Sequence[int]) -> bool:
-    count, bits = simple8b.COUNTS[selector], simple8b.BITS[selector]
+    count, bits = COUNTS[selector], simple8b.BITS[selector]
     if len(numbers) < count:
         return False
     return max(numbers[:count]) < 1 << bits if bits else set(numbers) == {1}
@@ -116,7 +117,7 @@ def test_each_word_takes_the_first_selector_that_fits(numbers: list[int]) -> Non
 @pytest.mark.parametrize("bits", simple8b.BITS[simple8b.FIRST_WITH_BITS :])
 @pytest.mark.parametrize("more", [-1, 0, 1])
 def test_words_are_full_at_every_size(bits: int, more: int) -> None:
-    count = simple8b.COUNTS[simple8b.BITS.index(bits)]
+    count = COUNTS[simple8b.BITS.index(bits)]
     # Ones up to the end would take fewer words.
     numbers = [0, *[(1 << bits) - 1] * (2 * count + more - 1)]
     packed = simple8b.encode(np.array(numbers, dtype=np.uint64))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.errors import BlockUndecodable, IndexOutOfOrder, TSMError
+from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Values, encode_block
 from resources.tsm.check import check_tsm
 from resources.tsm.layout import MAX_ENTRIES, BlockType
@@ -19,7 +20,6 @@ from resources.tsm.merge import content_digest, series_points
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from resources.tsm.tombstone import parse_tombstones
-from resources.tsm.varint import Ints
 from resources.tsm.writer import MAX_FILE_BYTES, TSMWriter
 from tests.resources.tsm.points import T0, stored
 from tests.resources.tsm.writing import block, raw_integers, raw_times
