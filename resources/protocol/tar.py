@@ -116,7 +116,8 @@ class TarWalker:
         """Bytes of zeros after the end marker; influxd writes none."""
         self._max_member_bytes = max_member_bytes
         self._names: set[str] = set()
-        self._state: Callable[[memoryview], Iterator[Piece]] = self._at_header
+        # Not a bound method: a cycle would keep the walker until the next collection.
+        self._state: Callable[[TarWalker, memoryview], Iterator[Piece]] = TarWalker._at_header
         self._block = bytearray()  # a header of which only a part has arrived
         self._left = 0  # bytes still to come of data, padding or an extension
         self._kind = ""  # of the extension that is arriving
@@ -130,7 +131,7 @@ class TarWalker:
         end = start + len(view)
         try:
             while self.offset < end:
-                yield from self._state(view[self.offset - start :])
+                yield from self._state(self, view[self.offset - start :])
         except BadHeader as error:
             raise self._corrupt(error.what) from None
 
@@ -177,15 +178,15 @@ class TarWalker:
         if not self._left:
             member = self.members[-1]
             self._left = -member.size % BLOCK
-            self._state = self._in_padding
+            self._state = TarWalker._in_padding
             if not self._left:
-                self._state = self._at_header
+                self._state = TarWalker._at_header
                 yield MemberEnd(member)
 
     def _in_padding(self, view: memoryview) -> Iterator[Piece]:
         self._skip_zeros(view)
         if not self._left:
-            self._state = self._at_header
+            self._state = TarWalker._at_header
             yield MemberEnd(self.members[-1])
 
     def _in_extension(self, view: memoryview) -> Iterator[Piece]:
@@ -196,14 +197,14 @@ class TarWalker:
         if not self._left:
             self._extension = decode_extension(self._kind, bytes(self._payload))
             self._left = -len(self._payload) % BLOCK
-            self._state = self._in_extension_padding if self._left else self._at_header
+            self._state = TarWalker._in_extension_padding if self._left else TarWalker._at_header
         return
         yield
 
     def _in_extension_padding(self, view: memoryview) -> Iterator[Piece]:
         self._skip_zeros(view)
         if not self._left:
-            self._state = self._at_header
+            self._state = TarWalker._at_header
         return
         yield
 
@@ -231,7 +232,7 @@ class TarWalker:
             self._kind = header.kind
             self._payload.clear()
             self._left = header.size
-            self._state = self._in_extension
+            self._state = TarWalker._in_extension
             return
         extension = self._extension
         self._extension = _NOTHING
@@ -252,7 +253,7 @@ class TarWalker:
         self._names.add(name)
         self.members.append(member)
         if size:
-            self._state = self._in_data
+            self._state = TarWalker._in_data
             self._left = size
         yield MemberStart(member)
         if not size:
@@ -263,7 +264,7 @@ class TarWalker:
             raise self._corrupt("an extended header without its member")
         self._zero_blocks += 1
         if self._zero_blocks == 2:
-            self._state = self._at_end
+            self._state = TarWalker._at_end
 
     def _skip_zeros(self, view: memoryview) -> None:
         zeros = view[: self._left]
@@ -279,16 +280,16 @@ class TarWalker:
             return f"inside its end marker: {BLOCK} of {2 * BLOCK} bytes"
         if self._zero_blocks == 2:
             return "inside the zeros after its end marker"
-        if self._state == self._in_data:
+        if self._state == TarWalker._in_data:
             member = self.members[-1]
             got = member.size - self._left
             return f"inside {_label(member)}: {got} of {member.size} bytes"
-        if self._state == self._in_padding:
+        if self._state == TarWalker._in_padding:
             return f"inside the padding after {_label(self.members[-1])}"
-        if self._state == self._in_extension:
+        if self._state == TarWalker._in_extension:
             got = len(self._payload)
             return f"inside an extended header: {got} of {got + self._left} bytes"
-        if self._state == self._in_extension_padding or self._extension != _NOTHING:
+        if self._state == TarWalker._in_extension_padding or self._extension != _NOTHING:
             return "after an extended header, without its member"
         return "between members, without its end marker"
 

@@ -196,10 +196,9 @@ class ArchiveWriter:
         checked: Checked,
         scratch: Scratch,
     ) -> None:
-        self._sink = sink
-        self._sha256 = hashlib.sha256()
+        self._stored = _HashedSink(sink)
         self._inspection = Inspection(place, checked, scratch)
-        self._gzip = GzipWriter(self._store, level=level, filename=inner_name)
+        self._gzip = GzipWriter(self._stored.write, level=level, filename=inner_name)
 
     def feed(self, view: memoryview) -> None:
         self._inspection.consume(view)
@@ -208,11 +207,19 @@ class ArchiveWriter:
     def finish(self) -> StoredArchive:
         facts = self._inspection.finish()
         self._gzip.close()
-        return StoredArchive(facts, self._sha256.hexdigest(), self._sink.size_bytes)
+        return StoredArchive(facts, self._stored.sha256.hexdigest(), self._stored.sink.size_bytes)
 
-    def _store(self, data: bytes | bytearray | memoryview) -> None:
-        self._sha256.update(data)
-        self._sink.write(data)
+
+class _HashedSink:
+    """Who writes to it need not know the writer: a cycle would keep its buffers for a while."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.sink = sink
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sha256.update(data)
+        self.sink.write(data)
 
 
 class ArchiveReader:
@@ -224,9 +231,8 @@ class ArchiveReader:
     """
 
     def __init__(self, source: Source, *, max_bytes: int) -> None:
-        self._sha256 = hashlib.sha256()
-        self._source = source
-        self._gzip = GzipReader(self._read, max_bytes=max_bytes)
+        self._stored = _HashedSource(source)
+        self._gzip = GzipReader(self._stored.read, max_bytes=max_bytes)
 
     def chunks(self) -> Iterator[memoryview]:
         """The tar, piece by piece; a view is valid until the next one is asked for."""
@@ -235,11 +241,17 @@ class ArchiveReader:
     @property
     def sha256(self) -> str:
         """Of the stored bytes read so far: of all of them once `chunks` is exhausted."""
-        return self._sha256.hexdigest()
+        return self._stored.sha256.hexdigest()
 
-    def _read(self, n: int) -> bytes:
-        data = self._source.read(n)
-        self._sha256.update(data)
+
+class _HashedSource:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.sha256 = hashlib.sha256()
+
+    def read(self, n: int) -> bytes:
+        data = self.source.read(n)
+        self.sha256.update(data)
         return data
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import hashlib
 import zlib
@@ -248,3 +249,21 @@ def test_more_than_the_manifest_says_is_refused_while_reading(
         inspect_archive(
             source, max_bytes=len(GOOD) - 512, place=PLACE, checked="full", scratch=scratch
         )
+
+
+def test_an_archive_that_was_stored_or_read_is_forgotten_at_once(
+    scratch: Scratch, tmp_path: Path
+) -> None:
+    store(GOOD, tmp_path, scratch)  # what is imported and remembered once
+    (tmp_path / "T.s7.tar.gz").unlink()
+    gc.collect()
+    gc.disable()
+    try:
+        store(GOOD, tmp_path, scratch)
+        with DirectoryStore(tmp_path).open("T.s7.tar.gz") as source:
+            inspect_archive(
+                source, max_bytes=len(GOOD), place=PLACE, checked="full", scratch=scratch
+            )
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
