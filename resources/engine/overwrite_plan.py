@@ -123,9 +123,11 @@ def _sorted(places: Sequence[ShardPlace]) -> tuple[ShardPlace, ...]:
 
 
 def _keep_internal(data: pb.Data, there: pb.Data) -> None:
-    """`_internal` is the cluster's own and is never restored."""
+    """`_internal` is the cluster's own and is never restored; it stays in its place, too."""
     kept = [db for db in data.Databases if db.Name != INTERNAL_DATABASE]
-    kept += [db for db in there.Databases if db.Name == INTERNAL_DATABASE]
+    for at, db in enumerate(there.Databases):
+        if db.Name == INTERNAL_DATABASE:
+            kept.insert(at, db)
     copies = list(pb.Data(Databases=kept).Databases)
     del data.Databases[:]
     data.Databases.extend(copies)

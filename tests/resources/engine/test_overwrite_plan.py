@@ -148,6 +148,16 @@ def test_the_clusters_own_monitoring_is_neither_replaced_nor_brought_back() -> N
     assert gone.database("_internal") is None
 
 
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_what_is_the_backups_already_is_not_changed_where_nodes_watch_themselves_either(
+    at: int,
+) -> None:
+    databases = [database("one"), database("two")]
+    databases.insert(at, database("_internal", group(2, {2: [5]})))
+    live = metastore(*databases)
+    assert plan(live, live).after == live
+
+
 def test_owners_that_are_no_members_go_and_a_shard_without_any_is_given_to_whoever_has_it() -> None:
     shards = {7: [9, 4], 8: [9], 9: [8, 9], 10: [6, 5]}
     backup = metastore(database("db", group(3, shards)), nodes=(4, 8, 9))
