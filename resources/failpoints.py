@@ -38,6 +38,8 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "backup.shard-stored": "an archive is stored",
         "backup.before-commit": "everything is stored but the manifest",
         "backup.after-commit": "the manifest is stored; the lock is still held",
+        "repair.set-aside": "a damaged manifest or copy has another name; it is not written again",
+        "repair.all-aside": "damaged archives have other names; that is not written down yet",
         "restore.checked": "the archives are checked; the target is untouched",
         "restore.after-metadata": "a database is created on the target; its shards are empty",
         "restore.mid-upload": "a piece of an archive was sent",

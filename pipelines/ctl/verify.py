@@ -1,24 +1,29 @@
-"""`shardkeeper verify`: read stored backups and say what is wrong with them."""
+"""`shardkeeper verify`: read stored backups, say what is wrong with them, and put it right."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import click
 
+from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.go_flags import GoFlags
-from pipelines.ctl.render import printable
+from pipelines.ctl.render import backup_line, printable
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
 from resources.engine import verify as engine
-from resources.engine.events import Event
+from resources.engine.events import Event, Repaired
+from resources.engine.repair import Needs, pull_again, repair_manifests, settle
 from resources.engine.sampling import Sample, today
 from resources.engine.verify import VerifyReport
 from resources.errors import BackupIncomplete, UsageError
+from resources.repository.repository import BackupRepository
 
 
 @click.command(cls=GoFlags)
+@door_flags
 @click.option(
     "-sample",
     "--sample",
@@ -34,23 +39,70 @@ from resources.errors import BackupIncomplete, UsageError
     help="with -sample: which day's part to read (default: today's, in days since 1970)",
 )
 @click.option(
+    "-repair",
+    "--repair",
+    "repairing",
+    is_flag=True,
+    help="put damaged manifests right from their copies, and copy shards again whose archives are "
+    "damaged, from the server that -host or -bind names",
+)
+@click.option(
     "-json", "--json", "as_json", is_flag=True, help="print one JSON object (docs/verify.md)"
 )
 @click.argument("path", metavar="<path-to-backup-directory>")
-def verify(path: str, sample: str | None, day: int | None, as_json: bool) -> None:
+@click.pass_obj
+def verify(door: Door, /, path: str, **flags: Any) -> None:
     """Read everything in a directory of backups, and say what it still gives back.
 
     Every manifest, meta file, archive and receipt is read, every block of every TSM file checked,
     and what is there held against what the manifests list. Works on directories that influxd-ctl,
-    influxd backup -portable or we wrote. No server is asked.
+    influxd backup -portable or we wrote. Without -repair nothing is changed and no server asked.
     """
-    asked = _asked(sample, day)
-    report = engine.verify(open_repository(path), choose=_choice(asked), tell=Talk(_no_line))
+    asked = _asked(flags.pop("sample"), flags.pop("day"))
+    repairing, as_json = flags.pop("repairing"), flags.pop("as_json")
+    door = door.with_flags(**flags)
+    tell = _Tell(silent=as_json)
+    repository = open_repository(path)
+    if repairing:
+        repair_manifests(repository, tell=tell)
+    report = engine.verify(repository, choose=_choice(asked), tell=tell)
+    if repairing and report.problems:
+        report = _repair(repository, report, door, tell)
     if as_json:
-        click.echo(verify_json(report, asked, path, None))
+        click.echo(verify_json(report, asked, path, tell.repaired if repairing else None))
     else:
         click.echo(printable(render_verify(report, asked)))
-    _check_clean(report, path)
+    if report.problems:
+        raise BackupIncomplete(
+            f"{len(report.problems)} problems in {path}", hint=_next(report, door, repairing)
+        )
+
+
+class _Tell(Talk):
+    """Prints what a repair does; remembers it for the document that is printed at the end."""
+
+    def __init__(self, *, silent: bool) -> None:
+        super().__init__(lambda event: None if silent else _line(event))
+        self.repaired: list[tuple[str, str]] = []
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Repaired):
+            self.repaired.append((event.file_name, event.what))
+        super().__call__(event)
+
+
+def _line(event: Event) -> str | None:
+    return str(event) if isinstance(event, Repaired) else backup_line(event)
+
+
+def _repair(
+    repository: BackupRepository, report: VerifyReport, door: Door, tell: _Tell
+) -> VerifyReport:
+    needs, stored = Needs.of(report), list[str]()
+    if needs and _is_named(door):
+        pulled = pull_again(door.source(), repository, needs, tell=tell)
+        stored = [saved.entry.file_name for saved in pulled.saved]
+    return settle(repository, report, stored, tell=tell)
 
 
 def _asked(sample: str | None, day: int | None) -> Asked:
@@ -72,14 +124,17 @@ def _choice(asked: Asked) -> engine.Choice | None:
     return choose
 
 
-def _no_line(_event: Event) -> None:
-    return None
+def _is_named(door: Door) -> bool:
+    """Whether anybody said where the server is: its default is no place to copy from unasked."""
+    return bool(door.address.host or door.address.bind)
 
 
-def _check_clean(report: VerifyReport, path: str) -> None:
-    if report.problems:
-        raise BackupIncomplete(
-            f"{len(report.problems)} problems in {path}",
-            hint="restore -as-of TIME reads an earlier state; verify -repair, with the server's "
-            "-host or -bind, copies again what is damaged here",
+def _next(report: VerifyReport, door: Door, repairing: bool) -> str:
+    if not repairing:
+        return (
+            "restore -as-of TIME reads an earlier state; verify -repair, with the server's -host "
+            "or -bind, copies again what is damaged here"
         )
+    if Needs.of(report) and not _is_named(door):
+        return "name the server, -host or -bind, so that its shards can be copied again"
+    return "what is left cannot be put right from here; restore -as-of TIME reads an earlier state"

@@ -14,8 +14,13 @@ from resources.errors import RepositoryError, ShardkeeperError
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import Archive, StoredManifest, single_set
-from resources.repository.copies import copy_in, decode_file, lost_manifests, read_raw
-from resources.repository.lock import unfinished_backup
+from resources.repository.copies import (
+    copy_in,
+    decode_file,
+    lost_manifests,
+    read_raw,
+    unfinished_backup,
+)
 from resources.repository.names import BackupName, copy_of, parse_file_name
 from resources.repository.repository import BackupRepository
 from resources.repository.seal import seal_fits
@@ -33,6 +38,8 @@ class Problem:
     file_name: str
     what: str
     kind: Kind = "archive"
+    listed_by: str = ""
+    """The manifest that lists the file, if one does."""
 
     def __str__(self) -> str:
         return self.what if self.file_name in self.what else f"{self.file_name}: {self.what}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.repository import BackupRepository
@@ -12,9 +14,16 @@ class KnownArchives:
 
     Args:
         backups: None if there is no backup yet.
+        no_good: shards whose archives are known to be damaged.
     """
 
-    def __init__(self, repository: BackupRepository, backups: BackupSet | None) -> None:
+    def __init__(
+        self,
+        repository: BackupRepository,
+        backups: BackupSet | None,
+        no_good: Collection[ShardID] = (),
+    ) -> None:
+        self._no_good = no_good
         self._newest: dict[ShardID, Archive] = dict(backups.archives) if backups else {}
         if backups:
             gone = (*backups.missing, *backups.replaced)
@@ -30,8 +39,8 @@ class KnownArchives:
         return found if named in ((place.database, place.policy), ("", "")) else None
 
     def is_whole(self, archive: Archive | None) -> bool:
-        """Whether its file is there, and of the size it was stored with."""
-        if archive is None:
+        """Whether its file is there, of the size it was stored with, and not known as damaged."""
+        if archive is None or archive.entry.shard_id in self._no_good:
             return False
         size_bytes, evidence = self._sizes.get(archive.entry.file_name), archive.entry.evidence
         if size_bytes is None:

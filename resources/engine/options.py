@@ -42,6 +42,7 @@ class BackupOptions:
             the end is exclusive.
         only: these shards and no others, within the limits; None: no such choice. Numbers that
             the server does not have are passed over, unless it has none of them.
+        again: of these shards the archives here are no good, so they are copied, changed or not.
         staleness_ns: `-staleness-threshold`: a cluster's shard that was last modified at most so
             long after the state in its archive is not copied yet.
         lock_wait_s: how long to wait while another run works in the same repository.
@@ -61,6 +62,7 @@ class BackupOptions:
     start_ns: int | None = None
     end_ns: int | None = None
     only: frozenset[ShardID] | None = None
+    again: frozenset[ShardID] = frozenset()
     staleness_ns: int = 0
     lock_wait_s: float = 0.0
 

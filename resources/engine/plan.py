@@ -84,7 +84,7 @@ def plan_backup(
                 "copied (-http names the HTTP address)"
             )
         )
-    known = KnownArchives(repository, backups)
+    known = KnownArchives(repository, backups, options.again)
     holdings = source.holdings(metastore)
     if source.kind == "cluster":
         states, absent = look_at_cluster(

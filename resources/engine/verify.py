@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -52,6 +52,10 @@ class VerifyReport:
     """Every state, oldest first."""
     databases: tuple[DatabaseState, ...]
     """Of the newest state."""
+    bad: Mapping[str, str]
+    """What is wrong with archives, known or not, by file name."""
+    blocked: bool
+    """Whether a manifest can be read neither from its file nor from its copy."""
 
 
 def verify(
@@ -59,6 +63,7 @@ def verify(
     *,
     parallel: int = 2,
     choose: Choice | None = None,
+    bad: Mapping[str, str] | None = None,
     tell: Tell | None = None,
     stop: threading.Event | None = None,
 ) -> VerifyReport:
@@ -69,6 +74,8 @@ def verify(
     Args:
         choose: which archives to read, of those that are there; the others are looked for and
             measured. None: all are read.
+        bad: what is wrong with archives that have been read already, by file name; they are not
+            read again.
         tell: called with how far it is, from the calling thread.
 
     Raises:
@@ -81,6 +88,9 @@ def verify(
             f"No manifest files found in: {repository.location}",
             hint="name the directory that holds backups; if it did, is its file system mounted?",
         )
+    for name, what in (bad or {}).items():
+        if name in found.archives:
+            found.bad.setdefault(name, what)
     there = {name: a for name, a in found.archives.items() if not found.is_gone(name)}
     wanted = set(there) if choose is None else {*choose(there)} & there.keys()
     chosen = [a for name, a in there.items() if name in wanted and name not in found.bad]
@@ -97,6 +107,8 @@ def verify(
         known=known,
         points=points,
         databases=databases,
+        bad=found.bad,
+        blocked=bool(found.broken),
     )
 
 
@@ -116,19 +128,19 @@ def _judge(
     known: list[Loss] = []
     problems: list[Problem] = []
 
-    def add(name: str, what: str, kind: Kind, *, matters: bool) -> None:
+    def add(name: str, what: str, kind: Kind, listed_by: str, *, matters: bool) -> None:
         loss = found.losses.get(name)
         if loss is None or matters or not found.is_gone(name):
-            problems.append(Problem(name, what, kind))
+            problems.append(Problem(name, what, kind, listed_by))
         else:
             known.append(loss)
 
     by_name = {stored.file_name: stored.manifest.meta.file_name for stored in found.manifests}
     for manifest_file, what in found.metas.items():
         matters = bool(newest.trouble) and newest.name == manifest_file.removesuffix(".manifest")
-        add(by_name[manifest_file], what, "meta", matters=matters)
+        add(by_name[manifest_file], what, "meta", manifest_file, matters=matters)
     for name, what in found.bad.items():
-        add(name, what, "archive", matters=name in needed)
+        add(name, what, "archive", found.archives[name].manifest_file, matters=name in needed)
     evidence = found.manifests[-1].manifest.evidence if found.manifests else None
     for lack in newest.lacks:
         if not lack.file_name and evidence and lack.shard_id in evidence.unchanged:

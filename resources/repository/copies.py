@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from resources.errors import ManifestUnreadable, NameMissing, RepositoryError
-from resources.repository.lock import unfinished_backup
+from resources.repository.lock import LOCK_NAME, MAX_RECORD_BYTES, LockRecord
 from resources.repository.manifest import MAX_MANIFEST_BYTES, Manifest
 from resources.repository.names import copy_of, parse_file_name
 from resources.repository.store import Store
@@ -94,6 +94,18 @@ def explain_lost(file_name: str) -> ManifestUnreadable:
         hint="shardkeeper verify -repair puts it back; -as-of TIME restores what is older; to do "
         "without that backup, move the copy out of the directory, too",
     )
+
+
+def unfinished_backup(store: Store) -> str:
+    """The backup that a run is making, or left unfinished when it died; empty if there is none.
+
+    Empty as well if the lock cannot be read: what lies there is then nobody's.
+    """
+    try:
+        with store.open(LOCK_NAME) as source:
+            return LockRecord.decode(source.read(MAX_RECORD_BYTES + 1)).backup
+    except (NameMissing, ValueError):
+        return ""
 
 
 def _copies_alone(names: Iterable[str]) -> set[str]:

@@ -208,6 +208,19 @@ class Directory:
             self.discard(name)
             raise
 
+    def rename(self, name: str, new: str) -> None:
+        """Give a file a name that is free, durably.
+
+        Raises:
+            NameTaken: it is not free; the file keeps its name.
+        """
+        with self.told(f"renaming {name}"):
+            try:
+                self._link(name, new)
+            except FileExistsError:
+                raise self.taken(new) from None
+        self.sync()
+
     def replace(self, pending: str, name: str) -> None:
         """Make a finished file visible in place of the one that has the name."""
         try:

@@ -150,17 +150,6 @@ class LockRecord:
         return f"{self.user}@{self.host} (pid {self.pid}: {self.command}) since {at}{doing}"
 
 
-def unfinished_backup(store: Store) -> str:
-    """The backup that a run is making, or left unfinished when it died; empty if there is none.
-
-    Empty as well if the lock cannot be read: what lies there is then nobody's.
-    """
-    try:
-        return LockRecord.decode(_read(store, LOCK_NAME)).backup
-    except (NameMissing, ValueError):
-        return ""
-
-
 class StoreLock:
     """The lock on a store, held from `acquire` until `release` or the end of the block.
 

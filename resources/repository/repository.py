@@ -208,8 +208,8 @@ class BackupRepository:
     def begin(self, *, command: str, wait_s: float = 0.0) -> Generator[BackupWriter]:
         """Open a backup; it exists only if the block calls `commit`.
 
-        Holds the repository's lock for the block, sweeps what a dead run left, and takes a
-        name later than every other one here, so that no file is ever written over.
+        Holds the repository's lock for the block, as `locked`, and takes a name later than every
+        other one here, so that no file is ever written over.
 
         Args:
             command: what to show to others who meet the lock.
@@ -219,13 +219,7 @@ class BackupRepository:
             RepositoryLocked: another run is at work here.
             RepositoryError: the newest backup is dated in the future.
         """
-        with StoreLock.acquire(self.store, command=command, wait_s=wait_s) as lock:
-            passing("backup.locked")
-            if lock.stale is not None and lock.stale.backup:
-                self._sweep(lock.stale.backup)
-            if isinstance(self.store, DirectoryStore):
-                self.store.sweep_pending()
-                self.store.check_writable()
+        with self.locked(command=command, wait_s=wait_s) as lock:
             name = self._free_name()
             lock.note_backup(str(name))
             passing("backup.named")
@@ -235,6 +229,23 @@ class BackupRepository:
             finally:
                 if not writer.committed:
                     writer.discard()
+
+    @contextmanager
+    def locked(self, *, command: str, wait_s: float = 0.0) -> Generator[StoreLock]:
+        """Hold the repository's lock for the block, after sweeping what a dead run left.
+
+        Raises:
+            RepositoryLocked: another run is at work here.
+            StoreFailed: nothing can be written here.
+        """
+        with StoreLock.acquire(self.store, command=command, wait_s=wait_s) as lock:
+            passing("backup.locked")
+            if lock.stale is not None and lock.stale.backup:
+                self._sweep(lock.stale.backup)
+            if isinstance(self.store, DirectoryStore):
+                self.store.sweep_pending()
+                self.store.check_writable()
+            yield lock
 
     def _free_name(self) -> BackupName:
         now = BackupName.of(self.clock())

@@ -11,10 +11,17 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
-from resources.errors import NameMissing, RepositoryMissing, StoreFailed, StoreFull
+from resources.errors import (
+    NameMissing,
+    NameTaken,
+    RepositoryMissing,
+    StoreFailed,
+    StoreFull,
+)
 from resources.repository.directory import DIRECTORY_MODE, Directory, finished_name
 from resources.repository.late_sync import LateSyncs
 from resources.repository.names import check_file_name, unsafe_because
@@ -243,6 +250,24 @@ class DirectoryStore:
             if self._directory.delete(pending):
                 swept[name] = swept.get(name, 0) + status.st_size
         return swept
+
+    def has(self, name: str) -> bool:
+        """Whether anything is called so, a regular file or not."""
+        check_file_name(name)
+        return self._directory.exists(name)
+
+    def set_aside(self, name: str) -> str:
+        """Give a file that is no good a name that says so; returns that name.
+
+        Nothing is read or written over.
+        """
+        check_file_name(name)
+        for n in count(1):
+            aside = f"{name}.damaged" + (f"-{n}" if n > 1 else "")
+            with suppress(NameTaken):
+                self._directory.rename(name, aside)
+                return aside
+        raise AssertionError("some name is free")
 
     def _put_over(self, name: str, new: bytes | None) -> None:
         if new is None:

@@ -14,6 +14,7 @@ from resources.devcluster.cluster import DevCluster
 from resources.failpoints import FAILPOINTS, VARIABLE
 from resources.protocol.commands import Command, CopyShardOwner
 from tests.faults.places import Place
+from tests.faults.test_repair import IN_REPAIRS
 from tests.processes import Nursery
 from tests.proxy import Flip, Proxy, uploads
 from tests.wire.commands import restore, shardkeeper
@@ -48,7 +49,8 @@ def test_every_failpoint_is_in_the_code_once_and_the_code_has_no_others() -> Non
 
 
 def test_every_failpoint_is_exercised() -> None:
-    assert sorted(IN_BACKUPS + IN_RESTORES + IN_CLUSTERS + IN_OVERWRITES) == sorted(FAILPOINTS)
+    exercised = IN_BACKUPS + IN_RESTORES + IN_CLUSTERS + IN_OVERWRITES + IN_REPAIRS
+    assert sorted(exercised) == sorted(FAILPOINTS)
 
 
 def test_a_command_lists_them() -> None:

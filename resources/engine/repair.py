@@ -1,0 +1,184 @@
+"""Put stored backups right: from second copies, and from the source where it still has the shards.
+
+No sound file is changed or replaced. A damaged one keeps its bytes, under a name that ends in
+`.damaged`; what is copied again is a new backup, made as every other one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from resources.clients.source import Source
+from resources.engine.backup import BackupReport, back_up
+from resources.engine.events import Repaired, Tell
+from resources.engine.inventory import REPAIR, Problem
+from resources.engine.options import BackupOptions
+from resources.engine.repair_record import Loss, encode_losses
+from resources.engine.verify import VerifyReport, verify
+from resources.errors import NameTaken, NothingMatches, RepositoryError, StoreFailed
+from resources.failpoints import passing
+from resources.model import INTERNAL_DATABASE, ShardID
+from resources.repository.copies import decode_file, lost_manifests, read_raw
+from resources.repository.names import BackupName, copy_of
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
+
+COMMAND = "verify -repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the newest state lacks, and has to be read from the source again."""
+
+    shards: frozenset[ShardID] = frozenset()
+    metastore: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.shards) or self.metastore
+
+    @classmethod
+    def of(cls, report: VerifyReport) -> Needs:
+        """Nothing while a manifest cannot be read: then no backup can follow it."""
+        if report.blocked or not report.points:
+            return cls()
+        newest = report.points[-1]
+        return cls(frozenset(lack.shard_id for lack in newest.lacks), bool(newest.trouble))
+
+
+def repair_manifests(repository: BackupRepository, *, tell: Tell) -> None:
+    """Write manifests and their copies again, each from the other; not where both are damaged.
+
+    Raises:
+        RepositoryLocked: a run is at work there.
+        StoreFailed: the directory cannot be written to.
+    """
+    if not _bad_and_good(repository):
+        return
+    with repository.locked(command=COMMAND):
+        for bad, good in _bad_and_good(repository):
+            raw = read_raw(repository.store, good)
+            aside = _set_aside(repository, bad)
+            passing("repair.set-aside")
+            with repository.store.create(bad) as sink:
+                sink.write(raw)
+            what = f"; what was there is {aside} now" if aside else ""
+            tell(Repaired(bad, f"written again, as {good} has it{what}"))
+
+
+def _bad_and_good(repository: BackupRepository) -> list[tuple[str, str]]:
+    """Manifests or copies to be written again, each with the file that has its bytes."""
+    names = {name for name in repository.store.names() if name.endswith(".manifest")}
+    found: list[tuple[str, str]] = []
+    for name in sorted(names | set(lost_manifests(repository.store))):
+        copy, sound = copy_of(name), dict[str, bool]()
+        for file_name in (name, copy):
+            with suppress(RepositoryError):
+                evidence = decode_file(repository.store, file_name, name).evidence
+                if evidence is not None:
+                    sound[file_name] = evidence.has_copy
+        if sound == {copy: True}:
+            found.append((name, copy))
+        elif sound == {name: True}:
+            found.append((copy, name))
+    return found
+
+
+def pull_again(
+    source: Source, repository: BackupRepository, needs: Needs, *, tell: Tell
+) -> BackupReport:
+    """Make a backup in which everything is that the newest state lacks.
+
+    It is incremental, and so takes along what has changed since. In a directory whose newest
+    backup left shards out, it copies nothing but what is lacking. A shard that the source has
+    no more is not in the state that it saves.
+
+    Raises:
+        ShardkeeperError: as `back_up`; nothing was stored then.
+    """
+    current = repository.current()
+    internal = any(a.entry.database == INTERNAL_DATABASE for a in current.archives.values())
+    options = BackupOptions(again=needs.shards, internal=internal)
+    if current.newest.manifest.limited:
+        options = replace(options, only=needs.shards, only_meta=not needs.shards)
+    try:
+        report = back_up(source, repository, options, tell=tell, command=COMMAND)
+    except NothingMatches:
+        options = BackupOptions(only_meta=True)
+        report = back_up(source, repository, options, tell=tell, command=COMMAND)
+    for saved in report.saved:
+        entry = saved.entry
+        if entry.shard_id in needs.shards:
+            tell(Repaired(entry.file_name, f"shard {entry.shard_id} copied from {saved.node}"))
+    return report
+
+
+def settle(
+    repository: BackupRepository, before: VerifyReport, stored: Collection[str], *, tell: Tell
+) -> VerifyReport:
+    """Set aside what is damaged and not needed any more, and find what is left to say.
+
+    Args:
+        before: what was found.
+        stored: archives that were copied since. These are read, the others not again.
+
+    Raises:
+        RepositoryLocked: another run is at work there.
+        StoreFailed: the directory cannot be written to.
+    """
+
+    def look(bad: Mapping[str, str]) -> VerifyReport:
+        return verify(repository, choose=lambda _: stored, bad=bad)
+
+    now = look(before.bad)
+    useless = [problem for problem in now.problems if _is_useless(problem, now)]
+    if useless:
+        with repository.locked(command=COMMAND):
+            losses = [_lose(repository, problem, tell) for problem in useless]
+            passing("repair.all-aside")
+            _write_down(repository, [loss for loss in losses if loss.listed_by], tell)
+        gone = {problem.file_name for problem in useless}
+        now = look({name: what for name, what in before.bad.items() if name not in gone})
+    return replace(now, archives=before.archives, size_bytes=before.size_bytes)
+
+
+def _is_useless(problem: Problem, report: VerifyReport) -> bool:
+    """Whether the newest state does without the file, so that it can be set aside."""
+    if problem.kind in ("receipt", "repair"):
+        return True
+    if report.blocked or problem.kind not in ("archive", "meta") or not problem.listed_by:
+        return False
+    newest = report.points[-1]
+    if problem.kind == "meta":
+        return problem.listed_by != f"{newest.name}.manifest"
+    return problem.file_name not in {lack.file_name for lack in newest.lacks}
+
+
+def _lose(repository: BackupRepository, problem: Problem, tell: Tell) -> Loss:
+    aside = _set_aside(repository, problem.file_name)
+    if aside:
+        tell(Repaired(problem.file_name, f"set aside as {aside}, since {problem.what}"))
+    return Loss(problem.file_name, problem.listed_by, problem.what, aside)
+
+
+def _set_aside(repository: BackupRepository, name: str) -> str:
+    """The name that a file has from now on; empty if there is none to set aside."""
+    store = repository.store
+    if not isinstance(store, DirectoryStore):
+        raise StoreFailed(f"{repository.location}: its files cannot be renamed")
+    return store.set_aside(name) if store.has(name) else ""
+
+
+def _write_down(repository: BackupRepository, losses: list[Loss], tell: Tell) -> None:
+    if not losses:
+        return
+    raw, name = encode_losses(losses, at_ns=time.time_ns()), BackupName.of(repository.clock())
+    while True:
+        with suppress(NameTaken):
+            with repository.store.create(f"{name}{REPAIR}") as sink:
+                sink.write(raw)
+            break
+        name = name.next()
+    tell(Repaired(f"{name}{REPAIR}", f"says what is lost of earlier backups, {len(losses)} files"))
