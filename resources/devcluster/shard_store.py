@@ -12,6 +12,7 @@ Layout below the directory: data/<database>/<policy>/<shard>/*.tsm, and the same
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -121,7 +122,10 @@ class ShardStore:
             if shard is not None:
                 shard.close()
                 data, wal = self._paths(shard.database, shard.policy, shard_id)
-                shutil.rmtree(data)
+                # Renamed first: an upload may bring files until the directory has gone.
+                gone = data.with_name(f"{shard_id}.{os.urandom(4).hex()}.gone")
+                data.rename(gone)
+                shutil.rmtree(gone)
                 wal.unlink(missing_ok=True)
 
     # --- their points ---------------------------------------------------------------------

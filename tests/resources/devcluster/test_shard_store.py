@@ -55,6 +55,25 @@ def store(reopened: Open) -> ShardStore:
     return store
 
 
+def test_a_shard_that_is_uploaded_into_can_be_removed(
+    store: ShardStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Uploads hold no lock: a file of one may come right before the directory goes."""
+    data = tmp_path / "node" / "data" / "db" / "rp" / "1"
+    assert data.is_dir()
+    rmdir = os.rmdir
+
+    def a_file_comes(path: str, *, dir_fd: int | None = None) -> None:
+        if data.is_dir():
+            (data / f"{FIRST}.tmp").write_bytes(b"x")
+        rmdir(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", a_file_comes)
+    store.remove(ONE)
+    assert store.shards() == {}
+    assert list(data.parent.iterdir()) == []
+
+
 def lines(text: str) -> list[Point]:
     parsed = parse_lines(text.encode(), now_ns=0)
     assert not parsed.errors
