@@ -30,6 +30,8 @@ OLDER = (
 class ArchiveContents:
     """What an archive holds: as its backup found, or as was found by reading it now."""
 
+    sha256: str
+    """Of the stored file; what is sent later is held against it."""
     files: tuple[FileFacts, ...]
     series: int | None
     """None if several TSM files may repeat each other's."""
@@ -84,7 +86,9 @@ def _check(
     try:
         if evidence is not None:
             _compare_digest(repository, shard.archive, evidence, unless_stopped)
-            return ArchiveContents(evidence.files, evidence.series, evidence.tombstones)
+            return ArchiveContents(
+                evidence.sha256, evidence.files, evidence.series, evidence.tombstones
+            )
         return _inspect(repository, shard, unless_stopped)
     except ShardkeeperError as error:
         error.add_note(f"in {shard.archive.entry.file_name}; the target was not touched")
@@ -141,4 +145,4 @@ def _inspect(
             hint=OLDER,
         )
     facts = found.facts
-    return ArchiveContents(facts.files, facts.series, facts.tombstones)
+    return ArchiveContents(found.sha256, facts.files, facts.series, facts.tombstones)

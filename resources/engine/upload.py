@@ -118,8 +118,11 @@ class Uploader:
                 self.bytes_done += len(chunk)
                 passing("restore.mid-upload")
             walker.finish()
-            if entry.evidence is not None and reader.sha256 != entry.evidence.sha256:
-                raise ArchiveCorrupt(f"{entry.file_name} changed while it was being restored")
+            if reader.sha256 != contents.sha256:
+                raise ArchiveCorrupt(
+                    f"{entry.file_name} changed while it was being restored",
+                    hint="find out who writes there, and shardkeeper verify what it is now",
+                )
             upload.sendall(END_MARKER)
             upload.finish()
         return outgoing.sent
