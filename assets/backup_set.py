@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.checks import after_backup
 from assets.config import BackUpConfig
 from assets.facts.backups import copied_facts, failed_table, set_facts
 from assets.failures import explained
 from assets.family import KINDS, Family
+from assets.judging import Judge
 from assets.ledger import Ledger
 from assets.recording import record_backup, server_version
 from assets.telling import telling
@@ -18,6 +18,7 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
 from resources.engine.backup import back_up
+from resources.repository.watched import WatchedRepository
 
 DESCRIPTION = """
 A restore point of the whole cluster.
@@ -53,23 +54,21 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
     ) -> str:
         ledger = Ledger.of_run(context, family)
         with explained() as more:
-            backups = repository.open(family.name)
+            settings, source = clusters.settings(family.name), clusters.open(family.name)
+            backups = WatchedRepository(repository.open(family.name))
             report = back_up(
-                clusters.open(family.name),
+                source,
                 backups,
-                config.options(
-                    clusters.settings(family.name),
-                    repository.lock_wait(family.name),
-                    limits=config.limits,
-                ),
+                config.options(settings, repository.lock_wait(family.name), limits=config.limits),
                 tell=telling(context.log),
                 command=f"dagster run {context.run.run_id}",
             )
             record_backup(ledger, report, backups.location)
-            ledger.judge(after_backup(family, ledger, report))
             version = server_version(ledger, report.metastore)
             if not config.limits and version != ledger.version(family.meta_snapshot):
                 ledger.see_source(version, copied_facts(report, ledger.partitions()))
+            judge = Judge(family, settings.objectives)
+            ledger.judge(judge.after_backup(ledger, backups, source, report))
             if report.failed:
                 more["failed"] = failed_table(report.failed)
                 more["manifest"] = dg.MetadataValue.path(
@@ -119,6 +118,6 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
 
     policy = dg.FreshnessPolicy.time_window(
         fail_window=timedelta(seconds=objectives.recovery_point),
-        warn_window=timedelta(seconds=objectives.warn_after_s),
+        warn_window=timedelta(seconds=warn_s) if (warn_s := objectives.warn_after_s) else None,
     )
     return backup_set.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))

@@ -5,13 +5,6 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.backup_set import build_backup_set
-from assets.checks import (
-    build_archives_match,
-    build_copies_agree,
-    build_every_shard_current,
-    build_nothing_missing,
-    build_within_objective,
-)
 from assets.family import Family
 from assets.meta_snapshot import build_meta_snapshot
 from assets.restored import build_restored_meta, build_restored_shards
@@ -29,14 +22,4 @@ def build_assets(family: Family, settings: Cluster) -> list[dg.AssetsDefinition 
         build_backup_set(family, settings.objectives),
         build_restored_meta(family),
         build_restored_shards(family),
-    ]
-
-
-def build_checks(family: Family, settings: Cluster) -> list[dg.AssetChecksDefinition]:
-    return [
-        build_every_shard_current(family),
-        build_archives_match(family),
-        build_nothing_missing(family),
-        build_within_objective(family, settings.objectives),
-        build_copies_agree(family),
     ]

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from assets.event_log import Context, EventLog
 from assets.family import CODE_VERSION, Family
 
 VERSION = "dagster/data_version"
 MOST_RESTORE_POINTS = 1000
-MOST_CHECKS = 5
-_EVALUATION = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+_JUDGED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 OURS = "dagster/data_version_is_user_provided"
 
 Metadata = Mapping[str, Any]
@@ -95,18 +95,22 @@ class Ledger:
         names = [event.metadata.get("restore_point") for event in events if event]
         return {str(name.value) for name in names if name is not None}
 
-    def names_in_check(self, key: dg.AssetKey, name: str, table: str, column: str) -> set[str]:
-        """A column of a table in the latest evaluation of a check."""
-        log = self._instance.event_log_storage
-        check = dg.AssetCheckKey(key, name)
-        for record in log.get_asset_check_execution_history(check, limit=MOST_CHECKS):
-            event = record.event.dagster_event if record.event else None
-            if event is None or event.event_type is not _EVALUATION:
-                continue
-            found = event.asset_check_evaluation_data.metadata.get(table)
-            rows = found.records if isinstance(found, dg.TableMetadataValue) else []
-            return {str(row.data[column]) for row in rows if row.data.get(column)}
-        return set()
+    def verdict(self, key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
+        """The latest evaluation of a check, not counting runs that skipped or broke it."""
+        found = self._instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(key, name), limit=1, status=_JUDGED
+        )
+        event = found[0].event.dagster_event if found and found[0].event else None
+        if event is None:
+            return None
+        said = event.asset_check_evaluation_data
+        return dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=name,
+            passed=said.passed,
+            severity=said.severity,
+            metadata=dict(said.metadata),
+        )
 
     def partitions(self) -> Sequence[str]:
         return self._instance.get_dynamic_partitions(self._family.partitions.name or "")
@@ -176,9 +180,10 @@ class Ledger:
             )
         )
 
-    def judge(self, evaluation: dg.AssetCheckEvaluation) -> None:
-        """Note what a check found, from a step that is not the check's own."""
-        self._log.write(evaluation)
+    def judge(self, found: Iterable[dg.AssetCheckEvaluation]) -> None:
+        """Note what checks found, from a step that is not their own."""
+        for evaluation in found:
+            self._log.write(evaluation)
 
     def limited_set(self, metadata: Metadata) -> None:
         """Note a backup of a part of the server; `backup_set` is out of sync with the whole."""

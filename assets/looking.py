@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import dagster as dg
 
 from assets.family import Family
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
 from resources.cluster import ClustersResource
 from resources.engine.options import BackupOptions
 from resources.engine.plan import BackupPlan, plan_backup
+from resources.repository.watched import WatchedRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Who was looked at, beside what, and what was found."""
+
+    source: Server | Cluster
+    watched: WatchedRepository
+    plan: BackupPlan
 
 
 def look(
@@ -17,16 +31,14 @@ def look(
     clusters: ClustersResource,
     repository: BackupRepositoryResource,
     log: dg.DagsterLogManager,
-) -> BackupPlan:
+) -> Look:
     """Find out which shards differ from their archives.
 
     Raises:
         ShardkeeperError: the cluster or its backups cannot be read.
     """
     settings = clusters.settings(family.name)
-    return plan_backup(
-        clusters.open(family.name),
-        repository.open(family.name),
-        BackupOptions(parallel=settings.limits.parallel, internal=settings.internal),
-        tell=telling(log),
-    )
+    source = clusters.open(family.name)
+    watched = WatchedRepository(repository.open(family.name))
+    options = BackupOptions(parallel=settings.limits.parallel, internal=settings.internal)
+    return Look(source, watched, plan_backup(source, watched, options, tell=telling(log)))

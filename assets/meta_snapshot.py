@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from assets.checks import after_look
 from assets.facts.source import look_facts
 from assets.failures import explained
 from assets.family import KINDS, Family
+from assets.judging import Judge
 from assets.ledger import Ledger
 from assets.looking import look
 from assets.recording import record_look
@@ -39,12 +39,11 @@ def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         ledger = Ledger.of_run(context, family)
         with explained():
-            plan = look(family, clusters, repository, context.log)
-        version = record_look(ledger, plan)
-        for found in after_look(family, plan):
-            ledger.judge(found)
+            seen = look(family, clusters, repository, context.log)
+        version = record_look(ledger, seen.plan)
+        ledger.judge(Judge.of(family, clusters).after_look(ledger, seen))
         return dg.MaterializeResult(
-            metadata=look_facts(plan, ledger.partitions()),
+            metadata=look_facts(seen.plan, ledger.partitions()),
             data_version=dg.DataVersion(version),
         )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from assets.facts.backups import archive_facts
 from assets.facts.restores import restored_shard_facts
 from assets.facts.source import state_facts
@@ -13,7 +15,7 @@ from resources.engine.changes import content_version, source_version
 from resources.engine.plan import BackupPlan
 from resources.engine.restore import RestoreReport
 from resources.errors import UsageError
-from resources.model import Metastore, ShardPlace
+from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.manifest import ShardEntry
 
 EARLIER = "earlier; found unchanged in this run"
@@ -78,25 +80,35 @@ def record_backup(
     ledger.back_up(fresh + earlier)
 
 
-def server_version(ledger: Ledger, metastore: Metastore) -> str:
-    """The version of the whole server, from the versions of its shards that were seen last."""
+def server_version(
+    ledger: Ledger, metastore: Metastore, news: Mapping[ShardID, str] | None = None
+) -> str:
+    """The version of the whole server, from the versions of its shards that were seen last.
+
+    Args:
+        news: versions that were seen and not written down.
+    """
     seen = ledger.observed()
     keys = {str(ShardKey.of(place)): place.shard_id for place in metastore.places()}
-    return source_version(
-        metastore, {shard_id: seen[key] for key, shard_id in keys.items() if key in seen}
-    )
+    known = {shard_id: seen[key] for key, shard_id in keys.items() if key in seen}
+    return source_version(metastore, {**known, **(news or {})})
 
 
-def left_behind(ledger: Ledger, report: BackupReport) -> tuple[int, list[ShardPlace]]:
-    """(shards that the server has, those of them whose archive is not what was seen last)."""
+def left_behind(
+    ledger: Ledger, metastore: Metastore, failed: Collection[ShardID] = ()
+) -> tuple[list[ShardPlace], list[ShardPlace]]:
+    """(the shards that are known, those of them whose archive is not what was seen last).
+
+    Args:
+        failed: shards that could not be copied just now.
+    """
     seen, saved = ledger.observed(), ledger.backed_up()
-    failed = {shard.shard_id for shard in report.failed}
-    known = [(str(ShardKey.of(place)), place) for place in report.metastore.places()]
+    known = [(str(ShardKey.of(place)), place) for place in metastore.places()]
     there = [(key, place) for key, place in known if key in seen or place.shard_id in failed]
     left = [
         place for key, place in there if place.shard_id in failed or seen.get(key) != saved.get(key)
     ]
-    return len(there), left
+    return [place for _, place in there], left
 
 
 def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:

@@ -6,17 +6,18 @@ from typing import Any
 
 import dagster as dg
 
-from assets.checks import after_backup
 from assets.config import CopyConfig
 from assets.facts.backups import failed_table
 from assets.failures import explained
 from assets.family import CODE_VERSION, KINDS, Family
+from assets.judging import Judge
 from assets.ledger import Ledger
 from assets.recording import record_backup, shard_keys
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.engine.backup import back_up
+from resources.repository.watched import WatchedRepository
 
 DESCRIPTION = """
 The newest archive of each shard.
@@ -57,21 +58,19 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
             ledger = Ledger.of_run(context, family)
             with explained() as more:
                 wanted = shard_keys(list(context.partition_keys))
-                backups = repository.open(family.name)
+                settings, source = clusters.settings(family.name), clusters.open(family.name)
+                backups = WatchedRepository(repository.open(family.name))
                 only = frozenset(key.shard_id for key in wanted.values())
                 report = back_up(
-                    clusters.open(family.name),
+                    source,
                     backups,
-                    config.options(
-                        clusters.settings(family.name),
-                        repository.lock_wait(family.name),
-                        only=only,
-                    ),
+                    config.options(settings, repository.lock_wait(family.name), only=only),
                     tell=telling(context.log),
                     command=f"dagster run {context.run.run_id}",
                 )
                 record_backup(ledger, report, backups.location, planned=True)
-                ledger.judge(after_backup(family, ledger, report))
+                judge = Judge(family, settings.objectives)
+                ledger.judge(judge.after_backup(ledger, backups, source, report))
                 if report.failed:
                     more["failed"] = failed_table(report.failed)
                 report.check_complete()

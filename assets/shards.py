@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.checks import after_look
 from assets.failures import explained
 from assets.family import KINDS, Family
+from assets.judging import Judge
 from assets.ledger import Ledger
 from assets.looking import look
 from assets.recording import record_look
@@ -51,11 +51,10 @@ def build_shards(family: Family) -> dg.AssetsDefinition:
             repository: BackupRepositoryResource,
         ) -> Iterator[dg.ObserveResult]:
             with explained():
-                plan = look(family, clusters, repository, context.log)
+                seen = look(family, clusters, repository, context.log)
             ledger = Ledger.of_run(context, family)
-            record_look(ledger, plan)
-            for found in after_look(family, plan):
-                ledger.judge(found)
+            record_look(ledger, seen.plan)
+            ledger.judge(Judge.of(family, clusters).after_look(ledger, seen))
             yield from ()
 
         return shards

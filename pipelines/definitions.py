@@ -8,7 +8,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.cluster import build_assets, build_checks
+from assets.checks import build_checks
+from assets.cluster import build_assets
 from assets.family import Family
 from pipelines.jobs import (
     back_up_full_job,
@@ -60,7 +61,7 @@ def of_cluster(family: Family, settings: Cluster, configuration: str) -> dg.Defi
     target = TargetResource(configuration=configuration, cluster=settings.target)
     return dg.Definitions(
         assets=build_assets(family, settings),
-        asset_checks=build_checks(family, settings),
+        asset_checks=build_checks(family, settings.objectives),
         jobs=[
             back_up_job(family),
             back_up_full_job(family),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.checks import ARCHIVES_MATCH, NOTHING_MISSING
 from assets.config import BackUpConfig, RestoreConfig, VerifyConfig
 from assets.family import Family
+from assets.judging import ARCHIVES_MATCH, NOTHING_MISSING
 from assets.merging import MergeConfig, build_merge_op
 from resources.cluster import TargetResource
 
@@ -37,9 +37,12 @@ def back_up_full_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
 def _back_up_job(
     family: Family, name: str, config: BackUpConfig, description: str
 ) -> dg.UnresolvedAssetJobDefinition:
+    assets = dg.AssetSelection.assets(family.meta_snapshot, family.backup_set)
+    # The steps evaluate the other checks themselves, of which each would take a look.
+    blocking = dg.AssetSelection.checks(dg.AssetCheckKey(family.backup_set, NOTHING_MISSING))
     return dg.define_asset_job(
         name,
-        selection=dg.AssetSelection.assets(family.meta_snapshot, family.backup_set),
+        selection=assets.without_checks() | blocking,
         config=dg.RunConfig(ops={family.backup_set.to_python_identifier(): config}),
         description=description,
         tags=family.tags,

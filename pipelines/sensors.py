@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 
 from assets.adopting import adopt
-from assets.checks import earliest, within_objective
 from assets.family import Family
+from assets.judging import Judge
 from assets.ledger import Ledger
 from assets.notifying import notify
 from assets.pacing import pace
+from assets.standing import Standing
 from assets.watching import report_changes
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.reading import read_configuration
 from resources.config.values import Cluster, Configuration
 from resources.engine.events import Event
-from resources.engine.objective import late_shards
 from resources.engine.options import BackupOptions
 from resources.engine.watch import Watcher, glance
 from resources.errors import ShardkeeperError
@@ -60,6 +61,7 @@ def sensors(family: Family, settings: Cluster) -> list[dg.SensorDefinition]:
 
 def watch_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
     memory = _Memory()
+    judge = Judge(family, settings.objectives)
 
     @dg.sensor(
         name=f"watch_{family.name}",
@@ -86,11 +88,12 @@ def watch_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
         seen = glance(source, internal=settings.internal)
         if context.cursor == seen.digest and not now.failures:
             return dg.SkipReason(f"none of {len(seen.marks)} shards has changed")
-        _, watcher = memory.of(repository.open(family.name))
+        watched, watcher = memory.of(repository.open(family.name))
         options = BackupOptions(peek=True, internal=settings.internal)
         found = watcher.look(source, seen, options, tell=_quiet)
         if found.something:
-            report_changes(Ledger.outside(context.instance, family), family, found)
+            ledger = Ledger.outside(context.instance, family)
+            report_changes(ledger, judge, watched, found)
             count = len(found.changed)
             what = f"{count} shard{'s' * (count != 1)} changed" if count else "settings changed"
             tags = {**family.tags, "shardkeeper/why": what.replace(" ", "-")}
@@ -107,6 +110,7 @@ def missed_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
     memory = _Memory()
     objectives = settings.objectives
     asks = objectives.missed == "request"
+    judge = Judge(family, objectives)
 
     @dg.sensor(
         name=f"missed_{family.name}",
@@ -124,26 +128,25 @@ def missed_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
     ) -> dg.SensorResult | dg.SkipReason:
         watched, _ = memory.of(repository.open(family.name))
         watched.refresh()
-        source = clusters.open(family.name)
-        seen = glance(source, internal=settings.internal)
-        places = seen.places
-        late = late_shards(watched, places, earliest(objectives))
-        before: dict[str, int] = json.loads(context.cursor) if context.cursor else {}
-        if before.get("late") != len(late):
-            Ledger.outside(context.instance, family).judge(
-                within_objective(family, objectives, watched, len(places), late)
-            )
-            context.update_cursor(json.dumps({"late": len(late)}))
-        if not late:
-            return dg.SkipReason(f"{len(places)} shards are in a backup that is young enough")
+        seen = glance(clusters.open(family.name), internal=settings.internal)
+        standing = Standing.of(context.cursor)
+        ledger = Ledger.outside(context.instance, family)
+        standing = standing.look(judge, ledger, watched, seen.metastore, seen.places)
+        if standing.passed:
+            context.update_cursor(replace(standing, told=False).cursor)
+            return dg.SkipReason(f"{len(seen.places)} shards are in a backup that is young enough")
         text = (
-            f"{family.name}: {len(late)} of {len(places)} shards are in no backup of the last "
-            f"{timedelta(seconds=objectives.recovery_point)}"
+            f"{family.name}: {standing.late} of {len(seen.places)} shards are in no backup of the "
+            f"last {timedelta(seconds=objectives.recovery_point)}"
         )
         if not asks:
-            if not before.get("late"):
-                _complain(context, notify(_configuration(clusters), family.name, text, {}))
+            if not standing.told:
+                told = notify(_configuration(clusters), family.name, text, {})
+                _complain(context, told.failed)
+                standing = replace(standing, told=not told.again)
+            context.update_cursor(standing.cursor)
             return dg.SkipReason(text)
+        context.update_cursor(standing.cursor)
         now = pace(context.instance, family)
         if now.going or time.time() < now.wait_until_s:
             return dg.SkipReason(f"{text}; {now.going or 'the last one failed, so it waits'}")
@@ -155,13 +158,15 @@ def missed_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
 
 def adopt_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
     memory = _Memory()
+    judge = Judge(family, settings.objectives)
 
     @dg.sensor(
         name=f"adopt_{family.name}",
         minimum_interval_seconds=int(settings.watch_every),
         default_status=_status(settings, "adopt"),
-        description="Record backups that were made on the command line in the same directory, "
-        "with their own time and provenance.",
+        description="Look into the directory of backups: record those that were made on the "
+        "command line, with their own time and provenance, and turn checks when the newest one "
+        "becomes too old. The cluster is not asked.",
     )
     def adopting(
         context: dg.SensorEvaluationContext, repository: BackupRepositoryResource
@@ -170,8 +175,12 @@ def adopt_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
         if now.going:
             return dg.SkipReason(f"{now.going} is at work")
         watched, _ = memory.of(repository.open(family.name))
-        adopted = adopt(Ledger.outside(context.instance, family), family, watched, context.cursor)
-        context.update_cursor(adopted.cursor)
+        ledger, standing = Ledger.outside(context.instance, family), Standing.of(context.cursor)
+        adopted = adopt(ledger, family, watched, standing.adopted)
+        if adopted.something:
+            ledger.judge(judge.after_adoption(ledger, watched))
+        standing = standing.look(judge, ledger, watched, watched.metastore(), watched.covered())
+        context.update_cursor(replace(standing, adopted=adopted.cursor).cursor)
         return dg.SkipReason(adopted.text)
 
     return adopting
@@ -201,7 +210,7 @@ def failure_sensor(configuration: Configuration) -> dg.SensorDefinition:
         why = "\n".join(step.strip() for step in steps if step) or context.failure_event.message
         text = f"{run.job_name} failed: {why}\nRun {run.run_id}"
         facts = {"job": run.job_name, "run": run.run_id, "why": why or ""}
-        failed = notify(_configuration(clusters), cluster, text, facts)
+        failed = notify(_configuration(clusters), cluster, text, facts).failed
         if failed:
             raise failed[0]
 
@@ -212,7 +221,7 @@ def _configuration(clusters: ClustersResource) -> Configuration:
     return read_configuration(Path(clusters.configuration))
 
 
-def _complain(context: dg.SensorEvaluationContext, failed: list[ShardkeeperError]) -> None:
+def _complain(context: dg.SensorEvaluationContext, failed: Iterable[ShardkeeperError]) -> None:
     for error in failed:
         context.log.error(str(error))
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
 
 import dagster as dg
 
-from assets.facts.values import Metadata, place_facts
+from assets.facts.values import Metadata, place_facts, stamp
 from assets.tables import table
 from resources.engine.changes import ShardState
 from resources.engine.inventory import Problem
+from resources.engine.newest import Newest
+from resources.engine.objective import last_backup
 from resources.engine.plan import BackupPlan
 from resources.engine.restore_points import newest_whole
 from resources.engine.verify import VerifyReport
-from resources.model import Metastore, ShardPlace
+from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.watched import WatchedRepository
 
 
@@ -79,33 +83,61 @@ def glance_facts(metastore: Metastore, shards: int, changed: Sequence[ShardPlace
     }
 
 
-def copies_table(states: Sequence[ShardState]) -> dg.TableMetadataValue:
-    """Shards whose copies differ, and what each owner says."""
-    return table(
-        [
-            {
-                **place_facts(state.place),
-                "copies": ", ".join(
-                    f"{copy.node}: {copy.size_bytes} bytes" for copy in state.copies
-                ),
-            }
-            for state in states
-        ]
+def copies_facts(plan: BackupPlan) -> Metadata:
+    """Which shards differ between their owners, and how many could be compared."""
+    found = plan.copies
+    facts: Metadata = {
+        "shards": len(plan.states),
+        "shards_compared": found.compared,
+        "shards_differing": len(found.differing),
+    }
+    if found.differing:
+        places = {state.place.shard_id: state.place for state in plan.states}
+        facts["differing"] = table(
+            [
+                {
+                    **place_facts(places[shard_id]),
+                    "copies": ", ".join(f"{c.node}: {c.size_bytes or 0} bytes" for c in copies),
+                }
+                for shard_id, copies in found.differing.items()
+            ]
+        )
+    return facts
+
+
+def gone_facts(plan: BackupPlan, known: dg.AssetCheckEvaluation | None) -> Metadata:
+    """Archives that a look missed.
+
+    Args:
+        known: what was wrong before; it has not been read again, so it still is.
+    """
+    problems = [
+        Problem(state.previous.entry.file_name, "missing, or not as long as it was stored")
+        for state in plan.to_copy
+        if state.reason == "archive missing" and state.previous is not None
+    ]
+    files = {problem.file_name for problem in problems}
+    earlier = [row for row in problem_rows(known) if row["file"] not in files]
+    rows = [*_problem_rows(problems), *earlier]
+    return {"problems_found": len(rows), "problems": table(rows)}
+
+
+def problem_rows(known: dg.AssetCheckEvaluation | None) -> list[dict[str, Any]]:
+    """The problems that an evaluation lists."""
+    found = known.metadata.get("problems") if known and not known.passed else None
+    return (
+        [dict(row.data) for row in found.records]
+        if isinstance(found, dg.TableMetadataValue)
+        else []
     )
 
 
-def gone_facts(gone: Sequence[ShardState]) -> Metadata:
-    """Archives that a look missed."""
-    problems = [
-        Problem(state.previous.entry.file_name, "missing, or not as long as it was stored")
-        for state in gone
-        if state.previous is not None
-    ]
-    return {"problems_found": len(problems), "problems": problem_table(problems)}
+def _problem_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    return [{"file": one.file_name, "problem": one.what} for one in problems]
 
 
 def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
-    return table([{"file": one.file_name, "problem": one.what} for one in problems])
+    return table(_problem_rows(problems))
 
 
 def verify_facts(report: VerifyReport) -> Metadata:
@@ -131,3 +163,45 @@ def late_table(late: Sequence[ShardPlace], watched: WatchedRepository) -> dg.Tab
             for p in late
         ]
     )
+
+
+def loss_facts(
+    newest: Sequence[Newest],
+    watched: WatchedRepository,
+    changed: Sequence[ShardPlace],
+    gone: Collection[ShardID],
+    *,
+    now: datetime,
+) -> Metadata:
+    """What would be lost with the source.
+
+    Args:
+        newest: the newest points, by policy.
+        changed: shards that are not as in their archives.
+        gone: those of them whose archive is missing.
+    """
+    facts: Metadata = {"shards_changed": len(changed), "archives_missing": len(gone)}
+    backups = [last_backup(watched, place) for place in changed]
+    covered = [name.started_at for name in backups if name is not None]
+    if len(covered) == len(changed) and not gone:
+        facts["lost_seconds"] = max(((now - at).total_seconds() for at in covered), default=0.0)
+    else:
+        facts["lost"] = f"everything in {len(changed) - len(covered) + len(gone)} shards"
+    behind = [one.behind_s for one in newest if one.behind_s is not None]
+    if behind:
+        facts["newest_point_behind_seconds"] = max(behind)
+    if newest:
+        facts["newest_points"] = table(
+            [
+                {
+                    "database": one.database,
+                    "policy": one.policy,
+                    "shards changed": one.changed,
+                    "newest saved": stamp(one.saved_ns),
+                    "newest at source": one.why or stamp(one.source_ns),
+                    "behind seconds": one.behind_s,
+                }
+                for one in newest
+            ]
+        )
+    return facts

@@ -33,6 +33,9 @@ def _seconds(value: object) -> float:
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Positive = Annotated[Seconds, Field(gt=0)]
+MINUTE_S = 60.0
+AMinute = Annotated[Seconds, Field(ge=MINUTE_S)]
+"""At least one; Dagster's freshness policies know no less."""
 
 
 class _Settings(BaseModel):
@@ -91,9 +94,9 @@ class Secret(_Settings):
 class Objectives(_Settings):
     """How much may be lost, and what happens when more is at stake."""
 
-    recovery_point: Positive = 24 * 3600.0
+    recovery_point: AMinute = 24 * 3600.0
     """No older than this should the newest restore point be."""
-    warn_after: Positive | None = None
+    warn_after: AMinute | None = None
     """From this age on it is shown as a warning; None: three quarters of `recovery_point`."""
     missed: Literal["request", "warn"] = "request"
     """What to do about shards without a backup that young: ask for a run, or only say so."""
@@ -105,8 +108,12 @@ class Objectives(_Settings):
         return self
 
     @property
-    def warn_after_s(self) -> float:
-        return 0.75 * self.recovery_point if self.warn_after is None else self.warn_after
+    def warn_after_s(self) -> float | None:
+        """None: there is no time to warn before it fails."""
+        if self.warn_after is not None:
+            return self.warn_after
+        early = 0.75 * self.recovery_point
+        return early if early >= MINUTE_S else None
 
 
 class ClusterLimits(_Settings):

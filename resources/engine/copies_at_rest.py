@@ -12,6 +12,7 @@ Source: influxdb-cluster tsdb/engine/tsm1/engine.go (IsIdle), compact.go (FullyC
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from resources.clients.source import Holdings, ShardCopy, Source
 from resources.engine.events import Tell, Warned
@@ -20,18 +21,28 @@ from resources.model import Metastore, NodeID, ShardID, ShardPlace
 MOST_TOLD = 10
 
 
-def warn_of_differing(
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What became of comparing the copies of shards."""
+
+    compared: int = 0
+    """Shards that nobody touches and whose owners all answer; the others cannot be compared."""
+    differing: Mapping[ShardID, tuple[ShardCopy, ...]] = field(
+        default_factory=dict[ShardID, tuple[ShardCopy, ...]]
+    )
+    """Shards that nobody touches and that are not alike on all their owners: what each has."""
+
+
+def differing_copies(
     source: Source,
     metastore: Metastore,
     places: Sequence[ShardPlace],
     before: Holdings,
-    *,
-    tell: Tell,
-) -> None:
-    """Tell of shards that nobody touches and that are not the same size on all their owners.
+) -> Comparison:
+    """Find shards that nobody touches and that are not the same size on all their owners.
 
     Nodes are asked one after the other, and a write may come in between; so who differs is
-    asked once more, and what moved meanwhile is not told.
+    asked once more, and what moved meanwhile is left out.
 
     Args:
         before: what the nodes had at first.
@@ -40,13 +51,14 @@ def warn_of_differing(
         WireError: the meta nodes broke off.
     """
     addresses = {node.id: node.tcp_addr for node in metastore.data_nodes}
-    suspects = {
-        place.shard_id: copies
+    found = {place.shard_id: _of_owners(place, addresses, before) for place in places}
+    compared = sum(
+        len(found[place.shard_id]) == len(place.shard.owners) and _at_rest(found[place.shard_id])
         for place in places
-        if _differ(copies := _of_owners(place, addresses, before))
-    }
+    )
+    suspects = {shard_id: copies for shard_id, copies in found.items() if _differ(copies)}
     if not suspects:
-        return
+        return Comparison(compared)
     now = source.holdings(metastore)
     differing = {
         place.shard_id: suspects[place.shard_id]
@@ -54,6 +66,12 @@ def warn_of_differing(
         if place.shard_id in suspects
         and _of_owners(place, addresses, now) == suspects[place.shard_id]
     }
+    return Comparison(compared, differing)
+
+
+def tell_of_differing(found: Comparison, *, tell: Tell) -> None:
+    """Tell of some, and how many more there are."""
+    differing = found.differing
     for shard_id, copies in list(differing.items())[:MOST_TOLD]:
         tell(Warned(_told(shard_id, copies)))
     if len(differing) > MOST_TOLD:
@@ -73,8 +91,12 @@ def _of_owners(
     )
 
 
+def _at_rest(copies: Sequence[ShardCopy]) -> bool:
+    return all(copy.is_at_rest for copy in copies)
+
+
 def _differ(copies: Sequence[ShardCopy]) -> bool:
-    return all(copy.is_at_rest for copy in copies) and len({c.size_bytes for c in copies}) > 1
+    return _at_rest(copies) and len({copy.size_bytes for copy in copies}) > 1
 
 
 def _told(shard_id: ShardID, copies: Sequence[ShardCopy]) -> str:

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from resources.clients.source import Holdings, ShardCopy, Source
 from resources.engine.changes import Reason, ShardState
-from resources.engine.copies_at_rest import warn_of_differing
+from resources.engine.copies_at_rest import Comparison, differing_copies, tell_of_differing
 from resources.engine.events import Tell, Warned
 from resources.engine.known import KnownArchives
 from resources.engine.options import BackupOptions
@@ -39,11 +39,11 @@ def look_at_cluster(
     options: BackupOptions,
     *,
     tell: Tell,
-) -> tuple[list[ShardState], list[ShardPlace]]:
+) -> tuple[list[ShardState], list[ShardPlace], Comparison]:
     """Hold every shard against its newest archive.
 
-    Returns the states, and the shards that no node has although all their owners answer: the
-    cluster plans shards ahead of time.
+    Returns the states; the shards that no node has although all their owners answer, since the
+    cluster plans shards ahead of time; and how copies compare, unless it only peeks.
 
     Raises:
         WireError: the meta nodes broke off.
@@ -63,10 +63,11 @@ def look_at_cluster(
         states.append(_state(place, copies, silent, known, options))
     _tell_of_stale(states, tell)
     if options.peek:
-        return states, absent
+        return states, absent, Comparison()
     settled = _settle(source, metastore, [state for state in states if state.copies], options)
-    warn_of_differing(source, metastore, [s.place for s in states], holdings, tell=tell)
-    return [settled.get(state.place.shard_id, state) for state in states], absent
+    copies = differing_copies(source, metastore, [s.place for s in states], holdings)
+    tell_of_differing(copies, tell=tell)
+    return [settled.get(state.place.shard_id, state) for state in states], absent, copies
 
 
 def best_first(copies: Iterable[ShardCopy], prefer: str) -> tuple[ShardCopy, ...]:

@@ -7,8 +7,14 @@ from datetime import datetime
 
 from resources.engine.inventory import Problem
 from resources.model import ShardPlace
+from resources.repository.names import BackupName
 from resources.repository.repository import BackupRepository
 from resources.repository.watched import WatchedRepository
+
+
+def last_backup(watched: WatchedRepository, place: ShardPlace) -> BackupName | None:
+    """The newest backup that has saved the shard, found it unchanged, or came before it."""
+    return watched.last_covered(place.shard_id) or watched.last_whole
 
 
 def late_shards(
@@ -21,7 +27,7 @@ def late_shards(
     """
     late: list[ShardPlace] = []
     for place in places:
-        covered = watched.last_covered(place.shard_id) or watched.last_whole
+        covered = last_backup(watched, place)
         if covered is None or covered.started_at < since:
             late.append(place)
     return late
@@ -34,20 +40,16 @@ def missing_files(repository: BackupRepository) -> tuple[int, list[Problem]]:
         RepositoryError: there is no backup, or a manifest is damaged.
     """
     backups, sizes = repository.current(), repository.store.names()
-    problems = [
-        Problem(a.entry.file_name, f"listed by {a.manifest_file} and missing")
-        for a in backups.missing
-    ]
-    for archive in backups.archives.values():
+    problems: list[Problem] = []
+    for archive in (*backups.missing, *backups.archives.values()):
         entry, size_bytes = archive.entry, sizes.get(archive.entry.file_name)
-        if entry.evidence is not None and size_bytes != entry.evidence.stored_bytes:
-            problems.append(
-                Problem(
-                    entry.file_name,
-                    f"{size_bytes} bytes, {archive.manifest_file} says "
-                    f"{entry.evidence.stored_bytes}",
-                )
-            )
+        stored = entry.evidence.stored_bytes if entry.evidence else size_bytes
+        if size_bytes is None:
+            what = f"listed by {archive.manifest_file} and missing"
+            problems.append(Problem(entry.file_name, what))
+        elif size_bytes != stored:
+            what = f"{size_bytes} bytes, {archive.manifest_file} says {stored}"
+            problems.append(Problem(entry.file_name, what))
     if backups.meta.file_name not in sizes:
         problems.append(
             Problem(

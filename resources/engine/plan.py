@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import Holdings, Source, SourceFacts
 from resources.engine.changes import ShardState
+from resources.engine.copies_at_rest import Comparison
 from resources.engine.events import BackupPlanned, Tell, Warned
 from resources.engine.known import KnownArchives
 from resources.engine.look_cluster import look_at_cluster
@@ -37,6 +38,8 @@ class BackupPlan:
     """Every wanted shard that is on a node's disk, or may be on one that does not answer."""
     absent: tuple[ShardPlace, ...]
     """Wanted shards that only the metastore knows: the server plans them ahead of time."""
+    copies: Comparison
+    """Whether owners of a shard hold the same; a single server has nothing to compare."""
     address: str
     """What to call the source in messages."""
 
@@ -49,10 +52,28 @@ class BackupPlan:
         return tuple(state for state in self.states if not state.stale)
 
 
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a source said of itself a moment ago, so that it need not be asked again."""
+
+    meta: bytes
+    metastore: Metastore
+    holdings: Holdings | None = None
+    """None: its nodes were not asked."""
+
+
 def plan_backup(
-    source: Source, repository: BackupRepository, options: BackupOptions, *, tell: Tell
+    source: Source,
+    repository: BackupRepository,
+    options: BackupOptions,
+    *,
+    tell: Tell,
+    seen: Sighting | None = None,
 ) -> BackupPlan:
     """Find out what a backup has to copy.
+
+    Args:
+        seen: what is known already; None asks for everything.
 
     Raises:
         NothingMatches: no such node, database, policy or shard.
@@ -61,7 +82,8 @@ def plan_backup(
         WireError: the source cannot be reached or understood.
     """
     facts, silence = source.facts()
-    meta, metastore = source.metastore()
+    seen = seen or Sighting(*source.metastore())
+    meta, metastore = seen.meta, seen.metastore
     _check_node(source, metastore, options.prefer)
     wanted = choose(select(metastore, options.limits), options.only)
     if not options.internal:
@@ -85,9 +107,10 @@ def plan_backup(
             )
         )
     known = KnownArchives(repository, backups, options.again)
-    holdings = source.holdings(metastore)
+    holdings = seen.holdings or source.holdings(metastore)
+    copies = Comparison()
     if source.kind == "cluster":
-        states, absent = look_at_cluster(
+        states, absent, copies = look_at_cluster(
             source, metastore, wanted, holdings, known, options, tell=tell
         )
     else:
@@ -100,7 +123,7 @@ def plan_backup(
             absent=len(absent),
         )
     )
-    return BackupPlan(meta, metastore, facts, tuple(states), tuple(absent), source.address)
+    return BackupPlan(meta, metastore, facts, tuple(states), tuple(absent), copies, source.address)
 
 
 def _check_node(source: Source, metastore: Metastore, prefer: str) -> None:
@@ -116,7 +139,7 @@ def _check_identity(
 ) -> None:
     """Shard ids mean nothing between servers, so one directory holds one server's backups."""
     try:
-        known = decode_metastore(repository.read_meta(backups)).cluster_id
+        known = decode_metastore(repository.read_meta(backups), groups=False).cluster_id
     except (RepositoryError, WireError):
         evidence = backups.newest.manifest.evidence
         if evidence is None:

@@ -15,7 +15,7 @@ from resources.clients.source import Source
 from resources.engine.changes import ShardState, source_version
 from resources.engine.events import Tell
 from resources.engine.options import BackupOptions
-from resources.engine.plan import plan_backup
+from resources.engine.plan import Sighting, plan_backup
 from resources.errors import BackupNotFound, NothingMatches, WireError
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
@@ -29,11 +29,15 @@ MOST_COMPARED = 500
 class Glance:
     """What a source says by itself."""
 
-    metastore: Metastore
+    sighting: Sighting
     marks: Mapping[ShardID, str]
     """Of the shards on its disks."""
     digest: str
     """Of all marks and of the databases, policies and users: equal if nothing has moved."""
+
+    @property
+    def metastore(self) -> Metastore:
+        return self.sighting.metastore
 
     @property
     def places(self) -> list[ShardPlace]:
@@ -64,13 +68,15 @@ def glance(source: Source, *, internal: bool) -> Glance:
     Raises:
         WireError: the source cannot be reached, or cannot tell.
     """
-    _, metastore = source.metastore()
+    seen = Sighting(*source.metastore())
+    metastore = seen.metastore
     places = [p for p in metastore.places() if internal or p.database != INTERNAL_DATABASE]
     marks: dict[ShardID, str] = {}
     if source.kind == "cluster":
-        copies = source.holdings(metastore).copies
+        holdings = source.holdings(metastore)
+        seen = replace(seen, holdings=holdings)
         for place in places:
-            times = [c.last_modified_ns or 0 for c in copies.get(place.shard_id, ())]
+            times = [c.last_modified_ns or 0 for c in holdings.copies.get(place.shard_id, ())]
             if times:
                 marks[place.shard_id] = str(max(times))
     else:
@@ -87,7 +93,7 @@ def glance(source: Source, *, internal: bool) -> Glance:
                     f"{stats.num_files} {stats.disk_bytes} {stats.write_points_ok} "
                     f"{stats.wal_bytes}"
                 )
-    return Glance(metastore, marks, source_version(metastore, marks))
+    return Glance(seen, marks, source_version(metastore, marks))
 
 
 class Watcher:
@@ -119,7 +125,8 @@ class Watcher:
         if asked:
             looked = replace(options, only=frozenset(asked))
             with suppress(NothingMatches):  # dropped since the glance
-                changed = plan_backup(source, self._repository, looked, tell=tell).to_copy
+                plan = plan_backup(source, self._repository, looked, tell=tell, seen=seen.sighting)
+                changed = plan.to_copy
             stale = {state.place.shard_id for state in changed}
             self._settled = {i: m for i, m in self._settled.items() if i in seen.marks}
             self._settled |= {i: seen.marks[i] for i in asked if i not in stale}
@@ -133,6 +140,6 @@ class Watcher:
             return ""
         name = backups.newest.file_name
         if self._settings[0] != name:
-            newest = decode_metastore(self._repository.read_meta(backups))
+            newest = decode_metastore(self._repository.read_meta(backups), groups=False)
             self._settings = name, source_version(newest, {})
         return self._settings[1]

@@ -39,17 +39,24 @@ M = TypeVar("M", bound=Message)
 # --- reading ------------------------------------------------------------------------------
 
 
-def decode_metastore(raw: bytes) -> Metastore:
+def decode_metastore(raw: bytes, *, groups: bool = True) -> Metastore:
     """Read a serialized `Data`.
 
     Legacy forms count: `Nodes` replaces `DataNodes`, `OwnerIDs` replaces `Owners`, as in
     Go. Names are as the server sent them: `check_name` before one becomes a path.
+
+    Args:
+        groups: whether shard groups are wanted; of thousands they are what takes long.
 
     Raises:
         BadReply: no such message, a required field missing, text that is not UTF-8, or
             more than MAX_META_BYTES.
     """
     message = parse_strictly(pb.Data, raw, "metastore")
+    if not groups:
+        for db in message.Databases:
+            for rp in db.RetentionPolicies:
+                rp.ClearField("ShardGroups")
     return Metastore(
         term=message.Term,
         index=message.Index,

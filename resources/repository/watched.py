@@ -7,10 +7,12 @@ read. Ten thousand shards take some ten megabytes, however many backups there ar
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from resources.errors import BackupNotFound
-from resources.model import ShardID
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest, keep_newest
 from resources.repository.copies import explain_lost, lost_manifests
 from resources.repository.names import BackupName, parse_file_name
@@ -18,7 +20,11 @@ from resources.repository.repository import BackupRepository
 
 
 class WatchedRepository(BackupRepository):
-    """The same repository; what `current` says is remembered from one call to the next."""
+    """The same repository; what `current` says is remembered from one call to the next.
+
+    Attributes:
+        plain: the repository without a memory.
+    """
 
     def __init__(self, repository: BackupRepository) -> None:
         super().__init__(
@@ -27,6 +33,7 @@ class WatchedRepository(BackupRepository):
             scratch_dir=repository.scratch_dir,
             clock=repository.clock,
         )
+        self.plain = repository
         self._forget()
 
     def _forget(self) -> None:
@@ -35,6 +42,14 @@ class WatchedRepository(BackupRepository):
         self._covered: dict[ShardID, BackupName] = {}
         self._newest: StoredManifest | None = None
         self._whole: BackupName | None = None
+        self._last: StoredManifest | None = None
+        self._metastore: tuple[str, Metastore] | None = None
+
+    def manifest(self, name: str) -> StoredManifest:
+        """As `BackupRepository.manifest`; the last one is remembered, as it never changes."""
+        if self._last is None or self._last.file_name != name:
+            self._last = super().manifest(name)
+        return self._last
 
     def current(self, *, as_of: datetime | None = None) -> BackupSet:
         """As `BackupRepository.current`, but archives that are gone are listed as if there.
@@ -64,6 +79,34 @@ class WatchedRepository(BackupRepository):
         for stored in fresh:
             self._fold(stored)
         return fresh
+
+    @property
+    def archives(self) -> Mapping[ShardID, Archive]:
+        """The newest archive of each shard, as of the last `refresh`; their files may be gone."""
+        return self._archives
+
+    def metastore(self) -> Metastore | None:
+        """What the newest backup says of its source; None if there is no backup.
+
+        Raises:
+            RepositoryError: its meta file is gone or damaged.
+            BadReply: it holds no metastore.
+        """
+        if self._newest is None:
+            return None
+        if self._metastore is None or self._metastore[0] != self._newest.file_name:
+            raw = self.read_meta(BackupSet(self._newest, self._archives, ()))
+            self._metastore = self._newest.file_name, decode_metastore(raw)
+        return self._metastore[1]
+
+    def covered(self) -> list[ShardPlace]:
+        """The shards of the newest backup's source that are in any backup.
+
+        Raises: as `metastore`.
+        """
+        metastore = self.metastore()
+        places = metastore.places() if metastore else ()
+        return [place for place in places if place.shard_id in self._covered]
 
     def last_covered(self, shard_id: ShardID) -> BackupName | None:
         """The newest backup in which the shard was saved or found unchanged."""

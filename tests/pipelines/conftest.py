@@ -6,8 +6,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from resources.devcluster.cluster import DevCluster
 from tests.influxd import Influxd
-from tests.pipelines.world import World, at
+from tests.pipelines.world import World, at, write_to
 
 
 @pytest.fixture
@@ -24,3 +25,18 @@ def source(influxd_factory: Callable[..., Influxd]) -> Influxd:
 @pytest.fixture
 def world(source: Influxd, tmp_path: Path, instance: dg.DagsterInstance) -> World:
     return World(tmp_path, instance, at(source))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[DevCluster]:
+    """Three shards in two copies each: 1, 4 and 7."""
+    with DevCluster(tmp_path / "cluster", data_nodes=3) as cluster:
+        cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
+        for week in range(3):
+            write_to(cluster, week, 1.0)
+        yield cluster
+
+
+@pytest.fixture
+def over_cluster(cluster: DevCluster, tmp_path: Path, instance: dg.DagsterInstance) -> World:
+    return World(tmp_path, instance, {"bind": cluster.meta[0].http_addr})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.checks import ARCHIVES_MATCH, COPIES_AGREE, NOTHING_MISSING, WITHIN_OBJECTIVE
+from assets.judging import ARCHIVES_MATCH, COPIES_AGREE, NOTHING_MISSING, WITHIN_OBJECTIVE
 from assets.pacing import FIRST_PAUSE_S, pace
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
@@ -23,28 +22,14 @@ from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
-from tests.pipelines.world import DAY_NS, FAMILY, FIRST_NS, World
+from tests.pipelines.world import FAMILY, FIRST_NS, World, write_to
 
 FRESH, STALE = StaleStatus.FRESH, StaleStatus.STALE
 
 
-def write(cluster: DevCluster, week: int, value: float) -> None:
-    lines = [f"cpu,host=a v={value} {FIRST_NS + week * 7 * DAY_NS + i}" for i in range(5)]
-    cluster.write("telegraf", "\n".join(lines))
-
-
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", data_nodes=3) as cluster:
-        cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
-        for week in range(3):
-            write(cluster, week, 1.0)
-        yield cluster
-
-
-@pytest.fixture
-def world(cluster: DevCluster, tmp_path: Path, instance: dg.DagsterInstance) -> World:
-    return World(tmp_path, instance, {"bind": cluster.meta[0].http_addr})
+def world(over_cluster: World) -> World:
+    return over_cluster
 
 
 def test_a_change_is_one_request_and_after_the_run_there_is_none(
@@ -56,7 +41,7 @@ def test_a_change_is_one_request_and_after_the_run_there_is_none(
     for _ in range(2):
         quiet, cursor = world.sense("watch_influxdb", cursor)
         assert quiet.run_requests == []
-    write(cluster, 1, 2.0)
+    write_to(cluster, 1, 2.0)
     asked, cursor = world.sense("watch_influxdb", cursor)
     assert [request.tags["shardkeeper/why"] for request in asked.run_requests] == [
         "1-shard-changed"
@@ -112,7 +97,7 @@ def test_a_missed_backup_is_asked_for_and_the_check_lists_the_shards(
     assert world.check(FAMILY.backup_set, WITHIN_OBJECTIVE).passed
     quiet, cursor = world.sense("missed_influxdb", cursor)
     assert quiet.run_requests == []
-    write(cluster, 7, 1.0)  # a shard that is younger than the objective is not late
+    write_to(cluster, 7, 1.0)  # a shard that is younger than the objective is not late
     quiet, _ = world.sense("missed_influxdb", cursor)
     assert quiet.run_requests == []
 
@@ -135,7 +120,7 @@ def test_backups_of_the_command_line_are_recorded_with_their_time_and_go_stale(
     assert "0 archives recorded" in (again.skip_message or "")
     assert world.back_up().success
     assert world.backed_up() == dict.fromkeys(world.partitions, 1)  # none was copied again
-    write(cluster, 0, 3.0)
+    write_to(cluster, 0, 3.0)
     world.look()
     assert world.shards()["telegraf/autogen/1"] is STALE
 
@@ -166,19 +151,26 @@ def test_an_archive_that_is_damaged_fails_its_check_and_no_sample_turns_it_green
     assert not world.check(FAMILY.backup_set, NOTHING_MISSING).passed
 
 
-def test_copies_that_differ_are_listed_with_their_nodes(cluster: DevCluster, world: World) -> None:
+def test_copies_that_differ_at_rest_are_listed_with_their_nodes(
+    cluster: DevCluster, world: World
+) -> None:
+    owners = [node for node in cluster.data if ShardID(1) in node.store.shards()]
+    lines = "\n".join(f"cpu,host=x{i} v=1 {FIRST_NS + i}" for i in range(99))
+    cluster.diverge(cluster.data.index(owners[0]), ShardID(1), lines)
     world.look()
-    assert world.check(FAMILY.shards, COPIES_AGREE).passed
-    at = next(i for i, node in enumerate(cluster.data) if ShardID(1) in node.store.shards())
-    cluster.diverge(
-        at, ShardID(1), "\n".join(f"cpu,host=x{i} v=1 {FIRST_NS + i}" for i in range(99))
-    )
+    found = world.check(FAMILY.shards, COPIES_AGREE)
+    assert (found.passed, found.metadata["shards_compared"].value) == (True, 0)
+    for node in owners:
+        node.store.compact(ShardID(1))
     world.look()
     found = world.check(FAMILY.shards, COPIES_AGREE)
     assert not found.passed
     [row] = found.metadata["differing"].records
     assert row.data["shard_id"] == 1
-    assert cluster.data[at].tcp_addr in row.data["copies"]
+    assert all(node.tcp_addr in row.data["copies"] for node in owners)
+    # A backfill shows nothing of copies, and hides nothing either.
+    assert world.materialize(FAMILY.shard_backup, first="telegraf/autogen/1").success
+    assert not world.check(FAMILY.shards, COPIES_AGREE).passed
 
 
 def test_a_failed_run_is_told_to_the_webhook_that_asked_for_it(

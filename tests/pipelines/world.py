@@ -12,9 +12,10 @@ import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
 
-from assets.checks import EVERY_SHARD_CURRENT
 from assets.family import Family
+from assets.judging import EVERY_SHARD_CURRENT
 from pipelines.definitions import definitions
+from resources.devcluster.cluster import DevCluster
 from tests.influxd import Influxd
 
 FAMILY = Family("influxdb")
@@ -68,6 +69,12 @@ def write(server: Influxd, db: str, weeks: Sequence[int], value: float) -> None:
             for host in range(10)
         ],
     )
+
+
+def write_to(cluster: DevCluster, week: int, value: float) -> None:
+    """Write five points into the shard of a week of `telegraf`."""
+    lines = [f"cpu,host=a v={value} {FIRST_NS + week * 7 * DAY_NS + i}" for i in range(5)]
+    cluster.write("telegraf", "\n".join(lines))
 
 
 class World:

@@ -18,8 +18,7 @@ from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.clients.source import Holdings
 from resources.devcluster.cluster import DevCluster
-from resources.engine.copies_at_rest import warn_of_differing
-from resources.engine.events import Event
+from resources.engine.copies_at_rest import differing_copies
 from resources.model import ShardID
 from tests.influxd import Influxd
 from tests.wire.commands import Done, at, shardkeeper
@@ -184,9 +183,7 @@ def test_copies_that_changed_since_the_first_look_are_not_told_to_differ(
     assert first.size_bytes is not None
     earlier = replace(first, size_bytes=first.size_bytes + 1)
     before = Holdings({**now.copies, shard: (earlier, second)})
-    told: list[Event] = []
-    warn_of_differing(source, metastore, places, before, tell=told.append)
-    assert told == []
+    assert differing_copies(source, metastore, places, before).differing == {}
 
 
 def test_the_preferred_node_is_read_where_it_has_the_shard(

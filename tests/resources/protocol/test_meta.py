@@ -181,6 +181,20 @@ def test_both_directions_agree(metastore: Metastore) -> None:
     assert encode_metastore(decode_metastore(wire)) == wire
 
 
+@given(metastores)
+def test_without_its_groups_everything_else_is_the_same(metastore: Metastore) -> None:
+    bare = decode_metastore(encode_metastore(metastore), groups=False)
+    assert list(bare.places()) == []
+    databases = tuple(
+        replace(
+            db,
+            retention_policies=tuple(replace(rp, shard_groups=()) for rp in db.retention_policies),
+        )
+        for db in metastore.databases
+    )
+    assert bare == replace(metastore, databases=databases)
+
+
 def test_legacy_forms_stand_for_todays() -> None:
     data = pb.Data()
     data.ParseFromString(CLUSTER_METASTORE)

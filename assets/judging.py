@@ -1,0 +1,229 @@
+"""What the checks find, for whoever learns something to write down.
+
+A check that is evaluated only when somebody executes it stays green while what it says is no
+longer so. So looks, backups, adoptions and the sensors evaluate whatever they learn about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from assets.facts.source import (
+    copies_facts,
+    current_facts,
+    gone_facts,
+    late_table,
+    left_facts,
+    loss_facts,
+    problem_table,
+)
+from assets.facts.values import Metadata
+from assets.family import Family
+from assets.ledger import Ledger
+from assets.looking import Look
+from assets.recording import left_behind
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.cluster import ClustersResource
+from resources.config.values import Objectives
+from resources.engine.backup import BackupReport
+from resources.engine.newest import newest_points
+from resources.engine.objective import late_shards, missing_files
+from resources.engine.plan import BackupPlan
+from resources.engine.watch import Watch
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.repository import BackupRepository
+from resources.repository.watched import WatchedRepository
+
+EVERY_SHARD_CURRENT = "every_shard_current"
+ARCHIVES_MATCH = "archives_match_their_digests"
+NOTHING_MISSING = "manifest_lists_what_exists"
+WITHIN_OBJECTIVE = "within_objective"
+LITTLE_TO_LOSE = "little_to_lose"
+COPIES_AGREE = "copies_agree"
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+Found = list[dg.AssetCheckEvaluation]
+
+
+class Judge:
+    """Evaluates the checks of one family, each by what is known at the moment."""
+
+    def __init__(self, family: Family, objectives: Objectives) -> None:
+        self._family = family
+        self._objectives = objectives
+
+    @classmethod
+    def of(cls, family: Family, clusters: ClustersResource) -> Judge:
+        """With the objectives that are configured now."""
+        return cls(family, clusters.settings(family.name).objectives)
+
+    # --- occasions -------------------------------------------------------------------------
+
+    def after_look(self, ledger: Ledger, look: Look) -> Found:
+        """A look tells whether shards are current and copies agree, and what is missing."""
+        plan, watched = look.plan, look.watched
+        places = [state.place for state in plan.states]
+        changed = [state.place for state in plan.to_copy]
+        gone = [s.place.shard_id for s in plan.to_copy if s.reason == "archive missing"]
+        loss = self._loss(watched, look.source, plan.metastore, places, changed, gone)
+        found = [
+            self._every_shard_current(not changed, current_facts(plan)),
+            self._copies_agree(plan),
+            self.within_objective(watched, places),
+            loss,
+        ]
+        if gone:
+            known = ledger.verdict(self._family.shard_backup, ARCHIVES_MATCH)
+            found.append(self._archives_gone(gone_facts(plan, known)))
+        if watched.archives:
+            found.append(self.nothing_missing(watched.plain))
+        return found
+
+    def after_glance(self, watched: WatchedRepository, found: Watch) -> Found:
+        """A sensor asks less than a look does; it compares no copies and asks for no points."""
+        changed = [state.place for state in found.changed]
+        gone = [s.place.shard_id for s in found.changed if s.reason == "archive missing"]
+        places, metastore = found.glance.places, found.glance.metastore
+        return [
+            self._every_shard_current(not changed, left_facts(len(places), changed)),
+            self.within_objective(watched, places),
+            self._loss(watched, None, metastore, places, changed, gone),
+        ]
+
+    def after_backup(
+        self,
+        ledger: Ledger,
+        watched: WatchedRepository,
+        source: Server | Cluster | None,
+        report: BackupReport,
+    ) -> Found:
+        """What a backup left, of the whole cluster or of a part; it is not looked at again."""
+        watched.refresh()
+        failed = [shard.shard_id for shard in report.failed]
+        found = self._as_far_as_known(ledger, watched, source, report.metastore, failed)
+        return [*found, self.nothing_missing(watched.plain), *self._still_failed(ledger)]
+
+    def after_adoption(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+        """What a backup that was made elsewhere left, as far as looks have told."""
+        metastore = watched.metastore()
+        found = self._as_far_as_known(ledger, watched, None, metastore) if metastore else []
+        return [*found, self.nothing_missing(watched.plain), *self._still_failed(ledger)]
+
+    def loss_by_records(
+        self, ledger: Ledger, watched: WatchedRepository, metastore: Metastore | None
+    ) -> Found:
+        """What would be lost, as far as looks have told; nothing where there is no backup."""
+        if metastore is None:
+            return []
+        there, left = left_behind(ledger, metastore)
+        return [self._loss(watched, None, metastore, there, left)]
+
+    def _as_far_as_known(
+        self,
+        ledger: Ledger,
+        watched: WatchedRepository,
+        source: Server | Cluster | None,
+        metastore: Metastore,
+        failed: Collection[ShardID] = (),
+    ) -> Found:
+        there, left = left_behind(ledger, metastore, failed)
+        return [
+            self._every_shard_current(not left, left_facts(len(there), left)),
+            self.within_objective(watched, there),
+            self._loss(watched, source if left else None, metastore, there, left),
+        ]
+
+    def _still_failed(self, ledger: Ledger) -> Found:
+        """Verdicts that newer events would hide: what was bad is bad until it is looked at."""
+        checks = [
+            (self._family.shard_backup, ARCHIVES_MATCH),
+            (self._family.shards, COPIES_AGREE),
+        ]
+        found = [ledger.verdict(key, name) for key, name in checks]
+        return [verdict for verdict in found if verdict is not None and not verdict.passed]
+
+    # --- checks ----------------------------------------------------------------------------
+
+    def _every_shard_current(self, passed: bool, metadata: Metadata) -> dg.AssetCheckEvaluation:
+        return _evaluation(self._family.shard_backup, EVERY_SHARD_CURRENT, passed, metadata)
+
+    def _copies_agree(self, plan: BackupPlan) -> dg.AssetCheckEvaluation:
+        return _evaluation(
+            self._family.shards, COPIES_AGREE, not plan.copies.differing, copies_facts(plan)
+        )
+
+    def _archives_gone(self, metadata: Metadata) -> dg.AssetCheckEvaluation:
+        return _evaluation(self._family.shard_backup, ARCHIVES_MATCH, False, metadata, ERROR)
+
+    def nothing_missing(self, repository: BackupRepository) -> dg.AssetCheckEvaluation:
+        """Is there all that the newest state needs?
+
+        Raises:
+            RepositoryError: there is no backup, or a manifest is damaged.
+        """
+        files, missing = missing_files(repository)
+        found: Metadata = {"files": files, "missing": len(missing)}
+        if missing:
+            found["problems"] = problem_table(missing)
+        return _evaluation(self._family.backup_set, NOTHING_MISSING, not missing, found, ERROR)
+
+    def within_objective(
+        self, watched: WatchedRepository, places: Sequence[ShardPlace]
+    ) -> dg.AssetCheckEvaluation:
+        late = late_shards(watched, places, self.earliest())
+        found: Metadata = {
+            "recovery_point": span(self._objectives),
+            "newest_restore_point": str(watched.last_whole or "none"),
+            "shards": len(places),
+            "shards_late": len(late),
+        }
+        if late:
+            found["late"] = late_table(late, watched)
+        young = watched.last_whole is not None and watched.last_whole.started_at >= self.earliest()
+        passed = not late if places else young
+        return _evaluation(self._family.backup_set, WITHIN_OBJECTIVE, passed, found)
+
+    def _loss(
+        self,
+        watched: WatchedRepository,
+        source: Server | Cluster | None,
+        metastore: Metastore,
+        places: Sequence[ShardPlace],
+        changed: Sequence[ShardPlace],
+        gone: Collection[ShardID] = (),
+    ) -> dg.AssetCheckEvaluation:
+        """How much would be lost with the source: what came since the last backup.
+
+        Args:
+            gone: of the changed shards, those whose archive is missing.
+        """
+        late = late_shards(watched, changed, self.earliest())
+        ids = {place.shard_id for place in changed}
+        newest = newest_points(source, metastore, places, watched.archives, ids)
+        metadata = loss_facts(newest, watched, changed, gone, now=datetime.now(UTC))
+        metadata = {"recovery_point": span(self._objectives), **metadata}
+        passed = not late and not gone
+        return _evaluation(self._family.backup_set, LITTLE_TO_LOSE, passed, metadata)
+
+    def earliest(self) -> datetime:
+        """Backups that began before are older than the objective allows."""
+        return datetime.now(UTC) - timedelta(seconds=self._objectives.recovery_point)
+
+
+def span(objectives: Objectives) -> str:
+    return str(timedelta(seconds=objectives.recovery_point))
+
+
+def _evaluation(
+    key: dg.AssetKey,
+    name: str,
+    passed: bool,
+    metadata: Metadata,
+    severity: dg.AssetCheckSeverity = WARN,
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=key, check_name=name, passed=passed, severity=severity, metadata=metadata
+    )

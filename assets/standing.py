@@ -1,0 +1,58 @@
+"""What time does to checks: without a backup they turn, although nobody has done anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from assets.judging import Judge
+from assets.ledger import Ledger
+from resources.model import Metastore, ShardPlace
+from resources.repository.watched import WatchedRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a sensor has written down already, as its cursor keeps it."""
+
+    passed: bool | None = None
+    """Whether every shard was in a young backup; None: nobody has looked yet."""
+    late: int = 0
+    """How many were not."""
+    told: bool = False
+    """Whether somebody was told of it."""
+    adopted: str = ""
+    """How far `adopt` has come."""
+
+    @classmethod
+    def of(cls, cursor: str | None) -> Standing:
+        if cursor and not cursor.startswith("{"):
+            return cls(adopted=cursor)
+        return cls(**json.loads(cursor)) if cursor else cls()
+
+    @property
+    def cursor(self) -> str:
+        return json.dumps(asdict(self))
+
+    def look(
+        self,
+        judge: Judge,
+        ledger: Ledger,
+        watched: WatchedRepository,
+        metastore: Metastore | None,
+        places: Sequence[ShardPlace],
+    ) -> Standing:
+        """Evaluate what depends on the time; it is written down only when it has changed.
+
+        Args:
+            metastore: of the cluster, or of its newest backup; None: there is no backup.
+            places: the shards that should be in a backup.
+        """
+        within = judge.within_objective(watched, places)
+        late = within.metadata["shards_late"].value
+        assert isinstance(late, int)  # noqa: S101 - it was written as one
+        if (self.passed, self.late) == (within.passed, late):
+            return self
+        ledger.judge([within, *judge.loss_by_records(ledger, watched, metastore)])
+        return replace(self, passed=within.passed, late=late)
