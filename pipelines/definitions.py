@@ -11,6 +11,7 @@ import dagster as dg
 from assets.checks import build_checks
 from assets.cluster import build_assets
 from assets.family import Family
+from assets.handover import Handover
 from pipelines.jobs import (
     back_up_full_job,
     back_up_job,
@@ -46,6 +47,7 @@ def definitions(path: Path) -> dg.Definitions:
         *families,
         dg.Definitions(
             resources={
+                "io_manager": Handover(),
                 "clusters": ClustersResource(configuration=where),
                 "repository": BackupRepositoryResource(configuration=where),
                 "target": TargetResource.configure_at_launch(configuration=where),
