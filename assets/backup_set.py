@@ -44,6 +44,7 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
         name=f"{family.name}_copy_changed_shards",
         ins={"snapshot": dg.In(dg.Nothing), "shard_backups": dg.In(dg.Nothing)},
         out=dg.Out(str, description="The name of the manifest."),
+        pool=family.pool,
         description="Copy what changed, check it, and commit it with its manifest.",
     )
     def copy_changed_shards(

@@ -88,5 +88,10 @@ class Family:
         return f"restore_{self.name}"
 
     @property
+    def pool(self) -> str:
+        """Of the steps that write into its directory of backups; one at a time."""
+        return f"{self.name}_backups"
+
+    @property
     def tags(self) -> dict[str, str]:
         return {"shardkeeper/cluster": self.name}

@@ -45,6 +45,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
             backfill_policy=dg.BackfillPolicy.multi_run(MOST_IN_ONE_RUN),
             code_version=CODE_VERSION,
             output_required=False,
+            pool=family.pool,
             group_name=family.name,
             kinds=KINDS,
             tags=family.tags,

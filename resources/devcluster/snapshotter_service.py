@@ -8,7 +8,7 @@ Source: influxdb services/snapshotter/service.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from resources.devcluster.imports import Imported, imported
@@ -36,6 +36,8 @@ class SnapshotterFaults:
     """So many shard backups are refused because a snapshot is being taken, as up to 1.7."""
     coarse_ns: int = 1
     """The clock of file times: changes within one tick of `Since` are missed."""
+    before_shard: Callable[[ShardID], None] | None = None
+    """Called before a whole shard is sent, and free to take its time."""
 
 
 class SnapshotterService:
@@ -109,6 +111,8 @@ class SnapshotterService:
         if self.faults.in_progress > 0:
             self.faults.in_progress -= 1
             raise ShardkeeperError("snapshot in progress")
+        if self.faults.before_shard is not None and not request.since_ns:
+            self.faults.before_shard(request.shard_id)
         with self._store.snapshot(request.shard_id) as members:
             yield from backup_stream(members, request.since_ns, self.faults.coarse_ns)
 

@@ -5,14 +5,19 @@ Each test leaves everything backed up, and begins there.
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import pytest
 
 from tests.live.conftest import WEEKS, Plant
-from tests.live.deployment import wait_for
+from tests.live.deployment import RUN_WITHIN_S, wait_for
 from tests.live.world import (
     BACKUP,
+    LOCK,
     NAME,
     SET,
+    held,
     points,
     shard_numbers,
     unreadable,
@@ -21,6 +26,7 @@ from tests.live.world import (
 
 pytestmark = pytest.mark.xdist_group("live")
 CHECK = "every_shard_current"
+SOON_S = 5.0
 
 
 def back_up(plant: Plant) -> str:
@@ -112,6 +118,70 @@ def test_a_shard_that_cannot_be_copied_is_the_only_one_left_and_heals_at_the_nex
     assert back_up(plant) == "SUCCESS"
     assert not_fresh(plant) == {}
     assert passes(plant)
+
+
+def test_the_sensor_sees_what_changed_and_launches_the_run_that_backs_it_up(plant: Plant) -> None:
+    before = {run["runId"] for run in plant.dagster.runs(f"back_up_{NAME}")}
+    written = [partition(plant, "telegraf", week) for week in (30, 31, 99)]
+    write_weeks(plant.source, "telegraf", [30, 31, 99], 4.5)
+    plant.dagster.turn("Sensor", f"watch_{NAME}", True)
+    try:
+        ticks = wait_for(
+            "a tick that asks for a run",
+            lambda: [t for t in plant.dagster.ticks(f"watch_{NAME}") if t["runIds"]],
+        )
+        [run_id] = ticks[0]["runIds"]
+        assert plant.dagster.outcome(run_id) == "SUCCESS", plant.dagster.why(run_id)
+        quiet = wait_for(
+            "a tick after it that asks for nothing",
+            lambda: [t for t in plant.dagster.ticks(f"watch_{NAME}") if "as in" in _said(t)],
+        )
+        assert f"{len(plant.dagster.partitions(BACKUP))} shards" in _said(quiet[0])
+    finally:
+        plant.dagster.turn("Sensor", f"watch_{NAME}", False)
+    assert not_fresh(plant) == {}
+    assert plant.dagster.stale(SET) == {"": "FRESH"}
+    assert {run["runId"] for run in plant.dagster.runs(f"back_up_{NAME}")} - before == {run_id}
+    tags = {tag["key"]: tag["value"] for tag in plant.dagster.run(run_id)["tags"]}
+    assert tags["shardkeeper/why"] == "3-shards-changed"
+    for one in written:
+        backup = plant.dagster.latest(BACKUP, one)
+        assert backup is not None
+        assert backup["runId"] == run_id
+
+
+def _said(tick: dict[str, Any]) -> str:
+    return tick["skipReason"] or ""
+
+
+@pytest.mark.fault(27)
+def test_a_run_that_is_terminated_is_canceled_at_once_and_leaves_nothing(plant: Plant) -> None:
+    write_weeks(plant.source, "telegraf", [40, 41], 6.0)
+    written = {partition(plant, "telegraf", week): "STALE" for week in (40, 41)}
+    files = {path.name for path in plant.backups.iterdir()}
+    with held(plant.source) as reached:
+        run_id = plant.dagster.launch(f"back_up_{NAME}")
+        assert reached.wait(timeout=RUN_WITHIN_S), plant.dagster.why(run_id)
+        lock = plant.backups / LOCK
+        assert lock.exists()
+        plant.dagster.terminate(run_id)
+        began = time.monotonic()
+        assert plant.dagster.outcome(run_id) == "CANCELED"
+        assert time.monotonic() - began < SOON_S
+        assert not lock.exists()
+    assert {path.name for path in plant.backups.iterdir()} == files
+    assert not_fresh(plant) == written
+    assert not passes(plant)
+    assert back_up(plant) == "SUCCESS"
+    assert not_fresh(plant) == {}
+
+
+def test_two_backups_of_one_cluster_are_never_at_work_at_once(plant: Plant) -> None:
+    write_weeks(plant.source, "telegraf", [50], 7.0)
+    runs = [plant.dagster.launch(f"back_up_{NAME}") for _ in range(2)]
+    assert [plant.dagster.outcome(run_id) for run_id in runs] == ["SUCCESS"] * 2
+    first, second = sorted(map(plant.dagster.run, runs), key=lambda run: run["startTime"])
+    assert first["endTime"] <= second["startTime"]
 
 
 def test_a_new_database_appears_as_partitions_whose_backups_a_backfill_makes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from resources.model import ShardID
 
 NAME = "plant"
 SHARDS, BACKUP, SET = f"{NAME}/shards", f"{NAME}/shard_backup", f"{NAME}/backup_set"
+LOCK = ".shardkeeper.lock"
 WEEK_NS = 7 * 86_400 * 10**9
 FIRST_NS = 1_600_000_000 * 10**9
 """Shard groups of a policy without end are weeks, so points 7 days apart are in two shards."""
@@ -69,6 +71,25 @@ def points(cluster: DevCluster, database: str) -> Found:
         (series["name"], tuple(sorted(series.get("tags", {}).items()))): series["values"]
         for series in result.get("series", [])
     }
+
+
+@contextmanager
+def held(cluster: DevCluster) -> Iterator[threading.Event]:
+    """Meanwhile no node sends a shard; the event is set once one was asked to."""
+    reached, go = threading.Event(), threading.Event()
+
+    def wait(_shard_id: ShardID) -> None:
+        reached.set()
+        go.wait()
+
+    for node in cluster.data:
+        node.snapshotter.faults.before_shard = wait
+    try:
+        yield reached
+    finally:
+        for node in cluster.data:
+            node.snapshotter.faults.before_shard = None
+        go.set()
 
 
 @contextmanager
