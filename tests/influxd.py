@@ -238,19 +238,24 @@ class Influxd:
             InfluxdFailed: the request, or one of the statements, failed.
         """
         params = {"db": db, "rp": rp, "epoch": epoch}
-        response = self._session.post(
-            f"{self.url}/query",
-            params={name: value for name, value in params.items() if value is not None},
-            data={"q": q},
-            auth=self.credentials,
-            timeout=60,
-        )
-        reply = response.json()
-        results = reply.get("results", [])
-        errors = [result["error"] for result in (reply, *results) if "error" in result]
-        if errors:
-            raise InfluxdFailed(f"{q}: {'; '.join(errors)}")
-        return results
+        deadline = time.monotonic() + READY_WITHIN_S
+        while True:
+            response = self._session.post(
+                f"{self.url}/query",
+                params={name: value for name, value in params.items() if value is not None},
+                data={"q": q},
+                auth=self.credentials,
+                timeout=60,
+            )
+            reply = response.json()
+            results = reply.get("results", [])
+            errors = [result["error"] for result in (reply, *results) if "error" in result]
+            if not errors:
+                return results
+            # While it imports what a killed restore had sent, nobody can read that shard.
+            if "shard is disabled" not in errors or time.monotonic() > deadline:
+                raise InfluxdFailed(f"{q}: {'; '.join(errors)}")
+            time.sleep(POLL_S)
 
     def rows(self, q: str, *, db: str | None = None, rp: str | None = None) -> list[list[Any]]:
         """The values of all series of one statement, times in ns first."""

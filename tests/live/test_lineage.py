@@ -154,7 +154,6 @@ def _said(tick: dict[str, Any]) -> str:
     return tick["skipReason"] or ""
 
 
-@pytest.mark.fault(27)
 def test_a_run_that_is_terminated_is_canceled_at_once_and_leaves_nothing(plant: Plant) -> None:
     write_weeks(plant.source, "telegraf", [40, 41], 6.0)
     written = {partition(plant, "telegraf", week): "STALE" for week in (40, 41)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def test_a_backup_whose_steps_are_processes_of_their_own_hands_nothing_over_on_d
     where = {"bind": cluster.meta[0].http_addr}
     world = World(tmp_path, shared, where, executor="dagster:multiprocess_executor")
     monkeypatch.setenv("SHARDKEEPER_CONFIG", str(tmp_path / "shardkeeper.yaml"))
+    monkeypatch.delitem(sys.modules, "pipelines.definitions", raising=False)  # of another world
     found = ReconstructableRepository.for_module("pipelines.definitions", "defs", str(ROOT))
     job = found.get_reconstructable_job("back_up_influxdb")
     with dg.execute_job(job, instance=shared) as result:

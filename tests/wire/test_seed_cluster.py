@@ -93,7 +93,7 @@ def test_backup_examples_1_and_3_an_incremental_backup_of_all_and_of_one_databas
     lines(done, META, any_order, any_order, backed_up("."))
     sizes = [int(n) for n in re.findall(r"(\d+) bytes", done.out)]
     assert sizes[-1] == sum(sizes[:-1])
-    assert files(here) == ["manifest", "meta", "s1.tar.gz", "s2.tar.gz"]
+    assert files(here) == ["manifest", "manifest.copy", "meta", "s1.tar.gz", "s2.tar.gz"]
     nodes = {node.tcp_addr for node in source.data}
     assert set(re.findall(r"Backing up node (\S+), db", done.out)) <= nodes
     # Only what has changed since is copied; a database alone has a directory of its own.
@@ -105,7 +105,7 @@ def test_backup_examples_1_and_3_an_incremental_backup_of_all_and_of_one_databas
     alone.mkdir()
     done = run(source, "backup", "-db", "telegraf", alone)
     lines(done, META, shard_line("telegraf", "autogen", "2"), backed_up(alone))
-    assert files(alone) == ["manifest", "meta", "s2.tar.gz"]
+    assert files(alone) == ["manifest", "manifest.copy", "meta", "s2.tar.gz"]
 
 
 def test_backup_example_2_and_restore_example_2_a_full_backup(
@@ -216,7 +216,7 @@ def test_a_backup_of_metadata_alone_brings_databases_and_policies(
 ) -> None:
     done = run(source, "backup", "-strategy", "only-meta", ".")
     lines(done, META, backed_up("."))
-    assert files(here) == ["manifest", "meta"]
+    assert files(here) == ["manifest", "manifest.copy", "meta"]
     done = run(target, "restore", ".")
     assert done.code == 0, done
     mapped = r"Restoring meta data\.\.\. Done\. Restored in \S+, 0 shards mapped"
