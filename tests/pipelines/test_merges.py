@@ -110,4 +110,4 @@ def test_no_node_is_read_by_more_than_its_share(
     options = BackupOptions(parallel=6, per_node=1)
     report = back_up(source, repository, options, tell=lambda _: None)
     assert len(report.saved) == 6
-    assert set(most.values()) == {1}
+    assert max(most.values()) == 1  # a node may have been asked and read by nobody
