@@ -318,6 +318,8 @@ class Influxd:
             return not any(_size_bytes(path) for path in (self.wal_dir / db).glob("*/*/*.wal"))
 
         wait_until(flushed, within_s=READY_WITHIN_S, what=f"{db}'s cache to be written")
+        # A directory that is listed while a compaction swaps its files may show none of them.
+        wait_until(lambda: self.tsm_files(db), within_s=READY_WITHIN_S, what=f"files of {db}")
         return self.tsm_files(db)
 
 

@@ -40,3 +40,18 @@ def backups(tmp_path: Path) -> Path:
     directory = tmp_path / "backups"
     directory.mkdir()
     return directory
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("here") / "backups"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def here(directory: Path) -> Path:
+    """An empty directory, and the same for all: a restore from another one waits a minute."""
+    for path in directory.iterdir():
+        path.unlink()
+    return directory

@@ -34,21 +34,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyCluster]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("here") / "backups"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
-def here(directory: Path) -> Path:
-    """An empty directory, and the same for all: a restore from another one waits a minute."""
-    for path in directory.iterdir():
-        path.unlink()
-    return directory
-
-
 @pytest.fixture
 def database(cluster: AnyCluster, here: Path) -> Iterator[str]:
     """A database of which there is a backup."""
