@@ -60,7 +60,12 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
             report = back_up(
                 source,
                 backups,
-                config.options(settings, repository.lock_wait(family.name), limits=config.limits),
+                config.options(
+                    settings,
+                    repository.lock_wait(family.name),
+                    limits=config.limits,
+                    remembered=ledger.remembered(backups.location),
+                ),
                 tell=telling(context.log),
                 command=f"dagster run {context.run.run_id}",
             )

@@ -40,12 +40,18 @@ class CopyConfig(dg.Config):
         description="How often a shard is tried before it counts as failed; as configured if left "
         "out.",
     )
+    new_directory: bool = Field(
+        default=False,
+        description="Begin anew in a directory that is empty although backups were made in it. "
+        "Otherwise such a directory is taken for a disk that is not mounted.",
+    )
 
     def options(
         self,
         settings: Cluster,
         lock_wait_s: float,
         *,
+        remembered: str,
         limits: Limits | None = None,
         only: frozenset[ShardID] | None = None,
     ) -> BackupOptions:
@@ -58,6 +64,7 @@ class CopyConfig(dg.Config):
             per_node=settings.limits.per_node,
             retry=Retry(attempts=self.attempts or settings.limits.attempts),
             internal=settings.internal,
+            remembered="" if self.new_directory else remembered,
             lock_wait_s=lock_wait_s,
         )
 

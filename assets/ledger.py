@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import dagster as dg
@@ -23,6 +24,7 @@ from assets.family import CODE_VERSION, Family
 
 VERSION = "dagster/data_version"
 MOST_RESTORE_POINTS = 1000
+MOST_REMEMBERED = 20
 _JUDGED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 OURS = "dagster/data_version_is_user_provided"
 
@@ -89,11 +91,22 @@ class Ledger:
 
     def restore_points(self) -> set[str]:
         """The newest backups that are recorded, by name."""
+        return {str(PurePath(path).stem) for path in self._manifests(MOST_RESTORE_POINTS)}
+
+    def remembered(self, location: str) -> str:
+        """The newest backup that was made in a directory, of those made lately; empty: none."""
+        for path in self._manifests(MOST_REMEMBERED):
+            if PurePath(path).parent == PurePath(location):
+                return PurePath(path).stem
+        return ""
+
+    def _manifests(self, limit: int) -> list[str]:
+        """The paths of manifests that are recorded, newest first."""
         wanted = dg.AssetRecordsFilter(asset_key=self._family.backup_set)
-        found = self._instance.fetch_materializations(wanted, limit=MOST_RESTORE_POINTS)
+        found = self._instance.fetch_materializations(wanted, limit=limit)
         events = [record.asset_materialization for record in found.records]
-        names = [event.metadata.get("restore_point") for event in events if event]
-        return {str(name.value) for name in names if name is not None}
+        paths = [event.metadata.get("manifest") for event in events if event]
+        return [str(path.value) for path in paths if path is not None]
 
     def verdict(self, key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
         """The latest evaluation of a check, not counting runs that skipped or broke it."""

@@ -65,7 +65,12 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                 report = back_up(
                     source,
                     backups,
-                    config.options(settings, repository.lock_wait(family.name), only=only),
+                    config.options(
+                        settings,
+                        repository.lock_wait(family.name),
+                        only=only,
+                        remembered=ledger.remembered(backups.location),
+                    ),
                     tell=telling(context.log),
                     command=f"dagster run {context.run.run_id}",
                 )

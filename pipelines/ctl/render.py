@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from resources.engine.events import (
     BackupPlanned,
     Event,
+    FirstBackup,
     InternalEmptied,
     MetaRestored,
     MetaRestoring,
@@ -95,11 +96,16 @@ def restored(path: str, seconds: float, size_bytes: int) -> str:
     return f"Restored from {path} in {go_duration(seconds)}, transferred {size_bytes} bytes"
 
 
-def aside(event: Event, *, talkative: bool) -> str | None:
+def aside(event: Event, *, talkative: bool, seed: bool = False) -> str | None:
     """What goes to standard error: warnings always, the rest when somebody is watching.
 
     Where a receipt is, the command says at its end; `influxd-ctl` prints nothing that is new.
+
+    Args:
+        seed: whether `influxd-ctl` is asked.
     """
+    if isinstance(event, FirstBackup) and seed and not talkative:
+        return None
     if isinstance(event, ReceiptStored):
         return None
     if isinstance(event, BackupPlanned | InternalEmptied | MetaRestoring) and not talkative:

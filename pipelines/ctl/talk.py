@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 
 from pipelines.ctl import render
+from pipelines.ctl.go_flags import SEED_NAME
 from resources.engine.events import Event, LeaseAwaited, MergeProgress, Progress, VerifyProgress
 
 BACK_AND_CLEAR = "\r\033[K"
@@ -40,9 +41,14 @@ class Talk:
                 self._clear()
                 click.echo(render.printable(str(event)), err=True, nl=False)
                 self._progress_shown = True
-        elif (aside := render.aside(event, talkative=self._on_terminal)) is not None:
+        elif (aside := self._aside(event)) is not None:
             self._clear()
             click.echo(render.printable(aside), err=True)
+
+    def _aside(self, event: Event) -> str | None:
+        within = click.get_current_context(silent=True)
+        seed = within is not None and within.find_root().info_name == SEED_NAME
+        return render.aside(event, talkative=self._on_terminal, seed=seed)
 
     def said(self, kind: type[Event]) -> bool:
         return kind in self._said

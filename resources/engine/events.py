@@ -45,6 +45,19 @@ class MetaSaved(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class FirstBackup(Event):
+    """There is no backup to build upon."""
+
+    location: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.location} holds no backup yet: this is its first, and copies everything; if it "
+            "held some, is its file system mounted?"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class BackupPlanned(Event):
     """What an incremental backup found by looking."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from resources.clients.source import Holdings, Source, SourceFacts
 from resources.engine.changes import ShardState
 from resources.engine.copies_at_rest import Comparison
-from resources.engine.events import BackupPlanned, Tell, Warned
+from resources.engine.events import BackupPlanned, FirstBackup, Tell, Warned
 from resources.engine.known import KnownArchives
 from resources.engine.look_cluster import look_at_cluster
 from resources.engine.look_server import look_at_server
@@ -17,13 +17,17 @@ from resources.errors import (
     BackupNotFound,
     NothingMatches,
     RepositoryError,
+    RepositoryMissing,
     TargetNotEmpty,
     WireError,
+    shown,
 )
 from resources.model import INTERNAL_DATABASE, Metastore, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
+from resources.repository.mounts import unmounted_above
 from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,7 @@ def plan_backup(
     Raises:
         NothingMatches: no such node, database, policy or shard.
         TargetNotEmpty: the repository holds backups of another server.
+        RepositoryMissing: the directory is empty and should not be.
         RepositoryError: a manifest there is damaged.
         WireError: the source cannot be reached or understood.
     """
@@ -95,6 +100,7 @@ def plan_backup(
         backups = repository.current()
     except BackupNotFound:
         backups = None
+        _check_directory(repository, options, tell=tell)
     if backups is not None:
         _check_identity(repository, backups, metastore, source.address)
         for stored in backups.from_copies:
@@ -132,6 +138,26 @@ def _check_node(source: Source, metastore: Metastore, prefer: str) -> None:
         raise NothingMatches(
             f"-from {prefer}: no such node", hint=f"the nodes are {', '.join(nodes)}"
         )
+
+
+def _check_directory(repository: BackupRepository, options: BackupOptions, *, tell: Tell) -> None:
+    """A directory without backups: is it a new one, or is a file system not mounted?"""
+    if options.remembered:
+        raise RepositoryMissing(
+            f"{repository.location} holds no backup, and {options.remembered} was made there",
+            hint="mount its file system; if the backups were taken away on purpose, say "
+            "new_directory: true",
+        )
+    if isinstance(repository.store, DirectoryStore):
+        point = unmounted_above(repository.store.path)
+        if point:
+            raise RepositoryMissing(
+                f"{repository.location} holds no backup, and nothing is mounted on {shown(point)}, "
+                "as /etc/fstab says",
+                hint=f"mount {shown(point)}; or choose another directory",
+            )
+    if not options.full and not options.peek:
+        tell(FirstBackup(repository.location))
 
 
 def _check_identity(

@@ -123,7 +123,8 @@ NO_DRILL = "no such feature yet: nothing starts servers to try a restore"
 
 LIMITS: dict[int, str] = {
     13: "said as a warning and copied again by the next run; compactions and writes look the same",
-    34: "a missing directory is refused; an empty one is where a first backup goes",
+    34: "a missing directory is refused, an empty one below an unmounted entry of /etc/fstab, and "
+    "one where Dagster knows of backups; else a first backup says that it is one",
     39: "no such feature yet: pruning; two runs at once are row 38",
     50: "the second copy is read, and verify -repair puts the first right",
     52: "no such feature yet: there is no catalog, the directory is read each time",

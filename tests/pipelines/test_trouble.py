@@ -126,6 +126,31 @@ def test_an_unmounted_directory_is_an_error_with_the_next_step_and_records_nothi
     assert world.partitions == []
 
 
+@pytest.mark.fault(34)
+def test_a_directory_that_is_empty_and_was_not_is_left_empty_until_somebody_says_so(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=[0])
+    assert world.back_up().success
+    [first] = world.events(FAMILY.backup_set)
+    name = str(first.metadata["restore_point"].value)
+    world.backups.rename(world.backups.with_name("not mounted"))
+    world.backups.mkdir()
+    for result in (
+        world.back_up(),
+        world.back_up(full=True),
+        world.materialize(FAMILY.shard_backup, first="telegraf/autogen/1"),
+    ):
+        said = failure(result)
+        assert said.metadata["exit_code"].value == "NO_REPOSITORY"
+        assert f"holds no backup, and {name} was made there" in said.description
+    assert list(world.backups.iterdir()) == []
+    assert len(world.events(FAMILY.backup_set)) == 1
+    assert world.back_up(new_directory=True).success
+    assert world.back_up().success
+    assert len(world.events(FAMILY.backup_set)) == 3
+
+
 def test_a_server_that_is_gone_is_an_error_that_may_be_tried_again(
     source: Influxd, world: World
 ) -> None:
