@@ -12,17 +12,17 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._grpc.types import ExecuteRunArgs
 
 from tests.faults.places import Place
-from tests.pipelines.world import at, configure
+from tests.pipelines.world import ROOT, at, configure, launched
 from tests.processes import Nursery, Run
 from tests.proxy import Proxy, Stall, shard_backups, uploads
 from tests.wire.commands import shardkeeper
 from tests.wire.points import databases, points
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.fault(27)
+
 SOON_S = 5.0
 INTERRUPTED = 130
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -173,8 +173,7 @@ def worker(
     instance: dg.DagsterInstance, job: str, config: Path, run_config: Mapping[str, object]
 ) -> tuple[str, subprocess.Popen[str]]:
     """A run of a job in a process of its own, started as Dagster's launchers start it."""
-    found = ReconstructableRepository.for_module("pipelines.definitions", "defs", str(ROOT))
-    described = found.get_reconstructable_job(job)
+    described = launched(job)
     run = instance.create_run_for_job(
         job_def=described.get_definition(),
         run_config=dict(run_config),

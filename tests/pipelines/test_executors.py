@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.events import HandledOutputData
 from dagster._core.instance import DagsterInstance
 
 from assets.handover import LABEL, Handover
 from resources.devcluster.cluster import DevCluster
-from tests.pipelines.world import FAMILY, World
+from tests.pipelines.world import FAMILY, World, launched
 
-ROOT = Path(__file__).parents[2]
 REPORT = f"{FAMILY.name}_report_manifest"
 
 
@@ -48,9 +45,7 @@ def test_a_backup_whose_steps_are_processes_of_their_own_hands_nothing_over_on_d
     where = {"bind": cluster.meta[0].http_addr}
     world = World(tmp_path, shared, where, executor="dagster:multiprocess_executor")
     monkeypatch.setenv("SHARDKEEPER_CONFIG", str(tmp_path / "shardkeeper.yaml"))
-    monkeypatch.delitem(sys.modules, "pipelines.definitions", raising=False)  # of another world
-    found = ReconstructableRepository.for_module("pipelines.definitions", "defs", str(ROOT))
-    job = found.get_reconstructable_job("back_up_influxdb")
+    job = launched("back_up_influxdb")
     with dg.execute_job(job, instance=shared) as result:
         assert result.success
         said = [event.event_specific_data for event in result.all_events]

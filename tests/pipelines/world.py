@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import dagster as dg
 import yaml
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.loader import LoadingContextForTest
 
 from assets.family import Family
@@ -23,6 +25,7 @@ DAY_NS = 86_400 * 10**9
 FIRST_NS = 1_600_000_000 * 10**9
 """Shard groups of a policy without end are weeks, so points 7 days apart are in two shards."""
 
+ROOT = Path(__file__).parents[2]
 
 Where = Mapping[str, Any]
 """A cluster's settings in shardkeeper.yaml."""
@@ -75,6 +78,18 @@ def write_to(cluster: DevCluster, week: int, value: float) -> None:
     """Write five points into the shard of a week of `telegraf`."""
     lines = [f"cpu,host=a v={value} {FIRST_NS + week * 7 * DAY_NS + i}" for i in range(5)]
     cluster.write("telegraf", "\n".join(lines))
+
+
+def launched(job: str) -> ReconstructableJob:
+    """A job as a process of its own loads it, for what SHARDKEEPER_CONFIG names now.
+
+    Python and Dagster each remember what was loaded last, which may be another test's.
+    """
+    sys.modules.pop("pipelines.definitions", None)
+    ReconstructableJob.get_repository_definition.cache_clear()
+    ReconstructableJob.get_definition.cache_clear()
+    found = ReconstructableRepository.for_module("pipelines.definitions", "defs", str(ROOT))
+    return found.get_reconstructable_job(job)
 
 
 class World:
