@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class _Gate(Generic[Item, Result]):
+    """Every call of `work` goes through here, so that none is left over or begins too late.
+
+    A pool does not know, and so does not wait for, a thread in whose start it was interrupted.
+    """
+
+    def __init__(self, work: Callable[[Item], Result]) -> None:
+        self._work = work
+        self._turn = threading.Condition()
+        self._inside = 0
+        self._shut = False
+
+    def enter(self, item: Item) -> Result:
+        with self._turn:
+            if self._shut:
+                raise CancelledError
+            self._inside += 1
+        try:
+            return self._work(item)
+        finally:
+            with self._turn:
+                self._inside -= 1
+                self._turn.notify_all()
+
+    def shut(self) -> None:
+        """Let nobody in any more, and wait for those who are."""
+        with self._turn:
+            self._shut = True
+            self._turn.wait_for(lambda: not self._inside)
 
 
 @contextmanager
@@ -19,7 +51,7 @@ def running(
     *,
     parallel: int,
     name: str,
-    every_s: float,
+    every_s: float | None,
     give_up: Callable[[], None],
 ) -> Generator[Generator[tuple[Item, Future[Result]] | None]]:
     """Start `work` on all items, `parallel` at a time.
@@ -30,10 +62,11 @@ def running(
     raised, an interruption too, `give_up` is called before: it must make what runs end soon.
     """
     ended: queue.SimpleQueue[tuple[Item, Future[Result]]] = queue.SimpleQueue()
+    gate = _Gate(work)
     pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix=name)
 
     def start(item: Item) -> None:
-        future = pool.submit(work, item)
+        future = pool.submit(gate.enter, item)
         future.add_done_callback(lambda done: ended.put((item, done)))
 
     def as_they_end(left: int) -> Generator[tuple[Item, Future[Result]] | None]:
@@ -54,6 +87,7 @@ def running(
         give_up()
         raise
     finally:
+        gate.shut()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
@@ -66,9 +100,17 @@ def each_in_threads(
     give_up: Callable[[], None],
 ) -> list[Result]:
     """Results in the order of the items; the first error ends it, as `running` says."""
-    with ThreadPoolExecutor(max_workers=parallel, thread_name_prefix=name) as pool:
-        try:
-            return list(pool.map(work, items))
-        except BaseException:
-            give_up()
-            raise
+    numbered = list(enumerate(items))
+    results: dict[int, Result] = {}
+
+    def one(numbered: tuple[int, Item]) -> Result:
+        return work(numbered[1])
+
+    with running(
+        one, numbered, parallel=parallel, name=name, every_s=None, give_up=give_up
+    ) as ended:
+        for each in ended:
+            assert each is not None  # noqa: S101 - it waits without end
+            (i, _), done = each
+            results[i] = done.result()
+    return [results[i] for i, _ in numbered]
