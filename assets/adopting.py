@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from assets.facts.backups import archive_facts, set_facts
 from assets.facts.values import place_facts
-from assets.family import Family
 from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
 from assets.recording import archive_version, server_version
+from resources.engine.succession import SetChanges, Succession
 from resources.errors import RepositoryError, WireError
 from resources.model import ShardPlace
 from resources.protocol.meta import decode_metastore
@@ -32,9 +32,7 @@ class Adopted:
     """Whether anything was recorded."""
 
 
-def adopt(
-    ledger: Ledger, family: Family, watched: WatchedRepository, cursor: str | None
-) -> Adopted:
+def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Adopted:
     """Record what Dagster does not know of the manifests after the cursor.
 
     Raises:
@@ -45,6 +43,7 @@ def adopt(
     names = sorted(n for n in watched.store.names() if n.endswith(".manifest") and n > done)
     known = ledger.restore_points() if names else set()
     recorded, sets, budget = 0, 0, MOST_AT_ONCE
+    succession = Succession(watched.plain)
     for name in names:
         if name.removesuffix(".manifest") in known:
             done, at = name, ""
@@ -61,7 +60,7 @@ def adopt(
                 f"{done} {start + len(entries)}", f"{left} archives of {name} to go", bool(recorded)
             )
         sets += 1
-        _record_set(ledger, family, watched, stored)
+        _record_set(ledger, watched, stored, succession.changes(stored))
         done, at = name, ""
         if budget <= 0:
             break
@@ -90,7 +89,12 @@ def _record(
             continue
         seen = {**place_facts(place), "state": "as in its archive, made outside of Dagster"}
         made = archive_facts(
-            entry, watched.location, stored.manifest.evidence, how="outside of Dagster"
+            entry,
+            watched.location,
+            stored.manifest.evidence,
+            how="outside of Dagster",
+            manifest_file=stored.file_name,
+            meta_version=None,
         )
         found.append(Kept(Seen(key, version, seen), made))
     ledger.add_partitions([kept.seen.partition for kept in found])
@@ -99,10 +103,10 @@ def _record(
 
 
 def _record_set(
-    ledger: Ledger, family: Family, watched: WatchedRepository, stored: StoredManifest
+    ledger: Ledger, watched: WatchedRepository, stored: StoredManifest, changes: SetChanges
 ) -> None:
-    manifest = stored.manifest
-    found = set_facts(stored.file_name, manifest, watched.location, len(watched.current().archives))
+    manifest, kept = stored.manifest, len(watched.current().archives)
+    found = set_facts(stored, watched.location, kept, changes, None)
     found["made"] = "outside of Dagster"
     if manifest.limited:
         ledger.limited_set(found)
@@ -116,7 +120,7 @@ def _record_set(
         return
     if watched.current().newest.file_name == stored.file_name:
         ledger.see_source(version, {"seen": f"by the backup {stored.file_name}"})
-    ledger.whole_set(version, found)
+    ledger.whole_set(version, {**found, "meta_snapshot_version": version})
 
 
 def _places(watched: WatchedRepository, stored: StoredManifest) -> dict[int, ShardPlace]:

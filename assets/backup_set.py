@@ -18,6 +18,7 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
 from resources.engine.backup import back_up
+from resources.engine.succession import Succession
 from resources.repository.watched import WatchedRepository
 
 DESCRIPTION = """
@@ -69,9 +70,9 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
                 tell=telling(context.log),
                 command=f"dagster run {context.run.run_id}",
             )
-            record_backup(ledger, report, backups.location)
+            record_backup(ledger, report, backups)
             version = server_version(ledger, report.metastore)
-            if not config.limits and version != ledger.version(family.meta_snapshot):
+            if not config.limits and version != ledger.source_version():
                 ledger.see_source(version, copied_facts(report, ledger.partitions()))
             judge = Judge(family, settings.objectives)
             ledger.judge(judge.after_backup(ledger, backups, source, report))
@@ -93,11 +94,13 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
     ) -> Iterator[Any]:
         with explained():
             backups = repository.open(family.name)
-            manifest = backups.manifest(manifest_file).manifest
+            stored = backups.manifest(manifest_file)
             kept = len(backups.current().archives)
-        found = set_facts(manifest_file, manifest, backups.location, kept)
-        if manifest.limited:
-            Ledger.of_run(context, family).limited_set(found)
+            changes = Succession(backups).changes(stored)
+        ledger = Ledger.of_run(context, family)
+        found = set_facts(stored, backups.location, kept, changes, ledger.source_version())
+        if stored.manifest.limited:
+            ledger.limited_set(found)
         else:
             yield dg.Output(None, metadata=found)
 

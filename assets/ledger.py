@@ -89,6 +89,10 @@ class Ledger:
         seen = event.asset_materialization if event else None
         return (seen.tags or {}).get(VERSION) if seen else None
 
+    def source_version(self) -> str | None:
+        """The version of the whole server that was seen last."""
+        return self.version(self._family.meta_snapshot)
+
     def restore_points(self) -> set[str]:
         """The newest backups that are recorded, by name."""
         return {str(PurePath(path).stem) for path in self._manifests(MOST_RESTORE_POINTS)}

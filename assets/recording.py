@@ -16,7 +16,9 @@ from resources.engine.plan import BackupPlan
 from resources.engine.restore import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.evidence import BackupEvidence
 from resources.repository.manifest import ShardEntry
+from resources.repository.repository import BackupRepository
 
 EARLIER = "earlier; found unchanged in this run"
 
@@ -41,7 +43,7 @@ def record_look(ledger: Ledger, plan: BackupPlan) -> str:
 
 
 def record_backup(
-    ledger: Ledger, report: BackupReport, location: str, *, planned: bool = False
+    ledger: Ledger, report: BackupReport, backups: BackupRepository, *, planned: bool = False
 ) -> None:
     """Write down a committed backup: what was copied, and what it found up to date.
 
@@ -52,7 +54,7 @@ def record_backup(
         planned: whether Dagster expects an event for each shard of the run, copied or not; it
             counts those without one as failed.
     """
-    source = report.manifest.evidence
+    source, seen_as = report.manifest.evidence, ledger.source_version()
     copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
     unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
     ledger.add_partitions([*copied, *unchanged])
@@ -64,20 +66,46 @@ def record_backup(
                 content_version(saved.entry.evidence),
                 {**place_facts(saved.state.place), "state": "as in its archive"},
             ),
-            archive_facts(saved.entry, location, source, how="in this run"),
+            archive_facts(
+                saved.entry,
+                backups.location,
+                source,
+                how="in this run",
+                manifest_file=report.manifest_file,
+                meta_version=seen_as,
+            ),
         )
         for key, saved in copied.items()
         if saved.entry.evidence is not None
     ]
+    made_by = _Makers(backups)
     earlier = [
         Kept(
             Seen(key, state.version, state_facts(state)),
-            archive_facts(state.previous.entry, location, None, how=EARLIER),
+            archive_facts(
+                state.previous.entry,
+                backups.location,
+                made_by[state.previous.manifest_file],
+                how=EARLIER,
+                manifest_file=state.previous.manifest_file,
+                meta_version=seen_as,
+            ),
         )
         for key, state in unchanged.items()
         if state.previous is not None and (planned or before.get(key) != state.version)
     ]
     ledger.back_up(fresh + earlier)
+
+
+class _Makers(dict[str, BackupEvidence | None]):
+    """By manifest, how its backup came about; each is read once."""
+
+    def __init__(self, backups: BackupRepository) -> None:
+        self._backups = backups
+
+    def __missing__(self, manifest_file: str) -> BackupEvidence | None:
+        self[manifest_file] = found = self._backups.manifest(manifest_file).manifest.evidence
+        return found
 
 
 def server_version(
@@ -116,12 +144,12 @@ def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:
     found = restored_shard_facts(report, target)
     restored = {str(ShardKey.of(done.restore.place)): done.restore for done in report.shards}
     ledger.add_partitions(restored)
-    ledger.restore(
-        [
-            Seen(key, archive_version(shard.archive.entry), found[shard.archive.entry.file_name])
-            for key, shard in restored.items()
-        ]
-    )
+    shards: list[Seen] = []
+    for key, shard in restored.items():
+        entry = shard.archive.entry
+        version = archive_version(entry)
+        shards.append(Seen(key, version, {**found[entry.file_name], "shard_version": version}))
+    ledger.restore(shards)
 
 
 def archive_version(entry: ShardEntry) -> str:

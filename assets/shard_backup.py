@@ -74,7 +74,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                     tell=telling(context.log),
                     command=f"dagster run {context.run.run_id}",
                 )
-                record_backup(ledger, report, backups.location, planned=True)
+                record_backup(ledger, report, backups, planned=True)
                 judge = Judge(family, settings.objectives)
                 ledger.judge(judge.after_backup(ledger, backups, source, report))
                 if report.failed:

@@ -176,7 +176,7 @@ def adopt_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
             return dg.SkipReason(f"{now.going} is at work")
         watched, _ = memory.of(repository.open(family.name))
         ledger, standing = Ledger.outside(context.instance, family), Standing.of(context.cursor)
-        adopted = adopt(ledger, family, watched, standing.adopted)
+        adopted = adopt(ledger, watched, standing.adopted)
         if adopted.something:
             ledger.judge(judge.after_adoption(ledger, watched))
         standing = standing.look(judge, ledger, watched, watched.metastore(), watched.covered())

@@ -7,21 +7,33 @@ from collections.abc import Sequence
 import dagster as dg
 import pandas as pd
 
+from assets.facts.changes import change_facts
 from assets.facts.values import Metadata, instant, stamp
 from assets.tables import frame_table, table
 from resources.engine.backup import BackupReport
+from resources.engine.changes import content_version
+from resources.engine.succession import SetChanges
+from resources.repository.backup_set import StoredManifest
 from resources.repository.evidence import BackupEvidence, FailedShard
 from resources.repository.manifest import Manifest, ShardEntry
 from resources.repository.names import BackupName, parse_file_name
 
 
 def archive_facts(
-    entry: ShardEntry, location: str, source: BackupEvidence | None, *, how: str
+    entry: ShardEntry,
+    location: str,
+    source: BackupEvidence | None,
+    *,
+    how: str,
+    manifest_file: str,
+    meta_version: str | None,
 ) -> Metadata:
     """One shard's archive.
 
     Args:
+        source: of the manifest that lists it.
         how: how it came about, seen from the run that records it.
+        meta_version: of `meta_snapshot`, in which the shard was seen; None: there is none.
     """
     named = parse_file_name(entry.file_name)
     facts: Metadata = {
@@ -29,13 +41,19 @@ def archive_facts(
         "retention_policy": entry.policy,
         "shard_id": int(entry.shard_id),
         "path": dg.MetadataValue.path(f"{location}/{entry.file_name}"),
+        "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
         "copied": how,
         **({"made_at": dg.MetadataValue.timestamp(named.backup.started_at)} if named else {}),
     }
+    if meta_version:
+        facts["meta_snapshot_version"] = meta_version
+    if source is not None and source.source.version:
+        facts["server_version"] = source.source.version
     evidence = entry.evidence
     if evidence is None:
-        return {**facts, "tar_bytes": entry.size_bytes}
+        return {**facts, "tar_bytes": entry.size_bytes, "checked": _CHECKED[None]}
     facts |= {
+        "shard_version": content_version(evidence),
         "bytes": evidence.stored_bytes,
         "tar_bytes": entry.size_bytes,
         "seconds": round(evidence.seconds, 3),
@@ -49,8 +67,6 @@ def archive_facts(
         "sha256": evidence.sha256,
         "checked": _CHECKED[evidence.checked],
     }
-    if source is not None and source.source.version:
-        facts["server_version"] = source.source.version
     if evidence.points is not None:
         facts["points"] = evidence.points
     if evidence.series is not None:
@@ -58,7 +74,8 @@ def archive_facts(
     return facts
 
 
-_CHECKED = {
+_CHECKED: dict[str | None, str] = {
+    None: "not yet: another tool made it; a restore checks it before it touches the target",
     "full": "full: every block's checksum, every point decoded",
     "structure": "structure: headers, indexes and sizes; blocks were not read",
 }
@@ -90,18 +107,28 @@ def failed_table(failed: Sequence[FailedShard]) -> dg.TableMetadataValue:
     return table([{"shard_id": int(f.shard_id), "why": f.why} for f in failed])
 
 
-def set_facts(manifest_file: str, manifest: Manifest, location: str, kept: int) -> Metadata:
+def set_facts(
+    stored: StoredManifest,
+    location: str,
+    kept: int,
+    changes: SetChanges,
+    meta_version: str | None,
+) -> Metadata:
     """A whole backup: what its manifest lists.
 
     Args:
         kept: how many shards the repository can restore now, of this backup and earlier ones.
+        changes: what it brought.
+        meta_version: of the `meta_snapshot` it was made from; it stands for every shard's version.
     """
+    manifest_file, manifest = stored.file_name, stored.manifest
     rows = [_row(entry) for entry in manifest.files]
     evidence = manifest.evidence
     facts: Metadata = {
         "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
         "restore_point": manifest_file.removesuffix(".manifest"),
         "covers": _covers(manifest),
+        **({"meta_snapshot_version": meta_version} if meta_version else {}),
         "made": "by this run",
         **_made_at(manifest_file),
         "shards_copied": len(manifest.files),
@@ -113,6 +140,7 @@ def set_facts(manifest_file: str, manifest: Manifest, location: str, kept: int) 
         "points": sum(row["points"] for row in rows),
         "copy_seconds": round(sum(row["seconds"] for row in rows), 3),
         "tombstones_pending": sum(row["tombstones"] for row in rows),
+        **change_facts(changes),
     }
     if evidence is not None:
         facts |= {
@@ -150,6 +178,7 @@ def _row(entry: ShardEntry) -> Metadata:
         "tombstones": evidence.tombstones if evidence else 0,
         "seconds": round(evidence.seconds, 3) if evidence else 0.0,
         "file": entry.file_name,
+        "shard version": content_version(evidence) if evidence else "none",
     }
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import dagster as dg
+
 from assets.facts.values import Metadata, stamp
 from assets.tables import table
 from resources.engine.merge import MergeReport
@@ -16,7 +18,7 @@ def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
     """What a restore would do."""
     facts: Metadata = {
         "target": target,
-        "restore_point": plan.backup.newest.file_name.removesuffix(".manifest"),
+        "restore_point": _restore_point(plan),
         "meta_file": plan.backup.meta.file_name,
         "databases": ", ".join(
             f"{db.source.name} as {db.new_name}" if db.renamed else db.new_name
@@ -50,13 +52,16 @@ def restore_facts(report: RestoreReport, target: str) -> Metadata:
     facts = restore_plan_facts(report.plan, target)
     facts.pop("plan", None)
     facts["seconds"] = round(report.seconds, 3)
+    facts |= _receipts(report)
     if report.shards:
         facts["shards_restored"] = table(
             [
                 {
                     "shard": int(done.restore.place.shard_id),
                     "new shard": int(done.new_shard_id),
+                    "from": f"{done.restore.place.database}.{done.restore.place.policy}",
                     "into": f"{done.restore.new_database}.{done.restore.new_policy}",
+                    "file": done.restore.archive.entry.file_name,
                     "read back": done.receipt.how,
                     "seconds": round(done.seconds, 3),
                     "receipt": done.receipt.content,
@@ -72,17 +77,30 @@ def restored_shard_facts(report: RestoreReport, target: str) -> Mapping[str, Met
     return {
         done.restore.archive.entry.file_name: {
             "target": target,
+            "restore_point": _restore_point(report.plan),
+            "shard_id": int(done.restore.place.shard_id),
+            "new_shard_id": int(done.new_shard_id),
             "database": done.restore.new_database,
             "retention_policy": done.restore.new_policy,
-            "new_shard_id": int(done.new_shard_id),
             "archive": done.restore.archive.entry.file_name,
             "tar_bytes": done.restore.archive.entry.size_bytes,
             "seconds": round(done.seconds, 3),
             "read_back": done.receipt.how,
             "receipt": done.receipt.content,
+            **_receipts(report),
         }
         for done in report.shards
     }
+
+
+def _restore_point(plan: RestorePlan) -> str:
+    return plan.backup.newest.file_name.removesuffix(".manifest")
+
+
+def _receipts(report: RestoreReport) -> Metadata:
+    """Where the proof is, if any was asked for."""
+    path = report.receipt_path
+    return {"receipts": dg.MetadataValue.path(path)} if path else {}
 
 
 def merge_plan_facts(plan: MergePlan, target: str) -> Metadata:
