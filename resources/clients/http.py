@@ -24,7 +24,7 @@ from resources.errors import (
     UsageError,
     WireError,
 )
-from resources.protocol.server_vars import ServerVars, server_vars
+from resources.protocol.server_vars import ErrorInstead, ServerVars, server_vars
 from resources.protocol.server_vars import ShardStats as ShardStats
 from resources.protocol.strict_json import decode_json, is_array, is_object
 
@@ -140,9 +140,20 @@ class InfluxHTTP:
             BadReply: no JSON, or the server's time is nowhere in it.
             PeerUnreachable, CredentialsRefused, PeerRefused
         """
-        reply = self._request("GET", "/debug/vars")
-        said = self._json_object(reply.body)
-        return server_vars(said, fallback_ns=lambda: self._date_ns(reply))
+        with self._open("GET", "/debug/vars") as response:
+            if response.status_code >= 300:
+                raise self._refusal(self._whole(response))
+            try:
+                return server_vars(
+                    self._lines(self._bounded(response)),
+                    fallback_ns=lambda: self._date_ns(response.headers),
+                )
+            except ErrorInstead as error:
+                raise PeerRefused(f"{self._address}: {self._shown(error.said)}") from None
+            except BadReply as error:
+                if error.what.startswith(f"{self._address}: "):
+                    raise
+                raise BadReply(f"{self._address}: {error.what}", hint=error.hint) from None
 
     def query(self, q: str, db: str | None = None, *, rp: str | None = None) -> list[Series]:
         """Run statements of InfluxQL and return the series of all results in order.
@@ -175,7 +186,7 @@ class InfluxHTTP:
             if response.status_code >= 300:
                 raise self._refusal(self._whole(response))
             more = True
-            for line in self._lines(response):
+            for line in self._lines(response.iter_content(CHUNK_BYTES)):
                 results = self._results_of(line)
                 more = bool(results and is_object(results[-1]) and results[-1].get("partial"))
                 yield from self._all_series(results, in_pieces=True)
@@ -213,8 +224,8 @@ class InfluxHTTP:
         method: str,
         path: str,
         *,
-        params: Mapping[str, str] | None,
-        data: Mapping[str, str] | None,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
     ) -> Generator[requests.Response]:
         """Ask, and name what goes wrong until the block ends."""
         try:
@@ -236,10 +247,10 @@ class InfluxHTTP:
         headers = {name.title(): value for name, value in response.headers.items()}
         return _Reply(response.status_code, headers, self._body(response))
 
-    def _lines(self, response: requests.Response) -> Iterator[bytes]:
+    def _lines(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """What arrives, cut at line ends; JSON has none inside."""
         rest = bytearray()
-        for chunk in response.iter_content(CHUNK_BYTES):
+        for chunk in chunks:
             *whole, last = chunk.split(b"\n")
             for line in whole:
                 rest += line
@@ -253,15 +264,19 @@ class InfluxHTTP:
             yield bytes(rest)
 
     def _body(self, response: requests.Response) -> bytes:
+        return b"".join(self._bounded(response))
+
+    def _bounded(self, response: requests.Response) -> Iterator[bytes]:
+        """A reply as it arrives, up to a limit of bytes and of time."""
         deadline = time.monotonic() + PATIENCE * self._timeout_s
-        body = bytearray()
+        n_bytes = 0
         for chunk in response.iter_content(CHUNK_BYTES):
-            body += chunk
-            if len(body) > MAX_REPLY_BYTES:
+            n_bytes += len(chunk)
+            if n_bytes > MAX_REPLY_BYTES:
                 raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
             if time.monotonic() > deadline:
                 raise PeerUnreachable(f"{self._address}: its reply never ends")
-        return bytes(body)
+            yield chunk
 
     def _results_of(self, body: bytes) -> list[Any]:
         results: object = self._json_object(body).get("results", [])
@@ -315,10 +330,10 @@ class InfluxHTTP:
             tuple(tuple(row) for row in values),
         )
 
-    def _date_ns(self, reply: _Reply) -> int:
+    def _date_ns(self, headers: Mapping[str, str]) -> int:
         """The Date header less the second that it may be ahead of a file's time."""
         try:
-            date = parsedate_to_datetime(reply.headers.get("Date", ""))
+            date = parsedate_to_datetime(headers.get("Date", ""))
         except ValueError:
             raise self._odd("it does not tell the server's time") from None
         return (int(date.timestamp()) - 1) * _NS_PER_S

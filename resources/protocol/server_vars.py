@@ -6,15 +6,23 @@ tsdb/engine/tsm1/file_store.go, Statistics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
 
 from resources.errors import BadReply
 from resources.model import ShardID
 from resources.protocol.snapshotter import MAX_UINT64
-from resources.protocol.strict_json import is_integer, is_object
+from resources.protocol.strict_json import decode_json, is_integer, is_object
 from resources.protocol.times import parse_time
+
+
+class ErrorInstead(BadReply):
+    """The server says that it failed; `said` is its reason, unchecked."""
+
+    def __init__(self, said: object) -> None:
+        super().__init__("an error instead of figures")
+        self.said = said
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,53 +49,119 @@ class ServerVars:
     shards: Mapping[ShardID, ShardStats]
 
 
-def server_vars(said: Mapping[str, Any], fallback_ns: Callable[[], int]) -> ServerVars:
-    """Pick the values out of decoded JSON; what is not as expected is left out.
+def server_vars(lines: Iterable[bytes], fallback_ns: Callable[[], int]) -> ServerVars:
+    """Read the values out of a reply, given line by line; what is not as expected is left out.
 
-    `fallback_ns` gives the server's time when the JSON does not.
+    Wire:
+        {
+        "name:path:id": {"name":…,"tags":{…},"values":{…}},
+        …
+        }
+
+    Only the lines that matter are decoded, since there are five a shard. JSON that is laid out
+    in another way is decoded as a whole. `fallback_ns` gives the server's time when the reply
+    does not.
+
+    Raises:
+        BadReply: no JSON object, or one that does not end.
+        ErrorInstead: the reply is an error.
     """
-    system = said.get("system")
-    now_ns = started_ns = None
-    if is_object(system):
-        now_ns = _time_or_none(system.get("currentTime"))
-        started_ns = _time_or_none(system.get("started"))
-    return ServerVars(
-        now_ns if now_ns is not None else fallback_ns(), started_ns, shard_stats(said)
-    )
+    said = _Said()
+    for key, value in _members(iter(lines)):
+        said.take(key, value)
+    now_ns = said.now_ns if said.now_ns is not None else fallback_ns()
+    return ServerVars(now_ns, said.started_ns, said.shards())
 
 
-def shard_stats(said: Mapping[str, Any]) -> dict[ShardID, ShardStats]:
-    """Collect the entries named tsm1_filestore and shard by their `id` tag, a decimal string."""
-    written: dict[ShardID, int] = {}
-    logged: dict[ShardID, int] = {}
-    files: dict[ShardID, Mapping[str, Any]] = {}
-    places: dict[ShardID, tuple[str, str]] = {}
-    for entry in said.values():
-        if not is_object(entry):
-            continue
-        tags, values = entry.get("tags"), entry.get("values")
-        shard_id = _shard_id(tags.get("id")) if is_object(tags) else None
-        if shard_id is None or not is_object(values):
-            continue
-        if entry.get("name") == "tsm1_filestore" and is_object(tags):
-            files[shard_id] = values
-            places[shard_id] = (_text(tags.get("database")), _text(tags.get("retentionPolicy")))
-        elif entry.get("name") == "shard":
-            written[shard_id] = _count(values.get("writePointsOk"))
-        elif entry.get("name") == "tsm1_wal":
-            sizes = (values.get("currentSegmentDiskBytes"), values.get("oldSegmentsDiskBytes"))
-            logged[shard_id] = sum(map(_count, sizes))
-    return {
-        shard_id: ShardStats(
-            num_files=_count(values.get("numFiles")),
-            disk_bytes=_count(values.get("diskBytes")),
-            write_points_ok=written.get(shard_id, 0),
-            wal_bytes=logged.get(shard_id, 0),
-            database=places[shard_id][0],
-            policy=places[shard_id][1],
-        )
-        for shard_id, values in files.items()
-    }
+_MATTERS = (b'"system"', b'"shard', b'"tsm1_filestore', b'"tsm1_wal')
+
+
+def _members(lines: Iterator[bytes]) -> Iterator[tuple[str, object]]:
+    opening, first = next(lines, b""), next(lines, b"")
+    if opening.strip() != b"{" or _member(first) is None:
+        yield from _whole(b"\n".join([opening, first, *lines]))
+        return
+    last = first
+    for line in chain([first], lines):
+        if line.startswith(_MATTERS):
+            member = _member(line)
+            if member is not None:
+                yield member
+        last = line if line.strip() else last
+    if last.strip() != b"}":
+        raise BadReply("its reply does not end")
+
+
+def _member(line: bytes) -> tuple[str, object] | None:
+    """One `"key": value,` by itself; None if it is not that."""
+    quoted, colon, value = line.strip().removesuffix(b",").partition(b'": ')
+    if not colon or not quoted.startswith(b'"'):
+        return None
+    try:
+        return quoted[1:].decode("utf-8", "replace"), decode_json(value, "a value")
+    except BadReply:
+        return None
+
+
+def _whole(raw: bytes) -> Iterator[tuple[str, object]]:
+    said = decode_json(raw, "its reply")
+    if not is_object(said):
+        raise BadReply("unexpected reply: it is not an object")
+    if "error" in said:
+        raise ErrorInstead(said["error"])
+    yield from said.items()
+
+
+class _Said:
+    """What was told so far; of entries named tsm1_filestore, shard and tsm1_wal by shard."""
+
+    def __init__(self) -> None:
+        self.now_ns: int | None = None
+        self.started_ns: int | None = None
+        self._written: dict[ShardID, int] = {}
+        self._logged: dict[ShardID, int] = {}
+        self._files: dict[ShardID, tuple[int, int]] = {}
+        self._places: dict[ShardID, tuple[str, str]] = {}
+
+    def take(self, key: str, value: object) -> None:
+        if not is_object(value):
+            return
+        if key == "system":
+            self.now_ns = _time_or_none(value.get("currentTime"))
+            self.started_ns = _time_or_none(value.get("started"))
+            return
+        tags, values = value.get("tags"), value.get("values")
+        if not is_object(tags) or not is_object(values):
+            return
+        shard_id = _shard_id(tags.get("id"))  # a decimal string
+        if shard_id is None:
+            return
+        match value.get("name"):
+            case "tsm1_filestore":
+                files = _count(values.get("numFiles")), _count(values.get("diskBytes"))
+                self._files[shard_id] = files
+                place = _text(tags.get("database")), _text(tags.get("retentionPolicy"))
+                self._places[shard_id] = place
+            case "shard":
+                self._written[shard_id] = _count(values.get("writePointsOk"))
+            case "tsm1_wal":
+                sizes = (values.get("currentSegmentDiskBytes"), values.get("oldSegmentsDiskBytes"))
+                self._logged[shard_id] = sum(map(_count, sizes))
+            case _:
+                pass
+
+    def shards(self) -> dict[ShardID, ShardStats]:
+        return {
+            shard_id: ShardStats(
+                num_files=num_files,
+                disk_bytes=disk_bytes,
+                write_points_ok=self._written.get(shard_id, 0),
+                wal_bytes=self._logged.get(shard_id, 0),
+                database=self._places[shard_id][0],
+                policy=self._places[shard_id][1],
+            )
+            for shard_id, (num_files, disk_bytes) in self._files.items()
+        }
 
 
 def _shard_id(text: object) -> ShardID | None:

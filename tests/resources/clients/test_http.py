@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import traceback
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ from resources.errors import (
     UsageError,
 )
 from resources.model import ShardID
-from resources.protocol.server_vars import ShardStats, shard_stats
+from resources.protocol.server_vars import ServerVars, ShardStats, server_vars
 from tests.resources.clients.peer import answers, closed_port, peer, resets, silent
 
 CANARY = "s3cr3t/CANARY@é"
@@ -343,8 +344,61 @@ json_values = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["name", "tags", "values"]), json_values))
 def test_any_entry_is_survived(odd: dict[str, object]) -> None:
-    shards = shard_stats({"a": {"name": "tsm1_filestore", **odd}})
+    body = json.dumps({"a": {"name": "tsm1_filestore", **odd}}).encode()
+    shards = server_vars([body], lambda: 0).shards
     assert all(isinstance(stats.num_files, int) for stats in shards.values())
+
+
+def as_influxd_writes(members: dict[str, object]) -> bytes:
+    lines = (
+        f'"{name}": {json.dumps(value, separators=(",", ":"))}' for name, value in members.items()
+    )
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
+
+
+def test_the_lines_of_influxd_and_any_other_layout_say_the_same() -> None:
+    layouts = [
+        as_influxd_writes(VARS),
+        json.dumps(VARS).encode(),
+        json.dumps(VARS, indent=1).encode(),
+    ]
+    said: list[ServerVars] = []
+    for layout in layouts:
+        with peer(answers(reply(layout))) as addr:
+            said.append(InfluxHTTP(addr).server_vars())
+    assert said[0].shards.keys() == {1, 2**64 - 1}
+    assert said[0] == said[1] == said[2]
+
+
+def test_a_line_that_is_no_member_is_left_out_and_a_reply_without_its_end_is_none() -> None:
+    lines = as_influxd_writes(VARS)
+    odd = lines.replace(b'/d/1:1"', b'/d": /1:1"')
+    with peer(answers(reply(odd))) as addr:
+        assert InfluxHTTP(addr).server_vars().shards.keys() == {2**64 - 1}
+    for cut in (lines.removesuffix(b"}\n"), lines[: lines.rindex(b",")]):
+        with peer(answers(reply(cut))) as addr, pytest.raises(BadReply, match="does not end"):
+            InfluxHTTP(addr).server_vars()
+
+
+def test_an_error_instead_of_figures_is_told_without_the_password() -> None:
+    with peer(answers(reply({"error": f"no, {CANARY}"}))) as addr, pytest.raises(PeerRefused) as no:
+        InfluxHTTP(addr, user="u", password=CANARY).server_vars()
+    assert str(no.value) == f"{addr}: no, ***"
+
+
+def test_only_what_matters_of_many_figures_is_kept() -> None:
+    members: dict[str, object] = {"system": VARS["system"]}
+    for i in range(3000):
+        filler = dict.fromkeys("abcdefghijklmnopqrstuvw", i)
+        for name in ("tsm1_filestore", "tsm1_cache", "tsm1_engine", "shard", "tsm1_wal"):
+            members[f"{name}:/d/{i}"] = entry(name, str(i), numFiles=1, **filler)
+    lines = as_influxd_writes(members).splitlines(keepends=True)
+    tracemalloc.start()
+    shards = server_vars(iter(lines), lambda: 0).shards
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(shards) == 3000
+    assert peak < 1000 * len(shards)
 
 
 # --- addresses and secrets ----------------------------------------------------------------
