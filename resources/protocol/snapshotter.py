@@ -254,10 +254,13 @@ def _encode(kind: RequestType, **asked: object) -> bytes:
 
 def go_json(value: object) -> bytes:
     """One line of JSON as Go's encoder writes it: no spaces, and `<`, `>`, `&` escaped."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = _GO_JSON(value)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
     return text.encode() + b"\n"
+
+
+_GO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class _Asked:

@@ -1,15 +1,27 @@
-"""A file's index and blocks, checked one after the other: the same checks as in `check_many`."""
+"""A file's index and blocks, checked one after the other: the same checks as in `check_many`.
+
+It is the loop of all small shards, so it takes each key and each block with as few calls as it can.
+"""
 
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 from typing import NoReturn
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOfOrder
 from resources.tsm.crc import crc32
 from resources.tsm.facts import TSMFacts
-from resources.tsm.index import index_windows
-from resources.tsm.layout import ENTRY, HEADER, MAX_BLOCK_POINTS, MIN_BLOCK_BYTES, shown
+from resources.tsm.index import LAST_TYPE, cut_off, unordered, unsplittable, unusable
+from resources.tsm.layout import (
+    ENTRY,
+    FOOTER,
+    HEADER,
+    MAX_BLOCK_POINTS,
+    MIN_BLOCK_BYTES,
+    SEPARATOR,
+    shown,
+)
 from resources.tsm.source import Source, read_exactly
 from resources.tsm.tiling import Tiling
 from resources.tsm.time_counts import COUNT_OF_FIRST_BYTE, HEAD_BYTES, PACKED, RAW, RLE
@@ -23,42 +35,66 @@ _WORD = (1 << 64) - 1
 
 
 def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
-    """As `check_tsm`; the index begins at `start`, and all before it is read at once."""
+    """As `check_tsm`; the index begins at `start`, and both it and the blocks are read at once."""
     checker = _Blocks(read_exactly(source, 0, start)) if blocks else None
+    end_of_index = source.size - FOOTER.size
+    index = read_exactly(source, start, end_of_index - start)
+    n_bytes = len(index)
     runs = _Runs(start)
-    n_keys = n_series = n_blocks = n_points = 0
+    n_keys = n_series = n_blocks = n_points = at = 0
     min_time, max_time = (1 << 63) - 1, -(1 << 63)
-    for window in index_windows(source, start):
-        n_keys += len(window.keys)
-        n_series += window.new_series
-        for key, kind, count, at in zip(
-            window.keys, window.types, window.counts, window.entries_at, strict=True
-        ):
-            n_blocks += count
-            previous = -(1 << 63)
-            for entry_at in range(at, at + count * ENTRY.size, ENTRY.size):
-                first, last, begin, size = ENTRY.unpack_from(window.data, entry_at)
-                end = begin + size
-                if size < MIN_BLOCK_BYTES or begin < len(HEADER) or end > start:
-                    raise IndexOutOfOrder(
-                        f"{_name(key, begin)}, {size} bytes: blocks are between {len(HEADER)} and"
-                        f" {start}; index, offset {window.offset + entry_at}"
-                    )
-                if not previous <= first <= last:
-                    raise IndexOutOfOrder(
-                        f"{_name(key, begin)}: times {first} to {last} are not in order;"
-                        f" index, offset {window.offset + entry_at}"
-                    )
-                if begin != runs.end:
-                    runs.begin(begin, key)
-                runs.end = end
-                if first < min_time:
-                    min_time = first
-                if last > max_time:
-                    max_time = last
-                if checker is not None:
-                    n_points += checker.check(begin, end, kind, first, last, key)
-                previous = first
+    previous_key = prefix = b""
+    unpack_entry = ENTRY.unpack_from
+    while at < n_bytes:
+        if at + 2 > n_bytes:
+            raise cut_off(start + at, end_of_index)
+        key_bytes = index[at] << 8 | index[at + 1]
+        entry_at = at + key_bytes + 5
+        if entry_at > n_bytes:
+            raise cut_off(start + at, end_of_index)
+        key, kind, count = _key_struct(key_bytes).unpack_from(index, at)
+        entries_end = entry_at + count * 28
+        if entries_end > n_bytes:
+            raise cut_off(start + at, end_of_index)
+        if key <= previous_key:
+            raise unordered(start + at, key, previous_key)
+        if not prefix or not key.startswith(prefix):
+            cut = key.find(SEPARATOR)
+            if cut < 1:
+                raise unsplittable(start + at, key)
+            prefix = key[: cut + 4]
+            n_series += 1
+        if kind > LAST_TYPE or not count:
+            raise unusable(start + at, key, kind)
+        n_keys += 1
+        n_blocks += count
+        previous_key = key
+        previous = -(1 << 63)
+        while entry_at < entries_end:
+            first, last, begin, size = unpack_entry(index, entry_at)
+            end = begin + size
+            if size < MIN_BLOCK_BYTES or begin < 5 or end > start:
+                raise IndexOutOfOrder(
+                    f"{_name(key, begin)}, {size} bytes: blocks are between {len(HEADER)} and"
+                    f" {start}; index, offset {start + entry_at}"
+                )
+            if not previous <= first <= last:
+                raise IndexOutOfOrder(
+                    f"{_name(key, begin)}: times {first} to {last} are not in order;"
+                    f" index, offset {start + entry_at}"
+                )
+            if begin != runs.end:
+                runs.begin(begin, key)
+            runs.end = end
+            if first < min_time:
+                min_time = first
+            if last > max_time:
+                max_time = last
+            if checker is not None:
+                n_points += checker.check(begin, end, kind, first, last, key)
+            previous = first
+            entry_at += 28
+        at = entries_end
     runs.finish()
     return TSMFacts(
         size_bytes=source.size,
@@ -69,6 +105,12 @@ def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
         min_time_ns=min_time,
         max_time_ns=max_time,
     )
+
+
+@lru_cache(maxsize=1024)
+def _key_struct(key_bytes: int) -> struct.Struct:
+    """A key of that length, its type and how many entries follow."""
+    return struct.Struct(f">2x{key_bytes}sBH")
 
 
 class _Runs:
@@ -102,6 +144,7 @@ class _Blocks:
     """The blocks of a file, to be held against their entries of the index."""
 
     def __init__(self, data: bytes) -> None:
+        self._data = data
         self._view = memoryview(data)
         self._counted: dict[bytes, tuple[int, int]] = {}  # series of one file share their times
 
@@ -110,9 +153,8 @@ class _Blocks:
 
         Raises: as `check_tsm`.
         """
-        view = self._view
-        stored, its_kind, length, _, its_first = _HEAD.unpack_from(view, begin)
-        crc = crc32(view[begin + 4 : end], 0)
+        stored, its_kind, length, _, its_first = _HEAD.unpack_from(self._data, begin)
+        crc = crc32(self._view[begin + 4 : end])
         if crc != stored:
             raise BlockChecksumMismatch(
                 f"{_name(key, begin)}: its CRC-32 is {crc:08x} and should be {stored:08x}"
@@ -126,7 +168,7 @@ class _Blocks:
             _refuse(key, begin, "its timestamps have an impossible length")
         if its_first != first:
             _refuse(key, begin, "its first time is not the index's")
-        times = bytes(view[at : at + length])
+        times = self._data[at : at + length]
         counted = self._counted.get(times)
         if counted is None:
             try:
@@ -143,10 +185,10 @@ class _Blocks:
     def _long_head(self, begin: int, end: int) -> tuple[int, int, int]:
         """Length of the timestamps, where they begin, and the first one; length -1: none fits."""
         try:
-            length, at = uvarint(self._view, begin + 5, end)
+            length, at = uvarint(self._data, begin + 5, end)
         except BlockUndecodable:
             return -1, 0, 0
-        return length, at, int.from_bytes(self._view[at + 1 : at + HEAD_BYTES], signed=True)
+        return length, at, int.from_bytes(self._data[at + 1 : at + HEAD_BYTES], signed=True)
 
 
 def _count(times: bytes) -> tuple[int, int]:

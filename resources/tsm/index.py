@@ -99,15 +99,15 @@ def index_windows(source: Source, start: int) -> Iterator[IndexWindow]:
                 break
             key = data[at + 2 : body]
             if key <= previous:
-                raise _unordered(start + at, key, previous)
+                raise unordered(start + at, key, previous)
             if not key.startswith(prefix) or not prefix:
                 cut = key.find(SEPARATOR)
                 if cut < 1:
-                    raise _unsplittable(start + at, key)
+                    raise unsplittable(start + at, key)
                 prefix = key[: cut + 4]
                 new_series += 1
             if data[body] > LAST_TYPE or not count:
-                raise _unusable(start + at, key, data[body])
+                raise unusable(start + at, key, data[body])
             keys.append(key)
             types.append(data[body])
             counts.append(count)
@@ -116,7 +116,7 @@ def index_windows(source: Source, start: int) -> Iterator[IndexWindow]:
             at = behind
         if not keys:
             if len(data) == end - start or need >= LARGEST_KEY_BYTES:
-                raise TSMError(f"the key at offset {start} reaches beyond the index, up to {end}")
+                raise cut_off(start, end)
             need = LARGEST_KEY_BYTES
             continue
         yield IndexWindow(start, data, keys, types, counts, entries_at, new_series)
@@ -124,7 +124,11 @@ def index_windows(source: Source, start: int) -> Iterator[IndexWindow]:
         start += at
 
 
-def _unordered(offset: int, key: bytes, previous: bytes) -> TSMError:
+def cut_off(offset: int, end: int) -> TSMError:
+    return TSMError(f"the key at offset {offset} reaches beyond the index, up to {end}")
+
+
+def unordered(offset: int, key: bytes, previous: bytes) -> TSMError:
     if not key:
         return TSMError(f"empty key in the index, at offset {offset}")
     relation = "again" if key == previous else "after"
@@ -133,11 +137,11 @@ def _unordered(offset: int, key: bytes, previous: bytes) -> TSMError:
     )
 
 
-def _unusable(offset: int, key: bytes, kind: int) -> TSMError:
+def unusable(offset: int, key: bytes, kind: int) -> TSMError:
     if kind > LAST_TYPE:
         return TSMError(f"key {shown(key)} has unknown type {kind}, at offset {offset}")
     return TSMError(f"key {shown(key)} has no blocks in the index, at offset {offset}")
 
 
-def _unsplittable(offset: int, key: bytes) -> TSMError:
+def unsplittable(offset: int, key: bytes) -> TSMError:
     return TSMError(f"key {shown(key)} lacks series, {SEPARATOR.decode()} or field, at {offset}")

@@ -11,7 +11,7 @@ MAX_BYTES = 10
 """Of a 64-bit number; the last of ten carries one bit."""
 
 
-def uvarint(data: bytes | memoryview, at: int, end: int) -> tuple[int, int]:
+def uvarint(data: bytes, at: int, end: int) -> tuple[int, int]:
     """Read one varint from `data[at:end]`; return it and the position behind it.
 
     Raises:
