@@ -298,6 +298,13 @@ VALUES = raw_integers([1, 2, 3])
         (SMALL[:-8] + FOOTER.pack(465), TSMError, "puts the index at 465, outside"),
         (SMALL[:-8] + FOOTER.pack(2**64 - 1), TSMError, "outside the file"),
         (SMALL[:-8] + FOOTER.pack(462), TSMError, "the key at offset 462 reaches beyond"),
+        (SMALL[:-8] + b"\0" + SMALL[-8:], TSMError, "the key at offset .* reaches beyond"),
+        (TWO_KEYS[:-9] + TWO_KEYS[-8:], TSMError, "the key at offset .* reaches beyond"),
+        (
+            TWO_KEYS[:-8] + b"\x00\x06c#!~#v\x01\x00\x00" + TWO_KEYS[-8:],
+            TSMError,
+            "'c#!~#v' has no blocks",
+        ),
         (tsm_file({b"": [(T0, T0 + 20, EVEN)]}), TSMError, "empty key"),
         (tsm_file({b"m": [(T0, T0 + 20, EVEN)]}), TSMError, "lacks series"),
         (tsm_file({b"#!~#v": [(T0, T0 + 20, EVEN)]}), TSMError, "lacks series"),
