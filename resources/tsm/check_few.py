@@ -1,7 +1,4 @@
-"""A file's index and blocks, checked one after the other: the same checks as in `check_many`.
-
-It is the loop of all small shards, so it takes each key and each block with as few calls as it can.
-"""
+"""A file's index and blocks, checked one after the other: the same checks as in `check_many`."""
 
 from __future__ import annotations
 
@@ -27,10 +24,11 @@ from resources.tsm.tiling import Tiling
 from resources.tsm.time_counts import COUNT_OF_FIRST_BYTE, HEAD_BYTES, PACKED, RAW, RLE
 from resources.tsm.varint import uvarint
 
-_HEAD = struct.Struct(">IBBBq")
-"""Of a block whose timestamps take less than 128 bytes: CRC, type, their length, their encoding,
-the first one. No block is shorter than this.
+SHORT_HEAD = struct.Struct(">IBBBq")
+"""Of a block whose timestamps are short: CRC, type, their length, their encoding, the first one.
+No block is shorter than this.
 """
+MAX_SHORT_BYTES = 0x7F
 _WORD = (1 << 64) - 1
 
 
@@ -146,14 +144,13 @@ class _Blocks:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._view = memoryview(data)
-        self._counted: dict[bytes, tuple[int, int]] = {}  # series of one file share their times
 
     def check(self, begin: int, end: int, kind: int, first: int, last: int, key: bytes) -> int:
         """Verify one block; return its points.
 
         Raises: as `check_tsm`.
         """
-        stored, its_kind, length, _, its_first = _HEAD.unpack_from(self._data, begin)
+        stored, its_kind, length, _, its_first = SHORT_HEAD.unpack_from(self._data, begin)
         crc = crc32(self._view[begin + 4 : end])
         if crc != stored:
             raise BlockChecksumMismatch(
@@ -162,25 +159,16 @@ class _Blocks:
         if its_kind != kind:
             _refuse(key, begin, "its type is not the index's")
         at = begin + 6
-        if length >= 0x80:
+        if length > MAX_SHORT_BYTES:
             length, at, its_first = self._long_head(begin, end)
         if length < HEAD_BYTES or at + length >= end:
             _refuse(key, begin, "its timestamps have an impossible length")
         if its_first != first:
             _refuse(key, begin, "its first time is not the index's")
-        times = self._data[at : at + length]
-        counted = self._counted.get(times)
-        if counted is None:
-            try:
-                counted = self._counted[times] = _count(times)
-            except BlockUndecodable as error:
-                _refuse(key, begin, error.what)
-        points, step = counted
-        if not 1 <= points <= MAX_BLOCK_POINTS:
-            _refuse(key, begin, f"it has no points, or more than {MAX_BLOCK_POINTS}")
-        if (step or points == 1) and (first + (points - 1) * step - last) & _WORD:
-            _refuse(key, begin, "its last time is not the index's")
-        return points
+        try:
+            return counted(self._data[at : at + length], last)
+        except BlockUndecodable as error:
+            _refuse(key, begin, error.what)
 
     def _long_head(self, begin: int, end: int) -> tuple[int, int, int]:
         """Length of the timestamps, where they begin, and the first one; length -1: none fits."""
@@ -191,8 +179,23 @@ class _Blocks:
         return length, at, int.from_bytes(self._data[at + 1 : at + HEAD_BYTES], signed=True)
 
 
-def _count(times: bytes) -> tuple[int, int]:
-    """Timestamps, and, where they are evenly spaced, the ns between them mod 2^64, else 0."""
+def counted(times: bytes, last: int) -> int:
+    """How many points a block has, by its timestamps, which the index lets end at `last`.
+
+    Raises:
+        BlockUndecodable: the reason alone.
+    """
+    points, step = _points_and_step(times)
+    if not 1 <= points <= MAX_BLOCK_POINTS:
+        raise BlockUndecodable(f"it has no points, or more than {MAX_BLOCK_POINTS}")
+    first = int.from_bytes(times[1:HEAD_BYTES], signed=True)
+    if (step or points == 1) and (first + (points - 1) * step - last) & _WORD:
+        raise BlockUndecodable("its last time is not the index's")
+    return points
+
+
+def _points_and_step(times: bytes) -> tuple[int, int]:
+    """And, where the times are evenly spaced, the ns between them mod 2^64, else 0."""
     encoding, end = times[0] >> 4, len(times)
     if encoding == RLE:
         try:

@@ -23,6 +23,7 @@ from resources.errors import (
 from resources.tsm.check import TSMFacts, check_tsm
 from resources.tsm.check_few import check_few
 from resources.tsm.check_many import check_many
+from resources.tsm.check_regular import check_regular
 from resources.tsm.index import index_start
 from resources.tsm.layout import ENTRY, FOOTER, HEADER, MAX_BLOCK_POINTS
 from resources.tsm.reader import TSMFile
@@ -48,11 +49,13 @@ KEY = b"m#!~#v"
 
 
 def checked(data: bytes, *, blocks: bool = True) -> TSMFacts:
-    """What `check_tsm` says, once both ways have agreed."""
+    """What `check_tsm` says, once all ways have agreed."""
     source = BytesSource(data)
     with suppress(TSMError):
         ways = [said(way, source, blocks) for way in (check_few, check_many)]
         assert ways[0] == ways[1]
+        accepted = check_regular(source, index_start(source), blocks=blocks)
+        assert accepted in (None, ways[0])
     return check_tsm(source, blocks=blocks)
 
 
@@ -366,6 +369,7 @@ VALUES = raw_integers([1, 2, 3])
             "more than 1000000",
         ),
         (one(T0, T0, block(1, b"\x10", VALUES)), BlockUndecodable, "impossible length"),
+        (one(0, 0, block(1, b"\x10", bytes(9))), BlockUndecodable, "impossible length"),
         (
             one(T0, T0, b"\x01" + uvarint(2**64 - 1) + VALUES),
             BlockUndecodable,
