@@ -54,7 +54,7 @@ class Cluster:
     def address(self) -> str:
         return self.meta.bind
 
-    def facts(self) -> tuple[SourceFacts, WireError | None]:
+    def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """The data nodes' version, if they agree; clusters need no clock to tell changes."""
         versions = {node.version for node in self.meta.members().data if node.version}
         return SourceFacts(", ".join(sorted(versions))), None

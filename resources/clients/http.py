@@ -133,8 +133,11 @@ class InfluxHTTP:
             )
         return Ping(version, reply.headers.get("X-Influxdb-Build", "")[:100])
 
-    def server_vars(self) -> ServerVars:
+    def server_vars(self, *, activity: bool = True) -> ServerVars:
         """Read /debug/vars; what is not as expected in it is left out.
+
+        Args:
+            activity: whether to look for what was written, too; files alone are told sooner.
 
         Raises:
             BadReply: no JSON, or the server's time is nowhere in it.
@@ -147,6 +150,7 @@ class InfluxHTTP:
                 return server_vars(
                     self._lines(self._bounded(response)),
                     fallback_ns=lambda: self._date_ns(response.headers),
+                    activity=activity,
                 )
             except ErrorInstead as error:
                 raise PeerRefused(f"{self._address}: {self._shown(error.said)}") from None
@@ -253,10 +257,11 @@ class InfluxHTTP:
         for chunk in chunks:
             *whole, last = chunk.split(b"\n")
             for line in whole:
-                rest += line
-                if rest.strip():
-                    yield bytes(rest)
-                rest.clear()
+                if rest:
+                    line = bytes(rest) + line
+                    rest.clear()
+                if line and not line.isspace():
+                    yield line
             rest += last
             if len(rest) > MAX_REPLY_BYTES:
                 raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")

@@ -66,7 +66,7 @@ class Server:
         """Allow requests again after `abort`."""
         self.tcp.resume()
 
-    def facts(self) -> tuple[SourceFacts, WireError | None]:
+    def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """What HTTP tells, or nothing and the reason why.
 
         Backups go on without it, as full copies; so a closed HTTP port is not an error here.
@@ -79,12 +79,12 @@ class Server:
         version = ""
         try:
             version = self.http.ping().version
-            said = self._vars_of_this_server(self.http)
+            said = self._vars_of_this_server(self.http, activity)
         except (PeerUnreachable, CredentialsRefused) as error:
             return SourceFacts(version), error
         return SourceFacts(version, said.current_time_ns, said.shards), None
 
-    def _vars_of_this_server(self, http: InfluxHTTP) -> ServerVars:
+    def _vars_of_this_server(self, http: InfluxHTTP, activity: bool) -> ServerVars:
         """What HTTP tells, once it is sure that both doors lead to one server.
 
         Raises:
@@ -92,7 +92,7 @@ class Server:
         """
         first = ShardID(0)
         for _ in range(LOOKS):
-            said = http.server_vars()
+            said = http.server_vars(activity=activity)
             here = {p.shard_id: (p.database, p.policy) for p in self.tcp.shard_paths()}
             strange = [
                 shard_id

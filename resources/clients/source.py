@@ -58,8 +58,12 @@ class Source(Protocol):
         """What to call it in messages."""
         ...
 
-    def facts(self) -> tuple[SourceFacts, WireError | None]:
-        """What it says about itself, or nothing and the reason why."""
+    def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
+        """What it says about itself, or nothing and the reason why.
+
+        Args:
+            activity: whether a server is to tell what was written to each shard, too.
+        """
         ...
 
     def metastore(self) -> tuple[bytes, Metastore]:

@@ -132,22 +132,33 @@ def probe(source: Source, copy: ShardCopy, place: ShardPlace, evidence: ShardEvi
 
 
 def judge(
-    place: ShardPlace, previous: Archive | None, *, full: bool, archive_there: bool
+    place: ShardPlace,
+    previous: Archive | None,
+    copies: tuple[ShardCopy, ...],
+    *,
+    full: bool,
+    archive_there: bool,
 ) -> ShardState | None:
     """Decide without asking the server, where that is possible; None: it must be asked."""
     if previous is None:
-        return ShardState(place, "new")
+        return ShardState(place, "new", copies=copies)
     if full:
-        return ShardState(place, "full", previous)
+        return ShardState(place, "full", previous, copies=copies)
     if not archive_there:
-        return ShardState(place, "archive missing", previous)
+        return ShardState(place, "archive missing", previous, copies=copies)
     evidence = previous.entry.evidence
     if evidence is None or evidence.read_at_ns is None:
-        return ShardState(place, "no evidence", previous)
+        return ShardState(place, "no evidence", previous, copies=copies)
     return None
 
 
-def weigh(place: ShardPlace, previous: Archive, news: str, stats: ShardStats | None) -> ShardState:
+def weigh(
+    place: ShardPlace,
+    previous: Archive,
+    copies: tuple[ShardCopy, ...],
+    news: str,
+    stats: ShardStats | None,
+) -> ShardState:
     """Put the probe's answer and the server's file count together.
 
     Args:
@@ -156,10 +167,8 @@ def weigh(place: ShardPlace, previous: Archive, news: str, stats: ShardStats | N
     """
     evidence = previous.entry.evidence
     assert evidence is not None  # noqa: S101 - `judge` settled the others
-    if news:
-        return ShardState(place, "changed", previous, news)
-    if stats is None:
-        return ShardState(place, "changed", previous, "no-figures")
-    if stats.num_files != evidence.tsm_files:
-        return ShardState(place, "changed", previous, f"files-{stats.num_files}")
-    return ShardState(place, "unchanged", previous)
+    if not news and stats is None:
+        news = "no-figures"
+    elif not news and stats is not None and stats.num_files != evidence.tsm_files:
+        news = f"files-{stats.num_files}"
+    return ShardState(place, "changed" if news else "unchanged", previous, news, copies)

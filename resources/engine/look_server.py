@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from resources.clients.source import Holdings, Source, SourceFacts
 from resources.engine.changes import ShardState, judge, probe, weigh
@@ -36,6 +35,7 @@ def look_at_server(
         state = judge(
             place,
             previous,
+            holdings.copies[place.shard_id],
             full=options.full or facts.clock_ns is None,
             archive_there=known.is_whole(previous),
         )
@@ -48,11 +48,9 @@ def look_at_server(
         later, _ = source.facts()  # after the probes, which make the server write its caches
         for (place, previous), found in zip(ask, news, strict=True):
             stats = later.shards.get(place.shard_id)
-            decided[place.shard_id] = weigh(place, previous, found, stats)
-    return [
-        replace(decided[place.shard_id], copies=holdings.copies[place.shard_id])
-        for place in present
-    ]
+            copies = holdings.copies[place.shard_id]
+            decided[place.shard_id] = weigh(place, previous, copies, found, stats)
+    return [decided[place.shard_id] for place in present]
 
 
 def _probe_all(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from resources.clients.source import ShardCopy, Source, SourceFacts
@@ -131,14 +131,15 @@ class Puller:
         seconds = time.monotonic() - began
         return Saved(state, self._entry(state, copy, stored, seconds), copy.node, seconds, attempt)
 
-    @contextmanager
-    def _turn(self, node: str) -> Generator[None]:
+    def _turn(self, node: str) -> AbstractContextManager[None]:
         """Wait until the node may be read from; no node is read by more than its share."""
-        if self._options.per_node is None:
-            yield
-            return
+        share = self._options.per_node
+        return nullcontext() if share is None else self._one_of(share, node)
+
+    @contextmanager
+    def _one_of(self, share: int, node: str) -> Generator[None]:
         with self._lock:
-            gate = self._gates.setdefault(node, threading.Semaphore(self._options.per_node))
+            gate = self._gates.setdefault(node, threading.Semaphore(share))
         while not gate.acquire(timeout=0.2):
             if self._stop.is_set():
                 raise Stopped("stopped before the backup was complete")
@@ -161,7 +162,7 @@ class Puller:
             passing("backup.connected")
             archive = ArchiveWriter(
                 sink,
-                inner_name=self._writer.name.shard_file(place.shard_id).removesuffix(".gz"),
+                inner_name=self._writer.shard_file(place.shard_id).removesuffix(".gz"),
                 place=Place(place.database, place.policy, place.shard_id),
                 level=self._options.level,
                 checked=self._options.checked,
@@ -219,7 +220,7 @@ class Puller:
             database=place.database,
             policy=place.policy,
             shard_id=place.shard_id,
-            file_name=self._writer.name.shard_file(place.shard_id),
+            file_name=self._writer.shard_file(place.shard_id),
             size_bytes=facts.size_bytes,
             last_modified_ns=_later_than(state.previous, state.modified_ns),
             evidence=ShardEvidence(

@@ -80,7 +80,7 @@ def glance(source: Source, *, internal: bool) -> Glance:
             if times:
                 marks[place.shard_id] = str(max(times))
     else:
-        facts, silence = source.facts()
+        facts, silence = source.facts(activity=True)
         if silence is not None or facts.clock_ns is None:
             raise WireError(
                 f"{source.address}: its HTTP does not answer, so it cannot tell what has changed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from resources.errors import UnsafeName
 
@@ -66,7 +67,9 @@ def _escaped(text: str, quote: str) -> str:
     return text.replace("\\", "\\\\").replace("\n", "\\n").replace(quote, f"\\{quote}")
 
 
+@lru_cache(maxsize=4096)
 def _objection(name: str) -> str:
+    """Remembered: a thousand shards are of one database."""
     if not name:
         return "is empty"
     if name in (".", ".."):

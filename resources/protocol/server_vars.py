@@ -49,7 +49,9 @@ class ServerVars:
     shards: Mapping[ShardID, ShardStats]
 
 
-def server_vars(lines: Iterable[bytes], fallback_ns: Callable[[], int]) -> ServerVars:
+def server_vars(
+    lines: Iterable[bytes], fallback_ns: Callable[[], int], *, activity: bool = True
+) -> ServerVars:
     """Read the values out of a reply, given line by line; what is not as expected is left out.
 
     Wire:
@@ -59,31 +61,35 @@ def server_vars(lines: Iterable[bytes], fallback_ns: Callable[[], int]) -> Serve
         }
 
     Only the lines that matter are decoded, since there are five a shard. JSON that is laid out
-    in another way is decoded as a whole. `fallback_ns` gives the server's time when the reply
-    does not.
+    in another way is decoded as a whole.
+
+    Args:
+        fallback_ns: gives the server's time when the reply does not.
+        activity: whether what was written matters, or files alone.
 
     Raises:
         BadReply: no JSON object, or one that does not end.
         ErrorInstead: the reply is an error.
     """
     said = _Said()
-    for key, value in _members(iter(lines)):
+    for key, value in _members(iter(lines), _FILES + _ACTIVITY if activity else _FILES):
         said.take(key, value)
     now_ns = said.now_ns if said.now_ns is not None else fallback_ns()
     return ServerVars(now_ns, said.started_ns, said.shards())
 
 
-_MATTERS = (b'"system"', b'"shard', b'"tsm1_filestore', b'"tsm1_wal')
+_FILES = (b'"system"', b'"tsm1_filestore')
+_ACTIVITY = (b'"shard', b'"tsm1_wal')
 
 
-def _members(lines: Iterator[bytes]) -> Iterator[tuple[str, object]]:
+def _members(lines: Iterator[bytes], matters: tuple[bytes, ...]) -> Iterator[tuple[str, object]]:
     opening, first = next(lines, b""), next(lines, b"")
     if opening.strip() != b"{" or _member(first) is None:
         yield from _whole(b"\n".join([opening, first, *lines]))
         return
     last = first
     for line in chain([first], lines):
-        if line.startswith(_MATTERS):
+        if line.startswith(matters):
             member = _member(line)
             if member is not None:
                 yield member

@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from resources.errors import ArchiveCorrupt, ShardkeeperError, UnsafeName, shown
 from resources.model import ShardID
@@ -289,7 +288,7 @@ def scratch_in(directory: str | None) -> Generator[Scratch]:
 
 
 def _file(member: Member) -> str:
-    return PurePosixPath(member.name).name
+    return member.name.rpartition("/")[2]
 
 
 def _is_tsm(member: Member) -> bool:

@@ -283,6 +283,7 @@ class BackupWriter:
         self.committed = False
         self._lock = lock
         self._batch = store.batch()
+        self._stem = str(name)
         self._ours: set[str] = set()
 
     def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
@@ -293,10 +294,14 @@ class BackupWriter:
         passing("backup.meta-stored")
         return MetaEntry(self.name.meta_file, len(data)), hashlib.sha256(raw).hexdigest()
 
+    def shard_file(self, shard_id: ShardID) -> str:
+        """As `BackupName.shard_file`, which would spell the time each time."""
+        return f"{self._stem}.s{shard_id}.tar.gz"
+
     @contextmanager
     def shard(self, shard_id: ShardID) -> Generator[Sink]:
         """A new file for a shard's archive; it is kept if the block succeeds."""
-        with self._new(self.name.shard_file(shard_id)) as sink:
+        with self._new(self.shard_file(shard_id)) as sink:
             yield sink
         passing("backup.shard-stored")
 
