@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev cluster bench live screenshots torture faults fuzz clean help
+.PHONY: install fmt proto lint types test wire check demo dev cluster bench live screenshots torture model faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -78,6 +78,9 @@ faults: install ## run what breaks things, write docs/faults.md; ROWS= some
 
 torture: install ## N kills, flips and cuts at random; SEED= repeats one
 	@$(BIN)/python -m tests.faults.torture $(or $(N),20) $(SEED)
+
+model: install ## N random lives of two databases, held against a model; SEED= repeats them
+	@$(BIN)/python -m tests.faults.model $(or $(N),20) $(SEED)
 
 fuzz: install ## hostile bytes for the parsers; SECONDS= each
 	@$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)

@@ -31,8 +31,9 @@ nothing half-written is visible, and whoever failed says so and does not end wit
 numbers are what nothing is released without.
 
 `make faults` runs these tests and writes this file; a test holds it to the markers of the tests.
-`make torture N=200` kills, flips and cuts at random, `make fuzz` throws hostile bytes at the
-parsers; both print a seed that repeats a run.
+`make torture N=200` kills, flips and cuts at random; `make model N=200` leads random lives of
+databases and holds what comes back against a model of them; `make fuzz` throws hostile bytes at
+the parsers. All print a seed that repeats a run.
 """
 
 

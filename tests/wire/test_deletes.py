@@ -87,6 +87,7 @@ DELETES = {
 }
 
 
+@pytest.mark.fault(67)
 @pytest.mark.parametrize("deletes", DELETES.values(), ids=list(DELETES))
 def test_deleted_points_stay_deleted(
     tombstoned: Influxd, target: Influxd, backups: Path, fresh: Fresh, deletes: Sequence[str]
@@ -117,6 +118,7 @@ def rows(found: object) -> dict[object, object]:
     return {key: value for key, value in found.items() if key[0] != "types" and value}
 
 
+@pytest.mark.fault(67)
 def test_they_stay_deleted_when_the_target_compacts_its_files(
     tombstoned: Influxd, backups: Path, fresh: Fresh, tmp_path: Path
 ):
@@ -140,6 +142,7 @@ def test_they_stay_deleted_when_the_target_compacts_its_files(
     tombstoned.drop_database(db)
 
 
+@pytest.mark.fault(67)
 def test_points_that_were_deleted_come_back_if_that_is_wanted(
     tombstoned: Influxd, target: Influxd, backups: Path, fresh: Fresh
 ):
@@ -153,6 +156,7 @@ def test_points_that_were_deleted_come_back_if_that_is_wanted(
     tombstoned.drop_database(db)
 
 
+@pytest.mark.fault(67)
 def test_what_is_written_after_a_deletion_stays(
     tombstoned: Influxd, target: Influxd, backups: Path, fresh: Fresh
 ):
@@ -167,6 +171,7 @@ def test_what_is_written_after_a_deletion_stays(
     tombstoned.drop_database(db)
 
 
+@pytest.mark.fault(67)
 def test_archives_of_the_original_tool_lose_their_deleted_points_too(
     tombstoned: Influxd, target: Influxd, backups: Path, fresh: Fresh
 ):
