@@ -6,6 +6,7 @@ import base64
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from resources.clients.scrubbing import scrubbed
 from resources.errors import UsageError
 from resources.protocol.jwt import signed_token
 
@@ -78,7 +79,4 @@ class Auth:
 
     def scrubbed(self, text: str) -> str:
         """`text` without our secrets, should a server repeat them."""
-        for secret in (self.password, self.secret):
-            if secret:
-                text = text.replace(secret, "***")
-        return text
+        return scrubbed(text, self.user, self.password, self.secret)

@@ -14,6 +14,7 @@ from requests.auth import HTTPBasicAuth
 from urllib3.exceptions import ReadTimeoutError
 
 from resources.clients.http_address import HTTP_PORT, http_target
+from resources.clients.scrubbing import scrubbed
 from resources.clients.session import plain_session
 from resources.errors import (
     BadReply,
@@ -57,10 +58,6 @@ class Series:
     tags: Mapping[str, str]
     columns: tuple[str, ...]
     values: tuple[tuple[Any, ...], ...]
-
-
-MIN_MASKED = 4
-"""Masking a shorter password would take single letters out of every message."""
 
 
 class InfluxHTTP:
@@ -394,8 +391,7 @@ class InfluxHTTP:
     def _shown(self, error: object) -> str:
         """An error text of the server, fit for a terminal and without our password."""
         text = error if isinstance(error, str) else "an error without a text"
-        if len(self._password) >= MIN_MASKED:
-            text = text.replace(self._password, "***")
+        text = scrubbed(text, self._user, self._password)
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
         return shown.strip() or "no reason"
 
