@@ -104,8 +104,9 @@ def _archives_match(family: Family) -> dg.AssetChecksDefinition:
         name=ARCHIVES_MATCH,
         description="Every archive that a manifest lists is there, and reads back as what its "
         "manifest says: SHA-256, every header, index and block. Evaluated by the verify job, and "
-        "failed by any look that misses an archive. `sample` reads a part; archives that were bad "
-        "when they were last read are read again with every sample.",
+        "failed by any look that misses an archive. After a backup it tells how many archives were "
+        "checked only while they were made. `sample` reads a part; archives that were bad when "
+        "they were last read are read again with every sample.",
     )
     def archives_match(
         context: dg.AssetCheckExecutionContext,
@@ -115,14 +116,15 @@ def _archives_match(family: Family) -> dg.AssetChecksDefinition:
         ledger = Ledger.of_run(context.op_execution_context, family)
         with explained():
             backups = repository.open(family.name)
-            bad = _bad_archives(ledger.verdict(family.shard_backup, ARCHIVES_MATCH))
+            known = ledger.verdict(family.shard_backup, ARCHIVES_MATCH)
+            bad = _bad_archives(known)
             report = verify(
                 backups,
                 parallel=config.parallel,
                 choose=lambda names: names if bad is None else config.choose(names, always=bad),
             )
         return dg.AssetCheckResult(
-            passed=not report.problems, severity=ERROR, metadata=verify_facts(report)
+            passed=not report.problems, severity=ERROR, metadata=verify_facts(report, known)
         )
 
     return archives_match

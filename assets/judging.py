@@ -19,6 +19,8 @@ from assets.facts.source import (
     left_facts,
     loss_facts,
     problem_table,
+    unread_archives,
+    unread_facts,
 )
 from assets.facts.values import Metadata
 from assets.family import Family
@@ -104,13 +106,13 @@ class Judge:
         watched.refresh()
         failed = [shard.shard_id for shard in report.failed]
         found = self._as_far_as_known(ledger, watched, source, report.metastore, failed)
-        return [*found, self.nothing_missing(watched.plain), *self._still_failed(ledger)]
+        return [*found, *self._of_what_is_stored(ledger, watched)]
 
     def after_adoption(self, ledger: Ledger, watched: WatchedRepository) -> Found:
         """What a backup that was made elsewhere left, as far as looks have told."""
         metastore = watched.metastore()
         found = self._as_far_as_known(ledger, watched, None, metastore) if metastore else []
-        return [*found, self.nothing_missing(watched.plain), *self._still_failed(ledger)]
+        return [*found, *self._of_what_is_stored(ledger, watched)]
 
     def loss_by_records(
         self, ledger: Ledger, watched: WatchedRepository, metastore: Metastore | None
@@ -136,14 +138,24 @@ class Judge:
             self._loss(watched, source if left else None, metastore, there, left),
         ]
 
-    def _still_failed(self, ledger: Ledger) -> Found:
-        """Verdicts that newer events would hide: what was bad is bad until it is looked at."""
-        checks = [
-            (self._family.shard_backup, ARCHIVES_MATCH),
-            (self._family.shards, COPIES_AGREE),
-        ]
-        found = [ledger.verdict(key, name) for key, name in checks]
-        return [verdict for verdict in found if verdict is not None and not verdict.passed]
+    def _of_what_is_stored(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+        """Nothing is read again, so what was bad is bad, though newer events would hide it.
+
+        Archives of ours were checked while they were made; those of other tools are not known
+        to be good before they are read.
+        """
+        missing = self.nothing_missing(watched.plain)
+        found, copies = [missing], ledger.verdict(self._family.shards, COPIES_AGREE)
+        if copies is not None and not copies.passed:
+            found.append(copies)
+        known = ledger.verdict(self._family.shard_backup, ARCHIVES_MATCH)
+        if known is not None and not known.passed:
+            return [*found, known]
+        unread = unread_archives(watched.archives.values(), known)
+        if missing.passed and all(archive.entry.evidence for archive in unread):
+            facts = unread_facts(len(watched.archives), len(unread), known)
+            found.append(_evaluation(self._family.shard_backup, ARCHIVES_MATCH, True, facts, ERROR))
+        return found
 
     # --- checks ----------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from assets.facts.backups import archive_facts
 from assets.facts.restores import restored_shard_facts
@@ -11,7 +11,7 @@ from assets.facts.values import place_facts
 from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
 from resources.engine.backup import BackupReport
-from resources.engine.changes import content_version, source_version
+from resources.engine.changes import ShardState, content_version, source_version
 from resources.engine.plan import BackupPlan
 from resources.engine.restore import RestoreReport
 from resources.errors import UsageError
@@ -29,7 +29,7 @@ def record_look(ledger: Ledger, plan: BackupPlan) -> str:
     Only changes are written: a look at a server at rest costs no events. Shards that are gone
     keep what is known of them.
     """
-    seen = {str(ShardKey.of(state.place)): state for state in plan.states}
+    seen = by_partition(ledger, plan.states)
     ledger.add_partitions(seen)
     before = ledger.observed()
     ledger.observe(
@@ -40,6 +40,17 @@ def record_look(ledger: Ledger, plan: BackupPlan) -> str:
         ]
     )
     return server_version(ledger, plan.metastore)
+
+
+def by_partition(ledger: Ledger, states: Iterable[ShardState]) -> dict[str, ShardState]:
+    """The shards that have a partition or get one.
+
+    A node that does not answer may hold any shard of its own, and most of those that nobody has
+    seen are only planned ahead. A partition would be "Missing" for ever.
+    """
+    known = set(ledger.partitions())
+    keyed = {str(ShardKey.of(state.place)): state for state in states}
+    return {key: state for key, state in keyed.items() if key in known or not state.trouble}
 
 
 def record_backup(

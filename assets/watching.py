@@ -5,8 +5,7 @@ from __future__ import annotations
 from assets.facts.source import glance_facts, state_facts
 from assets.judging import Judge
 from assets.ledger import Ledger, Seen
-from assets.partitions import ShardKey
-from assets.recording import server_version
+from assets.recording import by_partition, server_version
 from resources.engine.watch import Watch
 from resources.repository.watched import WatchedRepository
 
@@ -16,7 +15,7 @@ MOST_REPORTED = 250
 
 def report_changes(ledger: Ledger, judge: Judge, watched: WatchedRepository, found: Watch) -> None:
     """Make the changed shards stale, `backup_set` unsynced and the checks yellow."""
-    fresh = {str(ShardKey.of(state.place)): state for state in found.changed}
+    fresh = by_partition(ledger, found.changed)
     ledger.add_partitions(fresh)
     before = ledger.observed()
     marked = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from resources.engine.plan import BackupPlan
 from resources.engine.restore_points import newest_whole
 from resources.engine.verify import VerifyReport
 from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.backup_set import Archive
 from resources.repository.watched import WatchedRepository
 
 
@@ -140,19 +141,55 @@ def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
     return table(_problem_rows(problems))
 
 
-def verify_facts(report: VerifyReport) -> Metadata:
-    """What was read, and what was found."""
+def verify_facts(report: VerifyReport, known: dg.AssetCheckEvaluation | None) -> Metadata:
+    """What was read, and what was found.
+
+    Args:
+        known: what an earlier reading found.
+    """
+    whole = report.archives == report.listed and report.points
     found: Metadata = {
         "manifests": report.manifests,
         "archives": report.listed,
         "archives_read": report.archives,
         "bytes_read": report.size_bytes,
         "problems_found": len(report.problems),
+        READ_BACK: report.points[-1].name if whole else _read_back(known),
     }
     if report.problems:
         found["problems"] = problem_table(report.problems)
         found["newest_whole_restore_point"] = newest_whole(report.points) or "none"
     return found
+
+
+READ_BACK = "read_back_up_to"
+"""The newest backup when all archives were last read; `never` if they were not."""
+
+
+def _read_back(known: dg.AssetCheckEvaluation | None) -> str:
+    found = known.metadata.get(READ_BACK) if known else None
+    return str(found.value) if found else "never"
+
+
+def unread_archives(
+    archives: Iterable[Archive], known: dg.AssetCheckEvaluation | None
+) -> list[Archive]:
+    """Those that were made since all were last read."""
+    until = _read_back(known)
+    if until == "never":
+        return list(archives)
+    return [a for a in archives if a.manifest_file > f"{until}.manifest"]
+
+
+def unread_facts(archives: int, unread: int, known: dg.AssetCheckEvaluation | None) -> Metadata:
+    """What is known of archives of ours that nobody has read since they were made."""
+    return {
+        "archives": archives,
+        "archives_not_read_back": unread,
+        READ_BACK: _read_back(known),
+        "how": f"{unread} of {archives} archives were checked while they were made, and have not "
+        "been read from the directory since; the verify job reads them",
+    }
 
 
 def late_table(late: Sequence[ShardPlace], watched: WatchedRepository) -> dg.TableMetadataValue:

@@ -62,6 +62,10 @@ def test_the_first_backup_makes_every_shard_a_partition_that_is_fresh(plant: Pla
     assert not_fresh(plant) == {}
     assert plant.dagster.stale(SET) == {"": "FRESH"}
     assert passes(plant)
+    archives = plant.dagster.check(BACKUP, "archives_match_their_digests")
+    assert archives is not None  # the UI would count it as not passed
+    assert archives["success"]
+    assert archives["metadata"]["archives_not_read_back"] == 120
 
 
 def test_exactly_the_shards_that_were_written_to_are_stale_until_the_next_backup(

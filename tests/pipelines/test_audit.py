@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import StaleStatus
 
+from assets.judging import ARCHIVES_MATCH
 from tests.influxd import Influxd
 from tests.pipelines.world import FAMILY, World, at, fill, write
+from tests.wire.commands import influxd_backup
 
 pytestmark = pytest.mark.wire
 SHARDS, META = FAMILY.shards.to_user_string(), FAMILY.meta_snapshot.to_user_string()
@@ -131,6 +135,48 @@ def test_every_event_carries_what_an_audit_asks_and_the_versions_it_was_made_fro
     assert again["copied"].startswith("earlier")
     same = ("path", "manifest", "sha256", "server_version", "points", "node", "shard_version")
     assert {name: again[name] for name in same} == {name: backup[name] for name in same}
+
+
+def test_a_backup_of_the_original_tool_is_reported_with_its_own_time_and_where_it_is(
+    source: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=range(2))
+    influxd_backup(source, world.backups)
+    [manifest] = world.backups.glob("*.manifest")
+    made_at = datetime.strptime(manifest.stem, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    told, cursor = world.sense("adopt_influxdb")
+    assert "2 archives recorded" in (told.skip_message or "")
+    assert world.partitions == ["telegraf/autogen/1", "telegraf/autogen/2"]
+    for shard in (1, 2):
+        [event] = world.events(FAMILY.shard_backup, f"telegraf/autogen/{shard}")
+        found = facts(event)
+        assert found["made_at"] == made_at.timestamp()
+        assert found["copied"] == "outside of Dagster"
+        assert found["checked"].startswith("not yet: another tool made it")
+        assert Path(found["path"]) == world.backups / f"{manifest.stem}.s{shard}.tar.gz"
+        assert found["manifest"] == str(manifest)
+        assert event.tags[f"dagster/input_event_pointer/{SHARDS}"].isdigit()
+    [event] = world.events(FAMILY.backup_set)
+    point = facts(event)
+    assert (point["made"], point["made_at"]) == ("outside of Dagster", made_at.timestamp())
+    assert point["restore_point"] == manifest.stem
+    assert point["shards_new"] == 2
+    assert set(world.shards().values()) == {StaleStatus.FRESH}
+    assert world.status(FAMILY.backup_set) is StaleStatus.FRESH
+
+    # Nobody has read its archives, so the check is open; verify reads them.
+    key = dg.AssetCheckKey(FAMILY.shard_backup, ARCHIVES_MATCH)
+    log = world.instance.event_log_storage
+    assert log.get_asset_check_execution_history(key, limit=1) == []
+    assert world.run("verify_influxdb").success
+    assert world.check(FAMILY.shard_backup, ARCHIVES_MATCH).metadata["archives_read"].value == 2
+
+    # It cannot be compared with the shards, so the next backup copies them once more.
+    assert world.back_up().success
+    assert world.backed_up() == dict.fromkeys(world.partitions, 2)
+    assert newest(world, FAMILY.backup_set)["since"] == manifest.stem
+    assert world.sense("adopt_influxdb", cursor)[0].run_requests == []
+    assert len(world.events(FAMILY.backup_set)) == 2
 
 
 def test_a_restore_names_its_source_its_target_its_numbers_and_its_receipts(

@@ -152,6 +152,34 @@ def test_an_archive_that_is_gone_turns_checks_at_the_next_look_and_a_backup_hide
     assert not world.check(BACKUP, ARCHIVES_MATCH).passed
 
 
+def test_archives_that_nobody_has_read_since_they_were_made_are_counted_until_verify_reads_them(
+    cluster: DevCluster, world: World
+) -> None:
+    def archives() -> tuple[bool, int, str]:
+        verdict = world.check(BACKUP, ARCHIVES_MATCH)
+        values = [verdict.metadata[n].value for n in ("archives_not_read_back", "read_back_up_to")]
+        return verdict.passed, *values
+
+    world.back_up()
+    assert archives() == (True, 3, "never")
+    world.run("verify_influxdb", sample=1.0)  # a part says nothing of the others
+    write_to(cluster, 0, 2.0)
+    world.back_up()
+    assert archives() == (True, 3, "never")
+    [newest, *_] = world.events(SET)
+    world.run("verify_influxdb")
+    read_back = world.check(BACKUP, ARCHIVES_MATCH).metadata["read_back_up_to"].value
+    assert read_back == newest.metadata["restore_point"].value
+    write_to(cluster, 2, 2.0)
+    world.back_up()
+    assert archives() == (True, 1, read_back)
+    [damaged] = world.backups.glob(f"{read_back}.s1.tar.gz")
+    damaged.chmod(0o600)
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    world.back_up()  # copies it anew, and does not take the damage for healed
+    assert not world.check(BACKUP, ARCHIVES_MATCH).passed
+
+
 def test_a_cluster_that_nobody_may_ask_for_points_is_no_reason_to_be_green(
     cluster: DevCluster, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -19,9 +15,11 @@ from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.engine.backup import back_up
 from resources.engine.options import BackupOptions
+from resources.errors import PeerUnreachable
 from resources.model import ShardID
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
+from tests.pipelines.hooks import listening
 from tests.pipelines.world import FAMILY, FIRST_NS, World, write_to
 
 FRESH, STALE = StaleStatus.FRESH, StaleStatus.STALE
@@ -173,39 +171,69 @@ def test_copies_that_differ_at_rest_are_listed_with_their_nodes(
     assert not world.check(FAMILY.shards, COPIES_AGREE).passed
 
 
-def test_a_failed_run_is_told_to_the_webhook_that_asked_for_it(
+@pytest.mark.fault(45)
+def test_a_failed_run_is_told_to_the_webhook_and_no_backup_minds_one_that_is_down(
     cluster: DevCluster,
     tmp_path: Path,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[dict[str, Any]] = []
-
-    class Hook(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Hook)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        monkeypatch.setenv("HOOK", f"http://127.0.0.1:{server.server_address[1]}/secret-path")
+    with listening() as hook:
+        monkeypatch.setenv("HOOK", hook.url)
         notify = [{"url": {"env": "HOOK"}, "format": "json"}]
         world = World(tmp_path, instance, {"bind": cluster.meta[0].http_addr}, notify=notify)
         cluster.refuse()
         result = world.back_up(attempts=1)
         assert not result.success
         world.tell_of_failure(result)
-    finally:
-        server.shutdown()
-        server.server_close()
-    [told] = said
+    [told] = hook.said
     assert told["job"] == "back_up_influxdb"
     assert told["cluster"] == "influxdb"
     assert "Next: " in told["text"]
+    # From here on nobody listens there.
+    with pytest.raises(PeerUnreachable) as down:
+        world.tell_of_failure(result)
+    assert "a webhook could not be told" in str(down.value)
+    assert "secret-path" not in str(down.value)
+    cluster.refuse(False)
+    assert world.back_up().success  # a backup asks no webhook
+    # Shards that are only planned ahead might have been there while no node answered.
+    assert world.shards() == dict.fromkeys([f"telegraf/autogen/{i}" for i in (1, 4, 7)], FRESH)
+
+
+@pytest.mark.fault(45)
+def test_a_missed_backup_is_told_once_and_again_only_while_nobody_has_heard_it(
+    cluster: DevCluster,
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    where = {"bind": cluster.meta[0].http_addr}
+    with listening() as hook:
+        monkeypatch.setenv("HOOK", hook.url)
+        world = World(
+            tmp_path,
+            instance,
+            {**where, "objectives": {"recovery_point": "5m", "missed": "warn"}},
+            notify=[{"url": {"env": "HOOK"}, "format": "json"}],
+        )
+        hook.status = 500
+        told, cursor = world.sense("missed_influxdb")
+        assert told.run_requests == []
+        assert told.skip_message == f"influxdb: {TOO_OLD}"
+        assert not world.check(FAMILY.backup_set, WITHIN_OBJECTIVE).passed
+        hook.status = 200
+        for _ in range(2):
+            _, cursor = world.sense("missed_influxdb", cursor)
+        assert [one["text"] for one in hook.said] == [f"influxdb: {TOO_OLD}"] * 2  # 500, then 200
+        assert world.back_up().success
+        quiet, cursor = world.sense("missed_influxdb", cursor)
+        assert "3 shards are in a backup that is young enough" in (quiet.skip_message or "")
+        assert world.check(FAMILY.backup_set, WITHIN_OBJECTIVE).passed
+        assert len(hook.said) == 2
+
+
+TOO_OLD = "3 of 3 shards are in no backup of the last 0:05:00"
 
 
 def test_what_runs_from_the_start_is_configured(cluster: DevCluster, tmp_path: Path) -> None:
