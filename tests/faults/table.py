@@ -9,6 +9,7 @@ markers name the row, and what came of them. `test_table.py` holds the file to t
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from collections import Counter, defaultdict
@@ -111,6 +112,7 @@ def main() -> int:
     """Run the tests, of some rows or of all, and write the document; the status is pytest's."""
     chosen = {int(row) for row in sys.argv[1:]}
     tests = [test for test, rows in marked().items() if not chosen or rows & chosen]
+    os.environ["SHARDKEEPER_LIVE"] = "1"  # those that need all of Dagster, too
     recorder = Recorder()
     status = pytest.main(["-q", "-n", "2", "--dist", "loadgroup", *tests], plugins=[recorder])
     new, old = render(recorder.ended).splitlines(), DOCUMENT.read_text().splitlines()

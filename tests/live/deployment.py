@@ -213,6 +213,17 @@ class Deployment:
             "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", id=run_id
         )
 
+    def reload(self) -> None:
+        """Load the code location anew, as the button of that name does."""
+        query = (
+            "mutation ($name: String!) { reloadRepositoryLocation(repositoryLocationName: $name) "
+            "{ __typename ... on PythonError { message } } }"
+        )
+        reply = self.graphql(query, name=LOCATION)["reloadRepositoryLocation"]
+        if "message" in reply:
+            raise DagsterFailed(reply["message"])
+        self.services.until("the code location", self._loaded)
+
     def turn(self, kind: str, name: str, on: bool) -> None:
         """Flip the switch of a "Sensor" or "Schedule"."""
         low = kind.lower()

@@ -5,6 +5,9 @@ Each test leaves everything backed up, and begins there.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
 from typing import Any
 
@@ -179,12 +182,50 @@ def test_a_run_that_is_terminated_is_canceled_at_once_and_leaves_nothing(plant: 
     assert not_fresh(plant) == {}
 
 
+@pytest.mark.fault(41)
 def test_two_backups_of_one_cluster_are_never_at_work_at_once(plant: Plant) -> None:
+    assert back_up(plant) == "SUCCESS"  # Dagster limits a pool from its first run on
     write_weeks(plant.source, "telegraf", [50], 7.0)
     runs = [plant.dagster.launch(f"back_up_{NAME}") for _ in range(2)]
     assert [plant.dagster.outcome(run_id) for run_id in runs] == ["SUCCESS"] * 2
     first, second = sorted(map(plant.dagster.run, runs), key=lambda run: run["startTime"])
     assert first["endTime"] <= second["startTime"]
+
+
+@pytest.mark.fault(41)
+def test_a_code_location_that_is_reloaded_ends_no_backup_and_asks_for_none(plant: Plant) -> None:
+    assert back_up(plant) == "SUCCESS"
+    write_weeks(plant.source, "telegraf", [60, 61], 8.0)
+    files = {path.name for path in plant.backups.glob("*.tar.gz")}
+    with held(plant.source) as reached:
+        run_id = plant.dagster.launch(f"back_up_{NAME}")
+        assert reached.wait(timeout=RUN_WITHIN_S), plant.dagster.why(run_id)
+        plant.dagster.reload()
+        assert plant.dagster.run(run_id)["status"] == "STARTED"
+    assert plant.dagster.outcome(run_id) == "SUCCESS", plant.dagster.why(run_id)
+    assert len({path.name for path in plant.backups.glob("*.tar.gz")} - files) == 2
+    assert not_fresh(plant) == {}
+    assert plant.dagster.stale(SET) == {"": "FRESH"}
+
+
+@pytest.mark.fault(41)
+def test_a_run_whose_process_dies_is_failed_and_the_next_one_takes_over(plant: Plant) -> None:
+    assert back_up(plant) == "SUCCESS"
+    write_weeks(plant.source, "telegraf", [70, 71], 9.0)
+    written = {partition(plant, "telegraf", week): "STALE" for week in (70, 71)}
+    with held(plant.source) as reached:
+        run_id = plant.dagster.launch(f"back_up_{NAME}")
+        assert reached.wait(timeout=RUN_WITHIN_S), plant.dagster.why(run_id)
+        holder = json.loads((plant.backups / LOCK).read_text())
+        os.kill(holder["pid"], signal.SIGKILL)
+        assert plant.dagster.outcome(run_id) == "FAILURE"
+    assert not_fresh(plant) == written
+    before = {run["runId"] for run in plant.dagster.runs(f"back_up_{NAME}")}
+    assert back_up(plant) == "SUCCESS"
+    assert len(plant.dagster.runs(f"back_up_{NAME}")) == len(before) + 1
+    assert not_fresh(plant) == {}
+    assert plant.dagster.stale(SET) == {"": "FRESH"}
+    assert [path for path in plant.backups.iterdir() if path.name.endswith(".pending")] == []
 
 
 def test_a_new_database_appears_as_partitions_whose_backups_a_backfill_makes(
