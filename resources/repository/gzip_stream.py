@@ -50,13 +50,17 @@ class GzipWriter:
     """Writes one gzip member.
 
     Compressed data is full of noise where values are; a block that does not shrink is
-    stored as it is, which costs less and inflates faster.
+    stored as it is, which costs less and inflates faster. What was compressed is inflated again
+    at once: compressors have had bugs, and memory has errors, that no later check undoes.
 
     Args:
         sink: takes what is to be written; a buffer is only valid during the call.
         level: how hard to try.
         filename: the name inside, ASCII; informative, readers ignore it.
         mtime: seconds since 1970; 0 says nothing.
+
+    Raises (from `close`):
+        ArchiveCorrupt: what was written does not inflate to what was taken in.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class GzipWriter:
         self._sink = sink
         self._level = level
         self._deflate = deflater(level)
+        self._proof = _Proof()
         self._stores = level == "none"
         self._decided_bytes = 0  # of the input to come that the decision is good for
         self._run = False  # whether the compressor may hold something back
@@ -102,6 +107,7 @@ class GzipWriter:
         trailer = struct.pack("<LL", self.crc32, self.size_bytes & 0xFFFFFFFF)
         if self._early is None:
             self._emit(self._deflate.flush(zlib.Z_FINISH) if self._run else _LAST_BLOCK)
+            self._proof.check()
             self._sink(trailer)
             return
         whole = b""
@@ -111,6 +117,10 @@ class GzipWriter:
         if self._stores or dense:
             parts = [part for pair in _stored(memoryview(self._early)) for part in pair]
             whole = b"".join([*parts, _LAST_BLOCK])
+        else:
+            self._proof.expect(self._early)
+            self._proof.take(whole)
+            self._proof.check()
         self._sink(self._head + whole + trailer)
 
     def _take(self, view: memoryview) -> None:
@@ -123,6 +133,7 @@ class GzipWriter:
                 self._store(part)
             else:
                 self._run = True
+                self._proof.expect(part)
                 self._emit(self._deflate.compress(part))
             view = view[len(part) :]
 
@@ -150,7 +161,45 @@ class GzipWriter:
 
     def _emit(self, data: bytes) -> None:
         if data:
+            self._proof.take(data)
             self._sink(data)
+
+
+class _Proof:
+    """Inflates what a compressor gave, a chunk at a time, and compares it with what it was given.
+
+    Stored blocks are left out: between full flushes, what is deflated is a stream without them.
+    """
+
+    def __init__(self) -> None:
+        self._inflate = inflater()
+        self._given = self._found = (0, 0)  # bytes and CRC-32
+        self._trouble = ""
+
+    def expect(self, part: BytesLike) -> None:
+        size_bytes, checksum = self._given
+        self._given = size_bytes + len(part), crc32(part, checksum)
+
+    def take(self, data: bytes) -> None:
+        try:
+            while not (self._trouble or self._inflate.eof):
+                chunk = self._inflate.decompress(data, DECISION_BYTES)
+                size_bytes, checksum = self._found
+                self._found = size_bytes + len(chunk), crc32(chunk, checksum)
+                data = self._inflate.unconsumed_tail
+                if len(chunk) < DECISION_BYTES and not data:
+                    return
+        except InflateError as error:
+            self._trouble = str(error)
+
+    def check(self) -> None:
+        if self._trouble or self._found != self._given or not self._inflate.eof:
+            raise ArchiveCorrupt(
+                "what was compressed does not inflate to what arrived"
+                + (f" ({self._trouble})" if self._trouble else ""),
+                hint="look for memory errors of this machine; -gzipCompressionLevel none does "
+                "without the compressor",
+            )
 
 
 def _stored(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
