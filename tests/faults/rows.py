@@ -136,5 +136,11 @@ LIMITS: dict[int, str] = {
     58: "no such feature yet: backups are not encrypted",
     60: NO_EXPIRY,
     61: NO_EXPIRY,
+    71: "a server does not tell how much room it has; an upload that fails is undone",
+    76: "no such feature yet: a plan is printed and never read back; a restore makes its own",
     77: NO_DRILL,
+    78: "the index does not matter; a version is refused only for what it cannot do",
+    81: "no such feature yet: the README says to keep it private; nothing looks who reaches it",
+    100: "no such feature yet: a plan is printed and never read back",
+    103: "no such feature yet: nothing is signed; docs/verify.md says whom that trusts",
 }

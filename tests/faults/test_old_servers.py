@@ -38,6 +38,7 @@ def counted(server: DevServer, database: str = "telegraf") -> int:
     return result["series"][0]["values"][0][1] if "series" in result else 0
 
 
+@pytest.mark.fault(78)
 def test_metadata_of_which_a_server_reads_a_part_makes_no_database(
     server: DevServer, backups: Path
 ) -> None:
@@ -52,6 +53,7 @@ def test_metadata_of_which_a_server_reads_a_part_makes_no_database(
     assert counted(server, "copy") == 1
 
 
+@pytest.mark.fault(78)
 def test_a_snapshot_that_is_in_progress_is_waited_for(server: DevServer, backups: Path) -> None:
     server.node.snapshotter.faults.in_progress = 2
     done = run(server, "backup", backups)
@@ -62,6 +64,7 @@ def test_a_snapshot_that_is_in_progress_is_waited_for(server: DevServer, backups
     assert counted(server, "copy") == 1
 
 
+@pytest.mark.fault(78)
 def test_changes_that_a_coarse_clock_hides_are_found(server: DevServer, backups: Path) -> None:
     """A file gets the time of the last tick, which is before the backup that it follows."""
     server.node.snapshotter.faults.coarse_ns = 10**9

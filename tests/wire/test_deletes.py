@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from resources.protocol.snapshotter import MUX_HEADER, RequestType
 from tests.conftest import need_influxd
 from tests.influxd import Influxd, wait_until
+from tests.proxy import Proxy
 from tests.wire.commands import Done, backup, influxd_backup, influxd_restore, restore, verify
 from tests.wire.points import Points, count, points, wait_for_points
 
@@ -24,6 +26,7 @@ T0 = 1_600_000_000 * S
 WEEK = 604_800 * S
 
 Fresh = Callable[[], str]
+EXPORT = MUX_HEADER + bytes([RequestType.SHARD_EXPORT])
 
 
 @pytest.fixture(scope="module")
@@ -184,4 +187,24 @@ def test_archives_of_the_original_tool_lose_their_deleted_points_too(
     wait_for_points(target, theirs, everything)
     restore(target, backups, "-db", db, "-newdb", ours)
     assert points(target, ours) == points(tombstoned, db)
+    tombstoned.drop_database(db)
+
+
+@pytest.mark.fault(67, 68)
+def test_a_time_range_never_makes_a_server_cut_a_shard(
+    tombstoned: Influxd, target: Influxd, backups: Path, fresh: Fresh
+):
+    """Servers read deleted ranges of a file wrongly when they export a part of a shard."""
+    new = fresh()
+    deletes = [f"DELETE FROM m WHERE k='a' AND time > {at_s(700)}"]
+    db, _, _ = caught(tombstoned, backups, fresh, deletes, weeks=1)
+    expected = points(tombstoned, db)
+    times = ("-start", "2020-09-13T12:30:00Z", "-end", "2020-09-13T12:31:00Z")
+    with Proxy(tombstoned.bind_addr) as proxy:
+        backup(tombstoned, backups, "-full", "-db", db, *times, tcp=proxy.address)
+        kinds = {head[:2] for head in proxy.heads}
+    assert b"\x03\x00" in kinds
+    assert EXPORT not in kinds
+    restore(target, backups, "-db", db, "-newdb", new)
+    assert rows(points(target, new)) == rows(expected)
     tombstoned.drop_database(db)

@@ -57,6 +57,7 @@ def newest(directory: Path) -> Path:
     return max(directory.glob("*.manifest"))
 
 
+@pytest.mark.fault(78)
 def test_every_state_comes_back(
     influxd_factory: Callable[..., Influxd],
     target: Influxd,

@@ -130,6 +130,7 @@ def test_shard_paths_cut_anywhere_are_noticed(cut: int) -> None:
         parse_all(shard_paths, PATHS_WIRE[:cut], step=7)
 
 
+@pytest.mark.fault(88)
 @pytest.mark.parametrize(
     "path",
     [
