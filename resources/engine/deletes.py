@@ -13,8 +13,7 @@ from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_pl
 from resources.repository.archive import MAX_TOMBSTONE_BYTES, ArchiveReader
 from resources.repository.backup_set import Archive
 from resources.repository.repository import BackupRepository
-from resources.tsm.rewrite import Deleted, by_key
-from resources.tsm.tombstone import parse_tombstones
+from resources.tsm.tombstone import Deleted, by_key, parse_tombstones
 
 FLUSH_BYTES = 256 << 10
 

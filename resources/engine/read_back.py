@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from resources.clients.server import Server
 from resources.engine.receipt import How, Receipt
@@ -16,9 +16,10 @@ from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_pl
 from resources.repository.archive import ArchiveReader
 from resources.repository.evidence import FileFacts, content_of
 from resources.repository.repository import BackupRepository
-from resources.repository.unpacked import UnpackedShard
 from resources.tsm.crc import crc32
-from resources.tsm.merge import ContentDigest
+
+if TYPE_CHECKING:  # few restores need numpy, which takes longer to load than a small one takes
+    from resources.tsm.merge import ContentDigest
 
 BUFFER_BYTES = 256 << 10
 
@@ -144,6 +145,8 @@ def files_there(server: Server, shard_id: ShardID) -> list[SentFile]:
 def _points_sent(
     repository: BackupRepository, shard: ShardRestore, *, applied: bool
 ) -> ContentDigest:
+    from resources.repository.unpacked import UnpackedShard
+
     with (
         UnpackedShard(repository.scratch_dir) as unpacked,
         repository.open_archive(shard.archive) as source,
@@ -156,6 +159,8 @@ def _points_sent(
 
 
 def _points_there(server: Server, repository: BackupRepository, shard_id: ShardID) -> ContentDigest:
+    from resources.repository.unpacked import UnpackedShard
+
     buffer = memoryview(bytearray(BUFFER_BYTES))
     with (
         UnpackedShard(repository.scratch_dir) as unpacked,

@@ -33,8 +33,7 @@ from resources.repository.evidence import FileFacts
 from resources.repository.repository import BackupRepository
 from resources.repository.scratch import Scratch
 from resources.tsm.crc import crc32
-from resources.tsm.reader import TSMFile
-from resources.tsm.rewrite import Deleted, Rewrite
+from resources.tsm.tombstone import Deleted
 
 
 class Uploader:
@@ -195,6 +194,10 @@ class _Outgoing:
         self._upload.sendall(data)
 
     def _rewrite(self, member: Member, deleted: Deleted) -> None:
+        # Most restores have no deletes, and numpy takes longer to load than a small one takes.
+        from resources.tsm.reader import TSMFile
+        from resources.tsm.rewrite import Rewrite
+
         self.sent.deleted_ranges += sum(len(ranges) for ranges in deleted.values())
         rewrite = Rewrite(TSMFile(self._scratch.source()), deleted)
         left = rewrite.measure()

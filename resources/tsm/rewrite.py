@@ -9,10 +9,9 @@ A key without points goes, and a file without keys does not exist.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias
 
 from resources.errors import TSMError
 from resources.tsm.blocks import Block, encode_block
@@ -29,22 +28,10 @@ from resources.tsm.layout import (
 )
 from resources.tsm.merge import block_without, merged_points
 from resources.tsm.reader import TSMFile
-from resources.tsm.tombstone import Tombstone
+from resources.tsm.tombstone import Deleted, Ranges
 from resources.tsm.writer import BLOCK_POINTS, TSMWriter
 
 INDEX_IN_MEMORY_BYTES = 1 << 20
-
-Ranges: TypeAlias = Sequence[tuple[int, int]]
-Deleted: TypeAlias = Mapping[bytes, Ranges]
-"""By key; both times of a range are inside."""
-
-
-def by_key(tombstones: Iterable[Tombstone]) -> dict[bytes, list[tuple[int, int]]]:
-    """The deletions of one file, as they are looked up."""
-    deleted: dict[bytes, list[tuple[int, int]]] = {}
-    for key, low, high in tombstones:
-        deleted.setdefault(key, []).append((low, high))
-    return deleted
 
 
 @dataclass(frozen=True, slots=True)

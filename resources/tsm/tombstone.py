@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from resources.errors import TSMError
 from resources.tsm.layout import MAX_KEY_BYTES, SEPARATOR, shown
@@ -50,6 +50,19 @@ class Tombstone(NamedTuple):
     key: bytes
     min_time_ns: int
     max_time_ns: int
+
+
+Ranges: TypeAlias = Sequence[tuple[int, int]]
+Deleted: TypeAlias = Mapping[bytes, Ranges]
+"""By key; both times of a range are inside."""
+
+
+def by_key(tombstones: Iterable[Tombstone]) -> dict[bytes, list[tuple[int, int]]]:
+    """The deletions of one file, as they are looked up."""
+    deleted: dict[bytes, list[tuple[int, int]]] = {}
+    for key, low, high in tombstones:
+        deleted.setdefault(key, []).append((low, high))
+    return deleted
 
 
 def parse_tombstones(data: bytes | bytearray | memoryview) -> tuple[Tombstone, ...]:

@@ -14,9 +14,9 @@ from resources.tsm.check import check_tsm
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import content_digest
 from resources.tsm.reader import TSMFile
-from resources.tsm.rewrite import Rewrite, by_key
+from resources.tsm.rewrite import Rewrite
 from resources.tsm.source import BytesSource
-from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS, Tombstone
+from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS, Tombstone, by_key
 from resources.tsm.writer import TSMWriter
 from tests.resources.tsm.points import FIXTURES, T0
 
