@@ -63,8 +63,8 @@ dev: install ## the Dagster UI on http://127.0.0.1:3000, with a cluster to try; 
 cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
 	@$(BIN)/python -m resources.devcluster .devcluster
 
-bench: install ## beside the original tool, interleaved; needs influxd
-	@$(BIN)/python -m tests.bench
+bench: install ## beside the original tool, in turn; needs influxd; N= rounds, SCALE= of the sets
+	@$(BIN)/python -m tests.bench beside -n $(or $(N),7) --scale $(or $(SCALE),1)
 
 live: install ## Dagster's web server and daemon over 120 shards, and on PostgreSQL; minutes
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'

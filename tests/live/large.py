@@ -1,4 +1,6 @@
-"""A cluster of very many small shards, in a process of its own: python -m tests.live.large.
+"""A cluster of very many small shards, in a process of its own.
+
+    python -m tests.live.large DIRECTORY SHARDS [DATABASES]
 
 Its metastore is made at once, since a group made for each write is what takes long. Told
 `write N VALUE` on stdin it writes a point into each of N shards, and says `done`.
@@ -25,25 +27,29 @@ from resources.model import (
 )
 
 DATABASE, POLICY = "telegraf", "autogen"
+"""The first database; others have a number behind."""
 FIRST_NS = 1_600_000_000 * 10**9 // HOUR_NS * HOUR_NS
 
 
-def _with_shards(store: Metastore, count: int) -> Metastore:
+def _with_shards(store: Metastore, count: int, databases: int) -> Metastore:
     nodes = [node.id for node in store.data_nodes]
-    groups = tuple(
-        ShardGroupInfo(
-            ShardGroupID(i + 1),
-            FIRST_NS + i * HOUR_NS,
-            FIRST_NS + (i + 1) * HOUR_NS,
-            None,
-            None,
-            (ShardInfo(ShardID(i + 1), (ShardOwner(nodes[i % len(nodes)]),)),),
+    found: list[DatabaseInfo] = []
+    for number in range(databases):
+        groups = tuple(
+            ShardGroupInfo(
+                ShardGroupID(i + 1),
+                FIRST_NS + i * HOUR_NS,
+                FIRST_NS + (i + 1) * HOUR_NS,
+                None,
+                None,
+                (ShardInfo(ShardID(i + 1), (ShardOwner(nodes[i % len(nodes)]),)),),
+            )
+            for i in range(count * number // databases, count * (number + 1) // databases)
         )
-        for i in range(count)
-    )
-    policy = RetentionPolicyInfo(POLICY, 0, HOUR_NS, 1, groups)
-    database = DatabaseInfo(DATABASE, POLICY, (policy,))
-    return replace(store, databases=(database,), max_shard_group_id=count, max_shard_id=count)
+        policy = RetentionPolicyInfo(POLICY, 0, HOUR_NS, 1, groups)
+        name = f"{DATABASE}{number}" if number else DATABASE
+        found.append(DatabaseInfo(name, POLICY, (policy,)))
+    return replace(store, databases=tuple(found), max_shard_group_id=count, max_shard_id=count)
 
 
 def _write(cluster: DevCluster, count: int, value: float) -> None:
@@ -51,15 +57,16 @@ def _write(cluster: DevCluster, count: int, value: float) -> None:
     for place in list(cluster.group.metastore.places())[:count]:
         line = f"cpu,host=a v={value} {place.group.start_time_ns}".encode()
         store = stores[place.shard.owners[0].node_id]
-        store.create(DATABASE, POLICY, place.shard_id)
+        store.create(place.database, POLICY, place.shard_id)
         store.write(place.shard_id, parse_lines(line, now_ns=0).points)
 
 
 def main() -> None:
     """Serve until stdin ends."""
     directory, count = Path(sys.argv[1]), int(sys.argv[2])
+    databases = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     with DevCluster(directory, 1, 3) as cluster:
-        cluster.group.change(lambda store: _with_shards(store, count))
+        cluster.group.change(lambda store: _with_shards(store, count, databases))
         _write(cluster, count, 1.0)
         sys.stdout.write(f"{cluster.meta[0].http_addr}\n")
         sys.stdout.flush()

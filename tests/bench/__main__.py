@@ -1,0 +1,125 @@
+"""`make bench`: python -m tests.bench [beside|alone|unchanged|checking] --help."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from tests.bench import report
+from tests.bench.alone import Step, manifests, shards, unchanged
+from tests.bench.beside import Beside, Rounds
+from tests.bench.checking import checking as compare_checking
+from tests.bench.sets import SETS, Set, fill
+from tests.influxd import Influxd
+
+rounds = click.option("-n", default=7, show_default=True, help="counted rounds")
+scale_of = click.option("--scale", default=1.0, show_default=True, help="size of the sets")
+chosen = click.option("--sets", default=",".join(SETS), show_default=True, help="which of them")
+kept = click.option("--write", is_flag=True, help="put it into docs/performance.md")
+
+
+@click.group()
+def main() -> None:
+    """Measure whole commands, on servers that are made for it and leave nothing."""
+
+
+@contextmanager
+def _server(wanted: str) -> Iterator[tuple[Influxd, Path, list[Set]]]:
+    if not Influxd.installed():
+        raise SystemExit("needs influxd: apt-get install influxdb influxdb-client")
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
+        root = Path(directory)
+        with Influxd(root / "influxd") as server:
+            yield server, root, [SETS[name] for name in wanted.split(",")]
+
+
+@main.command()
+@rounds
+@scale_of
+@chosen
+@kept
+def beside(n: int, scale: float, sets: str, *, write: bool) -> None:
+    """Compare with `influxd backup|restore -portable`, in turn."""
+    with _server(sets) as (server, root, wanted):
+        found: dict[str, Rounds] = {}
+        for each in wanted:
+            found[each.name] = Rounds(fill(server, each, scale))
+            click.echo(f"{each.name}: {found[each.name].filled.size_bytes / 1e6:.1f} MB written")
+        tools = Beside(server, root)
+        for i in range(n + 1):
+            for name, into in found.items():
+                tools.round(name, into if i else None)
+            click.echo(f"round {i} of {n}")
+        command = f"make bench N={n} SCALE={scale:g}"
+        text = report.beside(found, command, server.version)
+    click.echo(text)
+    if write:
+        report.PLOT.parent.mkdir(exist_ok=True)
+        report.PLOT.write_text(report.plot(report.bars(found)))
+        report.write("beside", text)
+
+
+@main.command()
+@click.option("-n", default=3, show_default=True, help="rounds; the middle one counts")
+@click.option("--most", default=10_000, show_default=True, help="shards")
+@click.option("--manifests", "most_manifests", default=1_000, show_default=True)
+@kept
+def alone(n: int, most: int, most_manifests: int, *, write: bool) -> None:
+    """Ours at great size: many shards, many manifests."""
+    command = f"python -m tests.bench alone -n {n} --most {most} --manifests {most_manifests}"
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
+        root = Path(directory)
+        for name, counted, steps in (
+            ("shards", "shards", shards([most // 4, most // 2, most], n, root)),
+            ("manifests", "backups", manifests([most_manifests // 4, most_manifests], n, root)),
+        ):
+            found: list[Step] = []
+            for step in steps:
+                found.append(step)
+                click.echo(f"{step.what}, {step.size} {counted}: {step.cost.wall_s:.2f} s")
+            text = report.alone(found, command, counted)
+            click.echo(text)
+            if write:
+                report.write(name, text)
+
+
+@main.command("unchanged")
+@rounds
+@kept
+def unchanged_(n: int, *, write: bool) -> None:
+    """`influxd-ctl backup` of a small server where nothing has changed, from start to exit."""
+    with _server("telegraf") as (server, root, [small]):
+        filled = fill(server, small, 0.02)
+        backups = root / "backups"
+        backups.mkdir(mode=0o700)
+        words = ("-host", server.bind_addr, "-http", server.http_addr)
+        cost = unchanged(words, backups, n)
+    text = (
+        f"`python -m tests.bench unchanged -n {n}`, {filled.shards} shards: "
+        f"{cost.wall_s:.2f} s from start to exit, {cost.cpu_s:.2f} s of CPU, "
+        f"{cost.peak_mib:.0f} MiB.\n"
+    )
+    click.echo(text)
+    if write:
+        report.write("unchanged", text)
+
+
+@main.command()
+@rounds
+@scale_of
+@chosen
+def checking(n: int, scale: float, sets: str) -> None:
+    """Compare the two ways to check blocks with each other."""
+    with _server(sets) as (server, root, wanted):
+        for each in wanted:
+            fill(server, each, scale)
+            compare_checking(server, each.name, n, root)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["beside"])

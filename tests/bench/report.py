@@ -1,0 +1,180 @@
+"""docs/performance.md: the tables and the plot, written from what was measured."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tests.bench.alone import Step
+from tests.bench.beside import Rounds, ratio
+from tests.bench.cost import Cost
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, PLOT = DOCS / "performance.md", DOCS / "performance" / "beside.svg"
+
+Bar = tuple[str, str, float]
+"""What was done, how, and its ratio to the original."""
+
+
+def write(name: str, text: str) -> None:
+    """Put measured text between the page's marks of that name.
+
+    Raises:
+        ValueError: the page has no such marks.
+    """
+    page = PAGE.read_text()
+    begin, end = f"<!-- {name}: -->\n", f"<!-- :{name} -->\n"
+    before, _, rest = page.partition(begin)
+    _, closing, after = rest.partition(end)
+    if not closing:
+        raise ValueError(f"{PAGE} has no marks for {name}")
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown; numbers to the right."""
+    lines = [list(head), ["---", *["---:"] * (len(head) - 1)]]
+    lines += [[str(cell) for cell in row] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def beside(found: Mapping[str, Rounds], command: str, version: str) -> str:
+    """The tables of ours beside the original's."""
+    rounds = len(next(iter(found.values())).backups["original"])
+    said = (
+        f"`{command}`, {rounds} rounds after one to warm up, influxd {version}, "
+        f"Python {platform.python_version()}, {_cores()}. Medians of the ratios to the original, "
+        "taken round by round; below 1 is better.\n\n"
+    )
+    sizes = table(
+        ["set", "shards", "MB", "original's backup, s", "archives, ours to the original's"],
+        [
+            [
+                name,
+                of.filled.shards,
+                f"{of.filled.size_bytes / 1e6:.0f}",
+                f"{statistics.median(_wall(of.backups['original'])):.2f}",
+                f"{ratio(of.stored_bytes['full'], of.stored_bytes['original']):.3f}",
+            ]
+            for name, of in found.items()
+        ],
+    )
+    backups = table(
+        ["backup", "wall", "CPU", "wall, `-verify structure`", "CPU", "MiB", "original's MiB"],
+        [
+            [
+                name,
+                *_ratios(of.backups, "full"),
+                *_ratios(of.backups, "structure"),
+                f"{_peak(of.backups['full']):.0f}",
+                f"{_peak(of.backups['original']):.0f}",
+            ]
+            for name, of in found.items()
+        ],
+    )
+    restores = table(
+        ["restore", "wall", "CPU", "wall, `-receipts off`", "CPU", "MiB", "original's MiB"],
+        [
+            [
+                name,
+                *_ratios(of.restores, "receipts"),
+                *_ratios(of.restores, "no receipts"),
+                f"{_peak(of.restores['receipts']):.0f}",
+                f"{_peak(of.restores['original']):.0f}",
+            ]
+            for name, of in found.items()
+        ],
+    )
+    return f"{said}{sizes}\n{backups}\n{restores}"
+
+
+def bars(found: Mapping[str, Rounds]) -> list[Bar]:
+    """What the plot shows."""
+    return [
+        *(
+            (f"backup, {name}", way, ratio(_wall(of.backups[way]), _wall(of.backups["original"])))
+            for name, of in found.items()
+            for way in ("full", "structure")
+        ),
+        *(
+            (
+                f"restore, {name}",
+                way,
+                ratio(_wall(of.restores[way]), _wall(of.restores["original"])),
+            )
+            for name, of in found.items()
+            for way in ("receipts", "no receipts")
+        ),
+    ]
+
+
+def plot(shown: Sequence[Bar]) -> str:
+    """Bars of ratios, the original's as a line at 1."""
+    row, left, unit, margin = 26, 250, 300, 20
+    most = max(1.0, *(value for _, _, value in shown)) * 1.08
+    width, height = left + int(unit * most) + 60, row * len(shown) + 2 * margin
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+    ]
+    for i, (what, way, value) in enumerate(shown):
+        y = margin + i * row
+        colour = "#2f6f9f" if way in ("full", "receipts") else "#9cc3dd"
+        parts += [
+            f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{what}, {way}</text>',
+            f'<rect x="{left}" y="{y + 4}" width="{unit * value:.0f}" height="{row - 8}" '
+            f'fill="{colour}"/>',
+            f'<text x="{left + unit * value + 6:.0f}" y="{y + 17}">{value:.2f}</text>',
+        ]
+    at = left + unit
+    parts += [
+        f'<line x1="{at}" y1="{margin - 6}" x2="{at}" y2="{height - margin + 6}" stroke="#b33" '
+        'stroke-dasharray="4 3"/>',
+        f'<text x="{at}" y="{margin - 8}" text-anchor="middle" fill="#b33">the original</text>',
+        "</svg>\n",
+    ]
+    return "\n".join(parts)
+
+
+def alone(steps: Sequence[Step], command: str, counted: str) -> str:
+    """How ours grows by itself."""
+    sizes = sorted({step.size for step in steps})
+    whats = list(dict.fromkeys(step.what for step in steps))
+    by = {(step.what, step.size): step for step in steps}
+    rows: list[list[str]] = []
+    for what in whats:
+        here = [by[what, size] for size in sizes]
+        last = here[-1]
+        asked = "-" if last.asked is None else f"{last.asked.meta}, {last.asked.data}"
+        seconds = [f"{step.cost.wall_s:.2f}" for step in here]
+        rows.append([what, *seconds, f"{last.cost.peak_mib:.0f}", asked])
+    head = ["seconds", *(f"{size:,} {counted}" for size in sizes), "MiB", "requests: meta, data"]
+    return f"`{command}`, {_cores()}.\n\n{table(head, rows)}"
+
+
+def _cores() -> str:
+    return f"{len(os.sched_getaffinity(0))} cores"
+
+
+def _wall(costs: Sequence[Cost]) -> list[float]:
+    return [cost.wall_s for cost in costs]
+
+
+def _cpu(costs: Sequence[Cost]) -> list[float]:
+    return [cost.cpu_s for cost in costs]
+
+
+def _peak(costs: Sequence[Cost]) -> float:
+    return max(cost.peak_mib for cost in costs)
+
+
+def _ratios(costs: Mapping[str, Sequence[Cost]], way: str) -> list[str]:
+    original = costs["original"]
+    return [
+        f"{ratio(_wall(costs[way]), _wall(original)):.2f}",
+        f"{ratio(_cpu(costs[way]), _cpu(original)):.2f}",
+    ]
