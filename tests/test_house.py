@@ -25,6 +25,7 @@ ARROWS = {
     "resources.version": (),
     "resources.model": ("resources.errors",),
     "resources.failpoints": ("resources.errors",),
+    "resources.crew": (),
     "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
     "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
     "resources.clients": (
@@ -35,6 +36,7 @@ ARROWS = {
     ),
     "resources.repository": (
         "resources.errors",
+        "resources.crew",
         "resources.failpoints",
         "resources.model",
         "resources.protocol",
@@ -43,6 +45,7 @@ ARROWS = {
     ),
     "resources.engine": (
         "resources.errors",
+        "resources.crew",
         "resources.version",
         "resources.failpoints",
         "resources.model",

@@ -6,7 +6,6 @@ import queue
 import threading
 import time
 from collections.abc import Collection
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 from resources.clients.source import Source as BackupSource
@@ -25,7 +24,7 @@ from resources.engine.events import (
 from resources.engine.options import BackupOptions
 from resources.engine.plan import BackupPlan, plan_backup
 from resources.engine.pull import Puller, Saved, ShardGoneAtSource, Stopped
-from resources.engine.threads import running
+from resources.engine.threads import Outcome, running
 from resources.errors import BackupPartial, NothingMatches, ShardkeeperError, StoreFailed
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.evidence import BackupEvidence, FailedShard, Source
@@ -136,9 +135,9 @@ class _Copies:
         self.failed: list[FailedShard] = []
         self.first_error: ShardkeeperError | None = None
 
-    def add(self, state: ShardState, future: Future[Saved]) -> None:
+    def add(self, state: ShardState, outcome: Outcome[Saved]) -> None:
         try:
-            saved = future.result()
+            saved = outcome.result()
         except ShardGoneAtSource:
             self.gone.append(state.place)
             self.tell(ShardGone(state.place))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from resources.engine.events import Tell, Warned
 from resources.engine.pull import Stopped
 from resources.engine.restore_plan import ShardRestore
+from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError
 from resources.model import ShardID
 from resources.repository.archive import Place, inspect_archive, scratch_in
@@ -55,13 +55,13 @@ def check_archives(
         ArchiveCorrupt, TSMError: the first archive that is not what it should be.
         Stopped: `stop` was set.
     """
-    with ThreadPoolExecutor(max_workers=PARALLEL, thread_name_prefix="check") as pool:
-        try:
-            futures = [pool.submit(_check, repository, shard, stop) for shard in shards]
-            found = [future.result() for future in futures]
-        except BaseException:
-            stop.set()
-            raise
+    found = each_in_threads(
+        lambda shard: _check(repository, shard, stop),
+        shards,
+        parallel=PARALLEL,
+        name="check",
+        give_up=stop.set,
+    )
     pending = sum(contents.tombstones for contents in found)
     if pending:
         tell(Warned(said_of_deletes(pending, keep=keep_tombstoned)))

@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
+
+from resources.crew import Crew
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class _Gate(Generic[Item, Result]):
-    """Every call of `work` goes through here, so that none is left over or begins too late.
+class Outcome(Generic[Result]):
+    """What became of one item: a result, or what was raised."""
 
-    A pool does not know, and so does not wait for, a thread in whose start it was interrupted.
-    """
+    __slots__ = ("_error", "_result")
 
-    def __init__(self, work: Callable[[Item], Result]) -> None:
-        self._work = work
-        self._turn = threading.Condition()
-        self._inside = 0
-        self._shut = False
+    def __init__(self, result: Result | None, error: BaseException | None) -> None:
+        self._result = result
+        self._error = error
 
-    def enter(self, item: Item) -> Result:
-        with self._turn:
-            if self._shut:
-                raise CancelledError
-            self._inside += 1
-        try:
-            return self._work(item)
-        finally:
-            with self._turn:
-                self._inside -= 1
-                self._turn.notify_all()
-
-    def shut(self) -> None:
-        """Let nobody in any more, and wait for those who are."""
-        with self._turn:
-            self._shut = True
-            self._turn.wait_for(lambda: not self._inside)
+    def result(self) -> Result:
+        """Return or raise it; the one or the other each time."""
+        if self._error is not None:
+            raise self._error
+        return cast(Result, self._result)
 
 
 @contextmanager
@@ -53,23 +38,32 @@ def running(
     name: str,
     every_s: float | None,
     give_up: Callable[[], None],
-) -> Generator[Generator[tuple[Item, Future[Result]] | None]]:
+) -> Generator[Generator[tuple[Item, Outcome[Result]] | None]]:
     """Start `work` on all items, `parallel` at a time.
 
-    The block gets a generator of (item, its future) in the order they end; it yields None
+    The block gets a generator of (item, its outcome) in the order they end; it yields None
     when nothing ended for `every_s` seconds, so that the caller can say how far things are.
     Leaving the block waits for what is running and drops what has not begun. If anything is
     raised, an interruption too, `give_up` is called before: it must make what runs end soon.
     """
-    ended: queue.SimpleQueue[tuple[Item, Future[Result]]] = queue.SimpleQueue()
-    gate = _Gate(work)
-    pool = ThreadPoolExecutor(max_workers=parallel, thread_name_prefix=name)
+    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    ended: queue.SimpleQueue[tuple[Item, Outcome[Result]]] = queue.SimpleQueue()
+    n_items = 0
+    for item in items:
+        waiting.put(item)
+        n_items += 1
 
-    def start(item: Item) -> None:
-        future = pool.submit(gate.enter, item)
-        future.add_done_callback(lambda done: ended.put((item, done)))
+    def one_after_the_other() -> None:
+        while not crew.over:
+            try:
+                item = waiting.get_nowait()
+            except queue.Empty:
+                return
+            ended.put((item, _outcome(work, item)))
 
-    def as_they_end(left: int) -> Generator[tuple[Item, Future[Result]] | None]:
+    crew = Crew(name, one_after_the_other)
+
+    def as_they_end(left: int) -> Generator[tuple[Item, Outcome[Result]] | None]:
         while left:
             try:
                 yield ended.get(timeout=every_s)
@@ -78,17 +72,21 @@ def running(
                 yield None
 
     try:
-        started = 0
-        for item in items:
-            start(item)
-            started += 1
-        yield as_they_end(started)
+        for _ in range(min(parallel, n_items)):
+            crew.begin(parallel)
+        yield as_they_end(n_items)
     except BaseException:
         give_up()
         raise
     finally:
-        gate.shut()
-        pool.shutdown(wait=True, cancel_futures=True)
+        crew.end()
+
+
+def _outcome(work: Callable[[Item], Result], item: Item) -> Outcome[Result]:
+    try:
+        return Outcome(work(item), None)
+    except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        return Outcome(None, error)
 
 
 def each_in_threads(
@@ -100,17 +98,16 @@ def each_in_threads(
     give_up: Callable[[], None],
 ) -> list[Result]:
     """Results in the order of the items; the first error ends it, as `running` says."""
-    numbered = list(enumerate(items))
+    listed = list(items)
     results: dict[int, Result] = {}
 
-    def one(numbered: tuple[int, Item]) -> Result:
-        return work(numbered[1])
+    def one(place: int) -> Result:
+        return work(listed[place])
 
-    with running(
-        one, numbered, parallel=parallel, name=name, every_s=None, give_up=give_up
-    ) as ended:
+    places = range(len(listed))
+    with running(one, places, parallel=parallel, name=name, every_s=None, give_up=give_up) as ended:
         for each in ended:
             assert each is not None  # noqa: S101 - it waits without end
-            (i, _), done = each
-            results[i] = done.result()
-    return [results[i] for i, _ in numbered]
+            place, outcome = each
+            results[place] = outcome.result()
+    return [results[place] for place in places]

@@ -7,9 +7,9 @@ several threads ask for at once, the file system writes in one go.
 from __future__ import annotations
 
 import os
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import queue
 
+from resources.crew import Crew
 from resources.repository.directory import Directory
 
 PARALLEL = 8
@@ -26,8 +26,11 @@ class LateSyncs:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
-        self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="sync")
-        self._room = threading.BoundedSemaphore(MOST_OPEN)
+        self._waiting: queue.SimpleQueue[tuple[int, str] | None] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(MOST_OPEN):
+            self._room.put(None)
+        self._crew = Crew("sync", self._keep_syncing)
         self._failed: BaseException | None = None
 
     def take(self, fd: int, name: str) -> None:
@@ -36,20 +39,19 @@ class LateSyncs:
         Raises:
             StoreFailed: an earlier file could not be synced.
         """
-        self._room.acquire()
+        self._room.get()
         try:
+            if self._crew.over:
+                raise RuntimeError("everything is synced; nothing more is taken")
             if self._failed is not None:
                 raise self._failed
             with self._directory.told(f"syncing {name}"):
                 mine = os.dup(fd)
-            try:
-                self._pool.submit(self._sync, mine, name)
-            except BaseException:
-                os.close(mine)
-                raise
         except BaseException:
-            self._room.release()
+            self._room.put(None)
             raise
+        self._waiting.put((mine, name))
+        self._crew.begin(PARALLEL)
 
     def finish(self) -> None:
         """Wait until every file and its name are durable; nothing can be taken after that.
@@ -57,21 +59,31 @@ class LateSyncs:
         Raises:
             StoreFailed: one of them could not be synced.
         """
-        self._pool.shutdown(wait=True)
+        self.abandon()
         if self._failed is not None:
             raise self._failed
         self._directory.sync()
 
     def abandon(self) -> None:
-        """Wait for what is under way; nothing of it is needed any more."""
-        self._pool.shutdown(wait=True)
+        """Wait for what is under way."""
+        self._waiting.put(None)
+        self._crew.end()
+        self._keep_syncing()  # what no thread has begun with
+
+    def _keep_syncing(self) -> None:
+        while (one := self._waiting.get()) is not None:
+            self._sync(*one)
+        self._waiting.put(None)  # for the others
 
     def _sync(self, fd: int, name: str) -> None:
         try:
-            if self._failed is None:
-                self._directory.sync_file(fd, name)
+            try:
+                if self._failed is None:
+                    self._directory.sync_file(fd, name)
+            finally:
+                with self._directory.told(f"closing {name}"):
+                    os.close(fd)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the file is not durable
             self._failed = error
         finally:
-            os.close(fd)
-            self._room.release()
+            self._room.put(None)
