@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev cluster bench live screenshots torture model faults fuzz clean help
+.PHONY: install fmt proto lint types test wire check demo dev cluster bench live screenshots torture model memory faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -81,6 +81,9 @@ torture: install ## N kills, flips and cuts at random; SEED= repeats one
 
 model: install ## N random lives of two databases, held against a model; SEED= repeats them
 	@$(BIN)/python -m tests.faults.model $(or $(N),20) $(SEED)
+
+memory: install ## what a shard of 25 GB costs in memory, beside one of 1 MB; GB= another size
+	@$(BIN)/python -m tests.faults.memory $(or $(GB),25)
 
 fuzz: install ## hostile bytes for the parsers; SECONDS= each
 	@$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)

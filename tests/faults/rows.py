@@ -123,6 +123,7 @@ NO_DRILL = "no such feature yet: nothing starts servers to try a restore"
 
 LIMITS: dict[int, str] = {
     13: "said as a warning and copied again by the next run; compactions and writes look the same",
+    25: "the size of a shard, and `make memory`; many shards: `python -m tests.live.scale`",
     34: "a missing directory is refused, an empty one below an unmounted entry of /etc/fstab, and "
     "one where Dagster knows of backups; else a first backup says that it is one",
     39: "no such feature yet: pruning; two runs at once are row 38",
