@@ -109,7 +109,8 @@ def _store_in_sqlite(storage: SqliteEventLogStorage, entries: Sequence[EventLogE
     with storage.run_connection(entries[0].run_id) as connection:
         connection.execute(insert, rows)
     with storage.index_transaction() as connection:
-        done = [connection.execute(insert.values(**row)) for row in rows]
+        # One statement with other parameters: `insert.values(**row)` is compiled for each row.
+        done = [connection.execute(insert, row) for row in rows]
         ids = [one.inserted_primary_key[0] for one in done if one.inserted_primary_key]
         storage._store_asset_event_tags(connection, entries, ids)
         storage._store_asset_event(connection, entries[-1], ids[-1])

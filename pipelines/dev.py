@@ -34,6 +34,7 @@ HOME = Path(".dagster_home")
 OFTEN_S, SELDOM_S = 20.0, 300.0
 """Between batches: often while somebody is likely to look, seldom when it runs overnight."""
 OFTEN_FOR = 30
+FIRST_BACKUP_WITHIN_S = 120.0
 POLL_S = 0.2
 
 
@@ -59,7 +60,7 @@ def main() -> int:
             clusters = _start_embedded(configuration, stack)
             if path.is_dir():
                 (here / BACKUPS_DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
-                stack.enter_context(_Writing(clusters[SOURCE]))
+                stack.enter_context(_Writing(clusters[SOURCE], here / BACKUPS_DIRECTORY))
             _serve(here, asked.port, stack, stopping)
     except ShardkeeperError as error:
         sys.stderr.write(f"{error}\n{error.hint}\n" if error.hint else f"{error}\n")
@@ -103,10 +104,14 @@ def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str,
 
 
 class _Writing:
-    """Readings that keep coming into the source, from a thread."""
+    """Readings that keep coming into the source, from a thread.
 
-    def __init__(self, cluster: DevCluster) -> None:
+    The first come as soon as there is a backup that they make stale.
+    """
+
+    def __init__(self, cluster: DevCluster, backups: Path) -> None:
         self._cluster = cluster
+        self._backups = backups
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._write, name="readings", daemon=True)
 
@@ -120,10 +125,15 @@ class _Writing:
         self._thread.join()
 
     def _write(self) -> None:
+        deadline = time.monotonic() + FIRST_BACKUP_WITHIN_S
+        while not any(self._backups.glob("*.manifest")) and time.monotonic() < deadline:
+            if self._enough.wait(POLL_S):
+                return
         number = 0
-        while not self._enough.wait(OFTEN_S if number < OFTEN_FOR else SELDOM_S):
+        while not self._enough.is_set():
             write_batch(self._cluster, number, time.time_ns())
             number += 1
+            self._enough.wait(OFTEN_S if number < OFTEN_FOR else SELDOM_S)
 
 
 def _named(path: Path, here: Path, configuration: Configuration) -> str:

@@ -91,6 +91,9 @@ def _measure(
         write(changed, 3.0)
         asked, _ = timed(f"a look when {changed} have", lambda: world.sense("watch_influxdb"))
         assert len(asked.run_requests) == 1
+        result = timed(f"that run, which records {shards - changed} made elsewhere", world.back_up)
+        assert result.success
+        write(changed, 4.0)
         with engine_time() as engine:
             result = timed(f"a run that copies {changed}", world.back_up)
         assert result.success
