@@ -21,6 +21,7 @@ from resources.repository.manifest import Limits
 class Verify(Enum):
     """How closely an archive is looked at while it is made."""
 
+    inflated = "inflated"
     full = "full"
     structure = "structure"
 
@@ -32,7 +33,7 @@ class CopyConfig(dg.Config):
     verify: Verify = Field(
         default=Verify.full,
         description="full: check every block of every TSM file; structure: headers and indexes "
-        "only (-verify).",
+        "only; inflated: every block, and inflate again what was compressed (-verify).",
     )
     attempts: int | None = Field(
         default=None,
@@ -59,7 +60,8 @@ class CopyConfig(dg.Config):
             limits=limits or Limits(),
             only=only,
             full=self.full,
-            checked=self.verify.value,
+            checked="structure" if self.verify is Verify.structure else "full",
+            proven=self.verify is Verify.inflated,
             parallel=settings.limits.parallel,
             per_node=settings.limits.per_node,
             retry=Retry(attempts=self.attempts or settings.limits.attempts),

@@ -79,11 +79,12 @@ from resources.repository.manifest import Limits
 @click.option(
     "-verify",
     "--verify",
-    "checked",
-    type=click.Choice(["full", "structure"]),
+    "verify",
+    type=click.Choice(["inflated", "full", "structure"]),
     default="full",
     show_default=True,
-    help="check every block of every TSM file, or their headers and indexes only",
+    help="check every block of every TSM file, or their headers and indexes only; or check every "
+    "block and inflate again what was compressed",
 )
 @click.option(
     "-staleness-threshold",
@@ -152,6 +153,7 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         flags.pop("rp") or "",
         None if (shard := flags.pop("shard")) is None else ShardID(shard),
     )
+    verify = flags.pop("verify")
     strategy, estimate = flags.pop("strategy"), flags.pop("estimate")
     options = BackupOptions(
         limits=limits,
@@ -160,7 +162,8 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         start_ns=nanoseconds(flags.pop("start")),
         end_ns=nanoseconds(flags.pop("end")),
         level=flags.pop("level"),
-        checked=flags.pop("checked"),
+        checked="structure" if verify == "structure" else "full",
+        proven=verify == "inflated",
         prefer=flags.pop("preferred") or "",
         staleness_ns=flags.pop("staleness_ns"),
     )

@@ -32,6 +32,7 @@ class BackupOptions:
         full: copy every shard, changed or not (`-full`).
         level: `-gzipCompressionLevel`.
         checked: `-verify`; "full" checks every block, "structure" headers and indexes.
+        proven: `-verify inflated`; what was compressed is inflated again before it is stored.
         parallel: connections at once; more than two do not help a server with two cores.
         per_node: of these, to one data node; None: as many.
         prefer: TCP address of the node to read from first (`-from`).
@@ -54,6 +55,7 @@ class BackupOptions:
     full: bool = False
     level: Level = "default"
     checked: Checked = "full"
+    proven: bool = False
     parallel: int = 2
     per_node: int | None = None
     retry: Retry = field(default_factory=Retry)

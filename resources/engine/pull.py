@@ -166,6 +166,7 @@ class Puller:
                 place=Place(place.database, place.policy, place.shard_id),
                 level=self._options.level,
                 checked=self._options.checked,
+                proven=self._options.proven,
                 scratch=scratch,
             )
             while n := stream.recv_into(buffer):

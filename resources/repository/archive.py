@@ -194,10 +194,11 @@ class ArchiveWriter:
         level: Level,
         checked: Checked,
         scratch: Scratch,
+        proven: bool = False,
     ) -> None:
         self._stored = _HashedSink(sink)
         self._inspection = Inspection(place, checked, scratch)
-        self._gzip = GzipWriter(self._stored.write, level=level, filename=inner_name)
+        self._gzip = GzipWriter(self._stored.write, level=level, filename=inner_name, proven=proven)
 
     def feed(self, view: memoryview) -> None:
         self._inspection.consume(view)

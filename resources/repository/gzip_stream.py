@@ -50,16 +50,17 @@ class GzipWriter:
     """Writes one gzip member.
 
     Compressed data is full of noise where values are; a block that does not shrink is
-    stored as it is, which costs less and inflates faster. What was compressed is inflated again
-    at once: compressors have had bugs, and memory has errors, that no later check undoes.
+    stored as it is, which costs less and inflates faster.
 
     Args:
         sink: takes what is to be written; a buffer is only valid during the call.
         level: how hard to try.
         filename: the name inside, ASCII; informative, readers ignore it.
         mtime: seconds since 1970; 0 says nothing.
+        proven: inflate again at once what was compressed. Compressors have had bugs, and memory
+            has errors; both are found when the archive is read, which may be too late.
 
-    Raises (from `close`):
+    Raises (from `close`, if `proven`):
         ArchiveCorrupt: what was written does not inflate to what was taken in.
     """
 
@@ -70,6 +71,7 @@ class GzipWriter:
         level: Level = "default",
         filename: str = "",
         mtime: int = 0,
+        proven: bool = False,
     ) -> None:
         self.size_bytes = 0
         """Bytes taken in."""
@@ -78,7 +80,7 @@ class GzipWriter:
         self._sink = sink
         self._level = level
         self._deflate = deflater(level)
-        self._proof = _Proof()
+        self._proof = _Proof() if proven else None
         self._stores = level == "none"
         self._decided_bytes = 0  # of the input to come that the decision is good for
         self._run = False  # whether the compressor may hold something back
@@ -107,7 +109,8 @@ class GzipWriter:
         trailer = struct.pack("<LL", self.crc32, self.size_bytes & 0xFFFFFFFF)
         if self._early is None:
             self._emit(self._deflate.flush(zlib.Z_FINISH) if self._run else _LAST_BLOCK)
-            self._proof.check()
+            if self._proof is not None:
+                self._proof.check()
             self._sink(trailer)
             return
         whole = b""
@@ -117,7 +120,7 @@ class GzipWriter:
         if self._stores or dense:
             parts = [part for pair in _stored(memoryview(self._early)) for part in pair]
             whole = b"".join([*parts, _LAST_BLOCK])
-        else:
+        elif self._proof is not None:
             self._proof.expect(self._early)
             self._proof.take(whole)
             self._proof.check()
@@ -133,7 +136,8 @@ class GzipWriter:
                 self._store(part)
             else:
                 self._run = True
-                self._proof.expect(part)
+                if self._proof is not None:
+                    self._proof.expect(part)
                 self._emit(self._deflate.compress(part))
             view = view[len(part) :]
 
@@ -161,7 +165,8 @@ class GzipWriter:
 
     def _emit(self, data: bytes) -> None:
         if data:
-            self._proof.take(data)
+            if self._proof is not None:
+                self._proof.take(data)
             self._sink(data)
 
 
