@@ -88,7 +88,8 @@ def beside(found: Mapping[str, Rounds], command: str, version: str) -> str:
             for name, of in found.items()
         ],
     )
-    return f"{said}{sizes}\n{backups}\n{restores}"
+    picture = f"![ratios to the original]({PLOT.relative_to(DOCS)})"
+    return f"{said}{sizes}\n{backups}\n{restores}\n{picture}\n"
 
 
 def bars(found: Mapping[str, Rounds]) -> list[Bar]:
