@@ -7,12 +7,13 @@ are sound to the last CRC; `influxd-ctl backup` copies it with every check. The 
 values that repeat, so that the archive is small: needed are 512 MiB for that file, as much for
 scratch space, and a few hundred MiB for the archive. The kernel says how much memory the process
 had at its peak (`ru_maxrss`); it is started by a small one, since a process inherits the peak of
-whoever starts it.
+whoever starts it. Where influxd is installed and the disk has room, the shard is restored, too.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import struct
 import subprocess
@@ -29,6 +30,7 @@ from typing import IO
 from resources.protocol.tar import END_MARKER
 from resources.protocol.tar_header import encode_header
 from resources.tsm.layout import ENTRY, FOOTER, HEADER
+from tests.influxd import Influxd
 from tests.proxy import Proxy, shard_backups
 from tests.resources.devcluster.dev_influxd import DevInfluxd
 from tests.resources.tsm.writing import T0, block, even_times, raw_integers
@@ -38,7 +40,8 @@ BLOCKS_PER_KEY = 1000
 FILE_BYTES = 512 << 20
 MOST_BYTES = 16 << 20
 """How much more memory the largest shard may take than a small one."""
-SMALL_BYTES = 1 << 20
+SMALL_BYTES = 1_000_000
+"""It has so few blocks that they are checked without numpy, which alone takes a dozen MiB."""
 LAUNCHER = """
 import os, sys
 out = os.open(sys.argv[1], os.O_WRONLY)
@@ -98,17 +101,17 @@ class Endless(Proxy):
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one backup: bytes of the shard, of the archive and of memory, and how long it took."""
+    """Of a run: what it did, bytes of the shard and of memory, and how long it took."""
 
+    what: str
     shard_bytes: int
-    archive_bytes: int
     peak_bytes: int
     seconds: float
 
     def __str__(self) -> str:
         return (
-            f"{self.shard_bytes / 1e6:.0f} MB in {self.seconds:.0f} s, archive of "
-            f"{self.archive_bytes / 1e6:.1f} MB: peak of {self.peak_bytes / (1 << 20):.1f} MiB"
+            f"{self.what} of {self.shard_bytes / 1e6:.0f} MB in {self.seconds:.0f} s: peak of "
+            f"{self.peak_bytes / (1 << 20):.1f} MiB"
         )
 
 
@@ -127,40 +130,57 @@ def shard_of(directory: Path, shard_bytes: int) -> Generator[tuple[Endless, int]
     path.unlink()
 
 
+def cost(shard_bytes: int, what: str, *args: object) -> Cost:
+    """Run `influxd-ctl` in a process of its own; it has to succeed."""
+    code = "from pipelines.ctl.start import influxd_ctl; influxd_ctl()"
+    began = time.monotonic()
+    with tempfile.NamedTemporaryFile() as peak:
+        words = [sys.executable, "-c", LAUNCHER, peak.name, sys.executable, "-c", code]
+        done = subprocess.run(
+            [*words, *map(str, args)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done
+        return Cost(what, shard_bytes, int(peak.read()), time.monotonic() - began)
+
+
 def backup_cost(directory: Path, shard_bytes: int) -> Cost:
-    """Back such a shard up with `influxd-ctl`, in a process of its own."""
+    """Back such a shard up, into a directory that is named after it."""
     backups = directory / f"backups-{shard_bytes}"
     backups.mkdir(mode=0o700)
-    peak = directory / "peak"
-    peak.write_bytes(b"")
-    code = "from pipelines.ctl.start import influxd_ctl; influxd_ctl()"
     with shard_of(directory, shard_bytes) as (front, sent_bytes):
-        words = [
-            *(sys.executable, "-c", LAUNCHER, str(peak), sys.executable, "-c", code),
-            *("-host", front.address, "-http", "none", "backup", str(backups)),
-        ]
-        began = time.monotonic()
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        seconds = time.monotonic() - began
-    assert done.returncode == 0, done
+        flags = ("-host", front.address, "-http", "none")
+        found = cost(sent_bytes, "backup", *flags, "backup", backups)
     [manifest] = backups.glob("*.manifest")
     [entry] = json.loads(manifest.read_bytes())["files"]
     assert entry["size"] > sent_bytes, (entry, sent_bytes)  # all of it, and the tar's headers
-    archive = backups / entry["fileName"]
-    return Cost(sent_bytes, archive.stat().st_size, int(peak.read_bytes()), seconds)
+    return found
+
+
+def restore_cost(directory: Path, shard_bytes: int) -> Cost:
+    """Restore what `backup_cost` made into a real server, with every check."""
+    with Influxd(directory / f"target-{shard_bytes}") as target:
+        flags = ("-host", target.bind_addr, "-http", f"http://{target.http_addr}")
+        backups = directory / f"backups-{shard_bytes}"
+        return cost(shard_bytes, "restore", *flags, "restore", "-db", "db", backups)
 
 
 def main() -> int:
     """Measure both; 1 if the large one takes too much more."""
-    large = float(sys.argv[1]) if len(sys.argv) > 1 else 25.0
+    large = int(float(sys.argv[1] if len(sys.argv) > 1 else 25) * 1e9)
+    too_much = False
     with tempfile.TemporaryDirectory(prefix="shardkeeper-memory-") as name:
-        small_cost = backup_cost(Path(name), SMALL_BYTES)
-        sys.stdout.write(f"{small_cost}\n")
-        sys.stdout.flush()
-        large_cost = backup_cost(Path(name), int(large * 1e9))
-    more = large_cost.peak_bytes - small_cost.peak_bytes
-    sys.stdout.write(f"{large_cost}, {more / (1 << 20):.1f} MiB more\n")
-    return int(more > MOST_BYTES)
+        for measure in (backup_cost, restore_cost):
+            room = shutil.disk_usage(name).free > 2 * large
+            if measure is restore_cost and not (Influxd.installed() and room):
+                sys.stdout.write("no restore: there is no influxd, or too little room\n")
+                break
+            costs = [measure(Path(name), size) for size in (SMALL_BYTES, large)]
+            more = costs[1].peak_bytes - costs[0].peak_bytes
+            said = "; ".join(map(str, costs))
+            sys.stdout.write(f"{said}; {more / (1 << 20):.1f} MiB more\n")
+            sys.stdout.flush()
+            too_much |= more > MOST_BYTES
+    return int(too_much)
 
 
 if __name__ == "__main__":
