@@ -7,7 +7,7 @@ line, a list in a test. The command line prints the original's lines from the sa
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
@@ -16,13 +16,7 @@ from resources.repository.manifest import ShardEntry
 Tell = Callable[["Event"], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something happened."""
-
-
-@dataclass(frozen=True, slots=True)
-class Warned(Event):
+class Warned(NamedTuple):
     """Not an error, but somebody should know."""
 
     text: str
@@ -34,8 +28,7 @@ class Warned(Event):
 # --- backup -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MetaSaved(Event):
+class MetaSaved(NamedTuple):
     """The metastore is stored."""
 
     size_bytes: int
@@ -44,8 +37,7 @@ class MetaSaved(Event):
         return f"metastore saved, {self.size_bytes} bytes"
 
 
-@dataclass(frozen=True, slots=True)
-class FirstBackup(Event):
+class FirstBackup(NamedTuple):
     """There is no backup to build upon."""
 
     location: str
@@ -57,8 +49,7 @@ class FirstBackup(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BackupPlanned(Event):
+class BackupPlanned(NamedTuple):
     """What an incremental backup found by looking."""
 
     copy: int
@@ -70,8 +61,7 @@ class BackupPlanned(Event):
         return f"{self.copy} shards to copy, {self.unchanged} unchanged{absent}"
 
 
-@dataclass(frozen=True, slots=True)
-class ShardSaved(Event):
+class ShardSaved(NamedTuple):
     """A shard's archive is checked and stored."""
 
     node: str
@@ -85,8 +75,7 @@ class ShardSaved(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ShardRetried(Event):
+class ShardRetried(NamedTuple):
     """A pull failed and will be tried again from an empty file."""
 
     shard_id: ShardID
@@ -101,8 +90,7 @@ class ShardRetried(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ShardGone(Event):
+class ShardGone(NamedTuple):
     """A shard expired or was dropped at the source while the backup ran."""
 
     place: ShardPlace
@@ -114,8 +102,7 @@ class ShardGone(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ShardFailed(Event):
+class ShardFailed(NamedTuple):
     """A shard could not be saved; the others go on."""
 
     shard_id: ShardID
@@ -125,8 +112,7 @@ class ShardFailed(Event):
         return f"shard {self.shard_id} failed: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
-class Progress(Event):
+class Progress(NamedTuple):
     """How far a long copy is; sent at most once a second."""
 
     done: int
@@ -140,8 +126,7 @@ class Progress(Event):
 # --- verify -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyProgress(Event):
+class VerifyProgress(NamedTuple):
     """How far a long reading is; sent at most once a second."""
 
     done: int
@@ -157,8 +142,7 @@ class VerifyProgress(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Repaired(Event):
+class Repaired(NamedTuple):
     """A repair has put something right, or out of the way."""
 
     file_name: str
@@ -171,8 +155,7 @@ class Repaired(Event):
 # --- restore ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseAwaited(Event):
+class LeaseAwaited(NamedTuple):
     """Another restore's lease is waited for; sent every second."""
 
     left_s: int | None
@@ -183,8 +166,7 @@ class LeaseAwaited(Event):
         return f"waiting for another restore's lease: {left} left"
 
 
-@dataclass(frozen=True, slots=True)
-class SourceChosen(Event):
+class SourceChosen(NamedTuple):
     """Which backup a restore reads."""
 
     directory: str
@@ -196,16 +178,14 @@ class SourceChosen(Event):
         return f"restoring from {self.manifest or self.directory}, meta backup {self.meta_file}"
 
 
-@dataclass(frozen=True, slots=True)
-class MetaRestoring(Event):
+class MetaRestoring(NamedTuple):
     """The target's metastore is about to change."""
 
     def __str__(self) -> str:
         return "creating databases, policies and shards on the target"
 
 
-@dataclass(frozen=True, slots=True)
-class MetaRestored(Event):
+class MetaRestored(NamedTuple):
     """The target has the databases and policies and has named its new shards."""
 
     mapped: int
@@ -215,8 +195,7 @@ class MetaRestored(Event):
         return f"{self.mapped} shards mapped"
 
 
-@dataclass(frozen=True, slots=True)
-class ShardRestored(Event):
+class ShardRestored(NamedTuple):
     """A shard is on the target."""
 
     database: str
@@ -236,8 +215,7 @@ class ShardRestored(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiptStored(Event):
+class ReceiptStored(NamedTuple):
     """The proof of a restore is kept."""
 
     path: str
@@ -247,8 +225,7 @@ class ReceiptStored(Event):
         return f"receipt of {self.copies} copies, read back and compared: {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class MetaReplaced(Event):
+class MetaReplaced(NamedTuple):
     """A cluster's metastore is a backup's, and what it was is kept."""
 
     path: str
@@ -257,8 +234,7 @@ class MetaReplaced(Event):
         return f"the metastore as it was is kept: restore -meta-only-overwrite-force {self.path}"
 
 
-@dataclass(frozen=True, slots=True)
-class InternalEmptied(Event):
+class InternalEmptied(NamedTuple):
     """The shards of a cluster's own monitoring are dropped."""
 
     shards: int
@@ -267,8 +243,7 @@ class InternalEmptied(Event):
         return f"dropped the {self.shards} shards of _internal; monitoring begins anew"
 
 
-@dataclass(frozen=True, slots=True)
-class RolledBack(Event):
+class RolledBack(NamedTuple):
     """What a failed restore had created is gone again."""
 
     databases: tuple[str, ...]
@@ -280,8 +255,7 @@ class RolledBack(Event):
 # --- merge --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MergeBegun(Event):
+class MergeBegun(NamedTuple):
     """The temporary database is there; now it is copied from."""
 
     temporary: str
@@ -293,8 +267,7 @@ class MergeBegun(Event):
         return f"{verb} from {self.temporary} into {self.into}"
 
 
-@dataclass(frozen=True, slots=True)
-class MergeProgress(Event):
+class MergeProgress(NamedTuple):
     """How far a merge is; sent at most once a second."""
 
     groups_done: int
@@ -309,8 +282,7 @@ class MergeProgress(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class GroupMerged(Event):
+class GroupMerged(NamedTuple):
     """The points of a shard group are in the live database, or it was said which are not."""
 
     policy: str
@@ -339,11 +311,38 @@ class GroupMerged(Event):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class TemporaryDropped(Event):
+class TemporaryDropped(NamedTuple):
     """The database that a merge copied from is gone again."""
 
     temporary: str
 
     def __str__(self) -> str:
         return f"temporary database {self.temporary} dropped"
+
+
+Event: TypeAlias = (
+    Warned
+    | MetaSaved
+    | FirstBackup
+    | BackupPlanned
+    | ShardSaved
+    | ShardRetried
+    | ShardGone
+    | ShardFailed
+    | Progress
+    | VerifyProgress
+    | Repaired
+    | LeaseAwaited
+    | SourceChosen
+    | MetaRestoring
+    | MetaRestored
+    | ShardRestored
+    | ReceiptStored
+    | MetaReplaced
+    | InternalEmptied
+    | RolledBack
+    | MergeBegun
+    | MergeProgress
+    | GroupMerged
+    | TemporaryDropped
+)
