@@ -61,10 +61,10 @@ def restore_facts(report: RestoreReport, target: str) -> Metadata:
                     "new shard": int(done.new_shard_id),
                     "from": f"{done.restore.place.database}.{done.restore.place.policy}",
                     "into": f"{done.restore.new_database}.{done.restore.new_policy}",
-                    "file": done.restore.archive.entry.file_name,
                     "read back": done.receipt.how,
                     "seconds": round(done.seconds, 3),
                     "receipt": done.receipt.content,
+                    "file": done.restore.archive.entry.file_name,
                 }
                 for done in report.shards
             ]
