@@ -135,6 +135,7 @@ LIMITS: dict[int, str] = {
     56: NO_OBJECT_STORE,
     57: NO_OBJECT_STORE,
     58: "no such feature yet: backups are not encrypted",
+    59: "with -verify inflated; otherwise shardkeeper verify and restores find it",
     60: NO_EXPIRY,
     61: NO_EXPIRY,
     71: "a server does not tell how much room it has; an upload that fails is undone",

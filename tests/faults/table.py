@@ -39,12 +39,23 @@ the parsers. All print a seed that repeats a run.
 
 
 def marked() -> dict[str, frozenset[int]]:
-    """The rows of each test, by `path::name`, as its marker says; nothing is imported."""
+    """The rows of each test, by `path::name`, as its marker or its module's says.
+
+    Nothing is imported.
+    """
     found: dict[str, frozenset[int]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        for node in ast.parse(path.read_text()).body:
+        body = ast.parse(path.read_text()).body
+        of_all = frozenset(
+            row
+            for node in body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark"
+            for mark in (node.value.elts if isinstance(node.value, ast.List) else [node.value])
+            for row in _rows(mark)
+        )
+        for node in body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                rows = frozenset(row for mark in node.decorator_list for row in _rows(mark))
+                rows = of_all | {row for mark in node.decorator_list for row in _rows(mark)}
                 if rows:
                     found[f"{path.relative_to(ROOT)}::{node.name}"] = rows
     return found
@@ -113,6 +124,9 @@ def main() -> int:
     chosen = {int(row) for row in sys.argv[1:]}
     tests = [test for test, rows in marked().items() if not chosen or rows & chosen]
     os.environ["SHARDKEEPER_LIVE"] = "1"  # those that need all of Dagster, too
+    if not tests:
+        sys.stderr.write("no test is of these rows\n")
+        return 2
     recorder = Recorder()
     status = pytest.main(["-q", "-n", "2", "--dist", "loadgroup", *tests], plugins=[recorder])
     new, old = render(recorder.ended).splitlines(), DOCUMENT.read_text().splitlines()
