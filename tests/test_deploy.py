@@ -95,8 +95,26 @@ def test_the_chart_runs_the_same_module_with_the_same_limits() -> None:
     more = values["additionalInstanceConfig"]
     instance = loaded("dagster.yaml")
     assert more == {name: instance[name] for name in more}
+    monitoring, daemon = instance["run_monitoring"], values["dagsterDaemon"]
+    assert daemon["runMonitoring"] == {
+        "enabled": monitoring["enabled"],
+        "startTimeoutSeconds": monitoring["start_timeout_seconds"],
+        "pollIntervalSeconds": monitoring["poll_interval_seconds"],
+    }
+    assert daemon["sensors"]["numWorkers"] == instance["sensors"]["num_workers"]
+    for ticks in ("schedule", "sensor"):
+        kept = instance["retention"][ticks]["purge_after_days"]
+        assert values["retention"][ticks]["purgeAfterDays"] == kept
     storage = instance["storage"]["postgres"]["postgres_db"]
     assert values["postgresql"]["postgresqlScheme"] == storage["scheme"]
+
+
+def test_a_deployment_has_the_limits_of_a_checkout() -> None:
+    own = yaml.safe_load((ROOT / "dagster.yaml").read_text())
+    deployed = loaded("dagster.yaml")
+    same = own.keys() - {"storage", "compute_logs", "local_artifact_storage"}
+    assert {"concurrency", "retention", "run_monitoring"} <= same
+    assert {name: deployed[name] for name in same} == {name: own[name] for name in same}
 
 
 def test_the_yaml_in_the_document_is_yaml() -> None:
