@@ -30,6 +30,8 @@ __all__ = ["GzipReader", "GzipWriter", "Level"]
 
 DECISION_BYTES = 256 * 1024
 """How much input one look at its density decides about."""
+MOST_DOUBLINGS = 2
+"""Looks that find the same again decide about up to a megabyte."""
 EARLY_BYTES = 64 * 1024
 """Content that ends within is deflated at once, and needs no samples."""
 SAMPLE_BYTES = 8 * 1024
@@ -83,6 +85,7 @@ class GzipWriter:
         self._proof = _Proof() if proven else None
         self._stores = level == "none"
         self._decided_bytes = 0  # of the input to come that the decision is good for
+        self._same = 0  # looks in a row that found what the one before did
         self._run = False  # whether the compressor may hold something back
         flags = _FNAME if filename else 0
         self._head = struct.pack("<BBBBLBB", 0x1F, 0x8B, 8, flags, mtime, 0, _UNKNOWN_SYSTEM) + (
@@ -151,17 +154,18 @@ class GzipWriter:
             len(deflated(block[at : at + SAMPLE_BYTES]))
             for at in (start, len(block) - start - SAMPLE_BYTES)
         )
-        self._stores = shrunk_bytes > DENSE * 2 * SAMPLE_BYTES
-        self._decided_bytes = DECISION_BYTES
+        stores = shrunk_bytes > DENSE * 2 * SAMPLE_BYTES
+        self._same = self._same + 1 if stores == self._stores else 0
+        self._stores = stores
+        self._decided_bytes = DECISION_BYTES << min(self._same, MOST_DOUBLINGS)
 
     def _store(self, view: memoryview) -> None:
         if self._run:
             # A full flush ends on a byte's edge, and nothing later refers to before it.
             self._emit(self._deflate.flush(zlib.Z_FULL_FLUSH))
             self._run = False
-        for head, block in _stored(view):
-            self._sink(head)
-            self._sink(block)
+        # A copy costs less than a call for each piece.
+        self._sink(b"".join([piece for pair in _stored(view) for piece in pair]))
 
     def _emit(self, data: bytes) -> None:
         if data:
