@@ -15,7 +15,6 @@ from resources.clients.snapshotter import SnapshotterClient
 from resources.engine.backup import back_up
 from resources.engine.events import Event, ShardSaved
 from resources.engine.options import BackupOptions, Retry
-from resources.model import ShardID
 from resources.protocol.tar import END_MARKER
 from resources.repository.manifest import Limits
 from resources.repository.repository import BackupRepository
@@ -26,6 +25,7 @@ from tests.oracle import Witness
 from tests.proxy import Act, Instead, Proxy, shard_backups, uploads
 from tests.wire.commands import Done, backup, restore, shardkeeper
 from tests.wire.points import databases, points
+from tests.wire.raw import raw_shard
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +40,7 @@ def shards_of(server: Influxd, db: str) -> list[int]:
 
 
 def stream_of(server: Influxd, shard: int) -> bytes:
-    found = bytearray()
-    buffer = memoryview(bytearray(1 << 16))
-    with SnapshotterClient(server.bind_addr).open_shard(ShardID(shard)) as stream:
-        while n := stream.recv_into(buffer):
-            found += buffer[:n]
-    return bytes(found)
+    return raw_shard(SnapshotterClient(server.bind_addr), shard)
 
 
 def members(stream: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:

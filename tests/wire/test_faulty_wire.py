@@ -11,7 +11,6 @@ import pytest
 
 from resources.clients.snapshotter import SnapshotterClient
 from resources.engine.options import Retry
-from resources.model import ShardID
 from tests.faults.cuts import places
 from tests.influxd import Influxd
 from tests.proxy import (
@@ -29,6 +28,7 @@ from tests.proxy import (
 )
 from tests.wire.commands import Done, at, backup, restore, shardkeeper, verify
 from tests.wire.points import Points, databases, points
+from tests.wire.raw import raw_shard
 
 pytestmark = pytest.mark.wire
 
@@ -54,19 +54,10 @@ def three_files(source: Influxd) -> Iterator[tuple[str, Points, bytes]]:
     stream = b""
     for i in range(3):
         source.write(db, [f'm,t={j} v={i},s="{"x" * j}" {T0 + i * 1000 + j}' for j in range(60)])
-        stream = raw_shard(source, shard_of(source, db))
+        stream = raw_shard(SnapshotterClient(source.bind_addr), shard_of(source, db))
     assert len(source.tsm_files(db)) == 3
     yield db, points(source, db), stream
     source.drop_database(db)
-
-
-def raw_shard(server: Influxd, shard: int) -> bytes:
-    found = bytearray()
-    buffer = memoryview(bytearray(1 << 16))
-    with SnapshotterClient(server.bind_addr).open_shard(ShardID(shard)) as stream:
-        while n := stream.recv_into(buffer):
-            found += buffer[:n]
-    return bytes(found)
 
 
 def shard_of(server: Influxd, db: str) -> int:

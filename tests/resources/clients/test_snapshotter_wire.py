@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -24,6 +23,7 @@ from resources.model import (
 from resources.protocol.meta import decode_metastore, encode_metastore, trimmed
 from resources.protocol.snapshotter_replies import ShardPath
 from tests.influxd import Influxd, wait_until
+from tests.wire.raw import asked_once, raw_shard
 
 pytestmark = pytest.mark.wire
 
@@ -49,7 +49,7 @@ def source(influxd: Influxd, request: pytest.FixtureRequest) -> Iterator[Source]
     influxd.create_database(db)
     influxd.write(db, f"m v=1 {T0_NS}\nm v=2 {T0_NS + WEEK_NS}")
     shards = [path.shard_id for path in client.shard_paths(db)]
-    read(client, shards[0])  # a backup writes the cache into a first file
+    raw_shard(client, shards[0])  # a backup writes the cache into a first file
     influxd.write(db, f"m v=3 {T0_NS + 1}")
     yield Source(influxd, client, db, shards)
     influxd.drop_database(db)
@@ -58,27 +58,6 @@ def source(influxd: Influxd, request: pytest.FixtureRequest) -> Iterator[Source]
 
 def copy_of(db: str) -> str:
     return f"copy of {db}"
-
-
-def read(client: SnapshotterClient, shard_id: ShardID, since_ns: int | None = None) -> bytes:
-    """What a server says of a shard that it has; it says nothing while it writes its cache."""
-    answers: list[bytes] = []
-
-    def answered() -> bool:
-        with suppress(PeerClosedEarly):
-            answers.append(read_once(client, shard_id, since_ns))
-        return bool(answers)
-
-    wait_until(answered, within_s=20, what=f"shard {shard_id}")
-    return answers[0]
-
-
-def read_once(client: SnapshotterClient, shard_id: ShardID, since_ns: int | None = None) -> bytes:
-    received, buffer = bytearray(), bytearray(65536)
-    with client.open_shard(shard_id, since_ns=since_ns) as stream:
-        while n_bytes := stream.recv_into(buffer):
-            received += buffer[:n_bytes]
-    return bytes(received)
 
 
 def members(stream: bytes) -> dict[str, bytes]:
@@ -138,16 +117,16 @@ def test_a_database_without_shards_lists_none(source: Source) -> None:
 
 
 def test_a_shard_is_streamed_whole_and_by_what_changed(source: Source) -> None:
-    whole = read(source.client, source.shards[0])
+    whole = raw_shard(source.client, source.shards[0])
     assert whole.endswith(END_MARKER)
     assert len(whole) % 512 == 0
     assert len(members(whole)) == 2
-    assert read(source.client, source.shards[0], since_ns=2**62 * 2 - 1) == END_MARKER
-    assert read(source.client, source.shards[0], since_ns=0) == whole
+    assert raw_shard(source.client, source.shards[0], since_ns=2**62 * 2 - 1) == END_MARKER
+    assert raw_shard(source.client, source.shards[0], since_ns=0) == whole
 
 
 def test_a_backup_comes_back_from_an_import_and_uploads(source: Source) -> None:
-    archives = {shard_id: read(source.client, shard_id) for shard_id in source.shards}
+    archives = {shard_id: raw_shard(source.client, shard_id) for shard_id in source.shards}
     new_ids = import_copy(source)
     assert new_ids.keys() == archives.keys()
     for shard_id, archive in archives.items():
@@ -156,7 +135,7 @@ def test_a_backup_comes_back_from_an_import_and_uploads(source: Source) -> None:
             for piece in [*readdressed(archive, path), END_MARKER]:
                 sending.sendall(piece)
             sending.finish()
-        there = members(read(source.client, new_ids[shard_id]))
+        there = members(raw_shard(source.client, new_ids[shard_id]))
         assert list(there.values()) == list(members(archive).values())
     assert points(source, copy_of(source.db)) == points(source, source.db)
     assert len(points(source, source.db)) == 3
@@ -180,8 +159,8 @@ def test_a_policy_is_imported_under_another_name(source: Source) -> None:
     [
         lambda client: client.shard_paths("nope"),
         lambda client: client.shard_paths("nope", "autogen"),
-        lambda client: read_once(client, ShardID(999_999)),
-        lambda client: read_once(client, ShardID(2**64 - 1)),
+        lambda client: asked_once(client, ShardID(999_999)),
+        lambda client: asked_once(client, ShardID(2**64 - 1)),
     ],
     ids=["database", "policy", "shard", "highest shard"],
 )
@@ -270,7 +249,7 @@ def test_an_upload_given_up_between_two_files_leaves_the_shard_empty(
 ) -> None:
     """Ended by FIN the server would keep the first file; ended by RST it keeps none."""
     [old, _] = source.shards
-    archive = read(source.client, old)
+    archive = raw_shard(source.client, old)
     new = import_copy(source)[old]
     pieces = readdressed(archive, ShardPath(copy_of(source.db), "autogen", new))
     log_start = source.server.log_path.stat().st_size
@@ -286,7 +265,7 @@ def test_an_upload_given_up_between_two_files_leaves_the_shard_empty(
         return b"connection reset" in source.server.log_path.read_bytes()[log_start:]
 
     wait_until(noticed, within_s=20, what="influxd to notice the reset")
-    assert read(source.client, new) == END_MARKER
+    assert raw_shard(source.client, new) == END_MARKER
 
 
 # --- other ports --------------------------------------------------------------------------
@@ -294,7 +273,7 @@ def test_an_upload_given_up_between_two_files_leaves_the_shard_empty(
 
 def test_the_http_port_is_told_from_the_snapshotter(influxd: Influxd) -> None:
     client = SnapshotterClient(influxd.http_addr)
-    for ask in (client.metastore, client.shard_paths, lambda: read_once(client, ShardID(1))):
+    for ask in (client.metastore, client.shard_paths, lambda: asked_once(client, ShardID(1))):
         with pytest.raises(BadReply, match="not a snapshotter") as caught:
             ask()
         assert "8088" in caught.value.hint
