@@ -32,7 +32,7 @@ class Set:
 def plant(scale: float) -> Iterator[str]:
     """Full-precision floats at uneven times: nothing in a TSM block shrinks any more."""
     r = random.Random(1)
-    days, per_day = 4, int(5760 * scale)
+    days, per_day = 8, int(17_280 * scale)
     for i in range(days * per_day):
         at = (START_S * 10**6 + i * DAY_S * 10**6 // per_day + r.randrange(10**5)) * 1000
         for m in range(20):
@@ -44,7 +44,7 @@ def telegraf(scale: float) -> Iterator[str]:
     """Two decimals, counters and flags at even times."""
     r = random.Random(2)
     counter = 0
-    days, per_day = 4, int(5760 * scale)
+    days, per_day = 8, int(17_280 * scale)
     for i in range(days * per_day):
         at = (START_S + i * DAY_S // per_day) * 10**9
         for h in range(20):
@@ -58,8 +58,8 @@ def telegraf(scale: float) -> Iterator[str]:
 def logs(scale: float) -> Iterator[str]:
     """Lines of text, which TSM compresses by itself, and what they are counted by."""
     r, words = random.Random(4), TEXT.split()
-    for i in range(int(120_000 * scale)):
-        at = START_S * 10**9 + i * 28 * DAY_S * 10**9 // int(120_000 * scale)
+    for i in range(int(1_200_000 * scale)):
+        at = START_S * 10**9 + i * 28 * DAY_S * 10**9 // int(1_200_000 * scale)
         text = " ".join(r.choice(words) for _ in range(12))
         yield (
             f'log,app=a{r.randrange(40):02} line="{text} {r.getrandbits(64):x}",'
