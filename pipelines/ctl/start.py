@@ -6,7 +6,6 @@ the moment that a command is known its own handlers are in place, until its stat
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import sys
@@ -22,28 +21,17 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 def shardkeeper() -> None:
     """Run `shardkeeper`; exit statuses as in `ExitCode`, or by signal before it has begun."""
     with _quiet():
-        with _nothing_to_collect():
-            from pipelines.ctl.main import shardkeeper as run
+        from pipelines.ctl.main import shardkeeper as run
+
         run()
 
 
 def influxd_ctl() -> None:
     """Run `influxd-ctl`; exit statuses are the original's, or by signal before it has begun."""
     with _quiet():
-        with _nothing_to_collect():
-            from pipelines.ctl.main import influxd_ctl as run
+        from pipelines.ctl.main import influxd_ctl as run
+
         run()
-
-
-@contextmanager
-def _nothing_to_collect() -> Generator[None, None, None]:
-    """What is imported stays; looking through it for garbage again and again takes a tenth."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @contextmanager
