@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from tests.bench.cost import Cost, measured
+from tests.live.large import many_shards
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[2]
@@ -66,38 +65,10 @@ class Step:
     """None: it was not counted."""
 
 
-@contextmanager
-def many_shards(
-    directory: Path, shards: int, databases: int = DATABASES
-) -> Iterator[tuple[str, Callable[[int, float], None]]]:
-    """The address of a cluster's meta node, and a way to write a point to its first n shards."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.live.large", str(directory), str(shards), str(databases)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    told, heard = process.stdin, process.stdout
-
-    def write(count: int, value: float) -> None:
-        told.write(f"write {count} {value}\n")
-        told.flush()
-        assert heard.readline() == "done\n"
-
-    try:
-        yield heard.readline().strip(), write
-    finally:
-        told.close()
-        process.wait()
-
-
 def shards(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
     """What a directory with one whole backup of so many shards costs."""
     for size in sizes:
-        with many_shards(root / f"cluster {size}", size) as (bind, _):
+        with many_shards(root / f"cluster {size}", size, DATABASES) as (bind, _):
             backups = root / f"backups {size}"
             backups.mkdir(mode=0o700)
             there = ("-bind", bind)

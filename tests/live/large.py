@@ -8,7 +8,10 @@ Its metastore is made at once, since a group made for each write is what takes l
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from resources.model import (
 
 DATABASE, POLICY = "telegraf", "autogen"
 """The first database; others have a number behind."""
+ROOT = Path(__file__).parents[2]
 FIRST_NS = 1_600_000_000 * 10**9 // HOUR_NS * HOUR_NS
 
 
@@ -59,6 +63,34 @@ def _write(cluster: DevCluster, count: int, value: float) -> None:
         store = stores[place.shard.owners[0].node_id]
         store.create(place.database, POLICY, place.shard_id)
         store.write(place.shard_id, parse_lines(line, now_ns=0).points)
+
+
+@contextmanager
+def many_shards(
+    directory: Path, shards: int, databases: int = 1
+) -> Iterator[tuple[str, Callable[[int, float], None]]]:
+    """The address of a cluster's meta node, and a way to write a point to its first n shards."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.live.large", str(directory), str(shards), str(databases)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    told, heard = process.stdin, process.stdout
+
+    def write(count: int, value: float) -> None:
+        told.write(f"write {count} {value}\n")
+        told.flush()
+        assert heard.readline() == "done\n"
+
+    try:
+        yield heard.readline().strip(), write
+    finally:
+        told.close()
+        process.wait()
 
 
 def main() -> None:

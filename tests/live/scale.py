@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +22,6 @@ import dagster as dg
 
 import assets.backup_set
 import assets.looking
-from pipelines.services import ROOT
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.engine.backup import back_up
@@ -32,6 +30,7 @@ from resources.model import ShardID
 from resources.repository.manifest import Limits
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
+from tests.live.large import many_shards
 from tests.pipelines.world import World
 
 T = TypeVar("T")
@@ -42,33 +41,8 @@ def main() -> None:
     changed = int(sys.argv[2]) if len(sys.argv) > 2 else 1_000
     with tempfile.TemporaryDirectory(prefix="shardkeeper-") as name:
         root = Path(name)
-        with _cluster(root / "cluster", shards) as (bind, write):
+        with many_shards(root / "cluster", shards) as (bind, write):
             _measure(root, bind, shards, changed, write)
-
-
-@contextmanager
-def _cluster(directory: Path, shards: int) -> Iterator[tuple[str, Callable[[int, float], None]]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.live.large", str(directory), str(shards)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    told, heard = process.stdin, process.stdout
-
-    def write(count: int, value: float) -> None:
-        told.write(f"write {count} {value}\n")
-        told.flush()
-        assert heard.readline() == "done\n"
-
-    try:
-        yield heard.readline().strip(), write
-    finally:
-        told.close()
-        process.wait()
 
 
 def _measure(
