@@ -1,4 +1,4 @@
-"""A dev cluster and a dev server of one's own; they start in milliseconds."""
+"""A dev cluster, a dev server and a shard store of one's own; they start in milliseconds."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import pytest
 
 from resources.devcluster.cluster import DevCluster
 from resources.devcluster.server import DevServer
+from resources.devcluster.shard_store import ShardStore
+from tests.resources.devcluster.shards import NOW_NS, ONE, Open
 
 
 @pytest.fixture
@@ -22,3 +24,25 @@ def cluster(tmp_path: Path) -> Iterator[DevCluster]:
 def server(tmp_path: Path) -> Iterator[DevServer]:
     with DevServer(tmp_path / "server") as running:
         yield running
+
+
+@pytest.fixture
+def reopened(tmp_path: Path) -> Iterator[Open]:
+    """Opens the store; again: after closing the one before."""
+    stores: list[ShardStore] = []
+
+    def open_() -> ShardStore:
+        for store in stores:
+            store.close()
+        stores.append(ShardStore(tmp_path / "node", clock=lambda: NOW_NS))
+        return stores[-1]
+
+    yield open_
+    stores[-1].close()
+
+
+@pytest.fixture
+def store(reopened: Open) -> ShardStore:
+    store = reopened()
+    store.create("db", "rp", ONE)
+    return store

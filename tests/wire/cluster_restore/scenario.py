@@ -1,0 +1,66 @@
+"""What a cluster is filled with, a restore into it, and what it holds afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from resources.clients.coordinator import CoordinatorClient
+from resources.clients.meta import MetaClient
+from resources.devcluster.cluster import DevCluster
+from resources.model import Metastore
+from tests.wire.commands import Done, shardkeeper
+
+WEEK_S = 604_800
+START_S = 1_600_000_000
+HOSTS, WEEKS = 20, 3
+
+
+def fill(cluster: DevCluster, database: str, replication: int = 2) -> None:
+    cluster.query(f"CREATE DATABASE {database} WITH REPLICATION {replication}")
+    lines = [
+        f"cpu,host=h{host} usage={host}.5,n={host}i {START_S + week * WEEK_S + host}"
+        for host in range(HOSTS)
+        for week in range(WEEKS)
+    ]
+    cluster.write(database, "\n".join(lines), precision="s")
+
+
+def restore(cluster: DevCluster, directory: Path, *flags: object) -> Done:
+    # A meta node that follows: what it does not do itself it sends on to the leader.
+    address = cluster.meta[-1].http_addr
+    return shardkeeper("-bind", address, "-timeout", "5s", "restore", *flags, directory)
+
+
+def points(cluster: DevCluster, database: str) -> list[Any]:
+    """Every point of a database, as each node in turn tells them."""
+    said = [
+        cluster.query("SELECT * FROM cpu", database=database, at=at)
+        for at, node in enumerate(cluster.data)
+        if node.running
+    ]
+    return [answer["results"] for answer in said]
+
+
+def metastore(cluster: DevCluster) -> Metastore:
+    _, found = MetaClient(cluster.meta[0].http_addr).metastore()
+    return found
+
+
+def timeless(store: Metastore) -> Metastore:
+    """What no number and no time of a change can show."""
+    return replace(store, term=0, index=0, max_shard_id=0, max_shard_group_id=0)
+
+
+def on_disk(cluster: DevCluster) -> Mapping[str, list[int]]:
+    return {
+        node.tcp_addr: sorted(CoordinatorClient(node.tcp_addr).list_shards())
+        for node in cluster.data
+        if node.running
+    }
+
+
+def journals(directory: Path) -> list[str]:
+    return [path.name for path in directory.glob(".shardkeeper.restore-*")]

@@ -1,0 +1,176 @@
+"""Restores into a cluster that others change meanwhile: clients, a new leader, another restore."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from resources.clients.meta import MetaClient
+from resources.devcluster.cluster import DevCluster
+from resources.engine import cluster_by_command
+from resources.model import NodeID
+from resources.protocol.commands import Command, CreateDatabase, SetData
+from tests.wire.cluster_restore.scenario import (
+    START_S,
+    WEEK_S,
+    WEEKS,
+    fill,
+    metastore,
+    on_disk,
+    points,
+    restore,
+)
+from tests.wire.commands import shardkeeper
+
+
+def test_a_change_that_may_have_been_lost_in_between_is_told(
+    target: DevCluster, backups: Path
+) -> None:
+    fill(target, "mine")
+
+    def somebody_else(command: Command) -> None:
+        if isinstance(command, SetData):
+            target.group.execute(CreateDatabase("racer"))
+
+    target.before_command(somebody_else)
+    done = restore(target, backups)
+    assert done, done
+    assert "another change of the metastore may have been lost" in done.err
+
+
+@pytest.mark.fault(73)
+def test_a_shard_that_the_metastore_lost_in_between_is_named_with_its_nodes(
+    target: DevCluster, backups: Path
+) -> None:
+    fill(target, "mine", replication=1)
+    disks = on_disk(target)
+
+    def somebody_writes(command: Command) -> None:
+        if isinstance(command, SetData):
+            target.write("mine", f"cpu,host=h1 n=1i {START_S + 99 * WEEK_S}", precision="s")
+
+    target.before_command(somebody_writes)
+    done = restore(target, backups)
+    assert done, done
+    known = {place.shard_id for place in metastore(target).places()}
+    lost = {
+        (shard, node)
+        for node, shards in on_disk(target).items()
+        for shard in set(shards) - set(disks[node]) - known
+    }
+    assert lost
+    for shard, node in lost:
+        assert f"SHARD {shard} ON {node} IS IN NO DATABASE" in done.err
+
+
+def test_the_choice_of_a_leader_is_not_taken_for_a_lost_change(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    target.change_leader(1)
+    done = restore(target, backups)
+    assert done, done
+    assert "may have been lost" not in done.err
+    assert points(target, "telegraf") == points(source, "telegraf")
+
+
+@contextmanager
+def busy(cluster: DevCluster) -> Iterator[list[str]]:
+    """Somebody creates databases for the block; gives their names."""
+    created: list[str] = []
+    done = threading.Event()
+
+    def create() -> None:
+        while not done.wait(0.02):
+            cluster.query(f"CREATE DATABASE racer{len(created)}")
+            created.append(f"racer{len(created)}")
+
+    somebody = threading.Thread(target=create)
+    somebody.start()
+    try:
+        yield created
+    finally:
+        done.set()
+        somebody.join()
+
+
+@pytest.mark.parametrize(("replica_n", "copies"), [(1, 1), (2, 2), (7, 3)])
+def test_a_busy_cluster_gets_as_many_copies_as_asked_for_by_commands_alone(
+    source: DevCluster, target: DevCluster, backups: Path, replica_n: int, copies: int
+) -> None:
+    """One shard holds all series of a group, as a cluster makes them for three copies."""
+    fill(source, "three", replication=3)
+    assert shardkeeper("-bind", source.meta[0].http_addr, "backup", backups)
+    with busy(target) as created:
+        done = restore(target, backups, "-db", "three", "-newdb", "again", "-newrf", replica_n)
+    assert done, done
+    assert "created by single commands" in done.err
+    assert points(target, "again") == points(source, "three")
+    now = metastore(target)
+    owners = [p.shard.owners for p in now.places() if p.database == "again"]
+    assert [len(found) for found in owners] == [copies] * WEEKS
+    assert {owner.node_id for found in owners for owner in found} == {4, 5, 6}
+    again = now.database("again")
+    assert again is not None
+    assert [rp.replica_n for rp in again.retention_policies] == [replica_n]
+    assert set(created) <= {db.name for db in now.databases}
+
+
+def test_a_busy_cluster_that_would_make_other_shards_is_left_alone(
+    tmp_path: Path, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three shards in a group: two nodes make one or two."""
+    monkeypatch.setattr(cluster_by_command, "QUIET_WITHIN_LOOKS", 3)
+    with DevCluster(tmp_path / "two", meta_nodes=1, data_nodes=2) as two:
+        before = on_disk(two)
+        with busy(two) as created:
+            done = restore(two, backups, "-db", "telegraf", "-newdb", "again")
+        assert done.code == 1
+        assert "waiting for a quiet moment" in done.err
+        assert "this cluster would make other shards" in done.err
+        assert {db.name for db in metastore(two).databases} == set(created)
+        assert on_disk(two) == before
+
+
+@pytest.mark.fault(74)
+def test_another_restore_that_holds_the_lease_is_not_disturbed(
+    target: DevCluster, backups: Path, tmp_path: Path
+) -> None:
+    holder = MetaClient(target.meta[0].http_addr)
+    holder.lease("shardkeeper", NodeID(1))
+    before = metastore(target)
+    waiting = subprocess.Popen(
+        [sys.executable, "-c", "from pipelines.ctl.main import shardkeeper; shardkeeper()",
+         "-bind", target.meta[0].http_addr, "restore", str(backups)],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert waiting.stderr is not None
+    for line in waiting.stderr:
+        if "waiting for its lease" in line:
+            holder.lease("shardkeeper", NodeID(1))  # it is alive: it renews
+            break
+    rest = waiting.stderr.read()
+    assert waiting.wait() == 14
+    assert "another restore into this cluster is at work" in rest
+    assert metastore(target) == before
+
+
+def test_the_lease_of_a_killed_restore_is_waited_for_and_it_is_said_how_long(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    for node in target.meta:
+        node.leases.duration_s = 2.0
+    MetaClient(target.meta[0].http_addr).lease("shardkeeper", NodeID(1))
+    done = restore(target, backups)
+    assert done, done
+    assert re.search(
+        r"at work a moment ago or was killed; .* which ends in [12] s unless", done.err
+    )
+    assert "the other restore's lease has ended; going on" in done.err
+    assert points(target, "telegraf") == points(source, "telegraf")

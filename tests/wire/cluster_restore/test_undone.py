@@ -1,0 +1,134 @@
+"""Restores into a cluster that fail or are killed: all is undone, at once or by the next run."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resources.devcluster.cluster import DevCluster
+from resources.protocol.commands import Command, CopyShardOwner, CreateDatabase, SetData
+from resources.protocol.meta import encode_metastore
+from tests.wire.cluster_restore.scenario import (
+    fill,
+    journals,
+    metastore,
+    on_disk,
+    points,
+    restore,
+    timeless,
+)
+
+
+def test_a_node_that_is_down_at_the_start_leaves_everything_as_it_was(
+    target: DevCluster, backups: Path
+) -> None:
+    target.stop_node(1)
+    before = metastore(target)
+    done = restore(target, backups)
+    assert done.code == 1
+    assert target.data[1].tcp_addr in done.err
+    assert metastore(target) == before
+    assert journals(backups) == []
+
+
+@pytest.mark.fault(63, 65)
+def test_a_restore_that_fails_is_undone_on_every_node(target: DevCluster, backups: Path) -> None:
+    fill(target, "mine")
+    before, disks = metastore(target), on_disk(target)
+
+    def no_owners(command: Command) -> None:
+        if isinstance(command, CopyShardOwner):
+            target.group.execute(SetData(without_database(target, "telegraf")))
+
+    target.before_command(no_owners)
+    done = restore(target, backups)
+    assert done.code == 1
+    assert timeless(metastore(target)) == timeless(before)
+    assert on_disk(target) == disks
+    assert journals(backups) == []
+
+
+def without_database(cluster: DevCluster, name: str) -> bytes:
+    now = cluster.group.metastore
+    kept = tuple(database for database in now.databases if database.name != name)
+    return encode_metastore(replace(now, databases=kept))
+
+
+@pytest.mark.fault(63, 64)
+def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
+    target: DevCluster, backups: Path
+) -> None:
+    before = metastore(target)
+
+    def go_down(command: Command) -> None:
+        if isinstance(command, CopyShardOwner) and target.data[2].running:
+            target.stop_node(2)
+
+    target.before_command(go_down)
+    failed = restore(target, backups)
+    assert failed.code == 1
+    assert "run restore again from here" in failed.err
+    assert timeless(metastore(target)) == timeless(before)
+    assert len(journals(backups)) == 1
+    target.before_command(None)
+    again = restore(target, backups)
+    assert again.code == 1
+    assert "is not undone yet" in again.err
+    target.start_node(2)
+    assert on_disk(target)[target.data[2].tcp_addr]
+    assert restore(target, backups)
+    known = {place.shard_id for place in metastore(target).places()}
+    assert {shard for shards in on_disk(target).values() for shard in shards} == known
+    assert journals(backups) == []
+
+
+def test_on_an_empty_cluster_a_change_in_between_undoes_the_restore(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    def somebody_else(command: Command) -> None:
+        if isinstance(command, SetData):
+            target.group.execute(CreateDatabase("racer"))
+
+    target.before_command(somebody_else)
+    done = restore(target, backups)
+    assert done.code == 1
+    assert metastore(target).database("telegraf") is None
+    assert not any(on_disk(target).values())
+    target.before_command(None)
+    assert restore(target, backups)
+    assert points(target, "telegraf") == points(source, "telegraf")
+
+
+@pytest.mark.fault(26, 63)
+def test_a_killed_restore_is_undone_by_the_next(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    fill(target, "mine")
+    command = [
+        sys.executable, "-c", "from pipelines.ctl.main import shardkeeper; shardkeeper()",
+        "-bind", target.meta[0].http_addr, "restore", str(backups),
+    ]  # fmt: skip
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    killed: list[int] = []
+
+    def kill(command: Command) -> None:
+        if isinstance(command, CopyShardOwner) and not killed:
+            run.send_signal(signal.SIGKILL)
+            killed.append(run.wait())
+
+    target.before_command(kill)
+    run.communicate()
+    assert killed == [-signal.SIGKILL]
+    target.before_command(None)
+    # The command on its way may have been applied: then the rest follows, else all is undone.
+    done = restore(target, backups)
+    assert journals(backups) == []
+    assert "an earlier restore" in done.err
+    assert points(target, "telegraf") == points(source, "telegraf")
+    known = {place.shard_id for place in metastore(target).places()}
+    assert {shard for shards in on_disk(target).values() for shard in shards} == known
