@@ -21,7 +21,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
 Kind = Literal["create", "write", "sync file", "sync directory", "link", "unlink", "rename"]
@@ -71,12 +70,7 @@ class RecordedDisk:
             setattr(os, name, getattr(self, f"_{name}"))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for name, call in self._real.items():
             setattr(os, name, call)
 

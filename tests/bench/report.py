@@ -17,6 +17,11 @@ PAGE, PLOT = DOCS / "performance.md", DOCS / "performance" / "beside.svg"
 
 Bar = tuple[str, str, float]
 """What was done, how, and its ratio to the original."""
+Ways = tuple[str, str, str]
+"""As is usual, otherwise, and the flag that has it otherwise."""
+
+SHOWN_OF_BACKUPS: Ways = ("full", "structure", "-verify structure")
+SHOWN_OF_RESTORES: Ways = ("receipts", "no receipts", "-receipts off")
 
 
 def write(name: str, text: str) -> None:
@@ -62,53 +67,43 @@ def beside(found: Mapping[str, Rounds], command: str, version: str) -> str:
             for name, of in found.items()
         ],
     )
-    backups = table(
-        ["backup", "wall", "CPU", "wall, `-verify structure`", "CPU", "MiB", "original's MiB"],
-        [
-            [
-                name,
-                *_ratios(of.backups, "full"),
-                *_ratios(of.backups, "structure"),
-                f"{_peak(of.backups['full']):.0f}",
-                f"{_peak(of.backups['original']):.0f}",
-            ]
-            for name, of in found.items()
-        ],
-    )
-    restores = table(
-        ["restore", "wall", "CPU", "wall, `-receipts off`", "CPU", "MiB", "original's MiB"],
-        [
-            [
-                name,
-                *_ratios(of.restores, "receipts"),
-                *_ratios(of.restores, "no receipts"),
-                f"{_peak(of.restores['receipts']):.0f}",
-                f"{_peak(of.restores['original']):.0f}",
-            ]
-            for name, of in found.items()
-        ],
+    backups = _costs("backup", {name: of.backups for name, of in found.items()}, SHOWN_OF_BACKUPS)
+    restores = _costs(
+        "restore", {name: of.restores for name, of in found.items()}, SHOWN_OF_RESTORES
     )
     picture = f"![ratios to the original]({PLOT.relative_to(DOCS)})"
     return f"{said}{sizes}\n{backups}\n{restores}\n{picture}\n"
 
 
+def _costs(what: str, found: Mapping[str, Mapping[str, Sequence[Cost]]], ways: Ways) -> str:
+    """What a set's backups, or its restores, cost beside the original's."""
+    usual, other, flag = ways
+    return table(
+        [what, "wall", "CPU", f"wall, `{flag}`", "CPU", "MiB", "original's MiB"],
+        [
+            [
+                name,
+                *_ratios(costs, usual),
+                *_ratios(costs, other),
+                f"{_peak(costs[usual]):.0f}",
+                f"{_peak(costs['original']):.0f}",
+            ]
+            for name, costs in found.items()
+        ],
+    )
+
+
 def bars(found: Mapping[str, Rounds]) -> list[Bar]:
     """What the plot shows."""
     return [
-        *(
-            (f"backup, {name}", way, ratio(_wall(of.backups[way]), _wall(of.backups["original"])))
-            for name, of in found.items()
-            for way in ("full", "structure")
-        ),
-        *(
-            (
-                f"restore, {name}",
-                way,
-                ratio(_wall(of.restores[way]), _wall(of.restores["original"])),
-            )
-            for name, of in found.items()
-            for way in ("receipts", "no receipts")
-        ),
+        (f"{what}, {name}", way, ratio(_wall(costs[way]), _wall(costs["original"])))
+        for what, (usual, other, _) in (
+            ("backup", SHOWN_OF_BACKUPS),
+            ("restore", SHOWN_OF_RESTORES),
+        )
+        for name, of in found.items()
+        for costs in [of.backups if what == "backup" else of.restores]
+        for way in (usual, other)
     ]
 
 

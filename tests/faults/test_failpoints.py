@@ -14,7 +14,6 @@ from resources.devcluster.cluster import DevCluster
 from resources.failpoints import FAILPOINTS, VARIABLE
 from resources.protocol.commands import Command, CopyShardOwner
 from tests.faults.places import Place
-from tests.faults.test_repair import IN_REPAIRS
 from tests.processes import Nursery
 from tests.proxy import Flip, Proxy, uploads
 from tests.wire.commands import restore, shardkeeper
@@ -27,6 +26,7 @@ IN_BACKUPS = [name for name in FAILPOINTS if name.startswith(("store.", "backup.
 IN_RESTORES = [name for name in FAILPOINTS if name.startswith("restore.")]
 IN_CLUSTERS = [name for name in FAILPOINTS if name.startswith("cluster.")]
 IN_OVERWRITES = [name for name in FAILPOINTS if name.startswith("overwrite.")]
+IN_REPAIRS = [name for name in FAILPOINTS if name.startswith("repair.")]
 LATER = [
     f"{name}:{n}"
     for name in FAILPOINTS

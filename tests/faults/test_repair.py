@@ -13,7 +13,7 @@ from resources.failpoints import FAILPOINTS, VARIABLE
 from resources.repository.lock import StoreLock
 from resources.repository.store import DirectoryStore
 from tests.faults.places import Place
-from tests.faults.test_stream import shards_of
+from tests.faults.shards import shards_of
 from tests.oracle import Witness
 from tests.processes import Nursery
 from tests.resources.devcluster.dev_influxd import DevInfluxd

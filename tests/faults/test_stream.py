@@ -20,27 +20,16 @@ from resources.repository.manifest import Limits
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from tests.faults.places import Place
-from tests.influxd import Influxd
+from tests.faults.shards import shards_of, stream_of
 from tests.oracle import Witness
 from tests.proxy import Act, Instead, Proxy, shard_backups, uploads
 from tests.wire.commands import Done, backup, restore, shardkeeper
 from tests.wire.points import databases, points
-from tests.wire.raw import raw_shard
 
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Retry, "pause_s", lambda self, attempt: 0.001)
-
-
-def shards_of(server: Influxd, db: str) -> list[int]:
-    [result] = server.query("SHOW SHARDS")
-    found = [s for s in result["series"] if s["name"] == db]
-    return sorted(row[0] for series in found for row in series.get("values", []))
-
-
-def stream_of(server: Influxd, shard: int) -> bytes:
-    return raw_shard(SnapshotterClient(server.bind_addr), shard)
 
 
 def members(stream: bytes) -> list[tuple[tarfile.TarInfo, bytes]]:

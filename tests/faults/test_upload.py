@@ -14,7 +14,7 @@ from pipelines.ctl.talk import Talk
 from resources.engine.events import Event, MetaRestoring
 from tests.faults.cuts import places
 from tests.faults.places import Place
-from tests.faults.test_stream import shards_of, stream_of
+from tests.faults.shards import shards_of, stream_of
 from tests.oracle import Witness
 from tests.wire.commands import restore, shardkeeper
 from tests.wire.points import databases, points

@@ -30,7 +30,7 @@ from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from resources.tsm.tombstone import parse_tombstones
 from tests.resources.protocol.parsing import parse_all
-from tests.resources.repository.test_manifest import ORIGINAL, OURS
+from tests.resources.repository.manifests import ORIGINAL, OURS
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 MAX_INFLATED = 1 << 20

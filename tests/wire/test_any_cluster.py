@@ -57,21 +57,6 @@ def database(cluster: AnyCluster) -> Iterator[str]:
     cluster.drop(name)
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("here") / "backups"
-    path.mkdir(mode=0o700)
-    return path
-
-
-@pytest.fixture
-def backups(directory: Path) -> Path:
-    """An empty directory, and the same for all: a restore from another one waits a minute."""
-    for path in directory.iterdir():
-        path.unlink()
-    return directory
-
-
 def back_up(cluster: AnyCluster, database: str, directory: Path) -> Done:
     done = influxd_ctl("-bind", cluster.bind, "backup", "-db", database, directory)
     assert done, done
@@ -99,19 +84,17 @@ def left(directory: Path) -> list[Path]:
     return list(directory.glob(".shardkeeper.restore-*"))
 
 
-def test_only_what_changed_is_copied_again(
-    cluster: AnyCluster, database: str, backups: Path
-) -> None:
+def test_only_what_changed_is_copied_again(cluster: AnyCluster, database: str, here: Path) -> None:
     shards = len(cluster.owners(database))
-    assert len(copied(back_up(cluster, database, backups))) == shards
-    assert copied(back_up(cluster, database, backups)) == []
+    assert len(copied(back_up(cluster, database, here))) == shards
+    assert copied(back_up(cluster, database, here)) == []
     cluster.write(database, f"cpu,host=h1 usage=9,n=7i {START_S + 60}")
-    assert len(copied(back_up(cluster, database, backups))) == 1
+    assert len(copied(back_up(cluster, database, here))) == 1
     cluster.query("DELETE FROM cpu WHERE host = 'h2'", database=database)
-    assert copied(back_up(cluster, database, backups))
+    assert copied(back_up(cluster, database, here))
     # What was deleted leaves the files a moment later, and that is a change as well.
     wait_until(
-        lambda: not copied(back_up(cluster, database, backups)),
+        lambda: not copied(back_up(cluster, database, here)),
         within_s=COMPACTED_WITHIN_S,
         what="a backup that finds nothing new",
     )
@@ -119,27 +102,27 @@ def test_only_what_changed_is_copied_again(
 
 @pytest.mark.parametrize("replica_n", [None, 1, 3, 99])
 def test_every_node_of_the_same_cluster_answers_alike_under_another_name(
-    cluster: AnyCluster, database: str, backups: Path, replica_n: int | None
+    cluster: AnyCluster, database: str, here: Path, replica_n: int | None
 ) -> None:
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     flags = () if replica_n is None else ("-newrf", replica_n)
     name = cluster.fresh("again")
-    done = restore(cluster, backups, "-db", database, "-newdb", name, *flags)
+    done = restore(cluster, here, "-db", database, "-newdb", name, *flags)
     assert done, done
     copies = min(replica_n or 2, len(cluster.nodes))
     assert set(cluster.owners(name)) == {copies}
     sums, points = answers(cluster, database)
     cluster.wait_for(sums, SUMS, name)
     cluster.wait_for(points, ALL, name)
-    assert left(backups) == []
+    assert left(here) == []
 
 
 def test_what_was_restored_takes_writes_like_any_database(
-    cluster: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, database: str, here: Path
 ) -> None:
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     name = cluster.fresh("again")
-    assert restore(cluster, backups, "-db", database, "-newdb", name)
+    assert restore(cluster, here, "-db", database, "-newdb", name)
     sums, _ = answers(cluster, database)
     cluster.wait_for(sums, SUMS, name)
     for each in (database, name):
@@ -152,13 +135,13 @@ def test_what_was_restored_takes_writes_like_any_database(
 
 
 def test_a_second_cluster_has_every_point_too(
-    cluster: AnyCluster, other: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, other: AnyCluster, database: str, here: Path
 ) -> None:
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     name = other.fresh("moved")
     numbers = {p.shard_id for p in cluster.metastore().places() if p.database == database}
     was_empty = other.is_empty()
-    done = restore(other, backups, "-db", database, "-newdb", name)
+    done = restore(other, here, "-db", database, "-newdb", name)
     assert done, done
     sums, points = answers(cluster, database)
     other.wait_for(sums, SUMS, name)
@@ -169,11 +152,11 @@ def test_a_second_cluster_has_every_point_too(
 
 
 def test_a_database_that_is_there_is_refused_in_the_originals_words(
-    cluster: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, database: str, here: Path
 ) -> None:
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     before = cluster.metastore().database(database)
-    done = restore(cluster, backups, "-db", database)
+    done = restore(cluster, here, "-db", database)
     assert done.code == 1
     assert "Restoring meta data... Error.\n" in done.out
     assert (
@@ -184,9 +167,9 @@ def test_a_database_that_is_there_is_refused_in_the_originals_words(
 
 
 def test_databases_that_others_create_meanwhile_are_all_there_afterwards(
-    cluster: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, database: str, here: Path
 ) -> None:
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     created: list[str] = []
     done = threading.Event()
 
@@ -201,7 +184,7 @@ def test_databases_that_others_create_meanwhile_are_all_there_afterwards(
     try:
         names = {n: cluster.fresh("again") for n in (1, 2, 3)}
         said = [
-            restore(cluster, backups, "-db", database, "-newdb", name, "-newrf", replica_n)
+            restore(cluster, here, "-db", database, "-newdb", name, "-newrf", replica_n)
             for replica_n, name in names.items()
         ]
     finally:
@@ -219,9 +202,9 @@ def test_databases_that_others_create_meanwhile_are_all_there_afterwards(
 
 
 def test_points_that_others_write_meanwhile_are_all_there_afterwards(
-    cluster: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, database: str, here: Path
 ) -> None:
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     busy = cluster.fresh("busy")
     cluster.query(f'CREATE DATABASE "{busy}" WITH REPLICATION 1')
     written = 0
@@ -237,7 +220,7 @@ def test_points_that_others_write_meanwhile_are_all_there_afterwards(
     others = threading.Thread(target=write)
     others.start()
     try:
-        said = restore(cluster, backups, "-db", database, "-newdb", cluster.fresh("again"))
+        said = restore(cluster, here, "-db", database, "-newdb", cluster.fresh("again"))
     finally:
         done.set()
         others.join()
@@ -247,35 +230,33 @@ def test_points_that_others_write_meanwhile_are_all_there_afterwards(
     assert result["series"][0]["values"][0][1] == written
 
 
-def test_a_node_that_is_down_is_gone_around(
-    cluster: AnyCluster, database: str, backups: Path
-) -> None:
+def test_a_node_that_is_down_is_gone_around(cluster: AnyCluster, database: str, here: Path) -> None:
     with stopped(cluster) as node:
-        done = back_up(cluster, database, backups)
+        done = back_up(cluster, database, here)
         assert len(copied(done)) == len(cluster.owners(database))
         assert not any(node in line for line in copied(done))
         assert f"data node {node} does not answer" in done.err
         before = cluster.metastore()
-        refused = restore(cluster, backups, "-db", database, "-newdb", cluster.fresh("no"))
+        refused = restore(cluster, here, "-db", database, "-newdb", cluster.fresh("no"))
         assert refused.code == 1
         assert node in refused.err
         assert cluster.metastore().databases == before.databases
     name = cluster.fresh("again")
-    assert restore(cluster, backups, "-db", database, "-newdb", name)
+    assert restore(cluster, here, "-db", database, "-newdb", name)
     sums, _ = answers(cluster, database)
     cluster.wait_for(sums, SUMS, name)
 
 
 def test_a_node_that_stops_while_it_is_restored_into_leaves_nothing_half_done(
-    cluster: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, database: str, here: Path
 ) -> None:
     node_down = stopped(cluster)
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     before = cluster.metastore().databases
     orphans = orphaned(cluster)
     name = cluster.fresh("again")
     flags = ("-db", database, "-newdb", name, "-newrf", "3")
-    run = begin_restore(cluster, backups, *flags)
+    run = begin_restore(cluster, here, *flags)
     assert run.stdout is not None
     for line in run.stdout:
         if "Restoring meta data... Done" in line:
@@ -286,22 +267,22 @@ def test_a_node_that_stops_while_it_is_restored_into_leaves_nothing_half_done(
         now = cluster.metastore().databases
         assert failed is (now == before)
     if failed:
-        assert restore(cluster, backups, *flags)
+        assert restore(cluster, here, *flags)
     sums, points = answers(cluster, database)
     cluster.wait_for(sums, SUMS, name)
     cluster.wait_for(points, ALL, name)
-    assert left(backups) == []
+    assert left(here) == []
     assert orphaned(cluster) == orphans
 
 
 def test_a_restore_that_is_killed_is_finished_or_taken_away_by_the_next(
-    cluster: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, database: str, here: Path
 ) -> None:
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     orphans = orphaned(cluster)
     for after, name in ((0, cluster.fresh("killed")), (4, cluster.fresh("killed"))):
         flags = ("-db", database, "-newdb", name)
-        run = begin_restore(cluster, backups, *flags)
+        run = begin_restore(cluster, here, *flags)
         assert run.stdout is not None
         seen = 0
         for line in run.stdout:
@@ -311,17 +292,17 @@ def test_a_restore_that_is_killed_is_finished_or_taken_away_by_the_next(
         run.send_signal(signal.SIGKILL)
         run.communicate()
         # The killed one may just have ended well; then its name is taken.
-        again = restore(cluster, backups, *flags)
+        again = restore(cluster, here, *flags)
         assert again or "cannot restore into non-empty cluster" in again.err, again
         sums, points = answers(cluster, database)
         cluster.wait_for(sums, SUMS, name)
         cluster.wait_for(points, ALL, name)
-        assert left(backups) == []
+        assert left(here) == []
     assert orphaned(cluster) == orphans
 
 
 def test_users_and_their_grants_move_to_another_cluster(
-    cluster: AnyCluster, other: AnyCluster, database: str, backups: Path
+    cluster: AnyCluster, other: AnyCluster, database: str, here: Path
 ) -> None:
     if not (cluster.ours and other.ours):
         pytest.skip("a cluster with databases or users of others is not restored into as a whole")
@@ -329,16 +310,16 @@ def test_users_and_their_grants_move_to_another_cluster(
     cluster.query(f"CREATE USER \"{ann}\" WITH PASSWORD 'a-secret' WITH ALL PRIVILEGES")
     cluster.query(f"CREATE USER \"{bob}\" WITH PASSWORD 'b-secret'")
     cluster.query(f'GRANT READ ON "{database}" TO "{bob}"')
-    back_up(cluster, database, backups)
+    back_up(cluster, database, here)
     for name in [db.name for db in other.metastore().databases if db.name != "_internal"]:
         other.drop(name)
-    assert ann in restore(other, backups, "-users", "-plan").out
-    done = restore(other, backups, "-users")
+    assert ann in restore(other, here, "-users", "-plan").out
+    done = restore(other, here, "-users")
     assert done, done
     there = {user.name: user for user in other.metastore().users}
-    here = {user.name: user for user in cluster.metastore().users}
-    assert there[ann] == here[ann]
-    assert there[bob] == here[bob]
+    ours = {user.name: user for user in cluster.metastore().users}
+    assert there[ann] == ours[ann]
+    assert there[bob] == ours[bob]
     for name in (ann, bob):
         cluster.query(f'DROP USER "{name}"')
         other.query(f'DROP USER "{name}"')

@@ -13,7 +13,7 @@ from resources.devcluster.influxql.parser import parse
 from resources.devcluster.refusals import QueryUnparsable
 from tests.influxd import Influxd
 from tests.resources.devcluster.single import SingleNode
-from tests.resources.devcluster.test_influxql import WRONG
+from tests.resources.devcluster.wrong_influxql import WRONG
 
 pytestmark = pytest.mark.wire
 

@@ -1,0 +1,74 @@
+"""A manifest that influxd wrote, and one of ours with all that it can say."""
+
+from __future__ import annotations
+
+from resources.model import ShardID
+from resources.repository.evidence import (
+    BackupEvidence,
+    FailedShard,
+    FileFacts,
+    ShardEvidence,
+    Source,
+)
+from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
+
+# Written by influxd 1.6.7, `influxd backup -portable -db telegraf`.
+ORIGINAL = b"""{
+  "meta": {
+    "fileName": "20261122T094721Z.meta",
+    "size": 309
+  },
+  "limited": false,
+  "files": [
+    {
+      "database": "telegraf",
+      "policy": "autogen",
+      "shardID": 1,
+      "fileName": "20261122T094721Z.s1.tar.gz",
+      "size": 2560,
+      "lastModified": 0
+    }
+  ]
+}"""
+
+EVIDENCE = ShardEvidence(
+    sha256="a" * 64,
+    stored_bytes=1200,
+    content="b" * 64,
+    checked="full",
+    files=(
+        FileFacts("000000001-000000001.tombstone", 49, 7),
+        FileFacts("000000001-000000001.tsm", 472, 0xDEADBEEF, 6, 14, -5, 1_600_000_020_000_000_000),
+    ),
+    series=3,
+    points=14,
+    min_time_ns=-5,
+    max_time_ns=1_600_000_020_000_000_000,
+    tombstones=2,
+    node="localhost:8088",
+    read_at_ns=1_764_000_000_123_456_789,
+    modified_ns=None,
+    seconds=1.25,
+    group_start_ns=-(1 << 62),
+    group_end_ns=1_600_041_600_000_000_000,
+)
+OURS = Manifest(
+    meta=MetaEntry("20261122T095100Z.meta", 309),
+    files=(
+        ShardEntry(
+            "bäse", "sp ace", ShardID(2**53 + 1), "20261122T095100Z.s9.tar.gz", 2560, 0, EVIDENCE
+        ),
+        ShardEntry("d", "r", ShardID(790), "20261122T095100Z.s790.tar.gz", 1024, 5),
+    ),
+    limits=Limits("d", "r", ShardID(790)),
+    limited=True,
+    evidence=BackupEvidence(
+        tool_version="0.1.0",
+        strategy="incremental",
+        started_at_ns=1_764_000_000_000_000_000,
+        source=Source("server", "localhost:8088", "1.6.7", 2**64 - 1),
+        meta_sha256="c" * 64,
+        unchanged=(ShardID(1), ShardID(10)),
+        failed=(FailedShard(ShardID(3), "it is broken"),),
+    ),
+)
