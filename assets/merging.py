@@ -13,8 +13,8 @@ from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import TargetResource
 from resources.engine.as_of import LATEST, parse_moment
-from resources.engine.merge import abandon_merge, merge, prepare_merge
-from resources.engine.merge_plan import MOST_POINTS, MergeOptions
+from resources.engine.merge.plan import MOST_POINTS, MergeOptions
+from resources.engine.merge.run import abandon_merge, merge, prepare_merge
 from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.manifest import Limits

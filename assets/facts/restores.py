@@ -8,8 +8,8 @@ import dagster as dg
 
 from assets.facts.values import Metadata, stamp
 from assets.tables import table
-from resources.engine.merge import MergeReport
-from resources.engine.merge_plan import MergePlan
+from resources.engine.merge.plan import MergePlan
+from resources.engine.merge.run import MergeReport
 from resources.engine.restore import RestoreReport
 from resources.engine.restore_plan import RestorePlan
 

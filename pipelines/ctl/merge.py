@@ -14,8 +14,8 @@ from pipelines.ctl.merge_render import merge_line, merged, render_merge_plan
 from pipelines.ctl.params import Instant, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
-from resources.engine import merge as engine
-from resources.engine.merge_plan import MOST_POINTS, MergeOptions
+from resources.engine.merge import run as engine
+from resources.engine.merge.plan import MOST_POINTS, MergeOptions
 from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.manifest import Limits

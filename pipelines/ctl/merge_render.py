@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines.ctl.render import go_duration, instant, printable, restore_line, table
 from resources.engine.events import Event, GroupMerged, MergeBegun, TemporaryDropped
-from resources.engine.merge import MergeReport
-from resources.engine.merge_plan import MergePlan
+from resources.engine.merge.plan import MergePlan
+from resources.engine.merge.run import MergeReport
 
 HEAD = ("Shard", "From", "To", "Start", "End", "Points", "Size", "File")
 

@@ -20,8 +20,8 @@ from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import SnapshotterClient
 from resources.devcluster.cluster import DevCluster
 from resources.engine.events import Event
-from resources.engine.merge import merge
-from resources.engine.merge_plan import MergeOptions
+from resources.engine.merge.plan import MergeOptions
+from resources.engine.merge.run import merge
 from resources.protocol.commands import Command, CreateShardGroup
 from resources.protocol.tar import END_MARKER, encode_header, padding
 from resources.repository.manifest import Limits

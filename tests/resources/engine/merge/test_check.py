@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from resources.clients.http import Series
-from resources.engine.merge_check import Found, SliceContents
+from resources.engine.merge.check import Found, SliceContents
 from resources.errors import BadReply
 
 

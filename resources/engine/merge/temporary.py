@@ -11,8 +11,8 @@ from resources.clients.server import Server
 from resources.engine.cluster_restore import restore_into_cluster
 from resources.engine.cluster_rollback import undo_interrupted
 from resources.engine.events import Tell, TemporaryDropped, Warned
-from resources.engine.merge_doors import Doors
-from resources.engine.merge_plan import MergeOptions, MergePlan
+from resources.engine.merge.doors import Doors
+from resources.engine.merge.plan import MergeOptions, MergePlan
 from resources.engine.restore import RestoreReport, restore
 from resources.errors import RestoreFailed
 from resources.model import Metastore, ShardID

@@ -18,11 +18,11 @@ from resources.clients.server import Server
 from resources.engine.cluster_restore import prepare_cluster_restore
 from resources.engine.cluster_rollback import undo_interrupted
 from resources.engine.events import MergeBegun, Tell, Warned
-from resources.engine.merge_doors import Doors
-from resources.engine.merge_groups import GroupCopier, GroupsCopied
-from resources.engine.merge_journal import MergeJournal, MergeJournalFile, request_of
-from resources.engine.merge_plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
-from resources.engine.merge_temporary import TemporaryDatabase
+from resources.engine.merge.doors import Doors
+from resources.engine.merge.groups import GroupCopier, GroupsCopied
+from resources.engine.merge.journal import MergeJournal, MergeJournalFile, request_of
+from resources.engine.merge.plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
+from resources.engine.merge.temporary import TemporaryDatabase
 from resources.engine.restore import RestoreReport, prepare_restore
 from resources.errors import (
     MergePartial,

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from resources.engine.merge_plan import TEMPORARY, MergeOptions
+from resources.engine.merge.plan import TEMPORARY, MergeOptions
 from resources.errors import BadReply, ManifestUnreadable, NameMissing, StoreFailed
 from resources.model import ShardID
 from resources.protocol.influxql import check_name

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from resources.engine.merge_journal import Failed, MergeJournal, MergeJournalFile, request_of
-from resources.engine.merge_plan import MergeOptions
+from resources.engine.merge.journal import Failed, MergeJournal, MergeJournalFile, request_of
+from resources.engine.merge.plan import MergeOptions
 from resources.errors import ManifestUnreadable, ShardkeeperError, StoreFailed, UnsafeName
 from resources.model import ShardID
 from resources.repository.manifest import Limits

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from resources.engine.merge_slices import (
+from resources.engine.merge.slices import (
     MAX_TIME_NS,
     MIN_TIME_NS,
     Span,

@@ -7,9 +7,9 @@ from collections.abc import Collection, Generator
 from dataclasses import dataclass
 
 from resources.clients.http import InfluxHTTP, Series
-from resources.engine.merge_check import Found, SliceContents
-from resources.engine.merge_doors import Doors, verdict
-from resources.engine.merge_slices import (
+from resources.engine.merge.check import Found, SliceContents
+from resources.engine.merge.doors import Doors, verdict
+from resources.engine.merge.slices import (
     Span,
     Table,
     copy_statement,
