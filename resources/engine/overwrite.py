@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster_by_command import wait_until_quiet
-from resources.engine.cluster_guards import (
+from resources.engine.cluster.by_command import wait_until_quiet
+from resources.engine.cluster.guards import (
     LOOK_EVERY_S,
     LOOKS,
     bring_index_up,
     warn_of_casualties,
     warn_of_gap,
 )
+from resources.engine.cluster.rollback import undo_interrupted
+from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
 from resources.engine.cluster_lease import holding_lease
-from resources.engine.cluster_rollback import undo_interrupted
-from resources.engine.cluster_target_plan import ClusterChange, same_but_for_time
 from resources.engine.events import MetaReplaced, MetaRestored, MetaRestoring, Tell, Warned
 from resources.engine.overwrite_plan import OnDisk, Overwrite, plan_overwrite
 from resources.errors import (

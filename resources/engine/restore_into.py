@@ -6,8 +6,8 @@ import threading
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster_restore import prepare_cluster_restore, restore_into_cluster
-from resources.engine.cluster_rollback import undo_interrupted
+from resources.engine.cluster.restore import prepare_cluster_restore, restore_into_cluster
+from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import Tell
 from resources.engine.fill_shard import restore_into_shard
 from resources.engine.restore import RestoreReport, prepare_restore, restore

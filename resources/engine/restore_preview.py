@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster_guards import shards_on_disk
-from resources.engine.cluster_restore import prepare_cluster_restore
-from resources.engine.cluster_target_plan import draft_databases, plan_cluster_change
+from resources.engine.cluster.guards import shards_on_disk
+from resources.engine.cluster.restore import prepare_cluster_restore
+from resources.engine.cluster.target_plan import draft_databases, plan_cluster_change
 from resources.engine.fill_shard import copies_there, refuse_filled
 from resources.engine.restore import prepare_restore
 from resources.engine.restore_plan import (

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster_restore import prepare_cluster_restore
-from resources.engine.cluster_rollback import undo_interrupted
+from resources.engine.cluster.restore import prepare_cluster_restore
+from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import MergeBegun, Tell, Warned
 from resources.engine.merge.doors import Doors
 from resources.engine.merge.groups import GroupCopier, GroupsCopied

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster_restore import restore_into_cluster
-from resources.engine.cluster_rollback import undo_interrupted
+from resources.engine.cluster.restore import restore_into_cluster
+from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import Tell, TemporaryDropped, Warned
 from resources.engine.merge.doors import Doors
 from resources.engine.merge.plan import MergeOptions, MergePlan

@@ -14,7 +14,7 @@ import pytest
 
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
-from resources.engine import cluster_by_command
+from resources.engine.cluster import by_command
 from resources.model import NodeID
 from resources.protocol.commands import Command, CreateDatabase, SetData
 from tests.wire.cluster_restore.scenario import (
@@ -126,7 +126,7 @@ def test_a_busy_cluster_that_would_make_other_shards_is_left_alone(
     tmp_path: Path, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three shards in a group: two nodes make one or two."""
-    monkeypatch.setattr(cluster_by_command, "QUIET_WITHIN_LOOKS", 3)
+    monkeypatch.setattr(by_command, "QUIET_WITHIN_LOOKS", 3)
     with DevCluster(tmp_path / "two", meta_nodes=1, data_nodes=2) as two:
         before = on_disk(two)
         with busy(two) as created:

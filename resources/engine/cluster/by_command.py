@@ -15,10 +15,10 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster_copies import factor_for, set_copies
-from resources.engine.cluster_journal import Journal
-from resources.engine.cluster_rollback import persistently
-from resources.engine.cluster_target_plan import ClusterChange, NewShard
+from resources.engine.cluster.copies import factor_for, set_copies
+from resources.engine.cluster.journal import Journal
+from resources.engine.cluster.rollback import persistently
+from resources.engine.cluster.target_plan import ClusterChange, NewShard
 from resources.engine.restore_plan import NOT_EMPTY, RestorePlan
 from resources.errors import PlanError, TargetNotEmpty, shown
 from resources.model import DatabaseInfo, Metastore, RetentionPolicyInfo, ShardGroupInfo, ShardID

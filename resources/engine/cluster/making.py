@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster_by_command import (
+from resources.engine.cluster.by_command import (
     ONE_BY_ONE,
     OTHER_SHARDS,
     announced_names,
@@ -18,15 +18,15 @@ from resources.engine.cluster_by_command import (
     wait_until_quiet,
     what_was_commanded,
 )
-from resources.engine.cluster_guards import (
+from resources.engine.cluster.guards import (
     bring_index_up,
     look_at_what_was_set,
     refuse_taken_ids,
     set_metastore,
 )
-from resources.engine.cluster_journal import Journal, JournalFile
-from resources.engine.cluster_rollback import undo
-from resources.engine.cluster_target_plan import (
+from resources.engine.cluster.journal import Journal, JournalFile
+from resources.engine.cluster.rollback import undo
+from resources.engine.cluster.target_plan import (
     ClusterChange,
     draft_databases,
     plan_cluster_change,

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from contextlib import suppress
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster_rollback import persistently, shards_of
-from resources.engine.cluster_target_plan import ClusterChange, same_but_for_time
+from resources.engine.cluster.rollback import persistently, shards_of
+from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
 from resources.engine.events import Tell, Warned
 from resources.errors import RestoreFailed, UnknownOutcome, WireError
 from resources.model import ShardID

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster_journal import Journal, JournalFile
+from resources.engine.cluster.journal import Journal, JournalFile
 from resources.engine.cluster_lease import holding_lease
 from resources.engine.events import RolledBack, Tell, Warned
 from resources.errors import (

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from resources.engine.cluster_target_plan import ClusterChange
+from resources.engine.cluster.target_plan import ClusterChange
 from resources.errors import ManifestUnreadable, NameMissing
 from resources.model import ShardID
 from resources.repository.store import Store

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.engine.cluster_journal import Journal, JournalFile
+from resources.engine.cluster.journal import Journal, JournalFile
 from resources.errors import ManifestUnreadable
 from resources.model import ShardID
 from resources.repository.store import DirectoryStore

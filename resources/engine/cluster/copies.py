@@ -13,7 +13,7 @@ from __future__ import annotations
 from math import gcd
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster_rollback import persistently
+from resources.engine.cluster.rollback import persistently
 from resources.model import Metastore
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.commands import CopyShardOwner, RemoveShardOwner, UpdateRetentionPolicy

@@ -13,19 +13,19 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster_guards import (
+from resources.engine.cluster.guards import (
     shards_on_disk,
     warn_of_casualties,
 )
-from resources.engine.cluster_internal import empty_internal, note_internal
-from resources.engine.cluster_lease import holding_lease
-from resources.engine.cluster_making import Making
-from resources.engine.cluster_rollback import persistently
-from resources.engine.cluster_target_plan import (
+from resources.engine.cluster.internal import empty_internal, note_internal
+from resources.engine.cluster.making import Making
+from resources.engine.cluster.rollback import persistently
+from resources.engine.cluster.target_plan import (
     ClusterChange,
     NewShard,
 )
-from resources.engine.cluster_users import create_users, note_users
+from resources.engine.cluster.users import create_users, note_users
+from resources.engine.cluster_lease import holding_lease
 from resources.engine.events import (
     MetaRestored,
     MetaRestoring,

@@ -10,7 +10,7 @@ Source: influxdb-cluster monitor/service.go, createInternalStorage.
 from __future__ import annotations
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster_rollback import persistently
+from resources.engine.cluster.rollback import persistently
 from resources.engine.events import InternalEmptied, Tell, Warned
 from resources.errors import WireError
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace

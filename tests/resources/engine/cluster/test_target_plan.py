@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from resources.engine.cluster_target_plan import (
+from resources.engine.cluster.target_plan import (
     GAP,
     HIGHEST_ID,
     ClusterChange,
