@@ -17,8 +17,8 @@ from pipelines.ctl.store import choose, open_repository
 from pipelines.ctl.talk import Talk
 from resources.clients.cluster import Cluster
 from resources.engine.events import MetaRestored, SourceChosen
-from resources.engine.overwrite import overwrite, prepare_overwrite, read_meta_file
-from resources.engine.overwrite_plan import Overwrite
+from resources.engine.overwrite.plan import Overwrite
+from resources.engine.overwrite.run import overwrite, prepare_overwrite, read_meta_file
 from resources.engine.restore_plan import RestoreOptions
 from resources.errors import PlanError, ShardkeeperError, UsageError
 from resources.model import ShardPlace

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from resources.engine.overwrite_notes import note_changes, of_shards
+from resources.engine.overwrite.notes import note_changes, of_shards
 from resources.errors import TargetNotEmpty, WouldExpire
 from resources.model import INTERNAL_DATABASE, Metastore, NodeID, ShardID, ShardPlace
 from resources.protocol import meta_pb2 as pb

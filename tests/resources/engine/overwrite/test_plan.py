@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from resources.engine.overwrite_plan import Overwrite, plan_overwrite
+from resources.engine.overwrite.plan import Overwrite, plan_overwrite
 from resources.errors import PlanError, TargetNotEmpty, WouldExpire
 from resources.model import (
     ContinuousQueryInfo,
