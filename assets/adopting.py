@@ -9,7 +9,7 @@ from assets.facts.values import place_facts
 from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
 from assets.recording import archive_version, server_version
-from resources.engine.succession import SetChanges, Succession
+from resources.engine.stored.succession import SetChanges, Succession
 from resources.errors import RepositoryError, WireError
 from resources.model import ShardPlace
 from resources.protocol.meta import decode_metastore

@@ -18,7 +18,7 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
 from resources.engine.backup import back_up
-from resources.engine.succession import Succession
+from resources.engine.stored.succession import Succession
 from resources.repository.watched import WatchedRepository
 
 DESCRIPTION = """

@@ -28,7 +28,7 @@ from assets.recording import record_look
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
-from resources.engine.verify import verify
+from resources.engine.stored.verify import verify
 
 
 def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksDefinition]:

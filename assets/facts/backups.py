@@ -12,7 +12,7 @@ from assets.facts.values import Metadata, instant, stamp
 from assets.tables import frame_table, table
 from resources.engine.backup import BackupReport
 from resources.engine.changes import content_version
-from resources.engine.succession import SetChanges
+from resources.engine.stored.succession import SetChanges
 from resources.repository.backup_set import StoredManifest
 from resources.repository.evidence import BackupEvidence, FailedShard
 from resources.repository.manifest import Manifest, ShardEntry

@@ -6,7 +6,7 @@ import pandas as pd
 
 from assets.facts.values import Metadata
 from assets.tables import frame_table
-from resources.engine.succession import SetChanges
+from resources.engine.stored.succession import SetChanges
 from resources.repository.manifest import ShardEntry
 
 _COUNTS = ("tar bytes before", "tar bytes now", "points before", "points now")

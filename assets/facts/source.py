@@ -11,12 +11,12 @@ import dagster as dg
 from assets.facts.values import Metadata, place_facts, stamp
 from assets.tables import table
 from resources.engine.changes import ShardState
-from resources.engine.inventory import Problem
-from resources.engine.newest import Newest
-from resources.engine.objective import last_backup
 from resources.engine.plan import BackupPlan
-from resources.engine.restore_points import newest_whole
-from resources.engine.verify import VerifyReport
+from resources.engine.stored.inventory import Problem
+from resources.engine.stored.newest import Newest
+from resources.engine.stored.objective import last_backup
+from resources.engine.stored.restore_points import newest_whole
+from resources.engine.stored.verify import VerifyReport
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.watched import WatchedRepository

@@ -13,11 +13,11 @@ from pipelines.ctl.render import backup_line, printable
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
-from resources.engine import verify as engine
 from resources.engine.events import Event, Repaired
-from resources.engine.repair import Needs, pull_again, repair_manifests, settle
-from resources.engine.sampling import Sample, today
-from resources.engine.verify import VerifyReport
+from resources.engine.stored import verify as engine
+from resources.engine.stored.repair import Needs, pull_again, repair_manifests, settle
+from resources.engine.stored.sampling import Sample, today
+from resources.engine.stored.verify import VerifyReport
 from resources.errors import BackupIncomplete, UsageError
 from resources.repository.repository import BackupRepository
 

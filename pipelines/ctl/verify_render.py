@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pipelines.ctl.render import instant
-from resources.engine.restore_points import Lack, RestorePoint, newest_whole
-from resources.engine.sampling import Sample
-from resources.engine.verify import VerifyReport
+from resources.engine.stored.restore_points import Lack, RestorePoint, newest_whole
+from resources.engine.stored.sampling import Sample
+from resources.engine.stored.verify import VerifyReport
 from resources.errors import shown
 from resources.protocol.times import format_time
 

@@ -11,7 +11,7 @@ import pytest
 from dagster._core.definitions.data_version import StaleStatus
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-from resources.engine.verify import verify
+from resources.engine.stored.verify import verify
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from tests.influxd import Influxd

@@ -1,6 +1,6 @@
 """What lies in a directory of backups, held against what its manifests say: all but insides.
 
-Archives are looked for and measured here, and read by `resources.engine.verify`.
+Archives are looked for and measured here, and read by `resources.engine.stored.verify`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from resources.engine.repair_record import Loss, read_losses
+from resources.engine.stored.repair_record import Loss, read_losses
 from resources.errors import RepositoryError, ShardkeeperError
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.engine.sampling import Sample, today
+from resources.engine.stored.sampling import Sample, today
 from resources.errors import UsageError
 
 NAMES = [f"20261122T0951{i % 60:02}Z.s{i}.tar.gz" for i in range(400)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from resources.engine.inventory import Inventory
+from resources.engine.stored.inventory import Inventory
 from resources.errors import ShardkeeperError
 from resources.model import Metastore, ShardID
 from resources.repository.backup_set import Archive, StoredManifest, keep_newest, twins

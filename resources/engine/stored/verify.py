@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from functools import partial
 
 from resources.engine.events import Event, Tell, VerifyProgress
-from resources.engine.inventory import (
+from resources.engine.pull import Stopped
+from resources.engine.stored.inventory import (
     Inventory,
     Kind,
     Problem,
     metastore_of,
     take_inventory,
 )
-from resources.engine.pull import Stopped
-from resources.engine.repair_record import Loss
-from resources.engine.restore_points import DatabaseState, RestorePoint, restore_points
+from resources.engine.stored.repair_record import Loss
+from resources.engine.stored.restore_points import DatabaseState, RestorePoint, restore_points
 from resources.engine.threads import running
 from resources.errors import BackupNotFound, ShardkeeperError
 from resources.repository.archive import Place, StoredArchive, inspect_archive, scratch_in

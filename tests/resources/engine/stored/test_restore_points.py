@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.engine.inventory import Inventory
-from resources.engine.restore_points import RestorePoint, newest_whole, restore_points
+from resources.engine.stored.inventory import Inventory
+from resources.engine.stored.restore_points import RestorePoint, newest_whole, restore_points
 from resources.errors import ManifestUnreadable
 from resources.model import (
     DatabaseInfo,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from resources.engine.inventory import Problem
+from resources.engine.stored.inventory import Problem
 from resources.model import ShardPlace
 from resources.repository.names import BackupName
 from resources.repository.repository import BackupRepository

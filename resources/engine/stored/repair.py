@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from resources.clients.source import Source
 from resources.engine.backup import BackupReport, back_up
 from resources.engine.events import Repaired, Tell
-from resources.engine.inventory import REPAIR, Problem
 from resources.engine.options import BackupOptions
-from resources.engine.repair_record import Loss, encode_losses
-from resources.engine.verify import VerifyReport, verify
+from resources.engine.stored.inventory import REPAIR, Problem
+from resources.engine.stored.repair_record import Loss, encode_losses
+from resources.engine.stored.verify import VerifyReport, verify
 from resources.errors import NameTaken, NothingMatches, RepositoryError, StoreFailed
 from resources.failpoints import passing
 from resources.model import INTERNAL_DATABASE, ShardID
