@@ -54,10 +54,14 @@ class Cluster:
     def address(self) -> str:
         return self.meta.bind
 
-    def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
+    def about(self) -> SourceFacts:
         """The data nodes' version, if they agree; clusters need no clock to tell changes."""
         versions = {node.version for node in self.meta.members().data if node.version}
-        return SourceFacts(", ".join(sorted(versions))), None
+        return SourceFacts(", ".join(sorted(versions)))
+
+    def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
+        """As `about`: copies of shards tell their own figures."""
+        return self.about(), None
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """From the leader, since the others may be behind.

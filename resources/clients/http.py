@@ -44,10 +44,13 @@ _NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Who answers; `build` is OSS or ENT, and empty before InfluxDB 1.4."""
+    """Who answers, and what time it is there."""
 
     version: str
     build: str
+    """OSS or ENT; empty before InfluxDB 1.4."""
+    clock_ns: int | None
+    """In whole seconds, and not ahead; None if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ class InfluxHTTP:
     # --- what it can be asked -------------------------------------------------------------
 
     def ping(self) -> Ping:
-        """Ask for version and build.
+        """Ask for version, build and time.
 
         Raises:
             BadReply: whoever answers is not InfluxDB 1.x.
@@ -128,7 +131,8 @@ class InfluxHTTP:
                 f"{self._address}: answers HTTP, but not as InfluxDB does",
                 hint=f"is this the address of its HTTP API, port {HTTP_PORT} by default?",
             )
-        return Ping(version, reply.headers.get("X-Influxdb-Build", "")[:100])
+        build = reply.headers.get("X-Influxdb-Build", "")[:100]
+        return Ping(version, build, _clock_ns(reply.headers))
 
     def server_vars(self, *, activity: bool = True) -> ServerVars:
         """Read /debug/vars; what is not as expected in it is left out.
@@ -333,12 +337,10 @@ class InfluxHTTP:
         )
 
     def _date_ns(self, headers: Mapping[str, str]) -> int:
-        """The Date header less the second that it may be ahead of a file's time."""
-        try:
-            date = parsedate_to_datetime(headers.get("Date", ""))
-        except ValueError:
-            raise self._odd("it does not tell the server's time") from None
-        return (int(date.timestamp()) - 1) * _NS_PER_S
+        found = _clock_ns(headers)
+        if found is None:
+            raise self._odd("it does not tell the server's time")
+        return found
 
     # --- what goes wrong ------------------------------------------------------------------
 
@@ -394,6 +396,15 @@ class InfluxHTTP:
         text = scrubbed(text, self._user, self._password)
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
         return shown.strip() or "no reason"
+
+
+def _clock_ns(headers: Mapping[str, str]) -> int | None:
+    """The Date header less the second that it may be ahead of a file's time."""
+    try:
+        date = parsedate_to_datetime(headers.get("Date", ""))
+    except ValueError:
+        return None
+    return (int(date.timestamp()) - 1) * _NS_PER_S
 
 
 def _is_silence(error: Exception) -> bool:

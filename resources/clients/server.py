@@ -66,6 +66,14 @@ class Server:
         """Allow requests again after `abort`."""
         self.tcp.resume()
 
+    def about(self) -> SourceFacts:
+        """Version and clock alone, by a small request; nothing if HTTP is closed to us."""
+        try:
+            said = self.http.ping() if self.http is not None else None
+        except (PeerUnreachable, CredentialsRefused):
+            said = None
+        return SourceFacts(said.version, said.clock_ns) if said is not None else SourceFacts()
+
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """What HTTP tells, or nothing and the reason why.
 

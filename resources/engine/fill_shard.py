@@ -17,7 +17,7 @@ from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.cluster_lease import holding_lease
 from resources.engine.events import MetaRestored, Progress, ShardRestored, Tell, Warned
-from resources.engine.read_back import FileID, Sent, SentFile, files_there, read_back
+from resources.engine.read_back import Sent, SentFile, files_there, read_back
 from resources.engine.receipt import NOT_READ_BACK, Receipt, Receipts, Target
 from resources.engine.restore import PROGRESS_EVERY_S, RestoredShard, RestoreReport
 from resources.engine.restore_check import ArchiveContents, check_archives
@@ -34,7 +34,7 @@ from resources.errors import (
 )
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
-from resources.repository.evidence import FileFacts
+from resources.repository.evidence import FileID
 from resources.repository.repository import BackupRepository
 
 
@@ -118,13 +118,9 @@ def refuse_filled(copy: CopyThere, into: ShardPlace, archive: Archive) -> None:
         TargetNotEmpty: it does not.
     """
     evidence = archive.entry.evidence
-    known = {_id(file) for file in evidence.files} if evidence else set[FileID]()
+    known = {file.id for file in evidence.files} if evidence else set[FileID]()
     if copy.files and {file.id for file in copy.files} != known:
         raise _not_empty(copy, into.shard_id)
-
-
-def _id(file: FileFacts) -> FileID:
-    return file.name, file.size_bytes, file.crc32
 
 
 def _not_empty(copy: CopyThere, shard_id: ShardID) -> TargetNotEmpty:
@@ -161,7 +157,7 @@ def restore_into_shard(
     contents = check_archives(
         repository, plan.shards, keep_tombstoned=options.keep_tombstoned, tell=tell, stop=stop
     )
-    version, cluster_id = target.facts()[0].version, target.metastore()[1].cluster_id
+    version, cluster_id = target.about().version, target.metastore()[1].cluster_id
     where = Target(target.kind, target.address, version, cluster_id)
     with _alone(target, repository, stop, tell):
         shard = _Filling(target, repository, plan, contents, options, tell, stop).run()

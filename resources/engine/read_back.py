@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from resources.clients.server import Server
 from resources.engine.receipt import How, Receipt
@@ -14,7 +14,7 @@ from resources.errors import ReadBackMismatch
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.archive import ArchiveReader
-from resources.repository.evidence import FileFacts, content_of
+from resources.repository.evidence import FileFacts, FileID, content_of
 from resources.repository.repository import BackupRepository
 from resources.tsm.crc import crc32
 
@@ -22,9 +22,6 @@ if TYPE_CHECKING:  # few restores need numpy, which takes longer to load than a 
     from resources.tsm.merge import ContentDigest
 
 BUFFER_BYTES = 256 << 10
-
-FileID: TypeAlias = tuple[str, int, int]
-"""Name, size, CRC-32."""
 
 
 @dataclass(slots=True)
@@ -99,9 +96,9 @@ def read_back(
 
 def receipt_of(server: Server, new_shard_id: ShardID, sent: Sent, how: How) -> Receipt:
     """The receipt of a copy that holds, byte for byte, what was sent."""
-    facts = {_id(file): file for file in sent.facts}
+    facts = {file.id: file for file in sent.facts}
     files = [facts.get(file.id, FileFacts(*file.id)) for file in sent.files]
-    files.sort(key=_id)
+    files.sort(key=lambda file: file.id)
     known = all(file.points is not None for file in files)
     return Receipt(
         new_shard_id=new_shard_id,
@@ -116,10 +113,6 @@ def receipt_of(server: Server, new_shard_id: ShardID, sent: Sent, how: How) -> R
         deleted_ranges=sent.deleted_ranges,
         seconds=0.0,
     )
-
-
-def _id(file: FileFacts) -> FileID:
-    return file.name, file.size_bytes, file.crc32
 
 
 def files_there(server: Server, shard_id: ShardID) -> list[SentFile]:

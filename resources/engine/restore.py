@@ -95,7 +95,7 @@ def prepare_restore(
         )
     meta = repository.read_meta(backup)
     _, target = server.metastore()
-    facts, _ = server.facts()
+    facts = server.about()
     return plan_restore(
         backup,
         meta,
@@ -138,7 +138,7 @@ def restore(
         tell=tell,
         stop=stop,
     )
-    version = server.facts()[0].version
+    version = server.about().version
     target = Target("server", server.address, version, server.metastore()[1].cluster_id)
     check_doors(server, [database.new_name for database in plan.databases], tell=tell)
     created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []

@@ -13,7 +13,7 @@ from resources.engine.restore_plan import ShardRestore
 from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError
 from resources.model import ShardID
-from resources.repository.archive import Place, inspect_archive, scratch_in
+from resources.repository.archive import Place, read_archive, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.evidence import FileFacts, ShardEvidence
 from resources.repository.repository import BackupRepository
@@ -30,9 +30,8 @@ OLDER = (
 class ArchiveContents:
     """What an archive holds: as its backup found, or as was found by reading it now."""
 
-    sha256: str
-    """Of the stored file; what is sent later is held against it."""
     files: tuple[FileFacts, ...]
+    """What is sent later is held against these."""
     series: int | None
     """None if several TSM files may repeat each other's."""
     tombstones: int
@@ -86,9 +85,7 @@ def _check(
     try:
         if evidence is not None:
             _compare_digest(repository, shard.archive, evidence, unless_stopped)
-            return ArchiveContents(
-                evidence.sha256, evidence.files, evidence.series, evidence.tombstones
-            )
+            return ArchiveContents(evidence.files, evidence.series, evidence.tombstones)
         return _inspect(repository, shard, unless_stopped)
     except ShardkeeperError as error:
         error.add_note(f"in {shard.archive.entry.file_name}; the target was not touched")
@@ -130,7 +127,7 @@ def _inspect(
         scratch_in(repository.scratch_dir) as scratch,
         repository.open_archive(shard.archive) as source,
     ):
-        found = inspect_archive(
+        facts = read_archive(
             source,
             max_bytes=entry.size_bytes,
             place=Place(place.database, place.policy, place.shard_id),
@@ -138,11 +135,9 @@ def _inspect(
             scratch=scratch,
             each_chunk=lambda _: unless_stopped(),
         )
-    if found.facts.size_bytes != entry.size_bytes:
+    if facts.size_bytes != entry.size_bytes:
         raise ArchiveCorrupt(
-            f"{entry.file_name}: {found.facts.size_bytes} bytes inside, manifest says "
-            f"{entry.size_bytes}",
+            f"{entry.file_name}: {facts.size_bytes} bytes inside, manifest says {entry.size_bytes}",
             hint=OLDER,
         )
-    facts = found.facts
-    return ArchiveContents(found.sha256, facts.files, facts.series, facts.tombstones)
+    return ArchiveContents(facts.files, facts.series, facts.tombstones)

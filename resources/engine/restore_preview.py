@@ -91,7 +91,7 @@ def preview_restore(
         conflicts; errors of reading the backup or the target.
     """
     raw, now = target.metastore()
-    clock_ns = target.facts()[0].clock_ns or time.time_ns()
+    clock_ns = target.about().clock_ns or time.time_ns()
     plan, conflicts = _plan(target, repository, backup, options, now, clock_ns)
     placed: Mapping[ShardID, tuple[ShardID, tuple[NodeInfo, ...]]] = {}
     if plan.into is not None:

@@ -29,7 +29,7 @@ from resources.protocol.tar import (
     padding,
 )
 from resources.repository.archive import ArchiveReader, scratch_in
-from resources.repository.evidence import FileFacts
+from resources.repository.evidence import FileFacts, FileID
 from resources.repository.repository import BackupRepository
 from resources.repository.scratch import Scratch
 from resources.tsm.crc import crc32
@@ -117,7 +117,7 @@ class Uploader:
                 self.bytes_done += len(chunk)
                 passing("restore.mid-upload")
             walker.finish()
-            if reader.sha256 != contents.sha256:
+            if not outgoing.was_all_of_it():
                 raise ArchiveCorrupt(
                     f"{entry.file_name} changed while it was being restored",
                     hint="find out who writes there, and shardkeeper verify what it is now",
@@ -151,17 +151,26 @@ class _Outgoing:
         self._facts = {file.name: file for file in contents.files}
         self._take: Callable[[memoryview], None] = _ignore
         self._name = ""
+        self._crc = 0
+        self._seen: set[FileID] = set()
         self.sent = Sent(
             [], contents.files, None if deletes else contents.series, applied=bool(deletes)
         )
 
     def take(self, piece: Piece) -> None:
         if isinstance(piece, MemberData):
+            self._crc = crc32(piece.data, self._crc)
             self._take(piece.data)
         elif isinstance(piece, MemberStart):
+            self._crc = 0
             self._start(piece.member)
         else:
+            self._seen.add((self._name, piece.member.size, self._crc))
             self._end(piece.member)
+
+    def was_all_of_it(self) -> bool:
+        """Whether the members that passed by are the files that the check had found."""
+        return self._seen == {file.id for file in self._facts.values()}
 
     def _start(self, member: Member) -> None:
         self._name = member_place(member.name).file
@@ -172,7 +181,7 @@ class _Outgoing:
             self._take = self._scratch.write
         else:
             self._head(member, member.size)
-            self._take = self._pass_on
+            self._take = self._upload.sendall
 
     def _end(self, member: Member) -> None:
         if self._name in self._deletes:
@@ -182,6 +191,7 @@ class _Outgoing:
                 error.add_note(f"while applying deletes to {self._name}")
                 raise
         elif self._name.endswith(".tsm"):
+            self.sent.files[-1].crc32 = self._crc
             self._upload.sendall(padding(member.size))
 
     def _head(self, member: Member, size_bytes: int) -> None:
@@ -189,6 +199,7 @@ class _Outgoing:
         self._upload.sendall(encode_header(self._prefix + self._name, size_bytes, member.mtime_s))
 
     def _pass_on(self, data: bytes | bytearray | memoryview) -> None:
+        """Of a rewritten file, which has a checksum of its own."""
         file = self.sent.files[-1]
         file.crc32 = crc32(data, file.crc32)
         self._upload.sendall(data)

@@ -231,28 +231,51 @@ class ArchiveReader:
     """
 
     def __init__(self, source: Source, *, max_bytes: int) -> None:
-        self._stored = _HashedSource(source)
-        self._gzip = GzipReader(self._stored.read, max_bytes=max_bytes)
+        self._gzip = GzipReader(source.read, max_bytes=max_bytes)
 
     def chunks(self) -> Iterator[memoryview]:
         """The tar, piece by piece; a view is valid until the next one is asked for."""
         yield from self._gzip.read_chunks()
 
-    @property
-    def sha256(self) -> str:
-        """Of the stored bytes read so far: of all of them once `chunks` is exhausted."""
-        return self._stored.sha256.hexdigest()
-
 
 class _HashedSource:
     def __init__(self, source: Source) -> None:
-        self.source = source
+        self.size_bytes = source.size_bytes
         self.sha256 = hashlib.sha256()
+        self._source = source
 
-    def read(self, n: int) -> bytes:
-        data = self.source.read(n)
+    def read(self, n: int, /) -> bytes:
+        data = self._source.read(n)
         self.sha256.update(data)
         return data
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:
+        n = self._source.readinto(buffer)
+        self.sha256.update(memoryview(buffer)[:n])
+        return n
+
+
+def read_archive(
+    source: Source,
+    *,
+    max_bytes: int,
+    place: Place | None,
+    checked: Checked,
+    scratch: Scratch,
+    each_chunk: Callable[[memoryview], None] = lambda _: None,
+) -> ArchiveFacts:
+    """Read a stored archive from end to end with every check.
+
+    Args:
+        each_chunk: called with each piece of the tar, before it is looked at.
+
+    Raises: what `Inspection` and `GzipReader` raise.
+    """
+    inspection = Inspection(place, checked, scratch)
+    for chunk in ArchiveReader(source, max_bytes=max_bytes).chunks():
+        each_chunk(chunk)
+        inspection.consume(chunk)
+    return inspection.finish()
 
 
 def inspect_archive(
@@ -264,19 +287,17 @@ def inspect_archive(
     scratch: Scratch,
     each_chunk: Callable[[memoryview], None] = lambda _: None,
 ) -> StoredArchive:
-    """Read a stored archive from end to end with every check.
-
-    Args:
-        each_chunk: called with each piece of the tar, before it is looked at.
-
-    Raises: what `Inspection` and `GzipReader` raise.
-    """
-    reader = ArchiveReader(source, max_bytes=max_bytes)
-    inspection = Inspection(place, checked, scratch)
-    for chunk in reader.chunks():
-        each_chunk(chunk)
-        inspection.consume(chunk)
-    return StoredArchive(inspection.finish(), reader.sha256, source.size_bytes)
+    """As `read_archive`, with the digest of what is stored."""
+    hashed = _HashedSource(source)
+    facts = read_archive(
+        hashed,
+        max_bytes=max_bytes,
+        place=place,
+        checked=checked,
+        scratch=scratch,
+        each_chunk=each_chunk,
+    )
+    return StoredArchive(facts, hashed.sha256.hexdigest(), source.size_bytes)
 
 
 @contextmanager

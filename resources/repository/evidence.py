@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from resources.errors import ManifestUnreadable
 from resources.model import ShardID
@@ -29,6 +29,10 @@ Checked = Literal["full", "structure"]
 Strategy = Literal["full", "incremental", "only-meta"]
 
 
+FileID: TypeAlias = tuple[str, int, int]
+"""Name, size, CRC-32."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileFacts:
     """One file of a shard, as it was inside the archive."""
@@ -42,6 +46,10 @@ class FileFacts:
     """None when only the structure was checked, and for tombstones."""
     min_time_ns: int | None = None
     max_time_ns: int | None = None
+
+    @property
+    def id(self) -> FileID:
+        return self.name, self.size_bytes, self.crc32
 
     @property
     def is_tsm(self) -> bool:

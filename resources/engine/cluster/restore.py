@@ -127,7 +127,7 @@ def restore_into_cluster(
         stop=stop,
     )
     cluster_id = cluster.metastore()[1].cluster_id
-    target = Target("cluster", cluster.address, cluster.facts()[0].version, cluster_id)
+    target = Target("cluster", cluster.address, cluster.about().version, cluster_id)
     tell(MetaRestoring())
 
     def lost() -> None:

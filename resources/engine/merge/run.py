@@ -356,8 +356,7 @@ def _alone(repository: BackupRepository, tell: Tell) -> Generator[None]:
 
 
 def _clock_ns(target: Server | Cluster) -> int:
-    facts, _ = target.facts()
-    return facts.clock_ns or time.time_ns()
+    return target.about().clock_ns or time.time_ns()
 
 
 def _said(journal: MergeJournal) -> str:

@@ -15,12 +15,17 @@ from tests.resources.clients.http_peer import CANARY, Ask, every_ask, reply
 from tests.resources.clients.peer import answers, closed_port, peer, resets, silent
 
 
-def test_a_ping_tells_version_and_build() -> None:
-    full = reply(status="204 No Content", X_Influxdb_Version="v1.6.7~rc0", X_Influxdb_Build="OSS")
+def test_a_ping_tells_version_build_and_the_time_it_is_not_ahead_of() -> None:
+    full = reply(
+        status="204 No Content",
+        X_Influxdb_Version="v1.6.7~rc0",
+        X_Influxdb_Build="OSS",
+        Date="Sun, 09 Sep 2001 01:46:40 GMT",
+    )
     with peer(answers(full)) as addr:
-        assert InfluxHTTP(addr).ping() == Ping("1.6.7~rc0", "OSS")
+        assert InfluxHTTP(addr).ping() == Ping("1.6.7~rc0", "OSS", 999_999_999 * 10**9)
     with peer(answers(reply(X_Influxdb_Version="1.3.0"))) as addr:
-        assert InfluxHTTP(addr).ping() == Ping("1.3.0", "")
+        assert InfluxHTTP(addr).ping() == Ping("1.3.0", "", None)
 
 
 @pytest.mark.parametrize(
