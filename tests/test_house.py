@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,29 @@ def test_arrows_point_one_way(path: Path) -> None:
     named = {n for n in named if not any(o != n and o.startswith(f"{n}.") for o in named)}
     strays = {name for name in named if not within(name, ARROWS[room])}
     assert not strays, f"{module} is in {room} and must not import {sorted(strays)}"
+
+
+def rooms() -> list[Path]:
+    return sorted({path.parent for path in modules()})
+
+
+@pytest.mark.parametrize("room", rooms(), ids=lambda room: str(room.relative_to(ROOT)))
+def test_nothing_goes_round_in_a_circle(room: Path) -> None:
+    """Between what stands in a room, files and rooms inside it, imports lead one way."""
+    here = ".".join(room.relative_to(ROOT).parts)
+    needs: dict[str, set[str]] = {}
+    for path in room.rglob("*.py"):
+        member = path.relative_to(room).parts[0].removesuffix(".py")
+        needs.setdefault(member, set()).update(
+            name.removeprefix(f"{here}.").split(".")[0]
+            for name in imports(path)
+            if name.startswith(f"{here}.")
+        )
+        needs[member].discard(member)
+    try:
+        list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
