@@ -21,16 +21,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resources.devcluster.data_http import Settings
-from resources.devcluster.data_node import DataNode
-from resources.devcluster.line_protocol import parse_lines
+from resources.devcluster.data.http import Settings
+from resources.devcluster.data.node import DataNode
 from resources.devcluster.listener import HOST
-from resources.devcluster.meta_auth import MetaAuth
-from resources.devcluster.meta_changes import without_owners
-from resources.devcluster.meta_group import MetaGroup, NodeView
-from resources.devcluster.meta_node import VERSION, MetaNode, Surroundings
-from resources.devcluster.meta_state import EMPTY, MetaState
+from resources.devcluster.meta.auth import MetaAuth
+from resources.devcluster.meta.changes import without_owners
+from resources.devcluster.meta.group import MetaGroup, NodeView
+from resources.devcluster.meta.node import VERSION, MetaNode, Surroundings
+from resources.devcluster.meta.state import EMPTY, MetaState
 from resources.devcluster.ports import Ports
+from resources.devcluster.shards.line_protocol import parse_lines
 from resources.errors import ShardkeeperError, UsageError
 from resources.model import NodeID, NodeInfo, ShardID
 from resources.protocol.commands import Command

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from resources.devcluster.meta_state import put_file
+from resources.devcluster.meta.state import put_file
 from resources.errors import UsageError
 
 PORTS_FILE = "ports.json"

@@ -16,11 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from resources.devcluster.data_http import Settings
-from resources.devcluster.data_node import DataNode
-from resources.devcluster.meta_auth import MetaAuth
-from resources.devcluster.meta_group import LocalMeta
-from resources.devcluster.meta_state import MetaState
+from resources.devcluster.data.http import Settings
+from resources.devcluster.data.node import DataNode
+from resources.devcluster.meta.auth import MetaAuth
+from resources.devcluster.meta.group import LocalMeta
+from resources.devcluster.meta.state import MetaState
 from resources.devcluster.ports import Ports
 
 VERSION = "1.8.10"

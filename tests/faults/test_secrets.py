@@ -19,7 +19,7 @@ import dagster as dg
 import pytest
 
 from resources.devcluster.cluster import DevCluster
-from resources.devcluster.meta_auth import MetaAuth
+from resources.devcluster.meta.auth import MetaAuth
 from resources.devcluster.server import DevServer
 from resources.errors import PeerUnreachable
 from resources.failpoints import VARIABLE

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from resources.devcluster.cluster import DevCluster
-from resources.devcluster.line_protocol import parse_lines
-from resources.devcluster.shard_groups import HOUR_NS
+from resources.devcluster.meta.shard_groups import HOUR_NS
+from resources.devcluster.shards.line_protocol import parse_lines
 from resources.model import (
     DatabaseInfo,
     Metastore,

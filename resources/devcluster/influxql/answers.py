@@ -31,8 +31,8 @@ from resources.devcluster.influxql.statements import (
     Source,
     Statement,
 )
-from resources.devcluster.points import Field, Point, made_point
 from resources.devcluster.refusals import StatementFailed
+from resources.devcluster.shards.points import Field, Point, made_point
 from resources.errors import TSMError
 from resources.model import ShardID
 from resources.tsm.keys import series_key

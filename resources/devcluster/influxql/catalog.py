@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from resources.devcluster.shard_files import KeyFilter
+from resources.devcluster.shards.files import KeyFilter
 from resources.model import Metastore, ShardID
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import SeriesPoints

@@ -22,8 +22,8 @@ from resources.devcluster.influxql.statements import (
     Pattern,
     Reference,
 )
-from resources.devcluster.line_protocol import MAX_TIME_NS, MIN_TIME_NS
 from resources.devcluster.refusals import StatementFailed
+from resources.devcluster.shards.line_protocol import MAX_TIME_NS, MIN_TIME_NS
 from resources.errors import BadReply
 from resources.protocol.times import parse_time
 

@@ -9,10 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from resources.devcluster.cache import later_wins
 from resources.devcluster.influxql.catalog import Catalog
 from resources.devcluster.influxql.statements import Source
 from resources.devcluster.refusals import StatementFailed
+from resources.devcluster.shards.cache import later_wins
 from resources.model import DatabaseInfo, RetentionPolicyInfo, ShardID
 from resources.tsm.blocks import Values
 from resources.tsm.layout import BlockType, split_key

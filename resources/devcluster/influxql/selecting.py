@@ -20,7 +20,7 @@ from resources.devcluster.influxql.conditions import UNKNOWN, Unknown, Where
 from resources.devcluster.influxql.data import Schema, SeriesData
 from resources.devcluster.influxql.results import Cell, Rows, Unsigned
 from resources.devcluster.influxql.statements import Select, Source
-from resources.devcluster.line_protocol import MAX_TIME_NS
+from resources.devcluster.shards.line_protocol import MAX_TIME_NS
 from resources.model import ShardID
 from resources.tsm.arrays import Ints
 from resources.tsm.layout import SEPARATOR, BlockType

@@ -16,8 +16,8 @@ from resources.devcluster.influxql.conditions import Where
 from resources.devcluster.influxql.data import SeriesData
 from resources.devcluster.influxql.results import Cell
 from resources.devcluster.influxql.statements import Select
-from resources.devcluster.line_protocol import MIN_TIME_NS
 from resources.devcluster.refusals import StatementFailed
+from resources.devcluster.shards.line_protocol import MIN_TIME_NS
 from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Values
 from resources.tsm.reader import joined

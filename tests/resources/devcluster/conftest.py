@@ -9,8 +9,8 @@ import pytest
 
 from resources.devcluster.cluster import DevCluster
 from resources.devcluster.server import DevServer
-from resources.devcluster.shard_store import ShardStore
-from tests.resources.devcluster.shards import NOW_NS, ONE, Open
+from resources.devcluster.shards.store import ShardStore
+from tests.resources.devcluster.shards.content import NOW_NS, ONE, Open
 
 
 @pytest.fixture

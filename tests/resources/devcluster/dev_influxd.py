@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from resources.devcluster.data_node import DataNode
+from resources.devcluster.data.node import DataNode
 from resources.devcluster.server import DevServer
 from tests.influxd import Influxd
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from resources.devcluster.cluster import DevCluster
-from resources.devcluster.copies import WriteFailed
+from resources.devcluster.data.copies import WriteFailed
+from resources.devcluster.data.writes import series_hash
 from resources.devcluster.listener import AddressTaken
-from resources.devcluster.meta_group import NoLeader
+from resources.devcluster.meta.group import NoLeader
 from resources.devcluster.ports import Ports
 from resources.devcluster.refusals import Refusal
 from resources.devcluster.server import DevServer
-from resources.devcluster.writes import series_hash
 from resources.errors import UsageError
 from resources.model import ShardID
 from tests.influxd import wait_until
