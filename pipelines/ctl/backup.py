@@ -87,6 +87,15 @@ from resources.repository.manifest import Limits
     "block and inflate again what was compressed",
 )
 @click.option(
+    "-parallel",
+    "--parallel",
+    type=click.IntRange(min=1, max=64),
+    default=BackupOptions().parallel,
+    show_default=True,
+    metavar="<int>",
+    help="shards copied at once; with cores to spare at both ends, more are faster",
+)
+@click.option(
     "-staleness-threshold",
     "--staleness-threshold",
     "staleness_ns",
@@ -166,6 +175,7 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         proven=verify == "inflated",
         prefer=flags.pop("preferred") or "",
         staleness_ns=flags.pop("staleness_ns"),
+        parallel=flags.pop("parallel"),
     )
     if path is None and not estimate:
         raise click.UsageError("Missing argument '<path-to-backup-directory>'.")

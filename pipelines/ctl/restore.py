@@ -119,6 +119,15 @@ from resources.repository.manifest import Limits
     "so; off: faster, and nothing proves what arrived",
 )
 @click.option(
+    "-parallel",
+    "--parallel",
+    type=click.IntRange(min=1, max=64),
+    default=RestoreOptions().parallel,
+    show_default=True,
+    metavar="<int>",
+    help="shards sent at once",
+)
+@click.option(
     "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and do nothing"
 )
 @click.option(
@@ -156,6 +165,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         skip_expired=flags.pop("skip_expired"),
         receipts=flags.pop("receipts") == "on",
         keep_tombstoned=flags.pop("keep_tombstoned"),
+        parallel=flags.pop("parallel"),
     )
     full, as_of = flags.pop("full"), flags.pop("as_of")
     listing, only_plan = flags.pop("listing"), flags.pop("only_plan")

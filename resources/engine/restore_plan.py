@@ -56,7 +56,7 @@ class RestoreOptions:
             sent and keep the proof.
         keep_tombstoned: `-keep-tombstoned`: bring points back that were deleted at the source
             and were still in its files.
-        parallel: uploads at once.
+        parallel: uploads at once; a server mostly keeps them waiting while it opens files.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -70,7 +70,7 @@ class RestoreOptions:
     allow_same_server: bool = True
     receipts: bool = True
     keep_tombstoned: bool = False
-    parallel: int = 2
+    parallel: int = 4
 
     def check(self) -> None:
         """Refuse combinations that mean nothing.
