@@ -7,7 +7,6 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any
 
 import requests
 from requests.auth import HTTPBasicAuth
@@ -25,9 +24,10 @@ from resources.errors import (
     UsageError,
     WireError,
 )
-from resources.protocol.server_vars import ErrorInstead, ServerVars, server_vars
-from resources.protocol.server_vars import ShardStats as ShardStats
-from resources.protocol.strict_json import decode_json, is_array, is_object
+from resources.protocol.query_results import Series, query_results
+from resources.protocol.said import ErrorInstead
+from resources.protocol.server_vars import ServerVars, server_vars
+from resources.protocol.strict_json import decode_json, is_object
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 256 * 2**20
@@ -51,16 +51,6 @@ class Ping:
     """OSS or ENT; empty before InfluxDB 1.4."""
     clock_ns: int | None
     """In whole seconds, and not ahead; None if it does not say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One series of a query's result; times are int ns."""
-
-    name: str
-    tags: Mapping[str, str]
-    columns: tuple[str, ...]
-    values: tuple[tuple[Any, ...], ...]
 
 
 class InfluxHTTP:
@@ -147,18 +137,12 @@ class InfluxHTTP:
         with self._open("GET", "/debug/vars") as response:
             if response.status_code >= 300:
                 raise self._refusal(self._whole(response))
-            try:
+            with self._named():
                 return server_vars(
                     self._lines(self._bounded(response)),
                     fallback_ns=lambda: self._date_ns(response.headers),
                     activity=activity,
                 )
-            except ErrorInstead as error:
-                raise PeerRefused(f"{self._address}: {self._shown(error.said)}") from None
-            except BadReply as error:
-                if error.what.startswith(f"{self._address}: "):
-                    raise
-                raise BadReply(f"{self._address}: {error.what}", hint=error.hint) from None
 
     def query(self, q: str, db: str | None = None, *, rp: str | None = None) -> list[Series]:
         """Run statements of InfluxQL and return the series of all results in order.
@@ -177,7 +161,8 @@ class InfluxHTTP:
         if rp is not None:
             params["rp"] = rp
         reply = self._request("POST", "/query", params=params, data={"q": q})
-        return list(self._all_series(self._results_of(reply.body), in_pieces=False))
+        with self._named():
+            return list(query_results(reply.body).series)
 
     def stream(self, q: str) -> Generator[Series]:
         """Run one SELECT and yield its series as they arrive, long ones in several pieces.
@@ -192,9 +177,10 @@ class InfluxHTTP:
                 raise self._refusal(self._whole(response))
             more = True
             for line in self._lines(response.iter_content(CHUNK_BYTES)):
-                results = self._results_of(line)
-                more = bool(results and is_object(results[-1]) and results[-1].get("partial"))
-                yield from self._all_series(results, in_pieces=True)
+                with self._named():
+                    piece = query_results(line, in_pieces=True)
+                more = piece.more
+                yield from piece.series
             if more:
                 raise self._odd("it ends before its last piece")
 
@@ -284,58 +270,6 @@ class InfluxHTTP:
                 raise PeerUnreachable(f"{self._address}: its reply never ends")
             yield chunk
 
-    def _results_of(self, body: bytes) -> list[Any]:
-        results: object = self._json_object(body).get("results", [])
-        if not is_array(results):
-            raise self._odd("results is not an array")
-        return results
-
-    def _all_series(self, results: list[Any], *, in_pieces: bool) -> Iterator[Series]:
-        for result in results:
-            if not is_object(result):
-                raise self._odd("a result is not an object")
-            if "error" in result:
-                raise PeerRefused(f"{self._address}: {self._shown(result['error'])}")
-            all_series: object = result.get("series", [])
-            if not is_array(all_series):
-                raise self._odd("series is not an array")
-            if result.get("partial") and not in_pieces:
-                raise self._cut_off()
-            yield from (self._series(series, in_pieces=in_pieces) for series in all_series)
-
-    def _json_object(self, body: bytes) -> dict[str, Any]:
-        try:
-            decoded = decode_json(body, "its reply")
-        except BadReply as error:
-            raise BadReply(f"{self._address}: {error.what}", hint=error.hint) from None
-        if not is_object(decoded):
-            raise self._odd("it is not an object")
-        if "error" in decoded:
-            raise PeerRefused(f"{self._address}: {self._shown(decoded['error'])}")
-        return decoded
-
-    def _series(self, series: object, *, in_pieces: bool) -> Series:
-        if not is_object(series):
-            raise self._odd("a series is not an object")
-        if series.get("partial") and not in_pieces:
-            raise self._cut_off()
-        name, tags = series.get("name", ""), series.get("tags", {})
-        columns, values = series.get("columns", []), series.get("values", [])
-        if (
-            not isinstance(name, str)
-            or not is_object(tags)
-            or not is_array(columns)
-            or not is_array(values)
-            or not all(is_array(row) and len(row) == len(columns) for row in values)
-        ):
-            raise self._odd("a series lacks its shape")
-        return Series(
-            name,
-            {key: str(value) for key, value in tags.items()},
-            tuple(str(column) for column in columns),
-            tuple(tuple(row) for row in values),
-        )
-
     def _date_ns(self, headers: Mapping[str, str]) -> int:
         found = _clock_ns(headers)
         if found is None:
@@ -343,6 +277,18 @@ class InfluxHTTP:
         return found
 
     # --- what goes wrong ------------------------------------------------------------------
+
+    @contextmanager
+    def _named(self) -> Generator[None]:
+        """Put the address before what is wrong with a reply."""
+        try:
+            yield
+        except ErrorInstead as error:
+            raise PeerRefused(f"{self._address}: {self._shown(error.said)}") from None
+        except BadReply as error:
+            if error.what.startswith(f"{self._address}: "):
+                raise
+            raise BadReply(f"{self._address}: {error.what}", hint=error.hint) from None
 
     def _refusal(self, reply: _Reply) -> WireError:
         if reply.status < 400:
@@ -384,11 +330,6 @@ class InfluxHTTP:
 
     def _odd(self, what: str) -> BadReply:
         return BadReply(f"{self._address}: unexpected reply: {what}")
-
-    def _cut_off(self) -> BadReply:
-        return BadReply(
-            f"{self._address}: the result was cut off", hint="raise max-row-limit on the server"
-        )
 
     def _shown(self, error: object) -> str:
         """An error text of the server, fit for a terminal and without our password."""

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from resources.clients.http import ShardStats
 from resources.clients.snapshotter import ShardStream
 from resources.errors import WireError
 from resources.model import Metastore, ShardID
+from resources.protocol.server_vars import ShardStats
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from resources.clients.http import ShardStats
 from resources.clients.source import ShardCopy, Source
 from resources.model import Metastore, ShardID, ShardPlace
+from resources.protocol.server_vars import ShardStats
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.backup_set import Archive
 from resources.repository.evidence import ShardEvidence

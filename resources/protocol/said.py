@@ -13,6 +13,14 @@ from resources.protocol.times import parse_time
 T = TypeVar("T")
 
 
+class ErrorInstead(BadReply):
+    """The server says that it failed; `said` is its reason, unchecked."""
+
+    def __init__(self, said: object) -> None:
+        super().__init__("an error instead of what was asked for")
+        self.said = said
+
+
 class Said:
     """An object of a reply, its values taken out by key and kind.
 

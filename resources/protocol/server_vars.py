@@ -12,17 +12,10 @@ from itertools import chain
 
 from resources.errors import BadReply
 from resources.model import ShardID
+from resources.protocol.said import ErrorInstead
 from resources.protocol.snapshotter import MAX_UINT64
 from resources.protocol.strict_json import decode_json, is_integer, is_object
 from resources.protocol.times import parse_time
-
-
-class ErrorInstead(BadReply):
-    """The server says that it failed; `said` is its reason, unchecked."""
-
-    def __init__(self, said: object) -> None:
-        super().__init__("an error instead of figures")
-        self.said = said
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from resources.clients.http import Series
 from resources.errors import BadReply, shown
+from resources.protocol.query_results import Series
 from resources.protocol.strict_json import is_integer
 
 Numbers = npt.NDArray[np.uint64]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Generator
 from dataclasses import dataclass
 
-from resources.clients.http import InfluxHTTP, Series
+from resources.clients.http import InfluxHTTP
 from resources.engine.merge.check import Found, SliceContents
 from resources.engine.merge.doors import Doors, verdict
 from resources.engine.merge.slices import (
@@ -17,6 +17,7 @@ from resources.engine.merge.slices import (
     read_statement,
 )
 from resources.errors import BadReply, WireError, shown
+from resources.protocol.query_results import Series
 
 CONFLICT = "field type conflict"
 """In a server's words when a value is not of the type that its field has there."""

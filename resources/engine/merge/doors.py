@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeVar
 
 from resources.clients.cluster import Cluster
-from resources.clients.http import InfluxHTTP, Series
+from resources.clients.http import InfluxHTTP
 from resources.clients.server import Server
 from resources.engine.events import Tell, Warned
 from resources.engine.pull import Stopped
@@ -26,6 +26,7 @@ from resources.errors import (
     shown,
 )
 from resources.model import ShardID
+from resources.protocol.query_results import Series
 
 T = TypeVar("T")
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from resources.clients.http import InfluxHTTP, Series
+from resources.clients.http import InfluxHTTP
 from resources.errors import BadReply, PeerRefused, PeerUnreachable, ShardkeeperError
+from resources.protocol.query_results import Series
 from tests.resources.clients.http_peer import reply
 from tests.resources.clients.peer import answers, peer
 

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from resources.clients.http import InfluxHTTP, Series
+from resources.clients.http import InfluxHTTP
 from resources.clients.snapshotter import SnapshotterClient
 from resources.errors import BadReply, CredentialsRefused, PeerRefused, PeerUnreachable, WireError
 from resources.protocol.influxql import quote_string
+from resources.protocol.query_results import Series
 from tests.influxd import Influxd
 
 pytestmark = pytest.mark.wire

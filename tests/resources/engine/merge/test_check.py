@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from resources.clients.http import Series
 from resources.engine.merge.check import Found, SliceContents
 from resources.errors import BadReply
+from resources.protocol.query_results import Series
 
 
 def series(*rows: tuple[Any, ...], fields: tuple[str, ...] = ("a", "b"), **tags: str) -> Series:
