@@ -175,6 +175,17 @@ def test_a_backup_of_a_server_loads_only_what_it_needs_before_it_asks() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_code_location_loads_without_what_only_runs_need() -> None:
+    code = (
+        "import sys\n"
+        "from pipelines.definitions import defs\n"
+        "defs()\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
 def test_only_four_packages_stand_at_the_top() -> None:
     tracked = subprocess.run(
         ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False

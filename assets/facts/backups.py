@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dagster as dg
-import pandas as pd
 
 from assets.facts.changes import change_facts
 from assets.facts.values import Metadata, instant, stamp
-from assets.tables import frame_table, table
+from assets.tables import frame, frame_table, table
 from resources.engine.backup import BackupReport
 from resources.engine.changes import content_version
 from resources.engine.stored.succession import SetChanges
@@ -149,14 +148,14 @@ def set_facts(
             "server_version": evidence.source.version or "unknown",
         }
     if rows:
-        frame = pd.DataFrame(rows)
+        copied = frame(rows)
         per_database = (
-            frame.groupby(["database", "policy"], sort=True)
+            copied.groupby(["database", "policy"], sort=True)
             .agg(shards=("shard", "count"), bytes=("bytes", "sum"), points=("points", "sum"))
             .reset_index()
         )
         facts["by_policy"] = frame_table(per_database)
-        facts["shards_of_this_run"] = frame_table(frame)
+        facts["shards_of_this_run"] = frame_table(copied)
     return facts
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from assets.facts.values import Metadata
-from assets.tables import frame_table
+from assets.tables import frame, frame_table
 from resources.engine.stored.succession import SetChanges
 from resources.repository.manifest import ShardEntry
 
@@ -23,7 +21,7 @@ def change_facts(changes: SetChanges) -> Metadata:
     if changes.unknown:
         facts["shards_gone_unknown"] = changes.unknown
     if changes.shards:
-        frame = pd.DataFrame(
+        listed = frame(
             [
                 {
                     "change": change.kind,
@@ -38,7 +36,7 @@ def change_facts(changes: SetChanges) -> Metadata:
                 for change in changes.shards
             ]
         )
-        facts["changes"] = frame_table(frame.astype(dict.fromkeys(_COUNTS, "Int64")))
+        facts["changes"] = frame_table(listed.astype(dict.fromkeys(_COUNTS, "Int64")))
     return facts
 
 
