@@ -85,7 +85,7 @@ model: install ## N random lives of two databases, held against a model; SEED= r
 memory: install ## what a shard of 25 GB costs in memory, beside one of 1 MB; GB= another size
 	@$(BIN)/python -m tests.faults.memory $(or $(GB),25)
 
-fuzz: install ## hostile bytes for the parsers; SECONDS= each
+fuzz: install ## hostile bytes for the parsers; SECONDS= of CPU time each
 	@$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
 
 clean: ## forget .venv and caches

@@ -14,6 +14,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,12 @@ numbers are what nothing is released without.
 `make faults` runs these tests and writes this file; a test holds it to the markers of the tests.
 `make torture N=200` kills, flips and cuts at random; `make model N=200` leads random lives of
 databases and holds what comes back against a model of them; `make fuzz` throws hostile bytes at
-the parsers. All print a seed that repeats a run.
+the parsers, for a minute of CPU time at each, and `.ci/run` does so beside the tests. All print a
+seed that repeats a run.
 """
 
 
+@cache
 def marked() -> dict[str, frozenset[int]]:
     """The rows of each test, by `path::name`, as its marker or its module's says.
 
