@@ -18,7 +18,7 @@ import requests
 
 from pipelines.services import LOCATION, ROOT, Services
 
-POLL_S = 0.1
+POLL_S = 0.3
 READY_WITHIN_S = 180.0
 RUN_WITHIN_S = 180.0
 """A run of seconds takes a minute where the machine has other things to do."""

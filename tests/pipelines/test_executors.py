@@ -15,6 +15,10 @@ from resources.devcluster.cluster import DevCluster
 from tests.pipelines.world import FAMILY, World, launched
 
 REPORT = f"{FAMILY.name}_report_manifest"
+# Each step is a process forked from one that has only imported Dagster, which takes a second.
+FORKED = {
+    "execution": {"config": {"start_method": {"forkserver": {"preload_modules": ["dagster"]}}}}
+}
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ def test_a_backup_whose_steps_are_processes_of_their_own_hands_nothing_over_on_d
     world = World(tmp_path, shared, where, executor="dagster:multiprocess_executor")
     monkeypatch.setenv("SHARDKEEPER_CONFIG", str(tmp_path / "shardkeeper.yaml"))
     job = launched("back_up_influxdb")
-    with dg.execute_job(job, instance=shared) as result:
+    with dg.execute_job(job, instance=shared, run_config=FORKED) as result:
         assert result.success
         said = [event.event_specific_data for event in result.all_events]
     steps = {event.pid for event in result.all_events if event.is_step_start}
@@ -56,7 +60,7 @@ def test_a_backup_whose_steps_are_processes_of_their_own_hands_nothing_over_on_d
     assert handed.metadata[LABEL].value == manifest.name
     # A step that is launched again alone finds what the run before told it.
     last = dg.ReexecutionOptions(result.run_id, [f"{FAMILY.name}__backup_set.{REPORT}"])
-    with dg.execute_job(job, instance=shared, reexecution_options=last) as again:
+    with dg.execute_job(job, instance=shared, run_config=FORKED, reexecution_options=last) as again:
         assert again.success
     points = [event.metadata["restore_point"].value for event in world.events(FAMILY.backup_set)]
     assert points == [manifest.stem] * 2
