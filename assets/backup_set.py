@@ -40,7 +40,37 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
     Dagster takes the versions of a step's inputs when the step starts. An asset that makes new
     versions of its inputs and records itself in one step would be stale at once.
     """
+    copy_changed_shards, report_manifest = _copying(family), _reporting(family)
 
+    @dg.config_mapping
+    def for_the_copies(config: BackUpConfig) -> dict[str, Any]:
+        values = {**config.model_dump(), "verify": config.verify.name}
+        chosen = {name: value for name, value in values.items() if value is not None}
+        return {copy_changed_shards.name: {"config": chosen}}
+
+    @dg.graph_asset(
+        key=family.backup_set,
+        ins={
+            "snapshot": dg.AssetIn(family.meta_snapshot, dagster_type=dg.Nothing),
+            "shard_backups": dg.AssetIn(family.shard_backup, dagster_type=dg.Nothing),
+        },
+        description=DESCRIPTION.format(job=family.back_up_job),
+        config=for_the_copies,
+        group_name=family.name,
+        kinds=KINDS,
+        tags=family.tags,
+    )
+    def backup_set(snapshot: Any, shard_backups: Any) -> Any:
+        return report_manifest(copy_changed_shards(snapshot=snapshot, shard_backups=shard_backups))
+
+    policy = dg.FreshnessPolicy.time_window(
+        fail_window=timedelta(seconds=objectives.recovery_point),
+        warn_window=timedelta(seconds=warn_s) if (warn_s := objectives.warn_after_s) else None,
+    )
+    return backup_set.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
+
+
+def _copying(family: Family) -> dg.OpDefinition:
     @dg.op(
         name=f"{family.name}_copy_changed_shards",
         ins={"snapshot": dg.In(dg.Nothing), "shard_backups": dg.In(dg.Nothing)},
@@ -84,6 +114,10 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
             report.check_complete()
         return report.manifest_file
 
+    return copy_changed_shards
+
+
+def _reporting(family: Family) -> dg.OpDefinition:
     @dg.op(
         name=f"{family.name}_report_manifest",
         out=dg.Out(dg.Nothing, is_required=False),
@@ -104,29 +138,4 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
         else:
             yield dg.Output(None, metadata=found)
 
-    @dg.config_mapping
-    def for_the_copies(config: BackUpConfig) -> dict[str, Any]:
-        values = {**config.model_dump(), "verify": config.verify.name}
-        chosen = {name: value for name, value in values.items() if value is not None}
-        return {copy_changed_shards.name: {"config": chosen}}
-
-    @dg.graph_asset(
-        key=family.backup_set,
-        ins={
-            "snapshot": dg.AssetIn(family.meta_snapshot, dagster_type=dg.Nothing),
-            "shard_backups": dg.AssetIn(family.shard_backup, dagster_type=dg.Nothing),
-        },
-        description=DESCRIPTION.format(job=family.back_up_job),
-        config=for_the_copies,
-        group_name=family.name,
-        kinds=KINDS,
-        tags=family.tags,
-    )
-    def backup_set(snapshot: Any, shard_backups: Any) -> Any:
-        return report_manifest(copy_changed_shards(snapshot=snapshot, shard_backups=shard_backups))
-
-    policy = dg.FreshnessPolicy.time_window(
-        fail_window=timedelta(seconds=objectives.recovery_point),
-        warn_window=timedelta(seconds=warn_s) if (warn_s := objectives.warn_after_s) else None,
-    )
-    return backup_set.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
+    return report_manifest
