@@ -23,6 +23,9 @@ from resources.repository.unpacked import UnpackedShard
 
 BUFFER_BYTES = 256 << 10
 
+Where = tuple[int, int]
+"""How many groups are done, and of how many."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -97,7 +100,7 @@ class GroupCopier:
             passed_ns = round((time.monotonic() - began) * 10**9)
             limit_ns = kept_from_ns(journal, now, clock_ns + passed_ns).get(group.into_policy)
             journal, done = self._group(
-                journal, group, measurements, limit_ns, f"{index}/{len(groups)}"
+                journal, group, measurements, limit_ns, (index, len(groups))
             )
             total = replace(
                 total,
@@ -116,33 +119,58 @@ class GroupCopier:
         group: Group,
         measurements: Sequence[str],
         kept_from_ns: int | None,
-        where: str,
+        where: Where,
     ) -> tuple[MergeJournal, GroupsCopied]:
         began = time.monotonic()
         asked = group.span.within(self._options.start_ns, self._options.end_ns)
         span = asked.within(kept_from_ns, None)
         gone = Span(asked.start_ns, min(asked.end_ns, span.start_ns))
-        seen = copied_here = expired = 0
+        tables = [Table(journal.temporary, group.policy, name) for name in measurements]
+        seen = sum(self._copier.count(table, group.span) for table in tables)
+        expired = 0 if gone.empty else sum(self._copier.count(table, gone) for table in tables)
+        wanted = [name for name in measurements if not journal.is_done(_unit(group, name))]
+        if span.empty:
+            wanted = []
         sums = Copied()
-        for measurement in measurements:
-            table = Table(journal.temporary, group.policy, measurement)
-            unit = _unit(group, measurement)
-            seen += self._copier.count(table, group.span)
-            if not gone.empty:
-                expired += self._copier.count(table, gone)
-            if journal.is_done(unit) or span.empty:
-                continue
-            live = Table(journal.into, group.into_policy, measurement)
-            here = Copied()
-            doubtful = self._doubtful.get((group.policy, measurement), set[str]())
-            for slice_ in self._copier.copy(table, live, span, doubtful=doubtful):
-                here += slice_
-                self._progress(where, measurement, journal.points + here.points)
-            copied_here += 1
-            sums += here
-            journal = journal.with_done(unit, here.points, here.why)
+        for measurement in wanted:
+            copied = self._measurement(journal, group, measurement, span, where)
+            sums += copied
+            journal = journal.with_done(_unit(group, measurement), copied.points, copied.why)
             self._note(journal)
         journal, hidden = self._look_for_hidden(journal, group, seen)
+        self._tell_what_stayed_away(journal, group, expired)
+        self._tell(
+            GroupMerged(
+                group.policy,
+                group.into_policy,
+                group.span.start_ns,
+                group.span.end_ns,
+                len(wanted),
+                sums.points,
+                sums.added,
+                sums.replaced,
+                time.monotonic() - began,
+            )
+        )
+        return journal, GroupsCopied(
+            None, 1, sums.added, sums.replaced, sums.lost + hidden, expired
+        )
+
+    def _measurement(
+        self, journal: MergeJournal, group: Group, measurement: str, span: Span, where: Where
+    ) -> Copied:
+        table = Table(journal.temporary, group.policy, measurement)
+        live = Table(journal.into, group.into_policy, measurement)
+        doubtful = self._doubtful.get((group.policy, measurement), set[str]())
+        copied = Copied()
+        for slice_ in self._copier.copy(table, live, span, doubtful=doubtful):
+            copied += slice_
+            if self._watch.due():
+                points = journal.points + copied.points
+                self._tell(MergeProgress(*where, measurement, points))
+        return copied
+
+    def _tell_what_stayed_away(self, journal: MergeJournal, group: Group, expired: int) -> None:
         if expired:
             self._tell(
                 Warned(
@@ -153,22 +181,6 @@ class GroupCopier:
         for failed in journal.failed:
             if failed.unit[:2] == (group.policy, group.span.start_ns):
                 self._tell(Warned(f"{shown(failed.unit[2])}: {failed.why}"))
-        self._tell(
-            GroupMerged(
-                group.policy,
-                group.into_policy,
-                group.span.start_ns,
-                group.span.end_ns,
-                copied_here,
-                sums.points,
-                sums.added,
-                sums.replaced,
-                time.monotonic() - began,
-            )
-        )
-        return journal, GroupsCopied(
-            None, 1, sums.added, sums.replaced, sums.lost + hidden, expired
-        )
 
     # --- what statements cannot see ---------------------------------------------------------
 
@@ -245,11 +257,6 @@ class GroupCopier:
                             "points that fall into a shard of the other type are refused"
                         )
                     )
-
-    def _progress(self, where: str, measurement: str, points: int) -> None:
-        if self._watch.due():
-            done, _, groups = where.partition("/")
-            self._tell(MergeProgress(int(done), int(groups), measurement, points))
 
 
 def groups_of(journal: MergeJournal, now: Metastore) -> list[Group]:
