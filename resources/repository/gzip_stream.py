@@ -37,7 +37,7 @@ EARLY_BYTES = 64 * 1024
 SAMPLE_BYTES = 8 * 1024
 DENSE = 0.93
 """Blocks whose samples stay above this are not worth deflating."""
-INPUT_BYTES = 256 * 1024
+INPUT_BYTES = 128 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 MAX_EMPTY_MEMBERS = 64
 
