@@ -22,6 +22,7 @@ from resources.engine.overwrite.run import overwrite, prepare_overwrite, read_me
 from resources.engine.restore_plan import RestoreOptions
 from resources.errors import PlanError, ShardkeeperError, UsageError
 from resources.model import ShardPlace
+from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 
 
@@ -39,6 +40,19 @@ class Wanted:
     as_of: datetime | None
     plan: bool
     as_json: bool
+
+    def check(self) -> None:
+        """Raises: UsageError: flags that contradict each other."""
+        if self.as_json and not self.plan:
+            raise UsageError("-json goes with -plan")
+        if self.full and self.as_of is not None:
+            raise UsageError("-full reads one manifest, so -as-of has nothing to choose from")
+
+    def choose(self) -> tuple[BackupRepository, BackupSet, SourceChosen]:
+        """The backup, and what to say of it."""
+        repository, backup, directory = choose(self.path, full=self.full, as_of=self.as_of)
+        manifest = self.path if self.full else ""
+        return repository, backup, SourceChosen(directory, manifest, backup.meta.file_name)
 
 
 def check_alone(options: RestoreOptions) -> None:
@@ -108,8 +122,7 @@ def _source(wanted: Wanted) -> tuple[BackupRepository, bytes, SourceChosen]:
             read_meta_file(wanted.path),
             SourceChosen(directory, "", path.name),
         )
-    repository, backup, directory = choose(wanted.path, full=wanted.full, as_of=wanted.as_of)
-    chosen = SourceChosen(directory, wanted.path if wanted.full else "", backup.meta.file_name)
+    repository, backup, chosen = wanted.choose()
     return repository, repository.read_meta(backup), chosen
 
 

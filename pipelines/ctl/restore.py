@@ -14,9 +14,8 @@ from pipelines.ctl.listing import render_list
 from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant
 from pipelines.ctl.planning import plan_json, render_plan
-from pipelines.ctl.store import choose
 from pipelines.ctl.talk import Talk
-from resources.engine.events import MetaRestored, ReceiptStored, SourceChosen
+from resources.engine.events import MetaRestored, ReceiptStored
 from resources.engine.restore_into import restore_into
 from resources.engine.restore_plan import RestoreOptions
 from resources.engine.restore_preview import preview_restore
@@ -148,9 +147,32 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     Databases of the same names must not exist on the target; -newdb restores beside them.
     Every copy of a shard is read back before it counts as restored.
     """
-    overwriting = flags.pop("overwriting")
+    options = _options(flags)
+    wanted = Wanted(
+        path,
+        full=flags.pop("full"),
+        as_of=flags.pop("as_of"),
+        plan=flags.pop("only_plan"),
+        as_json=flags.pop("as_json"),
+    )
+    overwriting, listing = flags.pop("overwriting"), flags.pop("listing")
+    if not overwriting:
+        options.check()
+    wanted.check()
+    door = door.with_flags(**flags)
+    if listing:
+        _list(wanted, options.limits)
+    elif overwriting:
+        check_alone(options)
+        overwrite_metastore(door, wanted, skip_expired=options.skip_expired)
+    else:
+        _restore(door, wanted, options)
+
+
+def _options(flags: dict[str, Any]) -> RestoreOptions:
+    """Take out of the flags what is about the restore itself."""
     shard, new_shard = flags.pop("shard"), flags.pop("newshard")
-    options = RestoreOptions(
+    return RestoreOptions(
         limits=Limits(
             flags.pop("db") or "",
             flags.pop("rp") or "",
@@ -167,34 +189,26 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         keep_tombstoned=flags.pop("keep_tombstoned"),
         parallel=flags.pop("parallel"),
     )
-    full, as_of = flags.pop("full"), flags.pop("as_of")
-    listing, only_plan = flags.pop("listing"), flags.pop("only_plan")
-    as_json = flags.pop("as_json")
-    if not overwriting:
-        options.check()
-    if as_json and not only_plan:
-        raise UsageError("-json goes with -plan")
-    if full and as_of is not None:
-        raise UsageError("-full reads one manifest, so -as-of has nothing to choose from")
-    if overwriting and not listing:
-        check_alone(options)
-        wanted = Wanted(path, full=full, as_of=as_of, plan=only_plan, as_json=as_json)
-        overwrite_metastore(door.with_flags(**flags), wanted, skip_expired=options.skip_expired)
-        return
+
+
+def _list(wanted: Wanted, limits: Limits) -> None:
+    repository, backup, chosen = wanted.choose()
+    if not wanted.as_json:
+        Talk(render.restore_line)(chosen)
+    meta = decode_metastore(repository.read_meta(backup))
+    click.echo(render_list(backup, meta, limits))
+
+
+def _restore(door: Door, wanted: Wanted, options: RestoreOptions) -> None:
     began = time.monotonic()
-    repository, backup, directory = choose(path, full=full, as_of=as_of)
-    chosen = SourceChosen(directory, path if full else "", backup.meta.file_name)
+    repository, backup, chosen = wanted.choose()
     tell = Talk(render.restore_line)
-    if not as_json:
+    if not wanted.as_json:
         tell(chosen)
-    if listing:
-        meta = decode_metastore(repository.read_meta(backup))
-        click.echo(render_list(backup, meta, options.limits))
-        return
-    target = door.with_flags(**flags).source()
-    if only_plan:
+    target = door.source()
+    if wanted.plan:
         preview = preview_restore(target, repository, backup, options)
-        click.echo(plan_json(preview) if as_json else render_plan(preview))
+        click.echo(plan_json(preview) if wanted.as_json else render_plan(preview))
         for conflict in preview.conflicts:
             raise conflict
         return
@@ -205,7 +219,7 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
             click.echo("Restoring meta data... Error.")
         raise
     seconds = time.monotonic() - began
-    click.echo(render.restored(directory, seconds, report.bytes_transferred))
+    click.echo(render.restored(chosen.directory, seconds, report.bytes_transferred))
     if report.receipt_path and click.get_current_context().find_root().info_name == "shardkeeper":
         copies = sum(len(shard.receipts) for shard in report.shards)
         click.echo(render.printable(str(ReceiptStored(report.receipt_path, copies))), err=True)
