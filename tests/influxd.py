@@ -295,9 +295,6 @@ class Influxd:
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         self.query(f'DROP DATABASE "{quoted}"')
 
-    def debug_vars(self) -> dict[str, Any]:
-        return self._session.get(f"{self.url}/debug/vars", timeout=30).json()
-
     # --- what it keeps --------------------------------------------------------------------
 
     def tsm_files(self, db: str) -> list[Path]:

@@ -74,16 +74,6 @@ class Run:
         out, err = (path.read_text(errors="replace") for path in (self._out, self._err))
         return Done(self._code, out, err)
 
-    def killed_at(self, sign: Path, delay_s: float) -> bool:
-        """Wait until `sign` exists, then a moment, then kill; False if it has ended by then."""
-        while not sign.exists() and self.running:
-            time.sleep(POLL_S)
-        deadline = time.monotonic() + delay_s
-        while time.monotonic() < deadline and self.running:
-            time.sleep(POLL_S)
-        self.kill()
-        return self.wait().code == -signal.SIGKILL
-
 
 class Nursery:
     """Where runs come from, until the block ends."""

@@ -95,21 +95,6 @@ def open_source(at: Address) -> Server | Cluster:
     return _server(at, tcp, at.http or str(found), kind)
 
 
-def open_server(at: Address) -> Server:
-    """Open a single server, and nothing else.
-
-    Raises: as `open_source`; UnsupportedPeer also for a cluster.
-    """
-    found = open_source(at)
-    if found.kind == "cluster":
-        raise UnsupportedPeer(
-            f"{found.address} is a meta node of a cluster, not a single server",
-            hint="shardkeeper -bind restores into clusters; -host names a single server's TCP "
-            "address, port 8088 by default",
-        )
-    return found
-
-
 def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
     if kind is PeerKind.HTTP:
         raise UnsupportedPeer(

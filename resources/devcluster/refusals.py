@@ -12,10 +12,6 @@ class Refusal(ShardkeeperError):
     """A request that a data node refuses; `str` of it is the server's `error` text."""
 
 
-class LinesUnparsable(Refusal):
-    """Line protocol of which no or not every line is a point (HTTP 400)."""
-
-
 class PartialWrite(Refusal):
     """Points that contradict the shard's field types; the others were written (HTTP 400)."""
 

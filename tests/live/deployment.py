@@ -292,24 +292,8 @@ class Deployment:
             for part in (one, *(cause["error"] for cause in one["errorChain"]))
         )
 
-    def backfill_outcome(self, backfill_id: str, within_s: float = RUN_WITHIN_S) -> str:
-        """Wait for a backfill to end: COMPLETED_SUCCESS, COMPLETED_FAILED and so on."""
-        query = (
-            "query ($id: String!) { partitionBackfillOrError(backfillId: $id) { "
-            "... on PartitionBackfill { status error { message } } } }"
-        )
-
-        def ended() -> str | None:
-            found = self.graphql(query, id=backfill_id)["partitionBackfillOrError"]
-            if found["error"]:
-                raise DagsterFailed(found["error"]["message"])
-            return found["status"] if found["status"] in BACKFILL_ENDED else None
-
-        return wait_for(f"backfill {backfill_id} to end", ended, within_s)
-
 
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-BACKFILL_ENDED = ("COMPLETED_SUCCESS", "COMPLETED_FAILED", "COMPLETED", "CANCELED", "FAILED")
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { loadStatus
     locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
 METADATA = """metadataEntries { label ... on IntMetadataEntry { intValue intRepr }

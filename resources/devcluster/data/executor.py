@@ -15,7 +15,7 @@ from resources.devcluster.data.writes import PointsWriter
 from resources.devcluster.influxql import statements as ql
 from resources.devcluster.influxql.answers import answer, deletion, is_question, points_into
 from resources.devcluster.influxql.parser import parse
-from resources.devcluster.influxql.results import Result, reply, written
+from resources.devcluster.influxql.results import NOT_EXECUTED, Result, reply, written
 from resources.devcluster.meta.group import SharedMeta
 from resources.devcluster.refusals import QueryUnparsable, StatementFailed
 from resources.devcluster.shards.store import ShardStore
@@ -55,7 +55,7 @@ class Executor:
         for statement in parse(text):
             try:
                 results.append(
-                    "not executed" if failed else self._result(statement, database, policy)
+                    NOT_EXECUTED if failed else self._result(statement, database, policy)
                 )
             except ShardkeeperError as error:
                 failed = True
