@@ -38,6 +38,7 @@ from tests.influxd import InfluxdFailed, wait_until
 BIND, TARGET = "SHARDKEEPER_WIRE_BIND", "SHARDKEEPER_WIRE_TARGET"
 STOP, START = "SHARDKEEPER_WIRE_STOP_NODE", "SHARDKEEPER_WIRE_START_NODE"
 PREFIX = "shardkeeper_wire_"
+START_S, WEEK_S = 1_600_000_000, 604_800
 TIMEOUT_S = 60.0
 SETTLED_WITHIN_S = 60.0
 
@@ -164,6 +165,18 @@ class AnyCluster:
         except InfluxdFailed:
             assert last == [expected] * len(last)
             raise
+
+    def filled(self) -> str:
+        """A new database of two copies, in groups of several shards: two weeks of 20 hosts."""
+        name = self.fresh()
+        self.query(f'CREATE DATABASE "{name}" WITH REPLICATION 2')
+        rows = [
+            f"cpu,host=h{host} n={host}i {START_S + week * WEEK_S + host}"
+            for host in range(20)
+            for week in range(2)
+        ]
+        self.write(name, "\n".join(rows))
+        return name
 
     def drop(self, database: str) -> None:
         """Drop a database, and its shards from every disk.

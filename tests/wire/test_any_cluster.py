@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from tests.influxd import wait_until
-from tests.wire.any_cluster import AnyCluster, first_cluster, second_cluster
+from tests.wire.any_cluster import START_S, WEEK_S, AnyCluster, first_cluster, second_cluster
 from tests.wire.commands import Done, influxd_ctl
 
-START_S, WEEK_S, HOUR_S = 1_600_000_000, 604_800, 3600
+HOUR_S = 3600
 HOSTS, WEEKS, HOURS = 20, 3, 5
 COMPACTED_WITHIN_S = 60.0
 SUMS = "SELECT count(n), sum(n), sum(usage) FROM cpu"

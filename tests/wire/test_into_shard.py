@@ -26,11 +26,10 @@ from resources.repository.manifest import Limits
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from tests.influxd import Influxd
-from tests.wire.any_cluster import AnyCluster, first_cluster
+from tests.wire.any_cluster import START_S, WEEK_S, AnyCluster, first_cluster
 from tests.wire.commands import Done, at, backup, influxd_restore, shardkeeper
 from tests.wire.points import points
 
-START_S, WEEK_S = 1_600_000_000, 604_800
 T0 = START_S * 10**9
 ALL = "SELECT * FROM cpu GROUP BY *"
 
@@ -44,14 +43,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyCluster]:
 @pytest.fixture
 def database(cluster: AnyCluster, here: Path) -> Iterator[str]:
     """A database of two copies in groups of several shards, and a backup of it."""
-    name = cluster.fresh()
-    cluster.query(f'CREATE DATABASE "{name}" WITH REPLICATION 2')
-    rows = [
-        f"cpu,host=h{host} n={host}i {START_S + week * WEEK_S + host}"
-        for host in range(20)
-        for week in range(2)
-    ]
-    cluster.write(name, "\n".join(rows))
+    name = cluster.filled()
     assert run(cluster, "backup", "-db", name, here)
     yield name
     cluster.drop(name)

@@ -18,10 +18,9 @@ from resources.devcluster.cluster import DevCluster
 from resources.devcluster.server import DevServer
 from resources.model import INTERNAL_DATABASE, ShardID
 from resources.protocol.commands import Command, CreateDatabase, DropDatabase, SetData
-from tests.wire.any_cluster import AnyCluster, first_cluster
+from tests.wire.any_cluster import START_S, WEEK_S, AnyCluster, first_cluster
 from tests.wire.commands import Done, shardkeeper
 
-START_S, WEEK_S = 1_600_000_000, 604_800
 ALL = "SELECT * FROM cpu GROUP BY *"
 FORCE = "-meta-only-overwrite-force"
 
@@ -38,7 +37,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyCluster]:
 def database(cluster: AnyCluster, here: Path) -> Iterator[str]:
     """A database of which there is a backup."""
     before = cluster.on_disk()
-    name = filled(cluster)
+    name = cluster.filled()
     assert run(cluster, "backup", here)
     yield name
     for each in cluster.metastore().databases:
@@ -48,18 +47,6 @@ def database(cluster: AnyCluster, here: Path) -> Iterator[str]:
     for node, shards in cluster.on_disk().items():
         for shard_id in shards - before[node] - known:  # forgotten, and still there
             CoordinatorClient(node).remove_shard(ShardID(shard_id))
-
-
-def filled(cluster: AnyCluster) -> str:
-    name = cluster.fresh()
-    cluster.query(f'CREATE DATABASE "{name}" WITH REPLICATION 2')
-    rows = [
-        f"cpu,host=h{host} n={host}i {START_S + week * WEEK_S + host}"
-        for host in range(20)
-        for week in range(2)
-    ]
-    cluster.write(name, "\n".join(rows))
-    return name
 
 
 def run(cluster: AnyCluster, *words: object) -> Done:
@@ -80,7 +67,7 @@ def test_what_the_metastore_forgot_comes_back_and_what_was_made_since_can_be_put
 ) -> None:
     points = cluster.query(ALL, database=database)
     MetaClient(cluster.bind).execute(DropDatabase(database))  # the files stay where they are
-    newer = filled(cluster)
+    newer = cluster.filled()
     theirs, shards = cluster.query(ALL, database=newer), numbers(cluster, newer)
     before, disks = cluster.metastore(), cluster.on_disk()
     done = run(cluster, "restore", FORCE, here)
@@ -145,7 +132,7 @@ def test_a_metastore_that_is_the_backups_already_is_left_alone(
 def test_a_plan_tells_what_would_change_and_changes_nothing(
     cluster: AnyCluster, database: str, here: Path
 ) -> None:
-    newer = filled(cluster)
+    newer = cluster.filled()
     before = cluster.metastore()
     text = run(cluster, "restore", FORCE, "-plan", here)
     assert text, text
