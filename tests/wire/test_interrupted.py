@@ -104,6 +104,26 @@ def test_a_backup_that_is_asked_to_stop_stops_at_once_and_leaves_nothing(
     verify(backups)
 
 
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_as_many_shards_are_on_their_way_as_parallel_says(
+    source: Influxd, backups: Path, life: tuple[str, Points], parallel: int
+) -> None:
+    db, _ = life
+    with Proxy(source.bind_addr) as proxy:
+        proxy.break_all(Stall(0), chosen=WHERE["in a shard"])
+
+        def under_way() -> int:
+            return sum(map(WHERE["in a shard"], proxy.heads))
+
+        process = started(
+            "backup", "-parallel", parallel, *at(source, tcp=proxy.address), "-db", db, backups
+        )
+        wait_until(lambda: under_way() == parallel, within_s=20, what="the shards to be asked for")
+        code, err, _ = ended(process, signal.SIGTERM)
+        assert under_way() == parallel
+    assert code == 130, err
+
+
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("chosen", [imports, uploads, shard_backups], ids=lambda f: f.__name__)
