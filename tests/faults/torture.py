@@ -3,7 +3,8 @@
     python -m tests.faults.torture 200 [seed]
 
 N backups and N/2 restores die by kill -9 at a random moment, on a real influxd, an embedded
-server and an embedded cluster in turn. After each, the next run has to converge, `verify` to
+server and an embedded cluster in turn; the parts of a restore get about as many kills each,
+however short they are. After each, the next run has to converge, `verify` to
 find nothing, and every backup that was committed to come back point for point. Then N/2 bits
 are flipped and N/2 files cut, each in a copy of good backups: every one has to be found, what
 depends on it to be refused, and everything else to come back.
@@ -21,15 +22,24 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.faults.moments import (
+    ON_A_CLUSTER,
+    ON_A_SERVER,
+    Part,
+    kill_after,
+    kill_in_one,
+    lengths,
+    when,
+)
 from tests.faults.places import PLACES, SHARDS, Place
 from tests.influxd import Influxd
 from tests.oracle import Witness
-from tests.processes import Nursery, Run
+from tests.processes import Nursery
 from tests.wire.commands import Done, restore, shardkeeper
 from tests.wire.points import databases, points
 
@@ -48,7 +58,8 @@ class Rack:
     witness: Witness
     backup_s: float = 0.3
     copying_s: float = 0.1
-    restore_s: float = 0.3
+    restoring_s: dict[Part, float] = field(default_factory=dict[Part, float])
+    """Of each part of a restore; empty until one was watched."""
     kills: int = 0
 
 
@@ -108,7 +119,7 @@ class Torture:
         # Planning takes most of the time, so half of the kills are for what comes after it.
         sign = self._rng.choice((".shardkeeper.lock", "*.meta"))
         n_before = len(list(witness.backups.glob(sign)))
-        _, killed = _kill_between(
+        killed = kill_after(
             run,
             lambda: len(list(witness.backups.glob(sign))) > n_before,
             self._rng.uniform(0, 1.1 * (rack.backup_s if sign != "*.meta" else rack.copying_s)),
@@ -130,8 +141,8 @@ class Torture:
         run = self._nursery.start(
             "backup", *witness.flags, "-db", witness.database, witness.backups
         )
-        locked = _when(run, (witness.backups / ".shardkeeper.lock").exists)
-        stored = _when(run, lambda: any(witness.backups.glob("*.meta")))
+        locked = when(run, (witness.backups / ".shardkeeper.lock").exists)
+        stored = when(run, lambda: any(witness.backups.glob("*.meta")))
         done = run.wait()
         assert done, done
         assert witness.take_note()
@@ -160,13 +171,13 @@ class Torture:
         copy = f"copy-{secrets.token_hex(5)}"
         before = databases(target)
         flags = ("-db", witness.database, "-newdb", copy)
-        killed = self._kill_restoring(rack, *rack.place.target_flags, *flags)
+        killed, part = self._kill_restoring(rack, *rack.place.target_flags, *flags)
         there = copy in databases(target)
         assert databases(target) - {copy} == before
-        where = "before the target was touched"
+        found = "the target untouched"
         if there:
             complete = points(target, copy) == witness.now()
-            where = "with all points there" if complete else "with some points there"
+            found = "all points there" if complete else "some points there"
             if killed:
                 again = shardkeeper("restore", *rack.place.target_flags, *flags, witness.backups)
                 assert again.code == 14, again
@@ -175,7 +186,7 @@ class Torture:
             restore(target, witness.backups, *flags)
         assert points(target, copy) == witness.now()
         target.drop_database(copy)
-        return killed, where
+        return killed, f"{part}, {found}"
 
     def _kill_cluster_restore(self, rack: Rack) -> tuple[bool, str]:
         """The cluster itself is restored into, after its database was dropped."""
@@ -186,33 +197,38 @@ class Torture:
         assert expected == witness.states[newest]
         rack.place.source.drop_database(witness.database)
         flags = (*witness.flags, "-timeout", "5s", "-db", witness.database)
-        killed = self._kill_restoring(rack, *flags)
-        where = "before anything was created"
+        killed, part = self._kill_restoring(rack, *flags)
+        found = "nothing created"
         if killed:
             again: Done = shardkeeper("restore", *flags, witness.backups)
             if "is complete now" in again.err:
-                where = "after every copy was proved"
+                found = "every copy proved"
             elif "taken away first" in again.err:
-                where = "with something created"
+                found = "something created"
             elif again.code == 14:
-                where = "when all was done"
+                found = "all done"
             else:
                 assert again, again
         assert points(rack.place.source, witness.database) == expected
         assert not list(witness.backups.glob(".shardkeeper.restore-*"))
         known = {at.shard_id for at in cluster.group.metastore.places()}
         assert {shard for node in cluster.data for shard in node.store.shards()} <= known
-        return killed, where
+        return killed, f"{part}, {found}"
 
-    def _kill_restoring(self, rack: Rack, *flags: object) -> bool:
+    def _kill_restoring(self, rack: Rack, *flags: object) -> tuple[bool, str]:
+        """Whether the kill came in time, and which part of the restore it met."""
         run = self._nursery.start("restore", *flags, rack.witness.backups)
-        delay_s = self._rng.uniform(0, 1.1 * rack.restore_s)
-        began, killed = _kill_between(run, lambda: bool(run.said), delay_s)
+        backups = rack.witness.backups
+        if not rack.restoring_s:  # the first one is watched to its end
+            parts = ON_A_CLUSTER if rack.place.cluster else ON_A_SERVER
+            rack.restoring_s = lengths(run, backups, parts)
+            killed, part = False, ""
+        else:
+            killed, part = kill_in_one(run, backups, rack.restoring_s, self._rng)
         if not killed:
             done = run.wait()
             assert done, done
-            rack.restore_s = (rack.restore_s + time.monotonic() - began) / 2
-        return killed
+        return killed, part
 
     def _next_rack(self, number: int) -> Rack:
         """The places take turns; each starts a new directory every few kills."""
@@ -276,22 +292,6 @@ class Torture:
             witness.back_up()
         witness.judge()
         return witness
-
-
-def _when(run: Run, sign: Callable[[], bool]) -> float:
-    """When a run gave a sign, or ended."""
-    while run.running and not sign():
-        time.sleep(0.001)
-    return time.monotonic()
-
-
-def _kill_between(run: Run, sign: Callable[[], bool], delay_s: float) -> tuple[float, bool]:
-    """Kill a run some time after its sign; when that was, and whether the kill came in time."""
-    began = _when(run, sign)
-    while run.running and time.monotonic() < began + delay_s:
-        time.sleep(0.0005)
-    run.kill()
-    return began, run.wait().code == -9
 
 
 def _judge_damage(witness: Witness, harmed: str) -> tuple[int, int]:
