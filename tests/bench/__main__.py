@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -45,6 +46,7 @@ def _server(wanted: str) -> Iterator[tuple[Influxd, Path, list[Set]]]:
 @kept
 def beside(n: int, scale: float, sets: str, *, write: bool) -> None:
     """Compare with `influxd backup|restore -portable`, in turn."""
+    load, _, _ = os.getloadavg()
     with _server(sets) as (server, root, wanted):
         found: dict[str, Rounds] = {}
         for each in wanted:
@@ -56,7 +58,7 @@ def beside(n: int, scale: float, sets: str, *, write: bool) -> None:
                 tools.round(name, into if i else None)
             click.echo(f"round {i} of {n}")
         command = f"make bench N={n} SCALE={scale:g}"
-        text = report.beside(found, command, server.version)
+        text = report.beside(found, command, server.version, load)
     click.echo(text)
     if write:
         report.PLOT.parent.mkdir(exist_ok=True)
@@ -71,6 +73,7 @@ def beside(n: int, scale: float, sets: str, *, write: bool) -> None:
 @kept
 def alone(n: int, most: int, most_manifests: int, *, write: bool) -> None:
     """Ours at great size: many shards, many manifests."""
+    load, _, _ = os.getloadavg()
     command = f"python -m tests.bench alone -n {n} --most {most} --manifests {most_manifests}"
     with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
         root = Path(directory)
@@ -82,7 +85,7 @@ def alone(n: int, most: int, most_manifests: int, *, write: bool) -> None:
             for step in steps:
                 found.append(step)
                 click.echo(f"{step.what}, {step.size} {counted}: {step.cost.wall_s:.2f} s")
-            text = report.alone(found, command, counted)
+            text = report.alone(found, command, counted, load)
             click.echo(text)
             if write:
                 report.write(name, text)

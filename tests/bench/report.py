@@ -46,13 +46,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def beside(found: Mapping[str, Rounds], command: str, version: str) -> str:
-    """The tables of ours beside the original's."""
+def beside(found: Mapping[str, Rounds], command: str, version: str, load: float) -> str:
+    """The tables of ours beside the original's; `load` is the machine's before it began."""
     rounds = len(next(iter(found.values())).backups["original"])
     said = (
         f"`{command}`, {rounds} rounds after one to warm up, influxd {version}, "
-        f"Python {platform.python_version()}, {_cores()}. Medians of the ratios to the original, "
-        "taken round by round; below 1 is better.\n\n"
+        f"Python {platform.python_version()}, {_machine(load)}. Medians of the ratios to the "
+        "original, taken round by round; below 1 is better.\n\n"
     )
     sizes = table(
         ["set", "shards", "MB", "original's backup, s", "archives, ours to the original's"],
@@ -136,7 +136,7 @@ def plot(shown: Sequence[Bar]) -> str:
     return "\n".join(parts)
 
 
-def alone(steps: Sequence[Step], command: str, counted: str) -> str:
+def alone(steps: Sequence[Step], command: str, counted: str, load: float) -> str:
     """How ours grows by itself."""
     sizes = sorted({step.size for step in steps})
     whats = list(dict.fromkeys(step.what for step in steps))
@@ -149,11 +149,11 @@ def alone(steps: Sequence[Step], command: str, counted: str) -> str:
         seconds = [f"{step.cost.wall_s:.2f}" for step in here]
         rows.append([what, *seconds, f"{last.cost.peak_mib:.0f}", asked])
     head = ["seconds", *(f"{size:,} {counted}" for size in sizes), "MiB", "requests: meta, data"]
-    return f"`{command}`, {_cores()}.\n\n{table(head, rows)}"
+    return f"`{command}`, {_machine(load)}.\n\n{table(head, rows)}"
 
 
-def _cores() -> str:
-    return f"{len(os.sched_getaffinity(0))} cores"
+def _machine(load: float) -> str:
+    return f"{len(os.sched_getaffinity(0))} cores, load {load:.1f} before it began"
 
 
 def _wall(costs: Sequence[Cost]) -> list[float]:
