@@ -17,7 +17,7 @@ from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
-from resources.engine.backup import back_up
+from resources.engine.backup.run import back_up
 from resources.engine.stored.succession import Succession
 from resources.repository.watched import WatchedRepository
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from resources.config.values import Cluster
 from resources.engine.options import BackupOptions, Retry
-from resources.engine.restore_plan import RestoreOptions
+from resources.engine.restore.plan import RestoreOptions
 from resources.engine.stored.sampling import Sample, today
 from resources.model import ShardID
 from resources.protocol.durations import parse_duration

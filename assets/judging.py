@@ -31,11 +31,11 @@ from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
-from resources.engine.backup import BackupReport
-from resources.engine.plan import BackupPlan
+from resources.engine.backup.plan import BackupPlan
+from resources.engine.backup.run import BackupReport
+from resources.engine.backup.watch import Watch
 from resources.engine.stored.newest import newest_points
 from resources.engine.stored.objective import late_shards, missing_files
-from resources.engine.watch import Watch
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.repository import BackupRepository
 from resources.repository.watched import WatchedRepository

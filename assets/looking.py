@@ -12,8 +12,8 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.cluster import ClustersResource
+from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.options import BackupOptions
-from resources.engine.plan import BackupPlan, plan_backup
 from resources.repository.watched import WatchedRepository
 
 

@@ -12,9 +12,9 @@ from assets.family import Family
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import TargetResource
-from resources.engine.as_of import LATEST, parse_moment
 from resources.engine.merge.plan import MOST_POINTS, MergeOptions
 from resources.engine.merge.run import abandon_merge, merge, prepare_merge
+from resources.engine.restore.as_of import LATEST, parse_moment
 from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.manifest import Limits

@@ -10,10 +10,10 @@ from assets.facts.source import state_facts
 from assets.facts.values import place_facts
 from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
-from resources.engine.backup import BackupReport
-from resources.engine.changes import ShardState, content_version, source_version
-from resources.engine.plan import BackupPlan
-from resources.engine.restore import RestoreReport
+from resources.engine.backup.changes import ShardState, content_version, source_version
+from resources.engine.backup.plan import BackupPlan
+from resources.engine.backup.run import BackupReport
+from resources.engine.restore.run import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.evidence import BackupEvidence

@@ -13,7 +13,7 @@ from assets.recording import record_restore
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import TargetResource
-from resources.engine.as_of import backup_as_of
+from resources.engine.restore.as_of import backup_as_of
 from resources.engine.restore_into import prepare_restore_into, restore_into
 from resources.errors import UsageError
 

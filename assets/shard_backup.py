@@ -16,7 +16,7 @@ from assets.recording import record_backup, shard_keys
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
-from resources.engine.backup import back_up
+from resources.engine.backup.run import back_up
 from resources.repository.watched import WatchedRepository
 
 DESCRIPTION = """

@@ -6,7 +6,7 @@ from assets.facts.source import glance_facts, state_facts
 from assets.judging import Judge
 from assets.ledger import Ledger, Seen
 from assets.recording import by_partition, server_version
-from resources.engine.watch import Watch
+from resources.engine.backup.watch import Watch
 from resources.repository.watched import WatchedRepository
 
 MOST_REPORTED = 250

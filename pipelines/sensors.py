@@ -22,9 +22,9 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.reading import read_configuration
 from resources.config.values import Cluster, Configuration
+from resources.engine.backup.watch import Watcher, glance
 from resources.engine.events import Event
 from resources.engine.options import BackupOptions
-from resources.engine.watch import Watcher, glance
 from resources.errors import ShardkeeperError
 from resources.repository.repository import BackupRepository
 from resources.repository.watched import WatchedRepository

@@ -166,7 +166,7 @@ def test_a_backup_of_a_server_loads_only_what_it_needs_before_it_asks() -> None:
         "import sys\n"
         "import pipelines.ctl.main, pipelines.ctl.backup\n"
         "idle = ('numpy', 'pandas', 'asyncio', 'resources.clients.cluster', "
-        "'resources.engine.restore', 'resources.protocol.commands')\n"
+        "'resources.engine.restore.run', 'resources.protocol.commands')\n"
         "sys.exit(' '.join(name for name in idle if name in sys.modules) or 0)"
     )
     done = subprocess.run(

@@ -9,8 +9,8 @@ import dagster as dg
 from assets.facts.changes import change_facts
 from assets.facts.values import Metadata, instant, stamp
 from assets.tables import frame, frame_table, table
-from resources.engine.backup import BackupReport
-from resources.engine.changes import content_version
+from resources.engine.backup.changes import content_version
+from resources.engine.backup.run import BackupReport
 from resources.engine.stored.succession import SetChanges
 from resources.repository.backup_set import StoredManifest
 from resources.repository.evidence import BackupEvidence, FailedShard

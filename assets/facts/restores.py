@@ -10,8 +10,8 @@ from assets.facts.values import Metadata, stamp
 from assets.tables import table
 from resources.engine.merge.plan import MergePlan
 from resources.engine.merge.run import MergeReport
-from resources.engine.restore import RestoreReport
-from resources.engine.restore_plan import RestorePlan
+from resources.engine.restore.plan import RestorePlan
+from resources.engine.restore.run import RestoreReport
 
 
 def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:

@@ -10,8 +10,8 @@ import dagster as dg
 
 from assets.facts.values import Metadata, place_facts, stamp
 from assets.tables import table
-from resources.engine.changes import ShardState
-from resources.engine.plan import BackupPlan
+from resources.engine.backup.changes import ShardState
+from resources.engine.backup.plan import BackupPlan
 from resources.engine.stored.inventory import Problem
 from resources.engine.stored.newest import Newest
 from resources.engine.stored.objective import last_backup

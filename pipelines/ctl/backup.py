@@ -16,10 +16,10 @@ from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.params import Duration, Instant, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
-from resources.engine.backup import back_up
-from resources.engine.estimate import seconds_per_byte
+from resources.engine.backup.estimate import seconds_per_byte
+from resources.engine.backup.plan import plan_backup
+from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
-from resources.engine.plan import plan_backup
 from resources.model import ShardID
 from resources.repository.manifest import Limits
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipelines.ctl.render import go_duration, printable, table
-from resources.engine.estimate import expected_bytes
-from resources.engine.plan import BackupPlan
+from resources.engine.backup.estimate import expected_bytes
+from resources.engine.backup.plan import BackupPlan
 
 HEAD = ("Shard", "Database", "Policy", "Node", "Why", "Size")
 

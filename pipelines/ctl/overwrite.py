@@ -19,7 +19,7 @@ from resources.clients.cluster import Cluster
 from resources.engine.events import MetaRestored, SourceChosen
 from resources.engine.overwrite.plan import Overwrite
 from resources.engine.overwrite.run import overwrite, prepare_overwrite, read_meta_file
-from resources.engine.restore_plan import RestoreOptions
+from resources.engine.restore.plan import RestoreOptions
 from resources.errors import PlanError, ShardkeeperError, UsageError
 from resources.model import ShardPlace
 from resources.repository.backup_set import BackupSet

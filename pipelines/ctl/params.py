@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import click
 
-from resources.engine.as_of import parse_moment
+from resources.engine.restore.as_of import parse_moment
 from resources.errors import UsageError
 from resources.protocol.durations import parse_duration
 

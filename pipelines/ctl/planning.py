@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pipelines.ctl.render import instant, printable, table
-from resources.engine.restore_check import said_of_deletes
+from resources.engine.restore.check import said_of_deletes
 from resources.engine.restore_preview import RestorePreview, ShardPreview
 from resources.protocol.times import format_time
 

@@ -16,8 +16,8 @@ from pipelines.ctl.params import Duration, Instant
 from pipelines.ctl.planning import plan_json, render_plan
 from pipelines.ctl.talk import Talk
 from resources.engine.events import MetaRestored, ReceiptStored
+from resources.engine.restore.plan import RestoreOptions
 from resources.engine.restore_into import restore_into
-from resources.engine.restore_plan import RestoreOptions
 from resources.engine.restore_preview import preview_restore
 from resources.errors import ShardkeeperError, UsageError
 from resources.model import ShardID

@@ -8,7 +8,7 @@ from pipelines.ctl.connect import Door
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.show_render import render_members, render_shards, render_single, shards_of
 from resources.clients.cluster import Cluster
-from resources.engine.inconsistent import inconsistent_shards
+from resources.engine.cluster.inconsistent import inconsistent_shards
 
 
 @click.command(cls=GoFlags)

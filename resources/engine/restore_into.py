@@ -9,9 +9,9 @@ from resources.clients.server import Server
 from resources.engine.cluster.restore import prepare_cluster_restore, restore_into_cluster
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import Tell
-from resources.engine.fill_shard import restore_into_shard
-from resources.engine.restore import RestoreReport, prepare_restore, restore
-from resources.engine.restore_plan import RestoreOptions, RestorePlan
+from resources.engine.restore.fill_shard import restore_into_shard
+from resources.engine.restore.plan import RestoreOptions, RestorePlan
+from resources.engine.restore.run import RestoreReport, prepare_restore, restore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 

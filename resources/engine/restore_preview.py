@@ -15,15 +15,15 @@ from resources.clients.server import Server
 from resources.engine.cluster.guards import shards_on_disk
 from resources.engine.cluster.restore import prepare_cluster_restore
 from resources.engine.cluster.target_plan import draft_databases, plan_cluster_change
-from resources.engine.fill_shard import copies_there, refuse_filled
-from resources.engine.restore import prepare_restore
-from resources.engine.restore_plan import (
+from resources.engine.restore.fill_shard import copies_there, refuse_filled
+from resources.engine.restore.plan import (
     DatabaseRestore,
     RestoreOptions,
     RestorePlan,
     ShardRestore,
     plan_restore,
 )
+from resources.engine.restore.run import prepare_restore
 from resources.errors import PlanError, ShardkeeperError, TargetNotEmpty, WireError, WouldExpire
 from resources.model import Metastore, NodeInfo, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore

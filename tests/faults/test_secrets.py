@@ -247,8 +247,8 @@ def test_neither_success_nor_a_crash_nor_argv_has_a_secret(
                 said += (done.out + done.err).encode()
             assert list(backups.glob("*.receipt.json"))
             for what in (
-                "resources.engine.backup.plan_backup",
-                "resources.engine.plan.select",
+                "resources.engine.backup.run.plan_backup",
+                "resources.engine.backup.plan.select",
             ):
                 said += bug(what, ("backup", *at, backups)).encode()
     insist(canary, said + everything_in(backups), "a run")

@@ -12,7 +12,7 @@ import pytest
 from resources.clients.http import InfluxHTTP
 from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
-from resources.engine.backup import back_up
+from resources.engine.backup.run import back_up
 from resources.engine.events import Event, ShardSaved
 from resources.engine.options import BackupOptions, Retry
 from resources.protocol.tar import END_MARKER

@@ -24,7 +24,7 @@ import assets.backup_set
 import assets.looking
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
-from resources.engine.backup import back_up
+from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from resources.repository.manifest import Limits

@@ -15,7 +15,7 @@ import pytest
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
-from resources.engine.backup import back_up
+from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore

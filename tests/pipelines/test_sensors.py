@@ -13,7 +13,7 @@ from assets.pacing import FIRST_PAUSE_S, pace
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
-from resources.engine.backup import back_up
+from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.errors import PeerUnreachable
 from resources.model import ShardID

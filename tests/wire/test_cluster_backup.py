@@ -18,7 +18,7 @@ from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.clients.source import Holdings
 from resources.devcluster.cluster import DevCluster
-from resources.engine.copies_at_rest import differing_copies
+from resources.engine.backup.copies_at_rest import differing_copies
 from resources.model import ShardID
 from tests.influxd import Influxd
 from tests.wire.commands import Done, at, shardkeeper

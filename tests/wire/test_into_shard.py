@@ -17,8 +17,8 @@ from resources.clients.coordinator import CoordinatorClient
 from resources.clients.door import Address, open_source
 from resources.clients.meta import MetaClient
 from resources.engine.events import Event, MetaRestored
+from resources.engine.restore.plan import RestoreOptions
 from resources.engine.restore_into import restore_into
-from resources.engine.restore_plan import RestoreOptions
 from resources.errors import ReadBackMismatch
 from resources.model import NodeInfo, ShardPlace
 from resources.protocol.commands import CreateShardGroup

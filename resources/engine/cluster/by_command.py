@@ -19,7 +19,7 @@ from resources.engine.cluster.copies import factor_for, set_copies
 from resources.engine.cluster.journal import Journal
 from resources.engine.cluster.rollback import persistently
 from resources.engine.cluster.target_plan import ClusterChange, NewShard
-from resources.engine.restore_plan import NOT_EMPTY, RestorePlan
+from resources.engine.restore.plan import NOT_EMPTY, RestorePlan
 from resources.errors import PlanError, TargetNotEmpty, shown
 from resources.model import DatabaseInfo, Metastore, RetentionPolicyInfo, ShardGroupInfo, ShardID
 from resources.protocol import meta_pb2 as pb

@@ -32,7 +32,7 @@ from resources.engine.cluster.target_plan import (
     plan_cluster_change,
 )
 from resources.engine.events import RolledBack, Tell, Warned
-from resources.engine.restore_plan import RestoreOptions, RestorePlan
+from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.errors import RestoreFailed, ShardkeeperError, StoreFailed, UnknownOutcome
 from resources.failpoints import passing
 from resources.model import ShardID

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
+from resources.engine.backup.pull import Stopped
 from resources.engine.cluster.guards import (
     shards_on_disk,
     warn_of_casualties,
@@ -25,7 +26,6 @@ from resources.engine.cluster.target_plan import (
     NewShard,
 )
 from resources.engine.cluster.users import create_users, note_users
-from resources.engine.cluster_lease import holding_lease
 from resources.engine.events import (
     MetaRestored,
     MetaRestoring,
@@ -34,13 +34,13 @@ from resources.engine.events import (
     Tell,
     Warned,
 )
-from resources.engine.pull import Stopped
-from resources.engine.receipt import NOT_READ_BACK, Receipts, Target
-from resources.engine.restore import PROGRESS_EVERY_S, RestoredShard, RestoreReport
-from resources.engine.restore_check import ArchiveContents, check_archives
-from resources.engine.restore_plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.restore.check import ArchiveContents, check_archives
+from resources.engine.restore.lease import holding_lease
+from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.restore.receipt import NOT_READ_BACK, Receipts, Target
+from resources.engine.restore.run import PROGRESS_EVERY_S, RestoredShard, RestoreReport
+from resources.engine.restore.upload import Uploader
 from resources.engine.threads import each_in_threads, running
-from resources.engine.upload import Uploader
 from resources.errors import (
     RestoreFailed,
     ShardkeeperError,

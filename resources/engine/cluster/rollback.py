@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.journal import Journal, JournalFile
-from resources.engine.cluster_lease import holding_lease
 from resources.engine.events import RolledBack, Tell, Warned
+from resources.engine.restore.lease import holding_lease
 from resources.errors import (
     PeerRefused,
     PeerUnreachable,

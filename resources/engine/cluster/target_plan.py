@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from resources.engine.restore_plan import NOT_EMPTY, DatabaseRestore, RestorePlan, ShardRestore
+from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore, RestorePlan, ShardRestore
 from resources.errors import PlanError, TargetNotEmpty, shown
 from resources.model import Metastore, NodeInfo, ShardGroupID, ShardID
 from resources.protocol import meta_pb2 as pb

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from resources.engine.restore_plan import (
+from resources.engine.restore.plan import (
     DatabaseRestore,
     RestoreOptions,
     RestorePlan,

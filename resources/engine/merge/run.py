@@ -23,7 +23,7 @@ from resources.engine.merge.groups import GroupCopier, GroupsCopied
 from resources.engine.merge.journal import MergeJournal, MergeJournalFile, request_of
 from resources.engine.merge.plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
 from resources.engine.merge.temporary import TemporaryDatabase
-from resources.engine.restore import RestoreReport, prepare_restore
+from resources.engine.restore.run import RestoreReport, prepare_restore
 from resources.errors import (
     MergePartial,
     NothingMatches,

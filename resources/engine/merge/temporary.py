@@ -13,7 +13,7 @@ from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import Tell, TemporaryDropped, Warned
 from resources.engine.merge.doors import Doors
 from resources.engine.merge.plan import MergeOptions, MergePlan
-from resources.engine.restore import RestoreReport, restore
+from resources.engine.restore.run import RestoreReport, restore
 from resources.errors import RestoreFailed
 from resources.model import Metastore, ShardID
 from resources.protocol.influxql import quote_identifier

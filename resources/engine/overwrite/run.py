@@ -23,9 +23,9 @@ from resources.engine.cluster.guards import (
 )
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
-from resources.engine.cluster_lease import holding_lease
 from resources.engine.events import MetaReplaced, MetaRestored, MetaRestoring, Tell, Warned
 from resources.engine.overwrite.plan import OnDisk, Overwrite, plan_overwrite
+from resources.engine.restore.lease import holding_lease
 from resources.errors import (
     BadReply,
     ManifestUnreadable,

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from resources.clients.source import Source
-from resources.engine.backup import BackupReport, back_up
+from resources.engine.backup.run import BackupReport, back_up
 from resources.engine.events import Repaired, Tell
 from resources.engine.options import BackupOptions
 from resources.engine.stored.inventory import REPAIR, Problem

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from resources.engine.backup.pull import Stopped
 from resources.engine.events import Event, Tell, VerifyProgress
-from resources.engine.pull import Stopped
 from resources.engine.stored.inventory import (
     Inventory,
     Kind,

@@ -14,7 +14,7 @@ from resources.engine.cluster.target_plan import (
     draft_databases,
     plan_cluster_change,
 )
-from resources.engine.restore_plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.errors import PlanError, TargetNotEmpty
 from resources.model import (
     ContinuousQueryInfo,

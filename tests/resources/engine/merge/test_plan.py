@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from resources.engine.merge.plan import MergeOptions, MergePlan, plan_merge
-from resources.engine.restore_plan import plan_restore
+from resources.engine.restore.plan import plan_restore
 from resources.errors import NothingMatches, PlanError, UnsafeName, UsageError
 from resources.model import (
     ContinuousQueryInfo,

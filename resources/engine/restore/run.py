@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resources.clients.server import Server
-from resources.engine.doors import check_doors
 from resources.engine.events import (
     MetaRestored,
     MetaRestoring,
@@ -17,24 +16,25 @@ from resources.engine.events import (
     Tell,
     Warned,
 )
-from resources.engine.receipt import NOT_READ_BACK, Receipt, Receipts, Target
-from resources.engine.restore_check import ArchiveContents, check_archives
-from resources.engine.restore_plan import (
+from resources.engine.restore.check import ArchiveContents, check_archives
+from resources.engine.restore.doors import check_doors
+from resources.engine.restore.plan import (
     DatabaseRestore,
     RestoreOptions,
     RestorePlan,
     ShardRestore,
     plan_restore,
 )
-from resources.engine.rollback import roll_back
-from resources.engine.target import (
+from resources.engine.restore.receipt import NOT_READ_BACK, Receipt, Receipts, Target
+from resources.engine.restore.rollback import roll_back
+from resources.engine.restore.target import (
     LIMITS_SINCE,
     create_database,
     run_queries,
     version_tuple,
 )
+from resources.engine.restore.upload import Uploader
 from resources.engine.threads import running
-from resources.engine.upload import Uploader
 from resources.errors import PeerRefused, PlanError, UsageError
 from resources.failpoints import passing
 from resources.model import ShardID

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from resources.clients.source import ShardCopy, Source, SourceFacts
-from resources.engine.changes import ShardState
+from resources.engine.backup.changes import ShardState
 from resources.engine.options import BackupOptions
 from resources.errors import (
     ArchiveCorrupt,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 from resources.clients.server import Server
 from resources.engine.events import RolledBack, Tell, Warned
-from resources.engine.restore_plan import DatabaseRestore
-from resources.engine.target import drop_database
+from resources.engine.restore.plan import DatabaseRestore
+from resources.engine.restore.target import drop_database
 from resources.errors import ShardkeeperError, shown
 from resources.failpoints import passing
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from resources.clients.source import Holdings, Source, SourceFacts
-from resources.engine.changes import ShardState, judge, probe, weigh
-from resources.engine.known import KnownArchives
+from resources.engine.backup.changes import ShardState, judge, probe, weigh
+from resources.engine.backup.known import KnownArchives
 from resources.engine.options import BackupOptions
 from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, PeerClosedEarly, WireError

@@ -16,10 +16,10 @@ from contextlib import suppress
 from dataclasses import replace
 
 from resources.clients.source import Holdings, ShardCopy, Source
-from resources.engine.changes import Reason, ShardState
-from resources.engine.copies_at_rest import Comparison, differing_copies, tell_of_differing
+from resources.engine.backup.changes import Reason, ShardState
+from resources.engine.backup.copies_at_rest import Comparison, differing_copies, tell_of_differing
+from resources.engine.backup.known import KnownArchives
 from resources.engine.events import Tell, Warned
-from resources.engine.known import KnownArchives
 from resources.engine.options import BackupOptions
 from resources.engine.threads import each_in_threads
 from resources.errors import WireError

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from resources.engine.backup.pull import Stopped
 from resources.engine.events import Tell, Warned
-from resources.engine.pull import Stopped
-from resources.engine.restore_plan import ShardRestore
+from resources.engine.restore.plan import ShardRestore
 from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError
 from resources.model import ShardID

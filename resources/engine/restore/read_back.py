@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from resources.clients.server import Server
-from resources.engine.receipt import How, Receipt
-from resources.engine.restore_plan import ShardRestore
+from resources.engine.restore.plan import ShardRestore
+from resources.engine.restore.receipt import How, Receipt
 from resources.errors import ReadBackMismatch
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place

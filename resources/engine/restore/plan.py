@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from resources.engine.into_shard import find_shard, kept_for_ns
-from resources.engine.restore_archives import check_places, refuse_incomplete
-from resources.engine.restore_expiry import without_expired
-from resources.engine.restore_notes import note_left_out, note_write_limits
+from resources.engine.restore.archives import check_places, refuse_incomplete
+from resources.engine.restore.expiry import without_expired
+from resources.engine.restore.into_shard import find_shard, kept_for_ns
+from resources.engine.restore.notes import note_left_out, note_write_limits
 from resources.engine.selection import select
 from resources.errors import (
     BackupIncomplete,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from resources.clients.source import Holdings, Source, SourceFacts
-from resources.engine.changes import ShardState
-from resources.engine.copies_at_rest import Comparison
+from resources.engine.backup.changes import ShardState
+from resources.engine.backup.copies_at_rest import Comparison
+from resources.engine.backup.known import KnownArchives
+from resources.engine.backup.look_cluster import look_at_cluster
+from resources.engine.backup.look_server import look_at_server
 from resources.engine.events import BackupPlanned, FirstBackup, Tell, Warned
-from resources.engine.known import KnownArchives
-from resources.engine.look_cluster import look_at_cluster
-from resources.engine.look_server import look_at_server
 from resources.engine.options import BackupOptions
 from resources.engine.selection import choose, overlapping, select, split_present
 from resources.errors import (

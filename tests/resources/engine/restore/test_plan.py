@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from resources.engine.restore_plan import (
+from resources.engine.restore.plan import (
     NOT_EMPTY,
     RestoreOptions,
     RestorePlan,

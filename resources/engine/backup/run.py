@@ -9,7 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from resources.clients.source import Source as BackupSource
-from resources.engine.changes import ShardState
+from resources.engine.backup.changes import ShardState
+from resources.engine.backup.plan import BackupPlan, plan_backup
+from resources.engine.backup.pull import Puller, Saved, ShardGoneAtSource, Stopped
 from resources.engine.events import (
     Event,
     MetaSaved,
@@ -22,8 +24,6 @@ from resources.engine.events import (
     Warned,
 )
 from resources.engine.options import BackupOptions
-from resources.engine.plan import BackupPlan, plan_backup
-from resources.engine.pull import Puller, Saved, ShardGoneAtSource, Stopped
 from resources.engine.threads import Outcome, running
 from resources.errors import BackupPartial, NothingMatches, ShardkeeperError, StoreFailed
 from resources.model import Metastore, ShardID, ShardPlace

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster_lease import holding_lease
 from resources.engine.events import MetaRestored, Progress, ShardRestored, Tell, Warned
-from resources.engine.read_back import Sent, SentFile, files_there, read_back
-from resources.engine.receipt import NOT_READ_BACK, Receipt, Receipts, Target
-from resources.engine.restore import PROGRESS_EVERY_S, RestoredShard, RestoreReport
-from resources.engine.restore_check import ArchiveContents, check_archives
-from resources.engine.restore_plan import RestoreOptions, RestorePlan
+from resources.engine.restore.check import ArchiveContents, check_archives
+from resources.engine.restore.lease import holding_lease
+from resources.engine.restore.plan import RestoreOptions, RestorePlan
+from resources.engine.restore.read_back import Sent, SentFile, files_there, read_back
+from resources.engine.restore.receipt import NOT_READ_BACK, Receipt, Receipts, Target
+from resources.engine.restore.run import PROGRESS_EVERY_S, RestoredShard, RestoreReport
+from resources.engine.restore.upload import Uploader
 from resources.engine.threads import running
-from resources.engine.upload import Uploader
 from resources.errors import (
     PlanError,
     ReadBackMismatch,

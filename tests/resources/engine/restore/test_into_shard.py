@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from resources.engine.into_shard import find_shard
+from resources.engine.restore.into_shard import find_shard
 from resources.errors import NothingMatches, PlanError, WouldExpire
 from resources.model import (
     DatabaseInfo,

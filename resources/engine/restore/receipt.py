@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resources.engine.events import ReceiptStored, Tell, Warned
-from resources.engine.restore_plan import RestoreOptions, RestorePlan, ShardRestore
+from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
 from resources.errors import NameTaken, ReceiptNotStored, StoreFailed, shown
 from resources.model import ShardID
 from resources.repository import seal

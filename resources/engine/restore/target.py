@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from resources.clients.server import Server
-from resources.engine.doors import check_shards
 from resources.engine.events import Tell, Warned
-from resources.engine.restore_plan import NOT_EMPTY, DatabaseRestore
+from resources.engine.restore.doors import check_shards
+from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore
 from resources.errors import (
     BadReply,
     PlanError,

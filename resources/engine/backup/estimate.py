@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from resources.engine.changes import ShardState
-from resources.engine.plan import BackupPlan
+from resources.engine.backup.changes import ShardState
+from resources.engine.backup.plan import BackupPlan
 from resources.errors import BackupNotFound
 from resources.repository.repository import BackupRepository
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from resources.clients.source import Source
-from resources.engine.changes import ShardState, source_version
+from resources.engine.backup.changes import ShardState, source_version
+from resources.engine.backup.plan import Sighting, plan_backup
 from resources.engine.events import Tell
 from resources.engine.options import BackupOptions
-from resources.engine.plan import Sighting, plan_backup
 from resources.errors import BackupNotFound, NothingMatches, WireError
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
