@@ -55,6 +55,10 @@ def shown(text: str, limit: int = 120) -> str:
     return ascii(text) if len(text) <= limit else ascii(text[:limit]) + "…"
 
 
+class Stopped(ShardkeeperError):
+    """The run was asked to stop."""
+
+
 class UsageError(ShardkeeperError):
     """Flags or configuration that contradict each other."""
 

@@ -17,6 +17,7 @@ from resources.errors import (
     PeerClosedEarly,
     RepositoryError,
     ShardkeeperError,
+    Stopped,
     StoreFailed,
     TSMError,
     WireError,
@@ -31,10 +32,6 @@ from resources.repository.repository import BackupWriter
 from resources.repository.scratch import Scratch
 
 BUFFER_BYTES = 256 << 10
-
-
-class Stopped(ShardkeeperError):
-    """The run was asked to stop."""
 
 
 class ShardGoneAtSource(ShardkeeperError):

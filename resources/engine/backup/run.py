@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from resources.clients.source import Source as BackupSource
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.plan import BackupPlan, plan_backup
-from resources.engine.backup.pull import Puller, Saved, ShardGoneAtSource, Stopped
+from resources.engine.backup.pull import Puller, Saved, ShardGoneAtSource
 from resources.engine.events import (
     Event,
     MetaSaved,
@@ -25,7 +25,7 @@ from resources.engine.events import (
 )
 from resources.engine.options import BackupOptions
 from resources.engine.threads import Outcome, running
-from resources.errors import BackupPartial, NothingMatches, ShardkeeperError, StoreFailed
+from resources.errors import BackupPartial, NothingMatches, ShardkeeperError, Stopped, StoreFailed
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.evidence import BackupEvidence, FailedShard, Source
 from resources.repository.manifest import Manifest, MetaEntry

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.backup.pull import Stopped
 from resources.engine.cluster.guards import (
     shards_on_disk,
     warn_of_casualties,
@@ -41,11 +40,7 @@ from resources.engine.restore.receipt import NOT_READ_BACK, Receipts, Target
 from resources.engine.restore.run import PROGRESS_EVERY_S, RestoredShard, RestoreReport
 from resources.engine.restore.upload import Uploader
 from resources.engine.threads import each_in_threads, running
-from resources.errors import (
-    RestoreFailed,
-    ShardkeeperError,
-    shown,
-)
+from resources.errors import RestoreFailed, ShardkeeperError, Stopped, shown
 from resources.failpoints import passing
 from resources.model import Metastore, ShardID
 from resources.protocol.commands import CopyShardOwner, CreateContinuousQuery

@@ -14,13 +14,13 @@ from typing import Literal, TypeVar
 from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
 from resources.clients.server import Server
-from resources.engine.backup.pull import Stopped
 from resources.engine.events import Tell, Warned
 from resources.errors import (
     CredentialsRefused,
     PeerRefused,
     PeerSilent,
     PeerUnreachable,
+    Stopped,
     UsageError,
     WireError,
     shown,

@@ -7,11 +7,10 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from resources.engine.backup.pull import Stopped
 from resources.engine.events import Tell, Warned
 from resources.engine.restore.plan import ShardRestore
 from resources.engine.threads import each_in_threads
-from resources.errors import ArchiveCorrupt, ShardkeeperError
+from resources.errors import ArchiveCorrupt, ShardkeeperError, Stopped
 from resources.model import ShardID
 from resources.repository.archive import Place, read_archive, scratch_in
 from resources.repository.backup_set import Archive

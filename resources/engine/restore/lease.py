@@ -21,9 +21,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from resources.clients.meta import MetaClient
-from resources.engine.backup.pull import Stopped
 from resources.engine.events import LeaseAwaited, Tell, Warned
-from resources.errors import TargetBusy, WireError
+from resources.errors import Stopped, TargetBusy, WireError
 from resources.model import NodeID
 from resources.protocol.meta_api import Lease
 from resources.repository.store import DirectoryStore, Store

@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 
 from resources.clients.server import Server
 from resources.clients.snapshotter import Upload
-from resources.engine.backup.pull import Stopped
 from resources.engine.restore.check import ArchiveContents
 from resources.engine.restore.deletes import Gathered, deletes_in
 from resources.engine.restore.plan import ShardRestore
 from resources.engine.restore.read_back import Sent, SentFile, read_back, receipt_of
 from resources.engine.restore.receipt import Receipt
-from resources.errors import ArchiveCorrupt, ShardkeeperError, TSMError
+from resources.errors import ArchiveCorrupt, ShardkeeperError, Stopped, TSMError
 from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.tar import (

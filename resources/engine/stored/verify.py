@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from resources.engine.backup.pull import Stopped
 from resources.engine.events import Event, Tell, VerifyProgress
 from resources.engine.stored.inventory import (
     Inventory,
@@ -20,7 +19,7 @@ from resources.engine.stored.inventory import (
 from resources.engine.stored.repair_record import Loss
 from resources.engine.stored.restore_points import DatabaseState, RestorePoint, restore_points
 from resources.engine.threads import running
-from resources.errors import BackupNotFound, ShardkeeperError
+from resources.errors import BackupNotFound, ShardkeeperError, Stopped
 from resources.repository.archive import Place, StoredArchive, inspect_archive, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.manifest import ShardEntry
