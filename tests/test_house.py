@@ -196,6 +196,18 @@ def test_only_four_packages_stand_at_the_top() -> None:
     assert tops == {"assets", "pipelines", "resources", "tests"}
 
 
+def test_the_readme_names_every_room() -> None:
+    developing = (ROOT / "README.md").read_text().partition("## Develop")[2]
+    named = {part for name in re.findall(r"`([\w/]+)`", developing) for part in name.split("/")}
+    inside = [
+        path
+        for room in ("resources", "resources/engine", "resources/devcluster", "tests")
+        for path in (ROOT / room).iterdir()
+        if path.is_dir() and any(path.rglob("*.py"))
+    ]
+    assert {path.name for path in inside} | set(PACKAGES) <= named
+
+
 def test_the_version_is_said_once_and_repeated_right() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
