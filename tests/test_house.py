@@ -196,6 +196,14 @@ def test_only_four_packages_stand_at_the_top() -> None:
     assert tops == {"assets", "pipelines", "resources", "tests"}
 
 
+def test_no_file_is_longer_than_400_lines() -> None:
+    """A longer one is usually two rooms that share a wall."""
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    written = [path for path in [*modules(), *tests] if not path.name.endswith("_pb2.py")]
+    lines = {str(path.relative_to(ROOT)): path.read_text().count("\n") for path in written}
+    assert {path: n for path, n in lines.items() if n > 400} == {}
+
+
 def test_the_readme_names_every_room() -> None:
     developing = (ROOT / "README.md").read_text().partition("## Develop")[2]
     named = {part for name in re.findall(r"`([\w/]+)`", developing) for part in name.split("/")}
