@@ -57,7 +57,7 @@ def beside(n: int, scale: float, sets: str, *, write: bool) -> None:
             for name, into in found.items():
                 tools.round(name, into if i else None)
             click.echo(f"round {i} of {n}")
-        command = f"make bench N={n} SCALE={scale:g}"
+        command = f"python -m tests.bench beside -n {n} --scale {scale:g} --sets {sets}"
         text = report.beside(found, command, server.version, load)
     click.echo(text)
     if write:
