@@ -55,7 +55,9 @@ class Browser:
 
     def __init__(self, *, width: int, height: int) -> None:
         self._size = (width, height)
-        self._profile = tempfile.TemporaryDirectory(prefix="shardkeeper-chromium-")
+        self._profile = tempfile.TemporaryDirectory(
+            prefix="shardkeeper-chromium-", ignore_cleanup_errors=True
+        )  # Chromium still writes there while it ends
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: ClientConnection | None = None
         self._number = 0
