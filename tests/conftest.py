@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,11 @@ REQUIRE_WIRE = "SHARDKEEPER_REQUIRE_WIRE"
 
 # `make live` sets it: a web server, a daemon and a run of 120 partitions take minutes.
 collect_ignore = [] if os.environ.get("SHARDKEEPER_LIVE") == "1" else ["live"]
+
+# Run in a shell's background, we are deaf to SIGINT, which Dagster extends to SIGTERM.
+# What tests start would inherit both.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no counterexample.
 settings.register_profile("shardkeeper", deadline=None)
