@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -187,6 +188,8 @@ def _run(wish: Mapping[str, object], main: object) -> None:
         code = 0
     except SystemExit as done:
         code = done.code if isinstance(done.code, int) else int(done.code is not None)
+    except BaseException:  # noqa: BLE001 - told of as by a process of its own
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 
 WISHES = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,29 +18,29 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 def shardkeeper() -> None:
     """Run `shardkeeper`; exit statuses as in `ExitCode`, or by signal before it has begun."""
-    with _quiet():
-        from pipelines.ctl.main import shardkeeper as run
-
-        run()
+    _run("shardkeeper")
 
 
 def influxd_ctl() -> None:
     """Run `influxd-ctl`; exit statuses are the original's, or by signal before it has begun."""
-    with _quiet():
-        from pipelines.ctl.main import influxd_ctl as run
-
-        run()
+    _run("influxd_ctl")
 
 
-@contextmanager
-def _quiet() -> Generator[None, None, None]:
+def _run(program: str) -> None:
     wishes = [wish for wish in WISHES if signal.getsignal(wish) is not signal.SIG_IGN]
+    _let_them_end_it(wishes)
+    # No context manager: an interrupt amid the lines of one that leave it would escape it.
     try:
-        for wish in wishes:
-            signal.signal(wish, signal.SIG_DFL)
-        yield
+        try:
+            from pipelines.ctl import main
+
+            getattr(main, program)()
+        finally:
+            _let_them_end_it(wishes)
     except KeyboardInterrupt:  # its last word was said
         sys.exit(130)
-    finally:
-        for wish in wishes:
-            signal.signal(wish, signal.SIG_DFL)
+
+
+def _let_them_end_it(wishes: list[signal.Signals]) -> None:
+    for wish in wishes:
+        signal.signal(wish, signal.SIG_DFL)
