@@ -10,6 +10,7 @@ gets new partitions, and those of the old one keep their history.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 from urllib.parse import unquote_to_bytes
 
@@ -56,6 +57,7 @@ class ShardKey:
         return f"{_escaped(self.database)}/{_escaped(self.policy)}/{self.shard_id}"
 
 
+@lru_cache(maxsize=4096)
 def _escaped(name: str) -> str:
     return "".join(_percent(c) if _needs_escape(name, at) else c for at, c in enumerate(name))
 

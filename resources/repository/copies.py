@@ -78,9 +78,13 @@ def read_raw(store: Store, file_name: str) -> bytes:
         return source.read(source.size_bytes + 1)
 
 
-def lost_manifests(store: Store) -> list[str]:
-    """The names of manifests that were there once, of which only the copies are; in order."""
-    alone = _copies_alone(store.names())
+def lost_manifests(store: Store, names: Iterable[str] | None = None) -> list[str]:
+    """The names of manifests that were there once, of which only the copies are; in order.
+
+    Args:
+        names: what the store has said of itself just now.
+    """
+    alone = _copies_alone(store.names() if names is None else names)
     if alone:
         unfinished = unfinished_backup(store)
         alone &= _copies_alone(store.names())  # not those that were committed meanwhile
@@ -109,6 +113,6 @@ def unfinished_backup(store: Store) -> str:
 
 
 def _copies_alone(names: Iterable[str]) -> set[str]:
-    there = set(names)
+    there = {name for name in names if name.endswith((".manifest", ".copy"))}
     copies = (found for name in there if (found := parse_file_name(name)) and found.kind == "copy")
     return {found.backup.manifest_file for found in copies} - there

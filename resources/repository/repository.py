@@ -8,7 +8,7 @@ are swept away once the run that wrote them is known to be dead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -80,18 +80,14 @@ class BackupRepository:
                 copy cannot take its place. Skipping it could restore an older state unnoticed,
                 so nothing is read past it but what is older than `until`.
         """
-        for lost in lost_manifests(self.store):
+        there = self.store.names()
+        for lost in lost_manifests(self.store, there):
             if until is None or lost <= until.manifest_file:
                 raise explain_lost(lost)
-        names = self._manifest_names()
+        names = _manifests_among(there)
         if until is not None:
             names = [name for name in names if name <= until.manifest_file]
         return [self.manifest(name) for name in names]
-
-    def _manifest_names(self) -> list[str]:
-        """Newest first."""
-        names = [name for name in self.store.names() if name.endswith(".manifest")]
-        return sorted(names, reverse=True)
 
     def current(self, *, as_of: datetime | None = None) -> BackupSet:
         """The newest archive of every shard, over all backups not begun after `as_of`.
@@ -104,7 +100,7 @@ class BackupRepository:
         """
         until = None if as_of is None else BackupName.of(as_of)
         manifests = self.manifests(until=until)
-        if not manifests and (later := self._manifest_names()):
+        if not manifests and (later := _manifests_among(self.store.names())):
             raise BackupNotFound(
                 f"{self.location} has no backup from {until} or before",
                 hint=f"its oldest is {later[-1].removesuffix('.manifest')}",
@@ -141,7 +137,7 @@ class BackupRepository:
 
     def _readable(self) -> Iterator[StoredManifest]:
         """All manifests but those that are damaged; oldest first."""
-        for name in reversed(self._manifest_names()):
+        for name in reversed(_manifests_among(self.store.names())):
             with suppress(RepositoryError):
                 yield self.manifest(name)
 
@@ -368,3 +364,8 @@ def _not_as_written(name: str) -> BackupIncomplete:
         f"{name} is not in the store as it was written; nothing was committed",
         hint="who else works in that directory? Then run the backup again",
     )
+
+
+def _manifests_among(names: Iterable[str]) -> list[str]:
+    """Newest first."""
+    return sorted((name for name in names if name.endswith(".manifest")), reverse=True)

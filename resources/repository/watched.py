@@ -70,9 +70,10 @@ class WatchedRepository(BackupRepository):
             ManifestUnreadable, UnsafeName: one of them is damaged or hostile, or gone, and its
                 copy cannot take its place.
         """
-        for lost in lost_manifests(self.store):
+        names = self.store.names()
+        for lost in lost_manifests(self.store, names):
             raise explain_lost(lost)
-        there = {name for name in self.store.names() if name.endswith(".manifest")}
+        there = {name for name in names if name.endswith(".manifest")}
         if not self._known <= there:
             self._forget()
         fresh = [self.manifest(name) for name in sorted(there - self._known)]

@@ -8,11 +8,12 @@ Source: influxdb-cluster coordinator/service.go and rpc.go.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from resources.devcluster.data.tar_exchange import backup_stream, receive_shard
@@ -178,17 +179,13 @@ def last_modified_ns(store: ShardStore, stored: StoredShard) -> int:
 
 def copy_bytes(store: ShardStore, stored: StoredShard) -> int:
     """What a copy takes on disk: TSM and tombstone files, and the WAL."""
-    place = Path(stored.database, stored.policy)
-    directory = store.directory / "data" / place / str(stored.id)
-    wal = store.directory / "wal" / place / f"{stored.id}.wal"
-    return stored.disk_bytes + sum(_size(path) for path in (wal, *directory.glob("*.tombstone")))
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+    place = f"{stored.database}/{stored.policy}/{stored.id}"
+    size_bytes = stored.disk_bytes
+    with suppress(FileNotFoundError):
+        size_bytes += (store.directory / f"wal/{place}.wal").stat().st_size
+    with suppress(FileNotFoundError), os.scandir(f"{store.directory}/data/{place}") as entries:
+        size_bytes += sum(e.stat().st_size for e in entries if e.name.endswith(".tombstone"))
+    return size_bytes
 
 
 def _message(reader: StreamReader, line: Line) -> tuple[MessageType, bytes] | None:
