@@ -16,7 +16,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ echo "Python cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
 	$(BIN)/python -m compileall -q assets pipelines resources
 	@touch $(STAMP)
 
@@ -67,7 +67,7 @@ bench: install ## beside the original tool, in turn; needs influxd; N= rounds, S
 	@$(BIN)/python -m tests.bench beside -n $(or $(N),7) --scale $(or $(SCALE),1)
 
 live: install ## Dagster's web server and daemon over 120 shards, and on PostgreSQL; minutes
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgres]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[postgres]'
 	SHARDKEEPER_LIVE=1 SHARDKEEPER_REQUIRE_POSTGRES=1 $(BIN)/pytest -v tests/live
 
 screenshots: install ## the pictures of docs/ui.md; needs chromium and pngquant

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
 
 from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
-from pipelines.ctl.cpu_profile import FILE, cpu_profile
 from pipelines.ctl.estimate import render_estimate
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.params import Duration, Instant, nanoseconds
@@ -22,6 +21,8 @@ from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from resources.repository.manifest import Limits
+
+PROFILE_FILE = "backup.prof"
 
 
 @click.command(cls=GoFlags)
@@ -138,7 +139,7 @@ from resources.repository.manifest import Limits
     "--cpuprofile",
     "profiling",
     is_flag=True,
-    help=f"write a CPU profile of the run to {FILE}, for python -m pstats",
+    help=f"write a CPU profile of the run to {PROFILE_FILE}, for python -m pstats",
 )
 @click.option(
     "-gzipCompressionLevel",
@@ -189,7 +190,15 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         return
     command = f"backup {shlex.quote(path)}"
     tell = Talk(render.backup_line)
-    with cpu_profile() if profiling else nullcontext():
+    with _profiled(profiling):
         report = back_up(source, repository, options, tell=tell, command=command)
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
     report.check_complete()
+
+
+def _profiled(wished: bool) -> AbstractContextManager[None]:
+    if not wished:
+        return nullcontext()
+    from pipelines.ctl.cpu_profile import cpu_profile  # hardly any run needs to load it
+
+    return cpu_profile(PROFILE_FILE)

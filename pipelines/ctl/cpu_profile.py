@@ -10,11 +10,9 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-FILE = "backup.prof"
-
 
 @contextmanager
-def cpu_profile(path: str = FILE) -> Generator[None]:
+def cpu_profile(path: str) -> Generator[None]:
     """Profile the block, with all threads that begin in it, into a file."""
     profiles = [cProfile.Profile()]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ def address_in(path: str) -> dict[str, Any]:
     Raises:
         UsageError: it cannot be read, or is no such file.
     """
+    import tomllib  # hardly any run needs to load it
+
     try:
         with Path(path).open("rb") as file:
             text = file.read(MAX_BYTES + 1)

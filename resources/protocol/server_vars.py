@@ -26,8 +26,8 @@ class ShardStats:
     disk_bytes: int
     """Of its TSM files, without WAL and cache."""
     write_points_ok: int
-    wal_bytes: int = 0
-    """Of its write-ahead log, which takes deletes as well as points."""
+    wal_bytes: int | None = None
+    """Of its write-ahead log, which takes deletes as well as points; 0 at rest."""
     database: str = ""
     policy: str = ""
 
@@ -58,7 +58,7 @@ def server_vars(
 
     Args:
         fallback_ns: gives the server's time when the reply does not.
-        activity: whether what was written matters, or files alone.
+        activity: whether what was written matters, or what is on disk alone.
 
     Raises:
         BadReply: no JSON object, or one that does not end.
@@ -71,8 +71,8 @@ def server_vars(
     return ServerVars(now_ns, said.started_ns, said.shards())
 
 
-_FILES = (b'"system"', b'"tsm1_filestore')
-_ACTIVITY = (b'"shard', b'"tsm1_wal')
+_FILES = (b'"system"', b'"tsm1_filestore', b'"tsm1_wal')
+_ACTIVITY = (b'"shard',)
 
 
 def _members(lines: Iterator[bytes], matters: tuple[bytes, ...]) -> Iterator[tuple[str, object]]:
@@ -155,7 +155,7 @@ class _Said:
                 num_files=num_files,
                 disk_bytes=disk_bytes,
                 write_points_ok=self._written.get(shard_id, 0),
-                wal_bytes=self._logged.get(shard_id, 0),
+                wal_bytes=self._logged.get(shard_id),
                 database=self._places[shard_id][0],
                 policy=self._places[shard_id][1],
             )

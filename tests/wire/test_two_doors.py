@@ -7,6 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from resources.clients.http import InfluxHTTP
+from resources.clients.server import Server
+from resources.clients.snapshotter import SnapshotterClient
+from resources.clients.source import SourceFacts
+from resources.engine.backup.run import back_up
+from resources.engine.options import BackupOptions
+from resources.errors import WireError
+from resources.repository.manifest import Limits
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
 from tests.influxd import Influxd
 from tests.wire.commands import shardkeeper
 
@@ -52,6 +62,33 @@ def test_without_http_everything_is_copied_and_said_so(
         done = shardkeeper("-host", here.bind_addr, "-http", "none", "backup", str(directory))
         assert done.code == 0, done.err
     assert len(list(directory.glob("*.s1.tar.gz"))) == 2
+
+
+def test_shards_at_rest_are_looked_at_once_and_others_twice(
+    influxd_factory: Callable[..., Influxd], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second look is for files that came late, or never."""
+    here = influxd_factory()
+    here.create_database("precious")
+    looks: list[bool] = []
+    look = Server.facts
+
+    def counted(self: Server, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
+        looks.append(activity)
+        return look(self, activity=activity)
+
+    monkeypatch.setattr(Server, "facts", counted)
+    source = Server(SnapshotterClient(here.bind_addr), InfluxHTTP(here.http_addr))
+    repository = BackupRepository(DirectoryStore(directory), str(directory))
+    for at_rest in (False, True):
+        here.write("precious", LINES, "s")
+        if at_rest:
+            here.flush("precious")
+        looks.clear()
+        full = BackupOptions(Limits("precious"), full=True)
+        report = back_up(source, repository, full, tell=lambda _: None)
+        assert len(report.saved) == 1
+        assert len(looks) == (1 if at_rest else 2)
 
 
 @pytest.mark.fault(21, 72)
