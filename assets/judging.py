@@ -106,13 +106,21 @@ class Judge:
         watched.refresh()
         failed = [shard.shard_id for shard in report.failed]
         found = self._as_far_as_known(ledger, watched, source, report.metastore, failed)
-        return [*found, *self._of_what_is_stored(ledger, watched)]
+        missing = self.nothing_missing(watched.plain)
+        return [*found, *self._of_what_is_stored(ledger, watched, missing)]
 
     def after_adoption(self, ledger: Ledger, watched: WatchedRepository) -> Found:
-        """What a backup that was made elsewhere left, as far as looks have told."""
+        """What a backup that was made elsewhere left, as far as looks have told.
+
+        A large one is recorded bit by bit, so manifests that were read are not read each time,
+        unless one names a file that is gone, for which another may have a twin.
+        """
         metastore = watched.metastore()
         found = self._as_far_as_known(ledger, watched, None, metastore) if metastore else []
-        return [*found, *self._of_what_is_stored(ledger, watched)]
+        missing = self.nothing_missing(watched)
+        if not missing.passed:
+            missing = self.nothing_missing(watched.plain)
+        return [*found, *self._of_what_is_stored(ledger, watched, missing)]
 
     def loss_by_records(
         self, ledger: Ledger, watched: WatchedRepository, metastore: Metastore | None
@@ -138,13 +146,14 @@ class Judge:
             self._loss(watched, source if left else None, metastore, there, left),
         ]
 
-    def _of_what_is_stored(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+    def _of_what_is_stored(
+        self, ledger: Ledger, watched: WatchedRepository, missing: dg.AssetCheckEvaluation
+    ) -> Found:
         """Nothing is read again, so what was bad is bad, though newer events would hide it.
 
         Archives of ours were checked while they were made; those of other tools are not known
         to be good before they are read.
         """
-        missing = self.nothing_missing(watched.plain)
         found, copies = [missing], ledger.verdict(self._family.shards, COPIES_AGREE)
         if copies is not None and not copies.passed:
             found.append(copies)
