@@ -82,6 +82,9 @@ class TargetResource(dg.ConfigurableResource):
     )
     secret_file: str = Field(default="", description="File with it (-secret-file).")
     tls: bool = Field(default=False, description="Whether meta nodes speak https (-bind-tls).")
+    data_tls: bool = Field(
+        default=False, description="Whether data nodes speak TLS on port 8088 (-data-tls)."
+    )
     verify_tls: bool = Field(
         default=True, description="Whether an https certificate must be valid (-k turns it off)."
     )
@@ -125,6 +128,7 @@ class TargetResource(dg.ConfigurableResource):
                 auth_type=cast("AuthType", self.auth_type) if self.auth_type else None,
                 secret=_from(self.secret_file) or self.secret,
                 tls=self.tls,
+                data_tls=self.data_tls,
                 verify_tls=self.verify_tls,
                 timeout_s=self.timeout,
             )

@@ -140,6 +140,13 @@ _FLAGS = [
         "-secret-file", "--secret-file", "secret_file", metavar="<file>", help="file with it"
     ),
     click.option("-bind-tls", "--bind-tls", "tls", is_flag=True, help="meta servers speak https"),
+    click.option(
+        "-data-tls",
+        "--data-tls",
+        "data_tls",
+        is_flag=True,
+        help="data nodes speak TLS on port 8088, as with [coordinator] https-enabled",
+    ),
     click.option("-k", "skip_verify", is_flag=True, help="do not verify certificates"),
     click.option(
         "-timeout",

@@ -13,8 +13,8 @@ MAX_BYTES = 1 << 20
 def address_in(path: str) -> dict[str, Any]:
     """What a file says, under the names of `Address`; flags that are given win over it.
 
-    Of its section `[meta]`: `http-bind-address`, `https-enabled`, and with `auth-enabled` the
-    `internal-shared-secret`.
+    Of its section `[meta]`: `http-bind-address`, `https-enabled`, `data-use-tls`, and with
+    `auth-enabled` the `internal-shared-secret`.
 
     Raises:
         UsageError: it cannot be read, or is no such file.
@@ -46,6 +46,8 @@ def _found(meta: dict[str, Any]) -> list[tuple[str, Any]]:
         found.append(("bind", f"{'localhost' if everywhere else host}:{port}"))
     if meta.get("https-enabled") is True:
         found.append(("tls", True))
+    if meta.get("data-use-tls") is True:
+        found.append(("data_tls", True))
     if meta.get("auth-enabled") is True and isinstance(secret, str) and secret:
         found += [("auth_type", "jwt"), ("secret", secret)]
     return found

@@ -92,6 +92,8 @@ class Cluster:
         try:
             listed = self.coordinator(address).list_shards()
         except WireError as error:
+            if self._tls is None and error.__cause__ is None:  # connected, and not answered
+                error.hint = f"{error.hint} Does it speak TLS there? Then -data-tls".strip()
             return error
         return {
             shard_id: ShardCopy(

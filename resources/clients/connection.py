@@ -68,7 +68,8 @@ class Reaching:
         if isinstance(error, ssl.SSLError):
             raise PeerUnreachable(
                 f"{address}: TLS failed while {phase}: {error.reason or 'it ended early'}",
-                hint="does the server speak TLS there, with a trusted certificate for this name?",
+                hint="does the server speak TLS there, with a certificate for this name that is "
+                "trusted? SSL_CERT_FILE names whom to trust, -k takes any",
             ) from None
         if isinstance(error, OSError):
             said = (error.strerror or "failed").lower()

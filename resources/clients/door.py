@@ -40,6 +40,7 @@ class Address:
         auth_type: how to be let in by meta nodes; basic if there is a user, else none.
         secret: the shared secret of meta nodes, for jwt.
         tls: whether meta nodes speak https.
+        data_tls: whether data nodes speak TLS on 8088 (`[coordinator] https-enabled`).
         verify_tls: whether a certificate must be valid.
         timeout_s: how long a peer may be silent.
     """
@@ -52,6 +53,7 @@ class Address:
     auth_type: AuthType | None = None
     secret: str = field(default="", repr=False)
     tls: bool = False
+    data_tls: bool = False
     verify_tls: bool = True
     timeout_s: float = 60.0
 
@@ -124,6 +126,7 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
 def _cluster(at: Address, bind: str) -> Cluster:
     from resources.clients.cluster import Cluster
     from resources.clients.meta import MetaClient
+    from resources.clients.tls import client_tls
 
     def http(address: str) -> InfluxHTTP:
         return InfluxHTTP(
@@ -143,6 +146,7 @@ def _cluster(at: Address, bind: str) -> Cluster:
             timeout_s=at.timeout_s,
         ),
         timeout_s=at.timeout_s,
+        tls=client_tls(skip_verify=not at.verify_tls) if at.data_tls else None,
         http=None if at.http == NO_HTTP else http,
     )
 

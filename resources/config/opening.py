@@ -76,6 +76,7 @@ def address_of(cluster: Cluster) -> Address:
         auth_type=cluster.auth_type,
         secret=cluster.secret.read() if cluster.secret else "",
         tls=cluster.tls,
+        data_tls=cluster.data_tls,
         verify_tls=cluster.verify_tls,
         timeout_s=cluster.timeout,
     )

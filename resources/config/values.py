@@ -158,6 +158,7 @@ class Cluster(_Settings):
     password: Secret | None = None
     secret: Secret | None = None
     tls: bool = False
+    data_tls: bool = False
     verify_tls: bool = True
     timeout: Positive = 60.0
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.ctl.meta_config import address_in
 from resources.clients import door
 from resources.devcluster.cluster import DevCluster
 from tests.wire.commands import shardkeeper
@@ -93,6 +94,12 @@ def test_who_names_an_http_port_is_told_which_port_was_tried_instead(
     assert done.code == 1
     assert "127.0.0.1:1: connection refused" in done.err
     assert f"{address} is the HTTP port of an InfluxDB server, so its port 1 was tried" in done.err
+
+
+def test_a_configuration_tells_whether_data_nodes_speak_tls(tmp_path: Path) -> None:
+    config = tmp_path / "meta.conf"
+    config.write_text("[meta]\ndata-use-tls = true\n")
+    assert address_in(str(config)) == {"data_tls": True}
 
 
 def test_a_configuration_that_cannot_be_read_is_named_and_none_of_it_is_shown(

@@ -49,7 +49,8 @@ def look_at_cluster(
         WireError: the meta nodes broke off.
     """
     for node, error in holdings.silent.items():
-        tell(Warned(f"data node {node} does not answer: {error.what}"))
+        hint = f" ({error.hint})" if error.hint else ""
+        tell(Warned(f"data node {node} does not answer: {error.what}{hint}"))
     addresses = {node.id: node.tcp_addr for node in metastore.data_nodes}
     states: list[ShardState] = []
     absent: list[ShardPlace] = []

@@ -8,11 +8,14 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from resources.clients.cluster import Cluster
 from resources.clients.coordinator import CoordinatorClient
+from resources.clients.door import Address, open_source
 from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
 from resources.clients.tls import client_tls
@@ -23,8 +26,9 @@ from resources.errors import (
     ShardkeeperError,
     UsageError,
 )
-from resources.model import NodeID, ShardID
+from resources.model import NodeID, NodeInfo, ShardID
 from resources.protocol.coordinator import ShardList
+from resources.protocol.meta import decode_metastore
 from resources.protocol.meta_api import DataNodeStatus, MetaNodeStatus, OwnerStatus
 from tests.resources.clients.peer import answers, peer
 from tests.resources.protocol.vectors import METASTORE, METASTORE_REPLY
@@ -162,6 +166,30 @@ def test_a_port_that_wants_tls_gives_no_reply_without(certificate: Path) -> None
     ):
         SnapshotterClient(address).metastore()
     assert caught.value.what.startswith(f"{address}: ")
+
+
+def test_data_nodes_are_spoken_to_in_tls_where_that_is_asked_for(certificate: Path) -> None:
+    with peer(encrypted(certificate, answer(LISTED))) as address:
+        # An address in https is not tried, so that no meta node is needed here.
+        at = Address(bind="127.0.0.1:1", tls=True, data_tls=True)
+        with pytest.raises(PeerUnreachable, match="TLS failed"):
+            cluster_at(at).coordinator(address).list_shards()
+        listed = cluster_at(replace(at, verify_tls=False)).coordinator(address).list_shards()
+        assert list(listed) == [7]
+
+
+def test_a_data_node_that_may_want_tls_is_told_of_with_the_flag(certificate: Path) -> None:
+    with peer(encrypted(certificate, answer(LISTED))) as address:
+        store = replace(decode_metastore(METASTORE), data_nodes=(NodeInfo(NodeID(4), "", address),))
+        plain = cluster_at(Address(bind="127.0.0.1:1", tls=True, timeout_s=1))
+        [error] = plain.holdings(store).silent.values()
+    assert "-data-tls" in error.hint
+
+
+def cluster_at(at: Address) -> Cluster:
+    opened = open_source(at)
+    assert isinstance(opened, Cluster)
+    return opened
 
 
 def test_meta_nodes_are_asked_over_https(certificate: Path) -> None:
