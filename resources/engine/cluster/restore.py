@@ -37,9 +37,10 @@ from resources.engine.restore.check import ArchiveContents, check_archives
 from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipts, Target
-from resources.engine.restore.run import PROGRESS_EVERY_S, RestoredShard, RestoreReport
+from resources.engine.restore.run import RestoredShard, RestoreReport
 from resources.engine.restore.upload import Uploader
-from resources.engine.threads import each_in_threads, running
+from resources.engine.restore.uploading import bytes_of, upload_all
+from resources.engine.threads import each_in_threads
 from resources.errors import RestoreFailed, ShardkeeperError, Stopped, shown
 from resources.failpoints import passing
 from resources.model import Metastore, ShardID
@@ -225,30 +226,17 @@ class _ClusterRestore:
             receipts = tuple(uploaders[o.tcp_addr].upload(restore)[0] for o in shard.owners)
             return RestoredShard(restore, shard.id, receipts, time.monotonic() - began)
 
-        def give_up() -> None:
-            self._stop.set()
-            self._cluster.abort()
-
         filled = [shard for shard in change.shards if shard.restore is not None]
-        work = running(
+        return upload_all(
             fill,
             filled,
+            abort=self._cluster.abort,
             parallel=self._options.parallel,
-            name="upload",
-            every_s=PROGRESS_EVERY_S,
-            give_up=give_up,
+            stop=self._stop,
+            progress=lambda done: Progress(done, len(filled), bytes_of(uploaders)),
+            event=lambda shard, restored: _event(restored, shard),
+            tell=self._tell,
         )
-        done: dict[ShardID, RestoredShard] = {}
-        with work as ended:
-            for one in ended:
-                if one is None:
-                    copied = sum(uploader.bytes_done for uploader in uploaders.values())
-                    self._tell(Progress(len(done), len(filled), copied))
-                    continue
-                shard, future = one
-                done[shard.id] = future.result()
-                self._tell(_event(done[shard.id], shard))
-        return [done[shard.id] for shard in filled]
 
     def _adopt(self, change: ClusterChange) -> None:
         """Every copy is there and proved: now they get readers, unless they had them."""

@@ -14,7 +14,7 @@ from resources.engine.merge.doors import Doors
 from resources.engine.merge.journal import MergeJournal, Unit
 from resources.engine.merge.plan import EXPIRY_MARGIN_NS, MergeOptions
 from resources.engine.merge.slices import Span, Table
-from resources.engine.restore.run import PROGRESS_EVERY_S
+from resources.engine.restore.uploading import PROGRESS_EVERY_S
 from resources.errors import shown
 from resources.model import DatabaseInfo, Metastore, ShardID
 from resources.protocol.influxql import quote_identifier

@@ -21,9 +21,9 @@ from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.read_back import Sent, SentFile, files_there, read_back
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipt, Receipts, Target
-from resources.engine.restore.run import PROGRESS_EVERY_S, RestoredShard, RestoreReport
+from resources.engine.restore.run import RestoredShard, RestoreReport
 from resources.engine.restore.upload import Uploader
-from resources.engine.threads import running
+from resources.engine.restore.uploading import bytes_of, upload_all
 from resources.errors import (
     PlanError,
     ReadBackMismatch,
@@ -271,28 +271,16 @@ class _Filling:
             receipt, _ = uploaders[copy.node].upload(self._shard)
             return receipt
 
-        def give_up() -> None:
-            self._stop.set()
-            self._target.abort()
-
-        work = running(
+        receipts = upload_all(
             fill,
             copies,
+            abort=self._target.abort,
             parallel=self._options.parallel,
-            name="upload",
-            every_s=PROGRESS_EVERY_S,
-            give_up=give_up,
+            stop=self._stop,
+            progress=lambda _: Progress(0, 1, bytes_of(uploaders)),
+            tell=self._tell,
         )
-        done: dict[str, Receipt] = {}
-        with work as ended:
-            for one in ended:
-                if one is None:
-                    copied = sum(uploader.bytes_done for uploader in uploaders.values())
-                    self._tell(Progress(0, 1, copied))
-                    continue
-                copy, future = one
-                done[copy.node] = future.result()
-        return done
+        return {copy.node: receipt for copy, receipt in zip(copies, receipts, strict=True)}
 
     def _uploader(self, copy: CopyThere) -> Uploader:
         return Uploader(

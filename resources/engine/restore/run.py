@@ -34,15 +34,13 @@ from resources.engine.restore.target import (
     version_tuple,
 )
 from resources.engine.restore.upload import Uploader
-from resources.engine.threads import running
+from resources.engine.restore.uploading import upload_all
 from resources.errors import PeerRefused, PlanError, UsageError
 from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
-
-PROGRESS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,32 +188,21 @@ def _upload(
         receipts=options.receipts,
         keep_tombstoned=options.keep_tombstoned,
     )
-    done: list[RestoredShard] = []
 
-    def give_up() -> None:
-        stop.set()
-        server.abort()
+    def send(shard: ShardRestore) -> RestoredShard:
+        receipt, seconds = uploader.upload(shard)
+        return RestoredShard(shard, id_map[shard.place.shard_id], (receipt,), seconds)
 
-    work = running(
-        uploader.upload,
+    return upload_all(
+        send,
         shards,
+        abort=server.abort,
         parallel=options.parallel,
-        name="upload",
-        every_s=PROGRESS_EVERY_S,
-        give_up=give_up,
+        stop=stop,
+        progress=lambda done: Progress(done, len(shards), uploader.bytes_done),
+        event=lambda _, restored: _event(server, restored),
+        tell=tell,
     )
-    with work as ended:
-        for one in ended:
-            if one is None:
-                tell(Progress(len(done), len(shards), uploader.bytes_done))
-                continue
-            shard, future = one
-            receipt, seconds = future.result()
-            restored = RestoredShard(shard, id_map[shard.place.shard_id], (receipt,), seconds)
-            done.append(restored)
-            tell(_event(server, restored))
-    order = {shard.place.shard_id: i for i, shard in enumerate(shards)}
-    return sorted(done, key=lambda s: order[s.restore.place.shard_id])
 
 
 def _event(server: Server, restored: RestoredShard) -> ShardRestored:
