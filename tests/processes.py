@@ -11,6 +11,7 @@ threads, and forks for each run.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -146,6 +147,7 @@ def _serve(path: str) -> None:
 
     for where in OURS.values():
         import_module(where.partition(":")[0])
+    gc.freeze()  # else a run's first collection touches, and so copies, whatever there is
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run can hear it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who minds a run ends by itself
     listener = socket.socket(socket.AF_UNIX)
