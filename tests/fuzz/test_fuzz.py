@@ -12,7 +12,7 @@ import pytest
 from tests.fuzz.run import fuzz
 from tests.fuzz.targets import TARGETS
 
-SECONDS = 1.0
+SECONDS = 0.2
 
 
 @pytest.mark.fault(84, 87, 90, 91, 93, 94, 95)
