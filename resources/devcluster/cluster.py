@@ -105,7 +105,11 @@ class DevCluster:
     # --- life -------------------------------------------------------------------------------
 
     def __enter__(self) -> DevCluster:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()  # what had started
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

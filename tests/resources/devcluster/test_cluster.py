@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from resources.devcluster.cluster import DevCluster
 from resources.devcluster.data.copies import WriteFailed
 from resources.devcluster.data.writes import series_hash
-from resources.devcluster.listener import AddressTaken
+from resources.devcluster.listener import HOST, AddressTaken
 from resources.devcluster.meta.group import NoLeader
 from resources.devcluster.ports import Ports
 from resources.devcluster.refusals import Refusal
@@ -314,6 +315,22 @@ def test_a_port_that_is_taken_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
             DevServer(tmp_path / "two", ports=(taken, 0))
         with pytest.raises(AddressTaken, match=str(taken)):
             DevCluster(tmp_path / "three", 1, 1, ports=Ports(((taken, 0),), ((0, 0),)))
+
+
+def test_a_start_that_fails_halfway_stops_what_had_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with DevCluster(tmp_path / "cluster", 1, 3) as cluster:
+        pass
+    monkeypatch.setattr("resources.devcluster.listener.BIND_PATIENCE_S", 0.0)
+    with socket.socket() as other:
+        other.bind((HOST, cluster.data[2].http.port))
+        other.listen()
+        with pytest.raises(AddressTaken, match=str(cluster.data[2].http.port)), cluster:
+            pytest.fail("it has started")
+    assert not [node for node in (*cluster.meta, *cluster.data) if node.running]
+    with cluster:  # every port is free again
+        assert get(cluster.data[0].http_addr, "/ping").status == 204
 
 
 def test_the_command_prints_addresses_and_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
