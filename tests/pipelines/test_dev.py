@@ -22,10 +22,13 @@ SET = """{ assetNodeOrError(assetKey: {path: ["dev", "backup_set"]}) { ... on As
 
 
 def shown(port: int) -> int:
-    """How many restore points the UI shows."""
+    """How many restore points the UI shows; none while it does not answer."""
     url = f"http://127.0.0.1:{port}/graphql"
-    reply = requests.post(url, json={"query": SET}, timeout=30).json()
-    return len(reply["data"]["assetNodeOrError"]["assetMaterializations"])
+    try:
+        reply = requests.post(url, json={"query": SET}, timeout=30).json()
+    except requests.RequestException:
+        return 0
+    return len(reply["data"]["assetNodeOrError"].get("assetMaterializations", []))
 
 
 def at_work_in(directory: Path) -> list[bytes]:
