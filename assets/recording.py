@@ -59,7 +59,8 @@ def record_backup(
     """Write down a committed backup: what was copied, and what it found up to date.
 
     An unchanged shard is written down if Dagster does not know its archive yet, because it
-    was made by another tool, or by a run that ended before it could say so.
+    was made by another tool, or by a run that ended before it could say so. What was seen of it
+    last is corrected if it came from a look that began before its archive was there.
 
     Args:
         planned: whether Dagster expects an event for each shard of the run, copied or not; it
@@ -69,7 +70,7 @@ def record_backup(
     copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
     unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
     ledger.add_partitions([*copied, *unchanged])
-    before = ledger.backed_up()
+    before, last_seen = ledger.backed_up(), ledger.observed()
     fresh = [
         Kept(
             Seen(
@@ -105,6 +106,14 @@ def record_backup(
         for key, state in unchanged.items()
         if state.previous is not None and (planned or before.get(key) != state.version)
     ]
+    noted = {kept.seen.partition for kept in earlier}
+    ledger.observe(
+        [
+            Seen(key, state.version, state_facts(state))
+            for key, state in unchanged.items()
+            if key not in noted and last_seen.get(key) != state.version
+        ]
+    )
     ledger.back_up(fresh + earlier)
 
 

@@ -11,8 +11,16 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
+from assets.ledger import Ledger
+from assets.recording import record_look
+from resources.config.opening import open_cluster
+from resources.config.reading import read_configuration
 from resources.devcluster.cluster import DevCluster
+from resources.engine.backup.plan import plan_backup
+from resources.engine.options import BackupOptions
 from resources.model import ShardID
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
 from tests.live.world import held, unreadable
 from tests.pipelines.world import FAMILY, World, failure, launched, write_to
 
@@ -67,6 +75,27 @@ def test_a_run_beside_one_that_is_at_work_waits_copies_nothing_twice_and_no_relo
 
 
 STARTED = dg.DagsterRunStatus.STARTED
+
+
+@pytest.mark.fault(41)
+def test_a_look_that_took_longer_than_the_backup_beside_it_leaves_no_shard_stale(
+    cluster: DevCluster, world: World, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    source = open_cluster(read_configuration(tmp_path / "shardkeeper.yaml"), FAMILY.name)
+    none = BackupRepository(DirectoryStore(world.backups), str(world.backups))
+    seen = plan_backup(source, none, BackupOptions(), tell=lambda _: None)
+    assert world.back_up().success
+    record_look(Ledger.outside(instance, FAMILY), seen)
+    assert set(world.shards().values()) == {STALE}  # it was seen before there was an archive
+    # As in a run whose look this was, and none of whose checks looks again.
+    copies = dg.AssetSelection.assets(FAMILY.backup_set).without_checks()
+    job = dg.Definitions(jobs=[dg.define_asset_job("the_rest_of_a_run", copies)])
+    rest = dg.Definitions.merge(world.defs, job).resolve_job_def("the_rest_of_a_run")
+    assert rest.execute_in_process(instance=instance).success
+    assert world.check().passed
+    assert set(world.shards().values()) == {FRESH}
+    assert world.backed_up() == dict.fromkeys(PARTITIONS, 1)
+    assert world.status(FAMILY.backup_set) is FRESH
 
 
 @pytest.mark.fault(41)
