@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[2]
 KILLED = -signal.SIGKILL
 
 IN_BACKUPS = [name for name in FAILPOINTS if name.startswith(("store.", "backup."))]
+BACKING_UP = [name for name in IN_BACKUPS if name.startswith("backup.")]
+"""Those where a source has a part; what happens within the store is the same for all of them."""
 IN_RESTORES = [name for name in FAILPOINTS if name.startswith("restore.")]
 IN_CLUSTERS = [name for name in FAILPOINTS if name.startswith("cluster.")]
 IN_OVERWRITES = [name for name in FAILPOINTS if name.startswith("overwrite.")]
@@ -109,7 +111,7 @@ def test_a_backup_killed_anywhere_leaves_what_was_and_the_next_converges(
 
 @pytest.mark.wire
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("wish", IN_BACKUPS)
+@pytest.mark.parametrize("wish", BACKING_UP)
 def test_a_backup_of_a_real_server_killed_anywhere_leaves_what_was(
     real: Place, nursery: Nursery, wish: str
 ) -> None:
@@ -117,7 +119,7 @@ def test_a_backup_of_a_real_server_killed_anywhere_leaves_what_was(
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("wish", [name for name in IN_BACKUPS if name.startswith("backup.")])
+@pytest.mark.parametrize("wish", BACKING_UP)
 def test_a_backup_of_a_cluster_killed_anywhere_leaves_what_was(
     cluster: Place, nursery: Nursery, wish: str
 ) -> None:
