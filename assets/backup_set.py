@@ -88,6 +88,7 @@ def _copying(family: Family) -> dg.OpDefinition:
         with explained() as more:
             settings, source = clusters.settings(family.name), clusters.open(family.name)
             backups = WatchedRepository(repository.open(family.name))
+            seen_before = ledger.observed()
             report = back_up(
                 source,
                 backups,
@@ -100,7 +101,7 @@ def _copying(family: Family) -> dg.OpDefinition:
                 tell=telling(context.log),
                 command=f"dagster run {context.run.run_id}",
             )
-            record_backup(ledger, report, backups)
+            record_backup(ledger, report, backups, seen_before=seen_before)
             version = server_version(ledger, report.metastore)
             if not config.limits and version != ledger.source_version():
                 ledger.see_source(version, copied_facts(report, ledger.partitions()))

@@ -54,15 +54,22 @@ def by_partition(ledger: Ledger, states: Iterable[ShardState]) -> dict[str, Shar
 
 
 def record_backup(
-    ledger: Ledger, report: BackupReport, backups: BackupRepository, *, planned: bool = False
+    ledger: Ledger,
+    report: BackupReport,
+    backups: BackupRepository,
+    *,
+    seen_before: Mapping[str, str],
+    planned: bool = False,
 ) -> None:
     """Write down a committed backup: what was copied, and what it found up to date.
 
     An unchanged shard is written down if Dagster does not know its archive yet, because it
     was made by another tool, or by a run that ended before it could say so. What was seen of it
-    last is corrected if it came from a look that began before its archive was there.
+    last is corrected if that was before this backup looked: it came from a look that began when
+    its archive was not there yet. What others saw meanwhile is newer and stays.
 
     Args:
+        seen_before: what `ledger` had observed when the backup began.
         planned: whether Dagster expects an event for each shard of the run, copied or not; it
             counts those without one as failed.
     """
@@ -70,7 +77,7 @@ def record_backup(
     copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
     unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
     ledger.add_partitions([*copied, *unchanged])
-    before, last_seen = ledger.backed_up(), ledger.observed()
+    before, seen_now = ledger.backed_up(), ledger.observed()
     fresh = [
         Kept(
             Seen(
@@ -111,7 +118,7 @@ def record_backup(
         [
             Seen(key, state.version, state_facts(state))
             for key, state in unchanged.items()
-            if key not in noted and last_seen.get(key) != state.version
+            if key not in noted and seen_before.get(key) == seen_now.get(key) != state.version
         ]
     )
     ledger.back_up(fresh + earlier)

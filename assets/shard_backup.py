@@ -62,6 +62,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                 settings, source = clusters.settings(family.name), clusters.open(family.name)
                 backups = WatchedRepository(repository.open(family.name))
                 only = frozenset(key.shard_id for key in wanted.values())
+                seen_before = ledger.observed()
                 report = back_up(
                     source,
                     backups,
@@ -74,7 +75,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                     tell=telling(context.log),
                     command=f"dagster run {context.run.run_id}",
                 )
-                record_backup(ledger, report, backups, planned=True)
+                record_backup(ledger, report, backups, seen_before=seen_before, planned=True)
                 judge = Judge(family, settings.objectives)
                 ledger.judge(judge.after_backup(ledger, backups, source, report))
                 if report.failed:

@@ -12,11 +12,14 @@ import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
 from assets.ledger import Ledger
-from assets.recording import record_look
+from assets.recording import record_backup, record_look
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
 from resources.config.opening import open_cluster
 from resources.config.reading import read_configuration
 from resources.devcluster.cluster import DevCluster
 from resources.engine.backup.plan import plan_backup
+from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from resources.repository.repository import BackupRepository
@@ -42,6 +45,14 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def world(over_cluster: World) -> World:
     return over_cluster
+
+
+def opened(directory: Path) -> Server | Cluster:
+    return open_cluster(read_configuration(directory / "shardkeeper.yaml"), FAMILY.name)
+
+
+def repository(world: World) -> BackupRepository:
+    return BackupRepository(DirectoryStore(world.backups), str(world.backups))
 
 
 def archives(world: World) -> list[str]:
@@ -81,9 +92,7 @@ STARTED = dg.DagsterRunStatus.STARTED
 def test_a_look_that_took_longer_than_the_backup_beside_it_leaves_no_shard_stale(
     cluster: DevCluster, world: World, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    source = open_cluster(read_configuration(tmp_path / "shardkeeper.yaml"), FAMILY.name)
-    none = BackupRepository(DirectoryStore(world.backups), str(world.backups))
-    seen = plan_backup(source, none, BackupOptions(), tell=lambda _: None)
+    seen = plan_backup(opened(tmp_path), repository(world), BackupOptions(), tell=lambda _: None)
     assert world.back_up().success
     record_look(Ledger.outside(instance, FAMILY), seen)
     assert set(world.shards().values()) == {STALE}  # it was seen before there was an archive
@@ -96,6 +105,21 @@ def test_a_look_that_took_longer_than_the_backup_beside_it_leaves_no_shard_stale
     assert set(world.shards().values()) == {FRESH}
     assert world.backed_up() == dict.fromkeys(PARTITIONS, 1)
     assert world.status(FAMILY.backup_set) is FRESH
+
+
+@pytest.mark.fault(41)
+def test_what_others_see_during_a_backup_that_finds_nothing_changed_is_not_forgotten(
+    cluster: DevCluster, world: World, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assert world.back_up().success
+    ledger, backups = Ledger.outside(instance, FAMILY), repository(world)
+    seen_before = ledger.observed()
+    report = back_up(opened(tmp_path), backups, BackupOptions(), tell=lambda _: None)
+    assert len(report.unchanged) == 3
+    write_to(cluster, 0, 2.0)
+    assert world.look().success
+    record_backup(ledger, report, backups, seen_before=seen_before)
+    assert sorted(world.shards().values(), key=str) == [FRESH, FRESH, STALE]
 
 
 @pytest.mark.fault(41)
