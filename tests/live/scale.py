@@ -28,8 +28,6 @@ from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from resources.repository.manifest import Limits
-from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
 from tests.live.large import many_shards
 from tests.pipelines.world import World
 
@@ -76,7 +74,7 @@ def _measure(
 
 
 def _back_up_all(world: World, bind: str) -> None:
-    repository = BackupRepository(DirectoryStore(world.backups), str(world.backups))
+    repository = world.repository
     source = Cluster(MetaClient(bind))
     only = BackupOptions(limits=Limits(shard_id=ShardID(1)))
     report = back_up(source, repository, only, tell=lambda _: None)

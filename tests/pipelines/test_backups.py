@@ -12,17 +12,11 @@ from dagster._core.definitions.data_version import StaleStatus
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
 from resources.engine.stored.verify import verify
-from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
 from tests.influxd import Influxd
 from tests.pipelines.world import FAMILY, World, at, failure, fill, write
 
 pytestmark = pytest.mark.wire
 FRESH, STALE, MISSING = StaleStatus.FRESH, StaleStatus.STALE, StaleStatus.MISSING
-
-
-def repository(world: World) -> BackupRepository:
-    return BackupRepository(DirectoryStore(world.backups), str(world.backups))
 
 
 def test_a_first_run_copies_every_shard_and_leaves_nothing_stale(
@@ -36,7 +30,7 @@ def test_a_first_run_copies_every_shard_and_leaves_nothing_stale(
     [point] = world.events(FAMILY.backup_set)
     assert point.metadata["shards_copied"].value == 3
     assert point.metadata["points"].value == 30
-    assert verify(repository(world)).problems == ()
+    assert verify(world.repository).problems == ()
 
 
 def test_a_look_marks_the_written_shard_and_the_next_run_copies_that_one_alone(
@@ -163,7 +157,7 @@ def test_missing_partitions_are_filled_by_a_range_run_that_copies_those_alone(
     assert world.materialize(FAMILY.shard_backup, first="telegraf/autogen/1").success
     assert world.check().passed
     assert world.back_up().success
-    assert sorted(repository(world).current().archives) == [1, 2, 3, 4]
+    assert sorted(world.repository.current().archives) == [1, 2, 3, 4]
 
 
 def test_a_partition_that_needs_no_copy_is_done_all_the_same(source: Influxd, world: World) -> None:
@@ -210,7 +204,7 @@ def test_backups_made_outside_dagster_are_adopted_and_not_copied_again(
         assert backup.metadata["copied"].value.startswith("earlier")
         [point] = newcomer.events(FAMILY.backup_set)
         assert point.metadata["shards_copied"].value == 0
-    assert len(repository(world).manifests()) == 2
+    assert len(world.repository.manifests()) == 2
 
 
 def test_a_backup_says_where_its_archive_is_and_what_is_in_it(

@@ -14,16 +14,12 @@ from dagster._core.definitions.data_version import StaleStatus
 from assets.ledger import Ledger
 from assets.recording import record_backup, record_look
 from resources.clients.cluster import Cluster
-from resources.clients.server import Server
-from resources.config.opening import open_cluster
-from resources.config.reading import read_configuration
+from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
-from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
 from tests.live.world import held, unreadable
 from tests.pipelines.world import FAMILY, World, failure, launched, write_to
 
@@ -45,14 +41,6 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 @pytest.fixture
 def world(over_cluster: World) -> World:
     return over_cluster
-
-
-def opened(directory: Path) -> Server | Cluster:
-    return open_cluster(read_configuration(directory / "shardkeeper.yaml"), FAMILY.name)
-
-
-def repository(world: World) -> BackupRepository:
-    return BackupRepository(DirectoryStore(world.backups), str(world.backups))
 
 
 def archives(world: World) -> list[str]:
@@ -90,9 +78,10 @@ STARTED = dg.DagsterRunStatus.STARTED
 
 @pytest.mark.fault(41)
 def test_a_look_that_took_longer_than_the_backup_beside_it_leaves_no_shard_stale(
-    cluster: DevCluster, world: World, instance: dg.DagsterInstance, tmp_path: Path
+    cluster: DevCluster, world: World, instance: dg.DagsterInstance
 ) -> None:
-    seen = plan_backup(opened(tmp_path), repository(world), BackupOptions(), tell=lambda _: None)
+    source = Cluster(MetaClient(cluster.meta[0].http_addr))
+    seen = plan_backup(source, world.repository, BackupOptions(), tell=lambda _: None)
     assert world.back_up().success
     record_look(Ledger.outside(instance, FAMILY), seen)
     assert set(world.shards().values()) == {STALE}  # it was seen before there was an archive
@@ -109,16 +98,19 @@ def test_a_look_that_took_longer_than_the_backup_beside_it_leaves_no_shard_stale
 
 @pytest.mark.fault(41)
 def test_what_others_see_during_a_backup_that_finds_nothing_changed_is_not_forgotten(
-    cluster: DevCluster, world: World, instance: dg.DagsterInstance, tmp_path: Path
+    cluster: DevCluster, world: World, instance: dg.DagsterInstance
 ) -> None:
     assert world.back_up().success
-    ledger, backups = Ledger.outside(instance, FAMILY), repository(world)
+    source, ledger = (
+        Cluster(MetaClient(cluster.meta[0].http_addr)),
+        Ledger.outside(instance, FAMILY),
+    )
     seen_before = ledger.observed()
-    report = back_up(opened(tmp_path), backups, BackupOptions(), tell=lambda _: None)
+    report = back_up(source, world.repository, BackupOptions(), tell=lambda _: None)
     assert len(report.unchanged) == 3
     write_to(cluster, 0, 2.0)
     assert world.look().success
-    record_backup(ledger, report, backups, seen_before=seen_before)
+    record_backup(ledger, report, world.repository, seen_before=seen_before)
     assert sorted(world.shards().values(), key=str) == [FRESH, FRESH, STALE]
 
 

@@ -17,8 +17,6 @@ from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.errors import PeerUnreachable
 from resources.model import ShardID
-from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
 from tests.pipelines.hooks import listening
 from tests.pipelines.world import FAMILY, FIRST_NS, World, write_to
 
@@ -103,7 +101,7 @@ def test_a_missed_backup_is_asked_for_and_the_check_lists_the_shards(
 def test_backups_of_the_command_line_are_recorded_with_their_time_and_go_stale(
     cluster: DevCluster, world: World
 ) -> None:
-    repository = BackupRepository(DirectoryStore(world.backups), str(world.backups))
+    repository = world.repository
     source = Cluster(MetaClient(cluster.meta[0].http_addr))
     report = back_up(source, repository, BackupOptions(), tell=lambda _: None)
     told, cursor = world.sense("adopt_influxdb")

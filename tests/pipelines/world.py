@@ -18,6 +18,8 @@ from assets.family import Family
 from assets.judging import EVERY_SHARD_CURRENT
 from pipelines.definitions import definitions
 from resources.devcluster.cluster import DevCluster
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
 from tests.influxd import Influxd
 
 FAMILY = Family("influxdb")
@@ -180,6 +182,10 @@ class World:
         sensor(context)
 
     # --- seeing ----------------------------------------------------------------------------
+
+    @property
+    def repository(self) -> BackupRepository:
+        return BackupRepository(DirectoryStore(self.backups), str(self.backups))
 
     @property
     def partitions(self) -> list[str]:
