@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from assets.facts.backups import archive_facts, set_facts
-from assets.facts.values import place_facts
+from assets.facts.values import Metadata, place_facts
 from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
 from assets.recording import archive_version, server_version
-from resources.engine.stored.succession import SetChanges, Succession
+from resources.engine.stored.succession import Succession
 from resources.errors import RepositoryError, WireError
-from resources.model import ShardPlace
-from resources.protocol.meta import decode_metastore
-from resources.repository.backup_set import StoredManifest, single_set
+from resources.model import Metastore
+from resources.repository.backup_set import StoredManifest
 from resources.repository.manifest import ShardEntry
 from resources.repository.watched import WatchedRepository
 
-MOST_AT_ONCE = 250
+MOST_AT_ONCE = 200
 """Archives recorded by one tick; each costs some 5 ms."""
 
 
@@ -49,10 +48,10 @@ def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Ado
             done, at = name, ""
             continue
         stored = watched.manifest(name)
-        places = _places(watched, stored)
+        metastore, trouble = _metastore(watched, stored)
         start = int(at or 0)
         entries = stored.manifest.files[start : start + budget]
-        recorded += _record(ledger, watched, stored, entries, places)
+        recorded += _record(ledger, watched, stored, entries, metastore)
         budget -= len(entries)
         if start + len(entries) < len(stored.manifest.files):
             left = len(stored.manifest.files) - start - len(entries)
@@ -60,7 +59,10 @@ def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Ado
                 f"{done} {start + len(entries)}", f"{left} archives of {name} to go", bool(recorded)
             )
         sets += 1
-        _record_set(ledger, watched, stored, succession.changes(stored))
+        found = set_facts(
+            stored, watched.location, len(watched.archives), succession.changes(stored), None
+        )
+        _record_set(ledger, watched, stored, {**found, **trouble}, metastore)
         done, at = name, ""
         if budget <= 0:
             break
@@ -73,11 +75,11 @@ def _record(
     watched: WatchedRepository,
     stored: StoredManifest,
     entries: tuple[ShardEntry, ...],
-    places: dict[int, ShardPlace],
+    metastore: Metastore | None,
 ) -> int:
     """Of each shard the newest archive is what counts; an older one is history already."""
-    before = ledger.backed_up()
-    newest = watched.current().archives
+    before, newest = ledger.backed_up(), watched.archives
+    places = {place.shard_id: place for place in metastore.places()} if metastore else {}
     found: list[Kept] = []
     for entry in entries:
         place = places.get(entry.shard_id)
@@ -103,27 +105,30 @@ def _record(
 
 
 def _record_set(
-    ledger: Ledger, watched: WatchedRepository, stored: StoredManifest, changes: SetChanges
+    ledger: Ledger,
+    watched: WatchedRepository,
+    stored: StoredManifest,
+    found: Metadata,
+    metastore: Metastore | None,
 ) -> None:
-    manifest, kept = stored.manifest, len(watched.current().archives)
-    found = set_facts(stored, watched.location, kept, changes, None)
-    found["made"] = "outside of Dagster"
-    if manifest.limited:
+    found = {**found, "made": "outside of Dagster"}
+    if stored.manifest.limited or metastore is None:
         ledger.limited_set(found)
         return
-    try:
-        raw = watched.read_meta(single_set(stored, watched.store.names()))
-        version = server_version(ledger, decode_metastore(raw))
-    except (RepositoryError, WireError) as error:
-        found["trouble"] = str(error)
-        ledger.limited_set(found)
-        return
-    if watched.current().newest.file_name == stored.file_name:
+    version = server_version(ledger, metastore)
+    if stored is watched.newest:
         ledger.see_source(version, {"seen": f"by the backup {stored.file_name}"})
     ledger.whole_set(version, {**found, "meta_snapshot_version": version})
 
 
-def _places(watched: WatchedRepository, stored: StoredManifest) -> dict[int, ShardPlace]:
-    """Where each shard was, as the backup's own metastore says."""
-    raw = watched.read_meta(single_set(stored, watched.store.names()))
-    return {int(place.shard_id): place for place in decode_metastore(raw).places()}
+def _metastore(
+    watched: WatchedRepository, stored: StoredManifest
+) -> tuple[Metastore | None, Metadata]:
+    """What a backup says of its source, or what to say of its trouble.
+
+    Without it nobody knows where its shards belong; the backups after it are none the worse.
+    """
+    try:
+        return watched.metastore_of(stored), {}
+    except (RepositoryError, WireError) as error:
+        return None, {"trouble": str(error)}

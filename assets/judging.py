@@ -7,6 +7,7 @@ longer so. So looks, backups, adoptions and the sensors evaluate whatever they l
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -36,6 +37,7 @@ from resources.engine.backup.run import BackupReport
 from resources.engine.backup.watch import Watch
 from resources.engine.stored.newest import newest_points
 from resources.engine.stored.objective import late_shards, missing_files
+from resources.errors import RepositoryError, WireError
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.repository import BackupRepository
 from resources.repository.watched import WatchedRepository
@@ -113,9 +115,12 @@ class Judge:
         """What a backup that was made elsewhere left, as far as looks have told.
 
         A large one is recorded bit by bit, so manifests that were read are not read each time,
-        unless one names a file that is gone, for which another may have a twin.
+        unless one names a file that is gone, for which another may have a twin. Nor does it matter
+        that the newest one's metastore is damaged: that is for a check to say.
         """
-        metastore = watched.metastore()
+        metastore = None
+        with suppress(RepositoryError, WireError):
+            metastore = watched.metastore()
         found = self._as_far_as_known(ledger, watched, None, metastore) if metastore else []
         missing = self.nothing_missing(watched)
         if not missing.passed:

@@ -46,9 +46,11 @@ class WatchedRepository(BackupRepository):
         self._metastore: tuple[str, Metastore] | None = None
 
     def manifest(self, name: str) -> StoredManifest:
-        """As `BackupRepository.manifest`; the last one is remembered, as it never changes."""
-        if self._last is None or self._last.file_name != name:
-            self._last = super().manifest(name)
+        """As `BackupRepository.manifest`; the newest is remembered, and the last one asked for."""
+        for known in self._newest, self._last:
+            if known is not None and known.file_name == name:
+                return known
+        self._last = super().manifest(name)
         return self._last
 
     def current(self, *, as_of: datetime | None = None) -> BackupSet:
@@ -86,18 +88,28 @@ class WatchedRepository(BackupRepository):
         """The newest archive of each shard, as of the last `refresh`; their files may be gone."""
         return self._archives
 
+    @property
+    def newest(self) -> StoredManifest | None:
+        """Of the manifests that the last `refresh` found."""
+        return self._newest
+
     def metastore(self) -> Metastore | None:
         """What the newest backup says of its source; None if there is no backup.
+
+        Raises: as `metastore_of`.
+        """
+        return None if self._newest is None else self.metastore_of(self._newest)
+
+    def metastore_of(self, stored: StoredManifest) -> Metastore:
+        """What a backup says of its source; the last one asked for is remembered.
 
         Raises:
             RepositoryError: its meta file is gone or damaged.
             BadReply: it holds no metastore.
         """
-        if self._newest is None:
-            return None
-        if self._metastore is None or self._metastore[0] != self._newest.file_name:
-            raw = self.read_meta(BackupSet(self._newest, self._archives, ()))
-            self._metastore = self._newest.file_name, decode_metastore(raw)
+        if self._metastore is None or self._metastore[0] != stored.file_name:
+            raw = self.read_meta(BackupSet(stored, self._archives, ()))
+            self._metastore = stored.file_name, decode_metastore(raw)
         return self._metastore[1]
 
     def covered(self) -> list[ShardPlace]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.data_version import StaleStatus
 
 from assets.judging import (
     ARCHIVES_MATCH,
@@ -21,6 +22,7 @@ from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
+from resources.errors import BackupIncomplete
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from tests.pipelines.world import DAY_NS, FAMILY, FIRST_NS, World, write_to
@@ -118,6 +120,27 @@ def test_time_alone_turns_checks_and_a_backup_of_the_command_line_turns_them_bac
     on_the_command_line(cluster, world, ago=timedelta(0))
     strict.sense("adopt_influxdb", cursor)
     assert failed(world) == set()
+
+
+def test_a_backup_whose_metastore_is_gone_turns_a_check_and_holds_up_none_after_it(
+    cluster: DevCluster, world: World
+) -> None:
+    on_the_command_line(cluster, world, ago=timedelta(minutes=2))
+    [meta] = world.backups.glob("*.meta")
+    meta.unlink()
+    with pytest.raises(BackupIncomplete, match=meta.name):
+        world.sense("adopt_influxdb")
+    assert not world.check(SET, NOTHING_MISSING).passed
+    [point] = world.events(SET)
+    assert meta.name in point.metadata["trouble"].value
+    assert world.partitions == []  # nobody knows where its shards belong
+    on_the_command_line(cluster, world, ago=timedelta(0))
+    told, _ = world.sense("adopt_influxdb")
+    assert "up to" in (told.skip_message or "")
+    assert failed(world) == set()
+    assert world.back_up().success
+    assert failed(world) == set()
+    assert set(world.shards().values()) == {StaleStatus.FRESH}
 
 
 def test_an_archive_that_is_gone_turns_checks_at_the_next_look_and_a_backup_hides_no_damage(
