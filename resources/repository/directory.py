@@ -108,10 +108,12 @@ class Directory:
         """Name and status of every regular file right in here, in no order."""
         with self.told("listing"), os.scandir(self.fd) as entries:
             for entry in entries:
-                with suppress(FileNotFoundError):  # deleted while we look
+                try:
                     status = entry.stat(follow_symlinks=False)
-                    if stat.S_ISREG(status.st_mode):
-                        yield entry.name, status
+                except FileNotFoundError:  # deleted while we look
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    yield entry.name, status
 
     @contextmanager
     def opened(self, name: str, *, writable: bool = False) -> Generator[int]:

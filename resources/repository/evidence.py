@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from resources.errors import ManifestUnreadable
@@ -27,7 +27,8 @@ MAX_MILLISECONDS = 1 << 50
 """Which seconds, as a float, hold exactly."""
 Checked = Literal["full", "structure"]
 Strategy = Literal["full", "incremental", "only-meta"]
-
+TSM = ".tsm"
+_CRC32, _SHA256 = re.compile("[0-9a-f]{8}"), re.compile("[0-9a-f]{64}")
 
 FileID: TypeAlias = tuple[str, int, int]
 """Name, size, CRC-32."""
@@ -53,7 +54,7 @@ class FileFacts:
 
     @property
     def is_tsm(self) -> bool:
-        return self.name.endswith(".tsm")
+        return self.name.endswith(TSM)
 
     def encode(self) -> dict[str, Any]:
         return {
@@ -66,19 +67,19 @@ class FileFacts:
 
     @classmethod
     def decode(cls, fields: Fields) -> FileFacts:
-        crc32 = fields.text("crc32")
-        if not re.fullmatch("[0-9a-f]{8}", crc32):
+        name, crc32 = fields.text("name"), fields.text("crc32")
+        if not _CRC32.fullmatch(crc32):
             raise ManifestUnreadable(f"{fields.name}: crc32 is {crc32[:20]!a}")
         first_ns, last_ns = times_in(fields)
-        facts = cls(fields.text("name"), fields.integer("size"), int(crc32, 16))
-        if not facts.is_tsm:
-            return replace(facts, min_time_ns=first_ns, max_time_ns=last_ns)
-        return replace(
-            facts,
-            keys=fields.integer("keys", default=0),
-            points=fields.optional_integer("points"),
-            min_time_ns=first_ns,
-            max_time_ns=last_ns,
+        is_tsm = name.endswith(TSM)
+        return cls(
+            name,
+            fields.integer("size"),
+            int(crc32, 16),
+            fields.integer("keys", default=0) if is_tsm else 0,
+            fields.optional_integer("points") if is_tsm else None,
+            first_ns,
+            last_ns,
         )
 
 
@@ -267,7 +268,7 @@ def _strategy(fields: Fields) -> Strategy:
 
 def _digest(fields: Fields, key: str) -> str:
     text = fields.text(key)
-    if not re.fullmatch("[0-9a-f]{64}", text):
+    if not _SHA256.fullmatch(text):
         raise ManifestUnreadable(f"{fields.name}: {key} is not a SHA-256 in hex")
     return text
 

@@ -17,6 +17,7 @@ from resources.errors import (
     BackupNotFound,
     BadReply,
     ManifestUnreadable,
+    NameMissing,
     NameTaken,
     RepositoryError,
     shown,
@@ -149,12 +150,13 @@ class BackupRepository:
             ManifestUnreadable: it is no meta file.
         """
         name = backup.meta.file_name
-        if name not in self.store.names():
+        try:
+            raw = self._read(name, MAX_META_BYTES)
+        except NameMissing:
             raise BackupIncomplete(
                 f"{name} is listed by {backup.newest.file_name} and missing in {self.location}",
                 hint="copy it back, or restore an older backup: shardkeeper restore -as-of TIME",
-            )
-        raw = self._read(name, MAX_META_BYTES)
+            ) from None
         evidence = backup.newest.manifest.evidence
         if evidence is not None and hashlib.sha256(raw).hexdigest() != evidence.meta_sha256:
             raise BackupIncomplete(
