@@ -20,6 +20,7 @@ from assets.standing import Standing
 from assets.watching import report_changes
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
+from resources.collector import collector_at_rest
 from resources.config.reading import read_configuration
 from resources.config.values import Cluster, Configuration
 from resources.engine.backup.watch import Watcher, glance
@@ -72,6 +73,7 @@ def watch_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
         "if so ask for one run of the backup job. After a failed run it waits a minute, then two, "
         "up to an hour.",
     )
+    @collector_at_rest()
     def watch(
         context: dg.SensorEvaluationContext,
         clusters: ClustersResource,
@@ -121,6 +123,7 @@ def missed_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
         f"{timedelta(seconds=objectives.recovery_point)} covers; the check within_objective lists "
         "them, and " + ("a backup is asked for." if asks else "whoever is notified is told."),
     )
+    @collector_at_rest()
     def missed(
         context: dg.SensorEvaluationContext,
         clusters: ClustersResource,
@@ -168,6 +171,7 @@ def adopt_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
         "command line, with their own time and provenance, and turn checks when the newest one "
         "becomes too old. The cluster is not asked.",
     )
+    @collector_at_rest()
     def adopting(
         context: dg.SensorEvaluationContext, repository: BackupRepositoryResource
     ) -> dg.SensorResult | dg.SkipReason:

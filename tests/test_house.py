@@ -26,6 +26,7 @@ ARROWS = {
     "resources.version": (),
     "resources.model": ("resources.errors",),
     "resources.failpoints": ("resources.errors",),
+    "resources.collector": (),
     "resources.crew": (),
     "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
     "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
@@ -37,6 +38,7 @@ ARROWS = {
     ),
     "resources.repository": (
         "resources.errors",
+        "resources.collector",
         "resources.crew",
         "resources.failpoints",
         "resources.model",

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from resources.collector import collector_at_rest
 from resources.errors import BadReply, ManifestUnreadable
 from resources.model import ShardID
 from resources.protocol.strict_json import decode_json, is_object
@@ -105,7 +106,8 @@ class Manifest:
             UnsafeName: a file name that could lead outside the directory.
         """
         try:
-            found = cls._decode(Fields(_load(raw, name), name), name)
+            with collector_at_rest():
+                found = cls._decode(Fields(_load(raw, name), name), name)
             _check_seal(raw, found.evidence, name)
             return found
         except ManifestUnreadable as error:
