@@ -5,7 +5,7 @@ The service asks for no password. Every request has a connection of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from ssl import SSLContext
 from typing import TypeVar
@@ -63,29 +63,47 @@ class CoordinatorClient:
         return listed.shards
 
     def create_shard(self, shard_id: ShardID, database: str, policy: str) -> OwnerStatus:
-        """Create an empty shard, or leave the one of that ID as it is, and see it listed.
+        """As `create_shards`, of one; returns what the node says of it."""
+        return self.create_shards([(shard_id, database, policy)])[shard_id]
 
-        Neither names nor ID need be in the metastore; it is the caller's to know that the
-        ID is free.
+    def create_shards(
+        self, wanted: Iterable[tuple[ShardID, str, str]]
+    ) -> Mapping[ShardID, OwnerStatus]:
+        """Create empty shards, or leave those of these IDs as they are, and see them listed.
+
+        Neither names nor IDs need be in the metastore; it is the caller's to know that the
+        IDs are free. A node lists all that it has, so it is asked once, when all are made.
+
+        Args:
+            wanted: ID, database and policy of each; taken one by one, so it may break off.
+
+        Returns all shards on the node's disk.
 
         Raises:
-            PeerRefused: the node said no, or said yes and does not list the shard.
-            UnsafeName: no server takes the names; nothing was sent.
+            PeerRefused: the node said no, or said yes and does not list one of them.
+            UnsafeName: no server takes the names; nothing was sent of that shard.
             PeerUnreachable, PeerClosedEarly, BadReply
         """
-        phase = f"creating shard {shard_id}"
-        reply = self._ask(
-            wire.WriteShard(shard_id, database, policy),
-            partial(wire.code_reply, asked=MessageType.WRITE_SHARD),
-            phase,
-        )
-        if reply.code != 0:
-            raise self._refused(phase, reply.message)
+        made: list[ShardID] = []
+        for shard_id, database, policy in wanted:
+            phase = f"creating shard {shard_id}"
+            reply = self._ask(
+                wire.WriteShard(shard_id, database, policy),
+                partial(wire.code_reply, asked=MessageType.WRITE_SHARD),
+                phase,
+            )
+            if reply.code != 0:
+                raise self._refused(phase, reply.message)
+            made.append(shard_id)
         # Success is also answered when nothing was created.
-        created = self.list_shards().get(shard_id)
-        if created is None:
-            raise self._refused(phase, "success was answered, but the shard is not listed")
-        return created
+        there = self.list_shards()
+        for shard_id in made:
+            if shard_id not in there:
+                raise self._refused(
+                    f"creating shard {shard_id}",
+                    "success was answered, but the shard is not listed",
+                )
+        return there
 
     def remove_shard(self, shard_id: ShardID) -> bool:
         """Delete a shard's files on this node; the metastore does not change.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
@@ -19,7 +19,7 @@ from resources.engine.cluster.guards import (
 )
 from resources.engine.cluster.internal import empty_internal, note_internal
 from resources.engine.cluster.making import Making
-from resources.engine.cluster.rollback import persistently
+from resources.engine.cluster.rollback import give_owners
 from resources.engine.cluster.target_plan import (
     ClusterChange,
     NewShard,
@@ -44,7 +44,7 @@ from resources.engine.threads import each_in_threads
 from resources.errors import RestoreFailed, ShardkeeperError, Stopped, shown
 from resources.failpoints import passing
 from resources.model import Metastore, ShardID
-from resources.protocol.commands import CopyShardOwner, CreateContinuousQuery
+from resources.protocol.commands import CreateContinuousQuery
 from resources.protocol.influxql import check_continuous_query
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
@@ -193,12 +193,14 @@ class _ClusterRestore:
     def _create(self, change: ClusterChange) -> None:
         nodes = sorted({node.tcp_addr for shard in change.shards for node in shard.owners})
 
-        def create_on(node: str) -> None:
-            client = self._cluster.coordinator(node)
+        def wanted(node: str) -> Iterator[tuple[ShardID, str, str]]:
             for shard in change.shards:
                 if any(owner.tcp_addr == node for owner in shard.owners):
                     self._unless_stopped()
-                    client.create_shard(shard.id, shard.database, shard.policy)
+                    yield shard.id, shard.database, shard.policy
+
+        def create_on(node: str) -> None:
+            self._cluster.coordinator(node).create_shards(wanted(node))
 
         each_in_threads(
             create_on, nodes, parallel=NODES_AT_ONCE, name="create", give_up=self._stop.set
@@ -241,17 +243,16 @@ class _ClusterRestore:
     def _adopt(self, change: ClusterChange) -> None:
         """Every copy is there and proved: now they get readers, unless they had them."""
         self._unless_stopped()
-        for shard in () if change.by_command else change.shards:
-            for node in shard.owners:
-                persistently(self._cluster, CopyShardOwner(shard.id, node.id))
-                passing("cluster.mid-adoption")
+        if not change.by_command:
+            owners = [(shard.id, node.id) for shard in change.shards for node in shard.owners]
+            give_owners(self._cluster, owners)
         _, now = self._cluster.metastore()
-        owners = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
+        found = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
         copies = self._cluster.holdings(now).copies
         for shard in change.shards:
             wanted = {node.id for node in shard.owners}
             there = {copy.node for copy in copies.get(shard.id, ())}
-            if owners.get(shard.id) != wanted or not _addresses_of(shard) <= there:
+            if found.get(shard.id) != wanted or not _addresses_of(shard) <= there:
                 raise RestoreFailed(
                     f"shard {shard.id} did not get the owners it was to have",
                     hint="somebody else changes the cluster; run restore again",

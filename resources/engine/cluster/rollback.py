@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.journal import Journal, JournalFile
 from resources.engine.events import RolledBack, Tell, Warned
 from resources.engine.restore.lease import holding_lease
+from resources.engine.threads import each_in_threads
 from resources.errors import (
     PeerRefused,
     PeerUnreachable,
@@ -21,12 +22,13 @@ from resources.errors import (
     shown,
 )
 from resources.failpoints import passing
-from resources.model import DatabaseInfo, Metastore, ShardID
+from resources.model import DatabaseInfo, Metastore, NodeID, ShardID
 from resources.protocol.commands import Command, CopyShardOwner, DropDatabase
 from resources.repository.repository import BackupRepository
 
 ATTEMPTS = 8
 PAUSE_S = 1.0
+COMMANDS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +163,31 @@ def _adopted(now: Metastore, journal: Journal) -> bool:
 
 def _finish(cluster: Cluster, journal: Journal, now: Metastore) -> None:
     node_ids = {node.tcp_addr: node.id for node in now.data_nodes}
-    for place in now.places():
-        for node in journal.copies.get(place.shard_id, ()):
-            if node in node_ids:
-                persistently(cluster, CopyShardOwner(place.shard_id, node_ids[node]))
+    give_owners(
+        cluster,
+        [
+            (place.shard_id, node_ids[node])
+            for place in now.places()
+            for node in journal.copies.get(place.shard_id, ())
+            if node in node_ids
+        ],
+    )
+
+
+def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]]) -> None:
+    """Make nodes owners of shards; those that are already stay so.
+
+    Each takes the meta nodes a round through their log, which they make for several at once.
+
+    Raises:
+        WireError: one of them could not be made so; of the others some were.
+    """
+
+    def give(owner: tuple[ShardID, NodeID]) -> None:
+        persistently(cluster, CopyShardOwner(*owner))
+        passing("cluster.mid-adoption")
+
+    each_in_threads(give, owners, parallel=COMMANDS_AT_ONCE, name="adopt", give_up=lambda: None)
 
 
 def persistently(cluster: Cluster, command: Command) -> int:

@@ -79,6 +79,25 @@ def test_requests_go_out_as_a_clusters_own() -> None:
     ]
 
 
+def test_many_shards_are_created_and_the_list_is_asked_for_once() -> None:
+    heard: list[bytes] = []
+    owners = {ShardID(id_): OWNER for id_ in (5001, 5002, 7)}
+    listed = ShardList(owners).encode()
+    with peer(in_turn(heard, WRITTEN, WRITTEN, listed)) as address:
+        wanted = [(ShardID(5001), "cl", "rp2"), (ShardID(5002), "cl", "rp2")]
+        assert CoordinatorClient(address).create_shards(wanted) == owners
+    assert [raw[1] for raw in heard] == [MessageType.WRITE_SHARD] * 2 + [MessageType.LIST_SHARDS]
+
+
+def test_one_of_many_that_was_not_created_after_all_is_named() -> None:
+    wanted = [(ShardID(5001), "cl", "rp2"), (ShardID(5002), "cl", "rp2")]
+    with (
+        peer(in_turn([], WRITTEN, WRITTEN, LISTED)) as address,
+        pytest.raises(PeerRefused, match="not listed while creating shard 5002"),
+    ):
+        CoordinatorClient(address).create_shards(wanted)
+
+
 def test_a_shard_that_was_not_created_after_all_is_noticed() -> None:
     with (
         peer(in_turn([], WRITTEN, ShardList({}).encode())) as address,

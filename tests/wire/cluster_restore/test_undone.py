@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
 
 import pytest
 
@@ -63,10 +64,10 @@ def without_database(cluster: DevCluster, name: str) -> bytes:
 def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
     target: DevCluster, backups: Path
 ) -> None:
-    before = metastore(target)
+    before, first = metastore(target), Lock()
 
     def go_down(command: Command) -> None:
-        if isinstance(command, CopyShardOwner) and target.data[2].running:
+        if isinstance(command, CopyShardOwner) and first.acquire(blocking=False):
             target.stop_node(2)
 
     target.before_command(go_down)
@@ -114,10 +115,10 @@ def test_a_killed_restore_is_undone_by_the_next(
         "-bind", target.meta[0].http_addr, "restore", str(backups),
     ]  # fmt: skip
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    killed: list[int] = []
+    killed, first = list[int](), Lock()  # several commands come at once
 
     def kill(command: Command) -> None:
-        if isinstance(command, CopyShardOwner) and not killed:
+        if isinstance(command, CopyShardOwner) and first.acquire(blocking=False):
             run.send_signal(signal.SIGKILL)
             killed.append(run.wait())
 
