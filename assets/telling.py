@@ -7,6 +7,7 @@ import dagster as dg
 from resources.engine.events import (
     Event,
     LeaseAwaited,
+    OwnersGiven,
     Progress,
     ShardFailed,
     ShardRetried,
@@ -24,7 +25,7 @@ def telling(log: dg.DagsterLogManager) -> Tell:
                 log.error(str(event))
             case Warned() | ShardRetried():
                 log.warning(str(event))
-            case Progress() | LeaseAwaited():
+            case Progress() | OwnersGiven() | LeaseAwaited():
                 log.debug(str(event))
             case _:
                 log.info(str(event))

@@ -9,8 +9,17 @@ import click
 
 from pipelines.ctl import render
 from pipelines.ctl.go_flags import SEED_NAME
-from resources.engine.events import Event, LeaseAwaited, MergeProgress, Progress, VerifyProgress
+from resources.engine.events import (
+    Event,
+    LeaseAwaited,
+    MergeProgress,
+    OwnersGiven,
+    Progress,
+    VerifyProgress,
+)
 
+HOW_FAR = (Progress, OwnersGiven, MergeProgress, VerifyProgress, LeaseAwaited)
+"""What stands on the last line only."""
 BACK_AND_CLEAR = "\r\033[K"
 
 
@@ -36,7 +45,7 @@ class Talk:
         if line is not None:
             self._clear()
             click.echo(render.printable(line))
-        elif isinstance(event, Progress | MergeProgress | VerifyProgress | LeaseAwaited):
+        elif isinstance(event, HOW_FAR):
             if self._on_terminal:
                 self._clear()
                 click.echo(render.printable(str(event)), err=True, nl=False)

@@ -14,6 +14,8 @@ from resources.protocol.times import format_time
 from resources.repository.manifest import ShardEntry
 
 Tell = Callable[["Event"], None]
+PROGRESS_EVERY_S = 1.0
+"""How far things are is told that often at most."""
 
 
 class Warned(NamedTuple):
@@ -215,6 +217,16 @@ class ShardRestored(NamedTuple):
         )
 
 
+class OwnersGiven(NamedTuple):
+    """How many copies, all of them proved, have their node for an owner; once a second."""
+
+    done: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total} copies given to their owners"
+
+
 class ReceiptStored(NamedTuple):
     """The proof of a restore is kept."""
 
@@ -337,6 +349,7 @@ Event: TypeAlias = (
     | MetaRestoring
     | MetaRestored
     | ShardRestored
+    | OwnersGiven
     | ReceiptStored
     | MetaReplaced
     | InternalEmptied

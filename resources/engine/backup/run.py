@@ -13,6 +13,7 @@ from resources.engine.backup.changes import ShardState
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.backup.pull import Puller, Saved, ShardGoneAtSource
 from resources.engine.events import (
+    PROGRESS_EVERY_S,
     Event,
     MetaSaved,
     Progress,
@@ -31,8 +32,6 @@ from resources.repository.evidence import BackupEvidence, FailedShard, Source
 from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
-
-PROGRESS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ class _ClusterRestore:
         self._unless_stopped()
         if not change.by_command:
             owners = [(shard.id, node.id) for shard in change.shards for node in shard.owners]
-            give_owners(self._cluster, owners)
+            give_owners(self._cluster, owners, tell=self._tell)
         _, now = self._cluster.metastore()
         found = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
         copies = self._cluster.holdings(now).copies

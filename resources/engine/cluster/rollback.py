@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.journal import Journal, JournalFile
-from resources.engine.events import RolledBack, Tell, Warned
+from resources.engine.events import PROGRESS_EVERY_S, OwnersGiven, RolledBack, Tell, Warned
 from resources.engine.restore.lease import holding_lease
-from resources.engine.threads import each_in_threads
+from resources.engine.threads import running
 from resources.errors import (
     PeerRefused,
     PeerUnreachable,
@@ -128,7 +128,7 @@ def undo_interrupted(
             return
         _, now = cluster.metastore()
         if not journal.by_command and _adopted(now, journal):
-            _finish(cluster, journal, now)
+            _finish(cluster, journal, now, tell)
             names = ", ".join(shown(name) for name in journal.databases)
             tell(
                 Warned(
@@ -161,7 +161,7 @@ def _adopted(now: Metastore, journal: Journal) -> bool:
     return any(place.shard.owners for place in now.places() if place.shard_id in journal.copies)
 
 
-def _finish(cluster: Cluster, journal: Journal, now: Metastore) -> None:
+def _finish(cluster: Cluster, journal: Journal, now: Metastore, tell: Tell) -> None:
     node_ids = {node.tcp_addr: node.id for node in now.data_nodes}
     give_owners(
         cluster,
@@ -171,10 +171,11 @@ def _finish(cluster: Cluster, journal: Journal, now: Metastore) -> None:
             for node in journal.copies.get(place.shard_id, ())
             if node in node_ids
         ],
+        tell=tell,
     )
 
 
-def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]]) -> None:
+def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, tell: Tell) -> None:
     """Make nodes owners of shards; those that are already stay so.
 
     Each takes the meta nodes a round through their log, which they make for several at once.
@@ -187,7 +188,23 @@ def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]]) -> N
         persistently(cluster, CopyShardOwner(*owner))
         passing("cluster.mid-adoption")
 
-    each_in_threads(give, owners, parallel=COMMANDS_AT_ONCE, name="adopt", give_up=lambda: None)
+    work = running(
+        give,
+        owners,
+        parallel=COMMANDS_AT_ONCE,
+        name="adopt",
+        every_s=PROGRESS_EVERY_S,
+        give_up=lambda: None,  # what runs is one command for each thread
+    )
+    done, told_at = 0, time.monotonic()
+    with work as ended:
+        for one in ended:
+            if one is not None:
+                one[1].result()
+                done += 1
+            if time.monotonic() - told_at >= PROGRESS_EVERY_S:
+                tell(OwnersGiven(done, len(owners)))
+                told_at = time.monotonic()
 
 
 def persistently(cluster: Cluster, command: Command) -> int:

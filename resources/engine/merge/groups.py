@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.events import GroupMerged, MergeProgress, Tell, Warned
+from resources.engine.events import PROGRESS_EVERY_S, GroupMerged, MergeProgress, Tell, Warned
 from resources.engine.merge.copy import Copied, Copier, Watch
 from resources.engine.merge.doors import Doors
 from resources.engine.merge.journal import MergeJournal, Unit
 from resources.engine.merge.plan import EXPIRY_MARGIN_NS, MergeOptions
 from resources.engine.merge.slices import Span, Table
-from resources.engine.restore.uploading import PROGRESS_EVERY_S
 from resources.errors import shown
 from resources.model import DatabaseInfo, Metastore, ShardID
 from resources.protocol.influxql import quote_identifier

@@ -6,11 +6,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from resources.engine.events import Progress, ShardRestored, Tell
+from resources.engine.events import PROGRESS_EVERY_S, Progress, ShardRestored, Tell
 from resources.engine.restore.upload import Uploader
 from resources.engine.threads import running
-
-PROGRESS_EVERY_S = 1.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

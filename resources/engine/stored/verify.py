@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from resources.engine.events import Event, Tell, VerifyProgress
+from resources.engine.events import PROGRESS_EVERY_S, Event, Tell, VerifyProgress
 from resources.engine.stored.inventory import (
     Inventory,
     Kind,
@@ -24,8 +24,6 @@ from resources.repository.archive import Place, StoredArchive, inspect_archive, 
 from resources.repository.backup_set import Archive
 from resources.repository.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
-
-PROGRESS_EVERY_S = 1.0
 
 Choice = Callable[[Collection[str]], Collection[str]]
 """From the names of all archives to those that are read."""

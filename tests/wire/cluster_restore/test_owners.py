@@ -1,0 +1,33 @@
+"""Shards get their owners, several at once, and whoever waits is told how far that is."""
+
+from __future__ import annotations
+
+import pytest
+
+from resources.clients.cluster import Cluster
+from resources.clients.meta import MetaClient
+from resources.devcluster.cluster import DevCluster
+from resources.engine.cluster import rollback
+from resources.engine.cluster.rollback import give_owners
+from resources.engine.events import Event, OwnersGiven
+from tests.wire.cluster_restore.scenario import fill, metastore
+
+
+def test_every_shard_gets_every_owner_and_a_second_time_changes_nothing(
+    target: DevCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(target, "telegraf", replication=1)
+    nodes = {node.id for node in metastore(target).data_nodes}
+    owners = [
+        (place.shard_id, node) for place in metastore(target).places() for node in sorted(nodes)
+    ]
+    assert len(owners) > rollback.COMMANDS_AT_ONCE
+    monkeypatch.setattr(rollback, "PROGRESS_EVERY_S", 0.0)
+    told: list[Event] = []
+    for _ in range(2):
+        give_owners(Cluster(MetaClient(target.meta[0].http_addr)), owners, tell=told.append)
+        places = metastore(target).places()
+        found = {p.shard_id: [owner.node_id for owner in p.shard.owners] for p in places}
+        assert all(sorted(ids) == sorted(nodes) for ids in found.values()), found
+    assert told[-1] == OwnersGiven(len(owners), len(owners))
+    assert "copies given to their owners" in str(told[-1])
