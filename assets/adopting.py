@@ -17,7 +17,7 @@ from resources.repository.manifest import ShardEntry
 from resources.repository.watched import WatchedRepository
 
 MOST_AT_ONCE = 200
-"""Archives recorded by one tick; each costs some 5 ms."""
+"""Archives recorded by one tick, which takes a second with them."""
 
 
 @dataclass(frozen=True)

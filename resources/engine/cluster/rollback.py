@@ -183,9 +183,10 @@ def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, t
     Raises:
         WireError: one of them could not be made so; of the others some were.
     """
+    stop = threading.Event()
 
     def give(owner: tuple[ShardID, NodeID]) -> None:
-        persistently(cluster, CopyShardOwner(*owner))
+        persistently(cluster, CopyShardOwner(*owner), stop)
         passing("cluster.mid-adoption")
 
     work = running(
@@ -194,7 +195,7 @@ def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, t
         parallel=COMMANDS_AT_ONCE,
         name="adopt",
         every_s=PROGRESS_EVERY_S,
-        give_up=lambda: None,  # what runs is one command for each thread
+        give_up=stop.set,
     )
     done, told_at = 0, time.monotonic()
     with work as ended:
@@ -207,19 +208,22 @@ def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, t
                 told_at = time.monotonic()
 
 
-def persistently(cluster: Cluster, command: Command) -> int:
+def persistently(cluster: Cluster, command: Command, stop: threading.Event | None = None) -> int:
     """Have a command applied that does no harm twice, through a change of the leader too.
+
+    Args:
+        stop: set when nobody waits for it any more; it is not tried again then.
 
     Raises:
         WireError: it did not work out in the end.
     """
+    stop = stop or threading.Event()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return cluster.meta.execute(command)
         except (PeerUnreachable, UnknownOutcome):
-            if attempt == ATTEMPTS:
+            if attempt == ATTEMPTS or stop.wait(PAUSE_S):
                 raise
-            time.sleep(PAUSE_S)
     raise PlanError("no attempt was allowed")
 
 

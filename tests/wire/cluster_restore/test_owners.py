@@ -10,6 +10,8 @@ from resources.devcluster.cluster import DevCluster
 from resources.engine.cluster import rollback
 from resources.engine.cluster.rollback import give_owners
 from resources.engine.events import Event, OwnersGiven
+from resources.model import NodeID, ShardID
+from tests.resources.clients.peer import closed_port
 from tests.wire.cluster_restore.scenario import fill, metastore
 
 
@@ -31,3 +33,17 @@ def test_every_shard_gets_every_owner_and_a_second_time_changes_nothing(
         assert all(sorted(ids) == sorted(nodes) for ids in found.values()), found
     assert told[-1] == OwnersGiven(len(owners), len(owners))
     assert "copies given to their owners" in str(told[-1])
+
+
+def test_who_interrupts_it_need_not_wait_until_meta_nodes_answer_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rollback, "PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr(rollback, "PAUSE_S", 3600.0)  # between attempts
+
+    def interrupt(_: Event) -> None:
+        raise KeyboardInterrupt
+
+    nobody = Cluster(MetaClient(closed_port()))
+    with pytest.raises(KeyboardInterrupt):
+        give_owners(nobody, [(ShardID(1), NodeID(1))], tell=interrupt)
