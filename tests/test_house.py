@@ -28,6 +28,7 @@ ARROWS = {
     "resources.failpoints": ("resources.errors",),
     "resources.collector": (),
     "resources.crew": (),
+    "resources.clocks": (),
     "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
     "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
     "resources.clients": (
@@ -40,6 +41,7 @@ ARROWS = {
         "resources.errors",
         "resources.collector",
         "resources.crew",
+        "resources.clocks",
         "resources.failpoints",
         "resources.model",
         "resources.protocol",
@@ -49,6 +51,7 @@ ARROWS = {
     "resources.engine": (
         "resources.errors",
         "resources.crew",
+        "resources.clocks",
         "resources.version",
         "resources.failpoints",
         "resources.model",

@@ -1,39 +1,115 @@
 """One restore at a time: a name that the cluster's leader gives away for about a minute.
 
 Nobody but Shardkeeper looks at it, and another leader forgets it; so it keeps two of our runs
-apart, and nothing else. It cannot be given back. So that a run does not wait for the end of
-the one before it, both have one number if they read one directory on one machine, and the
-directory's own lock keeps those apart.
+apart, and nothing else. A leader knows one request, which takes a name or says who has it. So a
+name can be neither asked for without taking it, nor given back. What follows makes up for both.
+
+- A run that ends leaves a **mark**: it takes the first free name of a row, `shardkeeper-1` and so
+  on, under a number that is its own but for the upper bits. Who waits walks along that row and
+  takes what is free, which says nothing. If a mark of the holder stands in front of the name it
+  takes, the holder has ended, and who took the name inherits the lease: it renews it under the
+  number of the one before, so nobody else ever finds it free.
+- A run that was killed leaves none. Its number is in the directory that it read, so the next run
+  from there renews the lease under it, and does not wait. The directory's own lock keeps those
+  two apart. A run that ends takes the number away before it leaves its mark: a number is in use
+  by one run, ever.
+
+Names of the row end with the lease, in the order in which they were taken. So who finds the mark
+still standing after it took the name behind it is the only heir.
 """
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import math
 import os
 import secrets
-import socket
 import threading
 import time
-import uuid
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from resources.clients.meta import MetaClient
+from resources.clocks import passed_s
 from resources.engine.events import LeaseAwaited, Tell, Warned
-from resources.errors import Stopped, TargetBusy, WireError
+from resources.errors import (
+    NameMissing,
+    NameTaken,
+    RepositoryError,
+    Stopped,
+    StoreFailed,
+    TargetBusy,
+    WireError,
+)
 from resources.model import NodeID
 from resources.protocol.meta_api import Lease
 from resources.repository.store import DirectoryStore, Store
 
 NAME = "shardkeeper"
+NUMBER_FILE = ".shardkeeper.lease"
 RENEW_EVERY_S = 20.0
 LOST_AFTER_S = 50.0
 POLL_S = 1.0
 BITS = 48
+"""Of a run's number; no data node has such a one."""
+MARK_BITS = 15
+PLACES = 64
+"""Names in the row: who waits takes one a second, for a lease at most."""
 LEASE_S = 60
 """How long the leader gives a name away for, unless it is configured otherwise."""
+
+
+class HeldLease:
+    """The lease of a run, while it is held.
+
+    Attributes:
+        number: under which it is renewed.
+    """
+
+    def __init__(self, meta: MetaClient, number: NodeID) -> None:
+        self.number = number
+        self._meta = meta
+        self._renewed_s = passed_s()
+        self._reachable = True
+
+    def check(self) -> None:
+        """To be called right before something that others must not do at the same time.
+
+        Raises:
+            TargetBusy: this run stood still for so long that another may have begun.
+        """
+        still_s = passed_s() - self._renewed_s
+        if still_s > LOST_AFTER_S:
+            raise TargetBusy(
+                f"{self._meta.bind}: this run stood still or was cut off for {still_s:.0f} s, and "
+                "lost its lease of the cluster; another restore may have begun since",
+                hint="run it again; if machines sleep or are cut off often, find out why",
+            )
+
+    def renew(self) -> bool:
+        """Whether it is still ours."""
+        began_s = passed_s()
+        if began_s - self._renewed_s > LOST_AFTER_S:
+            return False
+        try:
+            held = self._meta.lease(NAME, self.number).owner == self.number
+        except WireError:
+            self._reachable = False
+            return True
+        self._reachable = True
+        if held:
+            self._renewed_s = began_s
+        return held
+
+    def leave_mark(self) -> None:
+        """Say to those who wait that this run has ended; without it they wait for a minute."""
+        if not self._reachable or passed_s() - self._renewed_s > LOST_AFTER_S:
+            return
+        mark = NodeID(self.number | (1 + secrets.randbelow(2**MARK_BITS - 1)) << BITS)
+        with suppress(WireError):
+            for place in range(1, PLACES + 1):
+                if self._meta.lease(f"{NAME}-{place}", mark).owner == mark:
+                    return
 
 
 @contextmanager
@@ -44,36 +120,92 @@ def holding_lease(
     lost: Callable[[], None],
     *,
     tell: Tell,
-) -> Generator[None]:
+) -> Generator[HeldLease]:
     """Hold the name for the block; `lost` is called, from a thread, when it is another's.
 
     A run that was killed leaves it taken until it ends, so it is waited for as long as nobody
-    renews it.
+    renews it. One that has ended is not waited for.
 
     Raises:
         TargetBusy: another run holds and renews it.
         WireError: the leader could not be asked.
         Stopped: `stop` was set.
     """
-    with _number(meta, store) as ours:
-        _take(meta, ours, stop, tell)
+    with _numbers(meta, store) as numbers:
+        try:
+            held = _take(meta, numbers, stop, tell)
+        except (TargetBusy, Stopped):
+            numbers.forget()  # it holds nothing
+            raise
         done = threading.Event()
-        thread = threading.Thread(
-            target=_renew, args=(meta, ours, done, lost), name="lease", daemon=True
-        )
+        thread = threading.Thread(target=_renew, args=(held, done, lost), name="lease", daemon=True)
         thread.start()
         try:
-            yield
+            yield held
         finally:
             done.set()
             thread.join()
+            if numbers.forget():
+                held.leave_mark()
+
+
+# --- numbers ------------------------------------------------------------------------------
+
+
+class _Numbers:
+    """Under which number a run asks, and the note of it in the directory.
+
+    Args:
+        store: where the note is; None: there is none, since nothing keeps two runs apart there.
+    """
+
+    def __init__(self, store: Store | None) -> None:
+        self._store = store
+        self.first = self._noted() or NodeID(1 + secrets.randbelow(2**BITS - 1))
+        self._is_noted = False
+
+    def note(self, number: NodeID) -> None:
+        """Have the next run from here go on with this number, should this one be killed."""
+        if self._store is None:
+            return
+        raw = b"%d\n" % number
+        with suppress(RepositoryError):
+            try:
+                with self._store.create(NUMBER_FILE) as sink:
+                    sink.write(raw)
+            except NameTaken:
+                self._store.swap(NUMBER_FILE, self._raw(), raw)
+        self._is_noted = True
+
+    def forget(self) -> bool:
+        """Whether nobody will go on with the number."""
+        if self._store is None or not self._is_noted:
+            return True
+        try:
+            self._store.delete(NUMBER_FILE)
+        except StoreFailed:
+            return False
+        return True
+
+    def _noted(self) -> NodeID | None:
+        try:
+            raw = self._raw()
+        except RepositoryError:
+            return None
+        number = int(raw) if raw.strip().isdigit() and len(raw) < 20 else 0
+        return NodeID(number) if 0 < number < 2**BITS else None
+
+    def _raw(self) -> bytes:
+        if self._store is None:
+            raise NameMissing(NUMBER_FILE)
+        with self._store.open(NUMBER_FILE) as source:
+            return source.read(100)
 
 
 @contextmanager
-def _number(meta: MetaClient, store: Store) -> Generator[NodeID]:
-    """Who a run is to the leader; no data node has such a number."""
+def _numbers(meta: MetaClient, store: Store) -> Generator[_Numbers]:
     if not isinstance(store, DirectoryStore):
-        yield NodeID(secrets.randbits(BITS))
+        yield _Numbers(None)
         return
     fd = os.open(store.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -82,14 +214,14 @@ def _number(meta: MetaClient, store: Store) -> Generator[NodeID]:
         except BlockingIOError:
             raise _busy(meta) from None
         except OSError:  # a file system without locks
-            yield NodeID(secrets.randbits(BITS))
+            yield _Numbers(None)
             return
-        status = os.fstat(fd)
-        whose = (socket.gethostname(), uuid.getnode(), os.geteuid(), status.st_dev, status.st_ino)
-        digest = hashlib.sha256(repr(whose).encode()).digest()
-        yield NodeID(int.from_bytes(digest[: BITS // 8]))
+        yield _Numbers(store)
     finally:
         os.close(fd)
+
+
+# --- taking it ----------------------------------------------------------------------------
 
 
 def _busy(meta: MetaClient) -> TargetBusy:
@@ -99,20 +231,62 @@ def _busy(meta: MetaClient) -> TargetBusy:
     )
 
 
-def _take(meta: MetaClient, ours: NodeID, stop: threading.Event, tell: Tell) -> None:
+def _take(meta: MetaClient, numbers: _Numbers, stop: threading.Event, tell: Tell) -> HeldLease:
     first: Lease | None = None
-    while (now := meta.lease(NAME, ours)).owner != ours:
+    number, row = numbers.first, _Row(meta)
+    numbers.note(number)
+    while True:
+        held = HeldLease(meta, number)
+        now = meta.lease(NAME, number)
+        if now.owner == number:
+            break
+        if first is not None and (now.owner, now.expiration_ns) != (
+            first.owner,
+            first.expiration_ns,
+        ):
+            raise _busy(meta)
+        if row.inherits_from(now.owner):
+            number = now.owner
+            numbers.note(number)
+            continue
         left_s = _left_s(now)
         if first is None:
             first = now
             tell(Warned(_why_wait(left_s)))
-        if (now.owner, now.expiration_ns) != (first.owner, first.expiration_ns):
-            raise _busy(meta)
         tell(LeaseAwaited(left_s))
         if stop.wait(POLL_S):
             raise Stopped("stopped before anything was changed")
     if first is not None:
         tell(Warned("the other restore's lease has ended; going on"))
+    return held
+
+
+class _Row:
+    """The walk of one who waits along the row of names."""
+
+    def __init__(self, meta: MetaClient) -> None:
+        self._meta = meta
+        self._ours = NodeID(1 + secrets.randbelow(2**BITS - 1))
+        self._next = 1
+
+    def inherits_from(self, holder: NodeID) -> bool:
+        """Whether the holder has ended and this run comes after it; walks on to a free name."""
+        mark: NodeID | None = None
+        while self._next <= PLACES:
+            place = self._next
+            owner = self._ask(place)
+            self._next += 1
+            if owner == self._ours:
+                return mark is not None and self._ask(place - 1) == mark
+            mark = owner if _is_mark(owner, holder) else None
+        return False
+
+    def _ask(self, place: int) -> NodeID:
+        return self._meta.lease(f"{NAME}-{place}", self._ours).owner
+
+
+def _is_mark(owner: NodeID, holder: NodeID) -> bool:
+    return owner >> BITS != 0 and owner & (2**BITS - 1) == holder
 
 
 def _left_s(lease: Lease) -> int | None:
@@ -130,15 +304,8 @@ def _why_wait(left_s: int | None) -> str:
     )
 
 
-def _renew(meta: MetaClient, ours: NodeID, done: threading.Event, lost: Callable[[], None]) -> None:
-    renewed = time.monotonic()
+def _renew(held: HeldLease, done: threading.Event, lost: Callable[[], None]) -> None:
     while not done.wait(RENEW_EVERY_S):
-        try:
-            held = meta.lease(NAME, ours).owner == ours
-        except WireError:
-            held = time.monotonic() - renewed < LOST_AFTER_S
-        else:
-            renewed = time.monotonic()
-        if not held:
+        if not held.renew():
             lost()
             return

@@ -1,0 +1,187 @@
+"""Restores into one cluster come one after the other, and wait for nobody who has ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources.clients.meta import MetaClient
+from resources.devcluster.cluster import DevCluster
+from resources.engine.events import Event
+from resources.engine.restore import lease
+from resources.engine.restore.lease import NAME, NUMBER_FILE, holding_lease
+from resources.errors import TargetBusy
+from resources.model import NodeID
+from resources.repository.store import DirectoryStore
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
+    with DevCluster(tmp_path_factory.mktemp("cluster"), meta_nodes=1, data_nodes=1) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _fresh(cluster: DevCluster) -> None:
+    cluster.meta[0].leases.forget()
+    cluster.meta[0].leases.duration_s = lease.LEASE_S
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> list[DirectoryStore]:
+    return [DirectoryStore.make(tmp_path / name) for name in ("one", "two", "three")]
+
+
+class Asking:
+    """Runs that ask the cluster's leader for the lease."""
+
+    def __init__(self, cluster: DevCluster) -> None:
+        self.meta = MetaClient(cluster.meta[0].http_addr)
+        self.told: list[Event] = []
+        self.lost = threading.Event()
+
+    def hold(self, store: DirectoryStore):
+        return holding_lease(
+            self.meta, store, threading.Event(), self.lost.set, tell=self.told.append
+        )
+
+    def killed(self, store: DirectoryStore) -> NodeID:
+        """A run that dies while it holds the lease."""
+        number = NodeID(77)
+        (store.path / NUMBER_FILE).write_text("77\n")
+        assert self.meta.lease(NAME, number).owner == number
+        return number
+
+
+@pytest.fixture
+def asking(cluster: DevCluster) -> Asking:
+    return Asking(cluster)
+
+
+def test_who_has_ended_is_not_waited_for_from_any_directory(
+    asking: Asking, stores: list[DirectoryStore]
+) -> None:
+    numbers = set[NodeID]()
+    for store in [*stores, *stores, stores[0]]:
+        with asking.hold(store) as held:
+            held.check()
+            numbers.add(held.number)
+            assert (store.path / NUMBER_FILE).exists()
+        assert store.names() == {}
+    assert asking.told == []
+    assert len(numbers) == 1  # the lease went from one to the next, and was never free
+
+
+def test_a_failed_restore_is_not_waited_for_either(
+    asking: Asking, stores: list[DirectoryStore]
+) -> None:
+    with pytest.raises(ZeroDivisionError), asking.hold(stores[0]):
+        raise ZeroDivisionError
+    with asking.hold(stores[1]):
+        assert asking.told == []
+
+
+def test_who_holds_it_is_never_taken_for_one_who_has_ended(
+    asking: Asking, stores: list[DirectoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "POLL_S", 0.01)
+    with asking.hold(stores[0]):
+        pass
+    with asking.hold(stores[1]) as heir:
+        renewing = threading.Timer(0.3, heir.renew)
+        renewing.start()
+        with pytest.raises(TargetBusy, match="is at work"), asking.hold(stores[2]):
+            pytest.fail("two at once")
+        renewing.join()
+        assert stores[2].names() == {}
+        # Not from the directory either whose number the heir goes on with.
+        renewing = threading.Timer(0.3, heir.renew)
+        renewing.start()
+        with pytest.raises(TargetBusy, match="is at work"), asking.hold(stores[0]):
+            pytest.fail("two at once")
+        renewing.join()
+        assert not asking.lost.is_set()
+
+
+def test_of_those_who_wait_exactly_one_comes_next(
+    asking: Asking, stores: list[DirectoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "POLL_S", 0.01)
+    inside, most, came = 0, 0, list[str]()
+    mutex = threading.Lock()
+    ready = threading.Event()
+
+    def wait(store: DirectoryStore) -> None:
+        nonlocal inside, most
+        try:
+            with asking.hold(store):
+                with mutex:
+                    inside += 1
+                    most = max(most, inside)
+                    came.append(store.path.name)
+                ready.wait(0.2)
+                with mutex:
+                    inside -= 1
+        except TargetBusy:
+            return
+
+    with asking.hold(stores[0]):
+        threads = [threading.Thread(target=wait, args=(store,)) for store in stores[1:]]
+        for thread in threads:
+            thread.start()
+        ready.wait(0.2)
+    for thread in threads:
+        thread.join()
+    assert most == 1
+    assert came
+
+
+def test_the_next_run_from_the_directory_of_a_killed_one_goes_on_at_once(
+    asking: Asking, stores: list[DirectoryStore]
+) -> None:
+    number = asking.killed(stores[0])
+    with asking.hold(stores[0]) as held:
+        assert held.number == number
+    assert asking.told == []
+    assert stores[0].names() == {}
+
+
+def test_the_lease_of_a_run_killed_elsewhere_ends_by_itself(
+    cluster: DevCluster,
+    asking: Asking,
+    stores: list[DirectoryStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(lease, "POLL_S", 0.05)
+    cluster.meta[0].leases.duration_s = 0.5
+    asking.killed(stores[0])
+    with asking.hold(stores[1]):
+        assert "was at work a moment ago or was killed" in str(asking.told[0])
+        assert "going on" in str(asking.told[-1])
+
+
+@pytest.mark.fault(37)
+def test_a_run_that_stood_still_past_its_lease_changes_nothing_more(
+    asking: Asking, stores: list[DirectoryStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(lease, "passed_s", lambda: now_s)
+    with asking.hold(stores[0]) as held:
+        now_s += lease.LOST_AFTER_S
+        held.check()
+        now_s += 73
+        with pytest.raises(TargetBusy, match="stood still or was cut off for 123 s"):
+            held.check()
+        assert not held.renew()
+
+
+def test_a_number_that_cannot_be_read_is_no_number(
+    asking: Asking, stores: list[DirectoryStore]
+) -> None:
+    for raw in (b"", b"0", b"-1", b"x" * 500, b"9" * 19, b"\xff", "٣".encode()):
+        (stores[0].path / NUMBER_FILE).write_bytes(raw)
+        with asking.hold(stores[0]) as held:
+            assert 0 < held.number < 2**lease.BITS
