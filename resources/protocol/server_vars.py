@@ -1,7 +1,7 @@
 """What a server tells about itself at /debug/vars: its clock, its age, its shards' figures.
 
-Source: influxdb services/httpd/handler.go, serveExpvar; tsdb/shard.go and
-tsdb/engine/tsm1/file_store.go, Statistics.
+Source: influxdb services/httpd/handler.go, serveExpvar; tsdb/shard.go, Statistics;
+tsdb/engine/tsm1/{cache,engine,file_store,wal}.go, Statistics.
 """
 
 from __future__ import annotations
@@ -19,8 +19,32 @@ from resources.protocol.times import parse_time
 
 
 @dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What of a shard is in its server's memory: the live store, and what is being written out.
+
+    A server that writes its cache out takes the whole live store away (a snapshot), writes it
+    to files, and forgets it once these are in place. While it does, and after it failed, the
+    snapshot is counted here.
+    """
+
+    memory_bytes: int
+    """Live store and snapshot."""
+    snapshot_bytes: int
+    """Of the snapshot that is being written, or could not be; 0: there is none."""
+    snapshot_attempts: int
+    """How often it was tried; 0: there is none."""
+    taken_bytes: int
+    """Of all snapshots since the server started."""
+
+    @property
+    def is_snapshotting(self) -> bool:
+        """Whether a snapshot is being written, or waits to be tried again."""
+        return self.snapshot_bytes != 0 or self.snapshot_attempts != 0
+
+
+@dataclass(frozen=True, slots=True)
 class ShardStats:
-    """Figures of one shard; the counter starts again at zero with the server."""
+    """Figures of one shard; the counters start again at zero with the server."""
 
     num_files: int
     disk_bytes: int
@@ -30,6 +54,14 @@ class ShardStats:
     """Of its write-ahead log, which takes deletes as well as points; 0 at rest."""
     database: str = ""
     policy: str = ""
+    cache: CacheStats | None = None
+    """None if the server does not tell."""
+    wal_segment_bytes: int | None = None
+    """Of the log's current segment: 0 if nothing was logged since the cache was written out."""
+    wal_writes: int | None = None
+    """How often points were written to the log: a counter, which deletes do not move."""
+    compactions: int | None = None
+    """How often files were put in the place of others: a counter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +103,7 @@ def server_vars(
     return ServerVars(now_ns, said.started_ns, said.shards())
 
 
-_FILES = (b'"system"', b'"tsm1_filestore', b'"tsm1_wal')
+_FILES = (b'"system"', b'"tsm1_')
 _ACTIVITY = (b'"shard',)
 
 
@@ -112,13 +144,15 @@ def _whole(raw: bytes) -> Iterator[tuple[str, object]]:
 
 
 class _Said:
-    """What was told so far; of entries named tsm1_filestore, shard and tsm1_wal by shard."""
+    """What was told so far; of entries named tsm1_… and shard, by shard."""
 
     def __init__(self) -> None:
         self.now_ns: int | None = None
         self.started_ns: int | None = None
         self._written: dict[ShardID, int] = {}
-        self._logged: dict[ShardID, int] = {}
+        self._logs: dict[ShardID, tuple[int, int, int]] = {}
+        self._caches: dict[ShardID, CacheStats] = {}
+        self._compactions: dict[ShardID, int] = {}
         self._files: dict[ShardID, tuple[int, int]] = {}
         self._places: dict[ShardID, tuple[str, str]] = {}
 
@@ -144,23 +178,56 @@ class _Said:
             case "shard":
                 self._written[shard_id] = _count(values.get("writePointsOk"))
             case "tsm1_wal":
-                sizes = (values.get("currentSegmentDiskBytes"), values.get("oldSegmentsDiskBytes"))
-                self._logged[shard_id] = sum(map(_count, sizes))
+                current, old = ("currentSegmentDiskBytes", "oldSegmentsDiskBytes")
+                self._logs[shard_id] = (
+                    _count(values.get(current)),
+                    _count(values.get(old)),
+                    _count(values.get("writeOk")),
+                )
+            case "tsm1_cache":
+                cache = _cache(values)
+                if cache is not None:
+                    self._caches[shard_id] = cache
+            case "tsm1_engine":
+                self._compactions[shard_id] = sum(_count(values.get(key)) for key in _COMPACTIONS)
             case _:
                 pass
 
     def shards(self) -> dict[ShardID, ShardStats]:
-        return {
-            shard_id: ShardStats(
-                num_files=num_files,
-                disk_bytes=disk_bytes,
-                write_points_ok=self._written.get(shard_id, 0),
-                wal_bytes=self._logged.get(shard_id),
-                database=self._places[shard_id][0],
-                policy=self._places[shard_id][1],
-            )
-            for shard_id, (num_files, disk_bytes) in self._files.items()
-        }
+        return {shard_id: self._shard(shard_id) for shard_id in self._files}
+
+    def _shard(self, shard_id: ShardID) -> ShardStats:
+        num_files, disk_bytes = self._files[shard_id]
+        database, policy = self._places[shard_id]
+        current, old, writes = self._logs.get(shard_id, (None, None, None))
+        return ShardStats(
+            num_files=num_files,
+            disk_bytes=disk_bytes,
+            write_points_ok=self._written.get(shard_id, 0),
+            wal_bytes=None if current is None or old is None else current + old,
+            database=database,
+            policy=policy,
+            cache=self._caches.get(shard_id),
+            wal_segment_bytes=current,
+            wal_writes=writes,
+            compactions=self._compactions.get(shard_id),
+        )
+
+
+_COMPACTIONS = (
+    "tsmLevel1Compactions",
+    "tsmLevel2Compactions",
+    "tsmLevel3Compactions",
+    "tsmOptimizeCompactions",
+    "tsmFullCompactions",
+)
+
+
+def _cache(values: Mapping[str, object]) -> CacheStats | None:
+    """None unless all its figures are there: what is missing must not pass for zero."""
+    told = [values.get(k) for k in ("memBytes", "diskBytes", "snapshotCount", "cachedBytes")]
+    counts = [figure for figure in told if is_integer(figure)]
+    return CacheStats(*counts) if len(counts) == len(told) else None
 
 
 def _shard_id(text: object) -> ShardID | None:

@@ -16,6 +16,7 @@ from resources.errors import ManifestUnreadable
 from resources.model import ShardID
 from resources.repository import seal
 from resources.repository.fields import Fields
+from resources.repository.proof import Proof, ProvenAgain
 
 FORMAT = 2
 """Raised when a reader of an older version would misunderstand the evidence."""
@@ -27,6 +28,8 @@ MAX_MILLISECONDS = 1 << 50
 """Which seconds, as a float, hold exactly."""
 Checked = Literal["full", "structure"]
 Strategy = Literal["full", "incremental", "only-meta"]
+Completeness = Literal["", "proven", "unknown"]
+"""Whether everything that the server had acknowledged is in the archive; empty: nobody looked."""
 TSM = ".tsm"
 _CRC32, _SHA256 = re.compile("[0-9a-f]{8}"), re.compile("[0-9a-f]{64}")
 
@@ -120,6 +123,9 @@ class ShardEvidence:
     seconds: float
     group_start_ns: int
     group_end_ns: int
+    complete: Completeness = ""
+    proof: Proof | None = None
+    """None if it is not known, or if points were written all the while."""
 
     @property
     def tsm_files(self) -> int:
@@ -141,6 +147,8 @@ class ShardEvidence:
             "milliseconds": round(self.seconds * 1000),
             "groupStart": self.group_start_ns,
             "groupEnd": self.group_end_ns,
+            **({"complete": self.complete} if self.complete else {}),
+            **({} if self.proof is None else {"proof": self.proof.encode()}),
             "files": [file.encode() for file in self.files],
         }
 
@@ -164,6 +172,8 @@ class ShardEvidence:
             seconds=fields.integer("milliseconds", maximum=MAX_MILLISECONDS) / 1000,
             group_start_ns=fields.integer("groupStart", minimum=MIN_TIME_NS),
             group_end_ns=fields.integer("groupEnd", minimum=MIN_TIME_NS),
+            complete=_completeness(fields),
+            proof=Proof.decode(proof) if (proof := fields.optional_object("proof")) else None,
         )
 
 
@@ -200,6 +210,8 @@ class BackupEvidence:
     unchanged: tuple[ShardID, ...] = ()
     """Shards whose earlier archives are still current."""
     failed: tuple[FailedShard, ...] = ()
+    proven_again: tuple[ProvenAgain, ...] = ()
+    """Some of the unchanged ones."""
     format: int = FORMAT
     """Of the file it was read from."""
     has_copy: bool = True
@@ -221,6 +233,7 @@ class BackupEvidence:
             "metaSHA256": self.meta_sha256,
             "unchanged": list(self.unchanged),
             "failed": [{"shardID": f.shard_id, "why": f.why} for f in self.failed],
+            **_proven_again(self.proven_again),
             "copy": self.has_copy,
             seal.KEY: seal.BLANK,
         }
@@ -251,9 +264,34 @@ class BackupEvidence:
                 FailedShard(ShardID(f.integer("shardID")), f.text("why"))
                 for f in fields.objects("failed")
             ),
+            proven_again=tuple(
+                ProvenAgain(
+                    ShardID(f.integer("shardID")),
+                    _digest(f, "content"),
+                    Proof.decode(f.object("proof")),
+                )
+                for f in fields.objects("provenAgain")
+            ),
             format=written,
             has_copy=fields.boolean("copy", default=False),
         )
+
+
+def _proven_again(shards: Iterable[ProvenAgain]) -> dict[str, Any]:
+    listed = [
+        {"shardID": s.shard_id, "content": s.content, "proof": s.proof.encode()} for s in shards
+    ]
+    return {"provenAgain": listed} if listed else {}
+
+
+def _completeness(fields: Fields) -> Completeness:
+    match fields.text("complete", default=""):
+        case "proven":
+            return "proven"
+        case "unknown":
+            return "unknown"
+        case _:
+            return ""
 
 
 def _strategy(fields: Fields) -> Strategy:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from resources.clients.http import InfluxHTTP
 from resources.errors import BadReply, PeerRefused
 from resources.model import ShardID
-from resources.protocol.server_vars import ServerVars, ShardStats, server_vars
+from resources.protocol.server_vars import CacheStats, ServerVars, ShardStats, server_vars
 from tests.resources.clients.http_peer import CANARY, reply
 from tests.resources.clients.peer import answers, peer
 
@@ -49,6 +49,33 @@ def test_debug_vars_tell_time_and_shards() -> None:
         ShardID(1): ShardStats(num_files=2, disk_bytes=101, write_points_ok=12),
         ShardID(2**64 - 1): ShardStats(num_files=1, disk_bytes=0, write_points_ok=0),
     }
+
+
+def test_debug_vars_tell_what_of_a_shard_is_in_memory() -> None:
+    told = {
+        "system": VARS["system"],
+        "tsm1_engine:/d/1:1": entry(
+            "tsm1_engine", "1", tsmLevel1Compactions=2, tsmFullCompactions=1, cacheCompactions=9
+        ),
+        "tsm1_cache:/d/1:1": entry(
+            "tsm1_cache", "1", memBytes=7, diskBytes=5, snapshotCount=1, cachedBytes=99
+        ),
+        "tsm1_filestore:/d/1:1": entry("tsm1_filestore", "1", numFiles=2, diskBytes=101),
+        "tsm1_wal:/d/1:1": entry(
+            "tsm1_wal", "1", currentSegmentDiskBytes=11, oldSegmentsDiskBytes=22, writeOk=4
+        ),
+        # What a figure is missing of must not pass for nothing in memory.
+        "tsm1_cache:/d/2:2": entry("tsm1_cache", "2", memBytes=0, diskBytes=0, snapshotCount=0),
+        "tsm1_filestore:/d/2:2": entry("tsm1_filestore", "2", numFiles=1, diskBytes=3),
+    }
+    with peer(answers(reply(told))) as addr:
+        shards = InfluxHTTP(addr).server_vars(activity=False).shards
+    one, two = shards[ShardID(1)], shards[ShardID(2)]
+    assert one.cache == CacheStats(7, 5, 1, 99)
+    assert CacheStats(7, 5, 1, 99).is_snapshotting
+    assert (one.wal_bytes, one.wal_segment_bytes, one.wal_writes, one.compactions) == (33, 11, 4, 3)
+    assert two.cache is None
+    assert (two.wal_bytes, two.wal_segment_bytes, two.compactions) == (None, None, None)
 
 
 @pytest.mark.parametrize("system", [None, 7, {}, {"currentTime": 7}, {"currentTime": "now"}])

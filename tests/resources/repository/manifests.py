@@ -11,6 +11,7 @@ from resources.repository.evidence import (
     Source,
 )
 from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
+from resources.repository.proof import Clocks, Proof, ProvenAgain, ShardFigures
 
 # Written by influxd 1.6.7, `influxd backup -portable -db telegraf`.
 ORIGINAL = b"""{
@@ -31,6 +32,10 @@ ORIGINAL = b"""{
   ]
 }"""
 
+PROOF = Proof(
+    Clocks(1_764_000_000_123_456_789, 1_764_000_000_000_000_000, 77, "4f1c"),
+    ShardFigures(1_763_000_000_000_000_000, 1, 472, 3, 2, 800),
+)
 EVIDENCE = ShardEvidence(
     sha256="a" * 64,
     stored_bytes=1200,
@@ -51,6 +56,8 @@ EVIDENCE = ShardEvidence(
     seconds=1.25,
     group_start_ns=-(1 << 62),
     group_end_ns=1_600_041_600_000_000_000,
+    complete="proven",
+    proof=PROOF,
 )
 OURS = Manifest(
     meta=MetaEntry("20261122T095100Z.meta", 309),
@@ -70,5 +77,6 @@ OURS = Manifest(
         meta_sha256="c" * 64,
         unchanged=(ShardID(1), ShardID(10)),
         failed=(FailedShard(ShardID(3), "it is broken"),),
+        proven_again=(ProvenAgain(ShardID(1), "d" * 64, PROOF),),
     ),
 )
