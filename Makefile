@@ -2,10 +2,12 @@
 PYTHON ?= python3
 PORT ?= 3000
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 STAMP := .venv/.installed
+LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install fmt proto lint types test wire check demo dev cluster bench live screenshots torture model memory faults fuzz clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture model memory faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -16,9 +18,15 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
 		{ echo "Python cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[dev]'
+	$(PIP) --require-hashes -r constraints.txt
+	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
 	$(BIN)/python -m compileall -q assets pipelines resources
 	@touch $(STAMP)
+
+lock: ## resolve constraints.txt and the image's anew, with hashes; needs uv; UP=1: newer versions
+	uv pip compile $(LOCK) --all-extras $(if $(UP),--upgrade) pyproject.toml -o constraints.txt
+	uv pip compile $(LOCK) --extra postgres -c constraints.txt pyproject.toml deploy/build.in \
+		-o deploy/constraints.txt
 
 fmt: install ## format, sort imports
 	$(BIN)/ruff check --fix --quiet . || true
@@ -67,7 +75,6 @@ bench: install ## beside the original tool, in turn; needs influxd; N= rounds, S
 	@$(BIN)/python -m tests.bench beside -n $(or $(N),7) --scale $(or $(SCALE),1)
 
 live: install ## Dagster's web server and daemon over 120 shards, and on PostgreSQL; minutes
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --config-settings editable_mode=compat -e '.[postgres]'
 	SHARDKEEPER_LIVE=1 SHARDKEEPER_REQUIRE_POSTGRES=1 $(BIN)/pytest -v tests/live
 
 screenshots: install ## the pictures of docs/ui.md; needs chromium and pngquant

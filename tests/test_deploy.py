@@ -123,3 +123,22 @@ def test_the_yaml_in_the_document_is_yaml() -> None:
     launcher = yaml.safe_load(blocks[0])["run_launcher"]
     given = set(loaded("compose.yaml")["x-dagster"]["environment"])
     assert set(launcher["config"]["env_vars"]) == given
+
+
+def test_images_of_others_are_named_by_their_digest() -> None:
+    named = re.findall(r"^FROM (\S+)", IMAGE, re.MULTILINE)
+    named += [service["image"] for service in loaded("compose.yaml")["services"].values()]
+    others = [name for name in named if name != "shardkeeper"]
+    assert len(others) == 2
+    assert all(re.fullmatch(r"[a-z0-9.:-]+@sha256:[0-9a-f]{64}", name) for name in others)
+
+
+def test_no_container_can_gain_rights_or_take_all_memory() -> None:
+    for name, service in loaded("compose.yaml")["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert service["pids_limit"], name
+        assert "privileged" not in service, name
+    assert re.search(r"^USER shardkeeper$", IMAGE, re.MULTILINE)

@@ -236,9 +236,36 @@ def test_every_dependency_says_what_it_saves_us() -> None:
     assert not bare
 
 
-def test_the_constraints_pin_everything_and_name_no_index() -> None:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+==[^\s:/@]+", line) for line in lines), lines
+PIN = re.compile(
+    r"([A-Za-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==([^\s:/@;]+)(?: ; [^\\\n:/@]+)?"
+    r"((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n"
+)
+
+
+def pins(file: str) -> dict[str, tuple[str, str]]:
+    """Version and hashes of each package in a file; nothing else may stand there."""
+    text = (ROOT / file).read_text()
+    assert PIN.sub("", text) == "", f"{file} has lines that pin nothing"
+    return {name: (version, hashes) for name, version, hashes in PIN.findall(text)}
+
+
+def test_the_constraints_pin_everything_by_hash_and_name_no_index() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    wanted = [
+        *project["project"]["dependencies"],
+        *(requirement for extra in extras.values() for requirement in extra),
+        *project["build-system"]["requires"],
+    ]
+    everything = pins("constraints.txt")
+    assert {re.split(r"[<>=]", one)[0] for one in wanted} <= set(everything)
+
+
+def test_the_image_installs_what_is_tested() -> None:
+    image, everything = pins("deploy/constraints.txt"), pins("constraints.txt")
+    assert image.items() <= everything.items()
+    assert {"dagster", "dagster-postgres", "setuptools"} <= set(image)
+    assert not {"pytest", "pyright", "ruff"} & set(image)
 
 
 def test_generated_code_fits_its_source(tmp_path: Path) -> None:
