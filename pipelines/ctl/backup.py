@@ -12,7 +12,7 @@ from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.estimate import render_estimate
 from pipelines.ctl.go_flags import GoFlags
-from pipelines.ctl.params import Duration, Instant, nanoseconds
+from pipelines.ctl.params import Duration, Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from resources.engine.backup.estimate import seconds_per_byte
@@ -37,7 +37,7 @@ PROFILE_FILE = "backup.prof"
 @click.option(
     "-shard",
     "--shard",
-    type=click.IntRange(min=0, max=2**64 - 1),
+    type=Integer(min=0, max=2**64 - 1),
     metavar="<unit>",
     help="the ID of the single shard to back up",
 )
@@ -90,7 +90,7 @@ PROFILE_FILE = "backup.prof"
 @click.option(
     "-parallel",
     "--parallel",
-    type=click.IntRange(min=1, max=64),
+    type=Integer(min=1, max=64),
     default=BackupOptions().parallel,
     show_default=True,
     metavar="<int>",
@@ -111,7 +111,7 @@ PROFILE_FILE = "backup.prof"
     "-gzipBlockCount",
     "--gzipBlockCount",
     "_block_count",
-    type=click.IntRange(min=0),
+    type=Integer(min=0),
     metavar="<int>",
     expose_value=False,
     help="taken for the original's sake, without effect: shards are compressed side by side",
@@ -120,7 +120,7 @@ PROFILE_FILE = "backup.prof"
     "-gzipBlockSize",
     "--gzipBlockSize",
     "_block_size",
-    type=click.IntRange(min=0),
+    type=Integer(min=0),
     metavar="<int>",
     expose_value=False,
     help="as -gzipBlockCount",
@@ -129,7 +129,7 @@ PROFILE_FILE = "backup.prof"
     "-bufsize",
     "--bufsize",
     "_buffer_size",
-    type=click.IntRange(min=0),
+    type=Integer(min=0),
     metavar="<int>",
     expose_value=False,
     help="as -gzipBlockCount",
@@ -161,7 +161,7 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
     limits = Limits(
         flags.pop("db") or "",
         flags.pop("rp") or "",
-        None if (shard := flags.pop("shard")) is None else ShardID(shard),
+        ShardID(shard) if (shard := flags.pop("shard")) else None,
     )
     verify = flags.pop("verify")
     strategy, estimate = flags.pop("strategy"), flags.pop("estimate")

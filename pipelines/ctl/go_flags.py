@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import click
 
+from pipelines.ctl.influxd_flags import UnknownFlag, advice, translated
 from pipelines.ctl.seed_help import command_help, seed_help
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
@@ -21,6 +22,8 @@ class GoFlags(click.Command):
     """A command, or a group, with flags of that kind."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if ctx.find_root().info_name != SEED_NAME:
+            args = translated(str(ctx.info_name), args)
         return super().parse_args(ctx, spelled_out(self.get_params(ctx), args, ctx))
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -41,7 +44,7 @@ def spelled_out(
     """Words in which no flag has a value: `-full=true` becomes `-full`, `-full=false` nothing.
 
     Raises:
-        click.NoSuchOption: a word is none of the command's flags, whatever its first letter is.
+        UnknownFlag: a word is none of the command's flags, whatever its first letter is.
         click.BadParameter: the value is no boolean.
     """
     options = [param for param in params if isinstance(param, click.Option)]
@@ -54,7 +57,7 @@ def spelled_out(
         if word == "--" or not (word.startswith("-") or ctx.allow_interspersed_args):
             return [*words, word, *left]
         if word.startswith("-") and word != "-" and name not in flags and name not in taking:
-            raise click.NoSuchOption(name, ctx=ctx)
+            raise UnknownFlag(name, advice(str(ctx.info_name), name), ctx)
         if not equals or name not in flags or value in TRUE:
             words.append(name if equals and name in flags else word)
         elif value not in FALSE:

@@ -14,6 +14,7 @@ import click
 
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.go_flags import GoFlags
+from pipelines.ctl.influxd_flags import UnknownFlag
 from resources.errors import ExitCode, ShardkeeperError, UsageError
 from resources.failpoints import FAILPOINTS, check_wish
 from resources.version import VERSION
@@ -147,6 +148,8 @@ class Seed(Ctl):
             if error.ctx is not None:
                 click.echo(error.ctx.get_help(), err=True)
             click.echo(f"flag provided but not defined: -{error.option_name.lstrip('-')}", err=True)
+            if isinstance(error, UnknownFlag) and error.advice:
+                click.echo(f"  next: {error.advice}", err=True)
         elif isinstance(error, click.UsageError) and error.ctx is not None:
             name = error.ctx.info_name
             click.echo(f"{name}: {error.format_message()}", err=True)

@@ -11,7 +11,7 @@ from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.merge_render import merge_line, merged, render_merge_plan
-from pipelines.ctl.params import Instant, nanoseconds
+from pipelines.ctl.params import Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from resources.engine.merge import run as engine
@@ -42,7 +42,7 @@ from resources.repository.manifest import Limits
 @click.option(
     "-shard",
     "--shard",
-    type=click.IntRange(min=0, max=2**64 - 1),
+    type=Integer(min=0, max=2**64 - 1),
     metavar="<unit>",
     help="the ID, in the backup, of the single shard to merge",
 )
@@ -62,7 +62,7 @@ from resources.repository.manifest import Limits
     "-points",
     "--points",
     "most_points",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     default=MOST_POINTS,
     show_default=True,
     metavar="<n>",
@@ -102,7 +102,7 @@ def merge(door: Door, /, path: str, **flags: Any) -> None:
     limits = Limits(
         flags.pop("db") or "",
         flags.pop("rp") or "",
-        None if shard is None else ShardID(shard),
+        ShardID(shard) if shard else None,
     )
     options = MergeOptions(
         limits=limits,

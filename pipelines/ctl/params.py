@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 import click
@@ -9,6 +10,29 @@ import click
 from resources.engine.restore.as_of import parse_moment
 from resources.errors import UsageError
 from resources.protocol.durations import parse_duration
+
+GO_INTEGER = re.compile(
+    r"0[xX](?:_?[0-9a-fA-F])+|0[bB](?:_?[01])+|0[oO](?:_?[0-7])+|0(?:_?[0-7])*|[1-9](?:_?[0-9])*"
+)
+"""The Go Programming Language Specification, "Integer literals"; ASCII alone."""
+MAX_DIGITS = 100
+
+
+class Integer(click.IntRange):
+    """A number as Go's `flag` package reads it: `31`, `0x1f`, `0o37`, `037`, `0b11111`, `3_1`."""
+
+    name = "integer"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        if isinstance(value, str):
+            if len(value) > MAX_DIGITS or not GO_INTEGER.fullmatch(value):
+                self.fail(f"{value[:MAX_DIGITS]!a} is not a number from 0 on", param, ctx)
+            digits = value.replace("_", "")
+            octal = len(digits) > 1 and digits.isdecimal() and digits[0] == "0"
+            value = int(digits, 8) if octal else int(digits, 0)
+        return super().convert(value, param, ctx)
 
 
 class Duration(click.ParamType):

@@ -12,7 +12,7 @@ from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.listing import render_list
 from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
-from pipelines.ctl.params import Duration, Instant
+from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
 from pipelines.ctl.talk import Talk
 from resources.engine.events import MetaRestored, ReceiptStored
@@ -38,7 +38,7 @@ from resources.repository.manifest import Limits
 @click.option(
     "-newrf",
     "--newrf",
-    type=click.IntRange(min=1, max=2**31 - 1),
+    type=Integer(min=0, max=2**31 - 1),
     metavar="<int>",
     help="the new replication factor to restore to (this is capped to the number of data nodes in "
     "the cluster); a single server keeps one copy",
@@ -55,14 +55,14 @@ from resources.repository.manifest import Limits
 @click.option(
     "-shard",
     "--shard",
-    type=click.IntRange(min=0, max=2**64 - 1),
+    type=Integer(min=0, max=2**64 - 1),
     metavar="<unit>",
     help="the shard ID to restore",
 )
 @click.option(
     "-newshard",
     "--newshard",
-    type=click.IntRange(min=1, max=2**64 - 1),
+    type=Integer(min=0, max=2**64 - 1),
     metavar="<unit>",
     help="the shard ID to restore into: a shard that is there and empty (must specify with -shard)",
 )
@@ -120,7 +120,7 @@ from resources.repository.manifest import Limits
 @click.option(
     "-parallel",
     "--parallel",
-    type=click.IntRange(min=1, max=64),
+    type=Integer(min=1, max=64),
     default=RestoreOptions().parallel,
     show_default=True,
     metavar="<int>",
@@ -176,13 +176,13 @@ def _options(flags: dict[str, Any]) -> RestoreOptions:
         limits=Limits(
             flags.pop("db") or "",
             flags.pop("rp") or "",
-            None if shard is None else ShardID(shard),
+            ShardID(shard) if shard else None,
         ),
         new_database=flags.pop("newdb") or "",
         new_policy=flags.pop("newrp") or "",
         new_duration_ns=flags.pop("duration_ns"),
-        new_replica_n=flags.pop("newrf"),
-        new_shard_id=None if new_shard is None else ShardID(new_shard),
+        new_replica_n=flags.pop("newrf") or None,
+        new_shard_id=ShardID(new_shard) if new_shard else None,
         users=flags.pop("users"),
         skip_expired=flags.pop("skip_expired"),
         receipts=flags.pop("receipts") == "on",

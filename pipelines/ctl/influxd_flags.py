@@ -1,0 +1,83 @@
+"""The flags of `influxd backup` and `influxd restore`, for people whose fingers know those.
+
+`shardkeeper` takes a flag that has one of ours as its equal; any other flag is answered with what
+to do instead. `influxd-ctl` takes the original's flags alone and answers all of them.
+
+Source: influxdb 1.12 cmd/influxd/backup/backup.go and cmd/influxd/restore/restore.go, parseArgs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import click
+
+EQUAL: Mapping[str, Mapping[str, str]] = {
+    "backup": {"database": "-db", "retention": "-rp"},
+    "restore": {"database": "-db", "retention": "-rp"},
+}
+"""Flags by command, without dashes, and what they are called here."""
+
+NEEDLESS: Mapping[str, Mapping[str, str]] = {
+    "backup": {"portable": "every backup is portable"},
+    "restore": {"portable": "every restore reads portable backups"},
+}
+"""Switches that may be left out, and why."""
+
+INSTEAD: Mapping[str, Mapping[str, str]] = {
+    "backup": {
+        "since": "-since is not needed: a backup copies the shards that changed since the one "
+        "before it; use -start and -end to choose shards by the time of their points",
+        "skip-errors": "-skip-errors is not needed: a shard that cannot be copied does not hold "
+        "up the others, and the exit status says that the backup is not complete",
+    },
+    "restore": {
+        "online": "-online restores the legacy format (meta.00): use influxd restore -online "
+        "instead for such a backup; for any other leave it out",
+        "metadir": "use -host instead of -metadir and -datadir: a restore goes to a running server",
+        "datadir": "use -host instead of -metadir and -datadir: a restore goes to a running server",
+    },
+}
+
+
+class UnknownFlag(click.NoSuchOption):
+    """A word that is none of a command's flags, and what to use instead, if that is known."""
+
+    def __init__(self, word: str, advice: str, ctx: click.Context) -> None:
+        super().__init__(word, ctx=ctx)
+        self.advice = advice
+
+    def format_message(self) -> str:
+        said = super().format_message()
+        return f"{said}\n  next: {self.advice}" if self.advice else said
+
+
+def translated(command: str, words: Sequence[str]) -> list[str]:
+    """Words in which the flags of `influxd` that have an equal are ours."""
+    equal, needless = EQUAL.get(command, {}), NEEDLESS.get(command, {})
+    ours: list[str] = []
+    for n, word in enumerate(words):
+        if word == "--":
+            return [*ours, *words[n:]]
+        name, equals, value = _flag(word).partition("=")
+        if name in needless and value in ("", "true"):
+            continue
+        ours.append(equal[name] + equals + value if name in equal else word)
+    return ours
+
+
+def advice(command: str, word: str) -> str:
+    """What to do about a flag that a command does not have; empty if `influxd` has none either."""
+    name = _flag(word).partition("=")[0]
+    if name in EQUAL.get(command, {}):
+        return f"use {EQUAL[command][name]} instead of -{name}"
+    if name in NEEDLESS.get(command, {}):
+        return f"-{name} is not needed: {NEEDLESS[command][name]}"
+    return INSTEAD.get(command, {}).get(name, "")
+
+
+def _flag(word: str) -> str:
+    """A flag without its dashes; empty if the word is none."""
+    if not word.startswith("-"):
+        return ""
+    return word[2:] if word.startswith("--") else word[1:]
