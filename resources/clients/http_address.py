@@ -33,17 +33,32 @@ def http_target(address: str) -> HTTPTarget:
     try:
         url = urlsplit(address)
     except ValueError:
-        raise UsageError("the address is not a URL") from None
+        raise _not_sound() from None
     if url.scheme not in ("http", "https"):
         raise UsageError("the address is not an http or https URL")
     if url.query or url.fragment:
-        raise UsageError("the address must end with its path: no ? and no #")
+        raise _not_sound()
     userinfo, _, host_port = url.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
+    try:
+        server = split_host_port(host_port, default_port=HTTP_PORT)
+    except UsageError:
+        raise _not_sound() from None
+    if "@" in url.path:
+        raise _not_sound()
     return HTTPTarget(
         url.scheme,
-        split_host_port(host_port, default_port=HTTP_PORT),
+        server,
         url.path.rstrip("/"),
         unquote(user),
         unquote(password),
+    )
+
+
+def _not_sound() -> UsageError:
+    """What looks like the host may be the beginning of a password, so it is not repeated."""
+    return UsageError(
+        "the URL is not http://host:port, or http://user:password@host:port",
+        hint="write /, ?, #, [, ] and @ in a password as %2F, %3F, %23, %5B, %5D and %40; or give "
+        "it with -pwd-file",
     )
