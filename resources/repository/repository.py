@@ -37,6 +37,7 @@ from resources.repository.copies import explain_lost, lost_manifests, read_manif
 from resources.repository.lock import StoreLock
 from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.names import BackupName, parse_file_name
+from resources.repository.other_layouts import next_step
 from resources.repository.store import DirectoryStore, Sink, Source, Store
 
 MAX_META_BYTES = 64 << 20
@@ -111,12 +112,20 @@ class BackupRepository:
         if found is not None and found.missing:
             found = with_twins(found, self._readable(), sizes)
         if found is None:
-            raise BackupNotFound(
-                f"No manifest files found in: {self.location}",
-                hint="name the directory that influxd-ctl backup or influxd backup -portable "
-                "wrote into",
+            raise self.no_backups(
+                "name the directory that influxd-ctl backup or influxd backup -portable wrote into"
             )
         return found
+
+    def no_backups(self, hint: str) -> BackupNotFound:
+        """The error of a repository without a manifest.
+
+        Args:
+            hint: the next step, unless what is there instead suggests a better one.
+        """
+        path = self.store.path if isinstance(self.store, DirectoryStore) else None
+        better = next_step(path) if path is not None else ""
+        return BackupNotFound(f"No manifest files found in: {self.location}", hint=better or hint)
 
     def single(self, manifest_file: str) -> BackupSet:
         """One backup alone, as written by `backup -full`.

@@ -156,6 +156,14 @@ def _check_directory(repository: BackupRepository, options: BackupOptions, *, te
                 "as /etc/fstab says",
                 hint=f"mount {shown(point)}; or choose another directory",
             )
+        point = unmounted_above(repository.store.path, on_demand=True)
+        if point:
+            tell(
+                Warned(
+                    f"nothing is mounted on {shown(point)}, which /etc/fstab names with noauto: "
+                    "the backup goes to the disk below it"
+                )
+            )
     if not options.full and not options.peek:
         tell(FirstBackup(repository.location))
 

@@ -19,7 +19,7 @@ from resources.engine.stored.inventory import (
 from resources.engine.stored.repair_record import Loss
 from resources.engine.stored.restore_points import DatabaseState, RestorePoint, restore_points
 from resources.engine.threads import running
-from resources.errors import BackupNotFound, ShardkeeperError, Stopped
+from resources.errors import ShardkeeperError, Stopped
 from resources.repository.archive import Place, StoredArchive, inspect_archive, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.manifest import ShardEntry
@@ -81,9 +81,8 @@ def verify(
     """
     found = take_inventory(repository)
     if not found.manifests and not found.problems:
-        raise BackupNotFound(
-            f"No manifest files found in: {repository.location}",
-            hint="name the directory that holds backups; if it did, is its file system mounted?",
+        raise repository.no_backups(
+            "name the directory that holds backups; if it did, is its file system mounted?"
         )
     for name, what in (bad or {}).items():
         if name in found.archives:

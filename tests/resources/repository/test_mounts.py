@@ -13,7 +13,8 @@ FSTAB = r"""
 UUID=1    /            ext4  defaults 0 1
 UUID=2    none         swap  sw 0 0
 UUID=3    {mnt}/backups/      xfs  defaults 0 2
-UUID=4    {mnt}/with\040space xfs  noauto,user 0 2
+UUID=4    {mnt}/with\040space xfs  user 0 2
+UUID=6    {mnt}/on-demand     xfs  noauto,user 0 2
 #UUID=5   {mnt}/commented     xfs  defaults 0 2
 broken
 """
@@ -22,8 +23,8 @@ MOUNTINFO = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n25 22 0:5 / /proc rw - proc pr
 
 @pytest.fixture
 def mnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with some in it, and an fstab that speaks of two of them."""
-    for name in ("backups/eu", "backups-2", "with space", "commented"):
+    """A directory with some in it, and an fstab that speaks of three of them."""
+    for name in ("backups/eu", "backups-2", "with space", "commented", "on-demand"):
         (tmp_path / "mnt" / name).mkdir(parents=True)
     monkeypatch.setattr(mounts, "FSTAB", tmp_path / "fstab")
     monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "mountinfo")
@@ -44,6 +45,14 @@ def test_a_directory_below_a_mount_point_without_a_file_system(mnt: Path, name: 
     assert mounts.unmounted_above(mnt / name) == point
     mount(mnt, name.partition("/")[0])
     assert mounts.unmounted_above(mnt / name) == ""
+
+
+def test_what_is_mounted_on_demand_alone_is_not_due(mnt: Path) -> None:
+    assert mounts.unmounted_above(mnt / "on-demand") == ""
+    assert mounts.unmounted_above(mnt / "on-demand", on_demand=True) == str(mnt / "on-demand")
+    assert mounts.unmounted_above(mnt / "backups", on_demand=True) == ""
+    mount(mnt, "on-demand")
+    assert mounts.unmounted_above(mnt / "on-demand", on_demand=True) == ""
 
 
 @pytest.mark.fault(34)
