@@ -6,6 +6,7 @@ import io
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -17,12 +18,10 @@ from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.influxd_flags import UnknownFlag
 from resources.errors import ExitCode, ShardkeeperError, UsageError
 from resources.failpoints import FAILPOINTS, check_wish
+from resources.interrupts import SIGNALS, say_what_goes_on
 from resources.version import VERSION
 
 HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
-
-
-NOTHING_LEFT = "nothing unfinished is visible"
 
 SEED: Mapping[str, str] = {
     "backup": "pipelines.ctl.backup:backup",
@@ -53,10 +52,8 @@ class Ctl(GoFlags, click.Group):
             module, _, attribute = self.later[cmd_name].partition(":")
             found = getattr(import_module(module), attribute)
         # Not earlier: what is raised amid an import may be swallowed by it, and so would the wish.
-        for wish in (signal.SIGINT, signal.SIGTERM):
-            if (
-                signal.getsignal(wish) is not signal.SIG_IGN
-            ):  # as a shell does for what is behind it
+        for wish in SIGNALS:  # ignored by nohup, and by a shell for what is behind it
+            if signal.getsignal(wish) is not signal.SIG_IGN:
                 signal.signal(wish, _stop)
         return found
 
@@ -68,7 +65,7 @@ class Ctl(GoFlags, click.Group):
             self.complain(error)
             sys.exit(error.exit_code)
         except click.Abort:
-            click.echo(f"interrupted; {NOTHING_LEFT}", err=True)
+            _say("interrupted before anything was done")
             sys.exit(ExitCode.INTERRUPTED)
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
 
@@ -82,13 +79,13 @@ class Ctl(GoFlags, click.Group):
             return super().invoke(ctx)
         except ShardkeeperError as error:
             name = ctx.invoked_subcommand or ctx.info_name
-            click.echo(f"{name}: operation exited with error: {error}", err=True)
+            _say(f"{name}: operation exited with error: {error}")
             if error.hint:
-                click.echo(f"  next: {error.hint}", err=True)
+                _say(f"  next: {error.hint}")
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as interrupt:
-            left = getattr(interrupt, "__notes__", ())
-            click.echo("interrupted; " + ("; ".join(left) or NOTHING_LEFT), err=True)
+            # Only what somebody has looked at: each clean-up adds what it found, or left.
+            _say("; ".join(("interrupted", *getattr(interrupt, "__notes__", ()))))
             ctx.exit(ExitCode.INTERRUPTED)
 
 
@@ -116,8 +113,23 @@ def failpoints() -> None:
         click.echo(f"{name:<24}{what}")
 
 
+_stopped = False
+
+
 def _stop(_signal: int, _frame: FrameType | None) -> None:
+    """The first signal ends what is done; no later one ends what cleans up after it."""
+    global _stopped
+    if _stopped:
+        say_what_goes_on()
+        return
+    _stopped = True
     raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    """A last word; after a hang-up there is nobody to hear it."""
+    with suppress(OSError):
+        click.echo(line, err=True)
 
 
 class Tree(Ctl):

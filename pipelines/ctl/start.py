@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-WISHES = (signal.SIGINT, signal.SIGTERM)
+WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # numpy's linear algebra would start a thread for each core, and nothing here asks it for any.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

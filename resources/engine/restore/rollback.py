@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from resources.clients.server import Server
 from resources.engine.events import RolledBack, Tell, Warned
@@ -41,7 +42,7 @@ def roll_back(
             there = _look(server, database.new_name, until)
             if there is None:
                 if not ids and not isinstance(error, ShardkeeperError):
-                    _maybe_later(database.new_name, tell)
+                    _maybe_later(database.new_name, error, tell)
                 continue
             if not _ours(there, database, ids):
                 _leave(database.new_name, "it holds shards that are not ours", error, tell)
@@ -52,10 +53,15 @@ def roll_back(
             drop_database(server, database.new_name, _shards(there))
             dropped.append(database.new_name)
             passing("restore.after-rollback")
-        except ShardkeeperError as failure:
-            _leave(database.new_name, failure.what, error, tell)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, the next one is dropped
+            why = failure.what if isinstance(failure, ShardkeeperError) else repr(failure)
+            _leave(database.new_name, why, error, tell)
     if dropped:
-        tell(RolledBack(tuple(dropped)))
+        with suppress(OSError):  # nobody listens any more, as after a hang-up
+            tell(RolledBack(tuple(dropped)))
+        if not isinstance(error, ShardkeeperError):  # an interrupt has no words of its own
+            names = ", ".join(map(shown, dropped))
+            error.add_note(f"what was restored is taken back: {names} dropped")
 
 
 def _look(server: Server, name: str, until: float) -> DatabaseInfo | None:
@@ -84,13 +90,14 @@ def _is_settled(server: Server, there: DatabaseInfo, until: float) -> bool:
     return True
 
 
-def _maybe_later(name: str, tell: Tell) -> None:
-    tell(
-        Warned(
-            f"database {shown(name)} was about to be created and is not there; if it appears "
-            f"after all, run DROP DATABASE {quote_identifier(name)}"
-        )
+def _maybe_later(name: str, error: BaseException, tell: Tell) -> None:
+    text = (
+        f"database {shown(name)} was about to be created and is not there; if it appears "
+        f"after all, run DROP DATABASE {quote_identifier(name)}"
     )
+    with suppress(OSError):
+        tell(Warned(text))
+    error.add_note(text)
 
 
 def _ours(there: DatabaseInfo, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> bool:
@@ -116,5 +123,6 @@ def _leave(name: str, why: str, error: BaseException, tell: Tell) -> None:
         f"database {shown(name)} was created and is left there: {why}; look at it, then run "
         f"DROP DATABASE {quote_identifier(name)}"
     )
-    tell(Warned(text))
+    with suppress(OSError):
+        tell(Warned(text))
     error.add_note(text)

@@ -37,6 +37,7 @@ from resources.engine.restore.upload import Uploader
 from resources.engine.restore.uploading import upload_all
 from resources.errors import PeerRefused, PlanError, UsageError
 from resources.failpoints import passing
+from resources.interrupts import interruptible, undisturbed
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
@@ -143,30 +144,45 @@ def restore(
     restoring = time.monotonic()
     tell(MetaRestoring())
     passing("restore.checked")
-    try:
-        for database in plan.databases:
-            ids: dict[ShardID, ShardID] = {}
-            created.append((database, ids))
-            try:
-                ids.update(create_database(server, plan.meta, database, version))
-            except (PlanError, PeerRefused) as error:
-                if isinstance(error, PlanError) or database.shards:
-                    created.pop()  # nothing was changed; who has that name now keeps it
-                raise
-            passing("restore.after-metadata")
-        mapped = sum(len(ids) for _, ids in created)
-        tell(MetaRestored(mapped, time.monotonic() - restoring))
-        id_map = {old: new for _, ids in created for old, new in ids.items()}
-        shards = _upload(server, repository, plan.shards, id_map, contents, options, tell, stop)
-        for database, ids in created:
-            run_queries(server, database, ids, tell=tell)
-    except BaseException as error:
-        stop.set()
-        server.resume()
-        roll_back(server, created, error, tell=tell)
-        raise
+    with undisturbed(f"taking back what was restored into {server.address}"):
+        try:
+            with interruptible():
+                for database in plan.databases:
+                    _create(server, plan, database, version, created)
+                mapped = sum(len(ids) for _, ids in created)
+                tell(MetaRestored(mapped, time.monotonic() - restoring))
+                id_map = {old: new for _, ids in created for old, new in ids.items()}
+                shards = _upload(
+                    server, repository, plan.shards, id_map, contents, options, tell, stop
+                )
+                for database, ids in created:
+                    run_queries(server, database, ids, tell=tell)
+        except BaseException as error:
+            stop.set()
+            server.resume()
+            roll_back(server, created, error, tell=tell)
+            raise
     path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
+
+
+def _create(
+    server: Server,
+    plan: RestorePlan,
+    database: DatabaseRestore,
+    version: str,
+    created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]],
+) -> None:
+    """Create one database; it is in `created` before it may be on the server."""
+    ids: dict[ShardID, ShardID] = {}
+    created.append((database, ids))
+    try:
+        ids.update(create_database(server, plan.meta, database, version))
+    except (PlanError, PeerRefused) as error:
+        if isinstance(error, PlanError) or database.shards:
+            created.pop()  # nothing was changed; who has that name now keeps it
+        raise
+    passing("restore.after-metadata")
 
 
 def _upload(
