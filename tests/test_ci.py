@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-RERUN = ROOT / ".ci/rerun_failed.py"
+RERUN = ROOT / "tests/rerun_failed.py"
 PYTEST = [sys.executable, "-m", "pytest"]
 
 TESTS = """

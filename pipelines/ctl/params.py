@@ -26,13 +26,14 @@ class Integer(click.IntRange):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> int:
-        if isinstance(value, str):
-            if len(value) > MAX_DIGITS or not GO_INTEGER.fullmatch(value):
-                self.fail(f"{value[:MAX_DIGITS]!a} is not a number from 0 on", param, ctx)
-            digits = value.replace("_", "")
-            octal = len(digits) > 1 and digits.isdecimal() and digits[0] == "0"
-            value = int(digits, 8) if octal else int(digits, 0)
-        return super().convert(value, param, ctx)
+        return super().convert(value if isinstance(value, int) else self._read(value), param, ctx)
+
+    def _read(self, text: object) -> int:
+        if not (isinstance(text, str) and len(text) <= MAX_DIGITS and GO_INTEGER.fullmatch(text)):
+            self.fail(f"{str(text)[:MAX_DIGITS]!a} is not a number from 0 on")
+        digits = text.replace("_", "")
+        octal = len(digits) > 1 and digits.isdecimal() and digits[0] == "0"
+        return int(digits, 8) if octal else int(digits, 0)
 
 
 class Duration(click.ParamType):

@@ -1,6 +1,6 @@
 """Run the tests that just failed once more, each alone, and name those that passed.
 
-    .ci/rerun_failed.py PYTEST [argument …]
+    python -m tests.rerun_failed PYTEST [argument …]
 
 PYTEST is how to start pytest. The failed tests are read from the cache that pytest writes. A test
 that passes alone is printed below the heading FLAKY and does not end the run with an error: either
