@@ -32,7 +32,7 @@ def failed_tests() -> list[str]:
 
 def passes_alone(pytest: list[str], test: str) -> bool:
     try:
-        ended = subprocess.run(  # noqa: S603 - the command is the caller's
+        ended = subprocess.run(
             [*pytest, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", test],
             check=False,
             timeout=TIMEOUT_S,
