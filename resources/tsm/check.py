@@ -1,8 +1,9 @@
 """check_tsm: is this file whole? The question every backup asks of every file it receives.
 
 What is verified, beyond the CRC of every block, is what ties index and blocks together, because
-the index has no CRC: the blocks fill the space before it exactly, begin with the type and the
-first time that it names, and those with evenly spaced times also end at the time that it names.
+the index has no CRC: the blocks fill the space before it exactly, have the type that it names, and
+begin and end at the times that it names, whose differences are added up. Values are not decoded.
+Nothing in a file repeats its keys: one that a flipped bit has made another, still in order, passes.
 
 Several ways lead there. numpy looks at many blocks at once, but takes longer to begin than a file
 of few blocks takes whole; such a file is accepted in bulk if it is as the server writes it, and
@@ -28,7 +29,8 @@ def check_tsm(source: Source, *, blocks: bool = True) -> TSMFacts:
 
     Args:
         source: the file; it is read once, mostly front to back, in pieces of a few 100 KiB.
-        blocks: False verifies header, index and footer only, and counts no points.
+        blocks: False verifies header, index and footer only, counts no points and holds no type
+            and no time of the index against a block.
 
     Raises:
         BadMagic: not a TSM file of version 1.

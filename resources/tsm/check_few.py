@@ -14,14 +14,13 @@ from resources.tsm.layout import (
     ENTRY,
     FOOTER,
     HEADER,
-    MAX_BLOCK_POINTS,
     MIN_BLOCK_BYTES,
     SEPARATOR,
     shown,
 )
 from resources.tsm.source import Source, read_exactly
 from resources.tsm.tiling import Tiling
-from resources.tsm.time_counts import COUNT_OF_FIRST_BYTE, HEAD_BYTES, PACKED, RAW, RLE
+from resources.tsm.time_counts import HEAD_BYTES, MAX_WORD, count_timestamps, time_span
 from resources.tsm.varint import uvarint
 
 SHORT_HEAD = struct.Struct(">IBBBq")
@@ -29,7 +28,6 @@ SHORT_HEAD = struct.Struct(">IBBBq")
 No block is shorter than this.
 """
 MAX_SHORT_BYTES = 0x7F
-_WORD = (1 << 64) - 1
 
 
 def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
@@ -185,35 +183,11 @@ def counted(times: bytes, last: int) -> int:
     Raises:
         BlockUndecodable: the reason alone.
     """
-    points, step = _points_and_step(times)
-    if not 1 <= points <= MAX_BLOCK_POINTS:
-        raise BlockUndecodable(f"it has no points, or more than {MAX_BLOCK_POINTS}")
+    points = count_timestamps(times)
     first = int.from_bytes(times[1:HEAD_BYTES], signed=True)
-    if (step or points == 1) and (first + (points - 1) * step - last) & _WORD:
+    if (first + time_span(times) - last) & MAX_WORD:
         raise BlockUndecodable("its last time is not the index's")
     return points
-
-
-def _points_and_step(times: bytes) -> tuple[int, int]:
-    """And, where the times are evenly spaced, the ns between them mod 2^64, else 0."""
-    encoding, end = times[0] >> 4, len(times)
-    if encoding == RLE:
-        try:
-            difference, behind = uvarint(times, HEAD_BYTES, end)
-            n, behind = uvarint(times, behind, end)
-        except BlockUndecodable:
-            raise BlockUndecodable("its timestamps are cut") from None
-        if behind != end:
-            raise BlockUndecodable("its timestamps do not end where they should")
-        return n, difference * 10 ** (times[0] & 0x0F) & _WORD
-    if encoding not in (RAW, PACKED):
-        raise BlockUndecodable("its timestamps have an unknown encoding")
-    words, rest = divmod(end - HEAD_BYTES, 8)
-    if rest:
-        raise BlockUndecodable("its timestamps end inside a word")
-    if encoding == RAW:
-        return 1 + words, 0
-    return 1 + sum(times[HEAD_BYTES::8].translate(COUNT_OF_FIRST_BYTE)), 0
 
 
 def _refuse(key: bytes, begin: int, why: str) -> NoReturn:

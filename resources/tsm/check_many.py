@@ -1,6 +1,6 @@
 """A file's index and blocks, checked many at once.
 
-Nothing is decoded and little is held: windows of the index and of the blocks pass by, and
+No value is decoded and little is held: windows of the index and of the blocks pass by, and
 numpy looks at all blocks of a window at once.
 """
 

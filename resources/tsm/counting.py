@@ -1,4 +1,4 @@
-"""Blocks held against their index entries and counted, many at once, without decoding them.
+"""Blocks held against their index entries and counted, many at once; values are not decoded.
 
 Layout of a block: see `resources.tsm.blocks`; of timestamps, `resources.tsm.timestamps`.
 """
@@ -12,26 +12,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable
-from resources.tsm.arrays import Bytes, Ints, uvarints
+from resources.tsm import simple8b
+from resources.tsm.arrays import Bytes, Ints, Words, uvarints
 from resources.tsm.crc import crc32
 from resources.tsm.layout import CRC, MAX_BLOCK_POINTS, shown
 from resources.tsm.source import Source, read_exactly
 from resources.tsm.time_counts import (
     COUNT_OF_FIRST_BYTE,
     HEAD_BYTES,
+    MAX_WORD,
     PACKED,
     RAW,
     RLE,
     count_timestamps,
+    time_span,
 )
-from resources.tsm.timestamps import decode_timestamps
 from resources.tsm.varint import uvarint
 
 CHUNK_BYTES = 512 << 10
 MAX_TIMESTAMP_BYTES = HEAD_BYTES + 8 * MAX_BLOCK_POINTS
-FEW_TIMESTAMP_BYTES = 64 << 10
 
-_SCALES = np.array([10**exponent for exponent in range(16)], dtype=np.int64)
+_SCALES = np.array([10**exponent for exponent in range(16)], dtype=np.uint64)
 
 Mask = NDArray[np.bool_]
 
@@ -88,11 +89,11 @@ def check_blocks(data: bytes, begin: int, table: BlockTable) -> int:
 
     firsts = np.ndarray((len(data) - 7,), ">i8", data, strides=(1,))[at + 1]
     _refuse(table, firsts != table.min_times, "its first time is not the index's")
-    points, evenly = _count(data, window, at, time_ends, table)
+    points, spans = _count(data, window, at, time_ends, table)
     bad = (points < 1) | (points > MAX_BLOCK_POINTS)
     _refuse(table, bad, f"it has no points, or more than {MAX_BLOCK_POINTS}")
-    lasts = firsts + (points - 1) * evenly
-    bad = (lasts != table.max_times) & ((evenly != 0) | (points == 1))
+    lasts = firsts.astype(np.int64).view(np.uint64) + spans
+    bad = lasts != table.max_times.view(np.uint64)
     _refuse(table, bad, "its last time is not the index's")
     return int(points.sum())
 
@@ -116,17 +117,26 @@ def check_large_block(source: Source, table: BlockTable) -> int:
             raise BlockUndecodable("its timestamps have an impossible length")
         raw = read_exactly(source, start + at, length)
         points = count_timestamps(raw)
-        if length <= FEW_TIMESTAMP_BYTES:
-            last = int(decode_timestamps(raw)[-1])
-        else:
-            last = int(row.max_times[0])
     except BlockUndecodable as error:
         error.add_note(table.name(0))
         raise
     first = int.from_bytes(raw[1:HEAD_BYTES], signed=True)
     _refuse(row, row.min_times != first, "its first time is not the index's")
-    _refuse(row, row.max_times != last, "its last time is not the index's")
+    last = np.uint64((first + _large_span(raw)) & MAX_WORD)
+    _refuse(row, row.max_times.view(np.uint64) != last, "its last time is not the index's")
     return points
+
+
+def _large_span(data: bytes) -> int:
+    """As `time_span`, with no more at hand than a chunk."""
+    encoding, scale = data[0] >> 4, 10 ** (data[0] & 0x0F)
+    if encoding == RLE:
+        return time_span(data)
+    total = 0
+    for at in range(HEAD_BYTES, len(data), CHUNK_BYTES):
+        part = data[at : at + CHUNK_BYTES]
+        total += int((np.frombuffer(part, ">u8") if encoding == RAW else simple8b.sums(part)).sum())
+    return total * scale if encoding == PACKED else total
 
 
 def _check_crcs(data: bytes, starts: Ints, ends: Ints, table: BlockTable) -> None:
@@ -143,42 +153,59 @@ def _check_crcs(data: bytes, starts: Ints, ends: Ints, table: BlockTable) -> Non
 
 def _count(
     data: bytes, window: Bytes, at: Ints, ends: Ints, table: BlockTable
-) -> tuple[Ints, Ints]:
-    """Points of each block and, where they are evenly spaced, the ns between them, else 0."""
+) -> tuple[Ints, Words]:
+    """Points of each block, and the ns from its first to its last, mod 2^64."""
     encodings = window[at] >> 4
     _refuse(table, encodings > RLE, "its timestamps have an unknown encoding")
-    words, rest = np.divmod(ends - at - HEAD_BYTES, 8)
+    n_words, rest = np.divmod(ends - at - HEAD_BYTES, 8)
     _refuse(table, (rest != 0) & (encodings != RLE), "its timestamps end inside a word")
     points = np.ones(len(at), dtype=np.int64)
-    evenly = np.zeros(len(at), dtype=np.int64)
-
-    (raw,) = np.nonzero(encodings == RAW)
-    points[raw] += words[raw]
-
-    (packed,) = np.nonzero((encodings == PACKED) & (words > 0))
-    if packed.size:
-        bounds = zip((at[packed] + HEAD_BYTES).tolist(), ends[packed].tolist(), strict=True)
-        firsts = b"".join([data[start:end:8] for start, end in bounds])
-        held = np.frombuffer(firsts.translate(COUNT_OF_FIRST_BYTE), dtype=np.uint8)
-        begins = np.cumsum(words[packed]) - words[packed]
-        points[packed] += np.add.reduceat(held, begins, dtype=np.int64)
-
+    spans = np.zeros(len(at), dtype=np.uint64)
+    view = memoryview(data)
+    for encoding in (RAW, PACKED):
+        (chosen,) = np.nonzero((encodings == encoding) & (n_words > 0))
+        if not chosen.size:
+            continue
+        bounds = zip((at[chosen] + HEAD_BYTES).tolist(), ends[chosen].tolist(), strict=True)
+        words = b"".join([view[start:end] for start, end in bounds])
+        begins = np.cumsum(n_words[chosen]) - n_words[chosen]
+        if encoding == RAW:
+            points[chosen] += n_words[chosen]
+            spans[chosen] = np.add.reduceat(np.frombuffer(words, ">u8"), begins)
+        else:
+            held = np.frombuffer(words[::8].translate(COUNT_OF_FIRST_BYTE), dtype=np.uint8)
+            points[chosen] += np.add.reduceat(held, begins, dtype=np.int64)
+            spans[chosen] = np.add.reduceat(simple8b.sums(words), begins)
+            spans[chosen] *= _SCALES[window[at[chosen]] & 0x0F]
     (rle,) = np.nonzero(encodings == RLE)
     if rle.size:
-        part_ends = ends[rle]
-        bad = np.zeros(len(at), dtype=np.bool_)
-        # Both numbers need a byte before the end, or there is nothing to look at.
-        bad[rle] = part_ends - at[rle] < HEAD_BYTES + 2
-        _refuse(table, bad, "its timestamps are cut")
-        differences, behind = uvarints(window, at[rle] + HEAD_BYTES, part_ends)
-        bad[rle] = (behind < 0) | (behind >= part_ends)
-        _refuse(table, bad, "its timestamps are cut")
-        counts, behind = uvarints(window, behind, part_ends)
-        bad[rle] = behind != part_ends
-        _refuse(table, bad, "its timestamps do not end where they should")
-        points[rle] = np.minimum(counts, np.uint64(MAX_BLOCK_POINTS + 1)).astype(np.int64)
-        evenly[rle] = differences.view(np.int64) * _SCALES[window[at[rle]] & 0x0F]
-    return points, evenly
+        _count_even(window, at, ends, rle, table, points, spans)
+    return points, spans
+
+
+def _count_even(
+    window: Bytes,
+    at: Ints,
+    ends: Ints,
+    rle: Ints,
+    table: BlockTable,
+    points: Ints,
+    spans: Words,
+) -> None:
+    """Fill in `points` and `spans` of the blocks `rle`, whose points are evenly spaced."""
+    part_ends = ends[rle]
+    bad = np.zeros(len(at), dtype=np.bool_)
+    # Both numbers need a byte before the end, or there is nothing to look at.
+    bad[rle] = part_ends - at[rle] < HEAD_BYTES + 2
+    _refuse(table, bad, "its timestamps are cut")
+    differences, behind = uvarints(window, at[rle] + HEAD_BYTES, part_ends)
+    bad[rle] = (behind < 0) | (behind >= part_ends)
+    _refuse(table, bad, "its timestamps are cut")
+    counts, behind = uvarints(window, behind, part_ends)
+    bad[rle] = behind != part_ends
+    _refuse(table, bad, "its timestamps do not end where they should")
+    points[rle] = np.minimum(counts, np.uint64(MAX_BLOCK_POINTS + 1)).astype(np.int64)
+    spans[rle] = (counts - np.uint64(1)) * differences * _SCALES[window[at[rle]] & 0x0F]
 
 
 def _refuse(table: BlockTable, bad: Mask, why: str) -> None:

@@ -13,14 +13,9 @@ from numpy.typing import NDArray
 
 from resources.errors import BlockUndecodable
 from resources.tsm.arrays import Words
-from resources.tsm.time_counts import COUNTS
-
-BITS = (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 60)
+from resources.tsm.time_counts import BITS, COUNTS, MAX_VALUE, folds
 
 FIRST_WITH_BITS = 2
-
-MAX_VALUE = (1 << 60) - 1
-"""The largest number that fits into a word."""
 
 _COUNTS = np.array(COUNTS, dtype=np.int64)
 _BITS = np.array(BITS, dtype=np.int64)
@@ -53,6 +48,39 @@ def decode(data: bytes, at: int, n: int) -> Words:
         mask = np.uint64((1 << bits) - 1)
         numbers[starts[chosen, None] + places] = (words[chosen, None] >> shifts) & mask
     return numbers
+
+
+def sums(data: bytes) -> Words:
+    """The sum of the numbers of each word; none reaches beyond 60 bits.
+
+    Neighbours are added in the place of both, which has room for their sum, until one is left.
+    """
+    words = np.frombuffer(data, dtype=">u8").astype(np.uint64)
+    words &= np.uint64(MAX_VALUE)
+    selectors = np.frombuffer(data, dtype=np.uint8)[::8] >> 4
+    present = np.bincount(selectors, minlength=len(BITS))
+    # Most words have one selector: they are added up where they are, as if all had it.
+    most = int(present.argmax())
+    totals = _folded(words, most)
+    for selector in np.flatnonzero(present).tolist():
+        if selector != most:
+            (chosen,) = np.nonzero(selectors == selector)
+            totals[chosen] = _folded(words[chosen], selector)
+    return totals
+
+
+def _folded(words: Words, selector: int) -> Words:
+    bits, count = BITS[selector], COUNTS[selector]
+    if not bits:
+        return np.full_like(words, count)
+    if count == 1:
+        return words.copy()
+    for even, odd, shift in folds(bits, count):
+        neighbours = words & np.uint64(odd)
+        neighbours >>= np.uint64(shift)
+        words = words & np.uint64(even)
+        words += neighbours
+    return words
 
 
 def encode(numbers: Words) -> bytes:

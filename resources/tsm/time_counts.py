@@ -1,9 +1,12 @@
-"""How many timestamps a block has: told by their heads, and without an array.
+"""How many timestamps a block has, and how far the last is from the first: without an array.
 
 Layout: see `resources.tsm.timestamps`; of packed words, `resources.tsm.simple8b`.
 """
 
 from __future__ import annotations
+
+import struct
+from functools import lru_cache
 
 from resources.errors import BlockUndecodable
 from resources.tsm.layout import MAX_BLOCK_POINTS
@@ -16,8 +19,17 @@ HEAD_BYTES = 9
 COUNTS = (240, 120, 60, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
 """By selector, how many numbers a word of simple-8b holds."""
 
+BITS = (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 60)
+"""By selector, how many bits each of them has; those without any are 1."""
+
+MAX_VALUE = (1 << 60) - 1
+"""The largest number that fits into a word."""
+
 COUNT_OF_FIRST_BYTE = bytes(COUNTS[byte >> 4] for byte in range(256))
 """From the first byte of a word to how many numbers the word holds."""
+
+
+MAX_WORD = (1 << 64) - 1
 
 
 def count_timestamps(data: bytes) -> int:
@@ -47,3 +59,68 @@ def count_timestamps(data: bytes) -> int:
     if not 1 <= n <= MAX_BLOCK_POINTS:
         raise BlockUndecodable(f"{n} timestamps, where 1 to {MAX_BLOCK_POINTS} are possible")
     return n
+
+
+def time_span(data: bytes) -> int:
+    """How far the last timestamp is from the first, mod 2^64; `count_timestamps` took them."""
+    encoding, scale = data[0] >> 4, 10 ** (data[0] & 0x0F)
+    if encoding == RLE:
+        difference, at = uvarint(data, HEAD_BYTES, len(data))
+        n, _ = uvarint(data, at, len(data))
+        return (n - 1) * difference * scale & MAX_WORD
+    words = data[HEAD_BYTES:]
+    if encoding == RAW:
+        return sum(struct.unpack(f">{len(words) // 8}Q", words)) & MAX_WORD
+    return packed_sum(words) * scale & MAX_WORD
+
+
+def packed_sum(words: bytes) -> int:
+    """The sum of all numbers in words of simple-8b.
+
+    All words are one number of Python's, in which those of a selector are added at once.
+    """
+    n = len(words) // 8
+    selectors = words[::8].translate(_SELECTORS)
+    numbers = int.from_bytes(words)
+    total = 0
+    for selector in set(selectors):
+        count, bits = COUNTS[selector], BITS[selector]
+        if not bits:
+            total += count * selectors.count(selector)
+            continue
+        chosen = bytearray(8 * n)
+        chosen[7::8] = selectors.translate(_only(selector))
+        part = numbers & int.from_bytes(chosen) * MAX_VALUE
+        for even, odd, shift in folds(bits, count):
+            part = (part & _everywhere(even, n)) + ((part & _everywhere(odd, n)) >> shift)
+        total += sum(struct.unpack(f">{n}Q", part.to_bytes(8 * n)))
+    return total
+
+
+@lru_cache(maxsize=len(BITS))
+def folds(bits: int, count: int) -> tuple[tuple[int, int, int], ...]:
+    """How to add up the `count` numbers of a word: masks of every other one, and what is between.
+
+    Every step leaves half as many, each in twice the bits, so that no sum overflows.
+    """
+    steps: list[tuple[int, int, int]] = []
+    used = (1 << bits * count) - 1  # sevens and eights leave four bits
+    while count > 1:
+        count = (count + 1) // 2
+        even = sum(((1 << bits) - 1) << 2 * bits * i for i in range(count))
+        steps.append((even & used, even << bits & used, bits))
+        bits, used = bits * 2, MAX_VALUE
+    return tuple(steps)
+
+
+def _everywhere(mask: int, n: int) -> int:
+    return int.from_bytes(mask.to_bytes(8) * n)
+
+
+_SELECTORS = bytes(byte >> 4 for byte in range(256))
+
+
+@lru_cache(maxsize=len(BITS))
+def _only(selector: int) -> bytes:
+    """Translates this selector to 1, all others to 0."""
+    return bytes(int(byte == selector) for byte in range(256))

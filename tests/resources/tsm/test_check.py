@@ -84,7 +84,7 @@ def test_points_are_counted_as_they_decode(series: list[list[int]], dice: Random
         head = dice.choice(
             [
                 (times[-1], raw_times(times)),
-                (times[0] + 239, packed_times(times[0], [1 << 60, 1 << 60])),
+                (times[0] + 240, packed_times(times[0], [1 << 60, 1 << 60])),
                 (times[0], packed_times(times[0])),
                 (times[0] + 7 * step * 1000, even_times(times[0], step, 8, exponent=3)),
             ]
