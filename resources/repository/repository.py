@@ -152,21 +152,25 @@ class BackupRepository:
                 yield self.manifest(name)
 
     def read_meta(self, backup: BackupSet) -> bytes:
+        """The metastore of the newest backup of a set; see `read_meta_of`."""
+        return self.read_meta_of(backup.newest)
+
+    def read_meta_of(self, stored: StoredManifest) -> bytes:
         """The metastore of a backup, as the server sent it.
 
         Raises:
             BackupIncomplete: the meta file is gone or is not the one that was stored.
             ManifestUnreadable: it is no meta file.
         """
-        name = backup.meta.file_name
+        name = stored.manifest.meta.file_name
         try:
             raw = self._read(name, MAX_META_BYTES)
         except NameMissing:
             raise BackupIncomplete(
-                f"{name} is listed by {backup.newest.file_name} and missing in {self.location}",
+                f"{name} is listed by {stored.file_name} and missing in {self.location}",
                 hint="copy it back, or restore an older backup: shardkeeper restore -as-of TIME",
             ) from None
-        evidence = backup.newest.manifest.evidence
+        evidence = stored.manifest.evidence
         if evidence is not None and hashlib.sha256(raw).hexdigest() != evidence.meta_sha256:
             raise BackupIncomplete(
                 f"{name} is not the file that was stored: its SHA-256 differs from the manifest's",
@@ -179,10 +183,10 @@ class BackupRepository:
                 f"{name}: {error.what}",
                 hint="restore an older backup: shardkeeper restore -as-of TIME",
             ) from None
-        if len(data) != backup.meta.size_bytes:
+        if len(data) != stored.manifest.meta.size_bytes:
             raise BackupIncomplete(
                 f"{name} holds {len(data)} bytes of metastore, its manifest says "
-                f"{backup.meta.size_bytes}",
+                f"{stored.manifest.meta.size_bytes}",
                 hint="restore an older backup: shardkeeper restore -as-of TIME",
             )
         return data

@@ -97,6 +97,8 @@ def manifests(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
             yield _step("backup, nothing changed", size, (*there, "backup", backups), bind, n=n)
             made += n + 1  # each has stored a manifest
             yield _step("restore -list", size, ("restore", "-list", backups), bind, n=n)
+            a_little = ("verify", "-sample", "1", "-day", "0", backups)
+            yield _step("verify, by size", size, a_little, bind, n=n)
 
 
 def _step(what: str, size: int, words: Sequence[str | Path], bind: str, *, n: int) -> Step:

@@ -5,6 +5,7 @@ Archives are looked for and measured here, and read by `resources.engine.stored.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,7 +14,7 @@ from resources.engine.stored.repair_record import Loss, read_losses
 from resources.errors import RepositoryError, ShardkeeperError
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore
-from resources.repository.backup_set import Archive, StoredManifest, single_set
+from resources.repository.backup_set import Archive, StoredManifest
 from resources.repository.copies import (
     copy_in,
     decode_file,
@@ -78,8 +79,9 @@ def take_inventory(repository: BackupRepository) -> Inventory:
     """
     found = Inventory(repository.store.names())
     _manifests(repository, found)
+    decoded: set[str] = set()
     for stored in found.manifests:
-        _meta(repository, found, stored)
+        _meta(repository, found, stored, decoded)
         for entry in stored.manifest.files:
             found.archives.setdefault(entry.file_name, Archive(entry, stored.file_name))
     for name, archive in found.archives.items():
@@ -95,7 +97,7 @@ def metastore_of(repository: BackupRepository, stored: StoredManifest) -> Metast
     Raises:
         RepositoryError, WireError: it is damaged or gone.
     """
-    return decode_metastore(repository.read_meta(single_set(stored, repository.store.names())))
+    return decode_metastore(repository.read_meta_of(stored))
 
 
 def _manifests(repository: BackupRepository, found: Inventory) -> None:
@@ -139,9 +141,16 @@ def _copy_trouble(repository: BackupRepository, stored: StoredManifest) -> str |
     return f"{copy} and {name} differ, and both are sealed: somebody changed one of them"
 
 
-def _meta(repository: BackupRepository, found: Inventory, stored: StoredManifest) -> None:
+def _meta(
+    repository: BackupRepository, found: Inventory, stored: StoredManifest, decoded: set[str]
+) -> None:
+    """Read a meta file. Most are equal to the one before: `decoded` has the digests of the rest."""
     try:
-        metastore_of(repository, stored)
+        raw = repository.read_meta_of(stored)
+        digest = hashlib.sha256(raw).hexdigest()
+        if digest not in decoded:
+            decode_metastore(raw)
+            decoded.add(digest)
     except ShardkeeperError as error:
         found.metas[stored.file_name] = str(error)
 
