@@ -29,7 +29,7 @@ from resources.repository.gzip_stream import GzipReader, GzipWriter, Level
 from resources.repository.scratch import Scratch
 from resources.repository.store import Sink, Source
 from resources.tsm.crc import crc32
-from resources.tsm.tombstone import parse_tombstones
+from resources.tsm.tombstone import iter_tombstones
 
 MAX_TOMBSTONE_BYTES = 64 << 20
 """A tombstone file is read whole; a million deleted series take less."""
@@ -155,7 +155,7 @@ class Inspection:
         source = self._scratch.source()
         try:
             if not _is_tsm(member):
-                self._tombstones += len(parse_tombstones(bytes(source.pread(0, source.size))))
+                self._tombstones += sum(1 for _ in iter_tombstones(source))
                 self._files.append(FileFacts(name, member.size, self._crc))
                 return
             # numpy takes longer to load than most incremental backups take otherwise.

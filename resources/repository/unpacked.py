@@ -7,10 +7,11 @@ from typing import IO, Self
 from resources.errors import StoreFailed
 from resources.protocol.tar import MemberData, MemberEnd, MemberStart, TarWalker, member_place
 from resources.repository.scratch import temporary_file
+from resources.tsm.deletions import Deletions
 from resources.tsm.merge import ContentDigest, ShardFile, content_digest
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import FileSource
-from resources.tsm.tombstone import Tombstone, parse_tombstones
+from resources.tsm.tombstone import iter_tombstones
 
 
 class UnpackedShard:
@@ -69,9 +70,8 @@ class UnpackedShard:
         )
 
     def _shard_file(self, name: str, *, apply_tombstones: bool) -> ShardFile:
-        tombstones: tuple[Tombstone, ...] = ()
+        deleted = Deletions()
         beside = self._files.get(name.removesuffix(".tsm") + ".tombstone")
         if apply_tombstones and beside is not None:
-            beside.seek(0)
-            tombstones = parse_tombstones(beside.read())
-        return TSMFile(FileSource(self._files[name].fileno())), tombstones
+            deleted = Deletions(iter_tombstones(FileSource(beside.fileno())))
+        return TSMFile(FileSource(self._files[name].fileno())), deleted

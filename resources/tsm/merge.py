@@ -21,14 +21,12 @@ from numpy.typing import NDArray
 from resources.errors import TSMError
 from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Block, Values
+from resources.tsm.deletions import Deletions, Ranges
 from resources.tsm.layout import BlockType, IndexKey, shown, split_key
 from resources.tsm.reader import TSMFile, joined
-from resources.tsm.tombstone import Tombstone
 
-ShardFile = tuple[TSMFile, Sequence[Tombstone]]
-"""A file and the tombstones of the same base name; none is empty."""
-
-_Deleted = dict[bytes, list[tuple[int, int]]]
+ShardFile = tuple[TSMFile, Deletions]
+"""A file and what the tombstones of the same base name delete from it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +63,6 @@ def series_points(files: Sequence[ShardFile]) -> Iterator[SeriesPoints]:
     Raises:
         TSMError: a file is broken, or a key has different types in two files.
     """
-    deleted = [_by_key(tombstones) for _, tombstones in files]
     walks = [_numbered(i, file) for i, (file, _) in enumerate(files)]
     # Numbers decide between equal keys, so index entries are never compared.
     for key, group in groupby(merge(*walks, key=lambda item: (item[1].key, item[0])), _key_of):
@@ -80,9 +77,9 @@ def series_points(files: Sequence[ShardFile]) -> Iterator[SeriesPoints]:
                     " in a later one",
                     hint="the server that wrote them cannot load this shard either",
                 )
-            ranges = deleted[i].get(key, [])
+            ranges = files[i][1].get(key)
             for entry in found.entries:
-                if any(low <= entry.min_time and entry.max_time <= high for low, high in ranges):
+                if ranges.cover(entry.min_time, entry.max_time):
                     continue
                 block = block_without(files[i][0].block(found, entry), ranges)
                 if len(block.times):
@@ -127,18 +124,9 @@ def _key_of(item: tuple[int, IndexKey]) -> bytes:
     return item[1].key
 
 
-def _by_key(tombstones: Sequence[Tombstone]) -> _Deleted:
-    deleted: _Deleted = {}
-    for key, low, high in tombstones:
-        deleted.setdefault(key, []).append((low, high))
-    return deleted
-
-
-def block_without(block: Block, ranges: Sequence[tuple[int, int]]) -> Block:
+def block_without(block: Block, ranges: Ranges) -> Block:
     """A block without its deleted points."""
-    kept = np.ones(len(block.times), dtype=np.bool_)
-    for low, high in ranges:
-        kept &= (block.times < low) | (block.times > high)
+    kept = ~ranges.deleted(block.times)
     if kept.all():
         return block
     return Block(block.type, block.times[kept], _chosen(block.values, np.flatnonzero(kept)))

@@ -15,6 +15,7 @@ from itertools import pairwise
 
 from resources.errors import TSMError
 from resources.tsm.blocks import Block, encode_block
+from resources.tsm.deletions import Deletions, Ranges
 from resources.tsm.layout import (
     CRC,
     ENTRY,
@@ -28,7 +29,6 @@ from resources.tsm.layout import (
 )
 from resources.tsm.merge import block_without, merged_points
 from resources.tsm.reader import TSMFile
-from resources.tsm.tombstone import Deleted, Ranges
 from resources.tsm.writer import BLOCK_POINTS, TSMWriter
 
 INDEX_IN_MEMORY_BYTES = 1 << 20
@@ -65,13 +65,13 @@ class Rewrite:
 
     Args:
         file: the file; it is read at random.
-        deleted: its tombstones.
+        deleted: what its tombstones delete.
 
     Raises (all methods):
         TSMError: the file breaks the format where it was read.
     """
 
-    def __init__(self, file: TSMFile, deleted: Deleted) -> None:
+    def __init__(self, file: TSMFile, deleted: Deletions) -> None:
         self._file = file
         self._deleted = deleted
         self._gone = 0
@@ -123,12 +123,8 @@ class Rewrite:
 
     def _pieces(self) -> Iterator[_Piece]:
         for key in self._file.index():
-            ranges = [
-                (low, high)
-                for low, high in self._deleted.get(key.key, ())
-                if any(low <= entry.max_time and entry.min_time <= high for entry in key.entries)
-            ]
-            if not ranges:
+            ranges = self._deleted.get(key.key)
+            if not any(ranges.touching(e.min_time, e.max_time) for e in key.entries):
                 yield from (_copied(key, entry) for entry in key.entries)
             elif _overlapping(key.entries):
                 yield from self._merged(key, ranges)
@@ -137,7 +133,7 @@ class Rewrite:
                     yield from self._less(key, entry, ranges)
 
     def _less(self, key: IndexKey, entry: IndexEntry, ranges: Ranges) -> Iterator[_Piece]:
-        if all(high < entry.min_time or entry.max_time < low for low, high in ranges):
+        if not ranges.touching(entry.min_time, entry.max_time):
             yield _copied(key, entry)
             return
         block = self._file.block(key, entry)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from resources.errors import StoreFailed, TSMError
 
 
+@runtime_checkable
 class Source(Protocol):
     """Random access to bytes that do not change meanwhile."""
 

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from resources.errors import TSMError
 from resources.tsm.layout import MAX_KEY_BYTES, SEPARATOR, shown
+from resources.tsm.source import BytesSource, Source
 
 V2, V3, V4 = (bytes.fromhex(magic) for magic in ("00001502", "00001503", "00001504"))
 HEADER_BYTES = 4
@@ -39,6 +40,8 @@ MAX_RATIO = 300
 """Inflated to stored, once SUSPICIOUS_BYTES are passed; real ones stay below 100."""
 
 _CHUNK_BYTES = 64 << 10
+_FIRST_PIECE_BYTES = 256
+"""A delete of a few series makes a member that is smaller."""
 _KEY_LENGTH = struct.Struct(">I")
 _TIMES = struct.Struct(">qq")
 _GZIP = 16 + zlib.MAX_WBITS
@@ -52,21 +55,8 @@ class Tombstone(NamedTuple):
     max_time_ns: int
 
 
-Ranges: TypeAlias = Sequence[tuple[int, int]]
-Deleted: TypeAlias = Mapping[bytes, Ranges]
-"""By key; both times of a range are inside."""
-
-
-def by_key(tombstones: Iterable[Tombstone]) -> dict[bytes, list[tuple[int, int]]]:
-    """The deletions of one file, as they are looked up."""
-    deleted: dict[bytes, list[tuple[int, int]]] = {}
-    for key, low, high in tombstones:
-        deleted.setdefault(key, []).append((low, high))
-    return deleted
-
-
 def parse_tombstones(data: bytes | bytearray | memoryview) -> tuple[Tombstone, ...]:
-    """Read a tombstone file of any version, in the order of the deletions.
+    """Read a tombstone file of any version at once, in the order of the deletions.
 
     Raises:
         TSMError: cut, damaged, inflating beyond belief, or more than MAX_TOMBSTONES; the
@@ -81,33 +71,51 @@ def parse_tombstones(data: bytes | bytearray | memoryview) -> tuple[Tombstone, .
     return found
 
 
-def iter_tombstones(data: bytes | bytearray | memoryview) -> Iterator[Tombstone]:
-    """Walk a tombstone file holding one record at a time; errors as `parse_tombstones`."""
-    view = memoryview(data).cast("B")
-    magic = bytes(view[:HEADER_BYTES])
-    body = view[HEADER_BYTES:]
+def iter_tombstones(data: bytes | bytearray | memoryview | Source) -> Iterator[Tombstone]:
+    """Walk a tombstone file; one record and a piece of the file are held at a time.
+
+    Raises:
+        TSMError: as `parse_tombstones`, but for the number of tombstones.
+        StoreFailed: the file cannot be read.
+    """
+    source = data if isinstance(data, Source) else BytesSource(data)
+    magic = bytes(source.pread(0, HEADER_BYTES))
     if magic == V4:
-        return _records(_inflated(body, members=True))
+        return _records(_inflated(source, members=True))
     if magic == V3:
-        return _records(_inflated(body, members=False))
+        return _records(_inflated(source, members=False))
     if magic == V2:
-        return _records([body])
-    return _lines(bytes(view))
+        return _records(_pieces(source))
+    return _lines(source)
 
 
-def _lines(data: bytes) -> Iterator[Tombstone]:
-    at = 0
-    for line in data.split(b"\n"):
-        key = line.removesuffix(b"\r")
-        if key:
-            # Any file without a magic number would pass as a list of keys.
-            if SEPARATOR not in key or len(key) > MAX_KEY_BYTES:
-                raise TSMError(f"neither tombstones nor a key at offset {at}: {shown(key)}")
-            yield Tombstone(key, MIN_TIME_NS, MAX_TIME_NS)
-        at += len(line) + 1
+def _pieces(source: Source) -> Iterator[bytes]:
+    for at in range(HEADER_BYTES, source.size, _CHUNK_BYTES):
+        yield bytes(source.pread(at, _CHUNK_BYTES))
 
 
-def _records(parts: Iterable[bytes | memoryview]) -> Iterator[Tombstone]:
+def _lines(source: Source) -> Iterator[Tombstone]:
+    rest, at = b"", 0
+    for begin in range(0, source.size, _CHUNK_BYTES):
+        *whole, rest = (rest + bytes(source.pread(begin, _CHUNK_BYTES))).split(b"\n")
+        for line in whole:
+            yield from _line(line, at)
+            at += len(line) + 1
+        if len(rest) > MAX_KEY_BYTES + 1:
+            yield from _line(rest, at)  # no line is as long as this
+    yield from _line(rest, at)
+
+
+def _line(line: bytes, at: int) -> Iterator[Tombstone]:
+    key = line.removesuffix(b"\r")
+    if key:
+        # Any file without a magic number would pass as a list of keys.
+        if SEPARATOR not in key or len(key) > MAX_KEY_BYTES:
+            raise TSMError(f"neither tombstones nor a key at offset {at}: {shown(key)}")
+        yield Tombstone(key, MIN_TIME_NS, MAX_TIME_NS)
+
+
+def _records(parts: Iterable[bytes]) -> Iterator[Tombstone]:
     pending = b""
     base = 0
     for part in parts:
@@ -129,39 +137,38 @@ def _records(parts: Iterable[bytes | memoryview]) -> Iterator[Tombstone]:
         raise TSMError(f"tombstones end inside the record at byte {base}")
 
 
-def _inflated(body: memoryview, *, members: bool) -> Iterator[bytes]:
-    """Inflate chunk by chunk. Fed in chunks because zlib copies what follows a member."""
+def _inflated(source: Source, *, members: bool) -> Iterator[bytes]:
+    """Inflate piece by piece. A piece grows with its member: zlib copies what follows one."""
     inflated = 0
-    at = 0
-    while at < len(body):
-        if at and not members:
-            raise TSMError(f"bytes after the compressed tombstones, at offset {HEADER_BYTES + at}")
+    at = HEADER_BYTES
+    size = source.size
+    while at < size:
+        if at > HEADER_BYTES and not members:
+            raise TSMError(f"bytes after the compressed tombstones, at offset {at}")
         stream = zlib.decompressobj(_GZIP)
         start = at
         rest = b""
+        piece_bytes = _FIRST_PIECE_BYTES
         while not stream.eof:
-            chunk = rest or body[at : at + _CHUNK_BYTES]
+            chunk = rest or bytes(source.pread(at, piece_bytes))
             if not chunk:
-                raise TSMError(
-                    f"compressed tombstones from offset {HEADER_BYTES + start} on"
-                    f" are cut at {HEADER_BYTES + at}"
-                )
+                raise TSMError(f"compressed tombstones from offset {start} on are cut at {at}")
             if not rest:
                 at += len(chunk)
+                piece_bytes = min(piece_bytes * 4, _CHUNK_BYTES)
             try:
                 out = stream.decompress(chunk, _CHUNK_BYTES * 4)
             except zlib.error as error:
                 raise TSMError(
-                    f"compressed tombstones at offset {HEADER_BYTES + start} are damaged: {error}"
+                    f"compressed tombstones at offset {start} are damaged: {error}"
                 ) from None
             rest = stream.unconsumed_tail
             inflated += len(out)
             if inflated > MAX_INFLATED_BYTES or (
-                inflated > SUSPICIOUS_BYTES and inflated > MAX_RATIO * len(body)
+                inflated > SUSPICIOUS_BYTES and inflated > MAX_RATIO * size
             ):
                 raise TSMError(
-                    f"{len(body)} bytes of tombstones inflate to over {inflated},"
-                    f" at offset {HEADER_BYTES + at}"
+                    f"{size} bytes of tombstones inflate to over {inflated}, at offset {at}"
                 )
             yield out
         at -= len(stream.unused_data)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from resources.devcluster.shards.wal import packed
 from resources.errors import TSMError, UnsafeName, shown
+from resources.tsm.deletions import Deletions
 from resources.tsm.layout import BlockType, IndexKey, split_key
 from resources.tsm.merge import SeriesPoints, ShardFile, series_points
 from resources.tsm.reader import TSMFile
@@ -198,7 +199,8 @@ def reading(
                     ]
                 )
             ]
-            found.append((_Chosen(FileSource(handle.fileno()), chosen), file.tombstones))
+            deleted = Deletions(file.tombstones)
+            found.append((_Chosen(FileSource(handle.fileno()), chosen), deleted))
         yield found
 
 

@@ -8,43 +8,51 @@ through scratch space, and only files that have tombstones.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
-from resources.repository.archive import MAX_TOMBSTONE_BYTES, ArchiveReader
+from resources.repository.archive import ArchiveReader, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.repository import BackupRepository
-from resources.tsm.tombstone import Deleted, by_key, parse_tombstones
+from resources.tsm.tombstone import iter_tombstones
+
+if TYPE_CHECKING:
+    from resources.tsm.deletions import Deletions
 
 FLUSH_BYTES = 256 << 10
 
 
 def deletes_in(
     repository: BackupRepository, archive: Archive, unless_stopped: Callable[[], None]
-) -> Mapping[str, Deleted]:
+) -> Mapping[str, Deletions]:
     """By name of the TSM file, what its tombstones delete.
 
     Raises:
         ArchiveCorrupt, TSMError: the archive or a tombstone file is broken.
     """
-    found: dict[str, Deleted] = {}
-    walker, raw, name = TarWalker(), bytearray(), ""
-    with repository.open_archive(archive) as source:
+    # Most restores have no deletes, and numpy takes longer to load than a small one takes.
+    from resources.tsm.deletions import Deletions
+
+    found: dict[str, Deletions] = {}
+    walker, name = TarWalker(), ""
+    with (
+        repository.open_archive(archive) as source,
+        scratch_in(repository.scratch_dir) as scratch,
+    ):
         reader = ArchiveReader(source, max_bytes=archive.entry.size_bytes)
         for chunk in reader.chunks():
             unless_stopped()
             for piece in walker.feed(chunk):
                 if isinstance(piece, MemberStart):
                     name = member_place(piece.member.name).file
-                    raw.clear()
+                    if not name.endswith(".tsm"):
+                        scratch.start(piece.member.size)
                 elif name.endswith(".tsm"):
                     continue
                 elif isinstance(piece, MemberData):
-                    if len(raw) + len(piece.data) <= MAX_TOMBSTONE_BYTES:  # as was checked
-                        raw += piece.data
-                else:
-                    deleted = by_key(parse_tombstones(raw))
-                    if deleted:
-                        found[name.removesuffix(".tombstone") + ".tsm"] = deleted
+                    scratch.write(piece.data)
+                elif len(deleted := Deletions(iter_tombstones(scratch.source()))):
+                    found[name.removesuffix(".tombstone") + ".tsm"] = deleted
     walker.finish()
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from resources.clients.server import Server
 from resources.clients.snapshotter import Upload
@@ -32,7 +33,9 @@ from resources.repository.evidence import FileFacts, FileID
 from resources.repository.repository import BackupRepository
 from resources.repository.scratch import Scratch
 from resources.tsm.crc import crc32
-from resources.tsm.tombstone import Deleted
+
+if TYPE_CHECKING:
+    from resources.tsm.deletions import Deletions
 
 
 class Uploader:
@@ -95,7 +98,7 @@ class Uploader:
         """
         entry = shard.archive.entry
         contents = self._contents[shard.place.shard_id]
-        deletes: Mapping[str, Deleted] = {}
+        deletes: Mapping[str, Deletions] = {}
         if contents.tombstones and not self._keep_tombstoned:
             deletes = deletes_in(self._repository, shard.archive, self._unless_stopped)
         prefix = f"{shard.new_database}/{shard.new_policy}/{new_id}/"
@@ -138,7 +141,7 @@ class _Outgoing:
         upload: Upload,
         prefix: str,
         contents: ArchiveContents,
-        deletes: Mapping[str, Deleted],
+        deletes: Mapping[str, Deletions],
         scratch: Scratch,
         scratch_dir: str | None,
     ) -> None:
@@ -203,12 +206,12 @@ class _Outgoing:
         file.crc32 = crc32(data, file.crc32)
         self._upload.sendall(data)
 
-    def _rewrite(self, member: Member, deleted: Deleted) -> None:
+    def _rewrite(self, member: Member, deleted: Deletions) -> None:
         # Most restores have no deletes, and numpy takes longer to load than a small one takes.
         from resources.tsm.reader import TSMFile
         from resources.tsm.rewrite import Rewrite
 
-        self.sent.deleted_ranges += sum(len(ranges) for ranges in deleted.values())
+        self.sent.deleted_ranges += len(deleted)
         rewrite = Rewrite(TSMFile(self._scratch.source()), deleted)
         left = rewrite.measure()
         if not left.size_bytes:

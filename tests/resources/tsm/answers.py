@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from resources.tsm.check import check_tsm
+from resources.tsm.deletions import Deletions
 from resources.tsm.merge import ShardFile, series_points
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
@@ -40,7 +41,7 @@ def shard(paths: list[Path]) -> list[ShardFile]:
         files.append(
             (
                 TSMFile(BytesSource(path.read_bytes())),
-                parse_tombstones(tombstones.read_bytes()) if tombstones.exists() else (),
+                Deletions(parse_tombstones(tombstones.read_bytes()) if tombstones.exists() else ()),
             )
         )
     return files

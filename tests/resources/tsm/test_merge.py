@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.errors import BlockChecksumMismatch, TSMError
+from resources.tsm.deletions import Deletions
 from resources.tsm.merge import ContentDigest, ShardFile, content_digest, series_points
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
@@ -21,7 +22,7 @@ KeyPoints = Mapping[int, int]
 
 
 def opened(data: bytes, *tombstones: Tombstone) -> ShardFile:
-    return TSMFile(BytesSource(data)), tombstones
+    return TSMFile(BytesSource(data)), Deletions(tombstones)
 
 
 def integers(keys: Mapping[bytes, KeyPoints], *, per_block: int = 1000) -> bytes:

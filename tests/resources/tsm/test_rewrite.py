@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given
 
 from resources.tsm.check import check_tsm
+from resources.tsm.deletions import Deletions
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import content_digest
 from resources.tsm.reader import TSMFile
 from resources.tsm.rewrite import Rewrite
 from resources.tsm.source import BytesSource
-from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS, Tombstone, by_key
+from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS, Tombstone
 from resources.tsm.writer import TSMWriter
 from tests.resources.tsm.points import FIXTURES, T0
 
@@ -25,7 +26,7 @@ ALL = (MIN_TIME_NS, MAX_TIME_NS)
 
 def rewritten(raw: bytes, tombstones: Sequence[Tombstone]) -> bytes:
     """The new file; what was measured must be what is written, and whole."""
-    rewrite = Rewrite(TSMFile(BytesSource(raw)), by_key(tombstones))
+    rewrite = Rewrite(TSMFile(BytesSource(raw)), Deletions(tombstones))
     left = rewrite.measure()
     before = check_tsm(BytesSource(raw))
     if not left.size_bytes:
@@ -42,10 +43,10 @@ def rewritten(raw: bytes, tombstones: Sequence[Tombstone]) -> bytes:
 
 def same_points(raw: bytes, tombstones: Sequence[Tombstone], new: bytes) -> bool:
     """Whether a reader that heeds tombstones sees in the old file what is in the new one."""
-    wanted = content_digest([(TSMFile(BytesSource(raw)), tombstones)])
+    wanted = content_digest([(TSMFile(BytesSource(raw)), Deletions(tombstones))])
     if not new:
         return wanted.points == 0
-    return content_digest([(TSMFile(BytesSource(new)), ())]) == wanted
+    return content_digest([(TSMFile(BytesSource(new)), Deletions())]) == wanted
 
 
 def stored(name: str) -> bytes:
@@ -181,7 +182,7 @@ def test_a_rewritten_file_holds_what_a_set_would(
 def test_a_large_index_waits_in_a_file(tmp_path: Path):
     keys = {f"m,host={'x' * 200}{i:06}#!~#v".encode(): [T0, T0 + 1] for i in range(8000)}
     raw = some(keys)
-    rewrite = Rewrite(TSMFile(BytesSource(raw)), by_key([Tombstone(min(keys), *ALL)]))
+    rewrite = Rewrite(TSMFile(BytesSource(raw)), Deletions([Tombstone(min(keys), *ALL)]))
     new = bytearray()
     assert rewrite.write(new.extend, scratch_dir=str(tmp_path)) == rewrite.measure().size_bytes
     assert check_tsm(BytesSource(new)).keys == 7999

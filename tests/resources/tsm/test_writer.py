@@ -15,11 +15,12 @@ from resources.errors import BlockUndecodable, IndexOutOfOrder, TSMError
 from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Values, encode_block
 from resources.tsm.check import check_tsm
+from resources.tsm.deletions import Deletions
 from resources.tsm.layout import MAX_ENTRIES, BlockType
 from resources.tsm.merge import content_digest, series_points
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
-from resources.tsm.tombstone import parse_tombstones
+from resources.tsm.tombstone import iter_tombstones
 from resources.tsm.writer import MAX_FILE_BYTES, TSMWriter
 from tests.resources.tsm.points import T0, stored
 from tests.resources.tsm.writing import block, raw_integers, raw_times
@@ -78,7 +79,8 @@ def test_the_blocks_of_a_real_file_make_the_same_file(file: str) -> None:
 
 
 def test_a_file_without_its_deleted_points_holds_what_the_server_would_keep() -> None:
-    files = [(opened(stored("deleted.tsm")), parse_tombstones(stored("deleted.tombstone")))]
+    deleted = Deletions(iter_tombstones(stored("deleted.tombstone")))
+    files = [(opened(stored("deleted.tsm")), deleted)]
 
     def write(writer: TSMWriter) -> None:
         for series in series_points(files):
@@ -86,7 +88,7 @@ def test_a_file_without_its_deleted_points_holds_what_the_server_would_keep() ->
 
     ours = whole_file(write)
     assert len(ours) < len(stored("deleted.tsm"))
-    assert content_digest([(opened(ours), ())]) == content_digest(files)
+    assert content_digest([(opened(ours), Deletions())]) == content_digest(files)
 
 
 TIMES = st.lists(

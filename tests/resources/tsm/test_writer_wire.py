@@ -12,6 +12,7 @@ import pytest
 from resources.clients.snapshotter import SnapshotterClient
 from resources.protocol.tar import END_MARKER, encode_header, padding
 from resources.tsm.check import check_tsm
+from resources.tsm.deletions import Deletions
 from resources.tsm.keys import tsm_key
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import content_digest, series_points
@@ -140,7 +141,7 @@ def test_a_server_merges_files_of_ours_into_one_with_the_same_points(
     for series in series_points(shard(paths)):
         writer.write(series.key, series.type, series.times, series.values)
     writer.finish()
-    assert content_digest([(TSMFile(BytesSource(merged)), ())]) == digest
+    assert content_digest([(TSMFile(BytesSource(merged)), Deletions())]) == digest
     assert answered(server, "db") == expected
 
     server.stop()

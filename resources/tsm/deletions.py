@@ -1,0 +1,112 @@
+"""What tombstones delete from one TSM file, in bounded memory and found by key.
+
+A server writes one record for each series and range of a delete, so a file may have a million. Each
+takes 32 bytes here, however long its key is: the key's 128-bit digest and both times. Two keys of
+one digest would share their ranges; at a million keys that is as likely as 1 in 10**27.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resources.errors import TSMError
+from resources.tsm.arrays import Ints, Words
+from resources.tsm.tombstone import Tombstone
+
+DIGEST_BYTES = 16
+MAX_DELETIONS = 8_000_000
+"""Of one file; 450 MB while they are put in order."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranges:
+    """Deleted time ranges of one key: ascending, apart from each other, both ends inside."""
+
+    lows: Ints
+    highs: Ints
+
+    def __len__(self) -> int:
+        return len(self.lows)
+
+    def touching(self, low: int, high: int) -> Ranges:
+        """Those that share a time with `low` to `high`."""
+        first = int(np.searchsorted(self.highs, low, "left"))
+        last = int(np.searchsorted(self.lows, high, "right"))
+        return Ranges(self.lows[first:last], self.highs[first:last])
+
+    def cover(self, low: int, high: int) -> bool:
+        """Whether every time from `low` to `high` is deleted."""
+        found = self.touching(low, low)
+        return len(found) > 0 and int(found.highs[0]) >= high
+
+    def deleted(self, times: Ints) -> NDArray[np.bool_]:
+        """Which of the times are deleted."""
+        if not len(self):
+            return np.zeros(len(times), dtype=np.bool_)
+        before = np.searchsorted(self.lows, times, "right") - 1
+        return (before >= 0) & (times <= self.highs[before])
+
+
+_NONE = Ranges(np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+class Deletions:
+    """The ranges of every key that a file's tombstones name.
+
+    Raises (from the constructor):
+        TSMError: over MAX_DELETIONS, or whatever `tombstones` raises.
+    """
+
+    def __init__(self, tombstones: Iterable[Tombstone] = ()) -> None:
+        digests, lows, highs = bytearray(), array("q"), array("q")
+        for key, low, high in tombstones:
+            if len(lows) == MAX_DELETIONS:
+                raise TSMError(
+                    f"over {MAX_DELETIONS} deleted ranges in one file",
+                    hint="let the server compact the shard, and back it up again; or restore "
+                    "with -keep-tombstoned, which brings the deleted points back",
+                )
+            if low <= high:  # else it deletes nothing
+                digests += blake2b(key, digest_size=DIGEST_BYTES).digest()
+                lows.append(low)
+                highs.append(high)
+        words = np.frombuffer(digests, np.uint64).reshape(-1, 2)
+        low_times, high_times = np.frombuffer(lows, np.int64), np.frombuffer(highs, np.int64)
+        order = np.lexsort((low_times, words[:, 1], words[:, 0]))
+        self._first: Words = words[order, 0]
+        self._second: Words = words[order, 1]
+        self._lows: Ints = low_times[order]
+        self._highs: Ints = high_times[order]
+
+    def __len__(self) -> int:
+        """How many records there are; ranges of one key may overlap in them."""
+        return len(self._lows)
+
+    def get(self, key: bytes) -> Ranges:
+        """What is deleted of a key."""
+        if not len(self):
+            return _NONE
+        wanted = np.frombuffer(blake2b(key, digest_size=DIGEST_BYTES).digest(), np.uint64)
+        first = int(np.searchsorted(self._first, wanted[0], "left"))
+        last = int(np.searchsorted(self._first, wanted[0], "right"))
+        if first == last:
+            return _NONE
+        mine = self._second[first:last] == wanted[1]
+        return _joined(self._lows[first:last][mine], self._highs[first:last][mine])
+
+
+def _joined(lows: Ints, highs: Ints) -> Ranges:
+    """Ranges in the order of their beginnings, those that overlap or adjoin made one."""
+    if len(lows) < 2:
+        return Ranges(lows, highs)
+    ends = np.maximum.accumulate(highs)
+    # The smallest time has nothing before it, and is never beyond an end.
+    begins = np.concatenate(([True], (lows[1:] > ends[:-1]) & (lows[1:] - 1 != ends[:-1])))
+    (starts,) = np.nonzero(begins)
+    return Ranges(lows[starts], ends[np.concatenate((starts[1:] - 1, [len(lows) - 1]))])
