@@ -107,6 +107,7 @@ def _joined(lows: Ints, highs: Ints) -> Ranges:
         return Ranges(lows, highs)
     ends = np.maximum.accumulate(highs)
     # The smallest time has nothing before it, and is never beyond an end.
-    begins = np.concatenate(([True], (lows[1:] > ends[:-1]) & (lows[1:] - 1 != ends[:-1])))
-    (starts,) = np.nonzero(begins)
-    return Ranges(lows[starts], ends[np.concatenate((starts[1:] - 1, [len(lows) - 1]))])
+    begins = np.ones(len(lows), dtype=np.bool_)
+    begins[1:] = (lows[1:] > ends[:-1]) & (lows[1:] - 1 != ends[:-1])
+    starts = np.flatnonzero(begins)
+    return Ranges(lows[starts], ends[np.append(starts[1:] - 1, len(lows) - 1)])
