@@ -135,7 +135,9 @@ def deletion(
 
     # Series go with all their points, even those at times that nobody can write.
     times = (where.min_time_ns, where.max_time_ns) if where.is_timed else (MIN_TIME_NS, MAX_TIME_NS)
-    return Deletion(tuple(shards), wanted, *times)
+    # All shards are asked, and all that have the series say that they were modified.
+    everywhere = data.shards_of(there.retention_policies, MIN_TIME_NS, MAX_TIME_NS)
+    return Deletion(tuple(everywhere), wanted, *times)
 
 
 def _expect_no_fields(

@@ -69,8 +69,8 @@ class Shard:
                 self._bury([gone for gone in told if isinstance(gone, Tombstone)])
         self._learn_types()
         self._wal = WAL(wal)
-        written = [wal.stat().st_mtime_ns] if self._cache.n_values else []
-        self._last_modified_ns = max([*written, *self._mtimes()], default=0)
+        self._written_ns = wal.stat().st_mtime_ns if self._cache.n_values else 0
+        self._files_ns = max(self._mtimes(), default=0)
         self.write_points_ok = 0
 
     # --- what is known about it -----------------------------------------------------------
@@ -85,7 +85,11 @@ class Shard:
 
     @property
     def last_modified_ns(self) -> int:
-        return self._last_modified_ns
+        """Of files and log, whichever is later; a clock that goes back moves one of them only.
+
+        Source: influxdb tsdb/engine/tsm1/engine.go, LastModified.
+        """
+        return max(self._files_ns, self._written_ns)
 
     @property
     def is_hot(self) -> bool:
@@ -162,7 +166,7 @@ class Shard:
                 self._wal.append_points(accepted)
                 self._cache.add(accepted)
                 self.write_points_ok += len(accepted)
-                self._modified(self._clock())
+                self._written_ns = self._clock()
                 if self._cache.n_values > FLUSH_VALUES:
                     self.flush()
         if dropped:
@@ -201,10 +205,8 @@ class Shard:
                 return
             # Told first, so that a kill leaves no deletion half done.
             self._wal.append_deletion(gone)
-            if self._bury(gone):
-                self._files_changed()
-            else:
-                self._modified(self._clock())
+            self._bury(gone)
+            self._files_ns = self._clock()  # of every shard that has the series
             if not self._cache.n_values:
                 self._wal.clear()
             self._learn_types()
@@ -298,11 +300,8 @@ class Shard:
         return [path.stat().st_mtime_ns for path in self._files.paths]
 
     def _files_changed(self) -> None:
-        self._modified(max(self._mtimes(), default=0))
-
-    def _modified(self, at_ns: int) -> None:
         # As the server: a change of files never leaves the time as it was.
-        self._last_modified_ns = max(at_ns, self._last_modified_ns + 1)
+        self._files_ns = max(max(self._mtimes(), default=0), self._files_ns + 1)
 
     def _expect_enabled(self) -> None:
         if self._disabled:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
@@ -25,6 +25,7 @@ from resources.devcluster.refusals import ShardTaken, ShardUnknown
 from resources.devcluster.shards.files import KeyFilter
 from resources.devcluster.shards.points import Point
 from resources.devcluster.shards.shard import Shard, ShardMember, ShardUpload
+from resources.errors import TSMError
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
 from resources.tsm.layout import BlockType
@@ -71,7 +72,13 @@ class ShardStore:
         for path in sorted((directory / "data").glob("*/*/*")):
             if path.is_dir() and path.name.isdecimal():
                 database, policy = path.parts[-3:-1]
-                self._open(database, policy, ShardID(int(path.name)))
+                # As the server: "Failed to open shard" in its log, and no other sign.
+                with suppress(TSMError):
+                    self._open(database, policy, ShardID(int(path.name)))
+
+    def set_clock(self, clock: Callable[[], int]) -> None:
+        """Set the node's clock; files keep the times of the machine's."""
+        self._clock = clock
 
     def close(self) -> None:
         """Let go of the files; nothing is flushed, as the WAL has it."""
@@ -189,7 +196,8 @@ class ShardStore:
 
     def _open(self, database: str, policy: str, shard_id: ShardID) -> None:
         data, wal = self._paths(database, policy, shard_id)
-        self._shards[shard_id] = Shard(data, wal, (database, policy, shard_id), self._clock)
+        name = (database, policy, shard_id)
+        self._shards[shard_id] = Shard(data, wal, name, lambda: self._clock())
 
     def _paths(self, database: str, policy: str, shard_id: ShardID) -> tuple[Path, Path]:
         place = Path(database, policy, str(shard_id))
