@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture model memory faults fuzz clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture model replicas memory faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -88,6 +88,14 @@ torture: install ## N kills, flips and cuts at random; SEED= repeats one
 
 model: install ## N random lives of two databases, held against a model; SEED= repeats them
 	@$(BIN)/python -m tests.faults.model $(or $(N),20) $(SEED)
+
+replicas: install ## N backups of a cluster with one replica behind, under load; BIND= a real one
+	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)') \
+		$(if $(STOP_NODE),SHARDKEEPER_WIRE_STOP_NODE='$(STOP_NODE)') \
+		$(if $(START_NODE),SHARDKEEPER_WIRE_START_NODE='$(START_NODE)') \
+		$(if $(PAUSE_NODE),SHARDKEEPER_WIRE_PAUSE_NODE='$(PAUSE_NODE)') \
+		$(if $(RESUME_NODE),SHARDKEEPER_WIRE_RESUME_NODE='$(RESUME_NODE)') \
+		$(BIN)/python -m tests.faults.replicas $(or $(N),20) $(SEED)
 
 memory: install ## what a shard of 25 GB costs in memory, beside one of 1 MB; GB= another size
 	@$(BIN)/python -m tests.faults.memory $(or $(GB),25)

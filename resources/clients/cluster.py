@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from ssl import SSLContext
@@ -14,8 +14,9 @@ from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
-from resources.errors import WireError
+from resources.errors import WireError, shown
 from resources.model import Metastore, ShardID
+from resources.protocol.meta_api import OwnerStatus
 
 MOST_NODES_AT_ONCE = 8
 
@@ -78,30 +79,28 @@ class Cluster:
         """
         copies: dict[ShardID, list[ShardCopy]] = {}
         silent: dict[str, WireError] = {}
+        broken: dict[ShardID, dict[str, str]] = {}
         addresses = [node.tcp_addr for node in metastore.data_nodes]
         with ThreadPoolExecutor(min(MOST_NODES_AT_ONCE, len(addresses) or 1)) as pool:
             for address, found in zip(addresses, pool.map(self._list, addresses), strict=True):
                 if isinstance(found, WireError):
                     silent[address] = found
                     continue
-                for shard_id, copy in found.items():
-                    copies.setdefault(shard_id, []).append(copy)
-        return Holdings({shard_id: tuple(found) for shard_id, found in copies.items()}, silent)
+                for shard_id, status in found.items():
+                    if status.err:
+                        broken.setdefault(shard_id, {})[address] = shown(status.err)
+                    else:
+                        copies.setdefault(shard_id, []).append(_copy(address, status))
+        found_copies = {shard_id: tuple(found) for shard_id, found in copies.items()}
+        return Holdings(found_copies, silent, broken)
 
-    def _list(self, address: str) -> dict[ShardID, ShardCopy] | WireError:
+    def _list(self, address: str) -> Mapping[ShardID, OwnerStatus] | WireError:
         try:
-            listed = self.coordinator(address).list_shards()
+            return self.coordinator(address).list_shards()
         except WireError as error:
             if self._tls is None and error.__cause__ is None:  # connected, and not answered
                 error.hint = f"{error.hint} Does it speak TLS there? Then -data-tls".strip()
             return error
-        return {
-            shard_id: ShardCopy(
-                address, status.size_bytes, status.last_modified_ns, status.state == "cold"
-            )
-            for shard_id, status in listed.items()
-            if not status.err
-        }
 
     def has_shard(self, shard_id: ShardID) -> bool:
         _, now = self.metastore()
@@ -140,3 +139,7 @@ class Cluster:
             clients = list(self._snapshotters.values())
         for client in clients:
             do(client)
+
+
+def _copy(node: str, status: OwnerStatus) -> ShardCopy:
+    return ShardCopy(node, status.size_bytes, status.last_modified_ns, status.state == "cold")

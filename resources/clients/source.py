@@ -45,6 +45,10 @@ class Holdings:
     copies: Mapping[ShardID, tuple[ShardCopy, ...]]
     silent: Mapping[str, WireError] = field(default_factory=dict[str, WireError])
     """Nodes that did not answer, by TCP address."""
+    broken: Mapping[ShardID, Mapping[str, str]] = field(
+        default_factory=dict[ShardID, Mapping[str, str]]
+    )
+    """What nodes say is wrong with their copies of a shard, by TCP address."""
 
 
 class Source(Protocol):

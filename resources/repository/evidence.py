@@ -16,6 +16,7 @@ from resources.errors import ManifestUnreadable
 from resources.model import ShardID
 from resources.repository import seal
 from resources.repository.fields import Fields
+from resources.repository.owner_facts import OwnerFacts
 from resources.repository.proof import Proof, ProvenAgain
 
 FORMAT = 2
@@ -126,6 +127,8 @@ class ShardEvidence:
     complete: Completeness = ""
     proof: Proof | None = None
     """None if it is not known, or if points were written all the while."""
+    owners: tuple[OwnerFacts, ...] = ()
+    """A cluster's nodes that have the shard; a single server has none."""
 
     @property
     def tsm_files(self) -> int:
@@ -149,6 +152,7 @@ class ShardEvidence:
             "groupEnd": self.group_end_ns,
             **({"complete": self.complete} if self.complete else {}),
             **({} if self.proof is None else {"proof": self.proof.encode()}),
+            **({"owners": [owner.encode() for owner in self.owners]} if self.owners else {}),
             "files": [file.encode() for file in self.files],
         }
 
@@ -174,6 +178,9 @@ class ShardEvidence:
             group_end_ns=fields.integer("groupEnd", minimum=MIN_TIME_NS),
             complete=_completeness(fields),
             proof=Proof.decode(proof) if (proof := fields.optional_object("proof")) else None,
+            owners=tuple(map(OwnerFacts.decode, fields.objects("owners")))
+            if "owners" in fields.document
+            else (),
         )
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import IO, Self
 
 from resources.errors import StoreFailed
 from resources.protocol.tar import MemberData, MemberEnd, MemberStart, TarWalker, member_place
 from resources.repository.scratch import temporary_file
 from resources.tsm.deletions import Deletions
-from resources.tsm.merge import ContentDigest, ShardFile, content_digest
+from resources.tsm.merge import (
+    ContentDigest,
+    SeriesPoints,
+    ShardFile,
+    content_digest,
+    series_points,
+)
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import FileSource
 from resources.tsm.tombstone import iter_tombstones
@@ -30,6 +37,9 @@ class UnpackedShard:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         for file in self._files.values():
             file.close()
 
@@ -61,13 +71,18 @@ class UnpackedShard:
 
     def digest(self, *, apply_tombstones: bool) -> ContentDigest:
         """Digest of all points, files in order of their generations."""
-        return content_digest(
-            [
-                self._shard_file(name, apply_tombstones=apply_tombstones)
-                for name in sorted(self._files)
-                if name.endswith(".tsm")
-            ]
-        )
+        return content_digest(self._shard_files(apply_tombstones=apply_tombstones))
+
+    def points(self) -> Iterator[SeriesPoints]:
+        """All points that are not deleted, by ascending key; see `series_points`."""
+        return series_points(self._shard_files(apply_tombstones=True))
+
+    def _shard_files(self, *, apply_tombstones: bool) -> list[ShardFile]:
+        return [
+            self._shard_file(name, apply_tombstones=apply_tombstones)
+            for name in sorted(self._files)
+            if name.endswith(".tsm")
+        ]
 
     def _shard_file(self, name: str, *, apply_tombstones: bool) -> ShardFile:
         deleted = Deletions()

@@ -183,7 +183,7 @@ def test_copies_that_changed_since_the_first_look_are_not_told_to_differ(
     assert first.size_bytes is not None
     earlier = replace(first, size_bytes=first.size_bytes + 1)
     before = Holdings({**now.copies, shard: (earlier, second)})
-    assert differing_copies(source, metastore, places, before).differing == {}
+    assert differing_copies(source, metastore, places, before, {}).differing == {}
 
 
 def test_the_preferred_node_is_read_where_it_has_the_shard(

@@ -27,12 +27,15 @@ from resources.protocol.server_vars import ShardStats
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.backup_set import Archive
 from resources.repository.evidence import ShardEvidence
+from resources.repository.owner_facts import OwnerFacts
 from resources.tsm.crc import crc32
 
 MARGIN_NS = 2_000_000_000
 """File times come from the kernel's coarse clock, and some file systems keep whole seconds."""
 
-Reason = Literal["full", "new", "archive missing", "no evidence", "changed", "unchanged"]
+Reason = Literal[
+    "full", "new", "archive missing", "no evidence", "changed", "copies differ", "unchanged"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,10 @@ class ShardState:
     """When it was last modified, if its nodes keep that: a cluster's do."""
     trouble: str = ""
     """Why no copy can be read; empty if one can."""
+    owners: tuple[OwnerFacts, ...] = ()
+    """What a cluster's nodes say of their replicas, once their caches are written out."""
+    lacks: str = ""
+    """What other replicas hold and the archive does not, now or once it is made."""
 
     @property
     def stale(self) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from resources.clients.source import Holdings, ShardCopy, Source
 from resources.engine.events import Tell, Warned
 from resources.model import Metastore, NodeID, ShardID, ShardPlace
+from resources.repository.owner_facts import OwnerFacts
 
 MOST_TOLD = 10
 
@@ -31,6 +32,8 @@ class Comparison:
         default_factory=dict[ShardID, tuple[ShardCopy, ...]]
     )
     """Shards that nobody touches and that are not alike on all their owners: what each has."""
+    whole: Mapping[ShardID, str] = field(default_factory=dict[ShardID, str])
+    """Of these, by shard, a node whose replica is known to have all points."""
 
 
 def differing_copies(
@@ -38,6 +41,7 @@ def differing_copies(
     metastore: Metastore,
     places: Sequence[ShardPlace],
     before: Holdings,
+    alike: Mapping[ShardID, Sequence[OwnerFacts]],
 ) -> Comparison:
     """Find shards that nobody touches and that are not the same size on all their owners.
 
@@ -46,6 +50,7 @@ def differing_copies(
 
     Args:
         before: what the nodes had at first.
+        alike: what is known of replicas; of different sizes, they may have the same points.
 
     Raises:
         WireError: the meta nodes broke off.
@@ -56,7 +61,11 @@ def differing_copies(
         len(found[place.shard_id]) == len(place.shard.owners) and _at_rest(found[place.shard_id])
         for place in places
     )
-    suspects = {shard_id: copies for shard_id, copies in found.items() if _differ(copies)}
+    suspects = {
+        shard_id: copies
+        for shard_id, copies in found.items()
+        if _differ(copies) and not _same_points(copies, alike.get(shard_id, ()))
+    }
     if not suspects:
         return Comparison(compared)
     now = source.holdings(metastore)
@@ -66,14 +75,15 @@ def differing_copies(
         if place.shard_id in suspects
         and _of_owners(place, addresses, now) == suspects[place.shard_id]
     }
-    return Comparison(compared, differing)
+    whole = {shard_id: node for shard_id in differing if (node := _whole(alike.get(shard_id, ())))}
+    return Comparison(compared, differing, whole)
 
 
 def tell_of_differing(found: Comparison, *, tell: Tell) -> None:
     """Tell of some, and how many more there are."""
     differing = found.differing
     for shard_id, copies in list(differing.items())[:MOST_TOLD]:
-        tell(Warned(_told(shard_id, copies)))
+        tell(Warned(_told(shard_id, copies, found.whole.get(shard_id, ""))))
     if len(differing) > MOST_TOLD:
         tell(Warned(f"the copies of {len(differing) - MOST_TOLD} more shards differ"))
 
@@ -99,12 +109,30 @@ def _differ(copies: Sequence[ShardCopy]) -> bool:
     return _at_rest(copies) and len({copy.size_bytes for copy in copies}) > 1
 
 
-def _told(shard_id: ShardID, copies: Sequence[ShardCopy]) -> str:
+def _same_points(copies: Sequence[ShardCopy], owners: Sequence[OwnerFacts]) -> bool:
+    """Whether all were read, and found to hold the same points."""
+    same = {owner.node for owner in owners if owner.holds == "same"}
+    return all(copy.node in same for copy in copies)
+
+
+def _whole(owners: Sequence[OwnerFacts]) -> str:
+    """A node that has all points, if replicas were read; else empty."""
+    if any(owner.holds not in ("same", "less") for owner in owners):
+        return ""
+    return next((owner.node for owner in owners if owner.holds == "same"), "")
+
+
+def _told(shard_id: ShardID, copies: Sequence[ShardCopy], whole: str) -> str:
     each = ", ".join(
         f"{copy.node} has {f'{copy.size_bytes} bytes' if copy.size_bytes else 'nothing'}"
         for copy in copies
     )
+    what = (
+        f"the archive has what {whole} has, which is all of their points"
+        if whole
+        else "the archive has one of them (-from prefers a node)"
+    )
     return (
-        f"shard {shard_id}: its copies differ, and nobody is writing to it: {each}; a backup "
-        "has one of them (-from chooses the node), and so has the answer to a query"
+        f"shard {shard_id}: its copies differ, and nobody is writing to it: {each}; {what}; a "
+        "query is answered by any"
     )

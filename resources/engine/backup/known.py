@@ -29,6 +29,7 @@ class KnownArchives:
             gone = (*backups.missing, *backups.replaced)
             self._newest.update({a.entry.shard_id: a for a in gone})
         self._sizes = repository.store.names()
+        self.scratch_dir = repository.scratch_dir
 
     def archive_of(self, place: ShardPlace) -> Archive | None:
         """Its newest archive, listed if not there; None if that is of another place."""

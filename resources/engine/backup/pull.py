@@ -238,6 +238,7 @@ class Puller:
                 seconds=seconds,
                 group_start_ns=place.group.start_time_ns,
                 group_end_ns=place.group.end_time_ns,
+                owners=state.owners,
             ),
         )
 

@@ -106,6 +106,8 @@ def back_up(
         meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
         tell(MetaSaved(meta.size_bytes))
         result = _Copies(plan, tell)
+        for state in plan.unchanged:
+            result.note_lack(state)
         _copy(source, repository, writer, plan, options, result, stop)
         _refuse_if_useless(result)
         _tell_of_missing_files(source, plan, result)
@@ -132,6 +134,7 @@ class _Copies:
         self.saved: list[Saved] = []
         self.gone: list[ShardPlace] = []
         self.failed: list[FailedShard] = []
+        self.lacking = 0
         self.first_error: ShardkeeperError | None = None
 
     def add(self, state: ShardState, outcome: Outcome[Saved]) -> None:
@@ -149,6 +152,7 @@ class _Copies:
         else:
             self.saved.append(saved)
             self.tell(ShardSaved(saved.node, saved.entry, saved.seconds))
+            self.note_lack(saved.state)
             evidence = saved.entry.evidence
             if evidence is not None and evidence.tombstones:
                 self.tell(
@@ -159,9 +163,16 @@ class _Copies:
                     )
                 )
 
+    def note_lack(self, state: ShardState) -> None:
+        """An archive without points that another replica has is kept, and is not all."""
+        if state.lacks:
+            self.lacking += 1
+            self.failed.append(FailedShard(state.place.shard_id, state.lacks))
+            self.tell(ShardFailed(state.place.shard_id, state.lacks))
+
     @property
     def done(self) -> int:
-        return len(self.saved) + len(self.gone) + len(self.failed)
+        return len(self.saved) + len(self.gone) + len(self.failed) - self.lacking
 
 
 def _copy(
@@ -277,7 +288,7 @@ def _manifest(
                 cluster_id=plan.metastore.cluster_id,
             ),
             meta_sha256=meta_sha256,
-            unchanged=tuple(state.place.shard_id for state in plan.unchanged),
+            unchanged=tuple(s.place.shard_id for s in plan.unchanged if not s.lacks),
             failed=tuple(result.failed),
         ),
     )

@@ -44,7 +44,11 @@ def note_left_out(
     evidence = backup.newest.manifest.evidence
     for failed in evidence.failed if evidence else ():
         archive = backup.archives.get(failed.shard_id)
-        if archive is not None and failed.shard_id in kept:
+        if archive is None or failed.shard_id not in kept:
+            continue
+        if archive.manifest_file == backup.newest.file_name:
+            notes.append(f"shard {failed.shard_id} is not whole: {failed.why}")
+        else:
             notes.append(
                 f"shard {failed.shard_id} comes from an earlier backup, {archive.manifest_file}: "
                 f"{backup.newest.file_name} could not save it"

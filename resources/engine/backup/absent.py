@@ -1,0 +1,95 @@
+"""Shards that the metastore names and no node has: planned ahead, lost, or nobody can tell?
+
+A meta node makes a shard group before its time begins, and the first write of a group makes all
+of its shards, of which a node has only those that points came for. So a shard that is nowhere
+may be nothing. It may also be all that was left of a node's lost disk, or a shard that the node
+could not open when it started. The times of a group come from the metastore, so they alone
+never say that nothing is missing:
+
+- an archive of the shard is in the repository: it had been there, and it failed;
+- else its group lies in the future and none of the group's shards is anywhere: it is planned;
+- else it is named, since nothing tells whether it ever held a point.
+
+Source: influxdb-cluster services/precreator/service.go; tsdb/store.go, loadShards ("Failed to
+open shard").
+
+Held by: tests/resources/engine/test_absent.py; tests/wire/test_cluster_replicas.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.backup_set import Archive
+
+Absence = Literal["planned", "unknown", "lost"]
+MOST_NAMED = 10
+
+
+def absence(
+    place: ShardPlace, archive: Archive | None, *, group_is_there: bool, now_ns: int
+) -> Absence:
+    """What to think of a shard that none of its owners has, although all of them answer.
+
+    Args:
+        archive: its newest one in the repository.
+        group_is_there: whether some node has another shard of its group.
+        now_ns: not later than the cluster's own clock.
+    """
+    if archive is not None:
+        evidence = archive.entry.evidence
+        return "lost" if evidence is None or evidence.files else "unknown"
+    if place.group.start_time_ns > now_ns and not group_is_there:
+        return "planned"
+    return "unknown"
+
+
+def groups_there(metastore: Metastore, there: Collection[ShardID]) -> frozenset[int]:
+    """Groups of which some shard is on a node."""
+    return frozenset(place.group.id for place in metastore.places() if place.shard_id in there)
+
+
+def why_lost(archive: Archive, owners: Sequence[str]) -> str:
+    """The cause of failure of a shard that was there and is gone."""
+    return (
+        f"no node has it any more, and {archive.entry.file_name} holds what it had: look for "
+        f"'Failed to open shard' in the log of {', '.join(owners) or 'its owners'}, and for a "
+        "data directory that was lost"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MissingReplica:
+    """An owner that answers and lacks what another owner has."""
+
+    shard_id: ShardID
+    node: str
+    others: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.shard_id}: {self.node} owns it and has nothing of it, "
+            f"{', '.join(self.others)} has it"
+        )
+
+
+def named(missing: Sequence[MissingReplica]) -> Iterable[str]:
+    """A warning for each of some, and how many more there are."""
+    for one in missing[:MOST_NAMED]:
+        yield f"{one}: a replica is missing; queries that are sent there see none of its points"
+    if len(missing) > MOST_NAMED:
+        yield f"{len(missing) - MOST_NAMED} more replicas are missing"
+
+
+def named_unknown(places: Sequence[ShardPlace]) -> str:
+    """One warning for all of which nothing is known."""
+    numbers = ", ".join(str(place.shard_id) for place in places[:MOST_NAMED])
+    more = " …" if len(places) > MOST_NAMED else ""
+    return (
+        f"{len(places)} shards are in the metastore and on no node: {numbers}{more}; they hold "
+        "nothing if nobody ever wrote to them, which the cluster does not tell; if somebody did, "
+        "a node lost them or could not open them (look for 'Failed to open shard' in its log)"
+    )

@@ -1,0 +1,251 @@
+"""Which replica of a shard is read, and what is noted of all of them.
+
+A node that was down while points were written has fewer points than the others, and looks newest
+once its cache was written out. So replicas of one size are ranked by what their nodes said
+before any backup had touched them, which is remembered with the archive; and replicas of
+different sizes are read and compared, point by point (see `replica_points`). If an archive was
+made of the worse one, the next run finds that and makes another.
+
+Held by: tests/resources/engine/test_replicas.py; tests/wire/test_cluster_replicas.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from resources.clients.source import ShardCopy, Source
+from resources.engine.backup.changes import ShardState
+from resources.engine.backup.replica_files import files_of, is_proof
+from resources.engine.events import Tell, Warned
+from resources.engine.options import BackupOptions
+from resources.engine.threads import each_in_threads
+from resources.errors import ArchiveCorrupt, ShardkeeperError, WireError
+from resources.model import Metastore, ShardID
+from resources.repository.owner_facts import Holds, OwnerFacts
+
+MAX_COMPARED_BYTES = 2 << 30
+"""Of all replicas of a shard; two of them at a time need room in scratch space."""
+LOOKS = 2
+BUFFER_BYTES = 256 << 10
+
+
+def moved(
+    noted: Sequence[OwnerFacts], read_from: str, copies: Sequence[ShardCopy]
+) -> tuple[ShardCopy, ...] | None:
+    """Replicas that are no longer as noted, though their files may be: they can be asked.
+
+    Args:
+        noted: when the archive was made.
+        read_from: the node that it was read from.
+        copies: of the owners that answer.
+
+    Returns None if something has changed, or if it is not known what there was.
+    """
+    by_node = {owner.node: owner for owner in noted}
+    size_bytes = by_node[read_from].size_bytes if read_from in by_node else None
+    suspects: list[ShardCopy] = []
+    for copy in copies:
+        before = by_node.get(copy.node)
+        if before is None:
+            if not copy.is_at_rest or copy.size_bytes != size_bytes:
+                return None
+        elif copy.size_bytes != before.size_bytes:
+            return None
+        elif (copy.last_modified_ns or 0) != before.modified_ns or before.at_rest > copy.is_at_rest:
+            if not is_proof(before.files, at_rest=copy.is_at_rest):
+                return None
+            suspects.append(copy)
+    return tuple(suspects) if copies else None
+
+
+def seen_ns(copy: ShardCopy, noted: Iterable[OwnerFacts]) -> int:
+    """When a replica was last modified by somebody else than a backup."""
+    for owner in noted:
+        if owner.node == copy.node and owner.modified_ns == (copy.last_modified_ns or 0):
+            return owner.seen_ns
+    return copy.last_modified_ns or 0
+
+
+def best_first(
+    copies: Iterable[ShardCopy], owners: Iterable[OwnerFacts], prefer: str
+) -> tuple[ShardCopy, ...]:
+    """The preferred node's replica, then those with data, the one written last first."""
+    seen = {owner.node: owner.seen_ns for owner in owners}
+    return tuple(
+        sorted(
+            copies,
+            key=lambda c: (
+                c.node == prefer,
+                bool(c.size_bytes),
+                seen.get(c.node, 0),
+                c.size_bytes or 0,
+            ),
+            reverse=True,
+        )
+    )
+
+
+def settle(
+    source: Source,
+    metastore: Metastore,
+    states: Sequence[ShardState],
+    scratch_dir: str | None,
+    options: BackupOptions,
+    *,
+    tell: Tell,
+) -> list[ShardState]:
+    """Have caches of what will be copied written out, note what nodes say after that, and rank.
+
+    Raises:
+        WireError: the meta nodes broke off.
+    """
+    stale = [state for state in states if state.stale and state.copies]
+    if not stale:
+        return list(states)
+    files = _write_out(source, stale, options)
+    later = source.holdings(metastore)
+    settled: dict[ShardID, ShardState] = {}
+    for state in stale:
+        nodes = {copy.node for copy in state.copies}
+        copies = [c for c in later.copies.get(state.place.shard_id, ()) if c.node in nodes]
+        if copies:
+            settled[state.place.shard_id] = _noted(state, copies, files, options)
+    unlike = [state for state in settled.values() if _unlike(state.copies)]
+    ranked = _ranked(source, unlike, scratch_dir, options, tell=tell)
+    settled |= {state.place.shard_id: state for state in ranked}
+    return [settled.get(state.place.shard_id, state) for state in states]
+
+
+def _write_out(
+    source: Source, stale: Sequence[ShardState], options: BackupOptions
+) -> dict[tuple[ShardID, str], str]:
+    """Ask for files, which has the caches written out; returns names for the files."""
+    asked = [(state.place.shard_id, copy.node) for state in stale for copy in state.copies]
+
+    def ask(item: tuple[ShardID, str]) -> str:
+        shard_id, node = item
+        with suppress(WireError, ArchiveCorrupt):  # the copy itself will tell
+            return files_of(source, node, shard_id)
+        return ""
+
+    try:
+        found = each_in_threads(
+            ask, asked, parallel=options.parallel, name="flush", give_up=source.abort
+        )
+    finally:
+        source.resume()
+    return dict(zip(asked, found, strict=True))
+
+
+def _noted(
+    state: ShardState,
+    copies: Sequence[ShardCopy],
+    files: Mapping[tuple[ShardID, str], str],
+    options: BackupOptions,
+) -> ShardState:
+    seen = {owner.node: owner.seen_ns for owner in state.owners}
+    owners = tuple(
+        OwnerFacts(
+            copy.node,
+            copy.last_modified_ns or 0,
+            copy.size_bytes or 0,
+            copy.is_at_rest,
+            seen.get(copy.node, 0),
+            files.get((state.place.shard_id, copy.node), ""),
+        )
+        for copy in copies
+    )
+    times = [copy.last_modified_ns for copy in copies if copy.last_modified_ns is not None]
+    return replace(
+        state,
+        copies=best_first(copies, owners, options.prefer),
+        modified_ns=max(times, default=None),
+        owners=owners,
+    )
+
+
+def _unlike(copies: Sequence[ShardCopy]) -> bool:
+    return len({copy.size_bytes for copy in copies}) > 1
+
+
+def _ranked(
+    source: Source,
+    unlike: Sequence[ShardState],
+    scratch_dir: str | None,
+    options: BackupOptions,
+    *,
+    tell: Tell,
+) -> list[ShardState]:
+    """Read replicas of different sizes, and put those with all points first."""
+
+    def one(state: ShardState) -> tuple[ShardState, tuple[str, ...]]:
+        if sum(copy.size_bytes or 0 for copy in state.copies) > MAX_COMPARED_BYTES:
+            return _too_large(state)
+        why = ""
+        for _ in range(LOOKS):
+            try:
+                return _compared(source, state, scratch_dir)
+            except ShardkeeperError as error:
+                why = error.what
+        lacks = f"its replicas have different sizes, and could not be compared: {why}"
+        return replace(state, lacks=f"{lacks}; {_sizes(state)}"), ()
+
+    try:
+        ranked = each_in_threads(
+            one, unlike, parallel=options.parallel, name="compare", give_up=source.abort
+        )
+    finally:
+        source.resume()
+    for state, lines in ranked:
+        for line in lines:
+            tell(Warned(f"shard {state.place.shard_id}: {line}"))
+    return [state for state, _ in ranked]
+
+
+def _compared(
+    source: Source, state: ShardState, scratch_dir: str | None
+) -> tuple[ShardState, tuple[str, ...]]:
+    from resources.engine.backup.replica_points import rank
+    from resources.repository.unpacked import UnpackedShard
+
+    def read(node: str) -> UnpackedShard:
+        unpacked, buffer = UnpackedShard(scratch_dir), memoryview(bytearray(BUFFER_BYTES))
+        try:
+            with source.open_shard(state.place.shard_id, node=node) as stream:
+                while n := stream.recv_into(buffer):
+                    unpacked.feed(buffer[:n])
+            unpacked.finish()
+        except BaseException:
+            unpacked.close()
+            raise
+        return unpacked
+
+    found = rank([copy.node for copy in state.copies], read)
+    good = [copy for copy in state.copies if found.holds[copy.node] == "same"]
+    best = [copy for copy in good if copy.node == found.best]
+    first = state.copies[0].node
+    if found.holds[first] == "same":
+        best = [copy for copy in good if copy.node == first]
+    lines = [f"{line}; the archive is made of what {best[0].node} has" for line in found.told]
+    lacks = found.lacks and f"no node has all of its points: {found.lacks}"
+    ranked = replace(
+        state,
+        copies=(*best, *(copy for copy in good if copy not in best)),
+        owners=tuple(replace(owner, holds=found.holds[owner.node]) for owner in state.owners),
+        lacks=lacks,
+    )
+    return ranked, () if lacks else tuple(lines)
+
+
+def _too_large(state: ShardState) -> tuple[ShardState, tuple[str, ...]]:
+    holds: Holds = "unread"
+    owners = tuple(replace(owner, holds=holds) for owner in state.owners)
+    line = "its replicas have different sizes, and are too large to be compared"
+    lines = (f"{line}: {_sizes(state)}",) if all(c.is_at_rest for c in state.copies) else ()
+    return replace(state, owners=owners), lines
+
+
+def _sizes(state: ShardState) -> str:
+    return ", ".join(f"{copy.node} has {copy.size_bytes} bytes" for copy in state.copies)
