@@ -93,8 +93,8 @@ class Deletions:
         if not len(self):
             return _NONE
         wanted = np.frombuffer(blake2b(key, digest_size=DIGEST_BYTES).digest(), np.uint64)
-        first = int(np.searchsorted(self._first, wanted[0], "left"))
-        last = int(np.searchsorted(self._first, wanted[0], "right"))
+        first = int(np.searchsorted(self._first, wanted[:1], "left")[0])
+        last = int(np.searchsorted(self._first, wanted[:1], "right")[0])
         if first == last:
             return _NONE
         mine = self._second[first:last] == wanted[1]
@@ -105,9 +105,10 @@ def _joined(lows: Ints, highs: Ints) -> Ranges:
     """Ranges in the order of their beginnings, those that overlap or adjoin made one."""
     if len(lows) < 2:
         return Ranges(lows, highs)
-    ends = np.maximum.accumulate(highs)
+    ends: Ints = np.maximum.accumulate(highs)
     # The smallest time has nothing before it, and is never beyond an end.
-    begins = np.ones(len(lows), dtype=np.bool_)
+    begins: NDArray[np.bool_] = np.ones(len(lows), dtype=np.bool_)
     begins[1:] = (lows[1:] > ends[:-1]) & (lows[1:] - 1 != ends[:-1])
-    starts = np.flatnonzero(begins)
-    return Ranges(lows[starts], ends[np.append(starts[1:] - 1, len(lows) - 1)])
+    starts: Ints = np.flatnonzero(begins)
+    lasts: Ints = np.append(starts[1:] - 1, len(lows) - 1)
+    return Ranges(lows[starts], ends[lasts])
