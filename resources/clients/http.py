@@ -184,6 +184,16 @@ class InfluxHTTP:
             if more:
                 raise self._odd("it ends before its last piece")
 
+    def write(self, lines: bytes, db: str, rp: str) -> None:
+        """Write points in line protocol, with times in ns.
+
+        Raises:
+            PeerRefused: the server took none of them, or not all; it says how many it dropped.
+            CredentialsRefused, PeerUnreachable
+        """
+        params = {"db": db, "rp": rp, "precision": "ns"}
+        self._request("POST", "/write", params=params, data=lines)
+
     def databases(self) -> list[str]:
         """The names of all databases that the user may see."""
         return [
@@ -201,7 +211,7 @@ class InfluxHTTP:
         path: str,
         *,
         params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | bytes | None = None,
     ) -> _Reply:
         with self._open(method, path, params=params, data=data) as response:
             reply = self._whole(response)
@@ -216,7 +226,7 @@ class InfluxHTTP:
         path: str,
         *,
         params: Mapping[str, str] | None = None,
-        data: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | bytes | None = None,
     ) -> Generator[requests.Response]:
         """Ask, and name what goes wrong until the block ends."""
         try:

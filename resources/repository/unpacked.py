@@ -32,6 +32,8 @@ class UnpackedShard:
         self._walker = TarWalker()
         self._files: dict[str, IO[bytes]] = {}
         self._current: IO[bytes] | None = None
+        self._opened: dict[bool, list[ShardFile]] = {}
+        """Once each: there may be millions of tombstones."""
 
     def __enter__(self) -> Self:
         return self
@@ -70,19 +72,22 @@ class UnpackedShard:
         self._walker.finish()
 
     def digest(self, *, apply_tombstones: bool) -> ContentDigest:
-        """Digest of all points, files in order of their generations."""
-        return content_digest(self._shard_files(apply_tombstones=apply_tombstones))
+        """Digest of all points."""
+        return content_digest(self.shard_files(apply_tombstones=apply_tombstones))
 
     def points(self) -> Iterator[SeriesPoints]:
         """All points that are not deleted, by ascending key; see `series_points`."""
-        return series_points(self._shard_files(apply_tombstones=True))
+        return series_points(self.shard_files(apply_tombstones=True))
 
-    def _shard_files(self, *, apply_tombstones: bool) -> list[ShardFile]:
-        return [
-            self._shard_file(name, apply_tombstones=apply_tombstones)
-            for name in sorted(self._files)
-            if name.endswith(".tsm")
-        ]
+    def shard_files(self, *, apply_tombstones: bool) -> list[ShardFile]:
+        """The TSM files in order of their generations; valid until `close`."""
+        if apply_tombstones not in self._opened:
+            self._opened[apply_tombstones] = [
+                self._shard_file(name, apply_tombstones=apply_tombstones)
+                for name in sorted(self._files)
+                if name.endswith(".tsm")
+            ]
+        return self._opened[apply_tombstones]
 
     def _shard_file(self, name: str, *, apply_tombstones: bool) -> ShardFile:
         deleted = Deletions()

@@ -10,7 +10,7 @@ Source: influxdb tsdb/engine/tsm1/file_store.go, KeyCursor; reader.go, applyTomb
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
@@ -22,7 +22,7 @@ from resources.errors import TSMError
 from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Block, Values
 from resources.tsm.deletions import Deletions, Ranges
-from resources.tsm.layout import BlockType, IndexKey, shown, split_key
+from resources.tsm.layout import BlockType, IndexEntry, IndexKey, shown, split_key
 from resources.tsm.reader import TSMFile, joined
 
 ShardFile = tuple[TSMFile, Deletions]
@@ -54,11 +54,18 @@ class ContentDigest:
     max_time_ns: int | None = None
 
 
-def series_points(files: Sequence[ShardFile]) -> Iterator[SeriesPoints]:
+def series_points(
+    files: Sequence[ShardFile],
+    *,
+    times: tuple[int, int] | None = None,
+    keys: Callable[[bytes], bool] | None = None,
+) -> Iterator[SeriesPoints]:
     """Walk the keys of a shard in ascending order; one key's points are held at a time.
 
     Args:
         files: in order of generation and sequence, oldest first: the order of their names.
+        times: only points from the first, inclusive, to the second, exclusive.
+        keys: asked of each key, in order, before any of its points is read.
 
     Raises:
         TSMError: a file is broken, or a key has different types in two files.
@@ -66,26 +73,25 @@ def series_points(files: Sequence[ShardFile]) -> Iterator[SeriesPoints]:
     walks = [_numbered(i, file) for i, (file, _) in enumerate(files)]
     # Numbers decide between equal keys, so index entries are never compared.
     for key, group in groupby(merge(*walks, key=lambda item: (item[1].key, item[0])), _key_of):
+        if keys is not None and not keys(key):
+            continue
         blocks: list[Block] = []
-        first: IndexKey | None = None
         for i, found in group:
-            if first is None:
-                first = found
-            if found.type is not first.type:
+            kept = list(_kept_blocks(files[i][0], found, files[i][1].get(key), times))
+            # What is deleted altogether may have had another type.
+            if kept and blocks and found.type is not blocks[0].type:
                 raise TSMError(
-                    f"{shown(key)} is {first.type.name} in one file and {found.type.name}"
+                    f"{shown(key)} is {blocks[0].type.name} in one file and {found.type.name}"
                     " in a later one",
                     hint="the server that wrote them cannot load this shard either",
                 )
-            ranges = files[i][1].get(key)
-            for entry in found.entries:
-                if ranges.cover(entry.min_time, entry.max_time):
-                    continue
-                block = block_without(files[i][0].block(found, entry), ranges)
-                if len(block.times):
-                    blocks.append(block)
-        if first is not None and blocks:
-            yield SeriesPoints(key, first.type, *merged_points(blocks))
+            blocks += kept
+        if blocks:
+            points = SeriesPoints(key, blocks[0].type, *merged_points(blocks))
+            if times is not None:
+                points = _between(points, *times)
+            if len(points.times):
+                yield points
 
 
 def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
@@ -116,6 +122,34 @@ def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
     return ContentDigest(sha256.hexdigest(), keys, series, points, first, last)
 
 
+def _kept_blocks(
+    file: TSMFile,
+    found: IndexKey,
+    deleted: Ranges,
+    times: tuple[int, int] | None,
+) -> Iterator[Block]:
+    """A key's blocks without what is deleted of them, as far as they lie in a time."""
+    for entry in found.entries:
+        if deleted.cover(entry.min_time, entry.max_time):
+            continue
+        if times is not None and not _overlap(entry, times):
+            continue
+        block = block_without(file.block(found, entry), deleted)
+        if len(block.times):
+            yield block
+
+
+def _overlap(entry: IndexEntry, times: tuple[int, int]) -> bool:
+    return entry.max_time >= times[0] and entry.min_time < times[1]
+
+
+def _between(points: SeriesPoints, start_ns: int, end_ns: int) -> SeriesPoints:
+    low, high = (int(at) for at in np.searchsorted(points.times, [start_ns, end_ns]))
+    if high - low == len(points.times):
+        return points
+    return SeriesPoints(points.key, points.type, points.times[low:high], points.values[low:high])
+
+
 def _numbered(i: int, file: TSMFile) -> Iterator[tuple[int, IndexKey]]:
     return ((i, key) for key in file.index())
 
@@ -129,7 +163,7 @@ def block_without(block: Block, ranges: Ranges) -> Block:
     kept = ~ranges.deleted(block.times)
     if kept.all():
         return block
-    return Block(block.type, block.times[kept], _chosen(block.values, np.flatnonzero(kept)))
+    return Block(block.type, block.times[kept], chosen(block.values, np.flatnonzero(kept)))
 
 
 def merged_points(blocks: list[Block]) -> tuple[Ints, Values]:
@@ -142,10 +176,11 @@ def merged_points(blocks: list[Block]) -> tuple[Ints, Values]:
     times = times[order]
     last = np.ones(len(times), dtype=np.bool_)
     last[:-1] = times[1:] != times[:-1]
-    return times[last], _chosen(values, order[last])
+    return times[last], chosen(values, order[last])
 
 
-def _chosen(values: Values, rows: NDArray[np.intp]) -> Values:
+def chosen(values: Values, rows: NDArray[np.intp]) -> Values:
+    """Some of the values."""
     if isinstance(values, list):
         return [values[row] for row in rows.tolist()]
     return values[rows]

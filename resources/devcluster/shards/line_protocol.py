@@ -36,7 +36,7 @@ MAX_TIME_NS = (1 << 63) - 2
 _MIN_INTEGER, _MAX_INTEGER, _MAX_UNSIGNED = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 _MAX_REMEMBERED = 100_000
 _MAX_PLAIN_NAME = 1000
-_COMMENT, _QUOTE_MARK, _INTEGER_SUFFIX, _HIGHEST_OF_NUMBERS = b'#"i9'
+_COMMENT, _QUOTE_MARK, _INTEGER_SUFFIX, _HIGHEST_OF_NUMBERS, _BACKSLASH = b'#"i9\\'
 
 _FLOAT, _INTEGER, _BOOLEAN = BlockType.FLOAT, BlockType.INTEGER, BlockType.BOOLEAN
 _STRING, _UNSIGNED = BlockType.STRING, BlockType.UNSIGNED
@@ -46,13 +46,14 @@ _BOOLEANS = {
 }
 
 # A comma, space or equals sign behind a backslash belongs to the name, whatever is before it.
-_HEAD = re.compile(rb"(?:[^ \n]|(?<=\\) )*")
+_HEAD = re.compile(rb"(?:[^ ]|(?<=\\) )*")
 _PART = re.compile(rb"(?:[^,]|(?<=\\),)*")
 _TAG = re.compile(rb"((?:[^=]|(?<=\\)=)*)(=?)((?:[^=]|(?<=\\)=)*)(=?)", re.DOTALL)
 _NAME = re.compile(rb"(?:[^=, ]|(?<=\\)[=, ])*")
 _QUOTED = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BARE = re.compile(rb"[^, ]*")
-_QUOTE_OR_END = re.compile(rb'\\.|"|\n', re.DOTALL)
+_ANY_MARK = re.compile(rb'["\\]')
+_MARK = re.compile(rb'\\.|[ =,"\n]', re.DOTALL)
 _ESCAPED_IN_NAME = re.compile(rb'\\([,"\ =])')
 _ESCAPED_IN_STRING = re.compile(rb'\\(["\\])')
 
@@ -132,22 +133,35 @@ def parse_lines(
 def _line(body: bytes, at: int) -> tuple[bytes, int]:
     """The line from a position on, and where the next begins; a string may go over several."""
     end = body.find(b"\n", at)
-    if end >= 0 and b'"' in body[at:end]:
+    if end >= 0 and _ANY_MARK.search(body, at, end):
         end = _end_of_line(body, at)
     return (body[at:end], end + 1) if end >= 0 else (body[at:], len(body))
 
 
 def _end_of_line(body: bytes, at: int) -> int:
-    """The first line end outside of a string of the fields; -1: there is none."""
+    """The first line end that is neither escaped nor in a string of the fields; -1: none.
+
+    Source: influxdb models/points.go, scanLine.
+    """
     while body[at : at + 1] in (b" ", b"\t", b"\0"):
         at += 1
-    head = _HEAD.match(body, at)
-    inside = False
-    for found in _QUOTE_OR_END.finditer(body, head.end() if head is not None else at):
-        if found[0] == b'"':
-            inside = not inside
-        elif found[0] == b"\n" and not inside:
-            return found.start()
+    in_fields = quoted = False
+    equals = commas = 0
+    for found in _MARK.finditer(body, at):
+        mark = found[0]
+        if mark[0] == _BACKSLASH:
+            if found.end() < len(body):
+                continue
+            mark = mark[1:]
+        in_fields = in_fields or mark == b" "
+        if in_fields and mark == b"=" and not quoted:
+            equals += 1
+        elif in_fields and mark == b"," and not quoted:
+            commas += 1
+        elif in_fields and mark == b'"' and equals > commas:
+            quoted = not quoted
+        elif mark == b"\n" and not quoted:
+            return found.end() - 1
     return -1
 
 

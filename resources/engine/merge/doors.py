@@ -37,7 +37,7 @@ LOOKS = 3
 
 Verdict = Literal["smaller", "later", "refused", "fatal"]
 _BY_TEXT: tuple[tuple[tuple[str, ...], Verdict], ...] = (
-    (("partial write", "field type conflict"), "refused"),
+    (("partial write", "field type conflict", "unable to parse", "invalid UTF-8"), "refused"),
     (("max-concurrent-queries", "cache-max-memory-size"), "later"),
     (("query interrupted", "query killed"), "later"),
     (("query-timeout limit", "max-select-point limit", "timeout"), "smaller"),

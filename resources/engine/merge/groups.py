@@ -1,58 +1,64 @@
-"""A merge goes shard group by shard group, and in each measurement by measurement."""
+"""A merge goes bundle by bundle through the shard groups of the backup."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.events import PROGRESS_EVERY_S, GroupMerged, MergeProgress, Tell, Warned
-from resources.engine.merge.copy import Copied, Copier, Watch
+from resources.engine.merge.bundle import BundleMerged, BundleMerger, Places
+from resources.engine.merge.bundles import BackupGroup, Bundle, bundles_of, groups_of
+from resources.engine.merge.copy import Copier
 from resources.engine.merge.doors import Doors
-from resources.engine.merge.journal import MergeJournal, Unit
-from resources.engine.merge.plan import EXPIRY_MARGIN_NS, MergeOptions
-from resources.engine.merge.slices import Span, Table
+from resources.engine.merge.look import Looker
+from resources.engine.merge.plan import EXPIRY_MARGIN_NS, MergeOptions, MergePlan
+from resources.engine.merge.slices import MAX_INT64, MIN_INT64, Span
 from resources.errors import shown
-from resources.model import DatabaseInfo, Metastore, ShardID
+from resources.model import RetentionPolicyInfo, ShardID
 from resources.protocol.influxql import quote_identifier
 from resources.repository.repository import BackupRepository
-from resources.repository.unpacked import UnpackedShard
-
-BUFFER_BYTES = 256 << 10
-
-Where = tuple[int, int]
-"""How many groups are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """A shard group of the temporary database."""
+class Lost:
+    """Points of a measurement that are not in the live database."""
 
-    policy: str
     into_policy: str
-    span: Span
-    shards: tuple[ShardID, ...]
+    measurement: str
+    points: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.measurement)}: {self.why}"
 
 
 @dataclass(frozen=True, slots=True)
-class GroupsCopied:
-    """The sums over all groups of one run, and how far the merge is now."""
+class GroupsMerged:
+    """The sums over all groups, as one run found them in the live database."""
 
-    journal: MergeJournal | None = None
     groups: int = 0
+    """Those in which something was not there."""
+    points: int = 0
     added: int = 0
     replaced: int = 0
-    lost: int = 0
     expired: int = 0
+    lost: tuple[Lost, ...] = ()
+    live: frozenset[ShardID] = field(default_factory=frozenset[ShardID])
+    """The live shards in which the points were found."""
+
+    @property
+    def n_lost(self) -> int:
+        return sum(lost.points for lost in self.lost)
 
 
-class GroupCopier:
-    """Copies what an earlier run has not.
+class GroupMerger:
+    """Merges what is not there yet, and finds out whether everything is.
 
     Args:
-        note: keeps the journal, which is told after each measurement of a group.
+        clock_ns: the target's clock now.
     """
 
     def __init__(
@@ -61,225 +67,198 @@ class GroupCopier:
         repository: BackupRepository,
         doors: Doors,
         options: MergeOptions,
-        note: Callable[[MergeJournal], None],
+        *,
+        clock_ns: int,
         tell: Tell,
     ) -> None:
         self._target = target
         self._repository = repository
         self._doors = doors
         self._options = options
-        self._note = note
         self._tell = tell
-        self._copier = Copier(doors, options.most_points)
-        self._doubtful: dict[tuple[str, str], set[str]] = {}
-        """By policy and measurement, fields that have another type somewhere."""
+        self._clock_ns = clock_ns - time.monotonic_ns()
         self._watch = Watch(PROGRESS_EVERY_S)
+        self._copier = Copier(doors, options.most_points)
 
-    def copy(self, journal: MergeJournal, now: Metastore, *, clock_ns: int) -> GroupsCopied:
-        """Copy all groups.
+    def merge(self, plan: MergePlan, temporary: str | None) -> GroupsMerged:
+        """Merge all groups.
 
         Args:
-            journal: the merge, with its temporary database restored.
-            now: the target's metastore.
-            clock_ns: the target's clock.
+            temporary: the database to copy from; None: only look, and write nothing.
 
         Raises:
-            WireError, Stopped: it cannot go on; the journal knows how far it got.
+            WireError, Stopped: it cannot go on; what was merged stays.
+            NothingMatches: the live database or a policy is gone.
         """
-        measurements = self._measurements(journal.temporary)
-        self._compare_types(journal)
-        groups = groups_of(journal, now)
-        began = time.monotonic()
-        total = GroupsCopied(journal)
-        for index, group in enumerate(groups):
-            # One that an earlier run has finished tells that by its last measurement.
-            wanted = [m for m in measurements if not journal.is_done(_unit(group, m))]
-            if not wanted:
-                continue
-            passed_ns = round((time.monotonic() - began) * 10**9)
-            limit_ns = kept_from_ns(journal, now, clock_ns + passed_ns).get(group.into_policy)
-            journal, done = self._group(
-                journal, group, measurements, limit_ns, (index, len(groups))
-            )
-            total = replace(
-                total,
-                journal=journal,
-                groups=total.groups + 1,
-                added=total.added + done.added,
-                replaced=total.replaced + done.replaced,
-                lost=total.lost + done.lost,
-                expired=total.expired + done.expired,
-            )
+        places = None if temporary is None else Places(temporary, plan.into)
+        if temporary is not None:
+            self._compare_types(plan, temporary)
+        looker = Looker(self._target, self._repository, self._doors, plan.into)
+        total = GroupsMerged()
+        try:
+            groups = groups_of(plan, looker.times_of)
+            for bundle in self._bundles(groups, looker):
+                began, here = time.monotonic(), total
+
+                def progress(
+                    measurement: bytes, points: int, here: GroupsMerged = here, at: Bundle = bundle
+                ) -> None:
+                    if self._watch.due():
+                        name = measurement.decode(errors="replace")
+                        done = groups.index(at[0])
+                        self._tell(MergeProgress(done, len(groups), name, here.points + points))
+
+                merger = BundleMerger(looker, self._copier, self._doors, places, progress)
+                merged = merger.merge(bundle, self._asked(), self._kept_from_ns)
+                if places is not None:
+                    self._tell_of(plan, bundle, merged, time.monotonic() - began)
+                total = _sum(total, bundle, merged)
+        finally:
+            looker.close()
         return total
 
-    def _group(
-        self,
-        journal: MergeJournal,
-        group: Group,
-        measurements: Sequence[str],
-        kept_from_ns: int | None,
-        where: Where,
-    ) -> tuple[MergeJournal, GroupsCopied]:
-        began = time.monotonic()
-        asked = group.span.within(self._options.start_ns, self._options.end_ns)
-        span = asked.within(kept_from_ns, None)
-        gone = Span(asked.start_ns, min(asked.end_ns, span.start_ns))
-        tables = [Table(journal.temporary, group.policy, name) for name in measurements]
-        seen = sum(self._copier.count(table, group.span) for table in tables)
-        expired = 0 if gone.empty else sum(self._copier.count(table, gone) for table in tables)
-        wanted = [name for name in measurements if not journal.is_done(_unit(group, name))]
-        if span.empty:
-            wanted = []
-        sums = Copied()
-        for measurement in wanted:
-            copied = self._measurement(journal, group, measurement, span, where)
-            sums += copied
-            journal = journal.with_done(_unit(group, measurement), copied.points, copied.why)
-            self._note(journal)
-        journal, hidden = self._look_for_hidden(journal, group, seen)
-        self._tell_what_stayed_away(journal, group, expired)
-        self._tell(
-            GroupMerged(
-                group.policy,
-                group.into_policy,
-                group.span.start_ns,
-                group.span.end_ns,
-                len(wanted),
-                sums.points,
-                sums.added,
-                sums.replaced,
-                time.monotonic() - began,
-            )
-        )
-        return journal, GroupsCopied(
-            None, 1, sums.added, sums.replaced, sums.lost + hidden, expired
-        )
+    def _bundles(self, groups: Sequence[BackupGroup], looker: Looker) -> list[Bundle]:
+        by_policy: dict[str, list[BackupGroup]] = {}
+        for group in groups:
+            by_policy.setdefault(group.into_policy, []).append(group)
+        return [
+            bundle
+            for name, here in by_policy.items()
+            for bundle in bundles_of(here, looker.policy(name))
+        ]
 
-    def _measurement(
-        self, journal: MergeJournal, group: Group, measurement: str, span: Span, where: Where
-    ) -> Copied:
-        table = Table(journal.temporary, group.policy, measurement)
-        live = Table(journal.into, group.into_policy, measurement)
-        doubtful = self._doubtful.get((group.policy, measurement), set[str]())
-        copied = Copied()
-        for slice_ in self._copier.copy(table, live, span, doubtful=doubtful):
-            copied += slice_
-            if self._watch.due():
-                points = journal.points + copied.points
-                self._tell(MergeProgress(*where, measurement, points))
-        return copied
+    def _asked(self) -> Span:
+        return Span(MIN_INT64, MAX_INT64).within(self._options.start_ns, self._options.end_ns)
 
-    def _tell_what_stayed_away(self, journal: MergeJournal, group: Group, expired: int) -> None:
-        if expired:
+    def _kept_from_ns(self, live: RetentionPolicyInfo) -> int | None:
+        now_ns = self._clock_ns + time.monotonic_ns()
+        return now_ns - live.duration_ns + EXPIRY_MARGIN_NS if live.duration_ns else None
+
+    # --- what is said -----------------------------------------------------------------------
+
+    def _tell_of(
+        self, plan: MergePlan, bundle: Bundle, merged: BundleMerged, seconds: float
+    ) -> None:
+        into = f"{shown(plan.into)}.{shown(bundle[0].into_policy)}"
+        looked = merged.looked
+        if looked.expired:
             self._tell(
                 Warned(
-                    f"{expired} points of {shown(group.policy)} are older than "
-                    f"{shown(journal.into)}.{shown(group.into_policy)} keeps points: left out"
+                    f"{looked.expired} points of {shown(bundle[0].policy)} are older than {into} "
+                    "keeps points: left out"
                 )
             )
-        for failed in journal.failed:
-            if failed.unit[:2] == (group.policy, group.span.start_ns):
-                self._tell(Warned(f"{shown(failed.unit[2])}: {failed.why}"))
+        if looked.overwritten:
+            self._tell(
+                Warned(
+                    f"{looked.overwritten} points are in several shards of the backup with "
+                    f"different values, whose groups overlap; {into} has the one that was written "
+                    "last"
+                )
+            )
+        if looked.twofold:
+            self._tell(
+                Warned(
+                    f"{looked.twofold} points are in {into} as in the backup, and with another "
+                    "value in a second shard group of the same time; queries show both"
+                )
+            )
+        for lost in _lost(bundle, merged):
+            self._tell(Warned(str(lost)))
+        for group in bundle:
+            before, after = merged.before.of(group), merged.after.of(group)
+            added, replaced = _changes(group, merged)
+            self._tell(
+                GroupMerged(
+                    group.policy,
+                    group.into_policy,
+                    group.span.start_ns,
+                    group.span.end_ns,
+                    len(before.open),
+                    after.same,
+                    added,
+                    replaced,
+                    seconds / len(bundle),
+                )
+            )
 
-    # --- what statements cannot see ---------------------------------------------------------
-
-    def _look_for_hidden(
-        self, journal: MergeJournal, group: Group, seen: int
-    ) -> tuple[MergeJournal, int]:
-        """Hold what the server shows of a group against what its shards hold.
-
-        A field that has two types in shards of one group, or a name that is no text, is in the
-        files and in no answer of the server.
-        """
-        stored = sum(self._points(shard_id) for shard_id in group.shards)
-        unit = _unit(group, "")
-        hidden = max(0, stored - seen)
-        why = (
-            f"the restored shards hold {stored} points and the server shows {seen} of them: a "
-            "field has two types, or a name is no text"
-            if hidden
-            else ""
-        )
-        if why or any(failed.unit == unit for failed in journal.failed):
-            journal = journal.with_done(unit, 0, why)
-            self._note(journal)
-        return journal, hidden
-
-    def _points(self, shard_id: ShardID) -> int:
-        """How many points a temporary shard has, by its files."""
-        node = ""
-        if isinstance(self._target, Cluster):
-            copies = self._target.holdings(self._target.metastore()[1]).copies
-            if shard_id not in copies:
-                return 0  # it was empty at the source, and nobody has written it
-            node = copies[shard_id][0].node
-        buffer = memoryview(bytearray(BUFFER_BYTES))
-        with (
-            UnpackedShard(self._repository.scratch_dir) as unpacked,
-            self._target.open_shard(shard_id, node=node) as stream,
-        ):
-            while n := stream.recv_into(buffer):
-                unpacked.feed(buffer[:n])
-                self._doors.check_stop()
-            unpacked.finish()
-            return unpacked.digest(apply_tombstones=True).points
-
-    # --- what there is ----------------------------------------------------------------------
-
-    def _measurements(self, temporary: str) -> list[str]:
-        found = self._doors.query(f"SHOW MEASUREMENTS ON {quote_identifier(temporary)}")
-        return sorted(str(row[0]) for series in found for row in series.values)
+    def _compare_types(self, plan: MergePlan, temporary: str) -> None:
+        """A field keeps its type within a shard, so the server will refuse some points."""
+        for policy, into_policy in sorted(plan.policies.items()):
+            live = self._field_types(plan.into, into_policy)
+            restored = self._field_types(temporary, policy)
+            for (measurement, name), kinds in sorted(restored.items()):
+                there = live.get((measurement, name))
+                if there and not kinds <= there:
+                    self._tell(
+                        Warned(
+                            f"{shown(measurement)}.{shown(name)} is {'/'.join(sorted(kinds))} in "
+                            f"the backup and {'/'.join(sorted(there))} in {shown(plan.into)}; "
+                            "points that fall into a shard of the other type are refused"
+                        )
+                    )
 
     def _field_types(self, database: str, policy: str) -> dict[tuple[str, str], set[str]]:
         types: dict[tuple[str, str], set[str]] = {}
         name = quote_identifier(database)
         q = f"SHOW FIELD KEYS ON {name} FROM {name}.{quote_identifier(policy)}./.*/"
         for series in self._doors.query(q):
-            for field, kind in series.values:
-                types.setdefault((series.name, str(field)), set()).add(str(kind))
+            for key, kind in series.values:
+                types.setdefault((series.name, str(key)), set()).add(str(kind))
         return types
 
-    def _compare_types(self, journal: MergeJournal) -> None:
-        """A field keeps its type within a shard, so the server will refuse some points."""
-        for policy, into_policy in sorted(journal.policies.items()):
-            live = self._field_types(journal.into, into_policy)
-            restored = self._field_types(journal.temporary, policy)
-            for (measurement, field), kinds in sorted(restored.items()):
-                there = live.get((measurement, field))
-                if there and there != kinds:
-                    self._doubtful.setdefault((policy, measurement), set()).add(field)
-                if there and not kinds <= there:
-                    self._tell(
-                        Warned(
-                            f"{shown(measurement)}.{shown(field)} is {'/'.join(sorted(kinds))} in "
-                            f"the backup and {'/'.join(sorted(there))} in {shown(journal.into)}; "
-                            "points that fall into a shard of the other type are refused"
-                        )
-                    )
+
+class Watch:
+    """When it is time to say how far things are."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._every_s:
+            return False
+        self._last = now
+        return True
 
 
-def groups_of(journal: MergeJournal, now: Metastore) -> list[Group]:
-    """The shard groups of the temporary database, in the order in which they are copied."""
-    database = now.database(journal.temporary)
-    found: list[Group] = []
-    for rp in database.retention_policies if database else ():
-        for group in rp.shard_groups:
-            if group.deleted_at_ns is None and rp.name in journal.policies:
-                shards = tuple(shard.id for shard in group.shards)
-                span = Span(group.start_time_ns, group.end_time_ns)
-                found.append(Group(rp.name, journal.policies[rp.name], span, shards))
-    return sorted(found, key=lambda group: (group.policy, group.span.start_ns))
+def _changes(group: BackupGroup, merged: BundleMerged) -> tuple[int, int]:
+    """How many points were added and replaced; of what did not arrive whole, a guess."""
+    before, after = merged.before.of(group), merged.after.of(group)
+    arrived = max(0, after.same - before.same)
+    added = min(before.missing, arrived)
+    return added, min(before.other, arrived - added)
 
 
-def kept_from_ns(journal: MergeJournal, now: Metastore, clock_ns: int) -> dict[str, int]:
-    """By live policy with a duration: the oldest point that it surely still takes."""
-    live: DatabaseInfo | None = now.database(journal.into)
-    return {
-        rp.name: clock_ns - rp.duration_ns + EXPIRY_MARGIN_NS
-        for rp in (live.retention_policies if live else ())
-        if rp.duration_ns
-    }
+def _lost(bundle: Bundle, merged: BundleMerged) -> list[Lost]:
+    found: dict[bytes, Lost] = {}
+    for group in bundle:
+        for measurement, open_ in sorted(merged.after.of(group).open.items()):
+            said = merged.why.get(measurement, f"{open_.points} points are not there after copying")
+            lost = found.get(measurement)
+            found[measurement] = Lost(
+                group.into_policy,
+                measurement.decode(errors="replace"),
+                open_.points + (lost.points if lost else 0),
+                lost.why if lost else f"{said}; {open_.example} {open_.verb}",
+            )
+    return list(found.values())
 
 
-def _unit(group: Group, measurement: str) -> Unit:
-    return group.policy, group.span.start_ns, measurement
+def _sum(total: GroupsMerged, bundle: Bundle, merged: BundleMerged) -> GroupsMerged:
+    changes = [_changes(group, merged) for group in bundle]
+    lost = {(each.into_policy, each.measurement): each for each in total.lost}
+    for each in _lost(bundle, merged):
+        earlier = lost.get((each.into_policy, each.measurement))
+        points = each.points + (earlier.points if earlier else 0)
+        lost[each.into_policy, each.measurement] = replace(earlier or each, points=points)
+    return GroupsMerged(
+        total.groups + sum(bool(merged.before.of(group).open) for group in bundle),
+        total.points + merged.after.same,
+        total.added + sum(added for added, _ in changes),
+        total.replaced + sum(replaced for _, replaced in changes),
+        total.expired + merged.looked.expired,
+        tuple(lost.values()),
+        total.live | merged.looked.live,
+    )

@@ -1,15 +1,17 @@
-"""How far a merge is, on disk: whoever starts it again goes on, and knows what to drop.
+"""That a merge was begun, on disk: whoever starts it again goes on, and knows what to drop.
 
 One object in the repository for each target, JSON:
 
-    {"version": 1, "cluster_id": …, "request": {…}, "temporary": name, "backup": name,
+    {"version": 2, "cluster_id": …, "request": {…}, "temporary": name, "backup": name,
      "into": name, "policies": {policy: live policy}, "shards": [shard ID, …] or null,
-     "copied": [policy, start of a shard group in ns, measurement] or null,
-     "failed": [[policy, start, measurement, why], …], "points": …, "complete": …}
+     "complete": …}
 
-`shards` is null while the temporary database is being restored, `complete` true when it is only
-left to be dropped. Everything up to `copied` is
-done, in the order of policies, times and measurements, but for what `failed` lists.
+`shards` is null while the temporary database is being restored. `complete` is true when every
+point was found and the temporary database was about to be dropped, so it may be there in part.
+
+How far a merge is stands nowhere: the live database may have changed since, so whoever goes on
+looks there. Version 1 had it, as the start of a shard group and a measurement, in `copied`,
+`failed` and `points`; those are read over.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from resources.engine.merge.plan import TEMPORARY, MergeOptions
-from resources.errors import BadReply, ManifestUnreadable, NameMissing, StoreFailed
+from resources.errors import BadReply, ManifestUnreadable, NameMissing, StoreFailed, shown
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
 from resources.protocol.snapshotter import MAX_UINT64
@@ -30,22 +32,10 @@ from resources.protocol.strict_json import decode_json, is_array, is_integer, is
 from resources.repository.names import check_file_name
 from resources.repository.store import Store
 
-VERSION = 1
+VERSION = 2
 MAX_JOURNAL_BYTES = 64 << 20
 
 _DRAWN = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{12}", re.ASCII)
-MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
-
-Unit = tuple[str, int, str]
-"""Policy, start of a shard group in ns, measurement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A measurement in a shard group that could not be merged whole."""
-
-    unit: Unit
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +50,17 @@ class MergeJournal:
     into: str
     policies: Mapping[str, str]
     shards: tuple[ShardID, ...] | None = None
-    copied: Unit | None = None
-    failed: tuple[Failed, ...] = ()
-    points: int = 0
-    """Restored points that were found in the live database so far."""
     complete: bool = False
-    """Every point was found there."""
+    """Every point was found in the live database; only a hint: they are looked for again."""
 
-    def is_done(self, unit: Unit) -> bool:
-        """Whether an earlier run has copied and checked it."""
-        if self.copied is None or unit > self.copied:
-            return False
-        return all(failed.unit != unit for failed in self.failed)
-
-    def with_done(self, unit: Unit, points: int, why: str = "") -> MergeJournal:
-        """The same, and a unit that was copied, or was not, and why."""
-        failed = tuple(each for each in self.failed if each.unit != unit)
-        if why:
-            failed = (*failed, Failed(unit, why))
-        copied = unit if self.copied is None else max(unit, self.copied)
-        return replace(self, copied=copied, failed=failed, points=self.points + points)
+    @property
+    def asked_for(self) -> str:
+        """The request as flags, for messages."""
+        given = [(_FLAGS.get(k, k), v) for k, v in self.request.items() if v not in (None, "")]
+        return " ".join(f"{flag} {shown(str(value))}" for flag, value in given)
 
     def encode(self) -> bytes:
-        said = asdict(self)
-        said["failed"] = [[*each.unit, each.why] for each in self.failed]
-        return json.dumps({"version": VERSION, **said}).encode()
+        return json.dumps({"version": VERSION, **asdict(self)}).encode()
 
     @classmethod
     def decode(cls, raw: bytes, name: str) -> MergeJournal:
@@ -96,9 +72,10 @@ class MergeJournal:
         """
         try:
             said = _object(decode_json(raw, name))
-            if _number(said["version"]) != VERSION:
+            version = _number(said["version"])
+            if version not in (1, VERSION):
                 raise ValueError("version")
-            if said.keys() != _KEYS:
+            if said.keys() != (_KEYS if version == VERSION else _KEYS | _ONLY_IN_1):
                 raise KeyError
             shards = said["shards"]
             found = cls(
@@ -109,17 +86,11 @@ class MergeJournal:
                 _text(said["into"]),
                 {_text(key): _text(value) for key, value in _object(said["policies"]).items()},
                 None if shards is None else tuple(ShardID(_number(i)) for i in _array(shards)),
-                None if said["copied"] is None else _unit(said["copied"]),
-                tuple(
-                    Failed(_unit([policy, start_ns, measurement]), _reason(why))
-                    for policy, start_ns, measurement, why in map(_array, _array(said["failed"]))
-                ),
-                _number(said["points"]),
                 _truth(said["complete"]),
             )
             if not _DRAWN.fullmatch(found.temporary):
                 raise ValueError("the temporary database has another one's name")
-            if found.shards is None and (found.copied or found.failed or found.complete):
+            if found.shards is None and found.complete:
                 raise ValueError("it copied from what was not restored")
         except (BadReply, KeyError, TypeError, ValueError) as error:
             raise _unreadable(name, type(error).__name__) from None
@@ -131,6 +102,16 @@ class MergeJournal:
 
 
 _KEYS = {"version", *(each.name for each in fields(MergeJournal))}
+_FLAGS = {
+    "database": "-db",
+    "policy": "-rp",
+    "shard": "-shard",
+    "into": "-newdb",
+    "into_policy": "-newrp",
+    "start_ns": "-start",
+    "end_ns": "-end",
+}
+_ONLY_IN_1 = {"copied", "failed", "points"}
 
 
 def request_of(options: MergeOptions) -> dict[str, object]:
@@ -223,14 +204,6 @@ def _text(value: object) -> str:
     return value
 
 
-def _reason(value: object) -> str:
-    """Text for a terminal, which obeys more than it shows."""
-    text = _text(value)
-    if not text.isprintable():
-        raise ValueError
-    return text
-
-
 def _number(value: object, least: int = 0, most: int = MAX_UINT64) -> int:
     if not is_integer(value):
         raise TypeError
@@ -252,8 +225,3 @@ def _request(value: object) -> dict[str, object]:
     if not all(one is None or isinstance(one, str) or is_integer(one) for one in request.values()):
         raise TypeError
     return request
-
-
-def _unit(value: object) -> Unit:
-    policy, start_ns, measurement = _array(value)
-    return _text(policy), _number(start_ns, MIN_INT64, MAX_INT64), _text(measurement)

@@ -1,12 +1,13 @@
 """Merge a backup into a live database: restore beside it, copy, look for every point, drop.
 
-A merge that was killed goes on where it was when it is started again: the journal says how far
-it got, and everything it does may be done twice.
+A merge that was killed goes on where it was when it is started again: what is in the live database
+tells how far it got, and everything it does may be done twice. The journal names what an earlier
+run made; that something is done is never concluded from it. Nothing is dropped before this
+run has found every point, by type and value, in live shards that are still there.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Generator
@@ -15,15 +16,15 @@ from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.restore import prepare_cluster_restore
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import MergeBegun, Tell, Warned
 from resources.engine.merge.doors import Doors
-from resources.engine.merge.groups import GroupCopier, GroupsCopied
+from resources.engine.merge.groups import GroupMerger, GroupsMerged
 from resources.engine.merge.journal import MergeJournal, MergeJournalFile, request_of
-from resources.engine.merge.plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
+from resources.engine.merge.plan import MergeOptions, MergePlan
+from resources.engine.merge.prepare import clock_ns, prepare_merge
 from resources.engine.merge.temporary import TemporaryDatabase
-from resources.engine.restore.run import RestoreReport, prepare_restore
+from resources.engine.restore.run import RestoreReport
 from resources.errors import (
     MergePartial,
     NothingMatches,
@@ -33,10 +34,12 @@ from resources.errors import (
     WireError,
     shown,
 )
-from resources.repository.backup_set import BackupSet
+from resources.failpoints import passing
 from resources.repository.lock import StoreLock
+from resources.repository.names import BackupName
 from resources.repository.repository import BackupRepository
 
+ROUNDS = 3
 GO_ON = "the same command goes on from there; merge -abandon drops it"
 
 
@@ -68,30 +71,6 @@ class MergeReport:
     resumed: bool
     restored: RestoreReport | None
     seconds: float
-
-
-def prepare_merge(
-    target: Server | Cluster, repository: BackupRepository, options: MergeOptions
-) -> MergePlan:
-    """Plan a merge against the target as it is now; nothing is changed.
-
-    Raises: what `plan_merge` and `plan_restore` raise, and errors of reading the backup or the
-        target.
-    """
-    options.check()
-    backup = _backup(repository, options)
-    beside = options.restore_options(TEMPORARY + secrets.token_hex(6))
-    if isinstance(target, Cluster):
-        restoring = prepare_cluster_restore(target, repository, backup, beside)
-    else:
-        restoring = prepare_restore(target, repository, backup, beside)
-    return plan_merge(
-        restoring,
-        target.metastore()[1],
-        options,
-        now_ns=_clock_ns(target),
-        target_name=target.address,
-    )
 
 
 def merge(
@@ -181,34 +160,31 @@ class _Merge:
         self._in_memory = False
 
     def run(self, began: float) -> MergeReport:
-        journal = self._earlier()
+        journal, plan, merged = self._earlier()
         resumed = journal is not None
-        if journal is None:
-            journal = self._restore()
-        shards = journal.shards or ()
-        copied = GroupsCopied()
-        if not journal.complete:
+        if journal is None or plan is None:
+            journal, plan = self._restore()
+        if merged is None:
+            shards = journal.shards or ()
             self._doors.await_owners(self._target, journal.temporary)
             self._doors.check_shards(self._target, journal.temporary, shards)
             self._tell(MergeBegun(journal.temporary, journal.into, resumed))
-            copied = self._copy(journal)
-            journal = copied.journal or journal
-            if journal.failed:
-                # Something will be mended, and perhaps dropped; so the next run looks at all.
-                self._note(replace(journal, copied=None, failed=(), points=0))
-                raise _partial(journal, copied.lost)
+            merged = self._merge(plan, journal)
+            passing("merge.found")
             self._note(replace(journal, complete=True))
-        self._temporary(journal.temporary).drop(shards)
+            passing("merge.before-drop")
+            self._temporary(journal.temporary).drop(shards)
+        passing("merge.dropped")
         self._forget()
         return MergeReport(
             temporary=journal.temporary,
             into=journal.into,
             backup=journal.backup,
-            points=journal.points,
-            added=copied.added,
-            replaced=copied.replaced,
-            expired=copied.expired,
-            groups=copied.groups,
+            points=merged.points,
+            added=merged.added,
+            replaced=merged.replaced,
+            expired=merged.expired,
+            groups=merged.groups,
             resumed=resumed,
             restored=self._restored,
             seconds=time.monotonic() - began,
@@ -228,31 +204,54 @@ class _Merge:
 
     # --- where an earlier run stopped -------------------------------------------------------
 
-    def _earlier(self) -> MergeJournal | None:
-        """The merge to go on with, or None to begin one."""
+    def _earlier(self) -> tuple[MergeJournal | None, MergePlan | None, GroupsMerged | None]:
+        """The merge to go on with, if there is one, and its plan.
+
+        The last is what was found, if nothing is left to be done but to forget the journal.
+        """
         journal = self._file.read()
         if journal is None:
-            return None
+            return None, None, None
         if journal.request != request_of(self._options):
             raise TargetBusy(
                 f"an earlier merge into {shown(journal.into)} from {self._repository.location} is "
-                f"not finished, and it was asked for {_said(journal)}",
+                f"not finished, and it was asked for {journal.asked_for}",
                 hint="finish it with the same flags, or drop what it made: shardkeeper merge "
                 "-abandon",
             )
         temporary = self._temporary(journal.temporary)
-        restored = journal.shards is not None and temporary.shards() == set(journal.shards)
-        if journal.complete or restored:
+        whole = journal.shards is not None and temporary.shards() == set(journal.shards)
+        if whole or journal.complete:
             self._journal = journal
-            return journal
+            plan = self._plan_again(journal)
+            if whole:
+                return journal, plan, None
+            # Killed while it was dropped. Is everything still there that was found before?
+            merged = self._merger().merge(plan, None)
+            if not merged.lost and self._is_still_there(journal.into, merged):
+                temporary.clear_away()
+                return journal, plan, merged
         # Killed while it was restored, or somebody dropped it: begin anew.
         temporary.clear_away()
+        self._journal = None
         self._file.remove()
-        return None
+        return None, None, None
+
+    def _plan_again(self, journal: MergeJournal) -> MergePlan:
+        """The plan of a merge that goes on: of the backup that it read, and not of a newer one.
+
+        Raises:
+            BackupNotFound, BackupIncomplete: archives that it needs are gone meanwhile.
+        """
+        name = BackupName.parse(journal.backup.removesuffix(".manifest"))
+        options = self._options
+        if name is not None:
+            options = replace(options, manifest="", as_of=name.started_at)
+        return prepare_merge(self._target, self._repository, options)
 
     # --- beside -----------------------------------------------------------------------------
 
-    def _restore(self) -> MergeJournal:
+    def _restore(self) -> tuple[MergeJournal, MergePlan]:
         target = self._target
         if isinstance(target, Cluster):
             undo_interrupted(target, self._repository, tell=self._tell, stop=self._stop)
@@ -268,6 +267,7 @@ class _Merge:
             policies=plan.policies,
         )
         self._note(journal)
+        passing("merge.noted")
         temporary = self._temporary(plan.temporary)
         try:
             self._restored = temporary.restore(plan, self._options)
@@ -282,7 +282,8 @@ class _Merge:
             )
         journal = replace(journal, shards=tuple(sorted(there)))
         self._note(journal)
-        return journal
+        passing("merge.restored")
+        return journal, plan
 
     def _forget_if_gone(self, temporary: TemporaryDatabase) -> None:
         """A restore that failed has taken away what it made, if it could."""
@@ -300,18 +301,51 @@ class _Merge:
 
     # --- copying ----------------------------------------------------------------------------
 
-    def _copy(self, journal: MergeJournal) -> GroupsCopied:
-        _, now = self._target.metastore()
-        live = now.database(journal.into)
-        if live is None:
-            raise NothingMatches(
-                f"{self._target.address} has no database {shown(journal.into)} any more",
-                hint=f"create it, then go on; or keep what was restored in {journal.temporary}",
+    def _merge(self, plan: MergePlan, journal: MergeJournal) -> GroupsMerged:
+        """Merge all groups, until every point is in shards that are still there.
+
+        Raises:
+            MergePartial: some points are not.
+            TargetBusy: shards of the live database come and go.
+        """
+        first: GroupsMerged | None = None
+        for _ in range(ROUNDS):
+            merged = self._merger().merge(plan, journal.temporary)
+            if merged.lost:
+                raise _partial(journal, merged)
+            first = first or merged
+            if self._is_still_there(journal.into, merged):
+                # Later rounds bring back what the first one had added.
+                return replace(merged, added=first.added, replaced=first.replaced)
+            self._tell(
+                Warned(
+                    f"shards of {shown(journal.into)} were dropped while points were merged into "
+                    "them; merging again"
+                )
             )
-        copier = GroupCopier(
-            self._target, self._repository, self._doors, self._options, self._note, self._tell
+        raise TargetBusy(
+            f"shards of {shown(journal.into)} are dropped while points are merged into them",
+            hint="who else drops shards, or the database, there?",
         )
-        return copier.copy(journal, now, clock_ns=_clock_ns(self._target))
+
+    def _merger(self) -> GroupMerger:
+        return GroupMerger(
+            self._target,
+            self._repository,
+            self._doors,
+            self._options,
+            clock_ns=clock_ns(self._target),
+            tell=self._tell,
+        )
+
+    def _is_still_there(self, into: str, merged: GroupsMerged) -> bool:
+        """Whether the live shards in which points were found are still those of the database.
+
+        One that was dropped and made anew has other shards.
+        """
+        _, now = self._target.metastore()
+        there = {place.shard_id for place in now.places() if place.database == into}
+        return merged.live <= there
 
     # --- the journal ------------------------------------------------------------------------
 
@@ -336,12 +370,6 @@ class _Merge:
             self._file.remove()
 
 
-def _backup(repository: BackupRepository, options: MergeOptions) -> BackupSet:
-    if options.manifest:
-        return repository.single(options.manifest)
-    return repository.current(as_of=options.as_of)
-
-
 @contextmanager
 def _alone(repository: BackupRepository, tell: Tell) -> Generator[None]:
     """One merge at a time out of one directory; backups go on."""
@@ -355,33 +383,12 @@ def _alone(repository: BackupRepository, tell: Tell) -> Generator[None]:
         yield
 
 
-def _clock_ns(target: Server | Cluster) -> int:
-    return target.about().clock_ns or time.time_ns()
-
-
-def _said(journal: MergeJournal) -> str:
-    names = {
-        "database": "-db",
-        "policy": "-rp",
-        "shard": "-shard",
-        "into": "-newdb",
-        "into_policy": "-newrp",
-        "start_ns": "-start",
-        "end_ns": "-end",
-    }
-    given = [(names.get(k, k), v) for k, v in journal.request.items() if v not in (None, "")]
-    return " ".join(f"{flag} {shown(str(value))}" for flag, value in given)
-
-
-def _partial(journal: MergeJournal, lost: int) -> MergePartial:
-    failed = list(journal.failed)
-    first = failed[0]
-    policy, _, measurement = first.unit
-    name = ".".join(shown(part) for part in (journal.into, journal.policies.get(policy, policy)))
-    what = f"{name}.{shown(measurement)}" if measurement else name
-    more = f"; {len(failed) - 1} more" if len(failed) > 1 else ""
+def _partial(journal: MergeJournal, merged: GroupsMerged) -> MergePartial:
+    first, *others = merged.lost
+    what = ".".join(shown(part) for part in (journal.into, first.into_policy, first.measurement))
+    more = f"; {len(others)} more" if others else ""
     return MergePartial(
-        f"{lost} points were not merged: {what}: {first.why}{more}",
+        f"{merged.n_lost} points were not merged: {what}: {first.why}{more}",
         hint=f"all of them are in the database {journal.temporary}: copy those by hand, or mend "
         "what is in their way and run the same command again; merge -abandon drops it",
     )

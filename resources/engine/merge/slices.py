@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from resources.protocol.influxql import quote_identifier
 
+MIN_INT64, MAX_INT64 = -(2**63), 2**63 - 1
 MIN_TIME_NS = -(2**63) + 2
 MAX_TIME_NS = 2**63 - 2
 """The first and the last instant of InfluxDB (models, MinNanoTime and MaxNanoTime)."""
@@ -40,6 +41,9 @@ class Span:
     def empty(self) -> bool:
         return self.end_ns <= self.start_ns
 
+    def overlaps(self, other: Span) -> bool:
+        return self.start_ns < other.end_ns and other.start_ns < self.end_ns
+
     def within(self, start_ns: int | None, end_ns: int | None) -> Span:
         """Both at once; may be empty."""
         return Span(
@@ -67,11 +71,6 @@ class Span:
 def count_statement(table: Table, span: Span) -> str:
     """How many values each field has."""
     return f"SELECT count(*) FROM {table} WHERE {span.condition}"  # noqa: S608 - names are quoted
-
-
-def read_statement(table: Table, span: Span) -> str:
-    """Every value with its series."""
-    return f"SELECT * FROM {table} WHERE {span.condition} GROUP BY *"  # noqa: S608
 
 
 def copy_statement(source: Table, span: Span, *, database: str, policy: str) -> str:

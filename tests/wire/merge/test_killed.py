@@ -34,18 +34,12 @@ def test_a_merge_that_is_killed_goes_on_where_it_was(
     before = points(source, db)
     source.drop_database(db)
     source.create_database(db)
-    journals: list[dict[str, Any]] = []
+    temporary, seen = set[str](), 0
     for _ in range(3):
         process = _start(source, backups, "-db", db, "-points", 20)
-        here = len(journals)
 
-        def further(seen: int = here) -> bool:
-            found = _journal(backups)
-            return (
-                found is not None
-                and found["copied"] is not None
-                and (not seen or found["copied"] != journals[-1]["copied"])
-            )
+        def further(before: int = seen) -> bool:
+            return bool(_journal(backups)) and count(points(source, db)) > before
 
         try:
             wait_until(further, within_s=60, what="the merge to get further")
@@ -54,11 +48,11 @@ def test_a_merge_that_is_killed_goes_on_where_it_was(
             process.wait()
         found = _journal(backups)
         assert found is not None
-        journals.append(found)
+        temporary.add(found["temporary"])
+        seen = count(points(source, db))
     # Each went on with the database that the first had restored, from where it was.
-    assert len({journal["temporary"] for journal in journals}) == 1
-    assert [j["copied"] for j in journals] == sorted(j["copied"] for j in journals)
-    assert count(points(source, db)) < count(before)
+    assert len(temporary) == 1
+    assert 0 < seen < count(before)
     other = merge(source, backups, "-db", db, "-rp", "autogen")
     assert other.code == 14
     assert "is not finished" in other.err
@@ -69,6 +63,9 @@ def test_a_merge_that_is_killed_goes_on_where_it_was(
     assert points(source, db) == before
     assert leftovers(source, backups) == []
     assert f"Merged {count(before)} points" in done.out
+    new = [int(line.split(": ")[1].split()[0]) for line in done.out.splitlines() if "new," in line]
+    # A statement that ran when the merge was killed may have come to its end after the count.
+    assert 0 < sum(new) <= count(before) - seen
 
 
 def test_a_merge_that_is_killed_while_it_restores_begins_anew(
@@ -99,7 +96,7 @@ def test_a_merge_that_is_killed_before_anything_was_restored_begins_anew(
         process.wait()
     # As if it had been killed earlier: the database is created, and there is nothing in it yet.
     [path] = backups.glob(".shardkeeper.merge-*.json")
-    journal = {**json.loads(path.read_bytes()), "shards": None, "copied": None, "points": 0}
+    journal = {**json.loads(path.read_bytes()), "shards": None}
     path.write_text(json.dumps(journal))
     source.drop_database(journal["temporary"])
     source.create_database(journal["temporary"])

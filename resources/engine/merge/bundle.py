@@ -1,0 +1,168 @@
+"""Merge one bundle: look, copy what is not there, look again, and write what is still not there.
+
+What is done is concluded from looks alone. A look before anything is copied finds what is there
+already, from an earlier run or since ever; the last one finds whether every point is. In between,
+a statement copies many points at once inside the server, where it can be trusted to keep them as
+they are, and lines written from the archive bring the others:
+
+- A statement sees a time and not a shard. Where groups of the backup overlap, or a field has two
+  types in one group, it would mix them, and make floats of integers.
+- A server drops all fields of a point if one of them has another type in the live shard.
+- Names that are no text, and groups whose times do not fit in 64 bits, are in no answer of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from resources.engine.merge.bundles import BackupGroup, Bundle, overlaps_another
+from resources.engine.merge.copy import Copier
+from resources.engine.merge.doors import Doors
+from resources.engine.merge.lines import LineWriter
+from resources.engine.merge.look import KeptFrom, KeyFound, Looked, Looker
+from resources.engine.merge.slices import Span, Table
+from resources.engine.merge.tally import Tally, measurement_of
+from resources.failpoints import passing
+
+LOOKS = 8
+FIRST_PAUSE_S = 0.1
+"""Doubled from look to look: another node of a cluster may have a point a moment later, and a busy
+server hands out a shard without what is in its memory."""
+LAST_LOOKS = 2
+"""How many looks without any progress end it once the server has refused something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where points are copied from and to."""
+
+    temporary: str
+    into: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundleMerged:
+    """What became of a bundle: what two looks found, before and after."""
+
+    before: Tally
+    after: Tally
+    looked: Looked
+    why: dict[bytes, str]
+    """By measurement, what the server said about points that it did not take."""
+
+
+class BundleMerger:
+    """Merges bundles into one live database.
+
+    Args:
+        places: None: only looks.
+        progress: is told of each measurement, with what was found so far.
+    """
+
+    def __init__(
+        self,
+        looker: Looker,
+        copier: Copier,
+        doors: Doors,
+        places: Places | None,
+        progress: Callable[[bytes, int], None],
+    ) -> None:
+        self._looker = looker
+        self._copier = copier
+        self._doors = doors
+        self._places = places
+        self._progress = progress
+
+    def merge(self, bundle: Bundle, asked: Span, kept_from_ns: KeptFrom) -> BundleMerged:
+        """Merge one bundle.
+
+        Raises:
+            WireError, Stopped: it cannot go on; what is done stays.
+        """
+        before, looked = self._look(bundle, asked, kept_from_ns)
+        if not before.open or self._places is None:
+            return BundleMerged(before, before, looked, {})
+        if self._copy(bundle, before, self._places):
+            passing("merge.copied")
+            after, looked = self._settle(bundle, asked, kept_from_ns)
+            if not after.open:
+                return BundleMerged(before, after, looked, {})
+        why: dict[bytes, str] = {}
+        policy, into = bundle[0].into_policy, self._places.into
+        after, standstill, last, pause_s = before, 0, before.open + 1, FIRST_PAUSE_S
+        for look in range(LOOKS):
+            if look:
+                self._doors.pause(pause_s)
+                pause_s *= 2
+            writer = LineWriter(self._doors, into, policy, measurement_of)
+            after, looked = self._look(bundle, asked, kept_from_ns, writer)
+            writer.flush()
+            why |= writer.why
+            standstill = standstill + 1 if after.open >= last else 0
+            last = after.open
+            if not after.open or (writer.refused and standstill >= LAST_LOOKS):
+                break
+        return BundleMerged(before, after, looked, why)
+
+    def _settle(self, bundle: Bundle, asked: Span, kept_from_ns: KeptFrom) -> tuple[Tally, Looked]:
+        """Look as long as more and more of what was copied comes to sight."""
+        pause_s = FIRST_PAUSE_S
+        found, looked = self._look(bundle, asked, kept_from_ns)
+        for _ in range(LOOKS):
+            if not found.missing:
+                break
+            last = found.missing
+            self._doors.pause(pause_s)
+            pause_s *= 2
+            found, looked = self._look(bundle, asked, kept_from_ns)
+            if found.missing >= last:
+                break
+        return found, looked
+
+    def _look(
+        self,
+        bundle: Bundle,
+        asked: Span,
+        kept_from_ns: KeptFrom,
+        writer: LineWriter | None = None,
+    ) -> tuple[Tally, Looked]:
+        tally = Tally()
+
+        def visit(found: KeyFound) -> None:
+            tally(found)
+            self._progress(measurement_of(found.points.key), tally.same)
+            if writer is not None:
+                writer(found)
+
+        return tally, self._looker.look(bundle, asked, kept_from_ns, visit)
+
+    def _copy(self, bundle: Bundle, before: Tally, places: Places) -> bool:
+        """Copy with statements what they keep as it is; returns whether there was any."""
+        copied = False
+        for group in bundle:
+            if overlaps_another(group, bundle):
+                continue
+            for name, span in _to_copy(group, before):
+                self._copier.copy(
+                    Table(places.temporary, group.policy, name),
+                    Table(places.into, group.into_policy, name),
+                    span,
+                )
+                copied = True
+        return copied
+
+
+def _to_copy(group: BackupGroup, before: Tally) -> list[tuple[str, Span]]:
+    """Measurements that a statement can copy, and the time in which something is not there."""
+    tally = before.of(group)
+    mixed = {measurement for (measurement, _), types in tally.types.items() if len(types) > 1}
+    found: list[tuple[str, Span]] = []
+    for measurement, open_ in sorted(tally.open.items()):
+        if measurement in mixed:
+            continue
+        try:
+            found.append((measurement.decode(), open_.span))
+        except UnicodeDecodeError:
+            continue  # no statement can name it
+    return found

@@ -1,0 +1,49 @@
+"""Plan a merge against a target as it is now; nothing is changed."""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.engine.cluster.restore import prepare_cluster_restore
+from resources.engine.merge.plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
+from resources.engine.restore.run import prepare_restore
+from resources.repository.backup_set import BackupSet
+from resources.repository.repository import BackupRepository
+
+
+def prepare_merge(
+    target: Server | Cluster, repository: BackupRepository, options: MergeOptions
+) -> MergePlan:
+    """Plan a merge against the target as it is now; nothing is changed.
+
+    Raises: what `plan_merge` and `plan_restore` raise, and errors of reading the backup or the
+        target.
+    """
+    options.check()
+    backup = _backup(repository, options)
+    beside = options.restore_options(TEMPORARY + secrets.token_hex(6))
+    if isinstance(target, Cluster):
+        restoring = prepare_cluster_restore(target, repository, backup, beside)
+    else:
+        restoring = prepare_restore(target, repository, backup, beside)
+    return plan_merge(
+        restoring,
+        target.metastore()[1],
+        options,
+        now_ns=clock_ns(target),
+        target_name=target.address,
+    )
+
+
+def clock_ns(target: Server | Cluster) -> int:
+    """The target's time now; ours, if it does not tell."""
+    return target.about().clock_ns or time.time_ns()
+
+
+def _backup(repository: BackupRepository, options: MergeOptions) -> BackupSet:
+    if options.manifest:
+        return repository.single(options.manifest)
+    return repository.current(as_of=options.as_of)

@@ -1,0 +1,229 @@
+"""Random lives of a database, backed up, lost, made anew and merged; held against a model.
+
+    python -m tests.wire.merge.histories 200 [seed]
+
+The model knows what a server has acknowledged: each value in a request of its own. Policies change
+the duration of their shard groups meanwhile, so that groups overlap and begin at the same time; names
+and values are nasty, and fields have different types in different groups. After a merge each value
+of the backup is in the live shards with its type and bits, or the merge has counted it as lost,
+and a field of another type is in its way. What the live database had of its own stays.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resources.tsm.layout import BlockType
+from tests.influxd import Influxd, InfluxdFailed
+from tests.wire.commands import Done, backup
+from tests.wire.merge.scenario import leftovers, merge
+from tests.wire.merge.stored import Key, Value, stored, typed
+
+DAY_NS = 86_400 * 10**9
+MONDAY_NS = 1_641_168_000 * 10**9
+DURATIONS = ("1h", "1d", "2d", "7d", "10d", "30d")
+POLICIES = ("autogen", "for ever; --")
+SERIES = [
+    b"m",
+    b"m,k=v",
+    b"m,k=v,l=w",
+    b"m.*[a]$,k=v",
+    "häßlich☃,tág=ü".encode(),
+    b'we\\ ird\\,"x,ta\\ g=v\\,\\=w',
+    b"back\\slash,k=c:\\dir",
+    b"'q',k='v'",
+    b"t,k=a\\\nb",
+    b"\\#c",
+    b"select,from=where",
+    b"m=n,k=v",
+]
+FIELDS = [(b"v", b"v"), (b"w", b"w"), (b"a\\ b\\,c\\=", b"a b,c="), (b"k", b"k")]
+"""As in line protocol, and as stored."""
+VALUES: list[tuple[BlockType, Any]] = [
+    *((BlockType.INTEGER, value) for value in (0, 1, 2, 2**53 + 1, -(2**63), 2**63 - 1)),
+    *((BlockType.FLOAT, value) for value in (0.0, -0.0, 1.0, 0.1, 5e-324, 1.7e308, 2.0**53)),
+    *((BlockType.BOOLEAN, value) for value in (True, False)),
+    *((BlockType.STRING, value) for value in (b"", b"1", b"true", b"a\nb", b'q"\\', b"\xff\x00z")),
+]
+EXTREMES = [-(2**63) + 2, -1, 0, 2**63 - 2]
+
+
+@dataclass
+class Model:
+    """What a database should hold."""
+
+    name: str
+    points: dict[Key, Value] = field(default_factory=dict[Key, Value])
+
+
+class History:
+    """One life of one database on one server."""
+
+    def __init__(self, server: Influxd, directory: Path, draw: random.Random) -> None:
+        self.server = server
+        self.directory = directory
+        self.draw = draw
+        self.live = Model(f"db-{draw.getrandbits(40):x}")
+        self.extreme = draw.random() < 0.2
+        self.mixed = draw.random() < 0.5
+        self.kinds: dict[tuple[bytes, bytes], BlockType] = {}
+
+    def run(self) -> str:
+        """Live, back up, lose, live on, merge; returns what happened, in a line."""
+        self.create()
+        self.lives(self.draw.randrange(20, 90))
+        backup(self.server, self.directory)
+        before = dict(self.live.points)
+        if self.draw.random() < 0.7:
+            self.server.drop_database(self.live.name)
+            self.live.points.clear()
+            self.create()
+        self.lives(self.draw.randrange(0, 40))
+        own = dict(self.live.points)
+        done = merge(self.server, self.directory, "-db", self.live.name, *self.flags())
+        said = self.judge(before, own, done)
+        if done.code == 3:
+            assert merge(self.server, self.directory, "-abandon")
+        else:
+            again = merge(self.server, self.directory, "-db", self.live.name)
+            assert again, again
+            assert " 0 new, 0 replaced" in again.out or not before
+        assert leftovers(self.server, self.directory) == []
+        self.server.drop_database(self.live.name)
+        return said
+
+    def create(self) -> None:
+        duration = self.draw.choice(DURATIONS)
+        self.server.create_database(
+            self.live.name, with_=f'DURATION INF SHARD DURATION {duration} NAME "autogen"'
+        )
+        duration = self.draw.choice(DURATIONS)
+        self.server.query(
+            f'CREATE RETENTION POLICY "{POLICIES[1]}" ON "{self.live.name}" DURATION INF '
+            f"REPLICATION 1 SHARD DURATION {duration}"
+        )
+
+    def lives(self, steps: int) -> None:
+        for _ in range(steps):
+            what = self.draw.random()
+            if what < 0.88:
+                self.write()
+            elif what < 0.95:
+                policy, duration = self.draw.choice(POLICIES), self.draw.choice(DURATIONS)
+                self.server.query(
+                    f'ALTER RETENTION POLICY "{policy}" ON "{self.live.name}" '
+                    f"SHARD DURATION {duration}"
+                )
+            else:
+                self.delete()
+
+    def write(self) -> None:
+        series = self.draw.choice(SERIES)
+        name, as_stored = self.draw.choice(FIELDS)
+        kind, value = self.draw.choice(VALUES)
+        if not self.mixed:
+            wanted = self.kinds.setdefault((series, name), kind)
+            kind, value = self.draw.choice([each for each in VALUES if each[0] is wanted])
+        policy, time = self.draw.choice(POLICIES), self.time()
+        line = b"%s %s=%s %d" % (series, name, _text(kind, value), time)
+        try:
+            self.server.write(self.live.name, line, rp=policy)
+        except InfluxdFailed as refused:
+            if "field type conflict" not in str(refused):
+                raise
+            return
+        self.live.points[policy, series + b"#!~#" + as_stored, time] = typed(kind, value)
+
+    def delete(self) -> None:
+        low = MONDAY_NS + self.draw.randrange(-10, 20) * DAY_NS
+        high = low + self.draw.randrange(1, 5) * DAY_NS
+        self.server.query(
+            f'DELETE FROM "m" WHERE time >= {low} AND time < {high}', db=self.live.name
+        )
+        for key in list(self.live.points):
+            if low <= key[2] < high and key[1].startswith((b"m,", b"m#")):
+                del self.live.points[key]
+
+    def time(self) -> int:
+        if self.extreme and self.draw.random() < 0.1:
+            return self.draw.choice(EXTREMES)
+        return MONDAY_NS + self.draw.randrange(-10, 20) * DAY_NS + self.draw.choice((-1, 0, 1))
+
+    def flags(self) -> list[object]:
+        return ["-points", self.draw.choice((1, 7, 200_000))]
+
+    def judge(self, before: dict[Key, Value], own: dict[Key, Value], done: Done) -> str:
+        assert done.code in (0, 3), done
+        there = stored(self.server.bind_addr, self.live.name)
+        lost = [key for key, value in before.items() if value not in there.get(key, ())]
+        assert bool(lost) == bool(done.code), (lost, done)
+        if lost:
+            assert f"{len(lost)} points were not merged" in done.err, (lost, done)
+        types: dict[tuple[str, bytes, bytes], set[BlockType]] = {}
+        for (policy, key, _), values in there.items():
+            types.setdefault((policy, *_field(key)), set()).update(kind for kind, _ in values)
+        for key in lost:
+            others = types[key[0], *_field(key[1])] - {before[key][0]}
+            assert others, f"{key} is lost without a field of another type"
+        changed = [k for k, v in own.items() if k not in before and v not in there.get(k, ())]
+        assert not changed, changed
+        assert not there.keys() - before.keys() - own.keys()
+        return f"{len(before)} points, {len(own)} live, {len(lost)} lost for their type"
+
+
+def _field(key: bytes) -> tuple[bytes, bytes]:
+    series, _, name = key.partition(b"#!~#")
+    measurement = series.replace(b"\\,", b"\0").split(b",")[0]
+    return measurement, name
+
+
+def _text(kind: BlockType, value: Any) -> bytes:
+    match kind:
+        case BlockType.STRING:
+            return b'"' + value.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
+        case BlockType.INTEGER:
+            return b"%di" % value
+        case BlockType.BOOLEAN:
+            return b"true" if value else b"false"
+        case _:
+            return repr(value).encode()
+
+
+def histories(n: int, *, seed: int, server: Influxd, directory: Path) -> Iterator[str]:
+    """Live `n` lives, one after the other; the same seed lives the same."""
+    for index in range(n):
+        place = directory / f"{index}"
+        place.mkdir(mode=0o700)
+        try:
+            yield History(server, place, random.Random(f"{seed} {index}")).run()
+        except AssertionError as failure:
+            failure.add_note(f"history {index} of seed {seed}")
+            raise
+
+
+def main() -> int:
+    """Print what happens, and the seed."""
+    n = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else secrets.randbits(32)
+    sys.stdout.write(f"seed {seed}\n")
+    with (
+        tempfile.TemporaryDirectory(prefix="shardkeeper-histories-") as directory,
+        Influxd(Path(directory) / "influxd") as server,
+    ):
+        for index, line in enumerate(
+            histories(n, seed=seed, server=server, directory=Path(directory))
+        ):
+            sys.stdout.write(f"{index}: {line}\n")
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
