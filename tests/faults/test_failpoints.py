@@ -28,6 +28,7 @@ BACKING_UP = [name for name in IN_BACKUPS if name.startswith("backup.")]
 IN_RESTORES = [name for name in FAILPOINTS if name.startswith("restore.")]
 IN_CLUSTERS = [name for name in FAILPOINTS if name.startswith("cluster.")]
 IN_OVERWRITES = [name for name in FAILPOINTS if name.startswith("overwrite.")]
+IN_MERGES = [name for name in FAILPOINTS if name.startswith("merge.")]
 IN_REPAIRS = [name for name in FAILPOINTS if name.startswith("repair.")]
 LATER = [
     f"{name}:{n}"
@@ -51,7 +52,7 @@ def test_every_failpoint_is_in_the_code_once_and_the_code_has_no_others() -> Non
 
 
 def test_every_failpoint_is_exercised() -> None:
-    exercised = IN_BACKUPS + IN_RESTORES + IN_CLUSTERS + IN_OVERWRITES + IN_REPAIRS
+    exercised = IN_BACKUPS + IN_RESTORES + IN_CLUSTERS + IN_OVERWRITES + IN_MERGES + IN_REPAIRS
     assert sorted(exercised) == sorted(FAILPOINTS)
 
 

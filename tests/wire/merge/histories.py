@@ -3,7 +3,7 @@
     python -m tests.wire.merge.histories 200 [seed]
 
 The model knows what a server has acknowledged: each value in a request of its own. Policies change
-the duration of their shard groups meanwhile, so that groups overlap and begin at the same time; names
+the duration of their shard groups, so that groups overlap and begin at the same time. Names
 and values are nasty, and fields have different types in different groups. After a merge each value
 of the backup is in the live shards with its type and bits, or the merge has counted it as lost,
 and a field of another type is in its way. What the live database had of its own stays.
