@@ -173,6 +173,12 @@ class StoreFull(StoreFailed):
     exit_code = ExitCode.NO_SPACE
 
 
+class LockLost(RepositoryLocked, StoreFailed):
+    """Another run took the place of this one, which can change nothing there any more."""
+
+    exit_code = ExitCode.LOCKED
+
+
 class NameTaken(RepositoryError):
     """A store already holds an object of that name; nothing is ever overwritten."""
 

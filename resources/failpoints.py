@@ -1,7 +1,9 @@
 """Named points at which a process can be made to die, as kill -9 or a power cut would end it.
 
-    SHARDKEEPER_FAILPOINT=backup.before-commit     at the first pass
-    SHARDKEEPER_FAILPOINT=backup.mid-stream:3      at the third
+    SHARDKEEPER_FAILPOINT=backup.before-commit          at the first pass
+    SHARDKEEPER_FAILPOINT=backup.mid-stream:3           at the third
+    SHARDKEEPER_FAILPOINT=backup.before-commit=STOP     it stands still there, as in a machine that
+                                                        sleeps; TERM, INT and HUP are signals, too
 
 For tests of what a killed run leaves behind. The environment is asked once, so a pass without
 the variable costs next to nothing.
@@ -70,6 +72,7 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
 )
 """Every point, and what is true there."""
 
+_SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ("STOP", "TERM", "INT", "HUP")}
 _passes: dict[str, int] = {}
 _mutex = threading.Lock()
 
@@ -85,13 +88,14 @@ def passing(name: str) -> None:
     wanted = _wish()
     if not wanted:
         return
-    chosen, at = _read(wanted)
+    chosen, at, number = _read(wanted)
     if name != chosen:
         return
     with _mutex:
         _passes[name] = _passes.get(name, 0) + 1
-        if _passes[name] >= at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        met = _passes[name] >= at if number == signal.SIGKILL else _passes[name] == at
+    if met:
+        os.kill(os.getpid(), number)
 
 
 def check_wish() -> None:
@@ -104,12 +108,15 @@ def check_wish() -> None:
         _read(wanted)
 
 
-def _read(wanted: str) -> tuple[str, int]:
-    name, colon, at = wanted.partition(":")
+def _read(wanted: str) -> tuple[str, int, signal.Signals]:
+    point, equals, word = wanted.partition("=")
+    number = _SIGNALS.get(word) if equals else signal.SIGKILL
+    name, colon, at = point.partition(":")
     n = int(at) if at.isascii() and at.isdigit() and len(at) < 10 else 0
-    if name not in FAILPOINTS or (colon and not n):
+    if name not in FAILPOINTS or (colon and not n) or number is None:
         raise UsageError(
             f"{VARIABLE} is {shown(wanted)}, which is no failpoint",
-            hint="shardkeeper failpoints lists them; name:3 means the third pass",
+            hint="shardkeeper failpoints lists them; name:3 means the third pass, name=STOP a "
+            "signal",
         )
-    return name, n or 1
+    return name, n or 1, number

@@ -79,6 +79,18 @@ class _Signals:
 
 
 _signals = _Signals()
+_work_is_done = False
+
+
+def note_work_is_done() -> None:
+    """Say that this process has done what it was started for: no signal undoes that any more."""
+    global _work_is_done
+    _work_is_done = True
+
+
+def is_work_done() -> bool:
+    """Whether signals have nothing left to interrupt."""
+    return _work_is_done
 
 
 def say_what_goes_on(doing: list[str] | None = None) -> None:

@@ -19,6 +19,7 @@ from resources.engine.backup.estimate import seconds_per_byte
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
+from resources.interrupts import note_work_is_done
 from resources.model import ShardID
 from resources.repository.manifest import Limits
 
@@ -192,6 +193,7 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
     tell = Talk(render.backup_line)
     with _profiled(profiling):
         report = back_up(source, repository, options, tell=tell, command=command)
+    note_work_is_done()
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
     report.check_complete()
 

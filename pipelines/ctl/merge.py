@@ -17,6 +17,7 @@ from pipelines.ctl.talk import Talk
 from resources.engine.merge import run as engine
 from resources.engine.merge.plan import MOST_POINTS, MergeOptions
 from resources.errors import UsageError
+from resources.interrupts import note_work_is_done
 from resources.model import ShardID
 from resources.repository.manifest import Limits
 
@@ -128,6 +129,7 @@ def merge(door: Door, /, path: str, **flags: Any) -> None:
         click.echo(render_merge_plan(plan, target.address))
         return
     report = engine.merge(target, repository, options, tell=tell)
+    note_work_is_done()
     click.echo(render.printable(merged(report)))
 
 

@@ -20,6 +20,7 @@ from resources.engine.restore.plan import RestoreOptions
 from resources.engine.restore_into import restore_into
 from resources.engine.restore_preview import preview_restore
 from resources.errors import ShardkeeperError, UsageError
+from resources.interrupts import note_work_is_done
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.manifest import Limits
@@ -218,6 +219,7 @@ def _restore(door: Door, wanted: Wanted, options: RestoreOptions) -> None:
         if not (isinstance(error, UsageError) or tell.said(MetaRestored)):
             click.echo("Restoring meta data... Error.")
         raise
+    note_work_is_done()
     seconds = time.monotonic() - began
     click.echo(render.restored(chosen.directory, seconds, report.bytes_transferred))
     if report.receipt_path and click.get_current_context().find_root().info_name == "shardkeeper":

@@ -28,19 +28,23 @@ def influxd_ctl() -> None:
 
 def _run(program: str) -> None:
     wishes = [wish for wish in WISHES if signal.getsignal(wish) is not signal.SIG_IGN]
-    _let_them_end_it(wishes)
+    _answer(wishes, signal.SIG_DFL)
     # No context manager: an interrupt amid the lines of one that leave it would escape it.
     try:
         try:
             from pipelines.ctl import main
 
             getattr(main, program)()
-        finally:
-            _let_them_end_it(wishes)
+        except SystemExit:  # its status is known, and what is left takes no time
+            _answer(wishes, signal.SIG_IGN)
+            raise
+        except BaseException:
+            _answer(wishes, signal.SIG_DFL)
+            raise
     except KeyboardInterrupt:  # its last word was said
         sys.exit(130)
 
 
-def _let_them_end_it(wishes: list[signal.Signals]) -> None:
+def _answer(wishes: list[signal.Signals], how: signal.Handlers) -> None:
     for wish in wishes:
-        signal.signal(wish, signal.SIG_DFL)
+        signal.signal(wish, how)

@@ -3,15 +3,16 @@
 It is byte for byte the same, is stored right before its manifest, and commits nothing: a
 backup exists when its manifest does. A manifest that is damaged is read from its copy. One
 that is gone leaves its copy behind, and so does a run that was killed before it committed;
-of that one the lock speaks, until what it left is swept.
+of that one the lock and its stage speak, until what it left is swept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from resources.errors import ManifestUnreadable, NameMissing, RepositoryError
-from resources.repository.lock import LOCK_NAME, MAX_RECORD_BYTES, LockRecord
+from resources.repository.lock_record import LOCK_NAME, MAX_RECORD_BYTES, LockRecord
 from resources.repository.manifest import MAX_MANIFEST_BYTES, Manifest
 from resources.repository.names import copy_of, parse_file_name
 from resources.repository.store import Store
@@ -86,9 +87,9 @@ def lost_manifests(store: Store, names: Iterable[str] | None = None) -> list[str
     """
     alone = _copies_alone(store.names() if names is None else names)
     if alone:
-        unfinished = unfinished_backup(store)
+        unfinished = unfinished_backups(store)
         alone &= _copies_alone(store.names())  # not those that were committed meanwhile
-        alone.discard(f"{unfinished}.manifest")
+        alone -= {f"{backup}.manifest" for backup in unfinished}
     return sorted(alone)
 
 
@@ -100,16 +101,15 @@ def explain_lost(file_name: str) -> ManifestUnreadable:
     )
 
 
-def unfinished_backup(store: Store) -> str:
-    """The backup that a run is making, or left unfinished when it died; empty if there is none.
+def unfinished_backups(store: Store) -> set[str]:
+    """The backups that runs are making, or left unfinished: as the lock and their stages say.
 
-    Empty as well if the lock cannot be read: what lies there is then nobody's.
+    A lock that cannot be read says nothing.
     """
-    try:
-        with store.open(LOCK_NAME) as source:
-            return LockRecord.decode(source.read(MAX_RECORD_BYTES + 1)).backup
-    except (NameMissing, ValueError):
-        return ""
+    found = store.unfinished()
+    with suppress(NameMissing, ValueError), store.open(LOCK_NAME) as source:
+        found.add(LockRecord.decode(source.read(MAX_RECORD_BYTES + 1)).backup)
+    return found - {""}
 
 
 def _copies_alone(names: Iterable[str]) -> set[str]:

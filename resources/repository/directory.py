@@ -15,7 +15,7 @@ import secrets
 import stat
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -158,16 +158,27 @@ class Directory:
             usage = os.statvfs(self.fd)
         return usage.f_bavail * usage.f_frsize
 
+    def clock_s(self) -> float:
+        """The time now by the clock that dates files here; on a network it is the server's."""
+        with self.told("looking at the clock"):
+            os.utime(self.fd)
+            return os.fstat(self.fd).st_mtime
+
     # --- writing ------------------------------------------------------------------------
 
     @contextmanager
-    def pending(self, name: str, *, synced: bool = True) -> Generator[tuple[str, int]]:
+    def pending(
+        self, name: str, *, synced: bool = True, within: str = ""
+    ) -> Generator[tuple[str, int]]:
         """A new file to become `name`, as its name so far and a descriptor.
 
         When the block succeeds it is synced and closed, and its caller's to name or delete;
         otherwise it is gone. Without `synced` the block sees to that.
+
+        Args:
+            within: a directory inside this one that the file is in until it gets its name.
         """
-        pending = pending_name(name)
+        pending = f"{within}/{pending_name(name)}" if within else pending_name(name)
         with self.told(f"creating {name}"):
             fd = os.open(pending, _NEW, FILE_MODE, dir_fd=self.fd)
         try:
@@ -183,10 +194,19 @@ class Directory:
             self.discard(pending)
             raise
 
-    def give_name(self, pending: str, name: str, *, synced: bool = True) -> None:
+    def give_name(
+        self,
+        pending: str,
+        name: str,
+        *,
+        synced: bool = True,
+        undo: Callable[[str], None] | None = None,
+    ) -> None:
         """Make a finished file visible under a name that is free.
 
-        Without `synced` the name is durable only after `sync`.
+        Args:
+            synced: otherwise the name is durable only after `sync`.
+            undo: how to take the name away again if one step fails; None: by deleting it.
 
         Raises:
             NameTaken: it is not free, which is told by the file system and not by a look
@@ -207,11 +227,11 @@ class Directory:
             raise
         except StoreFailed:
             self.discard(pending)
-            self.discard(name)
+            (undo or self.discard)(name)
             raise
 
     def rename(self, name: str, new: str) -> None:
-        """Give a file a name that is free, durably.
+        """Give a file a name that is free; durable only after `sync`.
 
         Raises:
             NameTaken: it is not free; the file keeps its name.
@@ -221,7 +241,6 @@ class Directory:
                 self._link(name, new)
             except FileExistsError:
                 raise self.taken(new) from None
-        self.sync()
 
     def replace(self, pending: str, name: str) -> None:
         """Make a finished file visible in place of the one that has the name."""
@@ -243,6 +262,11 @@ class Directory:
             except FileNotFoundError:
                 return False
         return True
+
+    def move(self, name: str, new: str) -> None:
+        """Rename whatever has a name, over what has the new one; durable only after `sync`."""
+        with self.told(f"renaming {name}"):
+            os.rename(name, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
 
     def discard(self, name: str) -> None:
         """Delete on the way out of a failure that matters more than one in here."""
@@ -322,7 +346,8 @@ class Directory:
                 raise
             self._rename_to_free_name(pending, name)
         else:
-            os.unlink(pending, dir_fd=self.fd)
+            with suppress(FileNotFoundError):  # who took our place has deleted it already
+                os.unlink(pending, dir_fd=self.fd)
 
     def _rename_to_free_name(self, pending: str, name: str) -> None:
         """For file systems without hard links, such as exFAT and some network shares."""

@@ -1,18 +1,25 @@
 """One writer at a time: a lease on a store, kept as a small record in it.
 
-The holder renews its record every third of the lease. A record whose lease has ended, or
-whose process is known to be dead, may be taken over, and whoever had it learns so before
-it commits (`check_still_mine`). Taking, renewing and releasing compare and replace in one
-step (`Store.swap`), so of two who try at once one wins.
+The holder renews its record every third of the lease. Taking, renewing and releasing compare and
+replace in one step (`Store.swap`), so of two who try at once one wins. A record may be taken over
 
-A pid alone says little: it is believed only for the same boot of the same machine and pid
-namespace, together with the moment its process started.
+- at once, if its process is dead. A pid alone says little: it is believed only for the same boot of
+  the same machine and pid namespace, together with the moment its process started;
+- at once, if its process runs on this machine and has not renewed it for a lease, by the one clock
+  that all processes of a boot share and nobody sets;
+- else when somebody has watched it for a whole lease, and it did not change.
+
+No time of day decides anything. `expires_at` is for people, and a hint whether watching is worth
+while: one in whose record it lies within the next lease is left alone at once.
+
+The holder asks whether it still has the lock (`check_still_mine`), which spares it work in vain.
+That it commits nothing once it has lost it does not rest on that, but on its stage
+(`resources.repository.stage`).
 """
 
 from __future__ import annotations
 
 import getpass
-import json
 import os
 import secrets
 import socket
@@ -20,133 +27,41 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Self
 
-from resources.errors import BadReply, NameMissing, NameTaken, RepositoryLocked, StoreFailed
-from resources.protocol.strict_json import decode_json, is_integer, is_object
+from resources.clocks import awake_s, passed_s
+from resources.errors import (
+    LockLost,
+    NameMissing,
+    NameTaken,
+    RepositoryLocked,
+    StoreFailed,
+)
+from resources.interrupts import interruptible, undisturbed
+from resources.repository.lock_record import (
+    DEFAULT_LEASE_S,
+    LOCK_NAME,
+    MAX_FIELD_LENGTH,
+    MAX_RECORD_BYTES,
+    LockRecord,
+    ProcessIdentity,
+    clock_ms,
+)
 from resources.repository.store import Store
 
-LOCK_NAME = ".shardkeeper.lock"
-DEFAULT_LEASE_S = 120.0
-CLOCK_SKEW_S = 60.0
-"""How much longer than its lease another machine's record counts: clocks differ."""
+LEASE_VARIABLE = "SHARDKEEPER_LEASE_S"
+"""Another lease in seconds, for tests of what happens after it."""
 POLL_S = 0.25
+LONGEST_GAP_S = 1.0
+"""Between two looks that count as watching; a watcher that slept has seen nothing meanwhile."""
 RELEASE_PATIENCE_S = 20.0
-MAX_RECORD_BYTES = 16 * 1024
-MAX_FIELD_LENGTH = 1000
 _ROUNDS = 16
-_NOT_RUNNING = -1
-_MOST = {"pid": 2**31, "process_started": 2**63}
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
-    """A process that cannot be mistaken for a later one with its number."""
-
-    machine: str
-    """This boot of this kernel and this pid namespace; empty where /proc does not tell."""
-    pid: int
-    started: int
-    """Clock ticks after boot (proc(5), field 22 of stat)."""
-
-    @classmethod
-    def mine(cls) -> ProcessIdentity:
-        return cls(_machine(), os.getpid(), _started(os.getpid()) or 0)
-
-    def is_dead(self) -> bool:
-        """Whether it certainly no longer runs; False for a process that we cannot see."""
-        if not self.machine or self.machine != _machine():
-            return False
-        started = _started(self.pid)
-        if started is not None:
-            return started != self.started
-        try:  # /proc may hide the processes of others
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class LockRecord:
-    """Who holds the lock, and until when; what `.shardkeeper.lock` says."""
-
-    host: str
-    machine: str
-    pid: int
-    process_started: int
-    user: str
-    command: str
-    started_at: datetime
-    expires_at: datetime
-    token: str
-    """Random: tells this holder from every other."""
-    backup: str
-    """The backup that is being made, or that a dead run left unfinished; may be empty."""
-
-    @property
-    def process(self) -> ProcessIdentity:
-        return ProcessIdentity(self.machine, self.pid, self.process_started)
-
-    def is_stale(self, now: datetime) -> bool:
-        """Whether it may be taken over."""
-        if self.process.is_dead():
-            return True
-        here = bool(self.machine) and self.machine == _machine()
-        return now - self.expires_at > timedelta(seconds=0 if here else CLOCK_SKEW_S)
-
-    def encode(self) -> bytes:
-        record = asdict(self)
-        for key in ("started_at", "expires_at"):
-            record[key] = record[key].isoformat()
-        return json.dumps(record, indent=2).encode() + b"\n"
-
-    @classmethod
-    def decode(cls, raw: bytes) -> LockRecord:
-        """Read a record that may come from anywhere.
-
-        Raises:
-            ValueError: it is not one; what to do about it is the caller's business.
-        """
-        if len(raw) > MAX_RECORD_BYTES:
-            raise ValueError(f"longer than {MAX_RECORD_BYTES} bytes")
-        try:
-            record = decode_json(raw, LOCK_NAME)
-        except BadReply as error:
-            raise ValueError(error.what) from None
-        if not is_object(record) or set(record) != {field.name for field in fields(cls)}:
-            raise ValueError("not the fields of a lock")
-        for key, value in record.items():
-            if key in _MOST:
-                if not is_integer(value) or not 0 <= value < _MOST[key]:
-                    raise ValueError(f"{key} is no process's")
-            elif not (isinstance(value, str) and len(value) <= MAX_FIELD_LENGTH):
-                raise ValueError(f"{key} is no short text")
-            elif not value.isprintable():
-                raise ValueError(f"{key} cannot be printed")
-        for key in ("started_at", "expires_at"):
-            try:
-                at = datetime.fromisoformat(record[key])
-                record[key] = at.astimezone(UTC)
-            except OverflowError:
-                raise ValueError(f"{key} is no time") from None
-            if at.tzinfo is None:
-                raise ValueError(f"{key} has no zone")
-        return cls(**record)
-
-    def __str__(self) -> str:
-        at = f"{self.started_at:%Y-%m-%d %H:%M:%S} UTC"
-        doing = f", making backup {self.backup}" if self.backup else ""
-        return f"{self.user}@{self.host} (pid {self.pid}: {self.command}) since {at}{doing}"
 
 
 class StoreLock:
@@ -172,6 +87,7 @@ class StoreLock:
         self._store = store
         self._lease = timedelta(seconds=lease_s)
         self._clock = clock
+        self._renewed_s = passed_s()
         self._mutex = threading.Lock()
         self._released = threading.Event()
         self._keeper = threading.Thread(
@@ -187,11 +103,15 @@ class StoreLock:
         command: str,
         backup: str = "",
         wait_s: float = 0.0,
-        lease_s: float = DEFAULT_LEASE_S,
+        lease_s: float | None = None,
         clock: Callable[[], datetime] = utc_now,
         name: str = LOCK_NAME,
+        token: str = "",
+        watching: Callable[[LockRecord], object] = lambda _: None,
     ) -> StoreLock:
         """Take the lock, waiting for another holder for `wait_s` at most.
+
+        A record that may be a dead run's is watched for as long as it takes to know.
 
         Args:
             store: the store to lock.
@@ -201,19 +121,30 @@ class StoreLock:
             lease_s: how long the lock outlives a holder that stands still.
             clock: the time now, aware.
             name: of the record; runs that may be at work side by side have different ones.
+            token: tells this holder from every other; drawn if empty.
+            watching: called once a record is watched beyond `wait_s`.
 
         Raises:
             RepositoryLocked: another run holds it; says who, since when and what it does.
         """
-        deadline = time.monotonic() + wait_s
+        lease_s = lease_s or _usual_lease_s()
+        token = token or secrets.token_hex(16)
+        deadline, watched, told = awake_s() + wait_s, _Watched(), False
         while True:
-            found = cls._try(store, command, backup, lease_s, clock, name)
-            if isinstance(found, StoreLock):
-                return found
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise found
-            time.sleep(min(POLL_S, left_s))
+            with undisturbed():
+                found = cls._try(store, command, backup, lease_s, clock, name, token, watched)
+                if isinstance(found, StoreLock):
+                    return found
+                with interruptible():
+                    if awake_s() >= deadline:
+                        if watched.record is None or watched.record.looks_renewed(clock()):
+                            raise found
+                        if watched.changed:
+                            raise found
+                        if not told:
+                            watching(watched.record)
+                            told = True
+                    time.sleep(POLL_S if lease_s > 1 else 0.01)
 
     def __enter__(self) -> Self:
         return self
@@ -228,7 +159,7 @@ class StoreLock:
             RepositoryLocked: the lock is not ours any more.
         """
         if not self._renew(backup=backup):
-            raise self._lost()
+            raise self.lost()
 
     def still_mine(self) -> bool:
         """Ask the store, and start a new lease if so."""
@@ -241,7 +172,28 @@ class StoreLock:
             RepositoryLocked: another run took the lock over, or someone deleted it.
         """
         if not self.still_mine():
-            raise self._lost()
+            raise self.lost()
+
+    def is_mine(self) -> bool:
+        """Whether the store says so, without a new lease.
+
+        Raises:
+            StoreFailed
+        """
+        return self._ours() is not None
+
+    def lost(self) -> LockLost:
+        """The error of a run whose place was taken, and why it was."""
+        still_s, lease_s = passed_s() - self._renewed_s, self._lease.total_seconds()
+        why = (
+            f"it stood still for {still_s:.0f} s, past its lease of {lease_s:.0f} s"
+            if still_s > lease_s
+            else "another one took it, or somebody deleted it"
+        )
+        return LockLost(
+            f"this run lost the repository's lock: {why}; nothing was committed",
+            hint="run it again; if machines sleep or disks hang often, find out why",
+        )
 
     def release(self) -> None:
         """Give the lock up if it is still ours; more than once is fine.
@@ -268,10 +220,11 @@ class StoreLock:
         lease_s: float,
         clock: Callable[[], datetime],
         name: str,
+        token: str,
+        watched: _Watched,
     ) -> StoreLock | RepositoryLocked:
         for _ in range(_ROUNDS):
-            now = clock()
-            record = _new_record(command, backup, now, now + timedelta(seconds=lease_s))
+            record = _new_record(command, backup, clock(), lease_s, token)
             with suppress(NameTaken):
                 with store.create(name) as sink:
                     sink.write(record.encode())
@@ -282,8 +235,9 @@ class StoreLock:
             except NameMissing:
                 continue  # released in between
             except ValueError as error:
+                watched.record = None
                 return _unreadable(error, name)
-            if not held.is_stale(now):
+            if not held.is_abandoned() and watched.look(raw, held) <= held.lease_s:
                 return _locked(held)
             # Until its leftovers are swept they stay on record, should we die as well.
             record = replace(record, backup=backup or held.backup)
@@ -304,12 +258,15 @@ class StoreLock:
             raw = self._ours()
             if raw is None:
                 return False
-            record = replace(self.record, expires_at=self._clock() + self._lease)
+            began_s = passed_s()
+            record = replace(
+                self.record, expires_at=self._clock() + self._lease, renewed_ms=clock_ms()
+            )
             if backup is not None:
                 record = replace(record, backup=backup)
             if not self._store.swap(self._name, raw, record.encode()):
                 return False
-            self.record = record
+            self.record, self._renewed_s = record, began_s
             return True
 
     def _ours(self) -> bytes | None:
@@ -320,15 +277,35 @@ class StoreLock:
         except (NameMissing, ValueError):
             return None
 
-    def _lost(self) -> RepositoryLocked:
-        return RepositoryLocked(
-            "this run lost the repository's lock, probably because it stood still past its lease "
-            f"of {self._lease.total_seconds():.0f} s; nothing was committed",
-            hint="run it again; if machines sleep or disks hang often, find out why",
-        )
+
+class _Watched:
+    """How long somebody has seen one and the same record.
+
+    Attributes:
+        record: the one that was seen last.
+        changed: whether it was another one before: then its holder is alive.
+    """
+
+    def __init__(self) -> None:
+        self.record: LockRecord | None = None
+        self.changed = False
+        self._raw = b""
+        self._seen_s = 0.0
+        self._looked_s = 0.0
+
+    def look(self, raw: bytes, record: LockRecord) -> float:
+        """The seconds for which it has been watched."""
+        now_s = awake_s()
+        if raw == self._raw:
+            self._seen_s += min(now_s - self._looked_s, LONGEST_GAP_S)
+        else:
+            self.changed = bool(self._raw)
+            self._seen_s = 0.0
+        self.record, self._raw, self._looked_s = record, raw, now_s
+        return self._seen_s
 
 
-def _new_record(command: str, backup: str, now: datetime, expires_at: datetime) -> LockRecord:
+def _new_record(command: str, backup: str, now: datetime, lease_s: float, token: str) -> LockRecord:
     process = ProcessIdentity.mine()
     command = command if command.isprintable() else ascii(command)
     return LockRecord(
@@ -339,9 +316,11 @@ def _new_record(command: str, backup: str, now: datetime, expires_at: datetime) 
         user=_user(),
         command=command[:MAX_FIELD_LENGTH],
         started_at=now.astimezone(UTC),
-        expires_at=expires_at.astimezone(UTC),
-        token=secrets.token_hex(16),
+        expires_at=now.astimezone(UTC) + timedelta(seconds=lease_s),
+        token=token,
         backup=backup,
+        lease_ms=max(1, round(lease_s * 1000)),
+        renewed_ms=clock_ms(),
     )
 
 
@@ -351,10 +330,10 @@ def _read(store: Store, name: str) -> bytes:
 
 
 def _locked(held: LockRecord) -> RepositoryLocked:
-    until = f"{held.expires_at:%H:%M:%S} UTC"
     return RepositoryLocked(
         f"the repository is locked by {held}",
-        hint=f"wait for that run, or stop it; if it is dead, its lock falls soon after {until}",
+        hint="wait for that run, or stop it; if it is dead, its lock falls when nobody has renewed "
+        f"it for {held.lease_s:.0f} s",
     )
 
 
@@ -365,27 +344,16 @@ def _unreadable(error: ValueError, name: str) -> RepositoryLocked:
     )
 
 
+def _usual_lease_s() -> float:
+    wish = os.environ.get(LEASE_VARIABLE, "")
+    try:
+        return max(0.1, float(wish)) if wish else DEFAULT_LEASE_S
+    except ValueError:
+        return DEFAULT_LEASE_S
+
+
 def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container without a passwd entry
         return f"uid {os.getuid()}"
-
-
-def _machine() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> int | None:
-    """When a process started, in ticks after boot; None if /proc does not tell."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return None
-    # The name in parentheses may hold anything, parentheses and spaces too.
-    state, *rest = stat.rpartition(")")[2].split()
-    return _NOT_RUNNING if state in "ZXx" else int(rest[18])

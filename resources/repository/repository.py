@@ -18,12 +18,11 @@ from resources.errors import (
     BadReply,
     ManifestUnreadable,
     NameMissing,
-    NameTaken,
     RepositoryError,
     shown,
 )
 from resources.failpoints import passing
-from resources.model import ShardID
+from resources.interrupts import interruptible, undisturbed
 from resources.protocol.meta import PortableData
 from resources.repository.backup_set import (
     Archive,
@@ -34,11 +33,11 @@ from resources.repository.backup_set import (
     with_twins,
 )
 from resources.repository.copies import explain_lost, lost_manifests, read_manifest
-from resources.repository.lock import StoreLock
-from resources.repository.manifest import Manifest, MetaEntry
+from resources.repository.holding import Held, Watching, holding, not_told
 from resources.repository.names import BackupName, parse_file_name
 from resources.repository.other_layouts import next_step
-from resources.repository.store import DirectoryStore, Sink, Source, Store
+from resources.repository.store import DirectoryStore, Source, Store
+from resources.repository.writer import BackupWriter
 
 MAX_META_BYTES = 64 << 20
 MAX_AHEAD = timedelta(days=1)
@@ -216,7 +215,9 @@ class BackupRepository:
     # --- writing ---------------------------------------------------------------------------
 
     @contextmanager
-    def begin(self, *, command: str, wait_s: float = 0.0) -> Generator[BackupWriter]:
+    def begin(
+        self, *, command: str, wait_s: float = 0.0, watching: Watching = not_told
+    ) -> Generator[BackupWriter]:
         """Open a backup; it exists only if the block calls `commit`.
 
         Holds the repository's lock for the block, as `locked`, and takes a name later than every
@@ -225,38 +226,37 @@ class BackupRepository:
         Args:
             command: what to show to others who meet the lock.
             wait_s: how long to wait for another run; 0 refuses at once.
+            watching: called when it takes a while to know whether that run is dead.
 
         Raises:
             RepositoryLocked: another run is at work here.
             RepositoryError: the newest backup is dated in the future.
         """
-        with self.locked(command=command, wait_s=wait_s) as lock:
+        with self.locked(command=command, wait_s=wait_s, watching=watching) as held:
             name = self._free_name()
-            lock.note_backup(str(name))
+            held.note_backup(str(name))
             passing("backup.named")
-            writer = BackupWriter(self.store, name, lock)
-            try:
-                yield writer
-            finally:
+            writer = BackupWriter(self.store, name, held)
+            with undisturbed(f"taking back what was stored as {name}"):
+                try:
+                    with interruptible():
+                        yield writer
+                except BaseException as error:
+                    writer.discard(error)
+                    raise
                 if not writer.committed:
-                    writer.discard()
+                    writer.discard(None)
 
-    @contextmanager
-    def locked(self, *, command: str, wait_s: float = 0.0) -> Generator[StoreLock]:
+    def locked(
+        self, *, command: str, wait_s: float = 0.0, watching: Watching = not_told
+    ) -> AbstractContextManager[Held]:
         """Hold the repository's lock for the block, after sweeping what a dead run left.
 
         Raises:
             RepositoryLocked: another run is at work here.
             StoreFailed: nothing can be written here.
         """
-        with StoreLock.acquire(self.store, command=command, wait_s=wait_s) as lock:
-            passing("backup.locked")
-            if lock.stale is not None and lock.stale.backup:
-                self._sweep(lock.stale.backup)
-            if isinstance(self.store, DirectoryStore):
-                self.store.sweep_pending()
-                self.store.check_writable()
-            yield lock
+        return holding(self.store, command=command, wait_s=wait_s, watching=watching)
 
     def _free_name(self) -> BackupName:
         now = BackupName.of(self.clock())
@@ -272,113 +272,6 @@ class BackupRepository:
                 "files to another directory",
             )
         return newest.next()
-
-    def _sweep(self, backup: str) -> None:
-        """Delete the files of a backup that was never committed."""
-        names = self.store.names()
-        if f"{backup}.manifest" in names:
-            return
-        for name in sorted(names, key=_copies_first):
-            found = parse_file_name(name)
-            if found is not None and str(found.backup) == backup:
-                self.store.delete(name)
-                passing("backup.sweeping")
-
-
-class BackupWriter:
-    """One backup while it is made; its methods may be called from several threads."""
-
-    def __init__(self, store: Store, name: BackupName, lock: StoreLock) -> None:
-        self.store = store
-        self.name = name
-        self.committed = False
-        self._lock = lock
-        self._batch = store.batch()
-        self._stem = str(name)
-        self._ours: set[str] = set()
-
-    def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
-        """Store the metastore; returns its entry and the SHA-256 of the file."""
-        raw = PortableData(data, max_node_id).encode()
-        with self._new(self.name.meta_file) as sink:
-            sink.write(raw)
-        passing("backup.meta-stored")
-        return MetaEntry(self.name.meta_file, len(data)), hashlib.sha256(raw).hexdigest()
-
-    def shard_file(self, shard_id: ShardID) -> str:
-        """As `BackupName.shard_file`, which would spell the time each time."""
-        return f"{self._stem}.s{shard_id}.tar.gz"
-
-    @contextmanager
-    def shard(self, shard_id: ShardID) -> Generator[Sink]:
-        """A new file for a shard's archive; it is kept if the block succeeds."""
-        with self._new(self.shard_file(shard_id)) as sink:
-            yield sink
-        passing("backup.shard-stored")
-
-    def commit(self, manifest: Manifest) -> str:
-        """Make the backup exist; returns the manifest's name.
-
-        Its copy is stored first, so that no manifest of ours is ever without one.
-
-        Raises:
-            RepositoryLocked: the lock was lost meanwhile; nothing is committed.
-            StoreFailed: the disk did not take everything; nothing is committed.
-            BackupIncomplete: a file that the manifest names is not in the store, or is not as
-                long as what was written.
-        """
-        self._batch.finish()
-        self._lock.check_still_mine()
-        sizes = self.store.names()
-        if manifest.meta.file_name not in sizes:
-            raise _not_as_written(manifest.meta.file_name)
-        for entry in manifest.files:
-            written = entry.evidence.stored_bytes if entry.evidence else sizes.get(entry.file_name)
-            if sizes.get(entry.file_name) != written or written is None:
-                raise _not_as_written(entry.file_name)
-        raw = manifest.encode()
-        if manifest.evidence is not None and manifest.evidence.has_copy:
-            with self._new(self.name.copy_file, self.store.create) as sink:
-                sink.write(raw)
-        passing("backup.before-commit")
-        with self.store.create(self.name.manifest_file) as sink:
-            sink.write(raw)
-        self.committed = True
-        passing("backup.after-commit")
-        return self.name.manifest_file
-
-    def discard(self) -> None:
-        """Delete what this writer stored, and nothing that another one did."""
-        self._batch.abandon()
-        if self.name.manifest_file in self.store.names():
-            return  # interrupted between the commit and its return
-        for name in sorted(self._ours, key=_copies_first):
-            self.store.delete(name)
-
-    @contextmanager
-    def _new(
-        self, name: str, create: Callable[[str], AbstractContextManager[Sink]] | None = None
-    ) -> Generator[Sink]:
-        """A new file, known as ours before it exists, so that no interrupt can strand it."""
-        self._ours.add(name)
-        try:
-            with (create or self._batch.create)(name) as sink:
-                yield sink
-        except NameTaken:
-            self._ours.discard(name)
-            raise
-
-
-def _copies_first(name: str) -> tuple[bool, str]:
-    """The order to delete in: a copy that is left alone looks like a manifest that was lost."""
-    return not name.endswith(".copy"), name
-
-
-def _not_as_written(name: str) -> BackupIncomplete:
-    return BackupIncomplete(
-        f"{name} is not in the store as it was written; nothing was committed",
-        hint="who else works in that directory? Then run the backup again",
-    )
 
 
 def _manifests_among(names: Iterable[str]) -> list[str]:

@@ -1,35 +1,30 @@
 """Where the bytes rest: a store holds named objects, and that is all it knows.
 
-`Store` is what every kind of store can do, in six methods; an object store fits as well
-as a directory: `create` is a conditional or multipart upload, `swap` a conditional put.
+`Store` is what every kind of store can do; an object store fits as well as a directory:
+`create` is a conditional or multipart upload, `swap` a conditional put.
 What the names and the bytes mean is the repository's business.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from itertools import count
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from resources.errors import (
     NameMissing,
-    NameTaken,
     RepositoryMissing,
-    StoreFailed,
     StoreFull,
 )
 from resources.repository.directory import DIRECTORY_MODE, Directory, finished_name
-from resources.repository.late_sync import LateSyncs
-from resources.repository.names import check_file_name, unsafe_because
+from resources.repository.file_objects import BytesLike, DirectoryBatch, FileSink, FileSource
+from resources.repository.names import check_file_name, parse_file_name, unsafe_because
+from resources.repository.stage import RevokedStage, Stage, revoke_stages, unfinished_stages
 
 FORGOTTEN_S = 3600.0
 """An unfinished record of this age belongs to nobody: writing one takes milliseconds."""
-
-BytesLike: TypeAlias = bytes | bytearray | memoryview
 
 
 class Sink(Protocol):
@@ -125,6 +120,22 @@ class Store(Protocol):
         """
         ...
 
+    def has(self, name: str) -> bool:
+        """Whether anything is called so, an object or not."""
+        ...
+
+    def stage(self, key: str) -> Stage:
+        """The way of one run to what it changes under the lock; `key` is nobody else's."""
+        ...
+
+    def revoke_stages(self, keep: str) -> list[RevokedStage]:
+        """Close every stage but one: their runs can change nothing more from then on."""
+        ...
+
+    def unfinished(self) -> set[str]:
+        """The backups that stages are about: a run makes them, or left them unfinished."""
+        ...
+
 
 class DirectoryStore:
     """A directory; an object is a file right inside it, mode 0600.
@@ -163,7 +174,7 @@ class DirectoryStore:
     def __repr__(self) -> str:
         return f"DirectoryStore({str(self.path)!r})"
 
-    # --- the six methods ---------------------------------------------------------------
+    # --- what every store can do --------------------------------------------------------
 
     @contextmanager
     def create(self, name: str) -> Generator[Sink]:
@@ -213,6 +224,15 @@ class DirectoryStore:
             except NameMissing:
                 return False
 
+    def stage(self, key: str) -> Stage:
+        return Stage(self._directory, key)
+
+    def revoke_stages(self, keep: str) -> list[RevokedStage]:
+        return revoke_stages(self._directory, keep)
+
+    def unfinished(self) -> set[str]:
+        return unfinished_stages(self._directory)
+
     # --- what only a directory can do ---------------------------------------------------
 
     def check_writable(self, needed_bytes: int = 0) -> int:
@@ -237,15 +257,18 @@ class DirectoryStore:
     def sweep_pending(self) -> dict[str, int]:
         """Delete what killed runs left unfinished; only for the holder of the lock.
 
-        Returns the names the files would have got and their sizes. Records (their names
-        start with a dot) are written without the lock, so young ones are left alone.
+        Returns the names the files would have got and their sizes. Records and receipts are
+        written without the lock, so young ones are left alone. How old a file is says the
+        clock that dated it, the file system's: ours may be another.
         """
+        now_s = self._directory.clock_s()
         swept: dict[str, int] = {}
         for pending, status in list(self._directory.files()):
             name = finished_name(pending)
             if name is None:
                 continue
-            if name.startswith(".") and time.time() < status.st_mtime + FORGOTTEN_S:
+            young = abs(now_s - status.st_mtime) < FORGOTTEN_S
+            if young and parse_file_name(name) is None:
                 continue
             if self._directory.delete(pending):
                 swept[name] = swept.get(name, 0) + status.st_size
@@ -256,19 +279,6 @@ class DirectoryStore:
         check_file_name(name)
         return self._directory.exists(name)
 
-    def set_aside(self, name: str) -> str:
-        """Give a file that is no good a name that says so; returns that name.
-
-        Nothing is read or written over.
-        """
-        check_file_name(name)
-        for n in count(1):
-            aside = f"{name}.damaged" + (f"-{n}" if n > 1 else "")
-            with suppress(NameTaken):
-                self._directory.rename(name, aside)
-                return aside
-        raise AssertionError("some name is free")
-
     def _put_over(self, name: str, new: bytes | None) -> None:
         if new is None:
             self.delete(name)
@@ -276,83 +286,3 @@ class DirectoryStore:
         with self._directory.pending(name) as (pending, fd):
             FileSink(self._directory, fd, name).write(new)
         self._directory.replace(pending, name)
-
-
-class DirectoryBatch:
-    """A Batch in a directory: files have their names at once, and are synced behind."""
-
-    def __init__(self, directory: Directory) -> None:
-        self._directory = directory
-        self._syncs = LateSyncs(directory)
-
-    @contextmanager
-    def create(self, name: str) -> Generator[Sink]:
-        check_file_name(name)
-        if self._directory.exists(name):
-            raise self._directory.taken(name)
-        with self._directory.pending(name, synced=False) as (pending, fd):
-            yield FileSink(self._directory, fd, name)
-            self._syncs.take(fd, name)
-        self._directory.give_name(pending, name, synced=False)
-
-    def finish(self) -> None:
-        self._syncs.finish()
-
-    def abandon(self) -> None:
-        self._syncs.abandon()
-
-
-class FileSink:
-    """A Sink over a file's descriptor."""
-
-    def __init__(self, directory: Directory, fd: int, name: str) -> None:
-        self._directory = directory
-        self._fd = fd
-        self._name = name
-        self.size_bytes = 0
-
-    def write(self, data: BytesLike, /) -> None:
-        try:
-            written = os.write(self._fd, data)
-            self.size_bytes += written
-            while written < len(data):
-                # The disk is nearly full or a signal came; the next write says which.
-                more = os.write(self._fd, memoryview(data)[written:])
-                written += more
-                self.size_bytes += more
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: OSError) -> StoreFailed:
-        return self._directory.failed(error, f"writing {self._name} after {self.size_bytes} bytes")
-
-
-class FileSource:
-    """A Source over a file's descriptor."""
-
-    def __init__(self, directory: Directory, fd: int, name: str) -> None:
-        self._directory = directory
-        self._fd = fd
-        self._name = name
-        self.size_bytes = os.fstat(fd).st_size
-
-    def read(self, n: int, /) -> bytes:
-        with self._directory.told(f"reading {self._name}"):
-            data = os.read(self._fd, n)
-            while 0 < len(data) < n:
-                more = os.read(self._fd, n - len(data))
-                if not more:
-                    break
-                data += more
-        return data
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:
-        view = memoryview(buffer)
-        filled = 0
-        with self._directory.told(f"reading {self._name}"):
-            while filled < len(view):
-                count = os.readv(self._fd, [view[filled:]])
-                if count == 0:
-                    break
-                filled += count
-        return filled

@@ -162,7 +162,7 @@ def restore(
             server.resume()
             roll_back(server, created, error, tell=tell)
             raise
-    path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
+        path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
 
 

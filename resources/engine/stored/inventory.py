@@ -20,7 +20,7 @@ from resources.repository.copies import (
     decode_file,
     lost_manifests,
     read_raw,
-    unfinished_backup,
+    unfinished_backups,
 )
 from resources.repository.names import BackupName, copy_of, parse_file_name
 from resources.repository.repository import BackupRepository
@@ -199,7 +199,8 @@ def _strays(repository: BackupRepository, found: Inventory) -> Iterator[Problem]
         if file.backup.manifest_file not in found.broken:
             strays.setdefault(str(file.backup), []).append(name)
     if strays:
-        strays.pop(unfinished_backup(repository.store), None)
+        for backup in unfinished_backups(repository.store):
+            strays.pop(backup, None)
         new = repository.store.names()  # committed while we looked?
         known = {stored.file_name for stored in found.manifests}
         for backup, names in sorted(strays.items()):

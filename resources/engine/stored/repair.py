@@ -18,13 +18,13 @@ from resources.engine.options import BackupOptions
 from resources.engine.stored.inventory import REPAIR, Problem
 from resources.engine.stored.repair_record import Loss, encode_losses
 from resources.engine.stored.verify import VerifyReport, verify
-from resources.errors import NameTaken, NothingMatches, RepositoryError, StoreFailed
+from resources.errors import NameTaken, NothingMatches, RepositoryError
 from resources.failpoints import passing
 from resources.model import INTERNAL_DATABASE, ShardID
 from resources.repository.copies import decode_file, lost_manifests, read_raw
+from resources.repository.holding import Held
 from resources.repository.names import BackupName, copy_of
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
 
 COMMAND = "verify -repair"
 
@@ -57,12 +57,12 @@ def repair_manifests(repository: BackupRepository, *, tell: Tell) -> None:
     """
     if not _bad_and_good(repository):
         return
-    with repository.locked(command=COMMAND):
+    with repository.locked(command=COMMAND) as held:
         for bad, good in _bad_and_good(repository):
             raw = read_raw(repository.store, good)
-            aside = _set_aside(repository, bad)
+            aside = _set_aside(repository, held, bad)
             passing("repair.set-aside")
-            with repository.store.create(bad) as sink:
+            with held.stage.create(bad) as sink:
                 sink.write(raw)
             what = f"; what was there is {aside} now" if aside else ""
             tell(Repaired(bad, f"written again, as {good} has it{what}"))
@@ -135,10 +135,10 @@ def settle(
     now = look(before.bad)
     useless = [problem for problem in now.problems if _is_useless(problem, now)]
     if useless:
-        with repository.locked(command=COMMAND):
-            losses = [_lose(repository, problem, tell) for problem in useless]
+        with repository.locked(command=COMMAND) as held:
+            losses = [_lose(repository, held, problem, tell) for problem in useless]
             passing("repair.all-aside")
-            _write_down(repository, [loss for loss in losses if loss.listed_by], tell)
+            _write_down(repository, held, [loss for loss in losses if loss.listed_by], tell)
         gone = {problem.file_name for problem in useless}
         now = look({name: what for name, what in before.bad.items() if name not in gone})
     return replace(now, archives=before.archives, size_bytes=before.size_bytes)
@@ -156,28 +156,25 @@ def _is_useless(problem: Problem, report: VerifyReport) -> bool:
     return problem.file_name not in {lack.file_name for lack in newest.lacks}
 
 
-def _lose(repository: BackupRepository, problem: Problem, tell: Tell) -> Loss:
-    aside = _set_aside(repository, problem.file_name)
+def _lose(repository: BackupRepository, held: Held, problem: Problem, tell: Tell) -> Loss:
+    aside = _set_aside(repository, held, problem.file_name)
     if aside:
         tell(Repaired(problem.file_name, f"set aside as {aside}, since {problem.what}"))
     return Loss(problem.file_name, problem.listed_by, problem.what, aside)
 
 
-def _set_aside(repository: BackupRepository, name: str) -> str:
+def _set_aside(repository: BackupRepository, held: Held, name: str) -> str:
     """The name that a file has from now on; empty if there is none to set aside."""
-    store = repository.store
-    if not isinstance(store, DirectoryStore):
-        raise StoreFailed(f"{repository.location}: its files cannot be renamed")
-    return store.set_aside(name) if store.has(name) else ""
+    return held.stage.set_aside(name) if repository.store.has(name) else ""
 
 
-def _write_down(repository: BackupRepository, losses: list[Loss], tell: Tell) -> None:
+def _write_down(repository: BackupRepository, held: Held, losses: list[Loss], tell: Tell) -> None:
     if not losses:
         return
     raw, name = encode_losses(losses, at_ns=time.time_ns()), BackupName.of(repository.clock())
     while True:
         with suppress(NameTaken):
-            with repository.store.create(f"{name}{REPAIR}") as sink:
+            with held.stage.create(f"{name}{REPAIR}") as sink:
                 sink.write(raw)
             break
         name = name.next()

@@ -20,13 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.errors import ExitCode, RepositoryLocked
-from resources.repository.lock import (
-    CLOCK_SKEW_S,
+from resources.repository.lock import StoreLock, utc_now
+from resources.repository.lock_record import (
+    DEFAULT_LEASE_S,
     LOCK_NAME,
     LockRecord,
     ProcessIdentity,
-    StoreLock,
-    utc_now,
 )
 from resources.repository.store import DirectoryStore
 
@@ -106,7 +105,8 @@ def plant(directory: Path, record: LockRecord) -> None:
     (directory / LOCK_NAME).write_bytes(record.encode())
 
 
-def foreign(expires_at: datetime) -> LockRecord:
+def foreign(expires_at: datetime, lease_ms: int = 300) -> LockRecord:
+    """Of a machine whose clocks we cannot read, and whose processes we do not see."""
     return LockRecord(
         host="elsewhere",
         machine="another boot pid:[1]",
@@ -118,6 +118,8 @@ def foreign(expires_at: datetime) -> LockRecord:
         expires_at=expires_at,
         token="f" * 32,
         backup=BACKUP,
+        lease_ms=lease_ms,
+        renewed_ms=1,
     )
 
 
@@ -181,7 +183,7 @@ def test_of_those_who_meet_a_dead_lock_exactly_one_takes_it_over(
     store: DirectoryStore, tmp_path: Path
 ) -> None:
     for _ in range(20):
-        plant(tmp_path, foreign(NOW - timedelta(days=1)))
+        plant(tmp_path, foreign(NOW - timedelta(days=1), lease_ms=10))
         start = threading.Barrier(4)
         locks: list[StoreLock] = []
 
@@ -236,23 +238,121 @@ def test_a_pid_that_is_in_use_again_holds_nothing(store: DirectoryStore, tmp_pat
 
 @pytest.mark.fault(40)
 def test_a_pid_of_another_machine_says_nothing(store: DirectoryStore, tmp_path: Path) -> None:
-    plant(tmp_path, replace(foreign(utc_now() + timedelta(seconds=60)), pid=2**31 - 1))
+    held = foreign(utc_now() + timedelta(seconds=60), lease_ms=120_000)
+    plant(tmp_path, replace(held, pid=2**31 - 1))
     with pytest.raises(RepositoryLocked, match="alice@elsewhere"):
         StoreLock.acquire(store, command="test")
 
 
+AWAY = [timedelta(seconds=61), timedelta(days=365), timedelta(days=-365)]
+
+
 @pytest.mark.fault(36, 40)
-@pytest.mark.parametrize(("after_s", "taken"), [(-1, False), (CLOCK_SKEW_S, False), (61, True)])
-def test_a_lease_from_elsewhere_ends_with_some_patience_for_clocks(
-    store: DirectoryStore, tmp_path: Path, after_s: float, taken: bool
+@pytest.mark.parametrize("ago", AWAY, ids=str)
+def test_a_lease_from_elsewhere_has_ended_when_it_was_watched_for_its_whole_length(
+    store: DirectoryStore, tmp_path: Path, ago: timedelta
 ) -> None:
-    plant(tmp_path, foreign(NOW - timedelta(seconds=after_s)))
-    if not taken:
-        with pytest.raises(RepositoryLocked):
-            StoreLock.acquire(store, command="test", clock=lambda: NOW)
-        return
-    with StoreLock.acquire(store, command="test", clock=lambda: NOW) as lock:
-        assert lock.stale == foreign(NOW - timedelta(seconds=after_s))
+    """Whatever the two clocks say, also if one of them is set meanwhile."""
+    held, told = foreign(NOW - ago), list[LockRecord]()
+    plant(tmp_path, held)
+    steps = iter(range(1000))
+    began = time.monotonic()
+    with StoreLock.acquire(
+        store,
+        command="test",
+        clock=lambda: NOW + next(steps) * timedelta(days=100) if ago.days >= 0 else NOW,
+        watching=told.append,
+    ) as lock:
+        assert lock.stale == held
+    assert time.monotonic() - began > held.lease_s
+    assert told == [held]
+
+
+@pytest.mark.fault(36)
+@pytest.mark.parametrize("ago", AWAY, ids=str)
+def test_a_lease_that_is_renewed_is_respected_whatever_its_clock_says(
+    store: DirectoryStore, tmp_path: Path, ago: timedelta
+) -> None:
+    plant(tmp_path, foreign(NOW - ago, lease_ms=20_000))
+    renewed = foreign(NOW - ago + timedelta(seconds=1), lease_ms=20_000)
+    with pytest.raises(RepositoryLocked, match="alice@elsewhere"):
+        StoreLock.acquire(
+            store,
+            command="test",
+            clock=lambda: NOW,
+            watching=lambda _: plant(tmp_path, renewed),  # its holder wakes up
+        )
+    assert record_in(tmp_path) == renewed
+
+
+@pytest.mark.fault(36, 40)
+def test_a_lease_that_seems_fresh_is_not_watched(store: DirectoryStore, tmp_path: Path) -> None:
+    plant(tmp_path, foreign(NOW + timedelta(seconds=60), lease_ms=120_000))
+    began = time.monotonic()
+    with pytest.raises(RepositoryLocked, match="alice@elsewhere"):
+        StoreLock.acquire(store, command="test", clock=lambda: NOW)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.fault(36)
+def test_who_waits_for_it_anyway_watches_it(store: DirectoryStore, tmp_path: Path) -> None:
+    """A holder that died while its clock was ahead by less than a lease."""
+    plant(tmp_path, foreign(utc_now() + timedelta(seconds=60), lease_ms=300))
+    with StoreLock.acquire(store, command="test", wait_s=60) as lock:
+        assert lock.stale is not None
+
+
+@pytest.mark.fault(36)
+def test_a_watcher_that_slept_has_seen_nothing_meanwhile(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that slept with both of them on it must not take one for dead."""
+    plant(tmp_path, foreign(NOW - timedelta(days=1), lease_ms=20_000))
+    now_s, looks = 0.0, 0
+
+    def awake_s() -> float:
+        nonlocal now_s, looks
+        now_s, looks = now_s + 3600.0, looks + 1
+        if looks == 8:
+            plant(tmp_path, foreign(NOW, lease_ms=20_000))
+        return now_s
+
+    monkeypatch.setattr("resources.repository.lock.awake_s", awake_s)
+    with pytest.raises(RepositoryLocked):
+        StoreLock.acquire(store, command="test", clock=lambda: NOW)
+
+
+@pytest.mark.fault(36, 37)
+def test_a_run_of_this_machine_that_stands_still_loses_it_by_the_clock_of_its_boot(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    with StoreLock.acquire(store, command="test") as lock:
+        mine = lock.record
+    late = replace(mine, pid=os.getppid(), process_started=_started(os.getppid()))
+    late = replace(late, renewed_ms=mine.renewed_ms - 1_000, lease_ms=999)
+    for expires_at in (NOW, utc_now() + timedelta(seconds=1), utc_now() + timedelta(days=365)):
+        plant(tmp_path, replace(late, expires_at=expires_at))
+        with StoreLock.acquire(store, command="test") as lock:
+            assert lock.stale is not None
+    fresh = utc_now() + timedelta(seconds=60)
+    plant(tmp_path, replace(late, lease_ms=900_000, expires_at=fresh))
+    with pytest.raises(RepositoryLocked):
+        StoreLock.acquire(store, command="test")
+
+
+def _started(pid: int) -> int:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return int(text.rpartition(")")[2].split()[19])
+
+
+def test_records_of_older_versions_are_read(store: DirectoryStore, tmp_path: Path) -> None:
+    older = json.loads(foreign(NOW).encode())
+    for key in ("lease_ms", "renewed_ms"):
+        del older[key]
+    (tmp_path / LOCK_NAME).write_text(json.dumps(older))
+    record = record_in(tmp_path)
+    assert record.lease_s == DEFAULT_LEASE_S
+    assert not record.is_abandoned()
 
 
 @pytest.mark.fault(37)
@@ -343,6 +443,8 @@ def test_a_lock_that_cannot_be_read_is_respected(
         LockRecord,
         pid=st.integers(0, 2**31 - 1),
         process_started=st.integers(0, 2**63 - 1),
+        lease_ms=st.integers(0, 2**40 - 1),
+        renewed_ms=st.integers(0, 2**60 - 1),
         started_at=st.datetimes(timezones=st.just(UTC)),
         expires_at=st.datetimes(timezones=st.just(UTC)),
         **{

@@ -160,7 +160,7 @@ def test_what_a_killed_run_left_is_swept_by_the_next_and_nothing_else_is(tmp_pat
     code = KILLED.format(root=str(ROOT), path=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
-    assert len(visible(tmp_path)) == 5  # three files, the lock, the stranger's
+    assert len(visible(tmp_path)) == 6  # three files, the lock, the stage, the stranger's
     with pytest.raises(BackupNotFound):
         repository(tmp_path).current()
     back_up(tmp_path, 3, now=NOW + timedelta(minutes=1))

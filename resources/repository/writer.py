@@ -1,0 +1,184 @@
+"""One backup while it is made: written through the stage of its run, committed by its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+
+from resources.errors import (
+    BackupIncomplete,
+    LockLost,
+    NameMissing,
+    NameTaken,
+    ShardkeeperError,
+    StoreFailed,
+)
+from resources.failpoints import passing
+from resources.interrupts import undisturbed
+from resources.model import ShardID
+from resources.protocol.meta import PortableData
+from resources.repository.holding import Held, copies_first
+from resources.repository.manifest import Manifest, MetaEntry
+from resources.repository.names import BackupName
+from resources.repository.store import Sink, Store
+
+
+class BackupWriter:
+    """One backup while it is made; its methods may be called from several threads.
+
+    Attributes:
+        left: what earlier runs left and could not be swept, in a sentence each.
+    """
+
+    def __init__(self, store: Store, name: BackupName, held: Held) -> None:
+        self.store = store
+        self.name = name
+        self.committed = False
+        self.left = tuple(held.left)
+        self._held = held
+        self._batch = held.stage.batch()
+        self._stem = str(name)
+        self._ours: set[str] = set()
+
+    def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
+        """Store the metastore; returns its entry and the SHA-256 of the file."""
+        raw = PortableData(data, max_node_id).encode()
+        with self._new(self.name.meta_file) as sink:
+            sink.write(raw)
+        passing("backup.meta-stored")
+        return MetaEntry(self.name.meta_file, len(data)), hashlib.sha256(raw).hexdigest()
+
+    def shard_file(self, shard_id: ShardID) -> str:
+        """As `BackupName.shard_file`, which would spell the time each time."""
+        return f"{self._stem}.s{shard_id}.tar.gz"
+
+    @contextmanager
+    def shard(self, shard_id: ShardID) -> Generator[Sink]:
+        """A new file for a shard's archive; it is kept if the block succeeds."""
+        with self._new(self.shard_file(shard_id)) as sink:
+            yield sink
+        passing("backup.shard-stored")
+
+    def commit(self, manifest: Manifest) -> str:
+        """Make the backup exist; returns the manifest's name.
+
+        Its copy is stored first, so that no manifest of ours is ever without one. Once the
+        manifest has its name, one more look tells whether all is there that it names: a run of an
+        older version that took the lock over knows of no stage.
+
+        Raises:
+            RepositoryLocked: the lock was lost meanwhile; nothing is committed.
+            StoreFailed: the disk did not take everything; nothing is committed.
+            BackupIncomplete: a file that the manifest names is not in the store, or is not as
+                long as what was written.
+        """
+        self._batch.finish()
+        self._held.lock.check_still_mine()
+        self._check_all_there(manifest)
+        raw = manifest.encode()
+        with undisturbed(f"committing {self.name}"):
+            if manifest.evidence is not None and manifest.evidence.has_copy:
+                with self._new(self.name.copy_file, self._held.stage.create) as sink:
+                    sink.write(raw)
+            passing("backup.before-commit")
+            with self._new(self.name.manifest_file, self._held.stage.create) as sink:
+                sink.write(raw)
+            self._look_again(manifest)
+            self.committed = True
+        passing("backup.after-commit")
+        return self.name.manifest_file
+
+    def discard(self, error: BaseException | None) -> None:
+        """Delete what this writer stored, and nothing that another one did.
+
+        One file that cannot be deleted does not save the others. What is left is said in a
+        note on `error`, and stays noted in the store until a later run has swept it.
+        """
+        self._batch.abandon()
+        try:
+            if self.committed or self._is_committed():
+                _note(error, f"the backup {self.name} is complete all the same")
+                return
+            left = self._delete_all()
+        except LockLost:
+            return  # who took our place sweeps it
+        except StoreFailed as failure:
+            left = [failure.what]
+        if not left:
+            if not isinstance(error, ShardkeeperError):
+                _note(error, f"what was stored as {self.name} is taken back")
+            return
+        self._held.unfinished = True
+        _note(
+            error,
+            f"what was stored as {self.name} is not all taken back ({left[0]}); the next run in "
+            "that directory does it",
+        )
+
+    def _is_committed(self) -> bool:
+        try:
+            with self.store.open(self.name.manifest_file):
+                return True
+        except NameMissing:
+            return False
+
+    def _delete_all(self) -> list[str]:
+        """Why some files are left."""
+        left: list[str] = []
+        for name in sorted(self._ours, key=copies_first):
+            try:
+                self._held.stage.delete(name)
+            except LockLost:
+                raise
+            except StoreFailed as failure:
+                left.append(failure.what)
+        try:
+            self._held.stage.sync()
+        except StoreFailed as failure:
+            left.append(failure.what)
+        return left
+
+    def _check_all_there(self, manifest: Manifest) -> None:
+        sizes = self.store.names()
+        if manifest.meta.file_name not in sizes:
+            raise _not_as_written(manifest.meta.file_name)
+        for entry in manifest.files:
+            written = entry.evidence.stored_bytes if entry.evidence else sizes.get(entry.file_name)
+            if sizes.get(entry.file_name) != written or written is None:
+                raise _not_as_written(entry.file_name)
+
+    def _look_again(self, manifest: Manifest) -> None:
+        with suppress(StoreFailed):
+            if self._held.lock.is_mine():
+                return
+        try:
+            self._check_all_there(manifest)
+        except BackupIncomplete:
+            self._held.stage.delete(self.name.manifest_file)
+            raise self._held.lock.lost() from None
+
+    @contextmanager
+    def _new(
+        self, name: str, create: Callable[[str], AbstractContextManager[Sink]] | None = None
+    ) -> Generator[Sink]:
+        """A new file, known as ours before it exists, so that no interrupt can strand it."""
+        self._ours.add(name)
+        try:
+            with (create or self._batch.create)(name) as sink:
+                yield sink
+        except NameTaken:
+            self._ours.discard(name)
+            raise
+
+
+def _note(error: BaseException | None, text: str) -> None:
+    if error is not None:
+        error.add_note(text)
+
+
+def _not_as_written(name: str) -> BackupIncomplete:
+    return BackupIncomplete(
+        f"{name} is not in the store as it was written; nothing was committed",
+        hint="who else works in that directory? Then run the backup again",
+    )
