@@ -12,6 +12,7 @@ from typing import Literal
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
+from resources.clients.newest import Newest
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
 from resources.errors import WireError, shown
@@ -41,6 +42,7 @@ class Cluster:
     ) -> None:
         self.meta = meta
         self.http = http
+        self._newest = Newest(meta)
         self._timeout_s = timeout_s
         self._tls = tls
         self._mutex = threading.Lock()
@@ -65,12 +67,12 @@ class Cluster:
         return self.about(), None
 
     def metastore(self) -> tuple[bytes, Metastore]:
-        """From the leader, since the others may be behind.
+        """From the leader, since the others may be behind; never older than what they know.
 
         Raises:
             WireError
         """
-        return self.meta.metastore()
+        return self._newest.metastore()
 
     def holdings(self, metastore: Metastore) -> Holdings:
         """Ask every data node for the shards on its disk, one request each.

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import urllib3
 
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.auth import Auth
-from resources.clients.meta_http import INDEX_HEADER, META_PORT, MetaHTTP, unknown
+from resources.clients.meta_http import INDEX_HEADER, META_PORT, MetaHTTP, Reply, unknown
 from resources.errors import (
     BadReply,
     PeerRefused,
@@ -171,12 +172,47 @@ class MetaClient:
 
         Raises: as `snapshot`.
         """
-        leader = self.leader()
-        reply = self._http.get(leader, "/", params={"index": "0"}, limit=MAX_META_BYTES)
+        return self.metastore_of(self.leader())
+
+    def metastore_of(
+        self, node: HostPort, *, after: int = 0, timeout_s: float | None = None
+    ) -> tuple[bytes, Metastore]:
+        """One meta node's own copy of the metastore, which only the leader's is sure to be new.
+
+        Args:
+            after: an index: the node answers once it knows a newer metastore.
+            timeout_s: how long it may be silent; None is as long as for everything.
+
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused
+            BadReply: also when the node itself knows of a newer one.
+        """
+        http = self._http if timeout_s is None else replace(self._http, timeout_s=timeout_s)
+        reply = http.get(node, "/", params={"index": str(after)}, limit=MAX_META_BYTES)
         try:
-            return reply.body, decode_metastore(reply.body)
+            now = decode_metastore(reply.body)
         except BadReply as error:
-            raise BadReply(f"{leader}: {error.what}", hint=error.hint) from None
+            raise BadReply(f"{node}: {error.what}", hint=error.hint) from None
+        known = _index_in(reply)
+        if known is not None and known > now.index:
+            raise BadReply(
+                f"{node}: sent a metastore of index {now.index} and says that it is at {known}",
+                hint="does a proxy or a cache stand between? Ask the meta node itself (-bind)",
+            )
+        return reply.body, now
+
+    def index_of(self, node: HostPort, *, timeout_s: float) -> int:
+        """The index of the metastore that a meta node knows.
+
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused
+            BadReply: also when it is no meta node.
+        """
+        reply = replace(self._http, timeout_s=timeout_s).get(node, "/ping", limit=MAX_SMALL_BYTES)
+        index = _index_in(reply)
+        if index is None:
+            raise BadReply(f"{node}: answers without an index; is it a meta node?")
+        return index
 
     def shards(self, *, verbose: bool = False) -> tuple[ShardStatus, ...]:
         """List the shards that are neither deleted nor expired (/show-shards).
@@ -218,6 +254,20 @@ class MetaClient:
                 return self._index(address, reply.body)
             address = self._http.redirected(address, reply, "/execute")
         raise _going_round(address)
+
+    def execute_on(self, node: HostPort, body: bytes) -> int:
+        """Have an encoded command applied by this node as the leader, or not at all.
+
+        Raises:
+            PeerUnreachable: it was not applied; also when the node does not lead any more.
+            As `execute` otherwise.
+        """
+        reply = self._http.post(node, "/execute", body, limit=MAX_SMALL_BYTES)
+        if reply.status == 307:
+            raise PeerUnreachable(
+                f"{node}: does not lead the meta nodes any more", hint="try again in a moment"
+            )
+        return self._index(node, reply.body)
 
     def lease(self, name: str, node_id: NodeID) -> Lease:
         """Take or renew a name for about a minute; the answer's owner is who has it now.
@@ -282,6 +332,12 @@ class MetaClient:
             return parse(raw)
         except BadReply as error:
             raise BadReply(f"{address}: {error.what}", hint=error.hint) from None
+
+
+def _index_in(reply: Reply) -> int | None:
+    """What a meta node says beside its answer: the index that it was at when it was asked."""
+    text = reply.headers.get(INDEX_HEADER, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 21 else None
 
 
 def _no_leader(address: HostPort) -> PeerUnreachable:

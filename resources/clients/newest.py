@@ -1,0 +1,91 @@
+"""The metastore from the leader, and never one that is older than what another meta node knows.
+
+A leader that stood still leads on in its own eyes for a moment once it goes on, and answers with
+what it knew; a proxy may do so for hours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from resources.clients.address import HostPort, split_host_port
+from resources.clients.meta import MetaClient
+from resources.clients.meta_http import META_PORT
+from resources.errors import BadReply, UsageError, WireError
+from resources.model import Metastore, NodeInfo
+
+ATTEMPTS = 5
+PAUSE_S = 0.2
+TIMEOUT_S = 2.0
+AWAY_S = 60.0
+MOST_META_NODES = 16
+
+
+def meta_addresses(nodes: Sequence[NodeInfo]) -> list[HostPort]:
+    """The HTTP addresses of meta nodes, as the metastore has them."""
+    found: list[HostPort] = []
+    for node in nodes[:MOST_META_NODES]:
+        try:
+            found.append(split_host_port(node.addr, META_PORT))
+        except UsageError:
+            continue
+    return found
+
+
+class Newest:
+    """Looks of one cluster; remembers which meta nodes cannot be reached from here."""
+
+    def __init__(self, meta: MetaClient) -> None:
+        self._meta = meta
+        self._away_until: dict[HostPort, float] = {}
+
+    def metastore(self) -> tuple[bytes, Metastore]:
+        """Ask the leader, then the others how far they are.
+
+        Raises:
+            BadReply: what the leader gives stays older than what another knows.
+            WireError: the leader does not answer.
+        """
+        raw, now = self._meta.metastore()
+        node, known = self._known_elsewhere(now)
+        for _ in range(ATTEMPTS):
+            if now.index >= known:
+                return raw, now
+            raw, now = self._meta.metastore()
+            if now.index < known:
+                time.sleep(PAUSE_S)
+        if now.index >= known or not self._is_of(node, now.cluster_id):
+            return raw, now
+        raise BadReply(
+            f"{self._meta.bind}: gave a metastore of index {now.index}, and meta node {node} knows "
+            f"one of {known}: it is stale, and what was created or changed since is not in it",
+            hint=f"does a proxy stand between, or did a meta node stand still? Try -bind {node}",
+        )
+
+    def _known_elsewhere(self, now: Metastore) -> tuple[HostPort, int]:
+        """Which other meta node is furthest, and how far."""
+        begun = time.monotonic()
+        nodes = [a for a in meta_addresses(now.meta_nodes) if self._away_until.get(a, 0) < begun]
+        best = (HostPort("", 0), 0)
+        if not nodes:
+            return best
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            for node, index in zip(nodes, pool.map(self._index_of, nodes), strict=True):
+                best = max(best, (node, index), key=lambda known: known[1])
+        return best
+
+    def _index_of(self, node: HostPort) -> int:
+        try:
+            return self._meta.index_of(node, timeout_s=TIMEOUT_S)
+        except WireError:
+            self._away_until[node] = time.monotonic() + AWAY_S
+            return 0
+
+    def _is_of(self, node: HostPort, cluster_id: int) -> bool:
+        """Whether who answers at an address belongs to this cluster, and not to another network."""
+        try:
+            return self._meta.metastore_of(node, timeout_s=TIMEOUT_S)[1].cluster_id == cluster_id
+        except WireError:
+            return False
