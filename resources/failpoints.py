@@ -60,6 +60,8 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "overwrite.set": "the cluster's metastore is the backup's",
         "cluster.before-journal": "what will be created is planned and not written down",
         "cluster.after-journal": "it is written down; the cluster is untouched",
+        "cluster.before-setting": "the last look is done; the metastore is about to be set",
+        "cluster.commanded": "single commands have made shards; the record does not know them",
         "cluster.after-metadata": "the databases are there; no data node has their shards",
         "cluster.shards-created": "the data nodes have the shards, without points",
         "cluster.before-adoption": "every copy is proved; no shard has owners",

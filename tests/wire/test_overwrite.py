@@ -6,6 +6,7 @@ On an embedded cluster, or on a real one that nobody else uses (`make wire BIND=
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,14 @@ from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.devcluster.server import DevServer
+from resources.engine.cluster import setting
+from resources.engine.overwrite.run import read_meta_file
 from resources.model import INTERNAL_DATABASE, ShardID
-from resources.protocol.commands import Command, CreateDatabase, DropDatabase, SetData
+from resources.protocol.commands import Command, DropDatabase, SetData
+from resources.protocol.meta import decode_metastore
+from tests.processes import Nursery
 from tests.wire.any_cluster import START_S, WEEK_S, AnyCluster, first_cluster
+from tests.wire.cluster_restore.scenario import nobody_hears, right_before_it_is_set
 from tests.wire.commands import Done, shardkeeper
 
 ALL = "SELECT * FROM cpu GROUP BY *"
@@ -168,6 +174,12 @@ def dev(tmp_path: Path) -> Iterator[DevCluster]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as running:
+        yield running
+
+
 @pytest.fixture
 def backups(tmp_path: Path, dev: DevCluster) -> Path:
     path = tmp_path / "backups"
@@ -194,20 +206,73 @@ def test_the_backup_of_another_cluster_or_server_is_refused(
 
 
 @pytest.mark.fault(73)
-def test_a_change_that_may_have_been_lost_in_between_is_told(
-    dev: DevCluster, backups: Path
+def test_a_change_that_nobody_saw_before_it_was_lost_is_told(
+    dev: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
     dev.query("CREATE DATABASE since")
-
-    def somebody_else(command: Command) -> None:
-        if isinstance(command, SetData):
-            dev.group.execute(CreateDatabase("racer"))
-
-    dev.before_command(somebody_else)
+    nobody_hears(dev)
+    right_before_it_is_set(dev, lambda: dev.query("CREATE DATABASE racer"), seen=False)
     done = shardkeeper("-bind", dev.meta[0].http_addr, "restore", FORCE, backups)
     assert done, done
     assert "another change of the metastore may have been lost" in done.err
     assert [db.name for db in dev.group.metastore.databases] == ["telegraf"]
+
+
+@pytest.mark.fault(73)
+def test_what_others_change_in_the_moment_before_it_is_set_is_put_back_and_kept(
+    dev: DevCluster, backups: Path
+) -> None:
+    dev.query("CREATE DATABASE since")
+    right_before_it_is_set(dev, lambda: dev.query("CREATE DATABASE racer"))
+    done = shardkeeper("-bind", dev.meta[0].http_addr, "restore", FORCE, backups)
+    assert done, done
+    assert (
+        "somebody changed database 'racer'; setting it undid that, and it is put back" in done.err
+    )
+    assert [db.name for db in dev.group.metastore.databases] == ["telegraf", "racer"]
+    kept = sorted(backups.glob("*.replaced.meta"))
+    assert [names_in(path) for path in kept] == [
+        ["telegraf", "since"],
+        ["telegraf", "since", "racer"],
+    ]
+
+
+def names_in(path: Path) -> list[str]:
+    return [db.name for db in decode_metastore(read_meta_file(str(path))).databases]
+
+
+@pytest.mark.parametrize("ending", ["leader is away", "interrupted"])
+def test_what_may_be_replaced_is_kept_whatever_fails_then(
+    dev: DevCluster, backups: Path, nursery: Nursery, ending: str
+) -> None:
+    """The command arrived, and nothing that was to be said after it."""
+    dev.query("CREATE DATABASE since; CREATE USER ann WITH PASSWORD 'a-secret'")
+    nobody_hears(dev)
+    run = nursery.start("-bind", dev.meta[0].http_addr, "-timeout", "2s", "restore", FORCE, backups)
+
+    def fail(command: Command) -> None:
+        if not isinstance(command, SetData):
+            return
+        if ending == "interrupted":
+            run.send(signal.SIGTERM)
+        else:
+            for node in dev.meta:
+                node.silent = True  # nobody reads back what was set
+
+    dev.before_command(fail)
+    done = run.wait()
+    dev.before_command(None)
+    for node in dev.meta:
+        node.silent = node.deaf = False
+    [kept] = backups.glob("*.replaced.meta")
+    assert names_in(kept) == ["telegraf", "since"]
+    assert str(kept) in done.err
+    assert f"restore {FORCE} {kept} puts it back" in done.err
+    assert [db.name for db in dev.group.metastore.databases] == ["telegraf"]
+    assert shardkeeper("-bind", dev.meta[0].http_addr, "restore", FORCE, kept)
+    assert [db.name for db in dev.group.metastore.databases] == ["telegraf", "since"]
+    assert [user.name for user in dev.group.metastore.users] == ["ann"]
 
 
 def test_a_file_that_is_no_metastore_is_refused(dev: DevCluster, backups: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.copies import factor_for, set_copies
 from resources.engine.cluster.journal import Journal
+from resources.engine.cluster.looks import databases_of, nodes_of, proven_look
 from resources.engine.cluster.rollback import persistently
 from resources.engine.cluster.target_plan import ClusterChange, NewShard
 from resources.engine.restore.plan import NOT_EMPTY, RestorePlan
@@ -43,11 +44,11 @@ def is_busy(cluster: Cluster, stop: threading.Event) -> bool:
     Raises:
         WireError
     """
-    _, first = cluster.metastore()
+    _, first = cluster.meta.metastore()
     for _ in range(LOOKS):
         if stop.wait(LOOK_EVERY_S):
             return False
-        _, now = cluster.metastore()
+        _, now = cluster.meta.metastore()
         if now.index != first.index:
             return True
     return False
@@ -105,19 +106,22 @@ def refuse_taken_names(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> No
         TargetNotEmpty: it has one.
         WireError
     """
-    _, before = cluster.metastore()
+    before = proven_look(cluster, about=databases_of(db.Name for db in draft)).metastore
     for db in draft:
         if before.database(db.Name) is not None:
             raise TargetNotEmpty(NOT_EMPTY, hint=f"the cluster has {shown(db.Name)} already")
 
 
-def command_databases(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> None:
+def command_databases(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> int:
     """Create databases, policies and shard groups, with as many copies as they are to have.
+
+    Returns the index that this has reached.
 
     Raises:
         WireError: some of it may be there.
     """
-    _, before = cluster.metastore()
+    before = proven_look(cluster, about=nodes_of).metastore
+    reached = before.index
     n_nodes = len(before.data_nodes)
     for db in draft:
         policies = sorted(db.RetentionPolicies, key=lambda rp: rp.Name != db.DefaultRetentionPolicy)
@@ -128,11 +132,13 @@ def command_databases(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> Non
             persistently(cluster, CreateRetentionPolicy(db.Name, spec))
         for rp in policies:
             for group in rp.ShardGroups:
-                persistently(cluster, CreateShardGroup(db.Name, rp.Name, group.StartTime))
-        _, now = cluster.metastore()
+                reached = persistently(cluster, CreateShardGroup(db.Name, rp.Name, group.StartTime))
+        about = databases_of([db.Name])
+        now = proven_look(cluster, about=about, at_least=reached).metastore
         for rp in policies:
             if factors[rp.Name] != rp.ReplicaN:
-                set_copies(cluster, now, db.Name, rp.Name, rp.ReplicaN)
+                reached = set_copies(cluster, now, db.Name, rp.Name, rp.ReplicaN)
+    return reached
 
 
 def _spec(rp: pb.RetentionPolicyInfo, replica_n: int | None = None) -> RetentionPolicySpec:

@@ -36,10 +36,11 @@ def _shards_made(replica_n: int, n_nodes: int) -> int:
     return n_nodes // gcd(n_nodes, min(max(replica_n, 1), n_nodes))
 
 
-def set_copies(cluster: Cluster, now: Metastore, database: str, policy: str, copies: int) -> None:
+def set_copies(cluster: Cluster, now: Metastore, database: str, policy: str, copies: int) -> int:
     """Give every shard of a policy so many owners, and the policy this factor.
 
-    Who owns a shard already goes first; otherwise the nodes take turns.
+    Who owns a shard already goes first; otherwise the nodes take turns. Returns the index that
+    this has reached.
 
     Raises:
         WireError: some of it may be done.
@@ -59,4 +60,4 @@ def set_copies(cluster: Cluster, now: Metastore, database: str, policy: str, cop
                 persistently(cluster, CopyShardOwner(place.shard_id, node))
         for node in owners.difference(wanted):
             persistently(cluster, RemoveShardOwner(place.shard_id, node))
-    persistently(cluster, UpdateRetentionPolicy(database, policy, replica_n=copies))
+    return persistently(cluster, UpdateRetentionPolicy(database, policy, replica_n=copies))

@@ -1,6 +1,6 @@
 """The metastore of a cluster can only be set as a whole, so what others do meanwhile may be lost.
 
-These guards keep the moment short, and look afterwards what it did.
+These guards look before and afterwards what it did; `setting` keeps the moment short.
 
 Source: influxdb-cluster services/meta/store_fsm.go, applySetDataCommand.
 """
@@ -10,19 +10,17 @@ from __future__ import annotations
 import secrets
 import threading
 from collections.abc import Collection
-from contextlib import suppress
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster.rollback import persistently, shards_of
-from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
+from resources.engine.cluster.looks import databases_of, nodes_of, proven_look
+from resources.engine.cluster.ours import shards_of
+from resources.engine.cluster.rollback import persistently
+from resources.engine.cluster.setting import WasSet, make_good
+from resources.engine.cluster.target_plan import ClusterChange
 from resources.engine.events import Tell, Warned
-from resources.errors import RestoreFailed, UnknownOutcome, WireError
-from resources.model import ShardID
-from resources.protocol.commands import DropDatabase, SetData, nothing_between
-from resources.protocol.meta import decode_metastore
-
-LOOKS = 10
-LOOK_EVERY_S = 1.0
+from resources.errors import RestoreFailed, WireError
+from resources.model import Metastore, ShardID
+from resources.protocol.commands import DropDatabase
 
 
 def shards_on_disk(cluster: Cluster) -> frozenset[ShardID]:
@@ -31,55 +29,35 @@ def shards_on_disk(cluster: Cluster) -> frozenset[ShardID]:
     Raises:
         WireError: a data node does not answer.
     """
-    _, now = cluster.metastore()
-    holdings = cluster.holdings(now)
+    holdings = cluster.holdings(proven_look(cluster, about=nodes_of).metastore)
     for error in holdings.silent.values():
         error.hint = error.hint or "all data nodes must be up for a restore"
         raise error
     return frozenset(holdings.copies)
 
 
-def bring_index_up(cluster: Cluster) -> None:
-    """Have the metastore's index be the last one that the meta nodes gave.
+def bring_index_up(cluster: Cluster) -> int:
+    """Have the metastore's index be the last one that the meta nodes gave; returns it.
 
     An election takes indexes too, and the metastore learns of them only with the next command.
     So that they are not taken for somebody's change, here is one that changes nothing: it drops
-    a database that nobody has.
+    a database that nobody has. A look that shows a lower index is stale for sure.
 
     Raises:
         WireError: the meta nodes did not take it.
     """
-    persistently(cluster, DropDatabase(f"shardkeeper-{secrets.token_hex(16)}"))
+    return persistently(cluster, DropDatabase(f"shardkeeper-{secrets.token_hex(16)}"))
 
 
-def set_metastore(cluster: Cluster, change: ClusterChange, stop: threading.Event) -> int:
-    """Set the metastore; returns its index then, or 0 if it was set and nobody told it.
-
-    Raises:
-        UnknownOutcome: it may be set, or not, or will be.
-        WireError, PlanError: it was not set.
-    """
-    try:
-        return cluster.meta.execute(SetData(change.meta))
-    except UnknownOutcome as error:
-        return _was_it_set(cluster, change, error, stop)
-
-
-def _was_it_set(
-    cluster: Cluster, change: ClusterChange, error: UnknownOutcome, stop: threading.Event
-) -> int:
-    """Wait for a command that may have been lost to show; its index is not known then."""
-    for _ in range(LOOKS):
-        with suppress(WireError):
-            _, now = cluster.metastore()
-            if set(change.databases) <= {database.name for database in now.databases}:
-                return 0
-        stop.wait(LOOK_EVERY_S)
-    raise error
+def has_all_of(change: ClusterChange, now: Metastore) -> bool:
+    """Whether a metastore has the databases of a change with all their shards."""
+    there = {place.shard_id for place in now.places() if place.database in change.databases}
+    names = {database.name for database in now.databases}
+    return set(change.databases) <= names and change.shard_ids <= there
 
 
 def look_at_what_was_set(
-    cluster: Cluster, change: ClusterChange, index: int, *, tell: Tell
+    cluster: Cluster, change: ClusterChange, was: WasSet, *, stop: threading.Event, tell: Tell
 ) -> None:
     """Is the metastore what was set, and was nothing lost on the way?
 
@@ -89,41 +67,20 @@ def look_at_what_was_set(
         RestoreFailed: it is not; or shards of the same numbers may have been lost.
         WireError: the leader could not be asked.
     """
-    _, now = cluster.metastore()
-    if not same_but_for_time(now, decode_metastore(change.meta)):
-        there = {p.shard_id for p in now.places() if p.database in change.databases}
-        if not change.shard_ids <= there:
-            raise RestoreFailed(
-                "the cluster's metastore is not what was set; somebody else changes it",
-                hint="look at the meta nodes' logs, then run restore again",
-            )
-    if nothing_between(change.before.index, index):
-        return
-    if change.kept_ids and change.shards:
+    make_good(cluster, was, ours=change.databases, stop=stop, tell=tell)
+    about = databases_of(change.databases)
+    now = proven_look(cluster, about=about, at_least=was.index, stop=stop)
+    if not has_all_of(change, now.metastore):
+        raise RestoreFailed(
+            "the cluster's metastore is not what was set; somebody else changes it",
+            hint="look at the meta nodes' logs, then run restore again",
+        )
+    if was.unseen and change.kept_ids and change.shards:
         # A command that was lost may have given these very numbers to other shards.
         raise RestoreFailed(
             "the meta nodes did something else while the restore began",
             hint="run restore again, when nobody changes databases",
         )
-    warn_of_gap(change.before.index, index, tell=tell)
-
-
-def warn_of_gap(before_index: int, index: int, *, tell: Tell) -> None:
-    """Say so if another command may have come between a look and what was set, and be lost.
-
-    Args:
-        index: of what was set; 0: not known.
-    """
-    if nothing_between(before_index, index):
-        return
-    tell(
-        Warned(
-            f"between indexes {before_index} and {index} another change of the "
-            "metastore may have been lost (or the meta nodes chose a leader, which is "
-            "harmless): if somebody changed a database, a user or a node just now, look "
-            "whether it is there"
-        )
-    )
 
 
 def refuse_taken_ids(cluster: Cluster, change: ClusterChange) -> None:

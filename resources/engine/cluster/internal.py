@@ -10,6 +10,7 @@ Source: influxdb-cluster monitor/service.go, createInternalStorage.
 from __future__ import annotations
 
 from resources.clients.cluster import Cluster
+from resources.engine.cluster.looks import databases_of, proven_look
 from resources.engine.cluster.rollback import persistently
 from resources.engine.events import InternalEmptied, Tell, Warned
 from resources.errors import WireError
@@ -34,7 +35,7 @@ def empty_internal(cluster: Cluster, *, tell: Tell) -> None:
     What fails is reported, and undoes nothing.
     """
     try:
-        _, now = cluster.metastore()
+        now = proven_look(cluster, about=databases_of([INTERNAL_DATABASE])).metastore
         places = _places(now)
         if not places:
             return

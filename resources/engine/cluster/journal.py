@@ -1,23 +1,33 @@
 """What a restore into a cluster is about to create, on disk before it creates it.
 
-Whoever finds the record after a run that was killed knows what to take away. It is one
-object in the repository, JSON:
+Whoever finds the record after a run that was killed knows what to take away, what to finish,
+and what is not ours. It is one object in the repository, and always there: a newer one takes
+its place in one step. JSON:
 
     {"version": 1, "cluster_id": …, "databases": {name: [shard ID, …]},
-     "copies": {shard ID: [TCP address of a data node, …]}, "by_command": false}
+     "copies": {shard ID: [TCP address of a data node, …]}, "by_command": false,
+     "proved": false, "policies": {name: [[policy, duration, shard group duration], …]},
+     "sent": {shard ID: [[file, bytes, crc32], …]}}
+
+Held by tests/resources/engine/cluster/test_journal.py and
+tests/wire/cluster_restore/test_left_overs.py.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
 
 from resources.engine.cluster.target_plan import ClusterChange
-from resources.errors import ManifestUnreadable, NameMissing
+from resources.errors import ManifestUnreadable, NameMissing, StoreFailed
 from resources.model import ShardID
+from resources.repository.evidence import FileID
 from resources.repository.store import Store
+
+PolicyShape: TypeAlias = tuple[str, int, int]
+"""Name, duration and duration of shard groups, in ns; how many copies it has may still change."""
 
 VERSION = 1
 MAX_JOURNAL_BYTES = 256 << 20
@@ -30,15 +40,29 @@ class Journal:
     Attributes:
         by_command: whether the cluster creates them, command by command: shards have owners
             from the beginning, and a database without numbers may have some already.
+        proved: whether every copy was read back; then what is left to do is done, and what
+            was created is not taken away any more. None: written by a version that did not say.
+        policies: what each database has; empty if that is not known.
+        sent: the files that a copy may hold because of us; none of those that are not known.
     """
 
     cluster_id: int
     databases: Mapping[str, tuple[ShardID, ...]]
     copies: Mapping[ShardID, tuple[str, ...]]
     by_command: bool = False
+    proved: bool | None = False
+    policies: Mapping[str, tuple[PolicyShape, ...]] = field(
+        default_factory=dict[str, tuple[PolicyShape, ...]]
+    )
+    sent: Mapping[ShardID, tuple[FileID, ...]] = field(
+        default_factory=dict[ShardID, tuple[FileID, ...]]
+    )
 
     @classmethod
-    def of(cls, change: ClusterChange) -> Journal:
+    def of(
+        cls, change: ClusterChange, sent: Mapping[ShardID, tuple[FileID, ...]] | None = None
+    ) -> Journal:
+        """Of what is to be created; `sent` by the numbers that the shards get."""
         return cls(
             change.before.cluster_id,
             {
@@ -47,6 +71,7 @@ class Journal:
             },
             {shard.id: tuple(node.tcp_addr for node in shard.owners) for shard in change.shards},
             change.by_command,
+            sent=sent or {},
         )
 
     def encode(self) -> bytes:
@@ -57,6 +82,9 @@ class Journal:
                 "databases": self.databases,
                 "copies": self.copies,
                 "by_command": self.by_command,
+                "proved": self.proved,
+                "policies": self.policies,
+                "sent": self.sent,
             }
         ).encode()
 
@@ -79,6 +107,15 @@ class Journal:
                     for key, value in _items(said["copies"])
                 },
                 bool(said.get("by_command", False)),
+                None if said.get("proved") is None else bool(said["proved"]),
+                {
+                    _text(key): tuple(_policy(one) for one in cast("list[object]", value))
+                    for key, value in _items(said.get("policies", {}))
+                },
+                {
+                    ShardID(int(key)): tuple(_file(one) for one in cast("list[object]", value))
+                    for key, value in _items(said.get("sent", {}))
+                },
             )
         except (
             ArithmeticError,
@@ -110,6 +147,16 @@ def _text(value: object) -> str:
     return value
 
 
+def _policy(value: object) -> PolicyShape:
+    name, duration_ns, group_ns = cast("list[object]", value)
+    return _text(name), int(cast("int", duration_ns)), int(cast("int", group_ns))
+
+
+def _file(value: object) -> FileID:
+    name, size_bytes, crc32 = cast("list[object]", value)
+    return _text(name), int(cast("int", size_bytes)), int(cast("int", crc32))
+
+
 class JournalFile:
     """The one record of a repository about a cluster."""
 
@@ -127,14 +174,18 @@ class JournalFile:
         return None if raw is None else Journal.decode(raw, self.name)
 
     def write(self, journal: Journal) -> None:
-        """Put the record there; it is durable when this returns.
+        """Put the record there, in one step in the place of one that is; it is durable then.
 
         Raises:
             StoreFailed, StoreFull
         """
-        self.remove()
-        with self._store.create(self.name) as sink:
-            sink.write(journal.encode())
+        raw = journal.encode()
+        there = self._raw()
+        if there is None:
+            with self._store.create(self.name) as sink:
+                sink.write(raw)
+        elif there != raw and not self._store.swap(self.name, there, raw):
+            raise StoreFailed(f"{self.name} was changed by somebody else")
 
     def remove(self) -> None:
         self._store.delete(self.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
@@ -20,24 +20,38 @@ from resources.engine.cluster.by_command import (
 )
 from resources.engine.cluster.guards import (
     bring_index_up,
+    has_all_of,
     look_at_what_was_set,
     refuse_taken_ids,
-    set_metastore,
 )
-from resources.engine.cluster.journal import Journal, JournalFile
+from resources.engine.cluster.journal import Journal, JournalFile, PolicyShape
+from resources.engine.cluster.looks import Look, databases_of, nodes_of, proven_look
 from resources.engine.cluster.rollback import undo
+from resources.engine.cluster.setting import WasSet, set_metastore
 from resources.engine.cluster.target_plan import (
     ClusterChange,
     draft_databases,
     plan_cluster_change,
 )
 from resources.engine.events import RolledBack, Tell, Warned
+from resources.engine.restore.check import ArchiveContents
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
-from resources.errors import RestoreFailed, ShardkeeperError, StoreFailed, UnknownOutcome
+from resources.engine.restore.receipt import Receipt
+from resources.errors import (
+    PlanError,
+    RestoreFailed,
+    ShardkeeperError,
+    StoreFailed,
+    UnknownOutcome,
+)
 from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol import meta_pb2 as pb
+from resources.repository.evidence import FileID
 from resources.repository.store import Store
+
+TRIES = 10
+"""How often the metastore may have changed right before it is set."""
 
 
 class Making:
@@ -49,15 +63,18 @@ class Making:
         store: Store,
         plan: RestorePlan,
         options: RestoreOptions,
+        contents: Mapping[ShardID, ArchiveContents],
         tell: Tell,
         stop: threading.Event,
     ) -> None:
         self._cluster = cluster
         self._plan = plan
+        self._contents = contents
+        self._policies: dict[str, tuple[PolicyShape, ...]] = {}
         self._options = options
         self._tell = tell
         self._stop = stop
-        self._cluster_id = cluster.metastore()[1].cluster_id
+        self._cluster_id = proven_look(cluster, about=nodes_of, stop=stop).metastore.cluster_id
         self._file = JournalFile(store, self._cluster_id)
         self._created: Journal | None = None
         """What is there, or may be, because of this run."""
@@ -79,6 +96,12 @@ class Making:
                 hint="run restore again",
             )
         draft = draft_databases(self._plan, self._options.new_replica_n)
+        self._policies = {
+            db.Name: tuple(
+                (rp.Name, rp.Duration, rp.ShardGroupDuration) for rp in db.RetentionPolicies
+            )
+            for db in draft
+        }
         try:
             change = self._by_command(draft) or self._by_setting(draft, on_disk)
         except BaseException:
@@ -93,6 +116,21 @@ class Making:
             raise
         return change
 
+    def proved(self, copies: Mapping[ShardID, Sequence[Receipt]]) -> None:
+        """Every copy was read back: from now on a run that is killed is finished, not undone.
+
+        Args:
+            copies: what each shard was read back as, by the number that it has now.
+        """
+        if self._created is None:
+            return
+        sent = {
+            shard_id: tuple({file.id for receipt in receipts for file in receipt.files})
+            for shard_id, receipts in copies.items()
+        }
+        self._created = replace(self._created, proved=True, sent=sent)
+        self._announce(self._created)
+
     def done(self) -> None:
         """What was made is complete."""
         self._file.remove()
@@ -101,16 +139,16 @@ class Making:
         """Take away what was made, because of an error; what stays is said in its notes."""
         if self._created is None:
             return
-        again = "; run restore again from here, and it is taken away first"
+        again = "; run restore again from here, and it is taken away or finished first"
         passing("cluster.before-rollback")
         try:
             undone = undo(self._cluster, self._created)
             passing("cluster.after-rollback")
-            left = undone.left()
+            left = undone.notes()
             if undone.dropped:
                 self._tell(RolledBack(undone.dropped))
             # Whether a command of unknown outcome comes after all, only time tells.
-            keep = bool(undone.unreached) or self._unsure
+            keep = bool(undone.unsure) or self._unsure
             if self._unsure:
                 left.append("whether the metastore was changed is not known")
             if not keep:
@@ -128,16 +166,24 @@ class Making:
         """While others change the metastore: create without setting it, if that can be done."""
         if not is_busy(self._cluster, self._stop):
             return None
-        n_nodes = len(self._cluster.metastore()[1].data_nodes)
+        now = proven_look(self._cluster, about=nodes_of, stop=self._stop).metastore
+        n_nodes = len(now.data_nodes)
         if can_be_commanded(self._plan, draft, n_nodes):
             refuse_taken_names(self._cluster, draft)
-            names = announced_names(self._cluster_id, self._plan)
+            names = replace(announced_names(self._cluster_id, self._plan), policies=self._policies)
             self._announce(names)
             self._created = names
-            command_databases(self._cluster, draft)
-            change = what_was_commanded(self._plan, draft, self._cluster.metastore()[1])
+            reached = command_databases(self._cluster, draft)
+            passing("cluster.commanded")
+            now = proven_look(
+                self._cluster,
+                about=databases_of(names.databases),
+                at_least=reached,
+                stop=self._stop,
+            ).metastore
+            change = what_was_commanded(self._plan, draft, now)
             if change is not None:
-                self._created = Journal.of(change)
+                self._created = self._record(change)
                 self._announce(self._created)
                 self._tell(
                     Warned(
@@ -156,8 +202,8 @@ class Making:
     def _take_back(self, names: Journal) -> None:
         """The cluster made other shards than the backup has."""
         undone = undo(self._cluster, names)
-        if undone.left():
-            raise RestoreFailed(undone.left()[0])
+        if undone.notes():
+            raise RestoreFailed(undone.notes()[0])
         self._file.remove()
         self._created = None
 
@@ -166,30 +212,65 @@ class Making:
     def _by_setting(
         self, draft: Sequence[pb.DatabaseInfo], on_disk: Collection[ShardID]
     ) -> ClusterChange:
-        """Write down what will be created, then plan it once more against what is there now."""
+        """Write down what will be created, then set it if the metastore is still what it was."""
         announced: Journal | None = None
-        while True:
-            bring_index_up(self._cluster)
-            raw, _ = self._cluster.metastore()
-            change = plan_cluster_change(self._plan, draft, raw, on_disk)
-            if Journal.of(change) == announced:
+        for _ in range(TRIES):
+            before = proven_look(
+                self._cluster, at_least=bring_index_up(self._cluster), stop=self._stop
+            )
+            change = plan_cluster_change(self._plan, draft, before.raw, on_disk)
+            journal = self._record(change)
+            if journal != announced:
+                announced = journal
+                self._announce(announced)
+            passing("cluster.after-journal")
+            was = self._set(change, before, journal)
+            if was is not None:
                 break
-            announced = Journal.of(change)
-            self._announce(announced)
-        passing("cluster.after-journal")
-        try:
-            index = set_metastore(self._cluster, change, self._stop)
-        except ShardkeeperError as error:
-            if isinstance(error, UnknownOutcome):
-                self._created, self._unsure = announced, True
-            raise
-        except BaseException:
-            self._created, self._unsure = announced, True
-            raise
-        self._created = announced
+            self._created = None
+        else:
+            raise PlanError(
+                "somebody changes the cluster's metastore each time that it is about to be set",
+                hint=f"stop what creates databases, users or policies; {ONE_BY_ONE}",
+            )
         passing("cluster.after-metadata")
-        look_at_what_was_set(self._cluster, change, index, tell=self._tell)
+        look_at_what_was_set(self._cluster, change, was, stop=self._stop, tell=self._tell)
         return change
+
+    def _set(self, change: ClusterChange, before: Look, announced: Journal) -> WasSet | None:
+        def sending() -> None:
+            self._created, self._unsure = announced, True
+
+        try:
+            was = set_metastore(
+                self._cluster,
+                before,
+                change.meta,
+                is_set=lambda seen: has_all_of(change, seen.metastore),
+                sending=sending,
+                stop=self._stop,
+            )
+        except ShardkeeperError as error:
+            if not isinstance(error, UnknownOutcome):
+                self._created, self._unsure = None, False
+            raise
+        self._unsure = False
+        return was
+
+    def _record(self, change: ClusterChange) -> Journal:
+        return replace(Journal.of(change, self._sent(change)), policies=self._policies)
+
+    def _sent(self, change: ClusterChange) -> dict[ShardID, tuple[FileID, ...]]:
+        """What copies will hold; of an archive with deletes that are applied, only time tells."""
+        sent: dict[ShardID, tuple[FileID, ...]] = {}
+        for shard in change.shards:
+            if shard.restore is None:
+                continue
+            contents = self._contents[shard.restore.place.shard_id]
+            if not contents.tombstones or self._options.keep_tombstoned:
+                files = (file.id for file in contents.files if file.name.endswith(".tsm"))
+                sent[shard.id] = tuple(files)
+        return sent
 
     def _announce(self, created: Journal) -> None:
         """Have a record of what is about to be created, for the case that this run is killed."""

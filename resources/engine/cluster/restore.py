@@ -18,6 +18,7 @@ from resources.engine.cluster.guards import (
     warn_of_casualties,
 )
 from resources.engine.cluster.internal import empty_internal, note_internal
+from resources.engine.cluster.looks import databases_of, proven_look
 from resources.engine.cluster.making import Making
 from resources.engine.cluster.rollback import give_owners
 from resources.engine.cluster.target_plan import (
@@ -162,7 +163,13 @@ class _ClusterRestore:
         began = time.monotonic()
         on_disk = shards_on_disk(self._cluster)
         making = Making(
-            self._cluster, self._repository.store, self._plan, self._options, self._tell, self._stop
+            self._cluster,
+            self._repository.store,
+            self._plan,
+            self._options,
+            self._contents,
+            self._tell,
+            self._stop,
         )
         try:
             change = making.make(on_disk)
@@ -171,6 +178,7 @@ class _ClusterRestore:
             passing("cluster.shards-created")
             shards = self._upload(change)
             passing("cluster.before-adoption")
+            making.proved({shard.new_shard_id: shard.receipts for shard in shards})
             self._adopt(change)
             passing("cluster.after-adoption")
         except BaseException as error:
@@ -246,7 +254,8 @@ class _ClusterRestore:
         if not change.by_command:
             owners = [(shard.id, node.id) for shard in change.shards for node in shard.owners]
             give_owners(self._cluster, owners, tell=self._tell)
-        _, now = self._cluster.metastore()
+        about = databases_of(change.databases)
+        now = proven_look(self._cluster, about=about, stop=self._stop).metastore
         found = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
         copies = self._cluster.holdings(now).copies
         for shard in change.shards:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.journal import Journal, JournalFile
+from resources.engine.cluster.looks import databases_of, nodes_of, proven_look
+from resources.engine.cluster.ours import NotOurs, more_than_sent, not_ours, shards_of
 from resources.engine.events import PROGRESS_EVERY_S, OwnersGiven, RolledBack, Tell, Warned
 from resources.engine.restore.lease import holding_lease
 from resources.engine.threads import running
@@ -22,7 +24,7 @@ from resources.errors import (
     shown,
 )
 from resources.failpoints import passing
-from resources.model import DatabaseInfo, Metastore, NodeID, ShardID
+from resources.model import Metastore, NodeID, ShardID
 from resources.protocol.commands import Command, CopyShardOwner, DropDatabase
 from resources.repository.repository import BackupRepository
 
@@ -37,72 +39,116 @@ class Undone:
 
     Attributes:
         dropped: databases.
-        foreign: databases that are left, because somebody else has made shards in them.
+        left: databases that stay, and why: somebody else has a part in them, or may have.
+        kept: copies that stay on their nodes though no database has them any more, and why.
         unreached: data nodes that may still have copies, and why.
     """
 
     dropped: tuple[str, ...]
-    foreign: tuple[str, ...]
+    left: Mapping[str, NotOurs]
+    kept: tuple[str, ...]
     unreached: tuple[str, ...]
 
-    def left(self) -> list[str]:
+    @property
+    def unsure(self) -> list[str]:
+        """What another run may find out."""
+        doubts = [
+            f"database {shown(name)}: {why.why}" for name, why in self.left.items() if not why.known
+        ]
+        return [*doubts, *self.unreached]
+
+    def notes(self) -> list[str]:
         """One sentence for each thing that stays."""
         return [
             *(
-                f"database {shown(name)} was created and is left there: it holds shards that are "
-                "not ours; look at it, then drop it"
-                for name in self.foreign
+                f"database {shown(name)} was created by a restore that did not end, and is left "
+                f"there: {why.why}; what is missing in it shardkeeper merge can bring"
+                for name, why in self.left.items()
             ),
+            *map(said_of_kept, self.kept),
             *(f"copies of restored shards may be left: {why}" for why in self.unreached),
         ]
+
+
+def said_of_kept(why: str) -> str:
+    return (
+        f"{why}, so it is left there although no database has it any more; influxd backup -host "
+        "of that node with -shard saves its points"
+    )
 
 
 def undo(cluster: Cluster, journal: Journal) -> Undone:
     """Drop the databases of a journal from the metastore, then its shards from the nodes.
 
-    A database stays if any shard in it is not the journal's; a shard stays if the metastore
-    knows it afterwards.
+    A database stays if anything in it may be somebody else's; a shard stays if the metastore
+    knows it afterwards, or if it holds more than was sent.
 
     Raises:
         WireError: the meta nodes could not be asked.
     """
-    _, now = cluster.metastore()
+    now = proven_look(cluster, about=databases_of(journal.databases)).metastore
     dropped: list[str] = []
-    foreign: list[str] = []
-    for name, ids in journal.databases.items():
+    left: dict[str, NotOurs] = {}
+    reached = 0
+    for name in journal.databases:
         there = now.database(name)
         if there is None:
             continue
-        if journal.by_command and not ids:
-            ours = _is_without_data(cluster, now, there)
-        else:
-            ours = _ours(there, ids)
-        if not ours:
-            foreign.append(name)
+        why = not_ours(cluster, now, there, journal)
+        if why is not None:
+            left[name] = why
             continue
-        persistently(cluster, DropDatabase(name))
+        reached = persistently(cluster, DropDatabase(name))
         dropped.append(name)
     passing("cluster.mid-rollback")
-    _, after = cluster.metastore()
-    known = {shard for database in after.databases for shard in shards_of(database)}
-    members = {node.tcp_addr for node in after.data_nodes}
+    kept, unreached = _clear(cluster, journal, at_least=reached)
+    return Undone(tuple(dropped), left, tuple(kept), tuple(unreached))
+
+
+def _clear(cluster: Cluster, journal: Journal, *, at_least: int = 0) -> tuple[list[str], list[str]]:
+    """Remove copies that no database has any more; returns why some stay, and who is not reached.
+
+    Raises:
+        WireError: the meta nodes could not be asked.
+    """
+
+    def about(metastore: Metastore) -> object:
+        return nodes_of(metastore), _known(metastore) & journal.copies.keys()
+
+    now = proven_look(cluster, about=about, at_least=at_least).metastore
+    members = {node.tcp_addr for node in now.data_nodes}
+    kept: list[str] = []
     unreached: list[str] = []
     for node in sorted({node for nodes in journal.copies.values() for node in nodes} & members):
         here = {shard_id for shard_id, nodes in journal.copies.items() if node in nodes}
         try:
-            _remove(cluster, node, here - known)
+            kept += _remove(cluster, node, here - _known(now), journal)
         except WireError as error:
             unreached.append(error.what)
-    return Undone(tuple(dropped), tuple(foreign), tuple(unreached))
+    return kept, unreached
 
 
-def _remove(cluster: Cluster, node: str, ids: Collection[ShardID]) -> None:
+def _known(metastore: Metastore) -> set[ShardID]:
+    return {shard for database in metastore.databases for shard in shards_of(database)}
+
+
+def _remove(cluster: Cluster, node: str, ids: Collection[ShardID], journal: Journal) -> list[str]:
+    """Returns why some stay: since the database was looked at, somebody has written to them."""
     client = cluster.coordinator(node)
+    had_owners = journal.by_command or journal.proved is not False
+    kept: dict[ShardID, str] = {}
     for shard_id in sorted(client.list_shards().keys() & ids):
+        more = None
+        if had_owners:
+            more = more_than_sent(cluster, node, shard_id, journal.sent.get(shard_id, ()))
+        if more is not None:
+            kept[shard_id] = more.why
+            continue
         client.remove_shard(shard_id)
-    still = sorted(client.list_shards().keys() & ids)
+    still = sorted((client.list_shards().keys() & ids) - kept.keys())
     if still:
         raise PeerRefused(f"{node}: still has shard {still[0]} after it was removed")
+    return list(kept.values())
 
 
 def undo_interrupted(
@@ -110,32 +156,25 @@ def undo_interrupted(
 ) -> None:
     """Deal with what a killed restore from this repository left in this cluster.
 
-    While nothing has owners, nobody can have used it, and it is taken away. Owners are made
-    only when every copy was proved, so once there are some the rest is made too.
+    Once every copy was proved, what was left to do is done. Before that it is taken away, as far
+    as nobody else has a part in it.
 
     Raises:
         RestoreFailed: it is not done yet; a node may be down.
         TargetBusy: that restore is still at work.
         WireError, RepositoryError
     """
-    _, now = cluster.metastore()
-    file = JournalFile(repository.store, now.cluster_id)
+    cluster_id = proven_look(cluster, about=nodes_of).metastore.cluster_id
+    file = JournalFile(repository.store, cluster_id)
     if file.read() is None:
         return
     with holding_lease(cluster.meta, repository.store, stop, stop.set, tell=tell):
         journal = file.read()
         if journal is None:
             return
-        _, now = cluster.metastore()
-        if not journal.by_command and _adopted(now, journal):
+        now = proven_look(cluster, about=databases_of(journal.databases)).metastore
+        if journal.proved or (journal.proved is None and _adopted(now, journal)):
             _finish(cluster, journal, now, tell)
-            names = ", ".join(shown(name) for name in journal.databases)
-            tell(
-                Warned(
-                    f"an earlier restore of {names} was killed when all its shards were there; it "
-                    "is complete now, but for continuous queries"
-                )
-            )
         else:
             _take_away(cluster, journal, tell)
         file.remove()
@@ -146,33 +185,70 @@ def _take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
         Warned("an earlier restore from here was not finished; what it created is taken away first")
     )
     undone = undo(cluster, journal)
-    for text in undone.left():
+    for text in undone.notes():
         tell(Warned(text))
     if undone.dropped:
         tell(RolledBack(undone.dropped))
-    if undone.unreached:
+    if undone.unsure:
         raise RestoreFailed(
-            f"an interrupted restore is not undone yet: {undone.unreached[0]}",
+            f"an interrupted restore is not undone yet: {undone.unsure[0]}",
             hint="start that data node, then run restore again",
         )
 
 
 def _adopted(now: Metastore, journal: Journal) -> bool:
-    return any(place.shard.owners for place in now.places() if place.shard_id in journal.copies)
+    """Of a record that does not say whether every copy was proved."""
+    return not journal.by_command and any(
+        place.shard.owners for place in now.places() if place.shard_id in journal.copies
+    )
 
 
 def _finish(cluster: Cluster, journal: Journal, now: Metastore, tell: Tell) -> None:
     node_ids = {node.tcp_addr: node.id for node in now.data_nodes}
-    give_owners(
-        cluster,
-        [
+    places = [
+        place
+        for place in now.places()
+        if place.shard_id in journal.databases.get(place.database, ())
+    ]
+    if not journal.by_command:
+        owners = [
             (place.shard_id, node_ids[node])
-            for place in now.places()
+            for place in places
             for node in journal.copies.get(place.shard_id, ())
             if node in node_ids
-        ],
-        tell=tell,
-    )
+        ]
+        give_owners(cluster, owners, tell=tell)
+    holdings = cluster.holdings(now)
+    for error in holdings.silent.values():
+        raise RestoreFailed(
+            f"an interrupted restore is not finished yet: {error.what}",
+            hint="start that data node, then run restore again",
+        )
+    for place in places:
+        there = {copy.node for copy in holdings.copies.get(place.shard_id, ())}
+        for node in sorted(set(journal.copies.get(place.shard_id, ())) & node_ids.keys() - there):
+            tell(
+                Warned(
+                    f"shard {place.shard_id} of database {shown(place.database)} is not on {node} "
+                    "any more, which owns it; influxd-ctl copy-shard brings it from another owner"
+                )
+            )
+    gone = {name for name, ids in journal.databases.items() if ids}
+    gone -= {place.database for place in places}
+    if gone:
+        kept, _ = _clear(cluster, journal)
+        for why in kept:
+            tell(Warned(said_of_kept(why)))
+    for name in journal.databases:
+        outcome = "it is complete now, but for continuous queries"
+        if name in gone:
+            outcome = "it is not there any more, since it was dropped"
+        tell(
+            Warned(
+                f"an earlier restore of {shown(name)} was killed when all its shards were there; "
+                f"{outcome}"
+            )
+        )
 
 
 def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, tell: Tell) -> None:
@@ -225,21 +301,3 @@ def persistently(cluster: Cluster, command: Command, stop: threading.Event | Non
             if attempt == ATTEMPTS or stop.wait(PAUSE_S):
                 raise
     raise PlanError("no attempt was allowed")
-
-
-def _ours(there: DatabaseInfo, ids: Collection[ShardID]) -> bool:
-    shards = shards_of(there)
-    # One that was to hold shards and has none is somebody else's of the same name.
-    return shards <= set(ids) and bool(shards) == bool(ids)
-
-
-def _is_without_data(cluster: Cluster, now: Metastore, there: DatabaseInfo) -> bool:
-    """Whether no data node has anything of a database whose shards the record does not know."""
-    holdings = cluster.holdings(now)
-    return not holdings.silent and not shards_of(there) & holdings.copies.keys()
-
-
-def shards_of(database: DatabaseInfo) -> set[ShardID]:
-    """Those of deleted groups too."""
-    groups = (group for rp in database.retention_policies for group in rp.shard_groups)
-    return {shard.id for group in groups for shard in group.shards}

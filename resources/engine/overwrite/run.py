@@ -1,27 +1,27 @@
 """Put a backup's metastore in the place of a cluster's (`-meta-only-overwrite-force`).
 
-It is one command, so it is done or not done. What is replaced is kept beside the backups, and
-can be put back in the same way.
+It is one command, so it is done or not done. What is replaced is kept beside the backups, synced
+before the command is sent; as soon as it may have been sent it stays there, whatever fails then,
+and every message names it. It can be put back in the same way.
+
+Held by tests/wire/test_overwrite.py.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.by_command import wait_until_quiet
-from resources.engine.cluster.guards import (
-    LOOK_EVERY_S,
-    LOOKS,
-    bring_index_up,
-    warn_of_casualties,
-    warn_of_gap,
-)
+from resources.engine.cluster.guards import bring_index_up, warn_of_casualties
+from resources.engine.cluster.looks import Look, proven_look
 from resources.engine.cluster.rollback import undo_interrupted
+from resources.engine.cluster.setting import WasSet, make_good, set_metastore
 from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
 from resources.engine.events import MetaReplaced, MetaRestored, MetaRestoring, Tell, Warned
 from resources.engine.overwrite.plan import OnDisk, Overwrite, plan_overwrite
@@ -30,19 +30,19 @@ from resources.errors import (
     BadReply,
     ManifestUnreadable,
     NameTaken,
+    PlanError,
     RestoreFailed,
     StoreFailed,
-    UnknownOutcome,
-    WireError,
 )
 from resources.failpoints import passing
 from resources.model import INTERNAL_DATABASE, Metastore
-from resources.protocol.commands import SetData
 from resources.protocol.meta import PortableData, decode_metastore
 from resources.protocol.snapshotter import MAX_META_BYTES
 from resources.repository.names import BackupName
 from resources.repository.repository import BackupRepository
 
+TRIES = 10
+"""How often the metastore may have changed right before it is set."""
 SUFFIX = ".replaced.meta"
 
 
@@ -82,14 +82,16 @@ def read_meta_file(path: str) -> bytes:
     return meta
 
 
-def prepare_overwrite(cluster: Cluster, backup: bytes, *, skip_expired: bool) -> Overwrite:
-    """Plan against the cluster as it is now; nothing is changed.
+def prepare_overwrite(
+    cluster: Cluster, backup: bytes, *, skip_expired: bool, before: Look | None = None
+) -> Overwrite:
+    """Plan against the cluster as it is now, or as a look shows it; nothing is changed.
 
     Raises:
         WireError: a data node or the leader does not answer.
         ShardkeeperError: what `plan_overwrite` raises.
     """
-    raw, now = cluster.metastore()
+    raw, now = (before.raw, before.metastore) if before else cluster.metastore()
     holdings = cluster.holdings(now)
     for error in holdings.silent.values():
         error.add_note("all data nodes must be up, to tell which shards they have")
@@ -151,42 +153,59 @@ def _replace(
     stop: threading.Event,
 ) -> tuple[Overwrite, str]:
     """Returns what was planned, and the name of what was replaced, if there was need to."""
-    name = ""
-    while True:
+    for _ in range(TRIES):
         wait_until_quiet(cluster, stop)
-        bring_index_up(cluster)
-        plan = prepare_overwrite(cluster, backup, skip_expired=skip_expired)
+        before = proven_look(cluster, at_least=bring_index_up(cluster), stop=stop)
+        plan = prepare_overwrite(cluster, backup, skip_expired=skip_expired, before=before)
         if same_but_for_time(plan.before, plan.after):
             return plan, ""
-        name = _keep(repository, plan)
-        passing("overwrite.kept")
-        _, now = cluster.metastore()
-        if now.index == plan.before.index:
-            break
+        name = _keep(repository, before)
+        with _kept_once_sent(repository, name) as sending:
+            passing("overwrite.kept")
+            was = set_metastore(
+                cluster,
+                before,
+                plan.meta,
+                is_set=lambda seen, plan=plan: _is_set(seen.metastore, plan),
+                sending=sending,
+                stop=stop,
+            )
+            if was is not None:
+                passing("overwrite.set")
+                _look(cluster, repository, plan, was, stop=stop, tell=tell)
+                return plan, name
         repository.store.delete(name)
+    raise PlanError(
+        "somebody changes the cluster's metastore each time that it is about to be set",
+        hint="stop what creates databases, users or policies",
+    )
+
+
+@contextmanager
+def _kept_once_sent(repository: BackupRepository, name: str) -> Generator[Callable[[], None]]:
+    """Gives what to call right before the command is sent; an error after that names the file."""
+    sent: list[bool] = []
     try:
-        index = _set(cluster, plan, stop)
-        passing("overwrite.set")
-        _look(cluster, plan, index, tell=tell)
-    except UnknownOutcome as error:
-        error.add_note(f"the metastore as it was before is kept in {name}")
+        yield lambda: sent.append(True)
+    except BaseException as error:
+        if not sent:
+            repository.store.delete(name)
+            raise
+        path = Path(repository.location) / name
+        error.add_note(
+            f"the metastore as it was before is kept in {path}; if it was replaced, "
+            f"restore -meta-only-overwrite-force {path} puts it back"
+        )
         raise
-    except RestoreFailed as error:
-        error.add_note(f"the metastore as it was before is kept in {name}")
-        raise
-    except BaseException:
-        repository.store.delete(name)
-        raise
-    return plan, name
 
 
-def _keep(repository: BackupRepository, plan: Overwrite) -> str:
+def _keep(repository: BackupRepository, look: Look) -> str:
     """Store what will be replaced; returns the name of the file.
 
     Raises:
         StoreFailed: nothing is replaced that could not be put back.
     """
-    raw = PortableData(plan.live, plan.before.max_node_id).encode()
+    raw = PortableData(look.raw, look.metastore.max_node_id).encode()
     name = BackupName.of(repository.clock())
     while True:
         try:
@@ -201,24 +220,6 @@ def _keep(repository: BackupRepository, plan: Overwrite) -> str:
             return f"{name}{SUFFIX}"
 
 
-def _set(cluster: Cluster, plan: Overwrite, stop: threading.Event) -> int:
-    """Have it set; returns its index, or 0 if nobody told it.
-
-    Raises:
-        UnknownOutcome: it may be set, or not, or will be.
-        WireError, PlanError: it was not set.
-    """
-    try:
-        return cluster.meta.execute(SetData(plan.meta))
-    except UnknownOutcome as error:
-        for _ in range(LOOKS):
-            with suppress(WireError):
-                if _is_set(cluster.metastore()[1], plan):
-                    return 0
-            stop.wait(LOOK_EVERY_S)
-        raise error
-
-
 def _is_set(now: Metastore, plan: Overwrite) -> bool:
     """Whether a metastore is what was to be set; `_internal` grows by itself."""
     return _without_internal(now) == _without_internal(plan.after)
@@ -229,21 +230,31 @@ def _without_internal(metastore: Metastore) -> tuple[object, ...]:
     return databases, metastore.users
 
 
-def _look(cluster: Cluster, plan: Overwrite, index: int, *, tell: Tell) -> None:
+def _look(
+    cluster: Cluster,
+    repository: BackupRepository,
+    plan: Overwrite,
+    was: WasSet,
+    *,
+    stop: threading.Event,
+    tell: Tell,
+) -> None:
     """Is the metastore what was set, and was nothing lost on the way?
 
     Raises:
         RestoreFailed: somebody has changed it since.
         WireError
     """
-    _, now = cluster.metastore()
-    if not _is_set(now, plan):
+    if was.undone is not None:
+        path = Path(repository.location) / _keep(repository, was.undone)
+        tell(Warned(f"the metastore with what others changed last before it was set: {path}"))
+    make_good(cluster, was, ours=(), stop=stop, tell=tell)
+    if was.shown is None and not _is_set(proven_look(cluster, stop=stop).metastore, plan):
         raise RestoreFailed(
             "the cluster's metastore is not what was set; somebody else changes it",
             hint="look at its databases; then run the same command again, or put back the file "
             "that is kept",
         )
-    warn_of_gap(plan.before.index, index, tell=tell)
     change = ClusterChange(plan.before, b"", (), (), {}, kept_ids=False)
     before = {place.shard_id for place in (*plan.forgotten, *plan.shards)}
     warn_of_casualties(cluster, change, before, tell=tell)

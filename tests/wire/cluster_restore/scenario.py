@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.model import Metastore
+from resources.protocol.commands import Command, SetData
+from tests.influxd import wait_until
 from tests.wire.commands import Done, shardkeeper
 
 WEEK_S = 604_800
@@ -62,5 +66,57 @@ def on_disk(cluster: DevCluster) -> Mapping[str, list[int]]:
     }
 
 
+def right_before_it_is_set(
+    cluster: DevCluster, do: Callable[[], object], *, seen: bool = True
+) -> None:
+    """Do something between the last look at the metastore and the first setting of it.
+
+    Args:
+        seen: whether to wait until somebody who watches was told of it.
+    """
+    done = list[bool]()
+
+    def before(command: Command) -> None:
+        if not isinstance(command, SetData) or done:
+            return
+        done.append(True)
+        do()
+        if seen:
+            index = cluster.group.metastore.index
+            wait_until(
+                lambda: any(node.given_index >= index for node in cluster.meta),
+                within_s=30,
+                what="a look at what was changed",
+            )
+
+    cluster.before_command(before)
+
+
+def nobody_hears(cluster: DevCluster) -> None:
+    """Who waits for a newer metastore is never told."""
+    for node in cluster.meta:
+        node.deaf = True
+
+
 def journals(directory: Path) -> list[str]:
     return [path.name for path in directory.glob(".shardkeeper.restore-*")]
+
+
+@contextmanager
+def busy(cluster: DevCluster) -> Iterator[list[str]]:
+    """Somebody creates databases for the block; gives their names."""
+    created: list[str] = []
+    done = threading.Event()
+
+    def create() -> None:
+        while not done.wait(0.02):
+            cluster.query(f"CREATE DATABASE racer{len(created)}")
+            created.append(f"racer{len(created)}")
+
+    somebody = threading.Thread(target=create)
+    somebody.start()
+    try:
+        yield created
+    finally:
+        done.set()
+        somebody.join()

@@ -5,41 +5,81 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
-from resources.engine.cluster import by_command
+from resources.engine.cluster import by_command, setting
 from resources.model import NodeID
-from resources.protocol.commands import Command, CreateDatabase, SetData
+from resources.protocol.commands import Command, SetData
 from tests.wire.cluster_restore.scenario import (
     START_S,
     WEEK_S,
     WEEKS,
+    busy,
     fill,
     metastore,
+    nobody_hears,
     on_disk,
     points,
     restore,
+    right_before_it_is_set,
 )
 from tests.wire.commands import shardkeeper
 
 
-def test_a_change_that_may_have_been_lost_in_between_is_told(
+@pytest.mark.fault(73)
+def test_what_others_change_in_the_moment_before_it_is_set_is_put_back(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    """A database, points in a new shard of another, a user: each is seen before it is undone."""
+    fill(target, "mine", replication=1)
+
+    def somebody_else() -> None:
+        target.query("CREATE DATABASE racer; CREATE USER ann WITH PASSWORD 'a-secret'")
+        target.write("mine", f"cpu,host=h1 n=1i {START_S + 99 * WEEK_S}", precision="s")
+
+    right_before_it_is_set(target, somebody_else)
+    done = restore(target, backups)
+    assert done, done
+    assert "setting it undid that, and it is put back" in done.err
+    for what in ("database 'racer'", "database 'mine'", "user 'ann'"):
+        assert what in done.err
+    assert "IS IN NO DATABASE" not in done.err
+    now = metastore(target)
+    assert {db.name for db in now.databases} == {"mine", "racer", "telegraf"}
+    assert [user.name for user in now.users] == ["ann"]
+    answers = [answer[0]["series"][0]["values"] for answer in points(target, "mine")]
+    assert {values[-1][0] for values in answers} == {(START_S + 99 * WEEK_S) * 10**9}
+    assert points(target, "telegraf") == points(source, "telegraf")
+
+
+def test_a_database_of_the_same_name_in_the_same_moment_is_theirs(
     target: DevCluster, backups: Path
 ) -> None:
     fill(target, "mine")
 
-    def somebody_else(command: Command) -> None:
-        if isinstance(command, SetData):
-            target.group.execute(CreateDatabase("racer"))
+    def somebody_else() -> None:
+        target.query("CREATE DATABASE telegraf WITH DURATION 9d NAME hers")
 
-    target.before_command(somebody_else)
+    right_before_it_is_set(target, somebody_else)
+    done = restore(target, backups)
+    assert done.code == 1
+    assert "theirs are there, and the restore's are not" in done.err
+    now = metastore(target).database("telegraf")
+    assert now is not None
+    assert [rp.name for rp in now.retention_policies] == ["hers"]
+
+
+def test_a_change_that_nobody_saw_before_it_was_lost_is_told(
+    target: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
+    fill(target, "mine")
+    nobody_hears(target)
+    right_before_it_is_set(target, lambda: target.query("CREATE DATABASE racer"), seen=False)
     done = restore(target, backups)
     assert done, done
     assert "another change of the metastore may have been lost" in done.err
@@ -47,8 +87,10 @@ def test_a_change_that_may_have_been_lost_in_between_is_told(
 
 @pytest.mark.fault(73)
 def test_a_shard_that_the_metastore_lost_in_between_is_named_with_its_nodes(
-    target: DevCluster, backups: Path
+    target: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
+    nobody_hears(target)
     fill(target, "mine", replication=1)
     disks = on_disk(target)
 
@@ -78,26 +120,6 @@ def test_the_choice_of_a_leader_is_not_taken_for_a_lost_change(
     assert done, done
     assert "may have been lost" not in done.err
     assert points(target, "telegraf") == points(source, "telegraf")
-
-
-@contextmanager
-def busy(cluster: DevCluster) -> Iterator[list[str]]:
-    """Somebody creates databases for the block; gives their names."""
-    created: list[str] = []
-    done = threading.Event()
-
-    def create() -> None:
-        while not done.wait(0.02):
-            cluster.query(f"CREATE DATABASE racer{len(created)}")
-            created.append(f"racer{len(created)}")
-
-    somebody = threading.Thread(target=create)
-    somebody.start()
-    try:
-        yield created
-    finally:
-        done.set()
-        somebody.join()
 
 
 @pytest.mark.parametrize(("replica_n", "copies"), [(1, 1), (2, 2), (7, 3)])

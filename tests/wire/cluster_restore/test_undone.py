@@ -12,15 +12,18 @@ from threading import Lock
 import pytest
 
 from resources.devcluster.cluster import DevCluster
-from resources.protocol.commands import Command, CopyShardOwner, CreateDatabase, SetData
+from resources.engine.cluster import setting
+from resources.protocol.commands import Command, CopyShardOwner, DropDatabase, SetData
 from resources.protocol.meta import encode_metastore
 from tests.wire.cluster_restore.scenario import (
     fill,
     journals,
     metastore,
+    nobody_hears,
     on_disk,
     points,
     restore,
+    right_before_it_is_set,
     timeless,
 )
 
@@ -61,15 +64,48 @@ def without_database(cluster: DevCluster, name: str) -> bytes:
 
 
 @pytest.mark.fault(63, 64)
-def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
-    target: DevCluster, backups: Path
+def test_what_has_owners_when_a_node_goes_down_is_finished_once_it_is_up_again(
+    source: DevCluster, target: DevCluster, backups: Path
 ) -> None:
-    before, first = metastore(target), Lock()
+    """Whether the node's copies hold what users wrote is not known, so nothing is dropped."""
+    first = Lock()
 
     def go_down(command: Command) -> None:
         if isinstance(command, CopyShardOwner) and first.acquire(blocking=False):
             target.stop_node(2)
 
+    target.before_command(go_down)
+    failed = restore(target, backups)
+    assert failed.code == 1
+    assert "run restore again from here" in failed.err
+    assert "whether it holds more than was sent is not known" in failed.err
+    assert len(journals(backups)) == 1
+    target.before_command(None)
+    again = restore(target, backups)
+    assert again.code == 1
+    assert "is not finished yet" in again.err
+    target.start_node(2)
+    finished = restore(target, backups)
+    assert finished.code == 14
+    assert "it is complete now" in finished.err
+    assert points(target, "telegraf") == points(source, "telegraf")
+    known = {place.shard_id for place in metastore(target).places()}
+    assert {shard for shards in on_disk(target).values() for shard in shards} == known
+    assert journals(backups) == []
+
+
+def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    before, first = metastore(target), Lock()
+
+    def go_down(command: Command) -> None:
+        ours = isinstance(command, DropDatabase) and command.name == "telegraf"
+        if ours and first.acquire(blocking=False):
+            target.stop_node(2)
+
+    one = target.data[1]
+    one.snapshotter.faults.before_shard = lambda shard_id: one.store.remove(shard_id)
     target.before_command(go_down)
     failed = restore(target, backups)
     assert failed.code == 1
@@ -81,21 +117,22 @@ def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
     assert again.code == 1
     assert "is not undone yet" in again.err
     target.start_node(2)
+    one.snapshotter.faults.before_shard = None
     assert on_disk(target)[target.data[2].tcp_addr]
     assert restore(target, backups)
+    assert points(target, "telegraf") == points(source, "telegraf")
     known = {place.shard_id for place in metastore(target).places()}
     assert {shard for shards in on_disk(target).values() for shard in shards} == known
     assert journals(backups) == []
 
 
-def test_on_an_empty_cluster_a_change_in_between_undoes_the_restore(
-    source: DevCluster, target: DevCluster, backups: Path
+def test_on_an_empty_cluster_a_change_that_nobody_saw_undoes_the_restore(
+    source: DevCluster, target: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def somebody_else(command: Command) -> None:
-        if isinstance(command, SetData):
-            target.group.execute(CreateDatabase("racer"))
-
-    target.before_command(somebody_else)
+    """It may have given the numbers that the restore keeps to shards of its own."""
+    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
+    nobody_hears(target)
+    right_before_it_is_set(target, lambda: target.query("CREATE DATABASE racer"), seen=False)
     done = restore(target, backups)
     assert done.code == 1
     assert metastore(target).database("telegraf") is None

@@ -1,0 +1,273 @@
+"""Set a whole metastore, which undoes whatever others changed in between, and lose nothing by it.
+
+There is no way to set it only if it is what it was. So everything is encoded before the last
+look, the leader that gave that look has to take it itself, every meta node is watched from
+before that look on, and afterwards it is read back. What others changed in the moment between,
+and the watch saw, is put back; what it did not see is told.
+
+Held by tests/wire/cluster_restore/test_setting.py.
+
+Source: influxdb-cluster services/meta/store_fsm.go, applySetDataCommand.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from resources.clients.address import HostPort
+from resources.clients.cluster import Cluster
+from resources.clients.newest import meta_addresses
+from resources.engine.cluster.looks import Look, look, proven_look
+from resources.engine.cluster.put_back import PutBack, put_back, without_databases
+from resources.engine.events import Tell, Warned
+from resources.errors import (
+    PeerUnreachable,
+    PlanError,
+    RestoreFailed,
+    UnknownOutcome,
+    WireError,
+    shown,
+)
+from resources.failpoints import passing
+from resources.protocol.commands import SetData, nothing_between
+from resources.protocol.comparing import comparable
+from resources.protocol.storable import check_storable
+
+SEEN_WITHIN_S = 3.0
+SHOWS_WITHIN_S = 10.0
+PAUSE_S = 0.5
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class WasSet:
+    """What came of setting it.
+
+    Attributes:
+        index: the command's, or a later one.
+        before: what it was set on.
+        wanted: what was sent.
+        shown: the first look that has it; None if no meta node was seen in time.
+        undone: what others had made of it by then, which setting it undid; None if nothing
+            was seen.
+    """
+
+    index: int
+    before: Look
+    wanted: bytes
+    shown: Look | None
+    undone: Look | None
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether surely something else was set than was sent: nobody came in between."""
+        return (
+            self.shown is not None
+            and nothing_between(self.before.index, self.shown.index)
+            and self.shown.timeless != comparable(self.wanted, timeless=True)
+        )
+
+    @property
+    def unseen(self) -> tuple[int, int] | None:
+        """Indexes between which others, or an election, may have come, if there are some."""
+        first = (self.undone or self.before).index
+        last = self.shown.index if self.shown else self.index
+        return None if nothing_between(first, last) else (first, last)
+
+
+class _Watch:
+    """Follows what every meta node makes of the metastore, from an index on."""
+
+    def __init__(self, cluster: Cluster, since: Look) -> None:
+        self._meta = cluster.meta
+        self._since = since.index
+        self._seen: dict[int, Look] = {}
+        self._changed = threading.Condition()
+        self._done = False
+        for node in {since.node, *meta_addresses(since.metastore.meta_nodes)}:
+            threading.Thread(target=self._follow, args=(node,), name="watch", daemon=True).start()
+
+    def _follow(self, node: HostPort) -> None:
+        index = self._since
+        with suppress(WireError):
+            while not self._done:
+                raw, now = self._meta.metastore_of(node, after=index)
+                if now.index <= index:
+                    return
+                index = now.index
+                with self._changed:
+                    self._seen.setdefault(index, Look(node, raw, now))
+                    self._changed.notify_all()
+
+    def end(self, reached: int) -> dict[int, Look]:
+        """What was seen, by index, once somebody has seen this one."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: any(index >= reached for index in self._seen), timeout=SEEN_WITHIN_S
+            )
+            self._done = True
+            return dict(self._seen)
+
+
+def set_metastore(
+    cluster: Cluster,
+    before: Look,
+    meta: bytes,
+    *,
+    is_set: Callable[[Look], bool],
+    sending: Callable[[], None],
+    stop: threading.Event,
+) -> WasSet | None:
+    """Set it if it is what `before` showed; None if it has changed or nobody took it.
+
+    Args:
+        is_set: whether a look shows what was to be set, whatever else is in it.
+        sending: called right before it is sent: from then on it may be set.
+
+    Raises:
+        UnknownOutcome: it may be set, or not, or will be.
+        WireError, PlanError: it was not set.
+    """
+    command = SetData(meta).encode()
+    watch = _Watch(cluster, before)
+    now = look(cluster)
+    if now.content != before.content:
+        return None
+    passing("cluster.before-setting")
+    sending()
+    try:
+        index = cluster.meta.execute_on(now.node, command)
+    except PeerUnreachable:  # it was not taken: another leads now
+        stop.wait(PAUSE_S)
+        return None
+    except UnknownOutcome as error:
+        index = _when_it_shows(cluster, before, is_set, stop)
+        if not index:
+            raise error
+    seen = sorted(watch.end(index).items())
+    shown_by = next((one for _, one in seen if is_set(one)), None)
+    if shown_by is None and nothing_between(before.index, index):
+        shown_by = dict(seen).get(index)  # whatever it shows, it is what was set
+    until = shown_by.index if shown_by else index
+    others = [one for at, one in seen if before.index < at < until]
+    return WasSet(index, before, meta, shown_by, others[-1] if others else None)
+
+
+def _when_it_shows(
+    cluster: Cluster, before: Look, is_set: Callable[[Look], bool], stop: threading.Event
+) -> int:
+    """Wait for a command that may have been lost to show; the index then, or 0."""
+    deadline = time.monotonic() + SHOWS_WITHIN_S
+    while time.monotonic() < deadline:
+        with suppress(WireError):
+            now = look(cluster)
+            if now.index > before.index and is_set(now):
+                return now.index
+        if stop.wait(PAUSE_S):
+            break
+    return 0
+
+
+def make_good(
+    cluster: Cluster, was: WasSet, *, ours: Collection[str], stop: threading.Event, tell: Tell
+) -> None:
+    """Put back what setting it undid, and set right what arrived damaged.
+
+    Args:
+        ours: the databases that were new in it.
+
+    Raises:
+        RestoreFailed: it could not be put back; or what others did and what was set exclude
+            each other: theirs is back then, and ours is not there any more.
+        WireError: the leader could not be asked, or a change is not put back.
+    """
+    if was.unseen:
+        warn_of_gap(*was.unseen, tell=tell)
+    for _ in range(TRIES):
+        if not was.is_damaged and was.undone is None:
+            return
+        again = _make_good_once(cluster, was, ours=ours, stop=stop, tell=tell)
+        if again is not None:
+            was = again
+            if was.unseen:
+                warn_of_gap(*was.unseen, tell=tell)
+    if was.is_damaged or was.undone is not None:
+        raise RestoreFailed(
+            "others change the metastore, and what setting it undid is not put back yet",
+            hint="look at the databases and users that were changed just now",
+        )
+
+
+def _make_good_once(
+    cluster: Cluster, was: WasSet, *, ours: Collection[str], stop: threading.Event, tell: Tell
+) -> WasSet | None:
+    """Once more; None if it has changed, and nothing was sent."""
+    now = proven_look(cluster, at_least=was.index, stop=stop)
+    again = _once_more(was, now)
+    theirs_only = False
+    try:
+        if {f"database {shown(name)}" for name in ours} & {*again.conflicts}:
+            raise PlanError("a database of this name was created in the same moment")
+        check_storable(again.meta)
+    except PlanError:
+        theirs_only = True
+        again = _once_more(was, replace(now, raw=without_databases(now.raw, ours)))
+    wanted = comparable(again.meta, timeless=True)
+    if wanted != now.timeless:
+        came = set_metastore(
+            cluster,
+            now,
+            again.meta,
+            is_set=lambda seen: seen.timeless == wanted,
+            sending=lambda: None,
+            stop=stop,
+        )
+        if came is None:
+            return None
+    else:
+        came = WasSet(now.index, now, now.raw, now, None)
+    what = ", ".join(again.names) or "a number"
+    if was.is_damaged:
+        tell(Warned(f"the metastore arrived damaged on its way ({what}) and was set once more"))
+    else:
+        tell(
+            Warned(
+                f"while the metastore was set, somebody changed {what}; setting it undid that, and "
+                "it is put back"
+            )
+        )
+    for name in again.conflicts:
+        tell(Warned(f"{name} was changed twice in the same moment; look whether it is right"))
+    if theirs_only:
+        raise RestoreFailed(
+            "somebody created a database or shards in the very moment in which this restore did; "
+            "theirs are there, and the restore's are not",
+            hint="run restore again",
+        )
+    return came
+
+
+def _once_more(was: WasSet, now: Look) -> PutBack:
+    """What was undone, in what is there now; or what was sent, in what arrived."""
+    if was.is_damaged and was.shown is not None:
+        back = put_back(was.shown.raw, was.wanted, now.raw)
+        whole = now.timeless == was.shown.timeless
+        return replace(back, meta=was.wanted) if whole else back
+    assert was.undone is not None  # noqa: S101 - else there is nothing to put back
+    return put_back(was.before.raw, was.undone.raw, now.raw)
+
+
+def warn_of_gap(before_index: int, index: int, *, tell: Tell) -> None:
+    """Say that another command may have come between two that were seen, and be lost."""
+    tell(
+        Warned(
+            f"between indexes {before_index} and {index} another change of the "
+            "metastore may have been lost (or the meta nodes chose a leader, which is "
+            "harmless): if somebody changed a database, a user or a node just now, look "
+            "whether it is there"
+        )
+    )

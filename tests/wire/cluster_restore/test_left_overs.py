@@ -1,0 +1,178 @@
+"""What a killed restore leaves is taken away only as far as nobody else has a part in it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources.devcluster.cluster import DevCluster
+from resources.failpoints import VARIABLE
+from tests.processes import Nursery
+from tests.wire.cluster_restore.scenario import (
+    START_S,
+    WEEK_S,
+    busy,
+    journals,
+    metastore,
+    on_disk,
+    points,
+)
+from tests.wire.commands import Done, shardkeeper
+
+KILLED = -signal.SIGKILL
+TO = ("-db", "telegraf", "-newdb", "again")
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as running:
+        yield running
+
+
+def flags(cluster: DevCluster) -> tuple[str, ...]:
+    return ("-bind", cluster.meta[0].http_addr, "-timeout", "5s", "restore")
+
+
+def killed(nursery: Nursery, cluster: DevCluster, backups: Path, at: str) -> Done:
+    done = nursery.start(*flags(cluster), *TO, backups, env={VARIABLE: at}).wait()
+    assert done.code == KILLED, done
+    return done
+
+
+def another(cluster: DevCluster, backups: Path) -> Done:
+    """A restore of something else from the same directory."""
+    return shardkeeper(*flags(cluster), "-db", "telegraf", "-newdb", "other", backups)
+
+
+def acknowledged(cluster: DevCluster, database: str = "again") -> None:
+    cluster.write(database, f"cpu,host=new n=1i {START_S + 5}", precision="s")
+
+
+def has_theirs(cluster: DevCluster, database: str = "again") -> bool:
+    found = cluster.query("SELECT n FROM cpu WHERE host='new'", database=database)
+    return "series" in found["results"][0]
+
+
+@pytest.mark.parametrize("by_command", [False, True])
+def test_what_was_complete_is_finished_with_all_that_users_wrote_since(
+    source: DevCluster, target: DevCluster, backups: Path, nursery: Nursery, *, by_command: bool
+) -> None:
+    if by_command:
+        with busy(target):
+            killed(nursery, target, backups, "cluster.after-adoption")
+    else:
+        killed(nursery, target, backups, "cluster.after-adoption")
+    acknowledged(target)
+    target.query("CREATE USER ann WITH PASSWORD 'a-secret'; GRANT READ ON again TO ann")
+    done = another(target, backups)
+    assert done, done
+    assert "it is complete now" in done.err
+    assert has_theirs(target)
+    assert metastore(target).users[0].privileges
+    assert points(target, "other") == points(source, "telegraf")
+    assert journals(backups) == []
+
+
+@pytest.mark.parametrize("at", ["restore.uploaded", "restore.mid-upload", "cluster.commanded"])
+def test_a_database_by_command_that_users_wrote_to_is_left_and_named(
+    target: DevCluster, backups: Path, nursery: Nursery, at: str
+) -> None:
+    with busy(target):
+        killed(nursery, target, backups, at)
+    acknowledged(target)
+    done = another(target, backups)
+    assert done, done
+    assert "database 'again' was created by a restore that did not end, and is left" in done.err
+    assert "holds more than was sent" in done.err
+    assert has_theirs(target)
+    assert journals(backups) == []
+
+
+@pytest.mark.parametrize(
+    "at", ["restore.uploaded:2", "cluster.shards-created", "cluster.commanded"]
+)
+def test_a_database_by_command_that_nobody_used_is_taken_away(
+    source: DevCluster, target: DevCluster, backups: Path, nursery: Nursery, at: str
+) -> None:
+    with busy(target):
+        killed(nursery, target, backups, at)
+    done = another(target, backups)
+    assert done, done
+    assert metastore(target).database("again") is None
+    assert points(target, "other") == points(source, "telegraf")
+    known = {place.shard_id for place in metastore(target).places()}
+    assert {shard for shards in on_disk(target).values() for shard in shards} <= known
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        ("CREATE CONTINUOUS QUERY q ON again BEGIN SELECT mean(n) INTO d FROM cpu "
+         "GROUP BY time(1h) END", "somebody has made continuous queries"),
+        ("CREATE USER ann WITH PASSWORD 'a-secret'; GRANT READ ON again TO ann",
+         "somebody has granted rights"),
+        ("CREATE RETENTION POLICY more ON again DURATION 9d REPLICATION 1",
+         "somebody has changed its retention policies"),
+        ("ALTER RETENTION POLICY autogen ON again DURATION 9000d",
+         "somebody has changed its retention policies"),
+    ],
+)  # fmt: skip
+def test_a_database_without_owners_that_somebody_changed_is_left_and_named(
+    target: DevCluster, backups: Path, nursery: Nursery, statement: str, why: str
+) -> None:
+    killed(nursery, target, backups, "restore.uploaded")
+    target.query(statement)
+    before = metastore(target).database("again")
+    done = another(target, backups)
+    assert done, done
+    assert why in done.err
+    assert metastore(target).database("again") == before
+
+
+def test_a_database_of_the_same_name_and_numbers_that_somebody_made_since_is_theirs(
+    source: DevCluster, target: DevCluster, backups: Path, nursery: Nursery
+) -> None:
+    """Killed before anything was set; the empty cluster gives the numbers that were planned."""
+    at = {VARIABLE: "cluster.after-journal"}
+    assert nursery.start(*flags(target), backups, env=at).wait().code == KILLED
+    target.query("CREATE DATABASE telegraf WITH REPLICATION 2")
+    for week in range(3):
+        target.write("telegraf", f"cpu,host=new n=1i {START_S + week * WEEK_S}", precision="s")
+    there = {place.shard_id for place in metastore(target).places()}
+    assert there <= {place.shard_id for place in metastore(source).places()}
+    done = another(target, backups)
+    assert done, done
+    assert "its shards have owners, which this restore did not give them" in done.err
+    assert has_theirs(target, "telegraf")
+
+
+def test_a_record_of_an_earlier_version_is_finished_as_it_was_then(
+    target: DevCluster, backups: Path, nursery: Nursery
+) -> None:
+    killed(nursery, target, backups, "cluster.after-adoption")
+    [record] = backups.glob(".shardkeeper.restore-*")
+    said = json.loads(record.read_bytes())
+    for key in ("proved", "policies", "sent"):
+        del said[key]
+    record.write_text(json.dumps(said))
+    acknowledged(target)
+    done = another(target, backups)
+    assert done, done
+    assert "it is complete now" in done.err
+    assert has_theirs(target)
+
+
+@pytest.mark.parametrize("at", ["store.before-replace", "store.after-replace"])
+def test_a_kill_while_the_record_is_replaced_leaves_one_of_the_two(
+    target: DevCluster, backups: Path, nursery: Nursery, at: str
+) -> None:
+    with busy(target):
+        killed(nursery, target, backups, at)
+        assert len(journals(backups)) == 1
+    assert another(target, backups)
+    assert metastore(target).database("again") is None
+    assert journals(backups) == []
