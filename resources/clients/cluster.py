@@ -15,7 +15,15 @@ from resources.clients.meta import MetaClient
 from resources.clients.newest import Newest
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
-from resources.errors import WireError, shown
+from resources.errors import (
+    BadReply,
+    CredentialsRefused,
+    PeerRefused,
+    PeerUnreachable,
+    UsageError,
+    WireError,
+    shown,
+)
 from resources.model import Metastore, ShardID
 from resources.protocol.meta_api import OwnerStatus
 
@@ -48,6 +56,8 @@ class Cluster:
         self._mutex = threading.Lock()
         self._snapshotters: dict[str, SnapshotterClient] = {}
         self._aborted = False
+        self._http_addrs: dict[str, tuple[str, str]] = {}
+        self._told: set[str] = set()
 
     @property
     def kind(self) -> Literal["cluster"]:
@@ -65,6 +75,36 @@ class Cluster:
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """As `about`: copies of shards tell their own figures."""
         return self.about(), None
+
+    def figures(self, node: str) -> SourceFacts:
+        """What a data node tells of its shards' caches and files; nothing if it never did.
+
+        Raises:
+            WireError: it told before, and does not answer now.
+        """
+        try:
+            said = self._http_of(node).server_vars(activity=False)
+        except (PeerUnreachable, CredentialsRefused, PeerRefused, BadReply, UsageError):
+            if node in self._told:
+                raise
+            return SourceFacts()
+        self._told.add(node)
+        return SourceFacts("", said.current_time_ns, said.started_ns, said.shards)
+
+    def _http_of(self, node: str) -> InfluxHTTP:
+        """Raises: UsageError, WireError: its HTTP address is not known, or not to be used."""
+        if self.http is None:
+            raise UsageError("-http none")
+        if not self._http_addrs:
+            self._http_addrs = {
+                member.tcp_addr: (member.http_scheme or "http", member.http_addr)
+                for member in self.meta.members().data
+            }
+        scheme, address = self._http_addrs.get(node, ("http", ""))
+        door = self.http(f"{scheme}://{address}")
+        if not address or address not in door.http_addr:
+            raise UsageError(f"the HTTP address of {node} is not known")
+        return door
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """From the leader, since the others may be behind; never older than what they know.

@@ -90,7 +90,17 @@ class Server:
             said = self._vars_of_this_server(self.http, activity)
         except (PeerUnreachable, CredentialsRefused) as error:
             return SourceFacts(version), error
-        return SourceFacts(version, said.current_time_ns, said.shards), None
+        return _facts(version, said), None
+
+    def figures(self, node: str = "") -> SourceFacts:
+        """As `facts`, without another look at whose figures these are.
+
+        Raises:
+            WireError: HTTP does not answer.
+        """
+        if self.http is None:
+            return SourceFacts()
+        return _facts("", self.http.server_vars(activity=False))
 
     def _vars_of_this_server(self, http: InfluxHTTP, activity: bool) -> ServerVars:
         """What HTTP tells, once it is sure that both doors lead to one server.
@@ -119,3 +129,7 @@ class Server:
             f"{self.address}: {why}",
             hint="name the right one with -http; -http none does without, and copies everything",
         )
+
+
+def _facts(version: str, said: ServerVars) -> SourceFacts:
+    return SourceFacts(version, said.current_time_ns, said.started_ns, said.shards)

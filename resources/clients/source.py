@@ -21,6 +21,8 @@ class SourceFacts:
     """Empty if it did not say."""
     clock_ns: int | None = None
     """A server's own clock; file times inside its shards come from the same one."""
+    started_ns: int | None = None
+    """When its process started, by that clock; its counters began then."""
     shards: Mapping[ShardID, ShardStats] = field(default_factory=dict[ShardID, ShardStats])
     """A server's figures; empty for clusters, whose copies tell their own."""
 
@@ -67,6 +69,14 @@ class Source(Protocol):
 
         Args:
             activity: whether a server is to tell what was written to each shard, too.
+        """
+        ...
+
+    def figures(self, node: str) -> SourceFacts:
+        """What a node tells of its shards' caches and files now; nothing if it has no HTTP.
+
+        Raises:
+            WireError: it does not answer.
         """
         ...
 

@@ -34,6 +34,7 @@ from pathlib import Path
 
 import requests
 
+from resources.clients.coordinator import CoordinatorClient
 from resources.clients.snapshotter import SnapshotterClient
 from resources.errors import ShardkeeperError
 from resources.model import NodeInfo
@@ -78,6 +79,11 @@ class Known:
     def perhaps_deleted(self, point: Point) -> None:
         self.holders[point] = frozenset()
 
+    def also(self, points: dict[Point, float]) -> None:
+        """Points may have these values as well."""
+        for point, value in points.items():
+            self.values.setdefault(point, set()).add(value)
+
     def copy(self) -> Known:
         return Known({p: set(v) for p, v in self.values.items()}, dict(self.holders))
 
@@ -96,6 +102,8 @@ class Load:
         self.still: set[str] = set()
         self.name = cluster.fresh()
         self.next_value = 0
+        self.wanted: Known | None = None
+        """What a backup that is under way has to hold; what is written meanwhile, it may."""
         self.code = 0
         """What the last backup ended with."""
         self.session = requests.Session()
@@ -135,6 +143,8 @@ class Load:
                 timeout=30,
             )
         with self.lock:
+            if self.wanted is not None:
+                self.wanted.also(points)
             if said is not None and said.status_code == 204:
                 self.known.acknowledged(points, before & self.up)
             else:
@@ -195,13 +205,22 @@ class Load:
             self.cluster.stop(node)
 
     def heal(self) -> None:
-        """Bring all nodes back, and wait until writes to all of them are taken."""
+        """Bring all nodes back, also those that hang.
+
+        On influxdb-cluster 1.8.11 a DELETE from a shard of several files may hang for ever, and
+        with it whoever asks for the shard (tsm1/engine.go, deleteSeriesRange: it returns with
+        seriesKeysLock held).
+        """
         resume = _command(RESUME)
         for node in sorted(self.still):
             if resume is not None:
                 resume(node)
         for node in sorted(self.down):
             if self.cluster.start is not None:
+                self.cluster.start(node)
+        for node in sorted(self.nodes):
+            if not _answers(node) and self.cluster.stop and self.cluster.start:
+                self.cluster.stop(node)
                 self.cluster.start(node)
         with self.lock:
             self.still.clear()
@@ -218,7 +237,7 @@ class Load:
                 self.rng.choice([lambda: self.write(20), self.flush, self.flush])()
 
         with self.lock:
-            wanted, up = self.known.copy(), self.up
+            self.wanted, up = self.known.copy(), self.up
         threads = [threading.Thread(target=use) for _ in range(2 if busy else 0)]
         for thread in threads:
             thread.start()
@@ -229,11 +248,7 @@ class Load:
             over.set()
             for thread in threads:
                 thread.join()
-        with self.lock:
-            for point, values in self.known.values.items():  # what was written meanwhile
-                wanted.values.setdefault(point, set()).update(values)
-                if point in wanted.holders and not self.known.holders[point]:
-                    wanted.holders[point] = frozenset()
+        wanted, self.wanted = self.wanted, None
         return judged(self, done, wanted, up)
 
     def failed_hours(self, done: Done) -> set[int]:
@@ -320,6 +335,14 @@ def campaign(n: int, seed: int, directory: Path, say: Callable[[str], None]) -> 
         f"seed {seed}"
     )
     return wrong
+
+
+def _answers(node: str) -> bool:
+    try:
+        CoordinatorClient(node, timeout_s=10).list_shards()
+    except ShardkeeperError:
+        return False
+    return True
 
 
 def _settle() -> None:

@@ -86,9 +86,12 @@ def look_at_cluster(
     absent = [*found.absent, *found.unknown]
     if options.peek:
         return states, absent, Comparison()
-    states = settle(source, metastore, states, known.scratch_dir, options, tell=tell)
+    # A silent node was waited for once.
+    up = tuple(n for n in metastore.data_nodes if n.tcp_addr not in holdings.silent)
+    answering = replace(metastore, data_nodes=up)
+    states = settle(source, answering, states, known.scratch_dir, options, tell=tell)
     alike = {state.place.shard_id: state.owners for state in states}
-    copies = differing_copies(source, metastore, [s.place for s in states], holdings, alike)
+    copies = differing_copies(source, answering, [s.place for s in states], holdings, alike)
     tell_of_differing(copies, tell=tell)
     return states, absent, copies
 

@@ -11,12 +11,13 @@ Held by: tests/resources/engine/test_replicas.py; tests/wire/test_cluster_replic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from resources.clients.source import ShardCopy, Source
+from resources.clients.source import Holdings, ShardCopy, Source
 from resources.engine.backup.changes import ShardState
+from resources.engine.backup.replica_caches import Replica, Unproven, unproven
 from resources.engine.backup.replica_files import files_of, is_proof
 from resources.engine.events import Tell, Warned
 from resources.engine.options import BackupOptions
@@ -104,27 +105,85 @@ def settle(
     stale = [state for state in states if state.stale and state.copies]
     if not stale:
         return list(states)
-    files = _write_out(source, stale, options)
+    asked = [(state.place.shard_id, copy.node) for state in stale for copy in state.copies]
+    files = _write_out(source, asked, options)
     later = source.holdings(metastore)
+    doubted = _unproven(source, asked, later, files, options, tell=tell)
+    if doubted is not None:
+        later = source.holdings(metastore)
     settled: dict[ShardID, ShardState] = {}
     for state in stale:
         nodes = {copy.node for copy in state.copies}
         copies = [c for c in later.copies.get(state.place.shard_id, ()) if c.node in nodes]
         if copies:
             settled[state.place.shard_id] = _noted(state, copies, files, options)
+    if doubted is not None:
+        settled = {i: _without(state, doubted.busy) for i, state in settled.items()}
     unlike = [state for state in settled.values() if _unlike(state.copies)]
     ranked = _ranked(source, unlike, scratch_dir, options, tell=tell)
     settled |= {state.place.shard_id: state for state in ranked}
     return [settled.get(state.place.shard_id, state) for state in states]
 
 
-def _write_out(
-    source: Source, stale: Sequence[ShardState], options: BackupOptions
-) -> dict[tuple[ShardID, str], str]:
-    """Ask for files, which has the caches written out; returns names for the files."""
-    asked = [(state.place.shard_id, copy.node) for state in stale for copy in state.copies]
+def _unproven(
+    source: Source,
+    asked: Sequence[Replica],
+    later: Holdings,
+    files: dict[Replica, str],
+    options: BackupOptions,
+    *,
+    tell: Tell,
+) -> Unproven | None:
+    """Replicas of which something may be in memory only; None if all are at rest."""
+    at_rest = {(i, c.node) for i, copies in later.copies.items() for c in copies if c.is_at_rest}
+    doubted = [replica for replica in asked if replica not in at_rest]
+    if not doubted:
+        return None
 
-    def ask(item: tuple[ShardID, str]) -> str:
+    def write_out(replicas: Collection[Replica]) -> Collection[Replica]:
+        again = _write_out(source, list(replicas), options)
+        files.update(again)
+        return [replica for replica, name in again.items() if name]
+
+    found = unproven(source, doubted, write_out)
+    if found.mute:
+        nodes = ", ".join(sorted(found.mute))
+        tell(
+            Warned(
+                f"{nodes}: whether caches were written out is not known, so that archives may lack "
+                "the newest points: HTTP does not tell (-http, -user and -pwd-file; -http none "
+                "does without)"
+            )
+        )
+    return found
+
+
+def _without(state: ShardState, busy: Collection[Replica]) -> ShardState:
+    """The state without replicas of which something is in memory only."""
+    nodes = [copy.node for copy in state.copies if (state.place.shard_id, copy.node) in busy]
+    if not nodes:
+        return state
+    why = (
+        f"{', '.join(nodes)} did not write out what it has of it in memory: is its disk slow or "
+        'full, or does another backup run? look for "snapshot" in its log'
+    )
+    good = tuple(copy for copy in state.copies if copy.node not in nodes)
+    if not good:
+        return replace(state, copies=(), trouble=why)
+    return replace(
+        state,
+        copies=good,
+        owners=tuple(owner for owner in state.owners if owner.node not in nodes),
+        lacks=f"{why}; the archive is made of what {good[0].node} has, which may be less",
+    )
+
+
+def _write_out(
+    source: Source, asked: Sequence[Replica], options: BackupOptions
+) -> dict[Replica, str]:
+    """Ask for files, which has the caches written out; returns names for the files."""
+
+    def ask(item: Replica) -> str:
         shard_id, node = item
         with suppress(WireError, ArchiveCorrupt):  # the copy itself will tell
             return files_of(source, node, shard_id)
@@ -142,7 +201,7 @@ def _write_out(
 def _noted(
     state: ShardState,
     copies: Sequence[ShardCopy],
-    files: Mapping[tuple[ShardID, str], str],
+    files: Mapping[Replica, str],
     options: BackupOptions,
 ) -> ShardState:
     seen = {owner.node: owner.seen_ns for owner in state.owners}
@@ -230,13 +289,14 @@ def _compared(
         best = [copy for copy in good if copy.node == first]
     lines = [f"{line}; the archive is made of what {best[0].node} has" for line in found.told]
     lacks = found.lacks and f"no node has all of its points: {found.lacks}"
+    lacks = "; ".join(text for text in (state.lacks, lacks) if text)
     ranked = replace(
         state,
         copies=(*best, *(copy for copy in good if copy not in best)),
         owners=tuple(replace(owner, holds=found.holds[owner.node]) for owner in state.owners),
         lacks=lacks,
     )
-    return ranked, () if lacks else tuple(lines)
+    return ranked, () if found.lacks else tuple(lines)
 
 
 def _too_large(state: ShardState) -> tuple[ShardState, tuple[str, ...]]:

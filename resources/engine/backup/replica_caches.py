@@ -1,0 +1,113 @@
+"""Have nodes written out what they have in memory of shards that will be read?
+
+A busy node answers with files and without its cache, so that it answered proves nothing. A node
+that says that a shard is cold has nothing of it in memory. Of the others its figures over HTTP
+are asked, for all shards at once, before and after it is asked for files; `completeness` says
+what they prove. What is not proven is asked again, with growing pauses.
+
+Source: influxdb-cluster tsdb/engine/tsm1/engine.go (IsIdle, CreateSnapshot).
+
+The rules are held by tests/resources/engine/backup/test_completeness.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+
+from resources.clients.source import Source, SourceFacts
+from resources.engine.backup.completeness import (
+    Sample,
+    is_written_out,
+    tells_enough,
+    was_written_out,
+)
+from resources.errors import WireError
+from resources.model import ShardID
+
+PATIENCE_S = 30.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 3.0
+
+Replica = tuple[ShardID, str]
+"""A shard and the node that has it."""
+WriteOut = Callable[[Collection[Replica]], Collection[Replica]]
+"""Has nodes write replicas out; returns those of which files were answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """Replicas of which something may be in memory only."""
+
+    busy: frozenset[Replica] = frozenset()
+    """Their nodes say so."""
+    unknown: frozenset[Replica] = frozenset()
+    """Their nodes do not tell."""
+    mute: frozenset[str] = field(default_factory=frozenset[str])
+    """Nodes that do not tell."""
+
+
+def unproven(
+    source: Source,
+    replicas: Iterable[Replica],
+    write_out: WriteOut,
+) -> Unproven:
+    """Have replicas written out until their nodes prove it; what is left is returned.
+
+    Args:
+        replicas: those whose nodes do not say that nothing is in memory.
+    """
+    pending, unknown = set(replicas), set[Replica]()
+    before = _samples(source, {node for _, node in pending})
+    pending = {r for r in pending if not _is_written_out(_sample(before, r))}
+    deadline, pause_s = time.monotonic() + PATIENCE_S, FIRST_PAUSE_S
+    while pending:
+        answered = set(write_out(pending))
+        after = _samples(source, {node for _, node in pending})
+        for replica in list(pending):
+            first, last = _sample(before, replica), _sample(after, replica)
+            if first is None and last is None and not _is_silent(after, replica):
+                unknown.add(replica)
+                pending.discard(replica)
+            elif _is_written_out(last) or (
+                replica in answered
+                and first is not None
+                and last is not None
+                and was_written_out(first, last)
+            ):
+                pending.discard(replica)
+        before = after
+        if not pending or time.monotonic() > deadline:
+            break
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+    return Unproven(frozenset(pending), frozenset(unknown), frozenset(node for _, node in unknown))
+
+
+def _samples(source: Source, nodes: Collection[str]) -> dict[str, SourceFacts | None]:
+    """What nodes tell of all their shards; None of one that told before and does not now."""
+    told: dict[str, SourceFacts | None] = {}
+    for node in nodes:
+        try:
+            told[node] = source.figures(node)
+        except WireError:
+            told[node] = None
+    return told
+
+
+def _is_silent(samples: dict[str, SourceFacts | None], replica: Replica) -> bool:
+    """Whether the node told figures before, and does not at this moment."""
+    return samples.get(replica[1]) is None
+
+
+def _sample(samples: dict[str, SourceFacts | None], replica: Replica) -> Sample | None:
+    shard_id, node = replica
+    facts = samples.get(node)
+    stats = facts.shards.get(shard_id) if facts else None
+    if facts is None or facts.started_ns is None or stats is None or not tells_enough(stats):
+        return None
+    return Sample(facts.started_ns, stats)
+
+
+def _is_written_out(sample: Sample | None) -> bool:
+    return sample is not None and is_written_out(sample)
