@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import click
@@ -13,12 +13,14 @@ from pipelines.ctl.render import backup_line, printable
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
-from resources.engine.events import Event, Repaired
+from resources.engine.events import Event, Repaired, Warned
+from resources.engine.restore.journal import unfinished_restores
 from resources.engine.stored import verify as engine
 from resources.engine.stored.repair import Needs, pull_again, repair_manifests, settle
 from resources.engine.stored.sampling import Sample, today
 from resources.engine.stored.verify import VerifyReport
 from resources.errors import BackupIncomplete, UsageError
+from resources.repository.copies import unfinished_backups
 from resources.repository.repository import BackupRepository
 
 
@@ -68,6 +70,8 @@ def verify(door: Door, /, path: str, **flags: Any) -> None:
     report = engine.verify(repository, choose=_choice(asked), tell=tell)
     if repairing and report.problems:
         report = _repair(repository, report, door, tell)
+    for text in () if as_json else _unfinished(repository):
+        tell(Warned(text))
     if as_json:
         click.echo(verify_json(report, asked, path, tell.repaired if repairing else None))
     else:
@@ -76,6 +80,17 @@ def verify(door: Door, /, path: str, **flags: Any) -> None:
         raise BackupIncomplete(
             f"{len(report.problems)} problems in {path}", hint=_next(report, door, repairing)
         )
+
+
+def _unfinished(repository: BackupRepository) -> Iterator[str]:
+    """What runs are at work on, or left when they were killed: no damage, and good to know."""
+    for backup in sorted(unfinished_backups(repository.store)):
+        if f"{backup}.manifest" not in repository.store.names():
+            yield (
+                f"{backup} is not finished: a backup is at work, or was killed; the next one "
+                "sweeps what it left"
+            )
+    yield from unfinished_restores(repository.store)
 
 
 class _Tell(Talk):

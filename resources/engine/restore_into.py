@@ -10,6 +10,7 @@ from resources.engine.cluster.restore import prepare_cluster_restore, restore_in
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import Tell
 from resources.engine.restore.fill_shard import restore_into_shard
+from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.run import RestoreReport, prepare_restore, restore
 from resources.repository.backup_set import BackupSet
@@ -49,6 +50,8 @@ def restore_into(
     """
     if isinstance(target, Cluster):
         undo_interrupted(target, repository, tell=tell, stop=stop or threading.Event())
+    else:
+        take_back_interrupted(target, repository, tell=tell)
     plan = prepare_restore_into(target, repository, backup, options)
     if plan.into is not None:
         return restore_into_shard(target, repository, plan, options, tell=tell, stop=stop)

@@ -238,7 +238,7 @@ def test_a_killed_backup_is_swept_by_the_next(
 
 
 @pytest.mark.fault(63)
-def test_a_killed_restore_leaves_a_database_that_the_next_one_names(
+def test_what_a_killed_restore_left_is_taken_away_by_the_next(
     source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
 ) -> None:
     db, _ = life
@@ -251,10 +251,39 @@ def test_a_killed_restore_leaves_a_database_that_the_next_one_names(
         )
         assert proxy.stalled.wait(timeout=20)
         ended(process, signal.SIGKILL)
+    assert name in databases(target)
+    noted = shardkeeper("verify", backups)
+    assert f"of '{name}' is at work, or was killed" in noted.err, noted
     done = shardkeeper("restore", *at(target), "-db", db, "-newdb", name, backups)
-    assert done.code == 14
-    assert f"has '{name}' already" in done.err
-    assert "drop it first" in done.err
+    assert done, done
+    assert "taken away first" in done.err
+    assert points(target, name) == points(source, db)
+
+
+@pytest.mark.fault(63, 73)
+def test_points_that_were_written_into_what_a_killed_restore_left_are_kept(
+    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    db, _ = life
+    backup(source, backups, "-db", db)
+    name = fresh()
+    with Proxy(target.bind_addr) as proxy:
+        proxy.break_next(Stall(20, direction="to server"), chosen=uploads)
+        process = started(
+            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
+        )
+        assert proxy.stalled.wait(timeout=20)
+        ended(process, signal.SIGKILL)
+    wait_until(
+        lambda: not target.write(name, [f"mine v=1 {T0}"]), within_s=20, what="a write to be taken"
+    )
+    before = points(target, name)
+    done = shardkeeper("restore", *at(target), "-db", db, "-newdb", name, backups)
+    assert done.code == 14, done
+    assert f"database '{name}' was left by a restore that was killed" in done.err
+    assert "points were written" in done.err
+    assert points(target, name) == before
     target.drop_database(name)
     restore(target, backups, "-db", db, "-newdb", name)
     assert points(target, name) == points(source, db)
+    assert not list(backups.glob(".shardkeeper.server-restore-*"))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from resources.clients.server import Server
 from resources.engine.events import RolledBack, Tell, Warned
+from resources.engine.restore.journal import JournalWriter
+from resources.engine.restore.leftovers import holds_more, shape, shards_of
 from resources.engine.restore.plan import DatabaseRestore
 from resources.engine.restore.target import drop_database
 from resources.errors import ShardkeeperError, shown
 from resources.failpoints import passing
-from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
+from resources.model import DatabaseInfo, ShardID
 from resources.protocol.influxql import quote_identifier
 
 SETTLED_WITHIN_S = 2.0
@@ -25,13 +27,15 @@ def roll_back(
     created: Sequence[tuple[DatabaseRestore, Mapping[ShardID, ShardID]]],
     error: BaseException,
     *,
+    journal: JournalWriter,
     tell: Tell,
 ) -> None:
     """Drop the databases a failed restore created.
 
-    A database is dropped only if every shard in it is one that the restore was given: who
-    wrote into it meanwhile made a new shard, and keeps it. What could not be dropped is said
-    in a note on `error`; this never raises a ShardkeeperError of its own.
+    A database is dropped only if every shard in it is one that the restore was given, and
+    nobody has written into it: a point that a server has acknowledged is nobody's left-over. What
+    could not be dropped is said in a note on `error`, and stays in the journal; this never
+    raises a ShardkeeperError of its own.
     """
     passing("restore.before-rollback")
     dropped: list[str] = []
@@ -43,6 +47,8 @@ def roll_back(
             if there is None:
                 if not ids and not isinstance(error, ShardkeeperError):
                     _maybe_later(database.new_name, error, tell)
+                else:
+                    journal.forget(database.new_name)
                 continue
             if not _ours(there, database, ids):
                 _leave(database.new_name, "it holds shards that are not ours", error, tell)
@@ -50,7 +56,11 @@ def roll_back(
             if not ids and not _is_settled(server, there, until):
                 _leave(database.new_name, "the server is still at work on it", error, tell)
                 continue
-            drop_database(server, database.new_name, _shards(there))
+            if ids and (why := _holds_more(server, journal, ids.values())):
+                _leave(database.new_name, why, error, tell)
+                continue
+            drop_database(server, database.new_name, shards_of(there))
+            journal.forget(database.new_name)
             dropped.append(database.new_name)
             passing("restore.after-rollback")
         except Exception as failure:  # noqa: BLE001 - whatever it is, the next one is dropped
@@ -80,7 +90,7 @@ def _is_settled(server: Server, there: DatabaseInfo, until: float) -> bool:
     A server that imports names all shards first and then creates one after the other. Those
     that it creates after a DROP DATABASE belong to nothing and stay (seen on 1.6.7).
     """
-    shards = _shards(there)
+    shards = shards_of(there)
     if server.http is None:
         return True  # nothing will be dropped, and `drop_database` says why
     while not shards <= server.http.server_vars().shards.keys():
@@ -103,19 +113,23 @@ def _maybe_later(name: str, error: BaseException, tell: Tell) -> None:
 def _ours(there: DatabaseInfo, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> bool:
     groups = [(rp.name, group) for rp in there.retention_policies for group in rp.shard_groups]
     if ids:
-        return _shards(there) <= set(ids.values())
+        return shards_of(there) <= set(ids.values())
     # The reply to the import was lost: ours if it has exactly the shard groups that we sent.
-    sent = {(s.new_policy, *_shape(s.place.group)) for s in database.shards}
-    return {(policy, *_shape(group)) for policy, group in groups} == sent
+    sent = {(s.new_policy, *shape(s.place.group)) for s in database.shards}
+    return {(policy, *shape(group)) for policy, group in groups} == sent
 
 
-def _shards(there: DatabaseInfo) -> set[ShardID]:
-    groups = (g for rp in there.retention_policies for g in rp.shard_groups)
-    return {shard.id for g in groups for shard in g.shards}
-
-
-def _shape(group: ShardGroupInfo) -> tuple[int, int, int]:
-    return group.start_time_ns, group.end_time_ns, len(group.shards)
+def _holds_more(server: Server, journal: JournalWriter, ids: Collection[ShardID]) -> str:
+    """Why it may hold points that were not sent; a server that has no HTTP drops nothing."""
+    if server.http is None:
+        return ""
+    started_ns = journal.journal.server_started_ns
+    now = server.http.server_vars()
+    if started_ns is None or now.started_ns != started_ns:
+        made = journal.journal.databases.values()
+        sent = {i: files for one in made for i, files in (one.shards or {}).items() if i in ids}
+        return holds_more(server, started_ns, sent)
+    return holds_more(server, started_ns, dict.fromkeys(ids, ()))
 
 
 def _leave(name: str, why: str, error: BaseException, tell: Tell) -> None:

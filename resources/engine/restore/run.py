@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from resources.clients.server import Server
 from resources.engine.events import (
@@ -18,6 +18,13 @@ from resources.engine.events import (
 )
 from resources.engine.restore.check import ArchiveContents, check_archives
 from resources.engine.restore.doors import check_doors
+from resources.engine.restore.journal import (
+    CreatedDatabase,
+    JournalWriter,
+    ServerJournal,
+    keeping_journal,
+)
+from resources.engine.restore.leftovers import shape
 from resources.engine.restore.plan import (
     DatabaseRestore,
     RestoreOptions,
@@ -35,7 +42,7 @@ from resources.engine.restore.target import (
 )
 from resources.engine.restore.upload import Uploader
 from resources.engine.restore.uploading import upload_all
-from resources.errors import PeerRefused, PlanError, UsageError
+from resources.errors import PeerRefused, PlanError, UsageError, WireError
 from resources.failpoints import passing
 from resources.interrupts import interruptible, undisturbed
 from resources.model import ShardID
@@ -138,51 +145,87 @@ def restore(
         stop=stop,
     )
     version = server.about().version
-    target = Target("server", server.address, version, server.metastore()[1].cluster_id)
+    cluster_id = server.metastore()[1].cluster_id
     check_doors(server, [database.new_name for database in plan.databases], tell=tell)
-    created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []
     restoring = time.monotonic()
     tell(MetaRestoring())
     passing("restore.checked")
-    with undisturbed(f"taking back what was restored into {server.address}"):
+    record = ServerJournal(cluster_id, server.address, _started_ns(server))
+    with (
+        undisturbed(f"taking back what was restored into {server.address}"),
+        keeping_journal(repository.store, record, tell=tell) as journal,
+    ):
+        making = _Making(server, plan, version, contents, journal)
         try:
             with interruptible():
-                for database in plan.databases:
-                    _create(server, plan, database, version, created)
-                mapped = sum(len(ids) for _, ids in created)
-                tell(MetaRestored(mapped, time.monotonic() - restoring))
-                id_map = {old: new for _, ids in created for old, new in ids.items()}
+                id_map = making.make()
+                tell(MetaRestored(len(id_map), time.monotonic() - restoring))
                 shards = _upload(
                     server, repository, plan.shards, id_map, contents, options, tell, stop
                 )
-                for database, ids in created:
+                for database, ids in making.created:
                     run_queries(server, database, ids, tell=tell)
         except BaseException as error:
             stop.set()
             server.resume()
-            roll_back(server, created, error, tell=tell)
+            roll_back(server, making.created, error, journal=journal, tell=tell)
             raise
+        journal.complete()
+        target = Target("server", server.address, version, cluster_id)
         path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
 
 
-def _create(
-    server: Server,
-    plan: RestorePlan,
-    database: DatabaseRestore,
-    version: str,
-    created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]],
-) -> None:
-    """Create one database; it is in `created` before it may be on the server."""
-    ids: dict[ShardID, ShardID] = {}
-    created.append((database, ids))
+def _started_ns(server: Server) -> int | None:
+    """When the server began to count what is written; None if it does not say."""
     try:
-        ids.update(create_database(server, plan.meta, database, version))
-    except (PlanError, PeerRefused) as error:
-        if isinstance(error, PlanError) or database.shards:
-            created.pop()  # nothing was changed; who has that name now keeps it
-        raise
-    passing("restore.after-metadata")
+        return None if server.http is None else server.http.server_vars().started_ns
+    except WireError:
+        return None
+
+
+class _Making:
+    """Creates the databases of a plan, each on record before it may be on the server."""
+
+    def __init__(
+        self,
+        server: Server,
+        plan: RestorePlan,
+        version: str,
+        contents: Mapping[ShardID, ArchiveContents],
+        journal: JournalWriter,
+    ) -> None:
+        self.created: list[tuple[DatabaseRestore, dict[ShardID, ShardID]]] = []
+        self._server = server
+        self._plan = plan
+        self._version = version
+        self._contents = contents
+        self._journal = journal
+
+    def make(self) -> dict[ShardID, ShardID]:
+        """Which shard became which."""
+        for database in self._plan.databases:
+            self._create(database)
+            passing("restore.after-metadata")
+        return {old: new for _, ids in self.created for old, new in ids.items()}
+
+    def _create(self, database: DatabaseRestore) -> None:
+        groups = sorted({(s.new_policy, *shape(s.place.group)) for s in database.shards})
+        made = CreatedDatabase(tuple(groups), None if database.shards else {})
+        ids: dict[ShardID, ShardID] = {}
+        self._journal.add(database.new_name, made)
+        self.created.append((database, ids))
+        try:
+            ids.update(create_database(self._server, self._plan.meta, database, self._version))
+        except (PlanError, PeerRefused) as error:
+            if isinstance(error, PlanError) or database.shards:
+                self.created.pop()  # nothing was changed; who has that name now keeps it
+                self._journal.forget(database.new_name)
+            raise
+        files = {
+            new: frozenset(f.id for f in self._contents[old].files) for old, new in ids.items()
+        }
+        self._journal.add(database.new_name, replace(made, shards=files))
 
 
 def _upload(

@@ -1,0 +1,125 @@
+"""What a killed restore left on a single server, dealt with before the next one begins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from resources.clients.server import Server
+from resources.engine.events import RolledBack, Tell, Warned
+from resources.engine.restore.journal import (
+    LOCK,
+    SUFFIX,
+    CreatedDatabase,
+    ServerJournal,
+    left_journals,
+    read_journal,
+)
+from resources.engine.restore.read_back import files_there
+from resources.engine.restore.target import drop_database
+from resources.errors import RepositoryLocked, ShardkeeperError, StoreFailed, shown
+from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
+from resources.protocol.influxql import quote_identifier
+from resources.repository.evidence import FileID
+from resources.repository.lock import StoreLock
+from resources.repository.repository import BackupRepository
+
+
+def take_back_interrupted(server: Server, repository: BackupRepository, *, tell: Tell) -> None:
+    """Take away what killed restores from this repository left on this server.
+
+    One that is at work is left alone. What cannot be taken away is said, and stays on record.
+
+    Raises:
+        WireError: the server could not be asked.
+        ManifestUnreadable: a record cannot be read.
+    """
+    store = repository.store
+    names = left_journals(store, server.metastore()[1].cluster_id)
+    for name in names:
+        try:
+            lock = StoreLock.acquire(
+                store, command="restore", name=name.removesuffix(SUFFIX) + LOCK
+            )
+        except (RepositoryLocked, StoreFailed):
+            continue  # it is at work, or nothing can be written here
+        with lock:
+            journal = read_journal(store, name)
+            if journal is not None and _is_dealt_with(server, journal, tell):
+                store.delete(name)
+
+
+def _is_dealt_with(server: Server, journal: ServerJournal, tell: Tell) -> bool:
+    """Whether nothing of it is left, or nothing that is a left-over."""
+    done, dropped = True, list[str]()
+    for name, made in journal.databases.items():
+        _, now = server.metastore()
+        there = now.database(name)
+        if there is None or not _is_ours(there, made):
+            continue
+        if journal.complete:
+            tell(Warned(f"an earlier restore of {shown(name)} was complete when it was killed"))
+            continue
+        try:
+            why = holds_more(server, journal.server_started_ns, made.shards or {})
+            if not why:
+                drop_database(server, name, shards_of(there))
+                dropped.append(name)
+                continue
+        except ShardkeeperError as failure:
+            why = failure.what
+        done = False
+        tell(
+            Warned(
+                f"database {shown(name)} was left by a restore that was killed, and is not "
+                f"complete; it stays: {why}; look at it, then run DROP DATABASE "
+                f"{quote_identifier(name)}, or bring the rest in with shardkeeper merge"
+            )
+        )
+    if dropped:
+        tell(Warned("an earlier restore from here was killed; what it created is taken away first"))
+        tell(RolledBack(tuple(dropped)))
+    return done
+
+
+def holds_more(
+    server: Server, started_ns: int | None, sent: Mapping[ShardID, Collection[FileID]]
+) -> str:
+    """Why shards may hold points that were not sent to them; empty if they do not.
+
+    A server counts what is written to each shard, and begins anew when it starts. If it has
+    been started since, the files are looked at.
+
+    Args:
+        started_ns: when the server had started, as it said before they were created.
+        sent: the files that were sent to each shard, or were going to be.
+
+    Raises:
+        WireError
+    """
+    if server.http is not None:
+        now = server.http.server_vars()
+        if started_ns is not None and now.started_ns == started_ns:
+            written = [i for i in sent if (s := now.shards.get(i)) and s.write_points_ok]
+            return f"points were written to shard {written[0]} since" if written else ""
+    for shard_id, files in sent.items():
+        if {file.id for file in files_there(server, shard_id)} - set(files):
+            return f"shard {shard_id} holds files that were not sent, or were rewritten since"
+    return ""
+
+
+def _is_ours(there: DatabaseInfo, made: CreatedDatabase) -> bool:
+    if made.shards is not None:
+        return shards_of(there) <= set(made.shards)
+    policies = there.retention_policies
+    return {(rp.name, *shape(g)) for rp in policies for g in rp.shard_groups} == set(made.groups)
+
+
+def shards_of(there: DatabaseInfo) -> set[ShardID]:
+    """Those of deleted groups too."""
+    groups = (g for rp in there.retention_policies for g in rp.shard_groups)
+    return {shard.id for g in groups for shard in g.shards}
+
+
+def shape(group: ShardGroupInfo) -> tuple[int, int, int]:
+    """What tells a shard group from others before its number is known."""
+    return group.start_time_ns, group.end_time_ns, len(group.shards)

@@ -1,0 +1,95 @@
+"""What a restore into a single server has created is on record, which is read with care."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resources.engine.events import Event
+from resources.engine.restore.journal import (
+    LOCK,
+    SUFFIX,
+    CreatedDatabase,
+    ServerJournal,
+    keeping_journal,
+    left_journals,
+    read_journal,
+    unfinished_restores,
+)
+from resources.errors import ManifestUnreadable, RepositoryLocked
+from resources.model import ShardID
+from resources.repository.lock import StoreLock
+from resources.repository.store import DirectoryStore
+
+MADE = CreatedDatabase(
+    (("autogen", 1, 2, 1),), {ShardID(2**53 + 1): frozenset({("000000001-000000001.tsm", 9, 7)})}
+)
+JOURNAL = ServerJournal(7, "127.0.0.1:8088", 12, {"d": MADE, "e": CreatedDatabase(())})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path)
+
+
+def test_a_record_survives_writing() -> None:
+    assert ServerJournal.decode(JOURNAL.encode(), "n") == JOURNAL
+
+
+def test_it_is_there_while_the_restore_is_at_work_and_gone_when_nothing_is_left(
+    store: DirectoryStore,
+) -> None:
+    told: list[Event] = []
+    with keeping_journal(store, ServerJournal(7, "a", None), tell=told.append) as journal:
+        assert left_journals(store, 7) == []
+        journal.add("d", CreatedDatabase(()))
+        [name] = left_journals(store, 7)
+        journal.add("d", MADE)
+        assert read_journal(store, name) == journal.journal
+        assert "of 'd' is at work, or was killed" in unfinished_restores(store)[0]
+        with pytest.raises(RepositoryLocked):
+            StoreLock.acquire(store, command="another", name=name.removesuffix(SUFFIX) + LOCK)
+        journal.forget("d")
+    with keeping_journal(store, ServerJournal(7, "a", None), tell=told.append) as journal:
+        journal.add("d", MADE)
+        journal.complete()
+    assert store.names() == {}
+    assert told == []
+
+
+def test_it_stays_while_a_database_is_left(store: DirectoryStore) -> None:
+    def fail() -> None:
+        with keeping_journal(store, ServerJournal(7, "a", None), tell=print) as journal:
+            journal.add("d", MADE)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    [name] = store.names()
+    assert name.endswith(SUFFIX)
+
+
+def test_a_repository_that_cannot_be_written_to_is_no_reason_to_do_without_the_restore(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    told: list[Event] = []
+    tmp_path.rmdir()
+    with keeping_journal(store, ServerJournal(7, "a", None), tell=told.append) as journal:
+        journal.add("d", MADE)
+        journal.complete()
+    assert "nobody will know what to take away" in str(told[0])
+
+
+@given(st.binary(max_size=200) | st.recursive(
+    st.none() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(sorted(json.loads(JOURNAL.encode()))), inner, max_size=7
+    ),
+).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_what_is_no_record_is_refused(raw: bytes) -> None:
+    with pytest.raises(ManifestUnreadable, match="cannot be read"):
+        ServerJournal.decode(raw, "n")
