@@ -34,7 +34,8 @@ numbers are what nothing is released without.
 
 `make faults` runs these tests and writes this file; a test holds it to the markers of the tests.
 `make torture N=200` kills, flips and cuts at random; `make model N=200` leads random lives of
-databases and holds what comes back against a model of them; `make fuzz` throws hostile bytes at
+databases and holds what comes back against a model of them; `make living` restores into a cluster
+that others change all the while; `make fuzz` throws hostile bytes at
 the parsers, for a minute of CPU time at each, and `.ci/run` does so after the tests. All print a
 seed that repeats a run.
 """

@@ -115,31 +115,38 @@ def proven_look(
         WireError: the leader does not answer.
     """
     stop = stop or threading.Event()
-    why, before = "", look(cluster)
+    why = ""
     for _ in range(ATTEMPTS):
-        now = look(cluster)
-        if now.index < at_least:
-            why = (
-                f"{now.node}: its metastore is of index {now.index}, and a command of ours has "
-                f"reached {at_least} already"
-            )
-        elif now.index >= before.index and _same(now, before, about):
-            why = _contradiction(cluster.meta, now, about)
+        try:
+            before, now = look(cluster), look(cluster)
+        except BadReply as error:
+            why = error.what
+        else:
+            why = _doubt(cluster.meta, before, now, about, at_least)
             if not why:
                 return now
-        elif now.index <= before.index:
-            why = f"{now.node}: gave two different metastores of index {now.index}"
-        else:
-            why = f"{now.node}: somebody changes the metastore all the time"
         if stop.wait(PAUSE_S):
             break
-        before = look(cluster)
     raise BadReply(
         why,
         hint="nothing was changed on the strength of it; if nobody changes databases just now, a "
         "proxy stands between or a meta node stood still: ask another one (-bind), then run the "
         "same command again",
     )
+
+
+def _doubt(meta: MetaClient, before: Look, now: Look, about: About | None, at_least: int) -> str:
+    """Why two looks do not count; empty if they do."""
+    if now.index < at_least:
+        return (
+            f"{now.node}: its metastore is of index {now.index}, and a command of ours has "
+            f"reached {at_least} already"
+        )
+    if now.index >= before.index and _same(now, before, about):
+        return _contradiction(meta, now, about)
+    if now.index <= before.index:
+        return f"{now.node}: gave two different metastores of index {now.index}"
+    return f"{now.node}: somebody changes the metastore all the time"
 
 
 def _same(one: Look, other: Look, about: About | None) -> bool:
