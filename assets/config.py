@@ -66,6 +66,7 @@ class CopyConfig(dg.Config):
             per_node=settings.limits.per_node,
             retry=Retry(attempts=self.attempts or settings.limits.attempts),
             internal=settings.internal,
+            require_complete=settings.require_complete,
             remembered="" if self.new_directory else remembered,
             lock_wait_s=lock_wait_s,
         )

@@ -112,6 +112,24 @@ class UnsupportedPeer(WireError):
     exit_code = ExitCode.UNSUPPORTED
 
 
+class ShardBusy(PeerClosedEarly):
+    """A node did not write a shard's cache to files when it was asked to list them."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class NotWrittenOut(ShardkeeperError):
+    """A node keeps some of a shard in memory, so that an archive would lack it."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class CompletenessUnknown(ShardkeeperError):
+    """Nobody tells whether an archive is complete, and complete ones were asked for."""
+
+    exit_code = ExitCode.PARTIAL
+
+
 # --- planning -----------------------------------------------------------------------------
 
 

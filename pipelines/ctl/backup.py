@@ -109,6 +109,14 @@ PROFILE_FILE = "backup.prof"
     "what was written since is then not backed up yet",
 )
 @click.option(
+    "-require-complete",
+    "--require-complete",
+    "require_complete",
+    is_flag=True,
+    help="a shard fails if nobody tells whether its archive holds all that was acknowledged; "
+    "otherwise that is said, and noted in the manifest",
+)
+@click.option(
     "-gzipBlockCount",
     "--gzipBlockCount",
     "_block_count",
@@ -177,6 +185,7 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         proven=verify == "inflated",
         prefer=flags.pop("preferred") or "",
         staleness_ns=flags.pop("staleness_ns"),
+        require_complete=flags.pop("require_complete"),
         parallel=flags.pop("parallel"),
     )
     if path is None and not estimate:

@@ -27,6 +27,7 @@ class Server:
     def __init__(self, tcp: SnapshotterClient, http: InfluxHTTP | None) -> None:
         self.tcp = tcp
         self.http = http
+        self._known_start: int | None = None
 
     @property
     def kind(self) -> Literal["server"]:
@@ -93,14 +94,18 @@ class Server:
         return _facts(version, said), None
 
     def figures(self, node: str = "") -> SourceFacts:
-        """As `facts`, without another look at whose figures these are.
+        """As `facts`; whose figures these are is looked at again only if another process tells.
 
         Raises:
             WireError: HTTP does not answer.
+            UsageError: the HTTP address is another server's by now.
         """
         if self.http is None:
             return SourceFacts()
-        return _facts("", self.http.server_vars(activity=False))
+        said = self.http.server_vars(activity=False)
+        if said.started_ns is None or said.started_ns != self._known_start:
+            said = self._vars_of_this_server(self.http, activity=False)
+        return _facts("", said)
 
     def _vars_of_this_server(self, http: InfluxHTTP, activity: bool) -> ServerVars:
         """What HTTP tells, once it is sure that both doors lead to one server.
@@ -118,6 +123,7 @@ class Server:
                 if here.get(shard_id) != (stats.database, stats.policy)
             ]
             if not strange:  # else a shard may just have been dropped, so look again
+                self._known_start = said.started_ns
                 return said
             first = min(strange)
         raise self.other_server(f"it tells of shard {first}, which is not there")

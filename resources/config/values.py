@@ -168,6 +168,8 @@ class Cluster(_Settings):
     """The cluster its restores go to, unless the launch says otherwise."""
     internal: bool = False
     """Whether `_internal`, which the server writes about itself all the time, is backed up."""
+    require_complete: bool = False
+    """Whether a shard fails if nobody tells whether its archive holds all that was acknowledged."""
     objectives: Objectives = Objectives()
     limits: ClusterLimits = ClusterLimits()
     schedules: Schedules = Schedules()

@@ -104,6 +104,18 @@ class ShardGone(NamedTuple):
         )
 
 
+class ShardReadAgain(NamedTuple):
+    """A shard was read whole, and is what its archive holds; nothing is stored."""
+
+    place: ShardPlace
+
+    def __str__(self) -> str:
+        return (
+            f"shard {self.place.shard_id} ({self.place.database}/{self.place.policy}) was read "
+            "again and is as in its archive"
+        )
+
+
 class ShardFailed(NamedTuple):
     """A shard could not be saved; the others go on."""
 
@@ -338,6 +350,7 @@ Event: TypeAlias = (
     | FirstBackup
     | BackupPlanned
     | ShardSaved
+    | ShardReadAgain
     | ShardRetried
     | ShardGone
     | ShardFailed

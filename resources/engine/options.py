@@ -46,6 +46,8 @@ class BackupOptions:
         again: of these shards the archives here are no good, so they are copied, changed or not.
         staleness_ns: `-staleness-threshold`: a cluster's shard that was last modified at most so
             long after the state in its archive is not copied yet.
+        require_complete: whether a shard fails if nobody tells whether its archive is complete
+            (`-require-complete`); else that is said, and noted in the manifest.
         remembered: a backup that was made in the directory, as far as is known elsewhere; empty:
             none. If no backup is there at all, the directory is not the right one.
         lock_wait_s: how long to wait while another run works in the same repository.
@@ -68,6 +70,7 @@ class BackupOptions:
     only: frozenset[ShardID] | None = None
     again: frozenset[ShardID] = frozenset()
     staleness_ns: int = 0
+    require_complete: bool = False
     remembered: str = ""
     lock_wait_s: float = 0.0
 

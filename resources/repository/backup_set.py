@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from resources.model import ShardID
 from resources.repository.manifest import Manifest, MetaEntry, ShardEntry
+from resources.repository.proof import Proof, ProvenAgain
 
 _Content = tuple[str, str, ShardID, str]
 
@@ -39,6 +40,14 @@ class Archive:
 
     entry: ShardEntry
     manifest_file: str
+    proven_again: Proof | None = None
+    """What held when a later backup found that the shard is still what the archive holds."""
+
+    @property
+    def proof(self) -> Proof | None:
+        """The newest one."""
+        evidence = self.entry.evidence
+        return self.proven_again or (evidence.proof if evidence else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +92,17 @@ def current_set(manifests: Iterable[StoredManifest], sizes: Mapping[str, int]) -
         return None
     present: dict[ShardID, Archive] = {}
     best: dict[ShardID, Archive] = {}
+    proven: dict[ShardID, ProvenAgain] = {}
     for stored in newest_first:
         for entry in stored.manifest.files:
             archive = Archive(entry, stored.file_name)
             keep_newest(best, archive)
             if entry.file_name in sizes:
                 keep_newest(present, archive)
+        for shard in proven_by(stored):
+            proven.setdefault(shard.shard_id, shard)
+    for shard in proven.values():
+        note_proof(present, shard)
     missing = tuple(a for a in best.values() if a.entry.file_name not in sizes)
     from_copies = tuple(stored for stored in newest_first if stored.damage)
     return BackupSet(newest_first[0], present, missing, from_copies=from_copies)
@@ -99,6 +113,19 @@ def keep_newest(kept: dict[ShardID, Archive], archive: Archive) -> None:
     held = kept.get(archive.entry.shard_id)
     if held is None or _order(archive) > _order(held):
         kept[archive.entry.shard_id] = archive
+
+
+def proven_by(stored: StoredManifest) -> tuple[ProvenAgain, ...]:
+    """The shards that this backup found to be as in their archives."""
+    evidence = stored.manifest.evidence
+    return evidence.proven_again if evidence else ()
+
+
+def note_proof(kept: dict[ShardID, Archive], shard: ProvenAgain) -> None:
+    """Note that a shard is as in its archive, if that is the one that is noted for it."""
+    held = kept.get(shard.shard_id)
+    if held and held.entry.evidence and held.entry.evidence.content == shard.content:
+        kept[shard.shard_id] = replace(held, proven_again=shard.proof)
 
 
 def _order(archive: Archive) -> tuple[int, str]:

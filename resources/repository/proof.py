@@ -24,6 +24,8 @@ class ShardFigures:
     """When the process started, by its own clock."""
     num_files: int
     disk_bytes: int
+    log_bytes: int
+    """Of the log's current segment; influxd 1.6 goes on telling what it read at its start."""
     log_writes: int
     compactions: int
     taken_bytes: int
@@ -59,6 +61,7 @@ class Proof:
                 figures.started_ns,
                 figures.num_files,
                 figures.disk_bytes,
+                figures.log_bytes,
                 figures.log_writes,
                 figures.compactions,
                 figures.taken_bytes,

@@ -13,7 +13,14 @@ from datetime import datetime
 from resources.errors import BackupNotFound
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
-from resources.repository.backup_set import Archive, BackupSet, StoredManifest, keep_newest
+from resources.repository.backup_set import (
+    Archive,
+    BackupSet,
+    StoredManifest,
+    keep_newest,
+    note_proof,
+    proven_by,
+)
 from resources.repository.copies import explain_lost, lost_manifests
 from resources.repository.names import BackupName, parse_file_name
 from resources.repository.repository import BackupRepository
@@ -135,6 +142,8 @@ class WatchedRepository(BackupRepository):
         found = parse_file_name(stored.file_name)
         for entry in manifest.files:
             keep_newest(self._archives, Archive(entry, stored.file_name))
+        for shard in proven_by(stored):
+            note_proof(self._archives, shard)
         if found is not None:
             if not manifest.limited:
                 self._whole = max(self._whole or found.backup, found.backup)

@@ -122,7 +122,7 @@ NO_OBJECT_STORE = "no such feature yet: backups live in directories"
 NO_DRILL = "no such feature yet: nothing starts servers to try a restore"
 
 LIMITS: dict[int, str] = {
-    13: "said as a warning and copied again by the next run; compactions and writes look the same",
+    13: "while points are written: a compaction looks the same; else missed and asked for again",
     25: "the size of a shard, and `make memory`; many shards: `python -m tests.live.scale`",
     34: "a missing directory is refused, an empty one below an unmounted entry of /etc/fstab, and "
     "one where Dagster knows of backups; else a first backup says that it is one",

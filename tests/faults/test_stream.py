@@ -113,7 +113,7 @@ def test_a_stream_that_is_not_the_shard_is_never_kept(
 
 
 @pytest.mark.fault(13)
-def test_a_file_that_a_server_leaves_out_is_told_and_copied_by_the_next_run(
+def test_a_file_that_a_server_leaves_out_is_missed_and_asked_for_again(
     server: Place, two_files: tuple[Witness, bytes]
 ) -> None:
     witness, good = two_files
@@ -121,16 +121,16 @@ def test_a_file_that_a_server_leaves_out_is_told_and_copied_by_the_next_run(
     with Proxy(server.source.bind_addr) as proxy:
         proxy.break_next(Instead(packed(members(good)[:1])), chosen=shard_backups)
         done = shardkeeper("backup", *witness.flags, "-host", proxy.address, *flags)
+        assert proxy.pending == 0
     assert done, done
-    assert "1 TSM files arrived and the server has 2" in done.err
-    done = shardkeeper("backup", *witness.flags, *flags)
-    assert done.out.count("Backing up node") == 1, done
-    assert witness.restored(max(witness.committed)) == witness.now()
+    assert "it has 1 TSM files, and the server says that it has 2" in done.err
+    assert witness.take_note()
+    witness.judge()
 
 
 @pytest.mark.fault(13)
-def test_a_server_that_tells_nothing_any_more_costs_no_backup(server: Place) -> None:
-    """Its HTTP address may lead to another one by the time that everything is copied."""
+def test_figures_of_another_server_prove_nothing(server: Place) -> None:
+    """Its HTTP address may lead to another one before everything is copied."""
     witness, other = server.witness(), "db-of-another"
     server.target.create_database(other)
     server.target.write(other, ["m v=1 1600000000000000000"])
@@ -143,13 +143,14 @@ def test_a_server_that_tells_nothing_any_more_costs_no_backup(server: Place) -> 
             source.http = InfluxHTTP(server.target.http_addr)
 
     repository = BackupRepository(DirectoryStore(witness.backups), str(witness.backups))
-    options = BackupOptions(Limits(witness.database))
+    options = BackupOptions(Limits(witness.database), parallel=1)
     report = back_up(source, repository, options, tell=tell)
     server.target.drop_database(other)
-    assert len(report.saved) == 3
-    assert any("whether all files arrived was not looked at" in text for text in told)
-    assert witness.take_note()
-    witness.judge()
+    assert len(report.saved) in (1, 2)  # the next one may have been proven already
+    assert len(report.saved) + len(report.failed) == 3
+    odd = [f.why for f in report.failed if "is not the HTTP address of" not in f.why]
+    assert odd == []
+    assert len(told) > len(report.saved)
 
 
 @pytest.mark.fault(16)

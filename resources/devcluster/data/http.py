@@ -17,6 +17,7 @@ from resources.devcluster.data.writes import NoSuchDatabase, NoSuchPolicy, Point
 from resources.devcluster.meta.auth import MetaAuth
 from resources.devcluster.meta.group import NoLeader, SharedMeta
 from resources.devcluster.refusals import QueryUnparsable
+from resources.devcluster.shards.shard import MemoryFigures
 from resources.devcluster.shards.store import ShardStore
 from resources.devcluster.web import JSON, Reply, Request, error_reply, text_error
 from resources.errors import ShardkeeperError
@@ -158,6 +159,24 @@ class DataHTTP:
             }
             files = {"diskBytes": shard.disk_bytes, "numFiles": shard.num_files}
             points = {"diskBytes": shard.disk_bytes, "writePointsOk": shard.write_points_ok}
-            for name, values in (("tsm1_filestore", files), ("shard", points)):
+            figures = {"tsm1_filestore": files, "shard": points, **_memory(shard.memory)}
+            for name, values in figures.items():
                 said[f"{name}:{path}:{shard.id}"] = {"name": name, "tags": tags, "values": values}
         return Reply(200, go_json(said), JSON_UTF8)
+
+
+def _memory(told: MemoryFigures) -> dict[str, dict[str, int]]:
+    return {
+        "tsm1_cache": {
+            "memBytes": told.memory_bytes,
+            "diskBytes": told.snapshot_bytes,
+            "snapshotCount": told.snapshot_attempts,
+            "cachedBytes": told.taken_bytes,
+        },
+        "tsm1_engine": {"tsmFullCompactions": told.compactions},
+        "tsm1_wal": {
+            "currentSegmentDiskBytes": told.wal_bytes,
+            "oldSegmentsDiskBytes": 0,
+            "writeOk": told.wal_writes,
+        },
+    }

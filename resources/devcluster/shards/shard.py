@@ -31,6 +31,9 @@ from resources.tsm.layout import BlockType, split_key
 from resources.tsm.merge import SeriesPoints, series_points
 from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS, Tombstone
 
+VALUE_BYTES = 16
+"""What a cached value counts as."""
+
 FLUSH_VALUES = 250_000
 """Cached values that become a file without being asked."""
 
@@ -45,6 +48,19 @@ class ShardMember:
     """Its bytes, for as long as the snapshot is open."""
     size_bytes: int
     mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """What a server tells at /debug/vars of what is not in files, and of how files change."""
+
+    memory_bytes: int
+    snapshot_bytes: int
+    snapshot_attempts: int
+    taken_bytes: int
+    wal_bytes: int
+    wal_writes: int
+    compactions: int
 
 
 class Shard:
@@ -72,6 +88,7 @@ class Shard:
         self._written_ns = wal.stat().st_mtime_ns if self._cache.n_values else 0
         self._files_ns = max(self._mtimes(), default=0)
         self.write_points_ok = 0
+        self._taken_bytes = self._wal_writes = self._compactions = 0
 
     # --- what is known about it -----------------------------------------------------------
 
@@ -96,6 +113,25 @@ class Shard:
         """Whether points wait in the cache, or files to be merged."""
         files = self._files.files
         return self._cache.n_values > 0 or len(files) > 1 or any(f.tombstones for f in files)
+
+    def memory_figures(self, *, snapshotting: bool) -> MemoryFigures:
+        """As of now.
+
+        Args:
+            snapshotting: whether what is cached is being written, and does not get done.
+        """
+        with self._lock:
+            cached = self._cache.n_values * VALUE_BYTES
+            snapshotting = snapshotting and cached > 0
+            return MemoryFigures(
+                memory_bytes=cached,
+                snapshot_bytes=cached if snapshotting else 0,
+                snapshot_attempts=int(snapshotting),
+                taken_bytes=self._taken_bytes,
+                wal_bytes=self._wal.size_bytes,
+                wal_writes=self._wal_writes,
+                compactions=self._compactions,
+            )
 
     def keys(self) -> dict[bytes, BlockType]:
         """TSM keys and their types, in ascending order."""
@@ -131,15 +167,21 @@ class Shard:
             reader.__exit__(None, None, None)
 
     @contextmanager
-    def snapshot(self) -> Generator[list[ShardMember]]:
-        """Flush, then link TSM and tombstone files aside; they stay while the block runs."""
+    def snapshot(self, *, cache: bool = True, files: bool = True) -> Generator[list[ShardMember]]:
+        """Flush, then link TSM and tombstone files aside; they stay while the block runs.
+
+        Args:
+            cache: whether to flush first.
+            files: whether to link any.
+        """
         with self._lock:
             self._expect_enabled()
-            self.flush()
+            if cache:
+                self.flush()
             aside = self._files.directory / f"{os.urandom(4).hex()}.tmp"
             aside.mkdir()
             members: list[ShardMember] = []
-            for path in self._files.paths:
+            for path in self._files.paths if files else ():
                 linked = aside / path.name
                 linked.hardlink_to(path)
                 status = linked.stat()
@@ -167,6 +209,7 @@ class Shard:
                 self._cache.add(accepted)
                 self.write_points_ok += len(accepted)
                 self._written_ns = self._clock()
+                self._wal_writes += 1
                 if self._cache.n_values > FLUSH_VALUES:
                     self.flush()
         if dropped:
@@ -177,6 +220,7 @@ class Shard:
         with self._lock:
             self._expect_enabled()
             if self._cache.n_values:
+                self._taken_bytes += self._cache.n_values * VALUE_BYTES
                 self._files.add(self._cache.series_points())
                 self._files_changed()
             self._cache.clear()
@@ -191,6 +235,7 @@ class Shard:
             before = [file.path for file in self._files.files]
             self._files.merge()
             if before != [file.path for file in self._files.files]:
+                self._compactions += 1
                 self._files_changed()
 
     def delete(

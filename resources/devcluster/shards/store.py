@@ -24,7 +24,7 @@ from typing import Literal
 from resources.devcluster.refusals import ShardTaken, ShardUnknown
 from resources.devcluster.shards.files import KeyFilter
 from resources.devcluster.shards.points import Point
-from resources.devcluster.shards.shard import Shard, ShardMember, ShardUpload
+from resources.devcluster.shards.shard import MemoryFigures, Shard, ShardMember, ShardUpload
 from resources.errors import TSMError
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
@@ -50,6 +50,7 @@ class StoredShard:
     """Since the store was opened."""
     state: Literal["hot", "cold"]
     """Hot while points wait in the cache."""
+    memory: MemoryFigures
 
 
 class ShardStore:
@@ -61,10 +62,17 @@ class ShardStore:
     Args:
         directory: created where missing, read where not.
         clock: nanoseconds since 1970.
+
+    Attributes:
+        busy: at so many snapshots still, somebody else's is being written, so that they leave
+            out what is cached, as from 1.8.5 on.
+        empty_when_busy: they leave out the files as well, as from 1.8.0 to 1.8.4.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], int]) -> None:
         self.directory = directory
+        self.busy = 0
+        self.empty_when_busy = False
         self._clock = clock
         self._lock = RLock()
         self._shards: dict[ShardID, Shard] = {}
@@ -102,6 +110,7 @@ class ShardStore:
                 shard.last_modified_ns,
                 shard.write_points_ok,
                 "hot" if shard.is_hot else "cold",
+                shard.memory_figures(snapshotting=self.busy > 0),
             )
             for shard_id, shard in shards.items()
         }
@@ -181,7 +190,12 @@ class ShardStore:
 
     def snapshot(self, shard_id: ShardID) -> AbstractContextManager[list[ShardMember]]:
         """Flush; the TSM and tombstone files, by name, for as long as the block runs."""
-        return self._shard(shard_id).snapshot()
+        with self._lock:
+            busy = self.busy > 0
+            self.busy -= busy
+        return self._shard(shard_id).snapshot(
+            cache=not busy, files=not (busy and self.empty_when_busy)
+        )
 
     def overlay(self, shard_id: ShardID) -> AbstractContextManager[ShardUpload]:
         """Take in files with `add`; they count once the block ends without an error."""

@@ -39,7 +39,7 @@ class WAL:
 
     @property
     def size_bytes(self) -> int:
-        return self._file.tell()
+        return 0 if self._file.closed else os.fstat(self._file.fileno()).st_size
 
     def append_points(self, points: Sequence[Point]) -> None:
         body = b"\n".join([b"%b %b %d" % (p.series, p.text, p.time_ns) for p in points])

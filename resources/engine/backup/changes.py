@@ -1,14 +1,22 @@
 """Has a shard changed since its newest archive?
 
-A server keeps no per-shard clock that we can ask for, so three signals are put together:
+"Unchanged" is a claim that has to be proven, and everything else is a change. A shard that may
+have changed is read whole, and stored only if its files are not those of the archive, by name,
+size and CRC-32; so doubt costs time, and never a point. It is unchanged only if
 
-1. A backup request with `Since` lists the files that are newer than the moment before the
-   archive was read, on the server's own clock. File times lag behind that clock by some
-   milliseconds, so `Since` is two seconds earlier; files that are already in the archive
-   (same name, size and CRC-32) do not count.
-2. Deleting everything removes files and leaves none that is newer. So the number of TSM
-   files, from /debug/vars, must be the number in the archive.
-3. No evidence, no clock, or no archive: copy.
+1. its server is the process that it was when the archive was proven to be all that there is: a
+   restart may find other files, with the names, sizes and times of the old ones;
+2. nothing of it is in memory, and all figures are as they were: how often points were written,
+   how often files were put in the place of others, how many files there are and how large, and
+   the latter two are those of the archive;
+3. the server's clock has gone as ours has, so that what changed later has a later time;
+4. a request for the files that changed later lists none that the archive has not; deletes, which
+   move no figure at first, show as tombstone files.
+
+The figures are read before and after the files are listed, and must be the same: so the listing
+was not that of a busy server, which may list nothing.
+
+The tests are test_changes.py, and on real servers tests/faults/histories.py.
 
 Source: influxdb pkg/tar/stream.go (SinceFilterTarFile), tsdb/engine/tsm1/file_store.go.
 """
@@ -22,16 +30,15 @@ from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from resources.clients.source import ShardCopy, Source
+from resources.engine.backup.clocks import since_ns, went_alike
+from resources.engine.backup.completeness import Sample, figures, fits
 from resources.model import Metastore, ShardID, ShardPlace
-from resources.protocol.server_vars import ShardStats
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.backup_set import Archive
 from resources.repository.evidence import ShardEvidence
 from resources.repository.owner_facts import OwnerFacts
+from resources.repository.proof import Clocks
 from resources.tsm.crc import crc32
-
-MARGIN_NS = 2_000_000_000
-"""File times come from the kernel's coarse clock, and some file systems keep whole seconds."""
 
 Reason = Literal[
     "full", "new", "archive missing", "no evidence", "changed", "copies differ", "unchanged"
@@ -108,21 +115,22 @@ def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
 
 
-def probe(source: Source, copy: ShardCopy, place: ShardPlace, evidence: ShardEvidence) -> str:
+def probe(
+    source: Source, copy: ShardCopy, place: ShardPlace, previous: Archive, now: Clocks
+) -> str:
     """Ask for the files that are newer than the archive; an empty string if there are none.
-
-    Asking makes the server write its cache of the shard to a file, so that points in memory
-    count as well.
 
     Raises:
         WireError, ArchiveCorrupt: the reply cannot be read.
     """
-    assert evidence.read_at_ns is not None  # noqa: S101 - `judge` asks only then
+    evidence, proof = previous.entry.evidence, previous.proof
+    assert evidence is not None  # noqa: S101 - `judge` asks only then
+    assert proof is not None  # noqa: S101
     known = {(file.name, file.size_bytes, file.crc32) for file in evidence.files}
     walker, buffer = TarWalker(), memoryview(bytearray(64 << 10))
     crc = 0
-    since_ns = evidence.read_at_ns - MARGIN_NS
-    with source.open_shard(place.shard_id, node=copy.node, since_ns=since_ns) as stream:
+    since = since_ns(proof.clocks, now)
+    with source.open_shard(place.shard_id, node=copy.node, since_ns=since) as stream:
         while n := stream.recv_into(buffer):
             for piece in walker.feed(buffer[:n]):
                 if isinstance(piece, MemberData):
@@ -132,8 +140,7 @@ def probe(source: Source, copy: ShardCopy, place: ShardPlace, evidence: ShardEvi
                 else:
                     file = member_place(piece.member.name).file
                     if (file, piece.member.size, crc) not in known:
-                        first = f"{file} {piece.member.size} {crc:08x}"
-                        return hashlib.sha256(first.encode()).hexdigest()[:16]
+                        return _digest(f"{file} {piece.member.size} {crc:08x}")
         walker.finish()
     return ""
 
@@ -145,8 +152,15 @@ def judge(
     *,
     full: bool,
     archive_there: bool,
+    sample: Sample | None,
+    clocks: Clocks | None,
 ) -> ShardState | None:
-    """Decide without asking the server, where that is possible; None: it must be asked."""
+    """Decide without asking for files, where that is possible; None: it must be asked.
+
+    Args:
+        sample: what the server tells of the shard; None if that is not enough.
+        clocks: the server's and ours; None if the server does not tell its own.
+    """
     if previous is None:
         return ShardState(place, "new", copies=copies)
     if full:
@@ -154,9 +168,10 @@ def judge(
     if not archive_there:
         return ShardState(place, "archive missing", previous, copies=copies)
     evidence = previous.entry.evidence
-    if evidence is None or evidence.read_at_ns is None:
+    if evidence is None or evidence.read_at_ns is None or clocks is None:
         return ShardState(place, "no evidence", previous, copies=copies)
-    return None
+    doubt = _doubt(previous, sample, clocks)
+    return ShardState(place, "changed", previous, doubt, copies) if doubt else None
 
 
 def weigh(
@@ -164,18 +179,45 @@ def weigh(
     previous: Archive,
     copies: tuple[ShardCopy, ...],
     news: str,
-    stats: ShardStats | None,
+    sample: Sample | None,
 ) -> ShardState:
-    """Put the probe's answer and the server's file count together.
+    """Put the probe's answer and the server's figures together.
 
     Args:
         news: what `probe` returned.
-        stats: the shard's figures, read after the probe; None if the server has none for it.
+        sample: what the server told after the probe.
     """
-    evidence = previous.entry.evidence
-    assert evidence is not None  # noqa: S101 - `judge` settled the others
-    if not news and stats is None:
-        news = "no-figures"
-    elif not news and stats is not None and stats.num_files != evidence.tsm_files:
-        news = f"files-{stats.num_files}"
+    news = news or _moved(previous, sample)
     return ShardState(place, "changed" if news else "unchanged", previous, news, copies)
+
+
+def _doubt(previous: Archive, sample: Sample | None, clocks: Clocks) -> str:
+    """Why the files that are newer would prove nothing, as news; empty if they would."""
+    moved = _moved(previous, sample)
+    if moved:
+        return moved
+    proof = previous.proof
+    if proof is None or not went_alike(proof.clocks, clocks):
+        return "clock-was-set"
+    return ""
+
+
+def _moved(previous: Archive, sample: Sample | None) -> str:
+    """How a shard's figures differ from those of its archive, as news."""
+    if sample is None:
+        return "no-figures"
+    evidence, proof, now = previous.entry.evidence, previous.proof, figures(sample)
+    if evidence is None or proof is None:
+        return f"unproven-{_digest(repr(sample))}"
+    if now is None:
+        return f"in-memory-{_digest(repr(sample))}"
+    if now != proof.figures:
+        restarted = now.started_ns != proof.figures.started_ns
+        return f"{'restarted' if restarted else 'figures'}-{_digest(repr(now))}"
+    if now.num_files != evidence.tsm_files or not fits(evidence.files, now.disk_bytes):
+        return f"files-{now.num_files}-{now.disk_bytes}"
+    return ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -74,15 +74,35 @@ def was_written_out(before: Sample, after: Sample) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A shard of which all that was acknowledged before is in files, and what was told then."""
+
+    sample: Sample
+    at_rest: bool
+    """Whether nothing else was in memory, so that equal figures mean that nothing changed."""
+
+
+def written(before: Sample, after: Sample) -> Written | None:
+    """What two samples, and a request that was answered in between, prove; None: nothing."""
+    if is_written_out(after):
+        return Written(after, at_rest=True)
+    if not was_written_out(before, after):
+        return None
+    still = figures(after)
+    return Written(after, at_rest=still is not None and still == figures(before))
+
+
 def figures(sample: Sample) -> ShardFigures | None:
-    """What will be the same as long as the shard is; None if some of it was in memory."""
+    """What will be the same as long as the shard is; None if some of it is in memory."""
     stats, cache = sample.stats, sample.stats.cache
-    if cache is None or not is_written_out(sample):
+    if cache is None or cache.is_snapshotting or cache.memory_bytes:
         return None
     told = (
         sample.started_ns,
         stats.num_files,
         stats.disk_bytes,
+        stats.wal_segment_bytes or 0,
         stats.wal_writes or 0,
         stats.compactions or 0,
         cache.taken_bytes,

@@ -28,6 +28,7 @@ class KnownArchives:
         if backups:
             gone = (*backups.missing, *backups.replaced)
             self._newest.update({a.entry.shard_id: a for a in gone})
+        self._listed = _listed(backups)
         self._sizes = repository.store.names()
         self.scratch_dir = repository.scratch_dir
 
@@ -39,6 +40,10 @@ class KnownArchives:
         named = (found.entry.database, found.entry.policy)
         return found if named in ((place.database, place.policy), ("", "")) else None
 
+    def has_heard_of(self, place: ShardPlace) -> bool:
+        """Whether there is an archive of it, or the newest backup lists it as without one."""
+        return self.archive_of(place) is not None or place.shard_id in self._listed
+
     def is_whole(self, archive: Archive | None) -> bool:
         """Whether its file is there, of the size it was stored with, and not known as damaged."""
         if archive is None or archive.entry.shard_id in self._no_good:
@@ -47,3 +52,11 @@ class KnownArchives:
         if size_bytes is None:
             return False
         return evidence is None or evidence.stored_bytes == size_bytes
+
+
+def _listed(backups: BackupSet | None) -> frozenset[ShardID]:
+    """What the newest backup names without having an archive of it."""
+    evidence = backups.newest.manifest.evidence if backups else None
+    if evidence is None:
+        return frozenset()
+    return frozenset([*evidence.unchanged, *(failed.shard_id for failed in evidence.failed)])

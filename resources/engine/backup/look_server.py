@@ -1,4 +1,4 @@
-"""Which shards of a single server have changed: ask for newer files, and count files."""
+"""Which shards of a single server have changed: compare figures, and ask for newer files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from resources.clients.source import Holdings, Source, SourceFacts
 from resources.engine.backup.changes import ShardState, judge, probe, weigh
 from resources.engine.backup.known import KnownArchives
+from resources.engine.backup.written_out import sample_of
 from resources.engine.options import BackupOptions
 from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, PeerClosedEarly, WireError
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
+from resources.repository.proof import Clocks
 
 
 def look_at_server(
@@ -20,9 +22,14 @@ def look_at_server(
     holdings: Holdings,
     known: KnownArchives,
     facts: SourceFacts,
+    clocks: Clocks | None,
     options: BackupOptions,
 ) -> list[ShardState]:
     """Hold every shard against its newest archive; see `changes` for how.
+
+    Args:
+        facts: what the server told before anything else.
+        clocks: its clock at that moment, and ours.
 
     Raises:
         WireError: the server broke off.
@@ -38,30 +45,34 @@ def look_at_server(
             holdings.copies[place.shard_id],
             full=options.full or facts.clock_ns is None,
             archive_there=known.is_whole(previous),
+            sample=sample_of(facts, place.shard_id),
+            clocks=clocks,
         )
         if state is not None:
             decided[place.shard_id] = state
         elif previous is not None:
             ask.append((place, previous))
-    if ask:
-        news = _probe_all(source, holdings, ask, options.parallel)
-        later, _ = source.facts()  # after the probes, which make the server write its caches
+    if ask and clocks is not None:
+        news = _probe_all(source, holdings, ask, clocks, options.parallel)
+        later, _ = source.facts()
         for (place, previous), found in zip(ask, news, strict=True):
-            stats = later.shards.get(place.shard_id)
+            sample = sample_of(later, place.shard_id)
             copies = holdings.copies[place.shard_id]
-            decided[place.shard_id] = weigh(place, previous, copies, found, stats)
+            decided[place.shard_id] = weigh(place, previous, copies, found, sample)
     return [decided[place.shard_id] for place in present]
 
 
 def _probe_all(
-    source: Source, holdings: Holdings, ask: list[tuple[ShardPlace, Archive]], parallel: int
+    source: Source,
+    holdings: Holdings,
+    ask: list[tuple[ShardPlace, Archive]],
+    clocks: Clocks,
+    parallel: int,
 ) -> list[str]:
     def one(item: tuple[ShardPlace, Archive]) -> str:
         place, previous = item
-        evidence = previous.entry.evidence
-        assert evidence is not None  # noqa: S101 - `judge` settled the others
         try:
-            return probe(source, holdings.copies[place.shard_id][0], place, evidence)
+            return probe(source, holdings.copies[place.shard_id][0], place, previous, clocks)
         except (PeerClosedEarly, ArchiveCorrupt):
             return "no-answer"  # the copy will tell what is wrong, or succeed
         except WireError as error:

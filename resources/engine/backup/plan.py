@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from resources.clients.source import Holdings, Source, SourceFacts
 from resources.engine.backup.changes import ShardState
+from resources.engine.backup.clocks import clocks_at
 from resources.engine.backup.copies_at_rest import Comparison
 from resources.engine.backup.known import KnownArchives
 from resources.engine.backup.look_cluster import look_at_cluster
 from resources.engine.backup.look_server import look_at_server
+from resources.engine.backup.served import Unserved, named, unserved
 from resources.engine.events import BackupPlanned, FirstBackup, Tell, Warned
 from resources.engine.options import BackupOptions
 from resources.engine.selection import choose, overlapping, select, split_present
@@ -25,7 +29,9 @@ from resources.errors import (
 from resources.model import INTERNAL_DATABASE, Metastore, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
+from resources.repository.evidence import FailedShard
 from resources.repository.mounts import unmounted_above
+from resources.repository.proof import Clocks
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 
@@ -42,10 +48,16 @@ class BackupPlan:
     """Every wanted shard that is on a node's disk, or may be on one that does not answer."""
     absent: tuple[ShardPlace, ...]
     """Wanted shards that only the metastore knows: the server plans them ahead of time."""
+    unserved: tuple[FailedShard, ...]
+    """Wanted shards that only the metastore knows, although they held something."""
     copies: Comparison
     """Whether owners of a shard hold the same; a single server has nothing to compare."""
     address: str
     """What to call the source in messages."""
+    clocks: Clocks | None = None
+    """The source's clock, when it told `facts`, and ours; None if it told none."""
+    first: Mapping[str, SourceFacts] = field(default_factory=dict[str, SourceFacts])
+    """What nodes told of their shards before anything else, by address."""
 
     @property
     def to_copy(self) -> tuple[ShardState, ...]:
@@ -87,6 +99,7 @@ def plan_backup(
         WireError: the source cannot be reached or understood.
     """
     facts, silence = source.facts()
+    clocks = clocks_at(facts.clock_ns) if facts.clock_ns is not None else None
     seen = seen or Sighting(*source.metastore())
     meta, metastore = seen.meta, seen.metastore
     _check_node(source, metastore, options.prefer)
@@ -105,23 +118,20 @@ def plan_backup(
         _check_identity(repository, backups, metastore, source.address)
         for stored in backups.from_copies:
             tell(Warned(stored.note))
-    if silence is not None:
-        tell(
-            Warned(
-                f"{silence.what}; without HTTP the server's clock is unknown, so every shard is "
-                "copied (-http names the HTTP address)"
-            )
-        )
+    if source.kind == "server" and not facts.shards and wanted:
+        tell(Warned(_untold(silence)))
     known = KnownArchives(repository, backups, options.again)
     holdings = seen.holdings or source.holdings(metastore)
-    copies = Comparison()
+    copies, failed = Comparison(), ()
     if source.kind == "cluster":
         states, absent, copies = look_at_cluster(
             source, metastore, wanted, holdings, known, options, tell=tell
         )
     else:
-        present, absent = split_present(wanted, holdings.copies.keys())
-        states = look_at_server(source, present, holdings, known, facts, options)
+        present, gone = split_present(wanted, holdings.copies.keys())
+        missing = _unserved(gone, metastore, known, facts, tell=tell)
+        absent, failed = list(missing.planned), missing.failed
+        states = look_at_server(source, present, holdings, known, facts, clocks, options)
     tell(
         BackupPlanned(
             copy=sum(state.stale for state in states),
@@ -129,7 +139,43 @@ def plan_backup(
             absent=len(absent),
         )
     )
-    return BackupPlan(meta, metastore, facts, tuple(states), tuple(absent), copies, source.address)
+    return BackupPlan(
+        meta,
+        metastore,
+        facts,
+        tuple(states),
+        tuple(absent),
+        failed,
+        copies,
+        source.address,
+        clocks,
+        {source.address: facts} if source.kind == "server" else {},
+    )
+
+
+def _unserved(
+    gone: Sequence[ShardPlace],
+    metastore: Metastore,
+    known: KnownArchives,
+    facts: SourceFacts,
+    *,
+    tell: Tell,
+) -> Unserved:
+    now_ns = facts.clock_ns or time.time_ns()
+    missing = unserved(gone, metastore, known.has_heard_of, now_ns)
+    if warning := named(missing.planned, now_ns):
+        tell(Warned(warning))
+    return missing
+
+
+def _untold(silence: WireError | None) -> str:
+    """What a backup does not know of a server that does not tell figures."""
+    why = f"{silence.what}; " if silence else ""
+    return (
+        f"{why}without HTTP it is not known whether the server has written its caches out, so "
+        "archives may lack its newest points, and every shard is copied (-http names the HTTP "
+        "address; -require-complete takes no such archive)"
+    )
 
 
 def _check_node(source: Source, metastore: Metastore, prefer: str) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from resources.clients.source import ShardCopy, Source, SourceFacts
 from resources.engine.backup.changes import ShardState
+from resources.engine.backup.completeness import Sample, Written, figures, lacks
+from resources.engine.backup.written_out import WriteOut
 from resources.engine.options import BackupOptions
 from resources.errors import (
     ArchiveCorrupt,
+    CompletenessUnknown,
+    NotWrittenOut,
     NoUsableCopy,
     PeerClosedEarly,
     RepositoryError,
@@ -28,6 +32,7 @@ from resources.repository.archive import ArchiveWriter, Place, StoredArchive
 from resources.repository.backup_set import Archive
 from resources.repository.evidence import ShardEvidence
 from resources.repository.manifest import ShardEntry
+from resources.repository.proof import Clocks, Proof, ProvenAgain
 from resources.repository.repository import BackupWriter
 from resources.repository.scratch import Scratch
 
@@ -36,6 +41,18 @@ BUFFER_BYTES = 256 << 10
 
 class ShardGoneAtSource(ShardkeeperError):
     """The shard expired or was dropped after the plan was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """A shard that was read whole and is what its archive holds."""
+
+    state: ShardState
+    proven: ProvenAgain
+
+
+class _AsBefore(Exception):
+    """What was read is what the newest archive holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +69,12 @@ class Saved:
 class Puller:
     """Copies shards; one instance serves all threads of a run.
 
+    An archive counts only if it holds all that was acknowledged before the run began, as far as
+    its node tells; see `completeness`.
+
     Args:
+        clocks: the source's clock and ours when it was first asked; None if it tells none.
+        first: what nodes told of their shards then, by address.
         retried: told (shard, error, attempt that follows, pause in seconds), from any thread.
     """
 
@@ -60,7 +82,8 @@ class Puller:
         self,
         source: Source,
         writer: BackupWriter,
-        facts: SourceFacts,
+        clocks: Clocks | None,
+        first: Mapping[str, SourceFacts],
         options: BackupOptions,
         *,
         scratch_dir: str | None,
@@ -69,7 +92,7 @@ class Puller:
     ) -> None:
         self._source = source
         self._writer = writer
-        self._facts = facts
+        self._clocks = clocks
         self._options = options
         self._scratch_dir = scratch_dir
         self._stop = stop
@@ -78,10 +101,11 @@ class Puller:
         self._scratches: list[Scratch] = []
         self._lock = threading.Lock()
         self._gates: dict[str, threading.Semaphore] = {}
+        self._write_out = WriteOut(source, first, stop)
         self.bytes_done = 0
 
-    def pull(self, state: ShardState) -> Saved:
-        """Store one shard's archive.
+    def pull(self, state: ShardState) -> Saved | ReadAgain:
+        """Store one shard's archive, unless it turns out to be what is stored already.
 
         Every attempt begins with an empty file, since what an attempt left may be half a
         stream that parses (influxd's own client appends to it).
@@ -94,6 +118,7 @@ class Puller:
         """
         retry = self._options.retry
         began = time.monotonic()
+        written: Written | None = None
         if not state.copies:
             raise NoUsableCopy(
                 state.trouble,
@@ -105,8 +130,11 @@ class Puller:
                 raise Stopped("stopped before the backup was complete")
             try:
                 with self._turn(copy.node):
-                    stored = self._attempt(state, copy)
+                    written = self._written_out(state, copy)
+                    stored = self._attempt(state, copy, written)
                 break
+            except _AsBefore:
+                return self._read_again(state, written)
             except StoreFailed:
                 raise
             except (ArchiveCorrupt, TSMError, ShardkeeperError) as error:
@@ -116,9 +144,12 @@ class Puller:
                     raise
                 if isinstance(error, PeerClosedEarly) and self._is_gone(state):
                     raise ShardGoneAtSource(f"shard {state.place.shard_id} is gone") from None
+                elsewhere = isinstance(error, (NotWrittenOut, CompletenessUnknown))
                 heals = error.retryable or isinstance(error, (ArchiveCorrupt, TSMError))
+                heals = heals or (elsewhere and attempt < len(state.copies))
                 if not heals or attempt == retry.attempts:
-                    error.add_note(f"attempt {attempt} of {retry.attempts}")
+                    if heals:
+                        error.add_note(f"attempt {attempt} of {retry.attempts}")
                     raise
                 pause = retry.pause_s(attempt)
                 self._retried(state.place.shard_id, error, attempt + 1, pause)
@@ -126,7 +157,8 @@ class Puller:
         else:
             raise AssertionError("the loop ends by break or raise")
         seconds = time.monotonic() - began
-        return Saved(state, self._entry(state, copy, stored, seconds), copy.node, seconds, attempt)
+        entry = self._entry(state, copy, stored, written, seconds)
+        return Saved(state, entry, copy.node, seconds, attempt)
 
     def _turn(self, node: str) -> AbstractContextManager[None]:
         """Wait until the node may be read from; no node is read by more than its share."""
@@ -149,7 +181,26 @@ class Puller:
         for scratch in self._scratches:
             scratch.close()
 
-    def _attempt(self, state: ShardState, copy: ShardCopy) -> StoredArchive:
+    def _written_out(self, state: ShardState, copy: ShardCopy) -> Written | None:
+        """Have the copy's cache written to files; returns what its node tells then, if anything.
+
+        Raises:
+            NotWrittenOut: it is not.
+            CompletenessUnknown: nobody can know, and that is not enough.
+            Stopped, WireError
+        """
+        written = self._write_out.before_reading(state.place.shard_id, copy.node)
+        if written is None and self._options.require_complete:
+            raise CompletenessUnknown(
+                f"whether an archive of shard {state.place.shard_id} would be complete is not "
+                f"known: {copy.node} does not tell over HTTP what it has in memory; -http names "
+                "the address, -user and -pwd-file who may ask",
+            )
+        return written
+
+    def _attempt(
+        self, state: ShardState, copy: ShardCopy, written: Written | None
+    ) -> StoredArchive:
         place = state.place
         buffer, scratch = self._own()
         with (
@@ -173,23 +224,29 @@ class Puller:
                 if self._stop.is_set():
                     raise Stopped("stopped before the backup was complete")
             stored = archive.finish()
-            self._refuse_if_emptied(place.shard_id, stored)
+            if written is not None:
+                self._refuse_if_lacking(place.shard_id, copy, stored, written.sample)
+            if self._proof(written) is not None and _is_as_before(state, stored):
+                raise _AsBefore  # nothing of this block counts then
             return stored
 
-    def _refuse_if_emptied(self, shard_id: ShardID, stored: StoredArchive) -> None:
-        """An archive without files is right for a shard without files only.
+    def _refuse_if_lacking(
+        self, shard_id: ShardID, copy: ShardCopy, stored: StoredArchive, before: Sample
+    ) -> None:
+        """A file that a server leaves out of a stream leaves no trace in it.
 
         Raises:
-            ArchiveCorrupt: the server said, and says again, that it has some.
+            ArchiveCorrupt: the node said, and says again, that the shard has other files.
+            WireError: the node no longer tells.
         """
-        before = self._facts.shards.get(shard_id)
-        if stored.facts.files or before is None or not before.num_files:
+        files = stored.facts.files
+        if not lacks(files, before, before):
             return
-        now = self._source.facts()[0].shards.get(shard_id)
-        if now is not None and now.num_files:
+        after = self._write_out.after_reading(shard_id, copy.node)
+        what = lacks(files, before, after) if after is not None else ""
+        if what:
             raise ArchiveCorrupt(
-                f"the archive of shard {shard_id} is empty, and the server says that the shard has "
-                f"{now.num_files} TSM files",
+                f"the archive of shard {shard_id} is not all of it: {what}",
                 hint="look into the server's log, then run the backup again",
             )
 
@@ -210,8 +267,25 @@ class Puller:
         except WireError:
             return False
 
+    def _read_again(self, state: ShardState, written: Written | None) -> ReadAgain:
+        proof, previous = self._proof(written), state.previous
+        evidence = previous.entry.evidence if previous else None
+        assert proof is not None  # noqa: S101 - else it would be stored
+        assert evidence is not None  # noqa: S101
+        return ReadAgain(state, ProvenAgain(state.place.shard_id, evidence.content, proof))
+
+    def _proof(self, written: Written | None) -> Proof | None:
+        """What holds while the shard is as it was read; None if that is not known."""
+        now = figures(written.sample) if written and written.at_rest else None
+        return Proof(self._clocks, now) if now and self._clocks else None
+
     def _entry(
-        self, state: ShardState, copy: ShardCopy, stored: StoredArchive, seconds: float
+        self,
+        state: ShardState,
+        copy: ShardCopy,
+        stored: StoredArchive,
+        written: Written | None,
+        seconds: float,
     ) -> ShardEntry:
         place, facts = state.place, stored.facts
         return ShardEntry(
@@ -233,14 +307,26 @@ class Puller:
                 max_time_ns=facts.max_time_ns,
                 tombstones=facts.tombstones,
                 node=copy.node,
-                read_at_ns=self._facts.clock_ns,
+                read_at_ns=self._clocks.server_ns if self._clocks else None,
                 modified_ns=state.modified_ns,
                 seconds=seconds,
                 group_start_ns=place.group.start_time_ns,
                 group_end_ns=place.group.end_time_ns,
                 owners=state.owners,
+                complete="unknown" if written is None else "proven",
+                proof=self._proof(written),
             ),
         )
+
+
+def _is_as_before(state: ShardState, stored: StoredArchive) -> bool:
+    """Whether the newest archive holds these very files."""
+    evidence = state.previous.entry.evidence if state.previous else None
+    return (
+        state.reason == "changed"
+        and evidence is not None
+        and evidence.content == stored.facts.content
+    )
 
 
 def _later_than(previous: Archive | None, modified_ns: int | None) -> int:

@@ -6,12 +6,12 @@ import queue
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resources.clients.source import Source as BackupSource
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.plan import BackupPlan, plan_backup
-from resources.engine.backup.pull import Puller, Saved, ShardGoneAtSource
+from resources.engine.backup.pull import Puller, ReadAgain, Saved, ShardGoneAtSource
 from resources.engine.events import (
     PROGRESS_EVERY_S,
     Event,
@@ -19,6 +19,7 @@ from resources.engine.events import (
     Progress,
     ShardFailed,
     ShardGone,
+    ShardReadAgain,
     ShardRetried,
     ShardSaved,
     Tell,
@@ -108,16 +109,17 @@ def back_up(
         result = _Copies(plan, tell)
         for state in plan.unchanged:
             result.note_lack(state)
+        for missing in plan.unserved:
+            tell(ShardFailed(missing.shard_id, missing.why))
         _copy(source, repository, writer, plan, options, result, stop)
-        _refuse_if_useless(result)
-        _tell_of_missing_files(source, plan, result)
+        _refuse_if_useless(plan, result)
         manifest = _manifest(source, plan, options, meta, meta_sha256, result)
         manifest_file = writer.commit(manifest)
     return BackupReport(
         manifest_file=manifest_file,
         manifest=manifest,
         saved=tuple(result.saved),
-        unchanged=plan.unchanged,
+        unchanged=(*plan.unchanged, *result.as_before),
         gone=tuple(result.gone),
         failed=tuple(result.failed),
         seconds=time.monotonic() - began,
@@ -133,11 +135,17 @@ class _Copies:
         self.total = len(plan.to_copy)
         self.saved: list[Saved] = []
         self.gone: list[ShardPlace] = []
-        self.failed: list[FailedShard] = []
-        self.lacking = 0
+        self.failed: list[FailedShard] = list(plan.unserved)
+        self.lacking = len(plan.unserved)
+        self.read_again: list[ReadAgain] = []
         self.first_error: ShardkeeperError | None = None
 
-    def add(self, state: ShardState, outcome: Outcome[Saved]) -> None:
+    @property
+    def as_before(self) -> tuple[ShardState, ...]:
+        """Those that were read again, as what they turned out to be."""
+        return tuple(replace(r.state, reason="unchanged", news="") for r in self.read_again)
+
+    def add(self, state: ShardState, outcome: Outcome[Saved | ReadAgain]) -> None:
         try:
             saved = outcome.result()
         except ShardGoneAtSource:
@@ -150,6 +158,10 @@ class _Copies:
             self.failed.append(FailedShard(state.place.shard_id, str(error)))
             self.tell(ShardFailed(state.place.shard_id, str(error)))
         else:
+            if isinstance(saved, ReadAgain):
+                self.read_again.append(saved)
+                self.tell(ShardReadAgain(state.place))
+                return
             self.saved.append(saved)
             self.tell(ShardSaved(saved.node, saved.entry, saved.seconds))
             self.note_lack(saved.state)
@@ -172,7 +184,8 @@ class _Copies:
 
     @property
     def done(self) -> int:
-        return len(self.saved) + len(self.gone) + len(self.failed) - self.lacking
+        copied = len(self.saved) + len(self.read_again) + len(self.gone)
+        return copied + len(self.failed) - self.lacking
 
 
 def _copy(
@@ -188,7 +201,8 @@ def _copy(
     puller = Puller(
         source,
         writer,
-        plan.facts,
+        plan.clocks,
+        plan.first,
         options,
         scratch_dir=repository.scratch_dir,
         stop=stop,
@@ -223,44 +237,15 @@ def _copy(
         puller.close()
 
 
-def _refuse_if_useless(result: _Copies) -> None:
+def _refuse_if_useless(plan: BackupPlan, result: _Copies) -> None:
     """A run in which every copy failed is a failed run, not a backup of nothing."""
-    if result.first_error is not None and not result.saved:
+    if result.saved or result.read_again:
+        return
+    if result.first_error is not None:
         raise result.first_error
-
-
-def _tell_of_missing_files(source: BackupSource, plan: BackupPlan, result: _Copies) -> None:
-    """A file that a server leaves out of a stream leaves no trace in it, so count what it has.
-
-    A server keeps figures of single shards, and none while it does not talk HTTP. More files
-    than were sent may also be news: then the next run copies them. A shard at rest needs no
-    second look if it sent as many files as it had.
-    """
-    if not plan.facts.shards or all(_all_arrived(saved, plan) for saved in result.saved):
-        return
-    try:
-        facts, _ = source.facts()
-    except ShardkeeperError as error:  # everything is stored; a look is no reason to lose it
-        result.tell(Warned(f"whether all files arrived was not looked at: {error.what}"))
-        return
-    for saved in result.saved:
-        stats, evidence = facts.shards.get(saved.entry.shard_id), saved.entry.evidence
-        if stats is not None and evidence is not None and stats.num_files > evidence.tsm_files:
-            result.tell(
-                Warned(
-                    f"shard {saved.entry.shard_id}: {evidence.tsm_files} TSM files arrived and the "
-                    f"server has {stats.num_files}: it was written to meanwhile, or left one out; "
-                    "the next backup copies the shard again"
-                )
-            )
-
-
-def _all_arrived(saved: Saved, plan: BackupPlan) -> bool:
-    """Whether no file can be missing: nothing was in the log, to become one more file."""
-    before, evidence = plan.facts.shards.get(saved.entry.shard_id), saved.entry.evidence
-    if before is None or evidence is None:
-        return False
-    return before.wal_bytes == 0 and evidence.tsm_files >= before.num_files
+    if plan.unserved and not plan.unchanged:
+        first = plan.unserved[0]
+        raise BackupPartial(f"shard {first.shard_id}: {first.why}", hint="nothing was saved")
 
 
 def _manifest(
@@ -288,7 +273,12 @@ def _manifest(
                 cluster_id=plan.metastore.cluster_id,
             ),
             meta_sha256=meta_sha256,
-            unchanged=tuple(s.place.shard_id for s in plan.unchanged if not s.lacks),
+            unchanged=tuple(
+                state.place.shard_id
+                for state in (*plan.unchanged, *result.as_before)
+                if not state.lacks
+            ),
             failed=tuple(result.failed),
+            proven_again=tuple(r.proven for r in result.read_again),
         ),
     )

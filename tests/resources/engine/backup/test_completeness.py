@@ -13,6 +13,7 @@ from resources.engine.backup.completeness import (
     lacks,
     tells_enough,
     was_written_out,
+    written,
 )
 from resources.protocol.server_vars import CacheStats, ShardStats
 from resources.repository.evidence import FileFacts
@@ -119,3 +120,28 @@ def test_tombstones_may_be_counted_or_not() -> None:
         assert not lacks(files, told, told)
     told = Sample(7, replace(QUIET, disk_bytes=341))
     assert lacks(files, told, told)
+
+
+def logged(n_bytes: int) -> Sample:
+    return Sample(7, replace(QUIET, wal_segment_bytes=n_bytes))
+
+
+def test_a_log_that_says_what_it_read_at_its_start_is_at_rest_once_it_says_so_twice() -> None:
+    """An influxd of 1.6 goes on telling the segment's size until the next write."""
+    assert figures(logged(42)) is not None
+    first = written(sample(memory=1), logged(42))
+    assert first is not None
+    assert not first.at_rest
+    again = written(logged(42), logged(42))
+    assert again is not None
+    assert again.at_rest
+    moved = written(logged(42), logged(43))
+    assert moved is not None
+    assert not moved.at_rest
+
+
+def test_what_proves_nothing_is_not_written() -> None:
+    assert written(sample(memory=5), sample(memory=5, snapshot=5, attempts=1)) is None
+    quiet = written(sample(memory=5, snapshot=5, attempts=1), sample())
+    assert quiet is not None
+    assert quiet.at_rest

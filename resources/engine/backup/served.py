@@ -1,0 +1,121 @@
+"""Shards that a single server's metastore has and it does not serve: planned, or not opened?
+
+Servers plan shard groups ahead: shortly before the newest group of a policy ends they make the
+one after it, in the metastore alone; its shard is made by its first write. And they leave out a
+shard that they cannot open at their start, with a line in their log and no other sign. The first
+is as it should be, the second is a loss. Nothing that a server answers tells them apart, so:
+
+- A shard that is in an earlier backup, as saved, unchanged or failed, held something.
+- A group that could not have been planned was made by a write. It could have been planned if the
+  newest of the groups made before it is the one whose end it follows. Groups that are deleted
+  count as well; where all before it may have been forgotten, it could have been planned, too.
+- Of the others nothing is known. Databases that nobody writes to have planned groups that are
+  long past, one after the other, so they are no failure; they are named once they have begun.
+
+The tests are test_served.py.
+
+Source: influxdb services/meta/client.go (PrecreateShardGroups), tsdb/store.go (loadShards).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from resources.model import (
+    INTERNAL_DATABASE,
+    Metastore,
+    RetentionPolicyInfo,
+    ShardGroupInfo,
+    ShardID,
+    ShardPlace,
+)
+from resources.repository.evidence import FailedShard
+
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """What shards are that no node serves."""
+
+    failed: tuple[FailedShard, ...] = ()
+    """They held something."""
+    planned: tuple[ShardPlace, ...] = ()
+    """They could have been planned ahead, and nothing says that they held anything."""
+
+
+def unserved(
+    absent: Iterable[ShardPlace],
+    metastore: Metastore,
+    held: Callable[[ShardPlace], bool],
+    now_ns: int,
+) -> Unserved:
+    """Tell shards that did not open from planned ones.
+
+    Args:
+        absent: shards of the metastore that no node serves.
+        held: whether an earlier backup knows of the shard.
+        now_ns: the server's clock, or ours.
+    """
+    failed: list[FailedShard] = []
+    planned: list[ShardPlace] = []
+    for place in absent:
+        if place.database == INTERNAL_DATABASE:
+            planned.append(place)  # no restore needs it
+        elif held(place):
+            failed.append(_failed(place.shard_id, "an earlier backup has it"))
+        elif not could_be_planned(place.group, _policy(metastore, place), now_ns):
+            failed.append(_failed(place.shard_id, "it was not planned ahead, but made by a write"))
+        else:
+            planned.append(place)
+    return Unserved(tuple(failed), tuple(planned))
+
+
+def could_be_planned(
+    group: ShardGroupInfo, policy: RetentionPolicyInfo | None, now_ns: int
+) -> bool:
+    """Whether a server may have made this group without a write into it.
+
+    Args:
+        policy: the group's, with all its groups, deleted ones too.
+    """
+    older = [other for other in policy.shard_groups if other.id < group.id] if policy else []
+    if not older:
+        # The one before it expires sooner, and is forgotten two weeks later.
+        duration_ns = policy.duration_ns if policy else 0
+        return duration_ns != 0 and group.start_time_ns + duration_ns < now_ns
+    last = max(older, key=lambda other: other.start_time_ns)
+    return group.start_time_ns <= last.end_time_ns < group.end_time_ns
+
+
+def named(planned: Sequence[ShardPlace], now_ns: int) -> str:
+    """A sentence about those that have begun; empty if none has."""
+    begun = [
+        place
+        for place in planned
+        if place.group.start_time_ns <= now_ns and place.database != INTERNAL_DATABASE
+    ]
+    if not begun:
+        return ""
+    ids = ", ".join(
+        f"shard {place.shard_id} ({place.database}/{place.policy})" for place in begun[:MOST_NAMED]
+    )
+    more = f" and {len(begun) - MOST_NAMED} more" if len(begun) > MOST_NAMED else ""
+    return (
+        f"{ids}{more}: known to the metastore, served by no node, and in no backup here; nobody "
+        'wrote to them, or they did not open: look for "Failed to open shard" in the log'
+    )
+
+
+def _policy(metastore: Metastore, place: ShardPlace) -> RetentionPolicyInfo | None:
+    database = metastore.database(place.database)
+    return database.retention_policy(place.policy) if database else None
+
+
+def _failed(shard_id: ShardID, why: str) -> FailedShard:
+    return FailedShard(
+        shard_id,
+        f"the metastore has it, and no node serves it; {why}: look for "
+        f'"Failed to open shard" in the log; DROP SHARD {shard_id} if it is lost for good',
+    )
