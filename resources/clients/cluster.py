@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -28,6 +29,8 @@ from resources.model import Metastore, ShardID
 from resources.protocol.meta_api import OwnerStatus
 
 MOST_NODES_AT_ONCE = 8
+MUTE_S = 60.0
+"""How long a node whose HTTP does not answer is not asked again, by however many shards."""
 
 
 class Cluster:
@@ -58,6 +61,7 @@ class Cluster:
         self._aborted = False
         self._http_addrs: dict[str, tuple[str, str]] = {}
         self._told: set[str] = set()
+        self._mute_until: dict[str, float] = {}
 
     @property
     def kind(self) -> Literal["cluster"]:
@@ -82,11 +86,14 @@ class Cluster:
         Raises:
             WireError: it told before, and does not answer now.
         """
+        if time.monotonic() < self._mute_until.get(node, 0.0):
+            return SourceFacts()
         try:
             said = self._http_of(node).server_vars(activity=False)
         except (PeerUnreachable, CredentialsRefused, PeerRefused, BadReply, UsageError):
             if node in self._told:
                 raise
+            self._mute_until[node] = time.monotonic() + MUTE_S
             return SourceFacts()
         self._told.add(node)
         return SourceFacts("", said.current_time_ns, said.started_ns, said.shards)

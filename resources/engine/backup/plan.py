@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from resources.clients.source import Holdings, Source, SourceFacts
@@ -149,8 +150,20 @@ def plan_backup(
         copies,
         source.address,
         clocks,
-        {source.address: facts} if source.kind == "server" else {},
+        {source.address: facts} if source.kind == "server" else _first(source, states, options),
     )
+
+
+def _first(
+    source: Source, states: Sequence[ShardState], options: BackupOptions
+) -> dict[str, SourceFacts]:
+    """What nodes tell of the shards that will be read, asked once for all of them."""
+    copies = (copy for state in states if state.stale for copy in state.copies)
+    told: dict[str, SourceFacts] = {}
+    for node in [] if options.peek else sorted({copy.node for copy in copies}):
+        with suppress(WireError):  # it is asked again when it is read
+            told[node] = source.figures(node)
+    return told
 
 
 def _unserved(

@@ -7,7 +7,7 @@ what they prove. What is not proven is asked again, with growing pauses.
 
 Source: influxdb-cluster tsdb/engine/tsm1/engine.go (IsIdle, CreateSnapshot).
 
-The rules are held by tests/resources/engine/backup/test_completeness.py.
+Held by: tests/wire/test_cluster_busy.py; the rules by test_completeness.py.
 """
 
 from __future__ import annotations
