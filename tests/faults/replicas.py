@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import requests
@@ -50,6 +51,7 @@ PAUSE, RESUME = "SHARDKEEPER_WIRE_PAUSE_NODE", "SHARDKEEPER_WIRE_RESUME_NODE"
 START_S, HOUR_S, GROUPS, HOSTS = 1_600_041_600, 3600, 4, 8
 BACKUPS_PER_DATABASE = 8
 PATIENCE_S = 300
+DELETES = 0.1
 FAR_FUTURE_NS = 9_214_646_400_000_000_000
 
 Point = tuple[str, int]
@@ -73,16 +75,10 @@ class Known:
     def unknown(self, points: dict[Point, float]) -> None:
         for point, value in points.items():
             self.values.setdefault(point, set()).add(value)
-            if point not in self.holders:
-                self.holders[point] = frozenset()
+            self.holders.setdefault(point, frozenset())
 
     def perhaps_deleted(self, point: Point) -> None:
         self.holders[point] = frozenset()
-
-    def also(self, points: dict[Point, float]) -> None:
-        """Points may have these values as well."""
-        for point, value in points.items():
-            self.values.setdefault(point, set()).add(value)
 
     def copy(self) -> Known:
         return Known({p: set(v) for p, v in self.values.items()}, dict(self.holders))
@@ -144,7 +140,7 @@ class Load:
             )
         with self.lock:
             if self.wanted is not None:
-                self.wanted.also(points)
+                self.wanted.unknown(points)
             if said is not None and said.status_code == 204:
                 self.known.acknowledged(points, before & self.up)
             else:
@@ -182,7 +178,10 @@ class Load:
                     pass
 
     def do_something(self) -> None:
-        self.rng.choice([lambda: self.write(60), self.delete, self.flush, self.trouble])()
+        write = partial(self.write, 60)
+        self.rng.choice([write, write, write, self.flush, self.flush, self.trouble, self.trouble])()
+        if self.rng.random() < DELETES:
+            self.delete()
         if self.rng.random() < 0.3:
             _settle()
 
@@ -205,12 +204,7 @@ class Load:
             self.cluster.stop(node)
 
     def heal(self) -> None:
-        """Bring all nodes back, also those that hang.
-
-        On influxdb-cluster 1.8.11 a DELETE from a shard of several files may hang for ever, and
-        with it whoever asks for the shard (tsm1/engine.go, deleteSeriesRange: it returns with
-        seriesKeysLock held).
-        """
+        """Bring all nodes back."""
         resume = _command(RESUME)
         for node in sorted(self.still):
             if resume is not None:
@@ -218,18 +212,28 @@ class Load:
         for node in sorted(self.down):
             if self.cluster.start is not None:
                 self.cluster.start(node)
-        for node in sorted(self.nodes):
-            if not _answers(node) and self.cluster.stop and self.cluster.start:
-                self.cluster.stop(node)
-                self.cluster.start(node)
         with self.lock:
             self.still.clear()
             self.down.clear()
+        self.mend()
+
+    def mend(self) -> None:
+        """Start nodes that hang anew.
+
+        On influxdb-cluster 1.8.11 a DELETE from a shard of several files may hang for ever, and
+        with it whoever asks for the shard (tsm1/engine.go, deleteSeriesRange: it returns with
+        seriesKeysLock held).
+        """
+        for node in sorted(self.up):
+            if not _answers(node) and self.cluster.stop and self.cluster.start:
+                self.cluster.stop(node)
+                self.cluster.start(node)
 
     # --- backups ------------------------------------------------------------------------------
 
     def back_up(self, *, busy: bool) -> str:
         """Back up, perhaps while others use it; returns what is wrong, empty if nothing."""
+        self.mend()
         over = threading.Event()
 
         def use() -> None:
