@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -23,8 +23,10 @@ from resources.clients.cluster import Cluster
 from resources.clients.newest import meta_addresses
 from resources.engine.cluster.looks import Look, look, proven_look
 from resources.engine.cluster.put_back import PutBack, put_back, without_databases
+from resources.engine.cluster.redo import redo
 from resources.engine.events import Tell, Warned
 from resources.errors import (
+    BadReply,
     PeerUnreachable,
     PlanError,
     RestoreFailed,
@@ -40,7 +42,8 @@ from resources.protocol.storable import check_storable
 SEEN_WITHIN_S = 3.0
 SHOWS_WITHIN_S = 10.0
 PAUSE_S = 0.5
-TRIES = 3
+TRIES = 40
+BACK_OFF_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -185,21 +188,36 @@ def make_good(
             each other: theirs is back then, and ours is not there any more.
         WireError: the leader could not be asked, or a change is not put back.
     """
-    if was.unseen:
-        warn_of_gap(*was.unseen, tell=tell)
-    for _ in range(TRIES):
+    _redo(cluster, was, tell)
+    for attempt in range(TRIES):
         if not was.is_damaged and was.undone is None:
             return
-        again = _make_good_once(cluster, was, ours=ours, stop=stop, tell=tell)
+        if attempt and stop.wait(attempt * BACK_OFF_S):
+            break
+        try:
+            again = _make_good_once(cluster, was, ours=ours, stop=stop, tell=tell)
+        except BadReply:  # others change it faster than it can be looked at twice
+            continue
         if again is not None:
             was = again
-            if was.unseen:
-                warn_of_gap(*was.unseen, tell=tell)
+            _redo(cluster, was, tell)
     if was.is_damaged or was.undone is not None:
         raise RestoreFailed(
-            "others change the metastore, and what setting it undid is not put back yet",
-            hint="look at the databases and users that were changed just now",
+            f"others change the metastore, and what setting it undid is not put back: "
+            f"{', '.join(_undone_names(cluster, was))}",
+            hint="look at these; what is missing has to be created once more",
         )
+
+
+def _redo(cluster: Cluster, was: WasSet, tell: Tell) -> None:
+    """Say what nobody saw; do once more what commands can do."""
+    if was.unseen:
+        warn_of_gap(*was.unseen, tell=tell)
+    if was.undone is not None and not was.is_damaged:
+        _, now = cluster.metastore()
+        redone = redo(cluster, was.before.metastore, was.undone.metastore, now)
+        if redone:
+            tell(Warned(said_of_put_back(redone)))
 
 
 def _make_good_once(
@@ -233,13 +251,8 @@ def _make_good_once(
     what = ", ".join(again.names) or "a number"
     if was.is_damaged:
         tell(Warned(f"the metastore arrived damaged on its way ({what}) and was set once more"))
-    else:
-        tell(
-            Warned(
-                f"while the metastore was set, somebody changed {what}; setting it undid that, and "
-                "it is put back"
-            )
-        )
+    elif again.names:
+        tell(Warned(said_of_put_back(again.names)))
     for name in again.conflicts:
         tell(Warned(f"{name} was changed twice in the same moment; look whether it is right"))
     if theirs_only:
@@ -249,6 +262,19 @@ def _make_good_once(
             hint="run restore again",
         )
     return came
+
+
+def said_of_put_back(names: Sequence[str]) -> str:
+    return (
+        f"while the metastore was set, somebody changed {', '.join(names)}; setting it undid that, "
+        "and it is put back"
+    )
+
+
+def _undone_names(cluster: Cluster, was: WasSet) -> Sequence[str]:
+    with suppress(WireError):
+        return _once_more(was, look(cluster)).names or ("nothing that is missing now",)
+    return ("it is not known what",)
 
 
 def _once_more(was: WasSet, now: Look) -> PutBack:

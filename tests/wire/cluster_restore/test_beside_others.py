@@ -56,6 +56,43 @@ def test_what_others_change_in_the_moment_before_it_is_set_is_put_back(
     assert points(target, "telegraf") == points(source, "telegraf")
 
 
+def test_what_others_change_is_put_back_by_commands_as_far_as_they_go(
+    target: DevCluster, backups: Path
+) -> None:
+    """They need no moment in which nobody changes anything."""
+    fill(target, "mine")
+    target.query("CREATE USER eve WITH PASSWORD 'a-secret'; CREATE USER bob WITH PASSWORD 'other'")
+    target.query("CREATE DATABASE old; GRANT READ ON mine TO eve")
+
+    def somebody_else() -> None:
+        target.query("CREATE DATABASE racer WITH DURATION 9d NAME two; DROP DATABASE old")
+        target.query("CREATE USER ann WITH PASSWORD 'a-secret'; GRANT READ ON mine TO ann")
+        target.query("DROP USER bob; GRANT ALL PRIVILEGES TO eve; REVOKE READ ON mine FROM eve")
+
+    right_before_it_is_set(target, somebody_else)
+    hook, sets = target.group.before_command, list[Command]()
+    assert hook is not None
+
+    def count(command: Command) -> None:
+        sets.extend([command] * isinstance(command, SetData))
+        hook(command)
+
+    target.before_command(count)
+    done = restore(target, backups)
+    assert done, done
+    assert len(sets) == 1
+    now = metastore(target)
+    assert {db.name for db in now.databases} == {"mine", "racer", "telegraf"}
+    racer = now.database("racer")
+    assert racer is not None
+    assert [rp.name for rp in racer.retention_policies] == ["two"]
+    assert {user.name: user.admin for user in now.users} == {"eve": True, "ann": False}
+    rights = {u.name: [g.database for g in u.privileges if g.privilege] for u in now.users}
+    assert rights == {"eve": [], "ann": ["mine"]}
+    for what in ("database 'racer'", "database 'old'", "user 'ann'", "user 'bob'", "user 'eve'"):
+        assert what in done.err
+
+
 def test_a_database_of_the_same_name_in_the_same_moment_is_theirs(
     target: DevCluster, backups: Path
 ) -> None:
