@@ -101,6 +101,12 @@ replicas: install ## N backups of a cluster with one replica behind, under load;
 		$(if $(RESUME_NODE),SHARDKEEPER_WIRE_RESUME_NODE='$(RESUME_NODE)') \
 		$(BIN)/python -m tests.faults.replicas $(or $(N),20) $(SEED)
 
+busy: install ## N backups of an influxd under load: each is complete, or fails by name
+	@$(BIN)/python -m tests.faults.busy $(or $(N),20) $(SEED)
+
+histories: install ## N random lives of a server and its clocks: what changed is not called unchanged
+	@$(BIN)/python -m tests.faults.histories $(or $(N),20) $(SEED)
+
 memory: install ## what a shard of 25 GB costs in memory, beside one of 1 MB; GB= another size
 	@$(BIN)/python -m tests.faults.memory $(or $(GB),25)
 

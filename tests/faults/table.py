@@ -35,7 +35,8 @@ numbers are what nothing is released without.
 `make faults` runs these tests and writes this file; a test holds it to the markers of the tests.
 `make torture N=200` kills, flips and cuts at random; `make model N=200` leads random lives of
 databases and holds what comes back against a model of them; `make living` restores into a cluster
-that others change all the while; `make fuzz` throws hostile bytes at
+that others change all the while; `make busy` backs up a server under load, and `make histories`
+one whose clock is set and whose files are put back; `make fuzz` throws hostile bytes at
 the parsers, for a minute of CPU time at each, and `.ci/run` does so after the tests. All print a
 seed that repeats a run.
 """
