@@ -14,6 +14,7 @@ from resources.clients.coordinator import CoordinatorClient
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
 from resources.clients.newest import Newest
+from resources.clients.settled import settled
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
 from resources.errors import (
@@ -26,6 +27,7 @@ from resources.errors import (
     shown,
 )
 from resources.model import Metastore, ShardID
+from resources.protocol.meta import decode_metastore
 from resources.protocol.meta_api import OwnerStatus
 
 MOST_NODES_AT_ONCE = 8
@@ -116,10 +118,17 @@ class Cluster:
     def metastore(self) -> tuple[bytes, Metastore]:
         """From the leader, since the others may be behind; never older than what they know.
 
+        Read twice at least, see `settled`.
+
         Raises:
             WireError
         """
-        return self._newest.metastore()
+        first = [self._newest.metastore()[0]]
+        raw = settled(
+            lambda: first.pop() if first else self.meta.metastore()[0],
+            self.address,
+        )
+        return raw, decode_metastore(raw)
 
     def holdings(self, metastore: Metastore) -> Holdings:
         """Ask every data node for the shards on its disk, one request each.

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager
 from typing import Literal
 
 from resources.clients.http import InfluxHTTP
+from resources.clients.settled import settled
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
 from resources.errors import CredentialsRefused, PeerUnreachable, UsageError, WireError
@@ -38,8 +39,8 @@ class Server:
         return str(self.tcp.tcp_addr)
 
     def metastore(self) -> tuple[bytes, Metastore]:
-        """The metastore as bytes, to be stored unchanged, and decoded."""
-        raw = self.tcp.metastore()
+        """The metastore as bytes, to be stored unchanged, and decoded; read twice at least."""
+        raw = settled(self.tcp.metastore, self.address)
         return raw, decode_metastore(raw)
 
     def shards_on_disk(self) -> frozenset[ShardID]:
