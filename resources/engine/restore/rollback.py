@@ -10,11 +10,11 @@ from resources.clients.server import Server
 from resources.engine.events import RolledBack, Tell, Warned
 from resources.engine.restore.journal import JournalWriter
 from resources.engine.restore.leftovers import holds_more, shape, shards_of
-from resources.engine.restore.plan import DatabaseRestore
+from resources.engine.restore.plan import DatabaseRestore, RestorePlan
 from resources.engine.restore.target import drop_database
 from resources.errors import ShardkeeperError, shown
 from resources.failpoints import passing
-from resources.model import DatabaseInfo, ShardID
+from resources.model import DatabaseInfo, Metastore, ShardID
 from resources.protocol.influxql import quote_identifier
 
 SETTLED_WITHIN_S = 2.0
@@ -72,6 +72,51 @@ def roll_back(
         if not isinstance(error, ShardkeeperError):  # an interrupt has no words of its own
             names = ", ".join(map(shown, dropped))
             error.add_note(f"what was restored is taken back: {names} dropped")
+
+
+def take_back_strangers(
+    server: Server,
+    plan: RestorePlan,
+    created: Sequence[tuple[DatabaseRestore, Mapping[ShardID, ShardID]]],
+    before: Metastore,
+    error: BaseException,
+    journal: JournalWriter,
+    tell: Tell,
+) -> None:
+    """Drop or name what appeared beside the plan: a name may have changed on its way.
+
+    It is dropped only if its shards are those that the server gave this restore.
+    """
+    mine = {new for _, ids in created for new in ids.values()}
+    mine -= {place.shard_id for place in before.places()}
+    known = {db.name for db in before.databases} | {db.new_name for db in plan.databases}
+    try:
+        _, now = server.metastore()
+    except ShardkeeperError:
+        return  # each database of the plan is named by itself, if it could not be looked at
+    for there in now.databases:
+        name, shards = there.name, shards_of(there)
+        if name in known:
+            continue
+        if not shards or not shards <= mine:
+            text = (
+                f"database {shown(name)} appeared meanwhile: if nobody of yours has created it, a "
+                f"name changed on the way, and it is left there; look at it, then run "
+                f"DROP DATABASE {quote_identifier(name)}"
+            )
+            with suppress(OSError):
+                tell(Warned(text))
+            error.add_note(text)
+            continue
+        try:
+            if why := _holds_more(server, journal, shards):
+                _leave(name, why, error, tell)
+                continue
+            drop_database(server, name, shards)
+            with suppress(OSError):
+                tell(RolledBack((name,)))
+        except ShardkeeperError as failure:
+            _leave(name, failure.what, error, tell)
 
 
 def _look(server: Server, name: str, until: float) -> DatabaseInfo | None:

@@ -33,7 +33,7 @@ from resources.engine.restore.plan import (
     plan_restore,
 )
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipt, Receipts, Target
-from resources.engine.restore.rollback import roll_back
+from resources.engine.restore.rollback import roll_back, take_back_strangers
 from resources.engine.restore.target import (
     LIMITS_SINCE,
     create_database,
@@ -145,7 +145,8 @@ def restore(
         stop=stop,
     )
     version = server.about().version
-    cluster_id = server.metastore()[1].cluster_id
+    _, before = server.metastore()
+    cluster_id = before.cluster_id
     check_doors(server, [database.new_name for database in plan.databases], tell=tell)
     restoring = time.monotonic()
     tell(MetaRestoring())
@@ -169,6 +170,7 @@ def restore(
             stop.set()
             server.resume()
             roll_back(server, making.created, error, journal=journal, tell=tell)
+            take_back_strangers(server, plan, making.created, before, error, journal, tell)
             raise
         journal.complete()
         target = Target("server", server.address, version, cluster_id)
@@ -216,16 +218,19 @@ class _Making:
         self._journal.add(database.new_name, made)
         self.created.append((database, ids))
         try:
-            ids.update(create_database(self._server, self._plan.meta, database, self._version))
+            create_database(self._server, self._plan.meta, database, self._version, ids)
         except (PlanError, PeerRefused) as error:
             if isinstance(error, PlanError) or database.shards:
                 self.created.pop()  # nothing was changed; who has that name now keeps it
                 self._journal.forget(database.new_name)
             raise
-        files = {
-            new: frozenset(f.id for f in self._contents[old].files) for old, new in ids.items()
-        }
-        self._journal.add(database.new_name, replace(made, shards=files))
+        finally:
+            if ids:  # as the server said, even if what it made is not what was sent
+                files = {
+                    new: frozenset(f.id for f in self._contents[old].files)
+                    for old, new in ids.items()
+                }
+                self._journal.add(database.new_name, replace(made, shards=files))
 
 
 def _upload(

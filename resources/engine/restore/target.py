@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from resources.clients.server import Server
 from resources.engine.events import Tell, Warned
 from resources.engine.restore.doors import check_shards
+from resources.engine.restore.made import imported, require_as_expected, stated
 from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore
 from resources.errors import (
     BadReply,
@@ -15,9 +16,9 @@ from resources.errors import (
     TargetNotEmpty,
     shown,
 )
-from resources.model import RetentionPolicyInfo, ShardID
+from resources.model import Metastore, RetentionPolicyInfo, ShardID
 from resources.protocol.influxql import check_continuous_query, quote_identifier
-from resources.protocol.meta import trimmed
+from resources.protocol.meta import decode_metastore, trimmed
 
 OLD_IMPORT_BYTES = 60_000
 """Servers before 1.8 read an import at once: up to here it arrives whole (measured: 95 kB
@@ -29,22 +30,30 @@ LIMITS_SINCE = (1, 12)
 
 
 def create_database(
-    server: Server, meta: bytes, database: DatabaseRestore, version: str
-) -> dict[ShardID, ShardID]:
-    """Create one database with its policies and empty shards; says which shard became which.
+    server: Server,
+    meta: bytes,
+    database: DatabaseRestore,
+    version: str,
+    ids: dict[ShardID, ShardID],
+) -> None:
+    """Create one database with its policies and empty shards, and see whether it is as sent.
 
     Args:
         version: the server's, empty if it does not say.
+        ids: takes which shard became which as soon as the server says it, also if it is wrong.
 
     Raises:
+        BadReply: it is there, or something else is, and differs from what was sent.
         TargetNotEmpty: it appeared meanwhile.
         PlanError: its metadata is too large for this server. These two: nothing was changed.
         PeerRefused: with shards: nothing was changed; without: it may be there in part.
         WireError: the server broke off, perhaps after it had created the database.
     """
+    limits = version_tuple(version) >= LIMITS_SINCE
     if not database.shards:
         _create_empty(server, database, version)
-        return {}
+        expected = stated(database, limits=limits)
+        return require_as_expected(expected, server.metastore()[1], ids, server.address)
     only = database.policies[0].name if database.new_policy else None
     payload = trimmed(
         meta,
@@ -62,20 +71,23 @@ def create_database(
             + ("" if version else "; -http, -user and -pwd-file let the server tell its version"),
         )
     _refuse_if_there(server, database.new_name)
-    ids = server.tcp.import_metastore(
+    ids |= server.tcp.import_metastore(
         database.source.name,
         database.new_name,
         only or "",
         database.new_policy,
         payload,
     )
-    _check_ids(server, database, ids)
-    return ids
-
-
-def _check_ids(server: Server, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]) -> None:
-    """A wrong number in the answer would send an archive into somebody else's shard."""
     _, now = server.metastore()
+    _check_ids(server, now, database, ids)
+    expected = imported(decode_metastore(payload), database, limits=limits)
+    return require_as_expected(expected, now, ids, server.address)
+
+
+def _check_ids(
+    server: Server, now: Metastore, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]
+) -> None:
+    """A wrong number in the answer would send an archive into somebody else's shard."""
     made = {
         place.shard_id: (place.policy, place.group.start_time_ns)
         for place in now.places()
