@@ -239,6 +239,10 @@ class TarWalker:
         name = header.name if extension.name is None else extension.name
         size = header.size if extension.size is None else extension.size
         header.check_regular(name)
+        own, file = header.name.rpartition("/")[2], name.rpartition("/")[2]
+        if own != file and _FILE.fullmatch(own):
+            # An extension has no checksum; the header does, and is cut only where it is long.
+            raise self._corrupt(f"a member named {shown(file)} and {shown(own)}")
         if not name or "\0" in name:
             raise self._corrupt(f"a member named {shown(name)}")
         if size > self._max_member_bytes:

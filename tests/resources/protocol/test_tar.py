@@ -270,7 +270,8 @@ MEMBER = encode_header(SECOND, 3, 0) + b"abc" + padding(3)
     "before", [pax(("mtime", "1.5"), ("path", FIRST)), extension(b"L", FIRST.encode() + b"\0")]
 )
 def test_an_extended_header_names_the_next_member_only(before: bytes, step: int) -> None:
-    _, found = walk(before + MEMBER + MEMBER + END_MARKER, step)
+    cut_off = encode_header(SECOND[:-5], 3, 0) + b"abc" + padding(3)
+    _, found = walk(before + cut_off + MEMBER + END_MARKER, step)
     assert found == {FIRST: b"abc", SECOND: b"abc"}
 
 
@@ -292,6 +293,7 @@ def test_a_cut_after_an_extended_header_is_noticed(cut: int) -> None:
         (pax(("path", FIRST)) + pax(("path", SECOND)) + MEMBER, "two extended headers"),
         (pax(("path", FIRST)) + END_MARKER, "an extended header without its member"),
         (pax(("path", "")) + MEMBER, "a member named ''"),
+        (pax(("path", FIRST)) + MEMBER, "-000000001.tsm' and '00000000"),
         (pax(("path", "a\0b")) + MEMBER, "a member named 'a\\x00b'"),
         (pax(("path", "a" * 1025)) + MEMBER, "a name of 1025 bytes"),
         (pax(("path", "a"), ("path", "b")) + MEMBER, "two records b'path'"),
