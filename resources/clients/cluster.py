@@ -171,14 +171,24 @@ class Cluster:
 
     def coordinator(self, node: str) -> CoordinatorClient:
         """What changes one data node's disk, by its TCP address."""
-        return CoordinatorClient(node, timeout_s=self._timeout_s, tls=self._tls)
+        return CoordinatorClient(
+            node,
+            timeout_s=self._timeout_s,
+            tls=self._tls,
+            before_change=self.meta.check_may_change,
+        )
 
     def snapshotter(self, node: str) -> SnapshotterClient:
         """The client of one data node, by its TCP address."""
         with self._mutex:
             client = self._snapshotters.get(node)
             if client is None:
-                client = SnapshotterClient(node, timeout_s=self._timeout_s, tls=self._tls)
+                client = SnapshotterClient(
+                    node,
+                    timeout_s=self._timeout_s,
+                    tls=self._tls,
+                    before_change=self.meta.check_may_change,
+                )
                 if self._aborted:
                     client.abort()
                 self._snapshotters[node] = client

@@ -34,14 +34,21 @@ class CoordinatorClient:
         tcp_addr: host:port, 8088 if the port is left out.
         timeout_s: how long the node may be silent.
         tls: how to encrypt; `None` if the node's port does not speak TLS.
+        before_change: called right before each change; what it raises keeps it from being sent.
     """
 
     def __init__(
-        self, tcp_addr: str, *, timeout_s: float = IDLE_TIMEOUT_S, tls: SSLContext | None = None
+        self,
+        tcp_addr: str,
+        *,
+        timeout_s: float = IDLE_TIMEOUT_S,
+        tls: SSLContext | None = None,
+        before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=COORDINATOR_PORT)
         self._pace = Pace(timeout_s)
         self._tls = tls
+        self._before_change = before_change
 
     def __repr__(self) -> str:
         return f"CoordinatorClient({self.tcp_addr!r})"
@@ -87,6 +94,7 @@ class CoordinatorClient:
         made: list[ShardID] = []
         for shard_id, database, policy in wanted:
             phase = f"creating shard {shard_id}"
+            self._before_change()
             reply = self._ask(
                 wire.WriteShard(shard_id, database, policy),
                 partial(wire.code_reply, asked=MessageType.WRITE_SHARD),
@@ -155,6 +163,7 @@ class CoordinatorClient:
     ) -> T:
         raw = wire.MUX_HEADER + request.encode()
         with self._connect(phase) as connection:
+            self._before_change()
             try:
                 return self._answer(connection, raw, parse, phase, answer_s)
             except (PeerUnreachable, PeerClosedEarly) as error:

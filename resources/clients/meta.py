@@ -7,7 +7,8 @@ others send commands on to it and answer questions from what they know.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -89,6 +90,7 @@ class MetaClient:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         verify: bool | str = False if skip_verify else (ca_file or True)
         self._http = MetaHTTP(auth or Auth.none(), tls, verify, timeout_s, clock)
+        self._check: Callable[[], None] = _always
 
     def __repr__(self) -> str:
         return f"MetaClient({self.bind!r})"
@@ -237,6 +239,23 @@ class MetaClient:
 
     # --- what can be done -----------------------------------------------------------------
 
+    @contextmanager
+    def guarded(self, check: Callable[[], None]) -> Generator[None]:
+        """Change nothing in the block unless `check`, called right before each change, returns.
+
+        That holds for commands, and for what this cluster's data nodes are sent. A thread that
+        stood still between its last look and a change is stopped there.
+        """
+        before, self._check = self._check, check
+        try:
+            yield
+        finally:
+            self._check = before
+
+    def check_may_change(self) -> None:
+        """Raises: what the check of the block does that guards this client."""
+        self._check()
+
     def execute(self, command: Command) -> int:
         """Have a command applied; returns the metastore's index afterwards.
 
@@ -244,11 +263,13 @@ class MetaClient:
             PeerRefused: the cluster said no; nothing changed, the index apart.
             UnknownOutcome: it may have been applied, or not, or will be in a moment.
             PeerUnreachable: it was not applied; also when there is no leader.
-            CredentialsRefused, BadReply, PlanError, UnsafeName: it was not applied.
+            CredentialsRefused, BadReply, PlanError, UnsafeName: it was not applied; what the
+                check of `guarded` raises, too.
         """
         body = command.encode()
         address = self._address
         for _ in range(MAX_HOPS + 1):
+            self._check()
             reply = self._http.post(address, "/execute", body, limit=MAX_SMALL_BYTES)
             if reply.status != 307:
                 return self._index(address, reply.body)
@@ -262,6 +283,7 @@ class MetaClient:
             PeerUnreachable: it was not applied; also when the node does not lead any more.
             As `execute` otherwise.
         """
+        self._check()
         reply = self._http.post(node, "/execute", body, limit=MAX_SMALL_BYTES)
         if reply.status == 307:
             raise PeerUnreachable(
@@ -332,6 +354,10 @@ class MetaClient:
             return parse(raw)
         except BadReply as error:
             raise BadReply(f"{address}: {error.what}", hint=error.hint) from None
+
+
+def _always() -> None:
+    """Nothing stands against a change."""
 
 
 def _index_in(reply: Reply) -> int | None:

@@ -71,6 +71,7 @@ class SnapshotterClient:
         min_bytes_per_s: how slow it may be; 0: as slow as it likes.
         finish_timeout_s: how long it may take to put an upload or an import in its place.
         tls: how to encrypt; only data nodes of a cluster can.
+        before_change: called right before each upload; what it raises keeps it from being sent.
     """
 
     def __init__(
@@ -81,8 +82,10 @@ class SnapshotterClient:
         min_bytes_per_s: int = 0,
         finish_timeout_s: float = FINISH_TIMEOUT_S,
         tls: SSLContext | None = None,
+        before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
+        self._before_change = before_change
         self._tls = tls
         self._pace = Pace(timeout_s, min_bytes_per_s)
         self._finish_timeout_s = finish_timeout_s
@@ -215,6 +218,7 @@ class SnapshotterClient:
             PeerUnreachable, BadReply: while sending, or in `finish()`.
         """
         with self._connect(f"uploading shard {shard_id}") as connection:
+            self._before_change()
             yield Upload(connection, shard_id, self._finish_timeout_s)
 
     def _connect(self, phase: str) -> Connection:

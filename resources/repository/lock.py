@@ -127,7 +127,7 @@ class StoreLock:
         Raises:
             RepositoryLocked: another run holds it; says who, since when and what it does.
         """
-        lease_s = lease_s or _usual_lease_s()
+        lease_s = lease_s or usual_lease_s()
         token = token or secrets.token_hex(16)
         deadline, watched, told = awake_s() + wait_s, _Watched(), False
         while True:
@@ -344,12 +344,13 @@ def _unreadable(error: ValueError, name: str) -> RepositoryLocked:
     )
 
 
-def _usual_lease_s() -> float:
+def usual_lease_s(usual: float = DEFAULT_LEASE_S) -> float:
+    """The lease that the environment wishes for, or the usual one."""
     wish = os.environ.get(LEASE_VARIABLE, "")
     try:
-        return max(0.1, float(wish)) if wish else DEFAULT_LEASE_S
+        return max(0.1, float(wish)) if wish else usual
     except ValueError:
-        return DEFAULT_LEASE_S
+        return usual
 
 
 def _user() -> str:

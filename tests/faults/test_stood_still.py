@@ -7,16 +7,22 @@ over, sweeps what the sleeper stored, and makes a backup of its own.
 from __future__ import annotations
 
 import random
+import shutil
 import signal
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from resources.devcluster.cluster import DevCluster
+from resources.engine.restore import lease
 from resources.failpoints import FAILPOINTS, VARIABLE
+from resources.model import Metastore, ShardID
 from resources.repository.lock import LEASE_VARIABLE
 from tests.faults.places import Place
-from tests.faults.test_failpoints import LATER
+from tests.faults.test_failpoints import LATER, databases, lose_copies, points
 from tests.oracle import Witness
 from tests.processes import Nursery, Run
 from tests.wire.commands import shardkeeper
@@ -24,6 +30,7 @@ from tests.wire.commands import shardkeeper
 pytestmark = pytest.mark.fault(37)
 
 LEASE_S = 0.3
+CLUSTER_LEASE_S = 2.0
 POINTS = [
     *(name for name in FAILPOINTS if name.startswith("store.")),
     *(name for name in FAILPOINTS if name.startswith("backup.") and name != "backup.sweeping"),
@@ -38,16 +45,16 @@ def is_stopped(run: Run) -> bool:
         return False
 
 
-def stood_still(nursery: Nursery, wish: str, *args: object) -> Run:
+def stood_still(nursery: Nursery, wish: str, *args: object, lease_s: float = LEASE_S) -> Run:
     """A run that has stopped there, past its lease."""
-    env = {VARIABLE: f"{wish}=STOP", LEASE_VARIABLE: str(LEASE_S)}
+    env = {VARIABLE: f"{wish}=STOP", LEASE_VARIABLE: str(lease_s)}
     run = nursery.start(*args, env=env)
     deadline = time.monotonic() + 60
     while not is_stopped(run):
         assert run.running, run.wait()
         assert time.monotonic() < deadline, run.said
         time.sleep(0.005)
-    time.sleep(LEASE_S + 0.1)
+    time.sleep(lease_s + 0.1)
     return run
 
 
@@ -124,3 +131,169 @@ def test_a_signal_at_any_point_of_a_backup_leaves_nothing(
     assert done.code == 130 or committed
     assert witness.tidy(), sorted(witness.backups.iterdir())
     witness.judge()
+
+
+# --- into clusters ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def living(cluster: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[DevCluster]:
+    """A cluster whose leader gives its leases away for a moment only."""
+    monkeypatch.setattr(lease, "POLL_S", 0.05)
+    running = cluster.cluster
+    assert running is not None
+    for node in running.meta:
+        node.leases.forget()
+        node.leases.duration_s = CLUSTER_LEASE_S
+    yield running
+    for node in running.meta:
+        node.leases.forget()
+        node.leases.duration_s = lease.LEASE_S
+    running.before_command(None)
+
+
+def contents(cluster: DevCluster) -> tuple[Metastore, list[list[ShardID]]]:
+    """All that a command or a data node can be made to change."""
+    store = replace(cluster.group.metastore, term=0, index=0)
+    return store, [sorted(node.store.shards()) for node in cluster.data]
+
+
+def elsewhere(directory: Path) -> Path:
+    """The backups in another directory, as on another machine."""
+    copy = directory.with_name(f"{directory.name}-elsewhere")
+    shutil.copytree(directory, copy, ignore=shutil.ignore_patterns(".shardkeeper*"))
+    return copy
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "cluster.after-journal",
+        "cluster.before-setting",
+        "cluster.after-metadata",
+        "cluster.shards-created",
+        "cluster.before-adoption",
+        "cluster.before-rollback",
+    ],
+)
+def test_a_restore_that_lost_its_lease_changes_nothing_more_in_the_cluster(
+    cluster: Place, living: DevCluster, nursery: Nursery, wish: str
+) -> None:
+    witness = cluster.witness()
+    witness.back_up()
+    expected, heirs = witness.now(), f"heir-of-{witness.database}"
+    cluster.source.drop_database(witness.database)
+    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", witness.database)
+    if wish.endswith("rollback"):
+        living.before_command(lambda command: lose_copies(living, command))
+    sleeper = stood_still(nursery, wish, *flags, witness.backups, lease_s=CLUSTER_LEASE_S)
+    living.before_command(None)
+    heir = shardkeeper(*flags, "-newdb", heirs, elsewhere(witness.backups))
+    assert heir, heir
+    before = contents(living)
+    sleeper.send(signal.SIGCONT)
+    done = sleeper.wait()
+    assert done.code == (1 if wish.endswith("rollback") else 14), done
+    assert "changes nothing more" in done.err, done
+    assert contents(living) == before
+    again = shardkeeper(*flags, witness.backups)
+    assert again or "is complete now" in again.err, again
+    assert points(cluster.source, witness.database) == expected
+    assert points(cluster.source, heirs) == expected
+    assert not list(witness.backups.glob(".shardkeeper.restore-*"))
+    for name in (witness.database, heirs):
+        cluster.source.drop_database(name)
+
+
+def test_a_metastore_is_not_replaced_by_a_run_that_lost_its_lease(
+    cluster: Place, living: DevCluster, nursery: Nursery
+) -> None:
+    witness = cluster.witness()
+    witness.back_up()
+    force = (*cluster.source_flags, "restore", "-meta-only-overwrite-force")
+    cluster.source.create_database("since")
+    sleeper = stood_still(
+        nursery, "cluster.before-setting", *force, witness.backups, lease_s=CLUSTER_LEASE_S
+    )
+    there = elsewhere(witness.backups)
+    assert shardkeeper("restore", *cluster.source_flags, "-db", witness.database,
+                       "-newdb", "heirs", there)  # fmt: skip
+    before = contents(living)
+    sleeper.send(signal.SIGCONT)
+    done = sleeper.wait()
+    assert done.code == 14, done
+    assert "changes nothing more" in done.err, done
+    assert contents(living) == before
+    assert not list(witness.backups.glob("*.replaced.meta"))  # it was surely not sent
+    for name in ("since", "heirs", witness.database):
+        cluster.source.drop_database(name)
+
+
+@pytest.mark.parametrize("wish", ["merge.found", "merge.before-drop", "merge.dropped"])
+def test_a_merge_that_lost_its_place_drops_and_forgets_nothing_of_its_heirs(
+    server: Place, nursery: Nursery, wish: str
+) -> None:
+    witness, source = server.witness(), server.source
+    witness.back_up()
+    expected = witness.now()
+    flags = ("merge", *server.source_flags, "-db", witness.database)
+    sleeper = stood_still(nursery, wish, *flags, witness.backups)
+    heir = shardkeeper(*flags, witness.backups)
+    assert heir, heir
+    dead = nursery.start(*flags, witness.backups, env={VARIABLE: "merge.restored"}).wait()
+    assert dead.code == -signal.SIGKILL, dead
+    notes = {
+        path.name: path.read_bytes() for path in witness.backups.glob(".shardkeeper.merge*.j*")
+    }
+    assert notes
+    left = databases(source)
+    sleeper.send(signal.SIGCONT)
+    done = sleeper.wait()
+    assert done.code == 11, done
+    assert databases(source) == left
+    assert {name: (witness.backups / name).read_bytes() for name in notes} == notes
+    assert shardkeeper(*flags, witness.backups)
+    assert witness.now() == expected
+    assert not {name for name in databases(source) if "shardkeeper" in name}
+    source.drop_database(witness.database)
+
+
+# --- signals ------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("wish", ["before-rollback=TERM", "mid-rollback=INT", "mid-rollback=HUP"])
+def test_the_first_signal_does_not_end_the_clean_up_of_a_restore_that_failed_either(
+    cluster: Place, living: DevCluster, nursery: Nursery, wish: str
+) -> None:
+    witness = cluster.witness()
+    witness.back_up()
+    cluster.source.drop_database(witness.database)
+    before = contents(living)
+    living.before_command(lambda command: lose_copies(living, command))
+    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", witness.database)
+    done = nursery.start(*flags, witness.backups, env={VARIABLE: f"cluster.{wish}"}).wait()
+    assert done.code == 130, done
+    assert "cleaning up: taking back what was restored" in done.err, done
+    assert "did not get the owners" in done.err, done  # why it had failed
+    store, shards = contents(living)
+    assert (store.databases, shards) == (before[0].databases, before[1])
+    assert not list(witness.backups.glob(".shardkeeper*"))
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("wish", ["overwrite.kept=TERM", "cluster.before-setting=INT"])
+def test_an_overwrite_that_is_interrupted_before_it_sends_keeps_nothing(
+    cluster: Place, living: DevCluster, nursery: Nursery, wish: str
+) -> None:
+    witness = cluster.witness()
+    witness.back_up()
+    cluster.source.create_database("since")
+    before = contents(living)[0].databases
+    force = (*cluster.source_flags, "restore", "-meta-only-overwrite-force", witness.backups)
+    done = nursery.start(*force, env={VARIABLE: wish}).wait()
+    assert done.code == 130, done
+    assert contents(living)[0].databases == before
+    assert not list(witness.backups.glob("*.replaced.meta"))
+    for name in ("since", witness.database):
+        cluster.source.drop_database(name)

@@ -142,6 +142,7 @@ class Making:
         again = "; run restore again from here, and it is taken away or finished first"
         passing("cluster.before-rollback")
         try:
+            self._cluster.meta.check_may_change()
             undone = undo(self._cluster, self._created)
             passing("cluster.after-rollback")
             left = undone.notes()

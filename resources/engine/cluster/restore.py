@@ -44,6 +44,7 @@ from resources.engine.restore.uploading import bytes_of, upload_all
 from resources.engine.threads import each_in_threads
 from resources.errors import RestoreFailed, ShardkeeperError, Stopped, shown
 from resources.failpoints import passing
+from resources.interrupts import interruptible, undisturbed
 from resources.model import Metastore, ShardID
 from resources.protocol.commands import CreateContinuousQuery
 from resources.protocol.influxql import check_continuous_query
@@ -171,22 +172,24 @@ class _ClusterRestore:
             self._tell,
             self._stop,
         )
-        try:
-            change = making.make(on_disk)
-            self._tell(MetaRestored(len(change.ids), time.monotonic() - began))
-            self._create(change)
-            passing("cluster.shards-created")
-            shards = self._upload(change)
-            passing("cluster.before-adoption")
-            making.proved({shard.new_shard_id: shard.receipts for shard in shards})
-            self._adopt(change)
-            passing("cluster.after-adoption")
-        except BaseException as error:
-            self._stop.set()
-            self._cluster.resume()
-            making.undo(error)
-            raise
-        making.done()
+        with undisturbed(f"taking back what was restored into {self._cluster.address}"):
+            try:
+                with interruptible():
+                    change = making.make(on_disk)
+                    self._tell(MetaRestored(len(change.ids), time.monotonic() - began))
+                    self._create(change)
+                    passing("cluster.shards-created")
+                    shards = self._upload(change)
+                    passing("cluster.before-adoption")
+                    making.proved({shard.new_shard_id: shard.receipts for shard in shards})
+                    self._adopt(change)
+                    passing("cluster.after-adoption")
+            except BaseException as error:
+                self._stop.set()
+                self._cluster.resume()
+                making.undo(error)
+                raise
+            making.done()
         if not change.by_command:
             warn_of_casualties(self._cluster, change, on_disk, tell=self._tell)
         self._continuous_queries()

@@ -134,6 +134,7 @@ def set_metastore(
     Raises:
         UnknownOutcome: it may be set, or not, or will be.
         WireError, PlanError: it was not set.
+        TargetBusy: it was not set, since this run stood still past its lease.
     """
     command = SetData(meta).encode()
     watch = _Watch(cluster, before)
@@ -141,6 +142,7 @@ def set_metastore(
     if now.content != before.content:
         return None
     passing("cluster.before-setting")
+    cluster.meta.check_may_change()
     sending()
     try:
         index = cluster.meta.execute_on(now.node, command)

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import MergeBegun, Tell, Warned
+from resources.engine.merge.alone import alone
 from resources.engine.merge.doors import Doors
 from resources.engine.merge.groups import GroupMerger, GroupsMerged
 from resources.engine.merge.journal import MergeJournal, MergeJournalFile, request_of
 from resources.engine.merge.plan import MergeOptions, MergePlan
 from resources.engine.merge.prepare import clock_ns, prepare_merge
 from resources.engine.merge.temporary import TemporaryDatabase
+from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.run import RestoreReport
 from resources.errors import (
     MergePartial,
@@ -35,7 +36,7 @@ from resources.errors import (
     shown,
 )
 from resources.failpoints import passing
-from resources.repository.lock import StoreLock
+from resources.interrupts import interruptible, undisturbed
 from resources.repository.names import BackupName
 from resources.repository.repository import BackupRepository
 
@@ -96,13 +97,15 @@ def merge(
     stop = stop or threading.Event()
     doors = Doors(target, tell=tell, stop=stop)
     doors.check_live(target, options.database)
-    with _alone(repository, tell):
-        run = _Merge(target, repository, options, doors, tell, stop)
-        try:
-            return run.run(began)
-        except BaseException as error:
-            run.add_note(error)
-            raise
+    with alone(repository, tell) as check_alone:
+        run = _Merge(target, repository, options, doors, tell, stop, check_alone)
+        with undisturbed("saying what is left of the merge"):
+            try:
+                with interruptible():
+                    return run.run(began)
+            except BaseException as error:
+                run.add_note(error)
+                raise
 
 
 def abandon_merge(
@@ -122,13 +125,14 @@ def abandon_merge(
     """
     stop = stop or threading.Event()
     doors = Doors(target, tell=tell, stop=stop)
-    with _alone(repository, tell):
+    with alone(repository, tell) as check_alone:
         file = MergeJournalFile(repository.store, target.metastore()[1].cluster_id)
         journal = file.read()
         if journal is None:
             raise NothingMatches(
                 f"no merge into {target.address} was left unfinished by {repository.location}"
             )
+        check_alone()
         TemporaryDatabase(
             journal.temporary, target, repository, doors, tell=tell, stop=stop
         ).clear_away()
@@ -147,7 +151,9 @@ class _Merge:
         doors: Doors,
         tell: Tell,
         stop: threading.Event,
+        check_alone: Callable[[], None],
     ) -> None:
+        self._check_alone = check_alone
         self._target = target
         self._repository = repository
         self._options = options
@@ -173,6 +179,7 @@ class _Merge:
             passing("merge.found")
             self._note(replace(journal, complete=True))
             passing("merge.before-drop")
+            self._check_alone()
             self._temporary(journal.temporary).drop(shards)
         passing("merge.dropped")
         self._forget()
@@ -229,9 +236,11 @@ class _Merge:
             # Killed while it was dropped. Is everything still there that was found before?
             merged = self._merger().merge(plan, None)
             if not merged.lost and self._is_still_there(journal.into, merged):
+                self._check_alone()
                 temporary.clear_away()
                 return journal, plan, merged
         # Killed while it was restored, or somebody dropped it: begin anew.
+        self._check_alone()
         temporary.clear_away()
         self._journal = None
         self._file.remove()
@@ -255,6 +264,8 @@ class _Merge:
         target = self._target
         if isinstance(target, Cluster):
             undo_interrupted(target, self._repository, tell=self._tell, stop=self._stop)
+        else:
+            take_back_interrupted(target, self._repository, tell=self._tell)
         plan = prepare_merge(target, self._repository, self._options)
         for note in plan.notes:
             self._tell(Warned(note))
@@ -350,6 +361,7 @@ class _Merge:
     # --- the journal ------------------------------------------------------------------------
 
     def _note(self, journal: MergeJournal) -> None:
+        self._check_alone()
         self._journal = journal
         if self._in_memory:
             return
@@ -365,22 +377,10 @@ class _Merge:
             )
 
     def _forget(self) -> None:
+        self._check_alone()
         self._journal = None
         if not self._in_memory:
             self._file.remove()
-
-
-@contextmanager
-def _alone(repository: BackupRepository, tell: Tell) -> Generator[None]:
-    """One merge at a time out of one directory; backups go on."""
-    try:
-        lock = StoreLock.acquire(repository.store, command="merge", name=".shardkeeper.merge.lock")
-    except StoreFailed as error:
-        tell(Warned(f"{error.what}; nothing keeps a second merge from starting"))
-        yield
-        return
-    with lock:
-        yield
 
 
 def _partial(journal: MergeJournal, merged: GroupsMerged) -> MergePartial:

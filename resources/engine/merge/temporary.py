@@ -13,6 +13,7 @@ from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import Tell, TemporaryDropped, Warned
 from resources.engine.merge.doors import Doors
 from resources.engine.merge.plan import MergeOptions, MergePlan
+from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.run import RestoreReport, restore
 from resources.errors import RestoreFailed
 from resources.model import Metastore, ShardID
@@ -73,6 +74,8 @@ class TemporaryDatabase:
         """
         if isinstance(self._target, Cluster):
             undo_interrupted(self._target, self._repository, tell=self._tell, stop=self._stop)
+        else:
+            take_back_interrupted(self._target, self._repository, tell=self._tell)
         there = self.shards()
         if there is not None:
             self.drop(there)

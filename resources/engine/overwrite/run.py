@@ -35,6 +35,7 @@ from resources.errors import (
     StoreFailed,
 )
 from resources.failpoints import passing
+from resources.interrupts import interruptible, undisturbed
 from resources.model import INTERNAL_DATABASE, Metastore
 from resources.protocol.meta import PortableData, decode_metastore
 from resources.protocol.snapshotter import MAX_META_BYTES
@@ -159,8 +160,7 @@ def _replace(
         plan = prepare_overwrite(cluster, backup, skip_expired=skip_expired, before=before)
         if same_but_for_time(plan.before, plan.after):
             return plan, ""
-        name = _keep(repository, before)
-        with _kept_once_sent(repository, name) as sending:
+        with _kept_once_sent(repository, before) as (name, sending):
             passing("overwrite.kept")
             was = set_metastore(
                 cluster,
@@ -182,21 +182,29 @@ def _replace(
 
 
 @contextmanager
-def _kept_once_sent(repository: BackupRepository, name: str) -> Generator[Callable[[], None]]:
-    """Gives what to call right before the command is sent; an error after that names the file."""
+def _kept_once_sent(
+    repository: BackupRepository, before: Look
+) -> Generator[tuple[str, Callable[[], None]]]:
+    """Keep what will be replaced; an error after the command was sent names the file.
+
+    Gives the file's name, and what to call right before the command is sent.
+    """
     sent: list[bool] = []
-    try:
-        yield lambda: sent.append(True)
-    except BaseException as error:
-        if not sent:
-            repository.store.delete(name)
+    with undisturbed("putting the kept metastore away"):
+        name = _keep(repository, before)
+        try:
+            with interruptible():
+                yield name, lambda: sent.append(True)
+        except BaseException as error:
+            if not sent:
+                repository.store.delete(name)
+                raise
+            path = Path(repository.location) / name
+            error.add_note(
+                f"the metastore as it was before is kept in {path}; if it was replaced, "
+                f"restore -meta-only-overwrite-force {path} puts it back"
+            )
             raise
-        path = Path(repository.location) / name
-        error.add_note(
-            f"the metastore as it was before is kept in {path}; if it was replaced, "
-            f"restore -meta-only-overwrite-force {path} puts it back"
-        )
-        raise
 
 
 def _keep(repository: BackupRepository, look: Look) -> str:

@@ -32,6 +32,7 @@ from resources.errors import (
     TargetNotEmpty,
     WireError,
 )
+from resources.interrupts import interruptible, undisturbed
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.evidence import FileID
@@ -213,15 +214,17 @@ class _Filling:
         self._tell(MetaRestored(1, time.monotonic() - began))
         began = time.monotonic()
         empty = [copy for copy in copies if not copy.files]
-        try:
-            done |= self._fill(empty)
-            if isinstance(self._target, Cluster):
-                owners_of(self._target, self._into)
-        except BaseException as error:
-            self._stop.set()
-            self._target.resume()
-            self._take_back(empty, error)
-            raise
+        with undisturbed(f"emptying shard {self._into.shard_id} again"):
+            try:
+                with interruptible():
+                    done |= self._fill(empty)
+                    if isinstance(self._target, Cluster):
+                        owners_of(self._target, self._into)
+            except BaseException as error:
+                self._stop.set()
+                self._target.resume()
+                self._take_back(empty, error)
+                raise
         receipts = tuple(done[copy.node] for copy in copies)
         restored = RestoredShard(
             self._shard, self._into.shard_id, receipts, time.monotonic() - began

@@ -41,14 +41,14 @@ from resources.errors import (
     TargetBusy,
     WireError,
 )
+from resources.interrupts import interruptible, undisturbed
 from resources.model import NodeID
 from resources.protocol.meta_api import Lease
+from resources.repository.lock import usual_lease_s
 from resources.repository.store import DirectoryStore, Store
 
 NAME = "shardkeeper"
 NUMBER_FILE = ".shardkeeper.lease"
-RENEW_EVERY_S = 20.0
-LOST_AFTER_S = 50.0
 POLL_S = 1.0
 BITS = 48
 """Of a run's number; no data node has such a one."""
@@ -57,6 +57,8 @@ PLACES = 64
 """Names in the row: who waits takes one a second, for a lease at most."""
 LEASE_S = 60
 """How long the leader gives a name away for, unless it is configured otherwise."""
+LOST_AFTER_S = LEASE_S * 5 / 6
+RENEW_EVERY_S = LEASE_S / 3
 
 
 class HeldLease:
@@ -64,6 +66,8 @@ class HeldLease:
 
     Attributes:
         number: under which it is renewed.
+        lost_after_s: without a renewal for so long, it may be another's.
+        renew_every_s: how often it is renewed.
     """
 
     def __init__(self, meta: MetaClient, number: NodeID) -> None:
@@ -71,6 +75,8 @@ class HeldLease:
         self._meta = meta
         self._renewed_s = passed_s()
         self._reachable = True
+        share = usual_lease_s(LEASE_S) / LEASE_S
+        self.lost_after_s, self.renew_every_s = LOST_AFTER_S * share, RENEW_EVERY_S * share
 
     def check(self) -> None:
         """To be called right before something that others must not do at the same time.
@@ -79,17 +85,18 @@ class HeldLease:
             TargetBusy: this run stood still for so long that another may have begun.
         """
         still_s = passed_s() - self._renewed_s
-        if still_s > LOST_AFTER_S:
+        if still_s > self.lost_after_s:
             raise TargetBusy(
                 f"{self._meta.bind}: this run stood still or was cut off for {still_s:.0f} s, and "
-                "lost its lease of the cluster; another restore may have begun since",
+                "lost its lease of the cluster; another restore may have begun since, so this one "
+                "changes nothing more",
                 hint="run it again; if machines sleep or are cut off often, find out why",
             )
 
     def renew(self) -> bool:
         """Whether it is still ours."""
         began_s = passed_s()
-        if began_s - self._renewed_s > LOST_AFTER_S:
+        if began_s - self._renewed_s > self.lost_after_s:
             return False
         try:
             held = self._meta.lease(NAME, self.number).owner == self.number
@@ -103,7 +110,7 @@ class HeldLease:
 
     def leave_mark(self) -> None:
         """Say to those who wait that this run has ended; without it they wait for a minute."""
-        if not self._reachable or passed_s() - self._renewed_s > LOST_AFTER_S:
+        if not self._reachable or passed_s() - self._renewed_s > self.lost_after_s:
             return
         mark = NodeID(self.number | (1 + secrets.randbelow(2**MARK_BITS - 1)) << BITS)
         with suppress(WireError):
@@ -123,6 +130,9 @@ def holding_lease(
 ) -> Generator[HeldLease]:
     """Hold the name for the block; `lost` is called, from a thread, when it is another's.
 
+    While the block runs, `meta` and the clients of its cluster change nothing once this run stood
+    still past its lease: each asks `HeldLease.check` right before.
+
     A run that was killed leaves it taken until it ends, so it is waited for as long as nobody
     renews it. One that has ended is not waited for.
 
@@ -131,9 +141,10 @@ def holding_lease(
         WireError: the leader could not be asked.
         Stopped: `stop` was set.
     """
-    with _numbers(meta, store) as numbers:
+    with undisturbed("giving up the lease of the cluster"), _numbers(meta, store) as numbers:
         try:
-            held = _take(meta, numbers, stop, tell)
+            with interruptible():
+                held = _take(meta, numbers, stop, tell)
         except (TargetBusy, Stopped):
             numbers.forget()  # it holds nothing
             raise
@@ -141,7 +152,16 @@ def holding_lease(
         thread = threading.Thread(target=_renew, args=(held, done, lost), name="lease", daemon=True)
         thread.start()
         try:
-            yield held
+            with meta.guarded(held.check), interruptible():
+                yield held
+        except Stopped as stopped:
+            try:
+                held.check()  # it was stopped since the lease is lost
+            except TargetBusy as error:
+                for note in getattr(stopped, "__notes__", ()):
+                    error.add_note(note)
+                raise error from stopped
+            raise
         finally:
             done.set()
             thread.join()
@@ -305,7 +325,7 @@ def _why_wait(left_s: int | None) -> str:
 
 
 def _renew(held: HeldLease, done: threading.Event, lost: Callable[[], None]) -> None:
-    while not done.wait(RENEW_EVERY_S):
+    while not done.wait(held.renew_every_s):
         if not held.renew():
             lost()
             return

@@ -1,0 +1,48 @@
+"""One merge at a time out of one directory; backups go on.
+
+A merge that stood still past its lease drops nothing, and forgets no journal, once another has
+taken its place. What it copies may be copied twice.
+
+Held by tests/faults/test_stood_still.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from resources.engine.events import Tell, Warned
+from resources.errors import LockLost, StoreFailed
+from resources.repository.lock import StoreLock
+from resources.repository.repository import BackupRepository
+
+LOCK = ".shardkeeper.merge.lock"
+
+
+@contextmanager
+def alone(repository: BackupRepository, tell: Tell) -> Generator[Callable[[], None]]:
+    """Hold the lock of merges for the block.
+
+    Gives what to call right before something that no two may do: it raises `LockLost` once another
+    run has taken the place of this one.
+
+    Raises:
+        RepositoryLocked: another merge is at work.
+    """
+    try:
+        lock = StoreLock.acquire(repository.store, command="merge", name=LOCK)
+    except StoreFailed as error:
+        tell(Warned(f"{error.what}; nothing keeps a second merge from starting"))
+        yield lambda: None
+        return
+
+    def check() -> None:
+        try:
+            lock.check_still_mine()
+        except LockLost:
+            raise
+        except StoreFailed:
+            return  # a directory that fails now keeps others out as well
+
+    with lock:
+        yield check
