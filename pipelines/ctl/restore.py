@@ -16,6 +16,7 @@ from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
 from pipelines.ctl.talk import Talk
 from resources.engine.events import MetaRestored, ReceiptStored
+from resources.engine.restore.journal import unfinished_restores
 from resources.engine.restore.plan import RestoreOptions
 from resources.engine.restore_into import restore_into
 from resources.engine.restore_preview import preview_restore
@@ -198,6 +199,8 @@ def _list(wanted: Wanted, limits: Limits) -> None:
         Talk(render.restore_line)(chosen)
     meta = decode_metastore(repository.read_meta(backup))
     click.echo(render_list(backup, meta, limits))
+    for text in unfinished_restores(repository.store):
+        click.echo(f"note: {text}", err=True)
 
 
 def _restore(door: Door, wanted: Wanted, options: RestoreOptions) -> None:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from tests.faults.places import Place
 from tests.faults.test_failpoints import LATER, databases, lose_copies, points
 from tests.oracle import Witness
 from tests.processes import Nursery, Run
+from tests.resources.repository.test_lock import foreign, plant
 from tests.wire.commands import shardkeeper
 
 pytestmark = pytest.mark.fault(37)
@@ -297,3 +299,29 @@ def test_an_overwrite_that_is_interrupted_before_it_sends_keeps_nothing(
     assert not list(witness.backups.glob("*.replaced.meta"))
     for name in ("since", witness.database):
         cluster.source.drop_database(name)
+
+
+# --- what is said -------------------------------------------------------------------------
+
+
+def test_whose_lock_is_watched_is_said_before_the_wait(server: Place, nursery: Nursery) -> None:
+    witness = server.witness()
+    plant(witness.backups, foreign(datetime.now(UTC) - timedelta(hours=1)))
+    done = shardkeeper("backup", *witness.flags, "-db", witness.database, witness.backups)
+    assert done, done
+    assert "the lock is held by alice@elsewhere" in done.err
+    assert "watched for 0 s at most" in done.err
+
+
+def test_a_listing_says_what_restores_left_unfinished(server: Place, nursery: Nursery) -> None:
+    witness = server.witness()
+    witness.back_up()
+    restore = ("restore", *server.target_flags, "-db", witness.database, witness.backups)
+    dead = nursery.start(*restore, env={VARIABLE: "restore.after-metadata"}).wait()
+    assert dead.code == -signal.SIGKILL
+    listed = shardkeeper("restore", "-list", witness.backups)
+    assert listed, listed
+    assert f"of '{witness.database}' is at work, or was killed" in listed.err
+    assert shardkeeper(*restore)
+    assert "killed" not in shardkeeper("restore", "-list", witness.backups).err
+    server.target.drop_database(witness.database)

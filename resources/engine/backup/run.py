@@ -25,6 +25,7 @@ from resources.engine.events import (
     Tell,
     Warned,
 )
+from resources.engine.lock_news import tell_left, tell_watched
 from resources.engine.options import BackupOptions
 from resources.engine.threads import Outcome, running
 from resources.errors import BackupPartial, NothingMatches, ShardkeeperError, Stopped, StoreFailed
@@ -102,7 +103,9 @@ def back_up(
     """
     began = time.monotonic()
     stop = stop or threading.Event()
-    with repository.begin(command=command, wait_s=options.lock_wait_s) as writer:
+    watching = tell_watched(tell)
+    with repository.begin(command=command, wait_s=options.lock_wait_s, watching=watching) as writer:
+        tell_left(writer.left, tell)
         plan = plan_backup(source, repository, options, tell=tell)
         meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
         tell(MetaSaved(meta.size_bytes))

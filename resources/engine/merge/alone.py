@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from resources.engine.events import Tell, Warned
+from resources.engine.lock_news import tell_watched
 from resources.errors import LockLost, StoreFailed
 from resources.repository.lock import StoreLock
 from resources.repository.repository import BackupRepository
@@ -30,7 +31,9 @@ def alone(repository: BackupRepository, tell: Tell) -> Generator[Callable[[], No
         RepositoryLocked: another merge is at work.
     """
     try:
-        lock = StoreLock.acquire(repository.store, command="merge", name=LOCK)
+        lock = StoreLock.acquire(
+            repository.store, command="merge", name=LOCK, watching=tell_watched(tell)
+        )
     except StoreFailed as error:
         tell(Warned(f"{error.what}; nothing keeps a second merge from starting"))
         yield lambda: None

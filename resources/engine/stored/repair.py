@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from resources.clients.source import Source
 from resources.engine.backup.run import BackupReport, back_up
 from resources.engine.events import Repaired, Tell
+from resources.engine.lock_news import tell_left, tell_watched
 from resources.engine.options import BackupOptions
 from resources.engine.stored.inventory import REPAIR, Problem
 from resources.engine.stored.repair_record import Loss, encode_losses
@@ -57,7 +58,8 @@ def repair_manifests(repository: BackupRepository, *, tell: Tell) -> None:
     """
     if not _bad_and_good(repository):
         return
-    with repository.locked(command=COMMAND) as held:
+    with repository.locked(command=COMMAND, watching=tell_watched(tell)) as held:
+        tell_left(held.left, tell)
         for bad, good in _bad_and_good(repository):
             raw = read_raw(repository.store, good)
             aside = _set_aside(repository, held, bad)
@@ -135,7 +137,7 @@ def settle(
     now = look(before.bad)
     useless = [problem for problem in now.problems if _is_useless(problem, now)]
     if useless:
-        with repository.locked(command=COMMAND) as held:
+        with repository.locked(command=COMMAND, watching=tell_watched(tell)) as held:
             losses = [_lose(repository, held, problem, tell) for problem in useless]
             passing("repair.all-aside")
             _write_down(repository, held, [loss for loss in losses if loss.listed_by], tell)
