@@ -85,9 +85,12 @@ def create_database(
 
 
 def _check_ids(
-    server: Server, now: Metastore, database: DatabaseRestore, ids: Mapping[ShardID, ShardID]
+    server: Server, now: Metastore, database: DatabaseRestore, ids: dict[ShardID, ShardID]
 ) -> None:
-    """A wrong number in the answer would send an archive into somebody else's shard."""
+    """A wrong number in the answer would send an archive into somebody else's shard.
+
+    Numbers that are not the database's are forgotten: it is known by its groups then.
+    """
     made = {
         place.shard_id: (place.policy, place.group.start_time_ns)
         for place in now.places()
@@ -97,6 +100,8 @@ def _check_ids(
         new_id = ids.get(shard.place.shard_id)
         expected = (shard.new_policy, shard.place.group.start_time_ns)
         if new_id is None or made.get(new_id) != expected:
+            if made and set(ids.values()) != made.keys():
+                ids.clear()
             raise BadReply(
                 f"{server.address}: says that shard {shard.place.shard_id} became shard {new_id}, "
                 f"which is not in {shown(database.new_name)}.{shown(shard.new_policy)}",
