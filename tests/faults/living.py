@@ -179,6 +179,7 @@ class Campaign:
             time.sleep(0.5)
 
     def _now(self) -> Metastore:
+        self._leader()
         return self._meta.metastore()[1]
 
     # --- what goes wrong ----------------------------------------------------------------------
@@ -211,7 +212,9 @@ class Campaign:
         deadline = time.monotonic() + SETTLED_WITHIN_S
         while True:
             with suppress(WireError):
-                return self._meta.leader()
+                leader = self._meta.leader()
+                self._meta.metastore_of(leader)
+                return leader
             assert time.monotonic() < deadline, "no leader"
             time.sleep(0.2)
 
