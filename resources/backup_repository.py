@@ -7,8 +7,8 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
-from resources.config.opening import cluster_named, open_repository
-from resources.config.reading import read_configuration
+from resources.config.opening import open_repository
+from resources.config.reading import read_sound
 from resources.repository.repository import BackupRepository
 
 
@@ -29,10 +29,10 @@ class BackupRepositoryResource(dg.ConfigurableResource):
             UsageError: the cluster has none.
             RepositoryMissing: it is not there, or is no directory.
         """
-        return open_repository(read_configuration(Path(self.configuration)), cluster)
+        return open_repository(read_sound(Path(self.configuration)), cluster)
 
     def lock_wait(self, cluster: str) -> float:
         """Seconds to wait while another run works in the same directory."""
-        configuration = read_configuration(Path(self.configuration))
-        settings = cluster_named(configuration, cluster)
-        return configuration.repositories[settings.repository].lock_wait
+        reading = read_sound(Path(self.configuration))
+        settings = reading.cluster(cluster)
+        return reading.configuration.repositories[settings.repository].lock_wait

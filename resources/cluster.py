@@ -11,8 +11,8 @@ from pydantic import Field
 from resources.clients.cluster import Cluster
 from resources.clients.door import Address, AuthType, open_source
 from resources.clients.server import Server
-from resources.config.opening import cluster_named, open_cluster
-from resources.config.reading import read_configuration
+from resources.config.opening import open_cluster
+from resources.config.reading import Reading, read_sound
 from resources.config.values import EMBEDDED, Secret
 from resources.config.values import Cluster as ClusterSettings
 from resources.errors import UsageError
@@ -20,6 +20,8 @@ from resources.errors import UsageError
 CONFIGURATION = (
     "The configuration file, shardkeeper.yaml; of a directory, the embedded clusters below it."
 )
+
+MOST_TIMEOUT_S = 86_400.0
 
 
 class ClustersResource(dg.ConfigurableResource):
@@ -33,15 +35,26 @@ class ClustersResource(dg.ConfigurableResource):
         Raises:
             UsageError: the file cannot be read, or has no such cluster.
         """
-        return cluster_named(read_configuration(Path(self.configuration)), name)
+        return self.reading().cluster(name)
 
-    def open(self, name: str) -> Server | Cluster:
+    def reading(self) -> Reading:
+        """The configuration as it is now, as far as it is sound.
+
+        Raises:
+            UsageError: nothing of the file is.
+        """
+        return read_sound(Path(self.configuration))
+
+    def open(self, name: str, *, silence_s: float | None = None) -> Server | Cluster:
         """Open a cluster or a server.
+
+        Args:
+            silence_s: how long it may be silent at most, if that is less than configured.
 
         Raises:
             ShardkeeperError: it is not configured, or nobody answers there.
         """
-        return open_cluster(read_configuration(Path(self.configuration)), name)
+        return open_cluster(self.reading(), name, silence_s=silence_s)
 
 
 class TargetResource(dg.ConfigurableResource):
@@ -89,7 +102,7 @@ class TargetResource(dg.ConfigurableResource):
         default=True, description="Whether an https certificate must be valid (-k turns it off)."
     )
     timeout: float = Field(
-        default=60.0, gt=0, description="Seconds that a server may be silent (-timeout)."
+        default=60.0, description="Seconds that a server may be silent (-timeout)."
     )
 
     def open(self) -> Server | Cluster:
@@ -112,11 +125,16 @@ class TargetResource(dg.ConfigurableResource):
                 hint="bind names a meta node of a cluster, host a single server: leave one empty",
             )
         if not address:
-            configuration = read_configuration(Path(self.configuration))
-            return open_cluster(configuration, self.cluster or EMBEDDED)
+            return open_cluster(read_sound(Path(self.configuration)), self.cluster or EMBEDDED)
         if self.auth_type not in ("", "none", "basic", "jwt"):
             raise UsageError(
                 "target: auth_type is none, basic or jwt", hint="leave it empty: basic with user"
+            )
+        if not 0 < self.timeout <= MOST_TIMEOUT_S:
+            raise UsageError(
+                f"target: timeout is {self.timeout:g}, which is not among 0 to {MOST_TIMEOUT_S:g} "
+                "seconds",
+                hint="write timeout: 60, or leave the line out",
             )
         return open_source(
             Address(

@@ -31,6 +31,7 @@ SEED: Mapping[str, str] = {
 }
 OURS: Mapping[str, str] = {
     **SEED,
+    "config": "pipelines.ctl.config:config",
     "merge": "pipelines.ctl.merge:merge",
     "verify": "pipelines.ctl.verify:verify",
 }

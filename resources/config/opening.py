@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from resources.clients.cluster import Cluster as OpenCluster
 from resources.clients.door import Address, open_source
 from resources.clients.server import Server
-from resources.config.values import Cluster, Configuration
+from resources.config.reading import Reading
+from resources.config.values import Cluster
 from resources.devcluster.listener import HOST
 from resources.devcluster.ports import Ports
-from resources.errors import PeerUnreachable, UsageError, shown
+from resources.errors import PeerUnreachable, UsageError
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 
 NOT_RUNNING = "start it with make dev, or name your own clusters in shardkeeper.yaml"
 
 
-def open_cluster(configuration: Configuration, name: str) -> Server | OpenCluster:
+def open_cluster(
+    reading: Reading, name: str, *, silence_s: float | None = None
+) -> Server | OpenCluster:
     """Open a configured cluster or server.
 
+    Args:
+        silence_s: how long it may be silent at most, if that is less than configured.
+
     Raises:
-        UsageError: no such cluster, or a secret is not where it should be.
+        UsageError: no such cluster, its settings cannot be, or a secret is not where it should be.
         ShardkeeperError: nobody answers there, or not the right one.
     """
-    cluster = cluster_named(configuration, name)
+    cluster = reading.cluster(name)
     at = address_of(cluster)
+    if silence_s is not None:
+        at = replace(at, timeout_s=min(at.timeout_s, silence_s))
     try:
         return open_source(at)
     except PeerUnreachable as error:
@@ -32,21 +42,6 @@ def open_cluster(configuration: Configuration, name: str) -> Server | OpenCluste
         raise PeerUnreachable(
             f"the embedded cluster {name} is not running: {error.what}", hint=NOT_RUNNING
         ) from None
-
-
-def cluster_named(configuration: Configuration, name: str) -> Cluster:
-    """Look a cluster up.
-
-    Raises:
-        UsageError: there is none of that name.
-    """
-    found = configuration.clusters.get(name)
-    if found is None:
-        raise UsageError(
-            f"{shown(name)} is no configured cluster",
-            hint=f"there are {', '.join(sorted(configuration.clusters))}",
-        )
-    return found
 
 
 def address_of(cluster: Cluster) -> Address:
@@ -82,17 +77,17 @@ def address_of(cluster: Cluster) -> Address:
     )
 
 
-def open_repository(configuration: Configuration, name: str) -> BackupRepository:
+def open_repository(reading: Reading, name: str) -> BackupRepository:
     """Open the directory that a cluster's backups rest in.
 
     Raises:
         UsageError: no such cluster, or it has no repository.
         RepositoryMissing: the directory is not there, or is none.
     """
-    cluster = cluster_named(configuration, name)
+    cluster = reading.cluster(name)
     if not cluster.repository:
         raise UsageError(
             f"cluster {name} has no repository", hint="name one under its repository: setting"
         )
-    path = configuration.repositories[cluster.repository].path
+    path = reading.configuration.repositories[cluster.repository].path
     return BackupRepository(DirectoryStore(path), str(path), scratch_dir=str(path))

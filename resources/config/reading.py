@@ -1,20 +1,74 @@
-"""`shardkeeper.yaml`, read and checked; what is wrong is told with its line."""
+"""`shardkeeper.yaml`, read and checked; what is wrong is told with its line.
+
+What is wrong in one place costs that place alone: a cluster whose block cannot be is left out, and
+the others are backed up as before. So whoever runs something reads with `read_sound`, which keeps
+what is sound beside the problems; `read_configuration` is for who wants a file without any.
+Held by tests/resources/config/test_sound.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
+from resources.config.document import Document, Place, load_document
 from resources.config.embedded import embedded_configuration, embedded_target
 from resources.config.values import EMBEDDED, Cluster, Configuration, Repository, Secret
-from resources.errors import UsageError
+from resources.errors import UsageError, shown
 
 FILE = "shardkeeper.yaml"
 VARIABLE = "SHARDKEEPER_CONFIG"
 MAX_FILE_BYTES = 1 << 20
+HINT = "docs/configuration.md has all settings and an example"
+
+MISSPELT = "there is no setting"
+"""Told first: what is missing is often what is misspelt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One place of the file that cannot be."""
+
+    cluster: str
+    """Which is left out because of it; empty: no single one."""
+    error: UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What of a file is sound, and what is not."""
+
+    configuration: Configuration
+    problems: tuple[Problem, ...] = ()
+
+    def cluster(self, name: str) -> Cluster:
+        """Look a cluster up.
+
+        Raises:
+            UsageError: there is none of that name, or its settings cannot be.
+        """
+        found = self.configuration.clusters.get(name)
+        if found is not None:
+            return found
+        for problem in self.problems:
+            if problem.cluster == name:
+                raise problem.error
+        raise UsageError(
+            f"{shown(name)} is no configured cluster",
+            hint=f"there are {', '.join(sorted(self.configuration.clusters))}",
+        )
+
+    @property
+    def broken(self) -> dict[str, list[UsageError]]:
+        """By name, the clusters that are left out."""
+        found: dict[str, list[UsageError]] = {}
+        for problem in self.problems:
+            if problem.cluster:
+                found.setdefault(problem.cluster, []).append(problem.error)
+        return found
 
 
 def configuration_path(environment: Mapping[str, str], directory: Path) -> Path:
@@ -26,17 +80,17 @@ def configuration_path(environment: Mapping[str, str], directory: Path) -> Path:
     return usual if usual.exists() else directory
 
 
-def read_configuration(path: Path) -> Configuration:
-    """Read a file; paths in it are relative to its directory.
+def read_sound(path: Path) -> Reading:
+    """Read a file as far as it can be; paths in it are relative to its directory.
 
     Args:
         path: the file; of a directory, the embedded clusters below it are meant.
 
     Raises:
-        UsageError: it is not there, is no YAML, or says what cannot be; with the line.
+        UsageError: it is not there, is no YAML, or nothing in it can be backed up.
     """
     if path.is_dir():
-        return embedded_configuration(path.resolve())
+        return Reading(embedded_configuration(path.resolve()))
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -47,12 +101,28 @@ def read_configuration(path: Path) -> Configuration:
         ) from None
     if len(raw) > MAX_FILE_BYTES:
         raise UsageError(f"{path}: more than {MAX_FILE_BYTES} bytes, which is no configuration")
-    found = parse_configuration(raw, str(path))
-    return _absolute(found, path.resolve().parent)
+    found = parse_sound(raw, str(path))
+    base = path.resolve().parent
+    configuration = _absolute(found.configuration, base)
+    shared: list[Problem] = []
+    for place, said in _shared(configuration):
+        name = str(place[1])
+        shared.append(Problem(name, UsageError(f"{path}: clusters.{name}: {said}", hint=HINT)))
+        configuration = _without(configuration, name)
+    return Reading(configuration, (*found.problems, *shared))
+
+
+def read_configuration(path: Path) -> Configuration:
+    """Read a file in which nothing is wrong.
+
+    Raises:
+        UsageError: as `read_sound`, or for the first problem.
+    """
+    return _all_sound(read_sound(path))
 
 
 def parse_configuration(raw: bytes, name: str) -> Configuration:
-    """The configuration in these bytes.
+    """The configuration in these bytes, in which nothing is wrong.
 
     Args:
         name: what to call the file in messages.
@@ -60,87 +130,110 @@ def parse_configuration(raw: bytes, name: str) -> Configuration:
     Raises:
         UsageError
     """
+    return _all_sound(parse_sound(raw, name))
+
+
+def _all_sound(found: Reading) -> Configuration:
+    if found.problems:
+        raise found.problems[0].error
+    return found.configuration
+
+
+def parse_sound(raw: bytes, name: str) -> Reading:
+    """The configuration in these bytes as far as it can be.
+
+    Raises:
+        UsageError: it is no YAML, or nothing in it can be backed up.
+    """
+    document = load_document(raw, name, hint=HINT)
+    problems = [Problem(_cluster_at(place), error) for place, error in document.problems]
+    while True:
+        wrong = list(_wrong(document, name))
+        if not wrong:
+            break
+        for place, error in wrong:
+            problems.append(Problem(_cluster_at(place), error))
+            if not document.drop(place):
+                raise problems[0].error
+    configuration = Configuration.model_validate(document.content)
+    if not configuration.backed_up:
+        if problems:
+            raise problems[0].error
+        raise UsageError(
+            f"{name}:1: no cluster has a repository, so there is nothing to back up", hint=HINT
+        )
+    return Reading(configuration, tuple(problems))
+
+
+def _wrong(document: Document, name: str) -> Iterator[tuple[Place, UsageError]]:
+    """What cannot be, one error for each piece of the document."""
     try:
-        loader = yaml.SafeLoader(raw)
-        node = loader.get_single_node()
-        if node is None:
-            raise UsageError(f"{name} is empty", hint=_HINT)
-        _refuse_duplicates(node, name)
-        document: object = loader.construct_document(node)  # pyright: ignore
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UsageError(f"{name}:{line}: {error.problem}", hint=_HINT) from None
-    except yaml.YAMLError:
-        raise UsageError(f"{name} is not text in UTF-8", hint=_HINT) from None
-    except RecursionError:
-        raise UsageError(f"{name} is nested too deeply", hint=_HINT) from None
-    try:
-        return Configuration.model_validate(document)
+        configuration = Configuration.model_validate(document.content)
     except ValidationError as error:
-        raise _explained(error, node, name) from None
+        pieces: dict[Place, list[tuple[Place, str]]] = {}
+        for one in error.errors(include_url=False, include_context=False, include_input=False):
+            where = document.place(one["loc"])
+            pieces.setdefault(document.piece(where), []).append((where, _said(dict(one))))
+        for piece, found in pieces.items():
+            found.sort(key=lambda one: not one[1].startswith(MISSPELT))
+            yield piece, _explained(document, name, *found[0], more=len(found) - 1)
+        return
+    told: set[Place] = set()
+    for where, said in (
+        *configuration.dangling(document.names("clusters"), document.names("repositories")),
+        *_shared(configuration),
+    ):
+        place = document.place(where)
+        if document.piece(place) not in told:
+            told.add(document.piece(place))
+            yield document.piece(place), _explained(document, name, place, said)
 
 
-_HINT = "docs/configuration.md has all settings and an example"
+def _said(error: Mapping[str, object]) -> str:
+    last = error["loc"][-1] if error["loc"] else ""  # type: ignore[index]
+    if error["type"] == "extra_forbidden":
+        return f"{MISSPELT} {last}"
+    if error["type"] == "missing":
+        return f"{last} is missing"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
-def _explained(error: ValidationError, node: yaml.Node, name: str) -> UsageError:
-    first, *others = error.errors(include_url=False, include_context=False, include_input=False)
-    where = list(first["loc"])
-    if first["type"] == "extra_forbidden":
-        said = f"there is no setting {where[-1]}"
-    elif first["type"] == "missing":
-        said = f"{where[-1]} is missing"
-    else:
-        said = first["msg"].removeprefix("Value error, ")
+def _explained(
+    document: Document, name: str, where: Place, said: str, *, more: int = 0
+) -> UsageError:
     place = ".".join(str(part) for part in where)
-    more = f" (and {len(others)} more)" if others else ""
     return UsageError(
-        f"{name}:{_line(node, where)}: " + (f"{place}: " if place else "") + said + more,
-        hint=_HINT,
+        f"{name}:{document.line(where)}: "
+        + (f"{place}: " if place else "")
+        + said
+        + (f" (and {more} more)" if more else ""),
+        hint=HINT,
     )
 
 
-def _line(node: yaml.Node, where: Sequence[str | int]) -> int:
-    """The line of the setting, or of the deepest one above it that is there; from 1 on."""
-    line = node.start_mark.line
-    for part in where:
-        if isinstance(node, yaml.MappingNode):
-            inner = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if inner is None:
-                break
-            line, node = inner[0].start_mark.line, inner[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            if part >= len(node.value):
-                break
-            node = node.value[part]
-            line = node.start_mark.line
-        else:
-            break
-    return line + 1
+def _cluster_at(place: Place) -> str:
+    return str(place[1]) if len(place) > 1 and place[0] == "clusters" else ""
 
 
-def _refuse_duplicates(node: yaml.Node, name: str) -> None:
-    """YAML readers take the last of two equal keys; the first may be the one that was meant."""
-    waiting, walked = [node], set[int]()
-    while waiting:
-        one = waiting.pop()
-        if id(one) in walked:  # an alias
+def _shared(found: Configuration) -> Iterator[tuple[Place, str]]:
+    """Clusters that would write into the directory of another."""
+    owner: dict[str, str] = {}
+    for name, cluster in found.backed_up.items():
+        if cluster.repository not in found.repositories:
             continue
-        walked.add(id(one))
-        if isinstance(one, yaml.SequenceNode):
-            waiting += one.value
-        elif isinstance(one, yaml.MappingNode):
-            seen: dict[str, int] = {}
-            for key, value in one.value:
-                line = key.start_mark.line + 1
-                text = key.value if isinstance(key.value, str) else ""
-                if text in seen and text != "<<":
-                    raise UsageError(
-                        f"{name}:{line}: {text} stands here again, first in line {seen[text]}",
-                        hint=_HINT,
-                    )
-                seen[text] = line
-                waiting.append(value)
+        path = found.repositories[cluster.repository].resolved
+        other = owner.setdefault(path, name)
+        if other != name:
+            yield (
+                ("clusters", name, "repository"),
+                f"clusters {other} and {name} share a repository: shard ids mean nothing between "
+                "clusters, so each needs a directory of its own",
+            )
+
+
+def _without(found: Configuration, name: str) -> Configuration:
+    left = {key: value for key, value in found.clusters.items() if key != name}
+    return found.model_copy(update={"clusters": left})
 
 
 def _absolute(found: Configuration, base: Path) -> Configuration:

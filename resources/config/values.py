@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from resources.clients.address import split_host_port
 from resources.clients.door import META_PORT, TCP_PORT, AuthType
+from resources.config.cron import check_cron
 from resources.errors import UsageError, shown
 from resources.protocol.durations import parse_duration
 
@@ -34,7 +44,15 @@ def _seconds(value: object) -> float:
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 Positive = Annotated[Seconds, Field(gt=0)]
 MINUTE_S = 60.0
-AMinute = Annotated[Seconds, Field(ge=MINUTE_S)]
+
+
+def _a_minute(seconds: float) -> float:
+    if seconds < MINUTE_S:
+        raise ValueError("write at least a minute, 1m")
+    return seconds
+
+
+AMinute = Annotated[Seconds, AfterValidator(_a_minute)]
 """At least one; Dagster's freshness policies know no less."""
 
 
@@ -141,8 +159,18 @@ class Schedules(_Settings):
     @field_validator("incremental", "full", "verify")
     @classmethod
     def _is_cron(cls, value: str) -> str:
-        if not re.fullmatch(r"@[a-z]+|[0-9A-Za-z*/,-]+( [0-9A-Za-z*/,-]+){4}", value):
-            raise ValueError("write five fields as in crontab, such as 0 2 * * *")
+        check_cron(value)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(
+                f"there is no time zone {shown(value)}: write UTC, or a name such as Europe/Berlin"
+            ) from None
         return value
 
 
@@ -208,6 +236,11 @@ class Repository(_Settings):
     lock_wait: Seconds = 3600.0
     """How long to wait while another run works there."""
 
+    @property
+    def resolved(self) -> str:
+        """Two spellings of one path are one; links are not followed, the disk may hang."""
+        return os.path.normpath(self.path)
+
 
 class Notify(_Settings):
     """Whom to tell when a run fails or backups are missed."""
@@ -228,48 +261,52 @@ class Configuration(_Settings):
     executor: str = ""
     """Dagster's executor for all jobs, `module:attribute`; empty: in the run's own process."""
 
-    @field_validator("clusters")
-    @classmethod
-    def _names(cls, clusters: dict[str, Cluster]) -> dict[str, Cluster]:
-        for name in clusters:
-            if not NAME.fullmatch(name):
-                raise ValueError(
-                    f"{shown(name)} cannot name a cluster: use letters, digits and underscores"
-                )
-        return clusters
+    url: str = ""
+    """Of Dagster's UI as people reach it; messages link to runs there."""
 
-    @model_validator(mode="after")
-    def _names_lead_somewhere(self) -> Configuration:
-        if not any(cluster.repository for cluster in self.clusters.values()):
-            raise ValueError("no cluster has a repository, so there is nothing to back up")
-        owner: dict[str, str] = {}
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", value):
+            raise ValueError("write the address of Dagster's UI, such as https://dagster.example")
+        return value.rstrip("/")
+
+    def dangling(
+        self, clusters: Collection[str], repositories: Collection[str]
+    ) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Names that lead nowhere: where they stand, and what is wrong with them.
+
+        Args:
+            clusters, repositories: all that the file names, also those that cannot be.
+        """
         for name, cluster in self.clusters.items():
-            if cluster.repository and cluster.repository not in self.repositories:
-                raise ValueError(
-                    f"cluster {name}: repository {shown(cluster.repository)} is not among the "
-                    f"repositories ({_listed(self.repositories)})"
+            here = "clusters", name
+            if not NAME.fullmatch(name):
+                yield (
+                    here,
+                    f"{shown(name)} cannot name a cluster: use letters, digits and underscores",
                 )
-            if cluster.target != EMBEDDED and cluster.target not in self.clusters:
-                raise ValueError(
-                    f"cluster {name}: target {shown(cluster.target)} is not among the clusters "
-                    f"({_listed(self.clusters)})"
+            elif cluster.repository and cluster.repository not in self.repositories:
+                yield (
+                    (*here, "repository"),
+                    f"its repository {cluster.repository} cannot be as it is written"
+                    if cluster.repository in repositories
+                    else f"repository {shown(cluster.repository)} is not among the repositories "
+                    f"({_listed(repositories)})",
                 )
-            if cluster.repository:
-                path = os.path.normpath(self.repositories[cluster.repository].path)
-                other = owner.setdefault(path, name)
-                if other != name:
-                    raise ValueError(
-                        f"clusters {other} and {name} share a repository: shard ids mean nothing "
-                        "between clusters, so each needs a directory of its own"
+            elif cluster.target != EMBEDDED and cluster.target not in clusters:
+                yield (
+                    (*here, "target"),
+                    f"target {shown(cluster.target)} is not among the clusters "
+                    f"({_listed(clusters)})",
+                )
+        for at, one in enumerate(self.notify):
+            for place, name in enumerate(one.clusters):
+                if name not in clusters:
+                    yield (
+                        ("notify", at, "clusters", place),
+                        f"notify: {shown(name)} is not among the clusters ({_listed(clusters)})",
                     )
-        for one in self.notify:
-            for name in one.clusters:
-                if name not in self.clusters:
-                    raise ValueError(
-                        f"notify: {shown(name)} is not among the clusters "
-                        f"({_listed(self.clusters)})"
-                    )
-        return self
 
     @property
     def backed_up(self) -> dict[str, Cluster]:

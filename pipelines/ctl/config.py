@@ -1,0 +1,122 @@
+"""`shardkeeper config check`: is shardkeeper.yaml as it should be, before Dagster reads it?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from pipelines.ctl.go_flags import GoFlags
+from pipelines.ctl.render import printable
+from resources.config.opening import open_cluster, open_repository
+from resources.config.reading import Reading, configuration_path, read_sound
+from resources.config.values import EMBEDDED
+from resources.errors import ShardkeeperError, UsageError
+
+
+@click.group("config")
+def config() -> None:
+    """Look at shardkeeper.yaml, which Dagster reads."""
+
+
+@config.command(cls=GoFlags)
+@click.option(
+    "-connect",
+    "--connect",
+    is_flag=True,
+    help="also read the secrets, call each cluster, and look for the directories of backups",
+)
+@click.argument("path", metavar="[<path-to-shardkeeper.yaml>]", default="")
+def check(path: str, connect: bool) -> None:
+    """Read shardkeeper.yaml, and name all that is wrong with it: file, line, key, next step.
+
+    Without a path, the file that SHARDKEEPER_CONFIG names, else the one in this directory. What is
+    wrong with one cluster leaves that one out in Dagster; the others are backed up all the same.
+    """
+    where = Path(path) if path else configuration_path(os.environ, Path.cwd())
+    found = read_sound(where)
+    wrong = [problem.error for problem in found.problems] + list(_executor(found))
+    for line in _summary(found, embedded=where.is_dir()):
+        click.echo(printable(line))
+    unreachable = list(_connected(found)) if connect else []
+    for error in (*wrong, *unreachable):
+        click.echo(printable(str(error)), err=True)
+        if error.hint:
+            click.echo(printable(f"  next: {error.hint}"), err=True)
+    if wrong:
+        left_out = ", ".join(found.broken) or "no cluster"
+        raise UsageError(
+            f"{_count(len(wrong), 'problem')} in {where}; left out: {left_out}",
+            hint="mend the lines named above, check again, then reload the code location",
+        )
+    if unreachable:
+        raise ShardkeeperError(
+            f"{where} is right, and {_count(len(unreachable), 'place')} in it cannot be reached",
+            hint="see above; whoever runs Dagster may have other secrets and mounts than you",
+        )
+
+
+def _summary(found: Reading, *, embedded: bool) -> Iterator[str]:
+    clusters = dict(found.configuration.clusters)
+    if not embedded:
+        clusters.pop(EMBEDDED, None)  # it is always there, and nobody named it
+    width = max(map(len, (*clusters, *found.broken)))
+    for name, settings in clusters.items():
+        at = settings.bind or settings.host or f"embedded in {settings.embedded}"
+        repository = found.configuration.repositories.get(settings.repository)
+        does = f"backed up into {repository.path}" if repository else "a target only"
+        yield f"{name:<{width}}  {at}, {does}"
+    for name in found.broken:
+        yield f"{name:<{width}}  left out"
+
+
+def _executor(found: Reading) -> Iterator[UsageError]:
+    name = found.configuration.executor
+    if not name:
+        return
+    module, _, attribute = name.partition(":")
+    try:
+        there = bool(attribute) and find_spec(module) is not None
+    except (ImportError, ValueError):
+        there = False
+    if not there:
+        yield UsageError(
+            f"executor: {name!a} is not installed here",
+            hint="write module:attribute, such as dagster_k8s:k8s_job_executor, and install it",
+        )
+
+
+def _connected(found: Reading) -> Iterator[ShardkeeperError]:
+    """What does not answer, or is not there."""
+    for name, settings in found.configuration.clusters.items():
+        if settings.embedded is not None and not settings.repository:
+            continue
+        try:
+            source = open_cluster(found, name)
+            source.metastore()
+            click.echo(f"{name}: {source.address} answers")
+        except ShardkeeperError as error:
+            yield _of(name, error)
+        if settings.repository:
+            try:
+                backups = open_repository(found, name)
+                count = sum(one.endswith(".manifest") for one in backups.store.names())
+                click.echo(f"{name}: {backups.location} has {_count(count, 'backup')}")
+            except ShardkeeperError as error:
+                yield _of(name, error)
+    for at, one in enumerate(found.configuration.notify):
+        try:
+            one.url.read()
+        except ShardkeeperError as error:
+            yield _of(f"notify.{at}", error)
+
+
+def _of(name: str, error: ShardkeeperError) -> ShardkeeperError:
+    return ShardkeeperError(f"{name}: {error}", hint=error.hint)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

@@ -1,0 +1,336 @@
+"""A YAML document in pieces, of which one that cannot be read does not take the others along.
+
+A piece is what can be left out: one cluster, one repository, one of those to be told, or another
+setting of the file. YAML itself knows no such thing: a tab or a bracket that nobody closed spoils
+the whole file. So the lines of the piece around such a mistake are left out and the rest is read
+again, with the lines where they were.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import yaml
+from yaml.reader import Reader
+
+from resources.config.values import (
+    Cluster,
+    ClusterLimits,
+    Objectives,
+    Repository,
+    Schedules,
+    Secret,
+)
+from resources.errors import UsageError
+
+Place = tuple[str | int, ...]
+"""The way to a setting: `("clusters", "eu", "bind")`; of lists, by number."""
+PIECES = ("clusters", "repositories", "notify")
+"""Sections that have a piece for each entry."""
+SECTIONS = (*PIECES, "executor", "url")
+SETTINGS = frozenset(
+    name
+    for model in (Cluster, Repository, Objectives, ClusterLimits, Schedules, Secret)
+    for name in model.model_fields
+)
+"""Of an entry; what is called so begins none."""
+MOST_TRIES = 40
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A piece in the text: its first line, and the one after its last."""
+
+    place: Place
+    start: int
+    end: int
+
+
+class Document:
+    """What a file says, as far as it can be read.
+
+    Attributes:
+        content: as Python has it; what is dropped is gone from it.
+        problems: the pieces that were left out, and why.
+    """
+
+    def __init__(
+        self, node: yaml.Node, content: Any, problems: Sequence[tuple[Place, UsageError]]
+    ) -> None:
+        self.content: Any = content
+        self.problems = list(problems)
+        self._node = node
+        told = (_mapping(content) or {}).get("notify")
+        self._names = {
+            section: {
+                *(str(name) for name in _keys(content, section)),
+                *(str(place[1]) for place, _ in problems if place[:-1] == (section,)),
+            }
+            for section in PIECES[:2]
+        }
+        self._kept = list(range(len(cast("list[Any]", told)))) if isinstance(told, list) else []
+
+    def names(self, section: str) -> Collection[str]:
+        """All that a section names, also what was left out."""
+        return self._names[section]
+
+    def place(self, loc: Sequence[str | int]) -> Place:
+        """Where something stands in the file, from where it stands in what is left of it."""
+        where = tuple(loc)
+        if len(where) > 1 and where[0] == "notify" and isinstance(where[1], int):
+            return "notify", self._kept[where[1]], *where[2:]
+        return where
+
+    def piece(self, where: Place) -> Place:
+        """What has to be left out with this setting."""
+        return where[: 2 if where and where[0] in PIECES else 1]
+
+    def drop(self, piece: Place) -> bool:
+        """Leave a piece out; False if it is none."""
+        content = _mapping(self.content)
+        if content is None or not piece or piece == ("clusters",):
+            return False
+        held = content.get(piece[0])
+        section = _mapping(held)
+        if len(piece) == 1 or not isinstance(held, dict | list):
+            return content.pop(piece[0], self) is not self
+        if section is None:
+            at = self._kept.index(int(piece[1]))
+            del held[at], self._kept[at]
+            return True
+        found = next((key for key in section if str(key) == str(piece[1])), None)
+        return found is not None and section.pop(found, self) is not self
+
+    def line(self, where: Place) -> int:
+        """The line of a setting, or of the deepest one above it that is there; from 1 on."""
+        node = self._node
+        line = node.start_mark.line
+        for part in where:
+            if isinstance(node, yaml.MappingNode):
+                inner = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+                if inner is None:
+                    break
+                line, node = inner[0].start_mark.line, inner[1]
+            elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+                if part >= len(node.value):
+                    break
+                node = node.value[part]
+                line = node.start_mark.line
+            else:
+                break
+        return line + 1
+
+
+def _mapping(content: object) -> dict[Any, Any] | None:
+    return cast("dict[Any, Any]", content) if isinstance(content, dict) else None
+
+
+def _keys(content: object, section: str) -> Iterable[object]:
+    return _mapping((_mapping(content) or {}).get(section)) or ()
+
+
+def load_document(raw: bytes, name: str, *, hint: str) -> Document:
+    """Read a file as far as it can be.
+
+    Args:
+        name: what to call the file in messages.
+
+    Raises:
+        UsageError: it is no YAML, and no piece of it is to blame.
+    """
+    problems: list[tuple[Place, UsageError]] = []
+    lines = _text(raw, name, problems, hint)
+    for _ in range(MOST_TRIES):
+        try:
+            node, content = _load(lines)
+        except yaml.MarkedYAMLError as error:
+            piece = _to_blame(lines, error)
+            told = UsageError(f"{name}:{_where(lines, error, piece)}: {error.problem}", hint=hint)
+            if piece is None:
+                raise told from None
+            problems.append((piece.place, told))
+            lines = _blank(lines, piece)
+            continue
+        except RecursionError:
+            raise UsageError(f"{name} is nested too deeply", hint=hint) from None
+        if node is None:
+            raise (problems[0][1] if problems else UsageError(f"{name} is empty", hint=hint))
+        document = Document(node, _without_holes(content), problems)
+        _drop_twice(document, node, name, hint)
+        return document
+    raise problems[0][1]
+
+
+def _text(raw: bytes, name: str, problems: list[tuple[Place, UsageError]], hint: str) -> list[str]:
+    """The lines; a piece with one that is not text is left out."""
+    lines = [line.decode("utf-8", "replace") for line in raw.split(b"\n")]
+    bad: list[int] = [at for at, line in enumerate(raw.split(b"\n")) if not _is_text(line)]
+    while bad:
+        piece = next((p for p in _pieces(lines) if p.start <= bad[0] < p.end), None)
+        if piece is None:
+            raise UsageError(f"{name} is not text in UTF-8", hint=hint)
+        told = UsageError(f"{name}:{bad[0] + 1}: this line is not text in UTF-8", hint=hint)
+        problems.append((piece.place, told))
+        lines = _blank(lines, piece)
+        bad = [at for at in bad if not piece.start <= at < piece.end]
+    return lines
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        return Reader.NON_PRINTABLE.search(line.decode()) is None
+    except UnicodeDecodeError:
+        return False
+
+
+def _load(lines: Sequence[str]) -> tuple[yaml.Node | None, object]:
+    loader = yaml.SafeLoader("\n".join(lines))
+    node = loader.get_single_node()
+    return node, (loader.construct_document(node) if node is not None else None)  # pyright: ignore
+
+
+def _without_holes(content: object) -> object:
+    """A section of which every piece was left out is an empty one."""
+    if isinstance(content, dict):
+        for name in "clusters", "repositories":
+            if name in content and content[name] is None:
+                content[name] = {}
+        if "notify" in content and content["notify"] is None:
+            content["notify"] = []
+    return content  # pyright: ignore[reportUnknownVariableType]
+
+
+# --- pieces of the text -----------------------------------------------------------------------
+
+_SECTION = re.compile(rf"({'|'.join(SECTIONS)})\s*:")
+_ENTRY = re.compile(r"""([ ]*)(?:- |(["']?)([^\s"':#][^"':]*)\2\s*:)""")
+
+
+def _pieces(lines: Sequence[str]) -> list[_Lines]:
+    """What could be left out, by indentation.
+
+    Only the sections that there are begin a piece at the left margin: another line there is one of
+    the piece before that has lost its indentation.
+    """
+    starts = [at for at, line in enumerate(lines) if _SECTION.match(line)]
+    found: list[_Lines] = []
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=False):
+        section = lines[start].partition(":")[0].strip()
+        if section in PIECES:
+            found += _entries(lines, section, start + 1, end)
+        else:
+            found.append(_Lines((section,), start, end))
+    return found
+
+
+def _entries(lines: Sequence[str], section: str, start: int, end: int) -> Iterator[_Lines]:
+    """The entries of a section, by the indentation of its first one.
+
+    One that is a space off, or behind a tab, begins a piece as well, if it reads like an entry and
+    no setting of the one before can be meant: its neighbour is none the worse.
+    """
+    begun: list[tuple[str | int, int]] = []
+    indent: int | None = None
+    for at in range(start, end):
+        stripped = lines[at].lstrip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        entry = _ENTRY.match(lines[at])
+        depth = len(entry[1]) if entry else None
+        indent = depth if indent is None else indent
+        if entry and depth == indent and (depth > 0 or section == "notify"):
+            begun.append((entry[3] or len(begun), at))
+        elif not begun or _strays(lines[at], depth, indent):
+            begun.append((stripped.partition(":")[0], at))
+    for (name, first), last in zip(begun, [*(at for _, at in begun[1:]), end], strict=False):
+        yield _Lines((section, name), first, last)
+
+
+_STRAY = re.compile(r"""\s*(["']?)([^\s"':#{}\[\],-][^"':]*)\1\s*:\s*(\{.*|\#.*)?""")
+
+
+def _strays(line: str, depth: int | None, indent: int | None) -> bool:
+    """Whether a line reads like an entry that has lost its indentation."""
+    found = _STRAY.fullmatch(line)
+    if found is None or found[2].strip() in SETTINGS:
+        return False
+    near = depth is not None and indent is not None and depth > 0 and abs(depth - indent) == 1
+    return near or "\t" in line[: len(line) - len(line.lstrip())]
+
+
+def _blank(lines: Sequence[str], piece: _Lines) -> list[str]:
+    hole = [""] * (piece.end - piece.start)
+    return [*lines[: piece.start], *hole, *lines[piece.end :]]
+
+
+def _to_blame(lines: Sequence[str], error: yaml.MarkedYAMLError) -> _Lines | None:
+    """The piece without which the most of the file can be read; None: that of none."""
+    pieces = _pieces(lines)
+    marks = [m.line for m in (error.context_mark, error.problem_mark) if m is not None]
+    near = {at + d for at in marks for d in (-1, 0)}
+    suspects = [p for p in pieces if any(p.start <= at < p.end for at in near)]
+    best, furthest = None, max(marks, default=0)
+    for suspect in suspects:
+        try:
+            _load(_blank(lines, suspect))
+        except yaml.MarkedYAMLError as other:
+            reached = other.problem_mark.line if other.problem_mark else 0
+            if reached > furthest:
+                best, furthest = suspect, reached
+        else:
+            return suspect
+    return best
+
+
+def _where(lines: Sequence[str], error: yaml.MarkedYAMLError, piece: _Lines | None) -> int:
+    """The line of a mistake; what YAML notices at the end of the file has begun earlier."""
+    marks = [m.line for m in (error.problem_mark, error.context_mark) if m is not None]
+    if piece is None:
+        return marks[0] + 1 if marks else 1
+    there = [at for at in marks if piece.start <= at < piece.end and lines[at].strip()]
+    return (there[0] if there else piece.start) + 1
+
+
+# --- twice ------------------------------------------------------------------------------------
+
+
+def _drop_twice(document: Document, node: yaml.Node, name: str, hint: str) -> None:
+    """YAML readers take the last of two equal keys; the first may be the one that was meant.
+
+    Raises:
+        UsageError: it is not in a piece.
+    """
+    for where, line, first in _twice(node):
+        told = UsageError(
+            f"{name}:{line}: {where[-1]} stands here again, first in line {first}", hint=hint
+        )
+        piece = document.piece(where)
+        if document.drop(piece):
+            document.problems.append((piece, told))
+        elif piece not in [place for place, _ in document.problems]:
+            raise told
+
+
+def _twice(root: yaml.Node) -> Iterator[tuple[Place, int, int]]:
+    """Keys that stand in one mapping twice: where, in which line, and in which first."""
+    waiting: list[tuple[Place, yaml.Node]] = [((), root)]
+    walked = set[int]()
+    while waiting:
+        where, node = waiting.pop()
+        if id(node) in walked:  # an alias
+            continue
+        walked.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [((*where, at), value) for at, value in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            seen: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                text = key.value if isinstance(key.value, str) else ""
+                if text in seen and text != "<<":
+                    yield (*where, text), line, seen[text]
+                seen.setdefault(text, line)
+                waiting.append(((*where, text), value))
