@@ -6,6 +6,7 @@ Fields keep their `meta.proto` names in snake_case. Times are `int` nanoseconds 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NewType
@@ -16,6 +17,12 @@ ShardGroupID = NewType("ShardGroupID", int)
 
 INTERNAL_DATABASE = "_internal"
 """The server's own monitoring database: backed up, never restored."""
+_MERGING = re.compile("shardkeeper_merge_[0-9a-f]{12}", re.ASCII)
+
+
+def is_passing(database: str) -> bool:
+    """Whether it is the temporary database of a merge: points of a backup, soon to be dropped."""
+    return _MERGING.fullmatch(database) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from resources.errors import (
     WireError,
     shown,
 )
-from resources.model import INTERNAL_DATABASE, Metastore, ShardPlace
+from resources.model import INTERNAL_DATABASE, Metastore, ShardPlace, is_passing
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.evidence import FailedShard
@@ -107,6 +107,8 @@ def plan_backup(
     wanted = choose(select(metastore, options.limits), options.only)
     if not options.internal:
         wanted = [place for place in wanted if place.database != INTERNAL_DATABASE]
+    if not options.limits.database:
+        wanted = [place for place in wanted if not is_passing(place.database)]
     wanted = overlapping(wanted, options.start_ns, options.end_ns)
     if options.only_meta:
         wanted = []

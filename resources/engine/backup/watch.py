@@ -17,7 +17,7 @@ from resources.engine.backup.plan import Sighting, plan_backup
 from resources.engine.events import Tell
 from resources.engine.options import BackupOptions
 from resources.errors import BackupNotFound, NothingMatches, WireError
-from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace
+from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace, is_passing
 from resources.protocol.meta import decode_metastore
 from resources.repository.watched import WatchedRepository
 
@@ -70,7 +70,11 @@ def glance(source: Source, *, internal: bool) -> Glance:
     """
     seen = Sighting(*source.metastore())
     metastore = seen.metastore
-    places = [p for p in metastore.places() if internal or p.database != INTERNAL_DATABASE]
+    places = [
+        place
+        for place in metastore.places()
+        if (internal or place.database != INTERNAL_DATABASE) and not is_passing(place.database)
+    ]
     marks: dict[ShardID, str] = {}
     if source.kind == "cluster":
         holdings = source.holdings(metastore)
