@@ -66,7 +66,11 @@ def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Ado
         done, at = name, ""
         if budget <= 0:
             break
-    text = f"{recorded} archives recorded, up to {done}" if done else "no backups"
+    text = (
+        f"all backups up to {done.removesuffix('.manifest')} are recorded" if done else "no backups"
+    )
+    if recorded:
+        text = f"{recorded} archives recorded; {text}"
     return Adopted(done, text, bool(recorded or sets))
 
 

@@ -12,6 +12,7 @@ from assets.failures import explained
 from assets.family import KINDS, Family
 from assets.judging import Judge
 from assets.ledger import Ledger
+from assets.reaching import reached
 from assets.recording import record_backup, server_version
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
@@ -86,7 +87,8 @@ def _copying(family: Family) -> dg.OpDefinition:
     ) -> str:
         ledger = Ledger.of_run(context, family)
         with explained() as more:
-            settings, source = clusters.settings(family.name), clusters.open(family.name)
+            with reached(ledger, family):
+                settings, source = clusters.settings(family.name), clusters.open(family.name)
             backups = WatchedRepository(repository.open(family.name))
             seen_before = ledger.observed()
             report = back_up(
@@ -101,10 +103,12 @@ def _copying(family: Family) -> dg.OpDefinition:
                 tell=telling(context.log),
                 command=f"dagster run {context.run.run_id}",
             )
-            record_backup(ledger, report, backups, seen_before=seen_before)
+            record_backup(
+                ledger, report, backups, archives=backups.archives, seen_before=seen_before
+            )
             version = server_version(ledger, report.metastore)
             if not config.limits and version != ledger.source_version():
-                ledger.see_source(version, copied_facts(report, ledger.partitions()))
+                ledger.see_source(version, copied_facts(report, ledger.gone()))
             judge = Judge(family, settings.objectives)
             ledger.judge(judge.after_backup(ledger, backups, source, report))
             if report.failed:

@@ -3,6 +3,7 @@
 What they find is written down by whoever learns it (`judging`); executing one takes a look.
 """
 
+import time
 from collections.abc import Sequence
 
 import dagster as dg
@@ -24,11 +25,14 @@ from assets.judging import (
 )
 from assets.ledger import Ledger
 from assets.looking import look
+from assets.reaching import REACHABLE, evaluation, since_s
 from assets.recording import record_look
+from assets.wording import what_happened
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
 from resources.engine.stored.verify import verify
+from resources.errors import ShardkeeperError
 
 
 def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksDefinition]:
@@ -68,6 +72,7 @@ def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksD
         ),
         _archives_match(family),
         _nothing_missing(family),
+        _reachable(family),
     ]
 
 
@@ -82,10 +87,10 @@ def _look(
         clusters: ClustersResource,
         repository: BackupRepositoryResource,
     ) -> dg.AssetCheckResult:
+        ledger = Ledger.of_run(context.op_execution_context, family)
         with explained():
-            seen = look(family, clusters, repository, context.log)
-            ledger = Ledger.of_run(context.op_execution_context, family)
-            record_look(ledger, seen.plan)
+            seen = look(family, clusters, repository, context.log, ledger)
+            record_look(ledger, seen.plan, seen.watched.archives)
             found = Judge.of(family, clusters).after_look(ledger, seen)
         ledger.judge(one for one in found if (one.asset_key, one.check_name) != (asset, check))
         return _result(found, check)
@@ -115,6 +120,7 @@ def _archives_match(family: Family) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         ledger = Ledger.of_run(context.op_execution_context, family)
         with explained():
+            config.check()
             backups = repository.open(family.name)
             known = ledger.verdict(family.shard_backup, ARCHIVES_MATCH)
             bad = _bad_archives(known)
@@ -156,3 +162,25 @@ def _nothing_missing(family: Family) -> dg.AssetChecksDefinition:
         return _result([found], NOTHING_MISSING)
 
     return manifest_lists_what_exists
+
+
+def _reachable(family: Family) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=family.meta_snapshot,
+        name=REACHABLE,
+        description="The cluster answers what it is asked. If not: since when, why, and what to "
+        "do. Evaluated by whatever asks it: looks, backups and the sensor that watches it.",
+    )
+    def reachable(
+        context: dg.AssetCheckExecutionContext, clusters: ClustersResource
+    ) -> dg.AssetCheckResult:
+        ledger = Ledger.of_run(context.op_execution_context, family)
+        why = ""
+        try:
+            clusters.open(family.name).metastore()
+        except ShardkeeperError as error:
+            why = what_happened(error)
+        since = since_s(ledger.verdict(family.meta_snapshot, REACHABLE))
+        return _result([evaluation(family, why, since or time.time())], REACHABLE)
+
+    return reachable

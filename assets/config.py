@@ -1,7 +1,13 @@
-"""Choices made for one run; the fields are named like the flags of the command line."""
+"""Choices made for one run; the fields are named like the flags of the command line.
+
+The launchpad checks names and types alone, so a number out of its range is a `UsageError` of the
+step: a constraint of the field would end in a traceback after the run was started. What changes
+a server does so only where the launch says `dry_run: false`; no other way to launch leaves it out.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from enum import Enum
 from fractions import Fraction
@@ -13,9 +19,15 @@ from resources.config.values import Cluster
 from resources.engine.options import BackupOptions, Retry
 from resources.engine.restore.plan import RestoreOptions
 from resources.engine.stored.sampling import Sample, today
+from resources.errors import UsageError
 from resources.model import ShardID
 from resources.protocol.durations import parse_duration
 from resources.repository.manifest import Limits
+
+MOST_ATTEMPTS = 100
+MOST_AT_ONCE = 64
+MOST_NODES = 1000
+MOST_SHARD_ID = 2**63 - 1
 
 
 class Verify(Enum):
@@ -37,9 +49,8 @@ class CopyConfig(dg.Config):
     )
     attempts: int | None = Field(
         default=None,
-        ge=1,
-        description="How often a shard is tried before it counts as failed; as configured if left "
-        "out.",
+        description="How often a shard is tried before it counts as failed, 1 to 100; as "
+        "configured if left out.",
     )
     new_directory: bool = Field(
         default=False,
@@ -56,6 +67,12 @@ class CopyConfig(dg.Config):
         limits: Limits | None = None,
         only: frozenset[ShardID] | None = None,
     ) -> BackupOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        check_number("attempts", self.attempts, 1, MOST_ATTEMPTS)
         return BackupOptions(
             limits=limits or Limits(),
             only=only,
@@ -81,7 +98,8 @@ class BackUpConfig(CopyConfig):
 
     @property
     def limits(self) -> Limits:
-        return Limits(self.db, self.rp, None if self.shard is None else ShardID(self.shard))
+        """Raises: UsageError: no shard has such a number."""
+        return Limits(self.db, self.rp, shard_id("shard", self.shard))
 
 
 class RestoreConfig(dg.Config):
@@ -99,13 +117,11 @@ class RestoreConfig(dg.Config):
     newrp: str = Field(default="", description="Restore under this policy name; needs rp (-newrp).")
     newrf: int | None = Field(
         default=None,
-        ge=1,
         description="How many copies a cluster keeps, at most one on each data node; as many as "
         "the source did if left out (-newrf).",
     )
     newshard: int | None = Field(
         default=None,
-        ge=1,
         description="Restore into this shard of the target, which is there and empty; needs shard "
         "(-newshard).",
     )
@@ -130,9 +146,9 @@ class RestoreConfig(dg.Config):
         "2026-11-22T09:51:00Z; the newest backup begun by then is taken (-as-of).",
     )
     dry_run: bool = Field(
-        default=False,
-        description="Change nothing; the plan is a table on an observation of this asset (-plan). "
-        "The launchpad proposes true, so that you look before you restore.",
+        default=True,
+        description="true changes nothing and shows the plan, a table on an observation of "
+        "restored_meta (-plan); false restores.",
     )
     allow_same_server: bool = Field(
         default=False,
@@ -145,15 +161,17 @@ class RestoreConfig(dg.Config):
         """As the engine takes them.
 
         Raises:
-            UsageError: the fields contradict each other, or newduration is no duration.
+            UsageError: the fields contradict each other, a number is out of its range, or
+                newduration is no duration.
         """
+        check_number("newrf", self.newrf, 1, MOST_NODES)
         options = RestoreOptions(
-            limits=Limits(self.db, self.rp, None if self.shard is None else ShardID(self.shard)),
+            limits=Limits(self.db, self.rp, shard_id("shard", self.shard)),
             new_database=self.newdb,
             new_policy=self.newrp,
             new_duration_ns=parse_duration(self.newduration) if self.newduration else None,
             new_replica_n=self.newrf,
-            new_shard_id=None if self.newshard is None else ShardID(self.newshard),
+            new_shard_id=shard_id("newshard", self.newshard),
             users=self.users,
             skip_expired=self.skip_expired,
             allow_same_server=self.allow_same_server,
@@ -167,12 +185,19 @@ class VerifyConfig(dg.Config):
 
     sample: float = Field(
         default=100.0,
-        gt=0,
-        le=100,
-        description="Percent of the archives to read, others each day until all had their turn; "
-        "100: all.",
+        description="Percent of the archives to read, more than 0 and at most 100, others each day "
+        "until all had their turn; 100: all.",
     )
-    parallel: int = Field(default=2, ge=1, le=64, description="Archives read at once.")
+    parallel: int = Field(default=2, description="Archives read at once, 1 to 64.")
+
+    def check(self) -> None:
+        """Raises: UsageError: a number is out of its range."""
+        if not 0 < self.sample <= 100:  # what is no number at all is not
+            raise UsageError(
+                f"sample is {self.sample:g}, and a share has more than 0 and at most 100 percent",
+                hint="sample: 10 reads a tenth, sample: 100 everything",
+            )
+        check_number("parallel", self.parallel, 1, MOST_AT_ONCE)
 
     def choose(self, names: Collection[str], *, always: Collection[str]) -> Collection[str]:
         """The archives to read.
@@ -184,3 +209,33 @@ class VerifyConfig(dg.Config):
             return names
         sample = Sample(share=Fraction(str(self.sample)) / 100)
         return {*sample.choose(names, today()), *always}
+
+
+def check_number(name: str, number: float | None, least: int, most: int) -> None:
+    """Refuse a number that means nothing; None is one that was left out.
+
+    Raises:
+        UsageError
+    """
+    if number is None or (not math.isnan(number) and least <= number <= most):
+        return
+    raise UsageError(
+        f"{name} is {number}, which is not among {least} to {most}",
+        hint=f"write {name}: {least} or more, or leave the line out",
+    )
+
+
+def shard_id(name: str, number: int | None) -> ShardID | None:
+    """The id of a shard, as somebody wrote it down.
+
+    Raises:
+        UsageError: servers give no such id.
+    """
+    if number is None:
+        return None
+    if not 1 <= number <= MOST_SHARD_ID:
+        raise UsageError(
+            f"{name} is {number}, and shards are numbered from 1 on",
+            hint="the partitions of shard_backup end with the shard's number",
+        )
+    return ShardID(number)

@@ -7,26 +7,29 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from resources.errors import ShardkeeperError
+from assets.wording import in_fields, what_happened
+from resources.errors import ExitCode, ShardkeeperError
 
 
 @contextmanager
 def explained() -> Generator[dict[str, dg.MetadataValue]]:
     """Turn a ShardkeeperError into a Failure; what the block puts into the dict goes with it.
 
-    A bug keeps its traceback: only our own errors are made polite.
+    A bug keeps its traceback: only our own errors are made polite, and only they hide the way
+    they came: ten frames of Dagster's under a sentence keep people from reading it.
     """
     more: dict[str, dg.MetadataValue] = {}
     try:
         yield more
     except ShardkeeperError as error:
+        telling = error.exit_code is not ExitCode.FAILED
         raise dg.Failure(
-            description=f"{error}" + (f"\nNext: {error.hint}" if error.hint else ""),
+            description=what_happened(error),
             metadata={
                 "kind": type(error).__name__,
-                "exit_code": error.exit_code.name,
-                **({"next_step": error.hint} if error.hint else {}),
+                **({"exit_code": error.exit_code.name} if telling else {}),
+                **({"next_step": in_fields(error.hint)} if error.hint else {}),
                 **more,
             },
             allow_retries=error.retryable,
-        ) from error
+        ) from None

@@ -64,8 +64,16 @@ class Family:
 
     @cached_property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
-        """One for each shard ever seen; the name is global in a Dagster instance."""
+        """One for each shard that is there or has an archive.
+
+        The name is global in a Dagster instance.
+        """
         return dg.DynamicPartitionsDefinition(name=f"{self.name}/shards")
+
+    @property
+    def gone(self) -> str:
+        """A list of names that Dagster keeps: of the partitions, those whose shard is gone."""
+        return f"{self.name}/shards gone"
 
     @property
     def back_up_job(self) -> str:
@@ -86,6 +94,10 @@ class Family:
     @property
     def restore_job(self) -> str:
         return f"restore_{self.name}"
+
+    @property
+    def restore_op(self) -> str:
+        return self.restored_meta.to_python_identifier()
 
     @property
     def pool(self) -> str:

@@ -23,7 +23,7 @@ from assets.facts.source import (
     unread_archives,
     unread_facts,
 )
-from assets.facts.values import Metadata
+from assets.facts.values import Metadata, for_people
 from assets.family import Family
 from assets.ledger import Ledger
 from assets.looking import Look
@@ -126,6 +126,12 @@ class Judge:
         if not missing.passed:
             missing = self.nothing_missing(watched.plain)
         return [*found, *self._of_what_is_stored(ledger, watched, missing)]
+
+    def anew(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+        """What a run that died was to evaluate: its check is red, though no file may be missing."""
+        if watched.newest is None or not ledger.broke(self._family.backup_set, NOTHING_MISSING):
+            return []
+        return [self.nothing_missing(watched.plain)]
 
     def loss_by_records(
         self, ledger: Ledger, watched: WatchedRepository, metastore: Metastore | None
@@ -240,7 +246,7 @@ class Judge:
 
 
 def span(objectives: Objectives) -> str:
-    return str(timedelta(seconds=objectives.recovery_point))
+    return for_people(objectives.recovery_point)
 
 
 def _evaluation(

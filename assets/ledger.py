@@ -129,6 +129,16 @@ class Ledger:
             metadata=dict(said.metadata),
         )
 
+    def broke(self, key: dg.AssetKey, name: str) -> bool:
+        """Whether the latest run that was to evaluate a check has ended without doing so."""
+        found = self._instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(key, name), limit=1
+        )
+        if not found or found[0].status in _JUDGED:
+            return False
+        run = self._instance.get_run_by_id(found[0].run_id)
+        return run is None or run.is_finished
+
     def partitions(self) -> Sequence[str]:
         return self._instance.get_dynamic_partitions(self._family.partitions.name or "")
 
@@ -139,11 +149,28 @@ class Ledger:
     # --- writing ---------------------------------------------------------------------------
 
     def add_partitions(self, keys: Iterable[str]) -> None:
-        """Have a partition for each of these shards; none is ever taken away."""
+        """Have a partition for each of these shards."""
         known = set(self.partitions())
         new = [key for key in keys if key not in known]
         if new:
             self._instance.add_dynamic_partitions(self._family.partitions.name or "", new)
+
+    def forget_partitions(self, keys: Iterable[str]) -> None:
+        """Take partitions out of the graph; what was ever written about them stays in the log."""
+        for key in keys:
+            self._instance.delete_dynamic_partition(self._family.partitions.name or "", key)
+
+    def gone(self) -> set[str]:
+        """The partitions that are marked: their shard is not at the source any more."""
+        return set(self._instance.get_dynamic_partitions(self._family.gone))
+
+    def mark_gone(self, keys: Sequence[str]) -> None:
+        if keys:
+            self._instance.add_dynamic_partitions(self._family.gone, list(keys))
+
+    def mark_back(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._instance.delete_dynamic_partition(self._family.gone, key)
 
     def observe(self, shards: Sequence[Seen]) -> None:
         """Note what shards at the source look like.

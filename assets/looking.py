@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import dagster as dg
 
 from assets.family import Family
+from assets.ledger import Ledger
+from assets.reaching import reached
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.clients.cluster import Cluster
@@ -31,14 +33,18 @@ def look(
     clusters: ClustersResource,
     repository: BackupRepositoryResource,
     log: dg.DagsterLogManager,
+    ledger: Ledger,
 ) -> Look:
     """Find out which shards differ from their archives.
 
     Raises:
         ShardkeeperError: the cluster or its backups cannot be read.
     """
-    settings = clusters.settings(family.name)
-    source = clusters.open(family.name)
+    with reached(ledger, family):
+        settings = clusters.settings(family.name)
+        source = clusters.open(family.name)
     watched = WatchedRepository(repository.open(family.name))
     options = BackupOptions(parallel=settings.limits.parallel, internal=settings.internal)
-    return Look(source, watched, plan_backup(source, watched, options, tell=telling(log)))
+    with reached(ledger, family):
+        plan = plan_backup(source, watched, options, tell=telling(log))
+    return Look(source, watched, plan)

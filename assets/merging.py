@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from pydantic import Field
 
-from assets.facts.restores import merge_facts, merge_plan_facts
+from assets.config import check_number, shard_id
+from assets.facts.restores import merge_facts, merge_plan_facts, to_launch
 from assets.facts.values import Metadata
 from assets.failures import explained
 from assets.family import Family
+from assets.launching import refuse_plain_secrets, say_when
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import TargetResource
@@ -16,8 +18,10 @@ from resources.engine.merge.plan import MOST_POINTS, MergeOptions
 from resources.engine.merge.run import abandon_merge, merge, prepare_merge
 from resources.engine.restore.as_of import LATEST, parse_moment
 from resources.errors import UsageError
-from resources.model import ShardID
 from resources.repository.manifest import Limits
+
+MOST_AT_ONCE = 100_000_000
+"""Points of one statement; a server answers it with nothing, but works on it without a pause."""
 
 
 class MergeConfig(dg.Config):
@@ -48,13 +52,12 @@ class MergeConfig(dg.Config):
     )
     points: int = Field(
         default=MOST_POINTS,
-        ge=1,
         description="How many points to copy with one statement, at most (-points).",
     )
     dry_run: bool = Field(
-        default=False,
-        description="Change nothing; the plan is a table on an observation of restored_meta "
-        "(-plan). The launchpad proposes true, so that you look before you merge.",
+        default=True,
+        description="true changes nothing and shows the plan, a table on an observation of "
+        "restored_meta (-plan); false merges.",
     )
     abandon: bool = Field(
         default=False,
@@ -67,10 +70,11 @@ class MergeConfig(dg.Config):
         """As the engine takes them.
 
         Raises:
-            UsageError: a time is none.
+            UsageError: a time is none, or a number is out of its range.
         """
+        check_number("points", self.points, 1, MOST_AT_ONCE)
         return MergeOptions(
-            limits=Limits(self.db, self.rp, None if self.shard is None else ShardID(self.shard)),
+            limits=Limits(self.db, self.rp, shard_id("shard", self.shard)),
             into_database=self.newdb,
             into_policy=self.newrp,
             start_ns=_ns(self.start),
@@ -104,6 +108,7 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
         target: TargetResource,
     ) -> None:
         with explained():
+            refuse_plain_secrets(context.run.run_config)
             options = config.options
             if config.abandon and config.dry_run:
                 raise UsageError(
@@ -118,8 +123,11 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
                 dropped = abandon_merge(live, backups, tell=tell)
                 found: Metadata = {"target": live.address, "abandoned": dropped}
             elif config.dry_run:
+                say_when(context.log, config.as_of)
                 plan = prepare_merge(live, backups, options)
                 found = merge_plan_facts(plan, live.address)
+                found["to_merge"] = to_launch(context.run.run_config, context.op.name, config, {})
+                context.log.warning("nothing is merged: this was the plan; dry_run: false merges")
             else:
                 found = merge_facts(merge(live, backups, options, tell=tell), live.address)
         context.log_event(dg.AssetObservation(family.restored_meta, metadata=found))

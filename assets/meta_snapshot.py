@@ -39,11 +39,11 @@ def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         ledger = Ledger.of_run(context, family)
         with explained():
-            seen = look(family, clusters, repository, context.log)
-        version = record_look(ledger, seen.plan)
+            seen = look(family, clusters, repository, context.log, ledger)
+        version, gone = record_look(ledger, seen.plan, seen.watched.archives)
         ledger.judge(Judge.of(family, clusters).after_look(ledger, seen))
         return dg.MaterializeResult(
-            metadata=look_facts(seen.plan, ledger.partitions()),
+            metadata=look_facts(seen.plan, gone),
             data_version=dg.DataVersion(version),
         )
 

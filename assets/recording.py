@@ -8,6 +8,7 @@ from assets.facts.backups import archive_facts
 from assets.facts.restores import restored_shard_facts
 from assets.facts.source import state_facts
 from assets.facts.values import place_facts
+from assets.gone import settle_gone
 from assets.ledger import Kept, Ledger, Seen
 from assets.partitions import ShardKey
 from resources.engine.backup.changes import ShardState, content_version, source_version
@@ -16,6 +17,7 @@ from resources.engine.backup.run import BackupReport
 from resources.engine.restore.run import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.backup_set import Archive
 from resources.repository.evidence import BackupEvidence
 from resources.repository.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
@@ -23,12 +25,20 @@ from resources.repository.repository import BackupRepository
 EARLIER = "earlier; found unchanged in this run"
 
 
-def record_look(ledger: Ledger, plan: BackupPlan) -> str:
-    """Write down what is new since the last look; returns the version of the whole server.
+def record_look(
+    ledger: Ledger, plan: BackupPlan, archives: Mapping[ShardID, Archive]
+) -> tuple[str, dict[str, Archive | None]]:
+    """Write down what is new since the last look.
 
-    Only changes are written: a look at a server at rest costs no events. Shards that are gone
-    keep what is known of them.
+    Only changes are written: a look at a server at rest costs no events.
+
+    Args:
+        archives: the newest of each shard.
+
+    Returns:
+        The version of the whole server, and the shards that are gone from it.
     """
+    gone = settle_gone(ledger, plan.metastore, archives)
     seen = by_partition(ledger, plan.states)
     ledger.add_partitions(seen)
     before = ledger.observed()
@@ -39,7 +49,7 @@ def record_look(ledger: Ledger, plan: BackupPlan) -> str:
             if before.get(key) != state.version
         ]
     )
-    return server_version(ledger, plan.metastore)
+    return server_version(ledger, plan.metastore), gone
 
 
 def by_partition(ledger: Ledger, states: Iterable[ShardState]) -> dict[str, ShardState]:
@@ -58,6 +68,7 @@ def record_backup(
     report: BackupReport,
     backups: BackupRepository,
     *,
+    archives: Mapping[ShardID, Archive],
     seen_before: Mapping[str, str],
     planned: bool = False,
 ) -> None:
@@ -69,6 +80,7 @@ def record_backup(
     its archive was not there yet. What others saw meanwhile is newer and stays.
 
     Args:
+        archives: the newest of each shard, as far as it is known.
         seen_before: what `ledger` had observed when the backup began.
         planned: whether Dagster expects an event for each shard of the run, copied or not; it
             counts those without one as failed.
@@ -122,6 +134,7 @@ def record_backup(
         ]
     )
     ledger.back_up(fresh + earlier)
+    settle_gone(ledger, report.metastore, archives)
 
 
 class _Makers(dict[str, BackupEvidence | None]):

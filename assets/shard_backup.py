@@ -12,6 +12,7 @@ from assets.failures import explained
 from assets.family import CODE_VERSION, KINDS, Family
 from assets.judging import Judge
 from assets.ledger import Ledger
+from assets.reaching import reached
 from assets.recording import record_backup, shard_keys
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
@@ -59,7 +60,8 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
             ledger = Ledger.of_run(context, family)
             with explained() as more:
                 wanted = shard_keys(list(context.partition_keys))
-                settings, source = clusters.settings(family.name), clusters.open(family.name)
+                with reached(ledger, family):
+                    settings, source = clusters.settings(family.name), clusters.open(family.name)
                 backups = WatchedRepository(repository.open(family.name))
                 only = frozenset(key.shard_id for key in wanted.values())
                 seen_before = ledger.observed()
@@ -75,7 +77,14 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
                     tell=telling(context.log),
                     command=f"dagster run {context.run.run_id}",
                 )
-                record_backup(ledger, report, backups, seen_before=seen_before, planned=True)
+                record_backup(
+                    ledger,
+                    report,
+                    backups,
+                    archives=backups.archives,
+                    seen_before=seen_before,
+                    planned=True,
+                )
                 judge = Judge(family, settings.objectives)
                 ledger.judge(judge.after_backup(ledger, backups, source, report))
                 if report.failed:

@@ -21,7 +21,8 @@ A partition is `database/retention policy/shard id`. Shardkeeper does not make t
 them: a new data version means that the shard holds something that its newest archive does not.
 Observing looks at all shards, whichever partition was chosen.
 
-Shards that were dropped or have expired keep their partition and its history.
+A shard that was dropped or has expired keeps its partition and history if it has an archive, and
+its page says since when it is gone; the look at the cluster, `meta_snapshot`, lists all of them.
 """
 
 
@@ -50,10 +51,10 @@ def build_shards(family: Family) -> dg.AssetsDefinition:
             clusters: ClustersResource,
             repository: BackupRepositoryResource,
         ) -> Iterator[dg.ObserveResult]:
-            with explained():
-                seen = look(family, clusters, repository, context.log)
             ledger = Ledger.of_run(context, family)
-            record_look(ledger, seen.plan)
+            with explained():
+                seen = look(family, clusters, repository, context.log, ledger)
+            record_look(ledger, seen.plan, seen.watched.archives)
             ledger.judge(Judge.of(family, clusters).after_look(ledger, seen))
             yield from ()
 

@@ -11,6 +11,9 @@ from assets.ledger import Ledger
 from resources.model import Metastore, ShardPlace
 from resources.repository.watched import WatchedRepository
 
+MOST_LOOKS = 1000
+"""Counted; a cursor that never changes need not be written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -20,8 +23,10 @@ class Standing:
     """Whether every shard was in a young backup; None: nobody has looked yet."""
     late: int = 0
     """How many were not."""
+    looks: int = 0
+    """How many looks in a row have found so."""
     told: bool = False
-    """Whether somebody was told of it."""
+    """Not used any more; cursors of earlier versions have it."""
     adopted: str = ""
     """How far `adopt` has come."""
 
@@ -29,7 +34,10 @@ class Standing:
     def of(cls, cursor: str | None) -> Standing:
         if cursor and not cursor.startswith("{"):
             return cls(adopted=cursor)
-        return cls(**json.loads(cursor)) if cursor else cls()
+        try:
+            return cls(**json.loads(cursor or "{}"))
+        except (ValueError, TypeError):  # of another version, or somebody has edited it
+            return cls()
 
     @property
     def cursor(self) -> str:
@@ -52,7 +60,7 @@ class Standing:
         within = judge.within_objective(watched, places)
         late = within.metadata["shards_late"].value
         assert isinstance(late, int)  # noqa: S101 - it was written as one
-        if (self.passed, self.late) == (within.passed, late):
-            return self
-        ledger.judge([within, *judge.loss_by_records(ledger, watched, metastore)])
-        return replace(self, passed=within.passed, late=late)
+        looks = 1 if self.passed is not within.passed else min(self.looks + 1, MOST_LOOKS)
+        if (self.passed, self.late) != (within.passed, late):
+            ledger.judge([within, *judge.loss_by_records(ledger, watched, metastore)])
+        return replace(self, passed=within.passed, late=late, looks=looks)

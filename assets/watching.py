@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from assets.facts.source import glance_facts, state_facts
+from assets.gone import settle_gone
 from assets.judging import Judge
 from assets.ledger import Ledger, Seen
 from assets.recording import by_partition, server_version
@@ -15,6 +16,7 @@ MOST_REPORTED = 250
 
 def report_changes(ledger: Ledger, judge: Judge, watched: WatchedRepository, found: Watch) -> None:
     """Make the changed shards stale, `backup_set` unsynced and the checks yellow."""
+    settle_gone(ledger, found.glance.metastore, watched.archives)
     fresh = by_partition(ledger, found.changed)
     ledger.add_partitions(fresh)
     before = ledger.observed()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 from pathlib import Path
 
 import dagster as dg
+from dagster_shared.check import CheckError
 
 from assets.checks import build_checks
 from assets.cluster import build_assets
 from assets.family import Family
 from assets.handover import Handover
+from assets.left_out import left_out_definitions
+from assets.wording import what_happened
+from pipelines.alerts import alerts_sensor, configuration_sensor, failure_sensor
 from pipelines.jobs import (
     back_up_full_job,
     back_up_job,
@@ -20,31 +25,58 @@ from pipelines.jobs import (
     verify_job,
 )
 from pipelines.schedules import schedules
-from pipelines.sensors import failure_sensor, sensors
+from pipelines.sensors import sensors
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource, TargetResource
-from resources.config.reading import configuration_path, read_configuration
-from resources.config.values import Cluster
+from resources.config.reading import HINT, Problem, configuration_path, read_sound
+from resources.config.values import Cluster, Configuration
 from resources.errors import UsageError, shown
 
+URL_VARIABLE = "SHARDKEEPER_URL"
+"""Where the UI is, for those who configure none; `make dev` sets it."""
+_LOG = logging.getLogger(__name__)
 
-def definitions(path: Path) -> dg.Definitions:
+
+def definitions(path: Path, url: str = "") -> dg.Definitions:
     """Everything that Dagster is to know, for all configured clusters.
+
+    What is wrong with one cluster costs that one alone: a red check stands in its place.
 
     Args:
         path: the configuration file; of a directory, the embedded clusters below it.
+        url: of the UI, where the configuration names none.
 
     Raises:
-        UsageError: the configuration cannot be; the message has the line.
+        UsageError: nothing of the configuration can be; the message has the line.
     """
-    configuration = read_configuration(path)
-    where = str(path.resolve())
-    families = [
-        of_cluster(Family(name), settings, where)
-        for name, settings in configuration.backed_up.items()
-    ]
+    reading = read_sound(path)
+    configuration, where = reading.configuration, str(path.resolve())
+    url = configuration.url or url
+    problems, families = list(reading.problems), list[dg.Definitions]()
+    for name, settings in configuration.backed_up.items():
+        try:
+            families.append(of_cluster(Family(name), settings, configuration, url))
+        except (UsageError, dg.DagsterError, CheckError) as error:
+            said = UsageError(f"{path}: clusters.{name}: {error}", hint=HINT)
+            problems.append(Problem(name, said))
+    executor = dg.in_process_executor
+    try:
+        executor = _executor(configuration.executor)
+    except UsageError as error:
+        problems.append(Problem("", UsageError(f"{path}: {error.what}", hint=error.hint)))
+    for problem in problems:
+        _LOG.error("%s", what_happened(problem.error))
+    if not families:
+        raise problems[0].error
+    told = (
+        failure_sensor(configuration, url),
+        configuration_sensor(path, reading, tuple(problems), url),
+    )
+    left_out = {p.cluster: [q.error for q in problems if q.cluster == p.cluster] for p in problems}
+    left_out.pop("", None)
     return dg.Definitions.merge(
         *families,
+        *(left_out_definitions(name, errors, where) for name, errors in left_out.items()),
         dg.Definitions(
             resources={
                 "io_manager": Handover(),
@@ -52,15 +84,16 @@ def definitions(path: Path) -> dg.Definitions:
                 "repository": BackupRepositoryResource(configuration=where),
                 "target": TargetResource.configure_at_launch(configuration=where),
             },
-            sensors=[failure_sensor(configuration)],
-            executor=_executor(configuration.executor),
+            sensors=told,
+            executor=executor,
         ),
     )
 
 
-def of_cluster(family: Family, settings: Cluster, configuration: str) -> dg.Definitions:
+def of_cluster(
+    family: Family, settings: Cluster, configuration: Configuration, url: str
+) -> dg.Definitions:
     """What belongs to one cluster."""
-    target = TargetResource(configuration=configuration, cluster=settings.target)
     return dg.Definitions(
         assets=build_assets(family, settings),
         asset_checks=build_checks(family, settings.objectives),
@@ -68,11 +101,14 @@ def of_cluster(family: Family, settings: Cluster, configuration: str) -> dg.Defi
             back_up_job(family),
             back_up_full_job(family),
             verify_job(family),
-            merge_job(family, configuration),
-            restore_job(family, target),
+            merge_job(family),
+            restore_job(family, settings.target),
         ],
         schedules=schedules(family, settings),
-        sensors=sensors(family, settings),
+        sensors=[
+            *sensors(family, settings),
+            alerts_sensor(family, settings, configuration, url),
+        ],
     )
 
 
@@ -95,4 +131,5 @@ def _executor(name: str) -> dg.ExecutorDefinition:
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    return definitions(configuration_path(os.environ, Path.cwd()))
+    path = configuration_path(os.environ, Path.cwd())
+    return definitions(path, os.environ.get(URL_VARIABLE, ""))

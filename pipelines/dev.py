@@ -21,7 +21,7 @@ from types import FrameType
 
 from pipelines.services import HOST, ROOT, Services
 from resources.config.embedded import BACKUPS_DIRECTORY, DIRECTORY, SOURCE
-from resources.config.reading import FILE, configuration_path, read_configuration
+from resources.config.reading import FILE, Reading, configuration_path, read_sound
 from resources.config.values import EMBEDDED, Configuration
 from resources.devcluster.cluster import DevCluster
 from resources.devcluster.household import fill, write_batch
@@ -53,22 +53,26 @@ def main() -> int:
     here = Path.cwd()
     try:
         path = configuration_path(os.environ, here)
-        configuration = read_configuration(path)
+        reading = read_sound(path)
+        configuration = reading.configuration
         _say(f"clusters      {_named(path, here, configuration)}")
+        _warn(reading)
         with ExitStack() as stack:
             _refuse_taken(asked.port)
             clusters = _start_embedded(configuration, stack)
             if path.is_dir():
                 (here / BACKUPS_DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
                 stack.enter_context(_Writing(clusters[SOURCE], here / BACKUPS_DIRECTORY))
-            _serve(here, asked.port, stack, stopping)
+            _serve(here, asked.port, stack, stopping, embedded=path.is_dir())
     except ShardkeeperError as error:
         sys.stderr.write(f"{error}\n{error.hint}\n" if error.hint else f"{error}\n")
         return error.exit_code
     return 0
 
 
-def _serve(here: Path, port: int, stack: ExitStack, stopping: threading.Event) -> None:
+def _serve(
+    here: Path, port: int, stack: ExitStack, stopping: threading.Event, *, embedded: bool
+) -> None:
     home = here / HOME
     home.mkdir(exist_ok=True)
     instance = home / "dagster.yaml"
@@ -77,6 +81,9 @@ def _serve(here: Path, port: int, stack: ExitStack, stopping: threading.Event) -
     _say("Dagster       starting")
     services = stack.enter_context(Services(home, here, port=port))
     _say(f"Dagster       {services.url} (its log: {HOME}/services)")
+    if embedded:
+        _say(f"              look at Lineage: every {OFTEN_S:.0f} s readings come in, a shard of")
+        _say(f"              {SOURCE} turns stale, and is backed up")
     _say("              Ctrl-C stops everything; what was made stays")
     while not stopping.wait(POLL_S):
         services.check()
@@ -92,13 +99,13 @@ def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str,
         ports = Ports.read(cluster.embedded)
         if ports is not None and not ports.meta:
             server = stack.enter_context(DevServer(cluster.embedded))
-            _say(f"{name:<13} embedded, one server, {server.http_addr}")
+            _say(f"{name:<13} runs in this process, one server, {server.http_addr}")
             continue
         data_nodes = len(ports.data) if ports else 2 if name == EMBEDDED else 3
         made = DevCluster(cluster.embedded, len(ports.meta) if ports else 1, data_nodes)
         started[name] = stack.enter_context(made)
-        what = "; empty at first, restores go here" if name == EMBEDDED else ""
-        _say(f"{name:<13} embedded, {data_nodes} data nodes{what}")
+        what = "empty at first, restores go here" if name == EMBEDDED else "backed up"
+        _say(f"{name:<13} runs in this process, {data_nodes} data nodes; {what}")
         _say(f"{'':<13} -bind {made.meta[0].http_addr}, queries: http://{made.data[0].http_addr}")
     return started
 
@@ -141,6 +148,22 @@ def _named(path: Path, here: Path, configuration: Configuration) -> str:
         return f"embedded ones in {DIRECTORY}; a {FILE} here would name yours"
     shown = path.relative_to(here) if path.is_relative_to(here) else path
     return f"{', '.join(configuration.backed_up)}, from {shown}"
+
+
+def _warn(reading: Reading) -> None:
+    """What would be found out only when somebody looks, or when a backup fails."""
+    for problem in reading.problems:
+        what = "left out" if problem.cluster else "wrong"
+        _say(f"  {what:<12}{problem.error.what}")
+    for name, cluster in reading.configuration.backed_up.items():
+        directory = reading.configuration.repositories[cluster.repository].path
+        if cluster.embedded is None and not directory.is_dir():
+            _say(f"  {name:<12}{directory} is not there: mkdir -m 700 {directory}, or mount it")
+        for secret in (cluster.password, cluster.secret):
+            try:
+                _ = secret.read() if secret else None
+            except ShardkeeperError as error:
+                _say(f"  {name:<12}{error}")
 
 
 def _refuse_taken(port: int) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import dagster as dg
 
 from assets.config import BackUpConfig, RestoreConfig, VerifyConfig
 from assets.family import Family
 from assets.judging import ARCHIVES_MATCH, NOTHING_MISSING
 from assets.merging import MergeConfig, build_merge_op
-from resources.cluster import TargetResource
+from assets.restored import build_restore_op
+
+BACKUPS_FIRST = "1"
+"""A queue of restores does not hold up the next restore point."""
 
 
 def back_up_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
@@ -45,20 +50,17 @@ def _back_up_job(
         selection=assets.without_checks() | blocking,
         config=dg.RunConfig(ops={family.backup_set.to_python_identifier(): config}),
         description=description,
-        tags=family.tags,
+        tags={**family.tags, "dagster/priority": BACKUPS_FIRST},
     )
 
 
-def merge_job(family: Family, configuration: str) -> dg.JobDefinition:
+def merge_job(family: Family) -> dg.JobDefinition:
     """Merge into the cluster itself, unless the launch says otherwise."""
     step = build_merge_op(family)
 
     @dg.job(
         name=family.merge_job,
-        config=dg.RunConfig(
-            ops={step.name: MergeConfig(dry_run=True)},
-            resources={"target": TargetResource(configuration=configuration, cluster=family.name)},
-        ),
+        config=_proposed(step.name, MergeConfig(), family.name),
         description="Bring the points of a backup into a database that lives on. Where both have a "
         "value for the same series, field and time, the backup's stays. Launched as proposed, "
         "it shows the plan; dry_run: false carries it out.",
@@ -86,18 +88,28 @@ def verify_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
     )
 
 
-def restore_job(family: Family, target: TargetResource) -> dg.UnresolvedAssetJobDefinition:
-    """Restore into `target`, unless the launch says otherwise."""
-    return dg.define_asset_job(
-        family.restore_job,
-        selection=dg.AssetSelection.assets(family.restored_meta),
-        config=dg.RunConfig(
-            ops={family.restored_meta.to_python_identifier(): RestoreConfig(dry_run=True)},
-            resources={"target": target},
-        ),
-        description="Restore from the backups into the target: everything, or a database, policy "
-        "or shard, under its own name or a new one, in the latest state or that of a time. "
-        "Launched as proposed, it shows the plan; dry_run: false restores. Existing databases are "
-        "never written to.",
+def restore_job(family: Family, target: str) -> dg.JobDefinition:
+    """Restore into the cluster `target`, unless the launch says otherwise."""
+    step = build_restore_op(family)
+
+    @dg.job(
+        name=family.restore_job,
+        config=_proposed(step.name, RestoreConfig(), target),
+        description=f"Restore from the backups of {family.name} into the target: everything, or a "
+        "database, policy or shard, under its own name or a new one, in the latest state or that "
+        "of a time. Launched as proposed, it shows the plan; dry_run: false restores. Existing "
+        "databases are never written to.",
         tags=family.tags,
     )
+    def restoring() -> None:
+        step()
+
+    return restoring
+
+
+def _proposed(step: str, config: dg.Config, target: str) -> dict[str, Any]:
+    """What the launchpad shows: every choice of the step, and of the target its name alone."""
+    return {
+        "ops": {step: {"config": config.model_dump()}},
+        "resources": {"target": {"config": {"cluster": target}}},
+    }

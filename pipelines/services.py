@@ -28,6 +28,8 @@ HOST = "127.0.0.1"
 LOCATION = "shardkeeper"
 READY_WITHIN_S = 180.0
 END_WITHIN_S = 20.0
+LAST_WORDS = 8
+"""Lines of a process that ended by itself; all of them are in its log."""
 POLL_S = 0.1
 # Dagster calls parts of itself beta or superseded; which of them to use was our choice.
 WARNINGS = "ignore::DeprecationWarning,ignore::FutureWarning"
@@ -101,6 +103,7 @@ class Services:
         environment = {
             **os.environ,
             "DAGSTER_HOME": str(self._home),
+            "SHARDKEEPER_URL": self.url,
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": WARNINGS,
             "PYTHONUNBUFFERED": "1",
@@ -142,10 +145,11 @@ class Services:
         """Raises: ServiceEnded: a process ended; the message has its last words."""
         for name, process in self._processes.items():
             if process.poll() is not None:
+                last = "\n".join(self.said(name).splitlines()[-LAST_WORDS:])
                 raise ServiceEnded(
-                    f"Dagster's {name} process ended with {process.returncode}:\n"
-                    f"{self.said(name)[-4000:]}",
-                    hint=f"all it said is in {self._logs / f'{name}.log'}",
+                    f"Dagster's {name} process ended with {process.returncode}; its last words:\n"
+                    f"{last[-2000:]}",
+                    hint=f"start again; all it said is in {self._logs / f'{name}.log'}",
                 )
 
     def said(self, name: str) -> str:

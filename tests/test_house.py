@@ -88,7 +88,7 @@ ARROWS = {
     "pipelines": ("resources", "assets", "pipelines"),
 }
 MAY_IMPORT_DAGSTER = re.compile(
-    r"assets/.*|pipelines/(definitions|jobs|schedules|sensors)\.py"
+    r"assets/.*|pipelines/(alerts|definitions|jobs|schedules|sensors)\.py"
     r"|resources/(cluster|backup_repository)\.py"
 )
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import dagster as dg
 
 from assets.facts.changes import change_facts
-from assets.facts.values import Metadata, instant, stamp
+from assets.facts.values import Metadata, instant, size, stamp
 from assets.tables import frame, frame_table, table
 from resources.engine.backup.changes import content_version
 from resources.engine.backup.run import BackupReport
 from resources.engine.stored.succession import SetChanges
 from resources.repository.backup_set import StoredManifest
-from resources.repository.evidence import BackupEvidence, FailedShard
+from resources.repository.evidence import BackupEvidence, FailedShard, ShardEvidence
 from resources.repository.manifest import Manifest, ShardEntry
 from resources.repository.names import BackupName, parse_file_name
 
@@ -34,43 +34,47 @@ def archive_facts(
         how: how it came about, seen from the run that records it.
         meta_version: of `meta_snapshot`, in which the shard was seen; None: there is none.
     """
-    named = parse_file_name(entry.file_name)
+    named, evidence = parse_file_name(entry.file_name), entry.evidence
     facts: Metadata = {
         "database": entry.database,
         "retention_policy": entry.policy,
-        "shard_id": int(entry.shard_id),
+        "shard_id": str(entry.shard_id),
+        **({"made_at": dg.MetadataValue.timestamp(named.backup.started_at)} if named else {}),
+        **(_content(evidence) if evidence else {}),
+        "tar_bytes": entry.size_bytes,
+        "checked": _CHECKED[evidence.checked if evidence else None],
+        "copied": how,
         "path": dg.MetadataValue.path(f"{location}/{entry.file_name}"),
         "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
-        "copied": how,
-        **({"made_at": dg.MetadataValue.timestamp(named.backup.started_at)} if named else {}),
     }
-    if meta_version:
-        facts["meta_snapshot_version"] = meta_version
     if source is not None and source.source.version:
         facts["server_version"] = source.source.version
-    evidence = entry.evidence
-    if evidence is None:
-        return {**facts, "tar_bytes": entry.size_bytes, "checked": _CHECKED[None]}
-    facts |= {
-        "shard_version": content_version(evidence),
+    if evidence is not None:
+        facts |= {
+            "seconds": round(evidence.seconds, 3),
+            "files": len(evidence.files),
+            "tombstones_pending": evidence.tombstones,
+            "shard_version": content_version(evidence),
+            "sha256": evidence.sha256,
+        }
+    if meta_version:
+        facts["meta_snapshot_version"] = meta_version
+    return facts
+
+
+def _content(evidence: ShardEvidence) -> Metadata:
+    """What people look for first."""
+    return {
+        "size": size(evidence.stored_bytes),
         "bytes": evidence.stored_bytes,
-        "tar_bytes": entry.size_bytes,
-        "seconds": round(evidence.seconds, 3),
-        "files": len(evidence.files),
+        **({"points": evidence.points} if evidence.points is not None else {}),
+        **({"series": evidence.series} if evidence.series is not None else {}),
         "first_point": instant(evidence.min_time_ns),
         "last_point": instant(evidence.max_time_ns),
         "group_start": instant(evidence.group_start_ns),
         "group_end": instant(evidence.group_end_ns),
-        "tombstones_pending": evidence.tombstones,
         "node": evidence.node,
-        "sha256": evidence.sha256,
-        "checked": _CHECKED[evidence.checked],
     }
-    if evidence.points is not None:
-        facts["points"] = evidence.points
-    if evidence.series is not None:
-        facts["series"] = evidence.series
-    return facts
 
 
 _CHECKED: dict[str | None, str] = {
@@ -80,7 +84,7 @@ _CHECKED: dict[str | None, str] = {
 }
 
 
-def copied_facts(report: BackupReport, partitions: Sequence[str]) -> Metadata:
+def copied_facts(report: BackupReport, gone: Collection[str]) -> Metadata:
     """The server as a backup leaves it: what is not failed is as in its archive."""
     evidence = report.manifest.evidence
     shards = len(report.saved) + len(report.unchanged) + len(report.failed)
@@ -90,7 +94,7 @@ def copied_facts(report: BackupReport, partitions: Sequence[str]) -> Metadata:
         "shards": shards,
         "shards_to_copy": len(report.failed),
         "shards_unchanged": shards - len(report.failed),
-        "shards_gone": len(partitions) - shards,
+        "shards_gone": len(gone),
         "meta_bytes": report.manifest.meta.size_bytes,
         "seen": "by a backup, after its copies",
     }
@@ -134,6 +138,7 @@ def set_facts(
         "shards_unchanged": len(evidence.unchanged) if evidence else 0,
         "shards_failed": len(evidence.failed) if evidence else 0,
         "shards_restorable": kept,
+        "size": size(sum(row["bytes"] for row in rows)),
         "bytes": sum(row["bytes"] for row in rows),
         "tar_bytes": sum(entry.size_bytes for entry in manifest.files),
         "points": sum(row["points"] for row in rows),

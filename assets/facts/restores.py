@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
+import yaml
+from pydantic import BaseModel
 
 from assets.facts.values import Metadata, stamp
 from assets.tables import table
@@ -78,8 +81,8 @@ def restored_shard_facts(report: RestoreReport, target: str) -> Mapping[str, Met
         done.restore.archive.entry.file_name: {
             "target": target,
             "restore_point": _restore_point(report.plan),
-            "shard_id": int(done.restore.place.shard_id),
-            "new_shard_id": int(done.new_shard_id),
+            "shard_id": str(done.restore.place.shard_id),
+            "new_shard_id": str(done.new_shard_id),
             "database": done.restore.new_database,
             "retention_policy": done.restore.new_policy,
             "archive": done.restore.archive.entry.file_name,
@@ -129,3 +132,22 @@ def merge_facts(report: MergeReport, target: str) -> Metadata:
         "resumed": report.resumed,
         "seconds": round(report.seconds, 3),
     }
+
+
+def to_launch(
+    run_config: Mapping[str, Any], op: str, config: BaseModel, more: Mapping[str, Any]
+) -> dg.MetadataValue:
+    """What to put into the launchpad to carry out what a run has planned.
+
+    Args:
+        run_config: of the run that planned; of its target only what is no default is kept.
+        config: of the step `op`, beside `more`.
+    """
+    fields = type(config).model_fields
+    chosen = {n: v for n, v in config.model_dump().items() if v != fields[n].default}
+    launch: dict[str, Any] = {"ops": {op: {"config": {**chosen, **more, "dry_run": False}}}}
+    target = run_config.get("resources", {}).get("target", {}).get("config", {})
+    named = {n: v for n, v in target.items() if n != "configuration" and v not in ("", None)}
+    if named:
+        launch["resources"] = {"target": {"config": named}}
+    return dg.MetadataValue.md(f"```yaml\n{yaml.safe_dump(launch, sort_keys=False)}```")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
 
 from assets.facts.values import Metadata, place_facts, stamp
+from assets.partitions import ShardKey
 from assets.tables import table
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.plan import BackupPlan
@@ -24,10 +25,38 @@ from resources.repository.watched import WatchedRepository
 
 def state_facts(state: ShardState) -> Metadata:
     """A shard at the source, and how it compares with its archive."""
-    return {
-        **place_facts(state.place),
-        "state": "as in its archive" if not state.stale else _WHY.get(state.reason, state.reason),
-    }
+    return {"state": _state(state), **place_facts(state.place)}
+
+
+def _state(state: ShardState) -> str:
+    return "as in its archive" if not state.stale else _WHY.get(state.reason, state.reason)
+
+
+def _to_copy(states: Iterable[ShardState]) -> dg.TableMetadataValue:
+    """Why each shard is to be copied: what its archive has, and what the source has now."""
+    return table(
+        [
+            {
+                "partition": str(ShardKey.of(state.place)),
+                "state": _state(state) if not state.trouble else state.trouble,
+                "group start": stamp(state.place.group.start_time_ns),
+                "group end": stamp(state.place.group.end_time_ns),
+                "archived": state.previous.manifest_file.removesuffix(".manifest")
+                if state.previous
+                else "never",
+                "archived bytes": _archived(state),
+                "bytes at source": state.copies[0].size_bytes if state.copies else None,
+                "modified": stamp(state.modified_ns) if state.modified_ns else "-",
+                "node": state.copies[0].node if state.copies else "-",
+            }
+            for state in states
+        ]
+    )
+
+
+def _archived(state: ShardState) -> int | None:
+    evidence = state.previous.entry.evidence if state.previous else None
+    return evidence.stored_bytes if evidence else None
 
 
 _WHY = {
@@ -39,8 +68,12 @@ _WHY = {
 }
 
 
-def look_facts(plan: BackupPlan, partitions: Sequence[str]) -> Metadata:
-    """A look at a whole server."""
+def look_facts(plan: BackupPlan, gone: Mapping[str, Archive | None]) -> Metadata:
+    """A look at a whole server.
+
+    Args:
+        gone: by partition, shards that it does not have any more, and their archive.
+    """
     facts: Metadata = {
         "server": plan.address,
         "server_version": plan.facts.version or "unknown (no HTTP)",
@@ -50,11 +83,18 @@ def look_facts(plan: BackupPlan, partitions: Sequence[str]) -> Metadata:
         "shards_to_copy": len(plan.to_copy),
         "shards_unchanged": len(plan.unchanged),
         "shards_planned_ahead": len(plan.absent),
-        "shards_gone": len(partitions) - len(plan.states),
+        "shards_gone": len(gone),
         "meta_bytes": len(plan.meta),
     }
     if plan.to_copy:
-        facts["to_copy"] = table([state_facts(state) for state in plan.to_copy])
+        facts["to_copy"] = _to_copy(plan.to_copy)
+    if gone:
+        facts["gone"] = table(
+            [
+                {"partition": key, "newest archive": one.entry.file_name if one else "deleted"}
+                for key, one in gone.items()
+            ]
+        )
     return facts
 
 
@@ -62,7 +102,7 @@ def current_facts(plan: BackupPlan) -> Metadata:
     """How many shards are in their archives as they are, and which are not."""
     facts: Metadata = {"shards": len(plan.states), "shards_to_copy": len(plan.to_copy)}
     if plan.to_copy:
-        facts["to_copy"] = table([state_facts(state) for state in plan.to_copy])
+        facts["to_copy"] = _to_copy(plan.to_copy)
     return facts
 
 
@@ -70,7 +110,16 @@ def left_facts(shards: int, left: Sequence[ShardPlace]) -> Metadata:
     """The same after a backup: what it left, as far as looks have told."""
     facts: Metadata = {"shards": shards, "shards_to_copy": len(left)}
     if left:
-        facts["to_copy"] = table([place_facts(place) for place in left])
+        facts["to_copy"] = table(
+            [
+                {
+                    "partition": str(ShardKey.of(place)),
+                    "group start": stamp(place.group.start_time_ns),
+                    "group end": stamp(place.group.end_time_ns),
+                }
+                for place in left
+            ]
+        )
     return facts
 
 

@@ -29,7 +29,35 @@ def place_facts(place: ShardPlace) -> Metadata:
     return {
         "database": place.database,
         "retention_policy": place.policy,
-        "shard_id": int(place.shard_id),
+        "shard_id": str(place.shard_id),
         "group_start": instant(place.group.start_time_ns),
         "group_end": instant(place.group.end_time_ns),
     }
+
+
+def utc(seconds: float) -> str:
+    """A moment, from seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def for_people(seconds: float) -> str:
+    """A span, in the two largest units that it has: 2 minutes, 1 hour 30 minutes."""
+    left = max(0, round(seconds))
+    words: list[str] = []
+    for unit, length in ("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1):
+        count, left = divmod(left, length)
+        if count:
+            words.append(f"{count} {unit}{'s' * (count != 1)}")
+        if len(words) == 2 or (words and unit == "minute"):
+            break
+    return " ".join(words) or "0 seconds"
+
+
+def size(size_bytes: int) -> str:
+    """For people, beside the number, which is for plots."""
+    number, unit = float(size_bytes), "bytes"
+    for larger in "kB", "MB", "GB", "TB":
+        if number < 1000:
+            break
+        number, unit = number / 1000, larger
+    return f"{size_bytes} bytes" if unit == "bytes" else f"{number:.1f} {unit}"

@@ -30,7 +30,7 @@ def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack
         PeerRefused: it was refused.
     """
     said = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
-    body = {"text": said} if style == "slack" else {"text": said, **facts}
+    body = {"text": escaped(said)} if style == "slack" else {"text": said, **facts}
     session = plain_session(verify=True)
     try:
         answer = session.post(url, json=body, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
@@ -45,3 +45,8 @@ def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack
         session.close()
     if status >= 300:
         raise PeerRefused(f"a webhook answered {status}", hint="look at its url under notify")
+
+
+def escaped(text: str) -> str:
+    """For Slack, which takes <…> for links and for calls to everybody in the channel."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

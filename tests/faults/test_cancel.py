@@ -250,7 +250,7 @@ def test_dagsters_cancel_takes_back_a_restore(
         proxy.break_all(Stall(20, direction="to server"), chosen=uploads)
         path = configured(witness.backups, target=proxy.address)
         config: dict[str, object] = {
-            "ops": {"influxdb__restored_meta": {"config": wish}},
+            "ops": {"influxdb__restored_meta": {"config": {**wish, "dry_run": False}}},
             "resources": {"target": {"config": {"cluster": "elsewhere"}}},
         }
         _, process = worker(home, "restore_influxdb", path, config)

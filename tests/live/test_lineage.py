@@ -245,7 +245,7 @@ def test_a_new_database_appears_as_partitions_whose_backups_a_backfill_makes(
 
 
 def test_a_restore_brings_every_point_into_the_target(plant: Plant) -> None:
-    config = {"db": "telegraf", "newdb": "telegraf_again"}
+    config = {"db": "telegraf", "newdb": "telegraf_again", "dry_run": False}
     run = {"ops": {f"{NAME}__restored_meta": {"config": config}}}
     run_id = plant.dagster.launch(f"restore_{NAME}", run)
     assert plant.dagster.outcome(run_id) == "SUCCESS", plant.dagster.why(run_id)

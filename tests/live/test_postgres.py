@@ -74,7 +74,9 @@ def test_a_cluster_is_backed_up_and_restored_with_all_records_in_postgres(
             restore = dagster.launch(f"restore_{NAME}")
             assert dagster.outcome(restore) == "SUCCESS", dagster.why(restore)
             assert points(target, "telegraf") == {}
-            wanted = {"ops": {f"{NAME}__restored_meta": {"config": {"db": "telegraf"}}}}
+            wanted = {
+                "ops": {f"{NAME}__restored_meta": {"config": {"db": "telegraf", "dry_run": False}}}
+            }
             restore = dagster.launch(f"restore_{NAME}", wanted)
             assert dagster.outcome(restore) == "SUCCESS", dagster.why(restore)
             assert points(target, "telegraf") == points(source, "telegraf")

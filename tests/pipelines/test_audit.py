@@ -209,7 +209,7 @@ def test_a_restore_names_its_source_its_target_its_numbers_and_its_receipts(
         restored = newest(world, FAMILY.restored_shards, partition)
         backup = newest(world, FAMILY.shard_backup, partition)
         assert restored["restore_point"] == point["restore_point"]
-        assert (restored["shard_id"], restored["new_shard_id"]) == (shard, number)
+        assert (restored["shard_id"], restored["new_shard_id"]) == (str(shard), str(number))
         assert restored["archive"] == Path(backup["path"]).name
         assert restored["shard_version"] == backup["shard_version"]
         assert restored["receipts"] == meta["receipts"]

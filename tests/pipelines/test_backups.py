@@ -49,7 +49,8 @@ def test_a_look_marks_the_written_shard_and_the_next_run_copies_that_one_alone(
     assert world.status(FAMILY.backup_set) is STALE
     assert not world.check().passed
     [row] = world.check().metadata["to_copy"].records
-    assert row.data["shard_id"] == 2
+    assert row.data["partition"] == "telegraf/autogen/2"
+    assert row.data["archived bytes"]
     assert world.back_up().success
     assert world.check().passed
     assert world.backed_up() == {
@@ -153,7 +154,7 @@ def test_missing_partitions_are_filled_by_a_range_run_that_copies_those_alone(
     }
     assert not world.check().passed
     [row] = world.check().metadata["to_copy"].records
-    assert row.data["shard_id"] == 1
+    assert row.data["partition"] == "telegraf/autogen/1"
     assert world.materialize(FAMILY.shard_backup, first="telegraf/autogen/1").success
     assert world.check().passed
     assert world.back_up().success

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -136,8 +137,9 @@ def test_an_executor_of_the_deployment_runs_the_jobs(tmp_path: Path) -> None:
     assert definitions(path).resolve_job_def("back_up_eu").executor_def.name == "in_process"
     for name in ("nowhere:executor", "dagster:nothing", "dagster", "dagster:asset"):
         path.write_text(TWO + f"executor: {name}\n")
-        with pytest.raises(UsageError, match="executor: "):
-            definitions(path)
+        found = definitions(path)  # backups go on, as without one, and it is told
+        assert found.resolve_job_def("back_up_eu").executor_def.name == "in_process"
+        assert "executor: " in said(found, "check_configuration")
 
 
 def test_the_code_location_loads_and_says_nothing_of_its_own(tmp_path: Path) -> None:
@@ -151,11 +153,21 @@ def test_the_code_location_loads_and_says_nothing_of_its_own(tmp_path: Path) -> 
     assert ours == []
 
 
-def test_a_file_that_cannot_be_read_is_told_with_its_line_when_the_location_loads(
+def said(defs: dg.Definitions, name: str, cursor: str | None = None) -> str:
+    """What a sensor says of itself."""
+    [sensor] = [one for one in defs.sensors or () if one.name == name]
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance=instance, cursor=cursor, definitions=defs) as context,
+    ):
+        return str(sensor.evaluate_tick(context).skip_message)
+
+
+def test_a_file_in_which_nothing_can_be_backed_up_is_told_when_the_location_loads(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "shardkeeper.yaml"
-    path.write_text(TWO.replace("repository: us", "repositroy: us"))
+    path.write_text(TWO.replace("repository: us", "repositroy: us").replace("eu, obj", "ue, obj"))
     said = dagster(
         ["definitions", "validate", "-w", "workspace.yaml"],
         tmp_path / "home",
@@ -163,6 +175,68 @@ def test_a_file_that_cannot_be_read_is_told_with_its_line_when_the_location_load
     )
     assert said.returncode != 0
     assert f"{path}:6: clusters.us.repositroy: there is no setting repositroy" in said.stdout
+
+
+BAD = (
+    ("repository: us", "repositroy: us", ":6: clusters.us.repositroy: there is no setting"),
+    ("us: {path: us}", "us: {path: us", ":6: clusters.us.repository: its repository us cannot"),
+    ('  us: {host: "127.0.0.1:2"', '\tus: {host: "127.0.0.1:2"', ":6: found character"),
+    ("target: drill", "schedules: {full: 0 99 * * *}", ":6: clusters.us.schedules.full: '99'"),
+)
+
+
+@pytest.mark.parametrize(("old", "new", "why"), BAD)
+def test_one_bad_line_leaves_the_other_clusters_running_and_its_own_in_red(
+    old: str, new: str, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "shardkeeper.yaml"
+    path.write_text(TWO)
+    whole = definitions(path)
+    path.write_text(TWO.replace(old, new))
+    found = definitions(path)
+
+    def of(defs: dg.Definitions, cluster: str) -> set[str]:
+        started = (*(defs.jobs or ()), *(defs.sensors or ()), *(defs.schedules or ()))
+        keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+        return {one.name for one in started if cluster in one.name} | {
+            key for key in keys if key.startswith(f"{cluster}/")
+        }
+
+    assert of(found, "eu") == of(whole, "eu") != set()
+    assert of(found, "us") == {"us/configuration"}
+    [spec] = [one for one in found.resolve_all_asset_specs() if one.key.path[0] == "us"]
+    assert f"{path}{why}" in str(spec.description)
+    assert spec.group_name == "us"
+    [sensor] = [one for one in found.sensors or () if one.name == "check_configuration"]
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    with dg.DagsterInstance.ephemeral() as instance:
+        with dg.build_sensor_context(instance=instance, definitions=found) as context:
+            told = sensor.evaluate_tick(context)
+        assert f"us is left out and not backed up: {path}{why}" in str(told.skip_message)
+        key = dg.AssetCheckKey(dg.AssetKey(["us", "configuration"]), "can_be")
+        [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
+        assert record.status.value == "FAILED"
+        job = dg.define_asset_job("check", selection=dg.AssetSelection.checks(key))
+        again = dg.Definitions.merge(found, dg.Definitions(jobs=[job])).resolve_job_def("check")
+        assert again.execute_in_process(instance=instance).success
+        path.write_text(TWO)
+        assert again.execute_in_process(instance=instance).success
+        [mended, still, _] = instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=9
+        )
+        assert (mended.status.value, still.status.value) == ("SUCCEEDED", "FAILED")
+    assert "it has changed: reload the code location" in said(found, "check_configuration")
+
+
+def test_a_file_that_breaks_while_everything_runs_costs_its_own_cluster_alone(
+    two: dg.Definitions, tmp_path: Path
+) -> None:
+    clusters: Any = (two.resources or {})["clusters"]
+    path = tmp_path / "shardkeeper.yaml"
+    path.write_text(TWO.replace("127.0.0.1:2", '127.0.0.1:2", "'))
+    assert clusters.settings("eu").host == ""
+    with pytest.raises(UsageError, match=r"shardkeeper\.yaml:6: "):
+        clusters.settings("us")
 
 
 @pytest.mark.wire
@@ -177,7 +251,11 @@ def test_a_job_runs_from_the_command_line_and_what_it_saves_is_restored(
     assert saved.returncode == 0, saved.stderr
     assert len(list((tmp_path / "backups").glob("*.manifest"))) == 1
     asked = {
-        "ops": {"influxdb__restored_meta": {"config": {"db": "telegraf", "newdb": "copy"}}},
+        "ops": {
+            "influxdb__restored_meta": {
+                "config": {"db": "telegraf", "newdb": "copy", "dry_run": False}
+            }
+        },
         "resources": {"target": {"config": {"cluster": "elsewhere"}}},
     }
     restored = execute("restore_influxdb", tmp_path, asked)
@@ -203,7 +281,7 @@ def test_what_the_document_on_the_ui_names_is_there(tmp_path: Path) -> None:
     named = set(re.findall(r"`([a-z_]+_dev(?:_full)?)`", text))
     jobs = {job.name for job in found.jobs or ()}
     automated = {one.name for one in (*(found.sensors or ()), *(found.schedules or ()))}
-    assert jobs | automated - {"tell_of_failures"} == named
+    assert jobs | automated - {"tell_of_failures", "check_configuration"} == named
     assets = {spec.key.path[-1] for spec in found.resolve_all_asset_specs()}
     checks = {key.name for key in found.resolve_asset_graph().asset_check_keys}
     table = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))

@@ -83,7 +83,7 @@ def test_a_look_that_took_longer_than_the_backup_beside_it_leaves_no_shard_stale
     source = Cluster(MetaClient(cluster.meta[0].http_addr))
     seen = plan_backup(source, world.repository, BackupOptions(), tell=lambda _: None)
     assert world.back_up().success
-    record_look(Ledger.outside(instance, FAMILY), seen)
+    record_look(Ledger.outside(instance, FAMILY), seen, {})
     assert set(world.shards().values()) == {STALE}  # it was seen before there was an archive
     # As in a run whose look this was, and none of whose checks looks again.
     copies = dg.AssetSelection.assets(FAMILY.backup_set).without_checks()
@@ -110,7 +110,7 @@ def test_what_others_see_during_a_backup_that_finds_nothing_changed_is_not_forgo
     assert len(report.unchanged) == 3
     write_to(cluster, 0, 2.0)
     assert world.look().success
-    record_backup(ledger, report, world.repository, seen_before=seen_before)
+    record_backup(ledger, report, world.repository, archives={}, seen_before=seen_before)
     assert sorted(world.shards().values(), key=str) == [FRESH, FRESH, STALE]
 
 

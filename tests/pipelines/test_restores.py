@@ -8,7 +8,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
+from resources.cluster import TargetResource
+from resources.errors import UsageError
 from tests.influxd import Influxd
 from tests.pipelines.world import FAMILY, World, at, failure, fill, write
 from tests.wire.points import count, points
@@ -103,28 +106,142 @@ def test_a_restore_into_the_source_must_be_allowed(source: Influxd, world: World
     assert points(source, "copy") == points(source, "telegraf")
 
 
-def test_materializing_assets_never_restores(
+def test_no_click_on_assets_restores_or_makes_the_last_restore_red(
     source: Influxd, target: Influxd, world: World
 ) -> None:
     fill(source, "telegraf", weeks=[0])
     world.back_up()
-    refused = failure(world.materialize(FAMILY.restored_meta))
-    assert "launch the job restore_influxdb" in refused.description
-    everything = world.materialize(FAMILY.meta_snapshot, FAMILY.backup_set, FAMILY.restored_meta)
-    assert everything.success
-    assert world.events(FAMILY.restored_meta) == []
+    assert restore(world, db="telegraf", newdb="copy").success
+    node = world.defs.resolve_asset_graph().get(FAMILY.restored_meta)
+    assert not node.is_materializable  # so there is no such button, and "all" leaves it out
+    assert world.materialize(FAMILY.restored_meta).success  # that is *Observe*
+    assert not restore(world, db="mistyped", dry_run=True).success
+    assert not restore(world, db="telegraf", newdb="copy").success  # it is there already
+    planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    restores = [run for run in world.instance.get_runs() if run.job_name == "restore_influxdb"]
+    assert len(restores) == 3
+    for run in restores:
+        records = world.instance.get_records_for_run(run.run_id, of_type=planned).records
+        assert FAMILY.restored_meta not in {one.asset_key for one in records}
+    assert len(world.events(FAMILY.restored_meta)) == 1
+    [failed, observed, *_] = observations(world)
+    assert (failed["outcome"].value, failed["why"].value.partition("\n")[0]) == (
+        "failed",
+        f"{target.bind_addr} has 'copy' already",
+    )
+    assert observed["restore_points_since"].value == 0
+    world.back_up(full=True)
+    world.materialize(FAMILY.restored_meta)
+    assert observations(world)[0]["restore_points_since"].value == 1
+    assert databases(target) == ["copy"]
+    world.backups.rename(world.backups.with_name("not mounted"))
+    assert world.materialize(FAMILY.restored_meta).success
+
+
+def observations(world: World) -> list[Any]:
+    found = world.instance.fetch_observations(FAMILY.restored_meta, limit=20).records
+    return [one.asset_observation.metadata for one in found if one.asset_observation]
+
+
+@pytest.mark.parametrize("job", ["restore_influxdb", "merge_influxdb"])
+def test_who_does_not_say_dry_run_false_gets_a_plan_however_it_is_launched(
+    job: str, source: Influxd, target: Influxd, world: World
+) -> None:
+    fill(source, "telegraf", weeks=[0])
+    world.back_up()
+    found = world.defs.resolve_job_def(job)
+    [op] = (found.run_config or {})["ops"]
+    asked: dict[str, Any] = {"db": "telegraf"}
+    if job.startswith("restore"):
+        asked |= {"newdb": "copy", "as_of": "2099-01-01T00:00:00Z"}
+    launched = found.execute_in_process(
+        instance=world.instance,
+        run_config={
+            "ops": {op: {"config": asked}},
+            "resources": {
+                "target": {"config": {"host": source.bind_addr, "http": source.http_addr}}
+                if job.startswith("merge")
+                else {"config": {"cluster": "elsewhere"}}
+            },
+        },
+    )
+    assert launched.success
     assert databases(target) == []
+    [plan] = observations(world)
+    said = plan["to_restore" if "to_restore" in plan else "to_merge"].value
+    ready = yaml.safe_load(said.removeprefix("```yaml\n").removesuffix("```"))
+    assert ready["ops"][op]["config"]["dry_run"] is False
+    logged = " ".join(log(launched, world))
+    if job.startswith("restore"):
+        assert "2099-01-01T00:00:00Z lies ahead, so it means the latest restore point" in logged
+        assert ready["ops"][op]["config"]["newdb"] == "copy"
+        # What was planned is what is done, as it stands there.
+        done = found.execute_in_process(instance=world.instance, run_config=ready)
+        assert done.success
+        assert points(target, "copy") == points(source, "telegraf")
+
+
+def log(result: dg.ExecuteInProcessResult, world: World) -> list[str]:
+    """What a run has said."""
+    entries = world.instance.all_logs(result.run_id)
+    return [entry.user_message for entry in entries if not entry.is_dagster_event]
+
+
+@pytest.mark.parametrize(
+    ("job", "config", "sentence"),
+    [
+        ("merge_influxdb", {"db": "telegraf", "points": -5}, "points is -5, which is not among 1"),
+        ("merge_influxdb", {"db": "telegraf", "shard": 0}, "shard is 0, and shards are numbered"),
+        ("restore_influxdb", {"db": "telegraf", "newrf": -1}, "newrf is -1, which is not among 1"),
+        ("restore_influxdb", {"shard": 2, "newshard": -2}, "newshard is -2, and shards are"),
+        ("restore_influxdb", {"shard": 2**80}, "shards are numbered from 1 on"),
+        ("verify_influxdb", {"sample": -3.0}, "sample is -3, and a share has more than 0"),
+        ("verify_influxdb", {"sample": float("nan")}, "sample is nan, and a share has"),
+        ("verify_influxdb", {"parallel": 0}, "parallel is 0, which is not among 1 to 64"),
+        ("back_up_influxdb", {"attempts": 0}, "attempts is 0, which is not among 1 to 100"),
+        ("back_up_influxdb", {"attempts": 10**9}, "which is not among 1 to 100"),
+        ("back_up_influxdb", {"shard": -1}, "shard is -1, and shards are numbered from 1 on"),
+    ],
+)
+def test_a_number_out_of_its_range_gets_one_sentence(
+    job: str, config: dict[str, Any], sentence: str, source: Influxd, world: World
+) -> None:
+    refused = failure(world.run(job, **config))
+    assert sentence in refused.description
+    assert "\nNext: " in refused.description
+    assert refused.metadata["exit_code"].value == "USAGE"
+    # Dagster's frames under a sentence keep people from reading it.
+    assert "Traceback" not in refused.description
+
+
+@pytest.mark.parametrize("secret", [{"password": "hunter2", "user": "u"}, {"secret": "hunter2"}])
+@pytest.mark.parametrize("job", ["restore_influxdb", "merge_influxdb"])
+def test_a_secret_in_the_settings_of_a_run_is_refused_and_not_repeated(
+    job: str, secret: dict[str, Any], tmp_path: Path, instance: dg.DagsterInstance
+) -> None:
+    world = World(tmp_path, instance, {"host": "127.0.0.1:1"})
+    there = {"cluster": "", "host": "127.0.0.1:1", **secret}
+    refused = failure(world.run(job, target=there, db="x"))
+    assert "is written in plain, and a run's settings are kept" in refused.description
+    assert "hunter2" not in refused.description
+    assert "{env: NAME}" in refused.description
+
+
+def test_a_target_that_may_be_silent_for_no_time_is_refused() -> None:
+    for timeout in (0.0, -1.0, float("nan"), 1e12):
+        with pytest.raises(UsageError, match="target: timeout is "):
+            TargetResource(configuration="", host="127.0.0.1:1", timeout=timeout).open()
 
 
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"newdb": "copy"}, "-newdb needs -db"),
-        ({"rp": "autogen"}, "-rp needs -db"),
-        ({"db": "telegraf", "newrp": "x"}, "-newrp needs -rp"),
+        ({"newdb": "copy"}, "newdb needs db"),
+        ({"rp": "autogen"}, "rp needs db"),
+        ({"db": "telegraf", "newrp": "x"}, "newrp needs rp"),
         ({"newduration": "soon"}, "'soon' is no duration"),
         ({"as_of": "yesterday"}, "'yesterday' is no time"),
-        ({"db": "telegraf", "users": True}, "-users goes with everything"),
+        ({"db": "telegraf", "users": True}, "users goes with everything"),
     ],
 )
 def test_settings_that_contradict_each_other_get_one_sentence(

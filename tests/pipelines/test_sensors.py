@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.judging import ARCHIVES_MATCH, COPIES_AGREE, NOTHING_MISSING, WITHIN_OBJECTIVE
-from assets.pacing import FIRST_PAUSE_S, pace
+from assets.judging import (
+    ARCHIVES_MATCH,
+    COPIES_AGREE,
+    EVERY_SHARD_CURRENT,
+    NOTHING_MISSING,
+    WITHIN_OBJECTIVE,
+)
+from assets.ledger import Ledger
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
-from resources.errors import PeerUnreachable
 from resources.model import ShardID
 from tests.pipelines.hooks import listening
 from tests.pipelines.world import FAMILY, FIRST_NS, World, write_to
@@ -65,28 +71,13 @@ def test_a_new_database_is_a_change_even_without_points(cluster: DevCluster, wor
     assert len(asked.run_requests) == 1
 
 
-def test_after_failures_the_next_request_waits_longer_each_time(
-    cluster: DevCluster, world: World
-) -> None:
-    waits: list[float] = []
-    cluster.refuse()
-    for _ in range(3):
-        assert not world.back_up(attempts=1).success
-        [record] = world.instance.get_run_records(limit=1)
-        waits.append(pace(world.instance, FAMILY).wait_until_s - (record.end_time or 0.0))
-    assert waits == pytest.approx([FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S])
-    cluster.refuse(False)
-    told, _ = world.sense("watch_influxdb")
-    assert told.run_requests == []
-    assert "the last 3 backups failed" in (told.skip_message or "")
-    assert world.back_up().success
-    assert pace(world.instance, FAMILY).failures == 0
-
-
 def test_a_missed_backup_is_asked_for_and_the_check_lists_the_shards(
     tmp_path: Path, cluster: DevCluster, world: World
 ) -> None:
     missed, cursor = world.sense("missed_influxdb")
+    assert missed.run_requests == []  # `watch` may have asked in the same moment
+    assert missed.skip_message == "there is no backup yet; asks for one at the next look"
+    missed, cursor = world.sense("missed_influxdb", cursor)
     assert len(missed.run_requests) == 1
     assert not world.check(FAMILY.backup_set, WITHIN_OBJECTIVE).passed
     assert world.back_up().success
@@ -113,7 +104,7 @@ def test_backups_of_the_command_line_are_recorded_with_their_time_and_go_stale(
     assert backup.metadata["copied"].value == "outside of Dagster"
     assert backup.metadata["made_at"].value == point.metadata["made_at"].value
     again, _ = world.sense("adopt_influxdb", cursor)
-    assert "0 archives recorded" in (again.skip_message or "")
+    assert "all backups up to 20" in (again.skip_message or "")
     assert world.back_up().success
     assert world.backed_up() == dict.fromkeys(world.partitions, 1)  # none was copied again
     write_to(cluster, 0, 3.0)
@@ -162,7 +153,7 @@ def test_copies_that_differ_at_rest_are_listed_with_their_nodes(
     found = world.check(FAMILY.shards, COPIES_AGREE)
     assert not found.passed
     [row] = found.metadata["differing"].records
-    assert row.data["shard_id"] == 1
+    assert row.data["shard_id"] == "1"
     assert all(node.tcp_addr in row.data["copies"] for node in owners)
     # A backfill shows nothing of copies, and hides nothing either.
     assert world.materialize(FAMILY.shard_backup, first="telegraf/autogen/1").success
@@ -179,59 +170,122 @@ def test_a_failed_run_is_told_to_the_webhook_and_no_backup_minds_one_that_is_dow
     with listening() as hook:
         monkeypatch.setenv("HOOK", hook.url)
         notify = [{"url": {"env": "HOOK"}, "format": "json"}]
-        world = World(tmp_path, instance, {"bind": cluster.meta[0].http_addr}, notify=notify)
+        here = {"bind": cluster.meta[0].http_addr}
+        url = "https://dagster.example/"
+        world = World(tmp_path, instance, here, notify=notify, url=url)
+        world.tell_of_failures()  # what failed earlier is history
         cluster.refuse()
         result = world.back_up(attempts=1)
         assert not result.success
-        world.tell_of_failure(result)
-    [told] = hook.said
-    assert told["job"] == "back_up_influxdb"
-    assert told["cluster"] == "influxdb"
-    assert "Next: " in told["text"]
+        world.tell_of_failures()
+        [told] = hook.said
+        assert told["job"] == "back_up_influxdb"
+        assert told["cluster"] == "influxdb"
+        assert "Next: " in told["text"]
+        assert told["url"] == f"https://dagster.example/runs/{result.run_id}"
+        assert told["url"] in told["text"]
+        world.tell_of_failures()
+        assert len(hook.said) == 1
+        hook.status = 502
+        second = world.back_up(attempts=1)
+        said = world.tell_of_failures()
+        assert "1 messages are not heard yet: a webhook answered 502" in said
+        assert "secret-path" not in said
+        hook.status = 200
+        world.tell_of_failures()
+        world.tell_of_failures()
+        assert [one["run"] for one in hook.said] == [result.run_id, second.run_id, second.run_id]
     # From here on nobody listens there.
-    with pytest.raises(PeerUnreachable) as down:
-        world.tell_of_failure(result)
-    assert "a webhook could not be told" in str(down.value)
-    assert "secret-path" not in str(down.value)
+    third = world.back_up(attempts=1)
+    assert not third.success
+    assert "1 messages are not heard yet: a webhook could not be told" in world.tell_of_failures()
     cluster.refuse(False)
     assert world.back_up().success  # a backup asks no webhook
     # Shards that are only planned ahead might have been there while no node answered.
     assert world.shards() == dict.fromkeys([f"telegraf/autogen/{i}" for i in (1, 4, 7)], FRESH)
 
 
-@pytest.mark.fault(45)
-def test_a_missed_backup_is_told_once_and_again_only_while_nobody_has_heard_it(
+@pytest.mark.parametrize("how", ["materialize", "backfill", "execute a check", "launch"])
+def test_whatever_failed_and_however_it_was_launched_its_team_is_told(
+    how: str,
     cluster: DevCluster,
     tmp_path: Path,
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    where = {"bind": cluster.meta[0].http_addr}
-    with listening() as hook:
+    with listening() as hook, listening() as other:
         monkeypatch.setenv("HOOK", hook.url)
-        world = World(
-            tmp_path,
-            instance,
-            {**where, "objectives": {"recovery_point": "5m", "missed": "warn"}},
-            notify=[{"url": {"env": "HOOK"}, "format": "json"}],
-        )
-        hook.status = 500
-        told, cursor = world.sense("missed_influxdb")
-        assert told.run_requests == []
-        assert told.skip_message == f"influxdb: {TOO_OLD}"
-        assert not world.check(FAMILY.backup_set, WITHIN_OBJECTIVE).passed
-        hook.status = 200
-        for _ in range(2):
-            _, cursor = world.sense("missed_influxdb", cursor)
-        assert [one["text"] for one in hook.said] == [f"influxdb: {TOO_OLD}"] * 2  # 500, then 200
+        monkeypatch.setenv("OTHER", other.url)
+        notify = [
+            {"url": {"env": "HOOK"}, "format": "json", "clusters": ["influxdb"]},
+            {"url": {"env": "OTHER"}, "format": "json", "clusters": ["elsewhere"]},
+        ]
+        here = {"bind": cluster.meta[0].http_addr}
+        world = World(tmp_path, instance, here, target={"host": "127.0.0.1:1"}, notify=notify)
+        world.tell_of_failures()  # what failed earlier is history
         assert world.back_up().success
-        quiet, cursor = world.sense("missed_influxdb", cursor)
-        assert "3 shards are in a backup that is young enough" in (quiet.skip_message or "")
-        assert world.check(FAMILY.backup_set, WITHIN_OBJECTIVE).passed
-        assert len(hook.said) == 2
+        cluster.stop_meta_node(0)
+        key = dg.AssetCheckKey(FAMILY.shard_backup, EVERY_SHARD_CURRENT)
+        match how:
+            case "materialize":
+                result = world.look()
+            case "backfill":
+                result = world.materialize(FAMILY.shard_backup, first="telegraf/autogen/1")
+            case "execute a check":
+                job = dg.define_asset_job("any", selection=dg.AssetSelection.checks(key))
+                more = dg.Definitions.merge(world.defs, dg.Definitions(jobs=[job]))
+                result = more.resolve_job_def("any").execute_in_process(
+                    instance=instance, raise_on_error=False
+                )
+            case _:
+                result = world.back_up()
+        assert not result.success
+        world.tell_of_failures()
+        assert [one["run"] for one in hook.said] == [result.run_id]
+        assert hook.said[0]["cluster"] == "influxdb"
+        assert "Next: " in hook.said[0]["text"]
+        assert other.said == []
 
 
-TOO_OLD = "3 of 3 shards are in no backup of the last 0:05:00"
+def test_a_cluster_at_rest_gets_a_restore_point_before_the_newest_is_too_old(
+    cluster: DevCluster,
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = {"bind": cluster.meta[0].http_addr, "objectives": {"recovery_point": "10m"}}
+    world = World(tmp_path, instance, here)
+    assert world.back_up().success
+    quiet, cursor = world.sense("watch_influxdb")
+    assert quiet.run_requests == []
+    now = time.time
+    monkeypatch.setattr("pipelines.sensors.time.time", lambda: now() + 301)
+    for seen in (cursor, None):  # with and without a memory of the last look
+        asked, _ = world.sense("watch_influxdb", seen)
+        [request] = asked.run_requests
+        assert request.tags["shardkeeper/why"] == "nothing-changed-for-long"
+    assert world.back_up().success
+    points = world.events(FAMILY.backup_set)
+    assert len(points) == 2
+    assert points[0].metadata["shards_copied"].value == 0
+
+
+def test_a_check_that_a_dead_run_left_open_is_answered_by_the_next_look_at_the_directory(
+    cluster: DevCluster, world: World
+) -> None:
+    assert world.back_up().success
+    cluster.stop_meta_node(0)
+    assert not world.back_up().success  # before it came to look whether anything is missing
+    ledger = Ledger.outside(world.instance, FAMILY)
+    assert ledger.broke(FAMILY.backup_set, NOTHING_MISSING)
+    world.sense("adopt_influxdb")
+    assert not ledger.broke(FAMILY.backup_set, NOTHING_MISSING)
+    assert world.check(FAMILY.backup_set, NOTHING_MISSING).passed
+
+
+def test_backups_go_before_restores_in_the_queue(world: World) -> None:
+    assert world.defs.resolve_job_def("back_up_influxdb").tags["dagster/priority"] == "1"
+    assert "dagster/priority" not in world.defs.resolve_job_def("restore_influxdb").tags
 
 
 def test_what_runs_from_the_start_is_configured(cluster: DevCluster, tmp_path: Path) -> None:
@@ -245,4 +299,4 @@ def test_what_runs_from_the_start_is_configured(cluster: DevCluster, tmp_path: P
         if isinstance(s, dg.ScheduleDefinition)
         and s.default_status is dg.DefaultScheduleStatus.RUNNING
     }
-    assert on == {"watch_influxdb", "full_influxdb"}
+    assert on == {"watch_influxdb", "full_influxdb", "check_configuration"}

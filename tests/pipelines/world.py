@@ -109,6 +109,7 @@ class World:
     ) -> None:
         self.backups = backups or directory / "backups"
         self.instance = instance
+        self._told: str | None = None
         self.backups.mkdir(exist_ok=True)
         self.defs = definitions(configure(directory, self.backups, source, target, **more))
 
@@ -124,8 +125,8 @@ class World:
         found = self.defs.resolve_job_def(job)
         run_config = copy.deepcopy(dict(found.run_config or {}))
         asset = next(iter(run_config["ops"].values()))
-        proposed = {name: value for name, value in asset["config"].items() if name != "dry_run"}
-        asset["config"] = {**proposed, **config}
+        done = {"dry_run": False} if "dry_run" in asset["config"] else {}
+        asset["config"] = {**asset["config"], **done, **config}
         if target:
             run_config["resources"]["target"]["config"].update(target)
         return found.execute_in_process(
@@ -168,18 +169,10 @@ class World:
             told = sensor.evaluate_tick(context)
         return told, told.cursor
 
-    def tell_of_failure(self, result: dg.ExecuteInProcessResult) -> None:
-        """Have the hook for failed runs see this one."""
-        [sensor] = [one for one in self.defs.sensors or () if one.name == "tell_of_failures"]
-        [event] = [one for one in result.all_events if one.is_run_failure]
-        context = dg.build_run_status_sensor_context(
-            sensor_name=sensor.name,
-            dagster_event=event,
-            dagster_instance=self.instance,
-            dagster_run=result.dagster_run,
-            resources=dict(self.defs.resources or {}),
-        ).for_run_failure()
-        sensor(context)
+    def tell_of_failures(self) -> str:
+        """Let the sensor that tells of failed runs tick; what it says of itself."""
+        told, self._told = self.sense("tell_of_failures", self._told)
+        return str(told.skip_message)
 
     # --- seeing ----------------------------------------------------------------------------
 

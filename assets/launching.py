@@ -1,0 +1,46 @@
+"""What somebody wrote into the launchpad, looked at before anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from resources.engine.restore.as_of import LATEST, parse_moment
+from resources.errors import UsageError
+
+SECRETS = {"password": "password_file", "secret": "secret_file"}
+"""Fields of a target, and those that name a file with the same."""
+
+
+def refuse_plain_secrets(run_config: Mapping[str, Any]) -> None:
+    """A run keeps its settings for ever, for everybody who can open the UI.
+
+    Raises:
+        UsageError: one of them is a secret in plain.
+    """
+    target = run_config.get("resources", {}).get("target", {}).get("config", {})
+    for field, file in SECRETS.items():
+        if isinstance(target.get(field), str) and target[field]:
+            raise UsageError(
+                f"target: {field} is written in plain, and a run's settings are kept and shown",
+                hint=f"write {field}: {{env: NAME}} or {file}: PATH; change the {field}, for this "
+                "run shows it",
+            )
+
+
+def say_when(log: dg.DagsterLogManager, as_of: str) -> None:
+    """Say it where `as_of` may be taken for another moment than it is.
+
+    Raises:
+        UsageError: it is no time.
+    """
+    if as_of in ("", LATEST):
+        return
+    moment = parse_moment(as_of)
+    if moment > datetime.now(UTC):
+        log.warning(f"as_of: {as_of} lies ahead, so it means the latest restore point")
+    else:
+        log.info(f"as_of: {as_of} is {moment:%Y-%m-%d %H:%M:%S} UTC")

@@ -1,0 +1,73 @@
+"""A cluster whose configuration cannot be, in the graph: red, with the line that is to blame.
+
+Without it the cluster would be gone from the UI as if nobody had ever wanted it backed up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from assets.failures import explained
+from assets.family import KINDS
+from assets.run_clusters import TAG
+from resources.config.reading import read_sound
+from resources.errors import UsageError
+
+CAN_BE = "can_be"
+DESCRIPTION = """
+What shardkeeper.yaml says of this cluster.
+
+It cannot be as it is written, so the cluster is **left out**, and nothing backs it up:
+
+{problems}
+
+The other clusters are. Mend the file, see what `shardkeeper config check` says, and reload the code
+location (**Deployment**, *Reload*); the assets of the cluster come back with their history.
+"""
+
+
+def key_of(name: str) -> dg.AssetKey:
+    """Of what stands in the graph for a cluster that is left out."""
+    return dg.AssetKey([name.replace("/", "_"), "configuration"])
+
+
+def is_left_out(name: str, why: str) -> dg.AssetCheckEvaluation:
+    """What the check says until the file is mended."""
+    return dg.AssetCheckEvaluation(
+        asset_key=key_of(name), check_name=CAN_BE, passed=False, metadata={"problems": why}
+    )
+
+
+def left_out_definitions(
+    name: str, errors: Sequence[UsageError], configuration: str
+) -> dg.Definitions:
+    """One asset with a check that fails, in the group where the cluster's assets would be."""
+    key = key_of(name)
+    problems = "\n".join(f"    {error.what}" for error in errors)
+
+    @dg.asset_check(
+        asset=key,
+        name=CAN_BE,
+        description="The settings of the cluster can be as they are written. Executing it reads "
+        "the file again.",
+    )
+    def can_be() -> dg.AssetCheckResult:
+        with explained():
+            found = read_sound(Path(configuration)).broken.get(name, [])
+        said = "\n".join(error.what for error in found)
+        return dg.AssetCheckResult(
+            passed=not found,
+            metadata={"problems": said or "none any more: reload the code location"},
+        )
+
+    spec = dg.AssetSpec(
+        key,
+        description=DESCRIPTION.format(problems=problems),
+        group_name=key.path[0] if key.path[0].isidentifier() else None,
+        kinds=KINDS,
+        tags={TAG: key.path[0]} if key.path[0].isidentifier() else {},
+    )
+    return dg.Definitions(assets=[spec], asset_checks=[can_be])

@@ -1,0 +1,113 @@
+"""Messages to webhooks, kept until they are heard.
+
+A webhook that is away for a moment must not lose what it was to be told, so a message stays in
+the cursor of the sensor that has it until each webhook that wants it has taken it, or a day has
+passed. What was heard is not said again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+from resources.clients.webhook import post
+from resources.config.values import Configuration
+from resources.errors import ShardkeeperError
+
+MOST_KEPT = 50
+KEPT_FOR_S = 86_400.0
+MOST_TEXT = 3000
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What is to be said about a cluster, and to whom it has not been said yet."""
+
+    cluster: str
+    text: str
+    facts: Mapping[str, str]
+    at_s: float
+    """When it came up, in seconds since 1970."""
+    left: tuple[int, ...]
+    """Those under `notify` who have not heard it, by number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """Messages on their way, oldest first."""
+
+    messages: tuple[Message, ...] = ()
+    errors: tuple[ShardkeeperError, ...] = field(default=(), compare=False)
+    """What went wrong when they were last sent."""
+
+    @classmethod
+    def of(cls, kept: Sequence[Mapping[str, Any]]) -> Self:
+        """From what a cursor has kept."""
+        return cls(tuple(Message(**{**one, "left": tuple(one["left"])}) for one in kept))
+
+    @property
+    def kept(self) -> list[dict[str, Any]]:
+        """For a cursor."""
+        return [
+            {
+                "cluster": one.cluster,
+                "text": one.text,
+                "facts": dict(one.facts),
+                "at_s": one.at_s,
+                "left": list(one.left),
+            }
+            for one in self.messages
+        ]
+
+    def put(
+        self,
+        configuration: Configuration,
+        clusters: Sequence[str],
+        text: str,
+        facts: Mapping[str, str],
+        now_s: float,
+    ) -> Outbox:
+        """Say something to everybody who wants to hear of one of these clusters.
+
+        Args:
+            clusters: what it is about; none: about all of them.
+        """
+        left = tuple(
+            at
+            for at, one in enumerate(configuration.notify)
+            if not clusters or not one.clusters or set(clusters) & set(one.clusters)
+        )
+        if not left:
+            return self
+        said = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
+        message = Message(", ".join(clusters), said, dict(facts), now_s, left)
+        return replace(self, messages=(*self.messages, message)[-MOST_KEPT:])
+
+    def send(self, configuration: Configuration, now_s: float) -> Outbox:
+        """Try each message once; a webhook that does not take one is not asked for the next."""
+        errors: dict[int, ShardkeeperError] = {}
+        kept: list[Message] = []
+        for one in self.messages:
+            left = tuple(at for at in one.left if not _heard(configuration, at, one, errors))
+            if left and now_s - one.at_s < KEPT_FOR_S:
+                kept.append(replace(one, left=left))
+        return Outbox(tuple(kept), tuple(errors.values()))
+
+
+def _heard(
+    configuration: Configuration, at: int, message: Message, errors: dict[int, ShardkeeperError]
+) -> bool:
+    """Whether it has been said now, or there is nobody any more to say it to."""
+    if at >= len(configuration.notify):
+        return True
+    if at in errors:
+        return False
+    one = configuration.notify[at]
+    facts = {"cluster": message.cluster, **message.facts}
+    try:
+        post(one.url.read(), message.text, facts, style=one.format)
+    except ShardkeeperError as error:
+        errors[at] = error
+        return False
+    return True

@@ -1,0 +1,29 @@
+"""What is said to webhooks: Slack calls everybody for what stands in angle brackets."""
+
+from __future__ import annotations
+
+import pytest
+
+from resources.clients.webhook import MOST_TEXT, escaped, post
+from tests.pipelines.hooks import listening
+
+HOSTILE = "<!channel> a&b <https://x|house> </etc>"
+
+
+@pytest.mark.parametrize("style", ["slack", "json"])
+def test_names_from_a_cluster_are_text_for_slack_and_untouched_for_machines(style: str) -> None:
+    with listening() as hook:
+        post(hook.url, HOSTILE, {"job": "<b>"}, style=style)  # type: ignore[arg-type]
+    [said] = hook.said
+    if style == "slack":
+        assert said == {"text": "&lt;!channel&gt; a&amp;b &lt;https://x|house&gt; &lt;/etc&gt;"}
+    else:
+        assert said == {"text": HOSTILE, "job": "<b>"}
+
+
+def test_no_character_is_cut_in_two() -> None:
+    with listening() as hook:
+        post(hook.url, "&" * (MOST_TEXT + 5), {}, style="slack")
+    [said] = hook.said
+    assert said["text"] == "&amp;" * MOST_TEXT + "…"
+    assert escaped("&lt;") == "&amp;lt;"
