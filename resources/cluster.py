@@ -8,10 +8,11 @@ from typing import cast
 import dagster as dg
 from pydantic import Field
 
+from resources.clients.address_map import AddressMap
 from resources.clients.cluster import Cluster
 from resources.clients.door import Address, AuthType, open_source
 from resources.clients.server import Server
-from resources.config.opening import open_cluster
+from resources.config.opening import address_of, open_cluster
 from resources.config.reading import Reading, read_sound
 from resources.config.values import EMBEDDED, Secret
 from resources.config.values import Cluster as ClusterSettings
@@ -44,6 +45,14 @@ class ClustersResource(dg.ConfigurableResource):
             UsageError: nothing of the file is.
         """
         return read_sound(Path(self.configuration))
+
+    def address(self, name: str) -> Address:
+        """Where a cluster is, and how to be let in, with its secrets.
+
+        Raises:
+            UsageError: it is not configured, or a secret is not where it should be.
+        """
+        return address_of(self.settings(name))
 
     def open(self, name: str, *, silence_s: float | None = None) -> Server | Cluster:
         """Open a cluster or a server.
@@ -101,6 +110,20 @@ class TargetResource(dg.ConfigurableResource):
     verify_tls: bool = Field(
         default=True, description="Whether an https certificate must be valid (-k turns it off)."
     )
+    ca: str = Field(
+        default="",
+        description="File of certificate authorities to trust (-ca); empty: the system's.",
+    )
+    cert: str = Field(
+        default="",
+        description="File with our own certificate, for servers that ask for it (-cert).",
+    )
+    key: str = Field(default="", description="File with its key (-key); empty: in the same file.")
+    map: list[str] = Field(
+        default=[],
+        description="Where to connect to instead of an address that a node advertises (-map): "
+        "data-1:8088=localhost:18088.",
+    )
     timeout: float = Field(
         default=60.0, description="Seconds that a server may be silent (-timeout)."
     )
@@ -148,6 +171,10 @@ class TargetResource(dg.ConfigurableResource):
                 tls=self.tls,
                 data_tls=self.data_tls,
                 verify_tls=self.verify_tls,
+                ca_file=self.ca,
+                cert_file=self.cert,
+                key_file=self.key,
+                route=AddressMap.parse(self.map),
                 timeout_s=self.timeout,
             )
         )

@@ -13,6 +13,7 @@ import click
 
 from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
+from resources.clients.address_map import AddressMap
 from resources.clients.door import DEFAULT_BIND, Address, open_source
 from resources.clients.server import Server
 from resources.errors import UsageError
@@ -44,13 +45,16 @@ class Door:
             given["timeout_s"] = given.pop("timeout_ns") / 1e9
         if given.pop("skip_verify", False):
             given["verify_tls"] = False
+        if "route" in given:
+            given["route"] = AddressMap.parse(given["route"])
         return replace(self, address=replace(self.address, **given), **files)
 
     def source(self) -> Server | Cluster:
         """The server or cluster, to read from or to restore into."""
-        return open_source(self._with_secrets())
+        return open_source(self.address_with_secrets())
 
-    def _with_secrets(self) -> Address:
+    def address_with_secrets(self) -> Address:
+        """Where to go, with what its files and the environment hold."""
         password = _read("-pwd-file", self.password_file) or self.address.password
         secret = _read("-secret-file", self.secret_file) or self.address.secret
         password = password or os.environ.get("INFLUX_PASSWORD", "")
@@ -106,8 +110,8 @@ _FLAGS = [
         "-http",
         "--http",
         metavar="<url>",
-        help="a single server's HTTP address (default: port 8086 of the same host); none does "
-        "without",
+        help="a single server's HTTP address (default: port 8086 of the same host, http or https "
+        "as it answers); none does without",
     ),
     click.option("-user", "--user", envvar="INFLUX_USERNAME", metavar="<name>", help="user name"),
     click.option(
@@ -145,9 +149,36 @@ _FLAGS = [
         "--data-tls",
         "data_tls",
         is_flag=True,
-        help="data nodes speak TLS on port 8088, as with [coordinator] https-enabled",
+        help="port 8088 speaks TLS: data nodes with [coordinator] https-enabled, or a proxy before "
+        "a single server",
     ),
     click.option("-k", "skip_verify", is_flag=True, help="do not verify certificates"),
+    click.option(
+        "-ca",
+        "--ca",
+        "ca_file",
+        metavar="<file>",
+        help="certificate authorities to trust, in PEM (default: the system's, or SSL_CERT_FILE)",
+    ),
+    click.option(
+        "-cert",
+        "--cert",
+        "cert_file",
+        metavar="<file>",
+        help="our own certificate, in PEM, for servers that ask for one",
+    ),
+    click.option(
+        "-key", "--key", "key_file", metavar="<file>", help="its key (default: in the same file)"
+    ),
+    click.option(
+        "-map",
+        "--map",
+        "route",
+        multiple=True,
+        metavar="<advertised=reachable>",
+        help="where to connect to instead of an address that a node advertises, such as "
+        "data-1:8088=localhost:18088, or data-1=10.0.0.5 for all its ports; may be repeated",
+    ),
     click.option(
         "-timeout",
         "--timeout",

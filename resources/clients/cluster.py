@@ -10,10 +10,12 @@ from contextlib import AbstractContextManager
 from ssl import SSLContext
 from typing import Literal
 
+from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
 from resources.clients.newest import Newest
+from resources.clients.releases import ReleaseGate
 from resources.clients.settled import settled
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
@@ -33,6 +35,7 @@ from resources.protocol.meta_api import OwnerStatus
 MOST_NODES_AT_ONCE = 8
 MUTE_S = 60.0
 """How long a node whose HTTP does not answer is not asked again, by however many shards."""
+TLS_THERE = "does it speak TLS there? Then -data-tls"
 
 
 class Cluster:
@@ -43,6 +46,7 @@ class Cluster:
         timeout_s: how long a data node may be silent.
         tls: how to encrypt port 8088; None if the data nodes do not.
         http: how to open a data node's HTTP API (8086), by its address; None does without.
+        route: where to connect to instead of what the nodes advertise.
     """
 
     def __init__(
@@ -52,12 +56,15 @@ class Cluster:
         timeout_s: float = 60.0,
         tls: SSLContext | None = None,
         http: Callable[[str], InfluxHTTP] | None = InfluxHTTP,
+        route: AddressMap = NO_MAP,
     ) -> None:
         self.meta = meta
         self.http = http
         self._newest = Newest(meta)
         self._timeout_s = timeout_s
         self._tls = tls
+        self._route = route
+        self._releases = ReleaseGate(meta, http)
         self._mutex = threading.Lock()
         self._snapshotters: dict[str, SnapshotterClient] = {}
         self._aborted = False
@@ -106,12 +113,14 @@ class Cluster:
             raise UsageError("-http none")
         if not self._http_addrs:
             self._http_addrs = {
-                member.tcp_addr: (member.http_scheme or "http", member.http_addr)
+                member.tcp_addr: (member.http_scheme, member.http_addr)
                 for member in self.meta.members().data
             }
-        scheme, address = self._http_addrs.get(node, ("http", ""))
-        door = self.http(f"{scheme}://{address}")
-        if not address or address not in door.http_addr:
+        scheme, address = self._http_addrs.get(node, ("", ""))
+        if not address:
+            raise UsageError(f"the HTTP address of {node} is not known")
+        door = self.http(f"{scheme}://{address}" if scheme else address)
+        if address not in door.http_addr:
             raise UsageError(f"the HTTP address of {node} is not known")
         return door
 
@@ -138,6 +147,7 @@ class Cluster:
         copies: dict[ShardID, list[ShardCopy]] = {}
         silent: dict[str, WireError] = {}
         broken: dict[ShardID, dict[str, str]] = {}
+        self.check_release()
         addresses = [node.tcp_addr for node in metastore.data_nodes]
         with ThreadPoolExecutor(min(MOST_NODES_AT_ONCE, len(addresses) or 1)) as pool:
             for address, found in zip(addresses, pool.map(self._list, addresses), strict=True):
@@ -156,8 +166,9 @@ class Cluster:
         try:
             return self.coordinator(address).list_shards()
         except WireError as error:
-            if self._tls is None and error.__cause__ is None:  # connected, and not answered
-                error.hint = f"{error.hint} Does it speak TLS there? Then -data-tls".strip()
+            connected = error.__cause__ is None and "unknown host" not in error.what
+            if self._tls is None and connected:  # and not answered
+                error.hint = "; ".join([*filter(None, [error.hint]), TLS_THERE])
             return error
 
     def has_shard(self, shard_id: ShardID) -> bool:
@@ -171,12 +182,23 @@ class Cluster:
 
     def coordinator(self, node: str) -> CoordinatorClient:
         """What changes one data node's disk, by its TCP address."""
+        self.check_release()
         return CoordinatorClient(
             node,
             timeout_s=self._timeout_s,
             tls=self._tls,
+            route=self._route,
             before_change=self.meta.check_may_change,
         )
+
+    def check_release(self) -> None:
+        """Insist, before the first call to a data node, that calls have the numbers we know.
+
+        Raises:
+            UnsupportedPeer: a member says that it is of another release.
+            WireError: a meta node refuses to say.
+        """
+        self._releases.check()
 
     def snapshotter(self, node: str) -> SnapshotterClient:
         """The client of one data node, by its TCP address."""
@@ -187,6 +209,7 @@ class Cluster:
                     node,
                     timeout_s=self._timeout_s,
                     tls=self._tls,
+                    route=self._route,
                     before_change=self.meta.check_may_change,
                 )
                 if self._aborted:

@@ -18,6 +18,8 @@ from types import TracebackType
 from typing import TypeAlias, TypeVar
 
 from resources.clients.address import HostPort
+from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.tls import NOT_TRUSTED
 from resources.errors import BadReply, PeerUnreachable, ShardkeeperError, WireError
 from resources.protocol.snapshotter_replies import what_answered_instead
 from resources.protocol.stream import Parsing, StreamReader
@@ -40,7 +42,7 @@ class Reaching:
 
     __slots__ = ("_address", "_phase")
 
-    def __init__(self, address: HostPort, phase: str) -> None:
+    def __init__(self, address: str, phase: str) -> None:
         self._address = address
         self._phase = phase
 
@@ -64,18 +66,37 @@ class Reaching:
                 hint="is the server overloaded or a firewall silent?",
             ) from None
         if isinstance(error, socket.gaierror):
-            raise PeerUnreachable(f"{address}: unknown host", hint="check the name") from None
+            raise PeerUnreachable(f"{address}: unknown host", hint=UNKNOWN_HOST) from None
         if isinstance(error, ssl.SSLError):
             raise PeerUnreachable(
                 f"{address}: TLS failed while {phase}: {error.reason or 'it ended early'}",
-                hint="does the server speak TLS there, with a certificate for this name that is "
-                "trusted? SSL_CERT_FILE names whom to trust, -k takes any",
+                hint=why_tls_failed(error),
             ) from None
         if isinstance(error, OSError):
             said = (error.strerror or "failed").lower()
             raise PeerUnreachable(f"{address}: {said} while {phase}", hint=_hint(error)) from error
         if isinstance(error, ShardkeeperError) and not error.what.startswith(f"{address}: "):
             raise type(error)(f"{address}: {error.what} while {phase}", hint=error.hint) from None
+
+
+UNKNOWN_HOST = (
+    "check the name; if a cluster advertises it and only its own network knows it, "
+    "-map name:port=host:port says how to reach it from here, as a line in /etc/hosts does"
+)
+
+
+def why_tls_failed(error: ssl.SSLError) -> str:
+    """The next step, from what OpenSSL says."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = str(error.verify_message or "")[:200]
+        return f"the certificate is not good: {said}; {NOT_TRUSTED}"
+    reason = str(error.reason or "")
+    if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
+        return "the server wants a certificate of ours: -cert and -key name it"
+    return (
+        "does the server speak TLS there, with a certificate for this name that is trusted? "
+        f"{NOT_TRUSTED}"
+    )
 
 
 def _hint(error: OSError) -> str:
@@ -109,8 +130,9 @@ class Connection:
     Args:
         address: where to.
         pace: how slow the peer may be.
-        tls: how to encrypt; a cluster's port speaks TLS as a whole, or not at all.
+        tls: how to encrypt; a port speaks TLS as a whole, or not at all.
         service: who should answer, for errors.
+        route: where to connect to instead; the certificate is still `address`'s.
     """
 
     def __init__(
@@ -120,8 +142,10 @@ class Connection:
         *,
         tls: ssl.SSLContext | None = None,
         service: str = "snapshotter",
+        route: AddressMap = NO_MAP,
     ) -> None:
-        self.address = address
+        self.address = route.named(address)
+        """As errors name it."""
         self._pace = pace
         self._service = service
         self._phase = "connecting"
@@ -130,9 +154,9 @@ class Connection:
         self._answering = False
         self._finished = False
         self._aborted = False
-        with Reaching(address, "connecting"):
+        with Reaching(self.address, "connecting"):
             self._sock = socket.create_connection(
-                address, timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
+                route.reach(address), timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
             )
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
@@ -190,14 +214,6 @@ class Connection:
                 raise PeerUnreachable("broken off")  # our own end is not the peer's
             return n_bytes
 
-    def end_of_sending(self) -> None:
-        """Half-close: the peer sees our end, and may still answer."""
-        with Reaching(self.address, self._phase):
-            if isinstance(self._sock, ssl.SSLSocket):
-                _say_goodbye(self._sock)
-            else:
-                self._sock.shutdown(socket.SHUT_WR)
-
     def receive(self, parse: Callable[[StreamReader], Parsing[T]]) -> T:
         """Run a parser over what arrives until it has its value."""
         reader = StreamReader()
@@ -248,24 +264,3 @@ def _encrypted(plain: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLS
     except OSError:
         plain.close()
         raise
-
-
-def _say_goodbye(sock: ssl.SSLSocket) -> None:
-    """Tell the peer that we end, without waiting until it does.
-
-    Raises:
-        BadReply: it had more to say than goodbye already.
-    """
-    timeout_s = sock.gettimeout()
-    sock.settimeout(0)
-    try:
-        sock.unwrap()
-    except ssl.SSLWantReadError:
-        pass  # said, and not answered yet
-    except ssl.SSLError as error:
-        if error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
-            raise
-        # OpenSSL has thrown away what was answered, so at least the fact is told.
-        raise BadReply("reply goes on after its end") from None
-    finally:
-        sock.settimeout(timeout_s)

@@ -11,6 +11,7 @@ from ssl import SSLContext
 from typing import TypeVar
 
 from resources.clients.address import split_host_port
+from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import Connection, Pace
 from resources.errors import PeerClosedEarly, PeerRefused, PeerUnreachable, UnknownOutcome
 from resources.model import ShardID
@@ -35,6 +36,7 @@ class CoordinatorClient:
         timeout_s: how long the node may be silent.
         tls: how to encrypt; `None` if the node's port does not speak TLS.
         before_change: called right before each change; what it raises keeps it from being sent.
+        route: where to connect to instead.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class CoordinatorClient:
         timeout_s: float = IDLE_TIMEOUT_S,
         tls: SSLContext | None = None,
         before_change: Callable[[], None] = lambda: None,
+        route: AddressMap = NO_MAP,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=COORDINATOR_PORT)
         self._pace = Pace(timeout_s)
         self._tls = tls
         self._before_change = before_change
+        self._route = route
 
     def __repr__(self) -> str:
         return f"CoordinatorClient({self.tcp_addr!r})"
@@ -194,7 +198,9 @@ class CoordinatorClient:
         return reply
 
     def _connect(self, phase: str) -> Connection:
-        connection = Connection(self._address, self._pace, tls=self._tls, service="data node")
+        connection = Connection(
+            self._address, self._pace, tls=self._tls, service="data node", route=self._route
+        )
         connection.phase(phase)
         return connection
 

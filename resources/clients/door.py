@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from resources.clients.address import HostPort, split_host_port
+from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
 from resources.clients.http import InfluxHTTP
+from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.server import Server
-from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
-from resources.errors import PeerUnreachable, UnsupportedPeer, UsageError
+from resources.clients.snapshotter import SnapshotterClient
+from resources.clients.tls import Trust
+from resources.errors import PeerUnreachable, UnsupportedPeer, UsageError, WireError
 
 if TYPE_CHECKING:  # who backs up a single server need not load what clusters take
+    from ssl import SSLContext
+
     from resources.clients.cluster import Cluster
+    from resources.clients.meta import MetaClient
 
 DEFAULT_BIND = "localhost:8091"
 """A meta node's address, as `influxd-ctl` has it."""
@@ -40,8 +46,11 @@ class Address:
         auth_type: how to be let in by meta nodes; basic if there is a user, else none.
         secret: the shared secret of meta nodes, for jwt.
         tls: whether meta nodes speak https.
-        data_tls: whether data nodes speak TLS on 8088 (`[coordinator] https-enabled`).
+        data_tls: whether the TCP port speaks TLS: data nodes with `[coordinator] https-enabled`,
+            or a proxy before a single server.
         verify_tls: whether a certificate must be valid.
+        ca_file, cert_file, key_file: as in `Trust`.
+        route: where to connect to instead of what is advertised.
         timeout_s: how long a peer may be silent.
     """
 
@@ -55,7 +64,29 @@ class Address:
     tls: bool = False
     data_tls: bool = False
     verify_tls: bool = True
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    route: AddressMap = NO_MAP
     timeout_s: float = 60.0
+
+    @property
+    def trust(self) -> Trust:
+        """Whose certificates are good, and which one is ours.
+
+        Raises:
+            UsageError: settings that contradict each other.
+        """
+        return Trust(self.verify_tls, self.ca_file, self.cert_file, self.key_file)
+
+    @property
+    def socket_tls(self) -> SSLContext | None:
+        """How to encrypt the TCP port; None: not at all.
+
+        Raises:
+            UsageError: a file is not what it should be.
+        """
+        return self.trust.for_sockets() if self.data_tls else None
 
 
 def open_source(at: Address) -> Server | Cluster:
@@ -66,20 +97,22 @@ def open_source(at: Address) -> Server | Cluster:
         UnsupportedPeer: a member of a cluster that is no meta node listens there.
         UsageError: an address is none, or credentials contradict each other.
     """
+    at.trust.check()
     if at.host:
         tcp = split_host_port(at.host, TCP_PORT)
-        return _server(at, tcp, at.http, probe_kind(str(tcp), timeout_s=at.timeout_s))
+        return _server(at, tcp, at.http, _kind(at, tcp, at.socket_tls))
     bind = at.bind or DEFAULT_BIND
     found = split_host_port(bind, META_PORT)
     if at.tls:
-        return _cluster(at, bind)
-    kind = _who_listens(bind, found, at.timeout_s)
-    if kind is not PeerKind.HTTP:
+        return open_cluster(at, bind)
+    kind = _who_listens(at, bind, found)
+    if kind not in (PeerKind.HTTP, PeerKind.TLS):
         return _server(at, found, at.http, kind)
-    meta = _cluster(at, bind)
+    meta = open_cluster(replace(at, tls=kind is PeerKind.TLS), bind)
     if meta.meta.is_meta_node():
         return meta
-    api = InfluxHTTP(str(found), user=at.user, password=at.password, verify=at.verify_tls)
+    scheme = "https" if kind is PeerKind.TLS else "http"
+    api = open_http(at, f"{scheme}://{found}")
     if not api.ping().version:
         raise UnsupportedPeer(
             f"{found} answers HTTP and is no InfluxDB server",
@@ -87,14 +120,19 @@ def open_source(at: Address) -> Server | Cluster:
         )
     tcp = HostPort(found.host, TCP_PORT)
     try:
-        kind = probe_kind(str(tcp), timeout_s=at.timeout_s)
+        kind = _kind(at, tcp, at.socket_tls)
     except PeerUnreachable as error:
         error.hint = (
             f"{found} is the HTTP port of an InfluxDB server, so its port {TCP_PORT} was tried; "
-            "-host names its TCP address, -bind a cluster's meta node, port 8091 by default"
-        )
+            f"-host names its TCP address, -bind a cluster's meta node, port 8091 by default; "
+            f"{error.hint}"
+        ).removesuffix("; ")
         raise
-    return _server(at, tcp, at.http or str(found), kind)
+    return _server(at, tcp, at.http or f"{scheme}://{found}", kind)
+
+
+def _kind(at: Address, tcp: HostPort, tls: SSLContext | None) -> PeerKind:
+    return probe_kind(str(tcp), timeout_s=at.timeout_s, tls=tls, route=at.route)
 
 
 def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
@@ -102,53 +140,74 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
         raise UnsupportedPeer(
             f"{tcp} is an HTTP port", hint="-host takes the TCP address, port 8088 by default"
         )
+    if kind is PeerKind.TLS:
+        raise UnsupportedPeer(
+            f"{tcp} speaks TLS",
+            hint="say -data-tls if a proxy encrypts port 8088; -http takes the address of an https "
+            "API, port 8086 by default",
+        )
     if kind is PeerKind.CLUSTER_DATA_NODE:
         raise UnsupportedPeer(
             f"{tcp} is a data node of a cluster and has only some of its shards",
             hint="-bind names a meta node, port 8091 by default, and backs up the whole cluster",
         )
-    client = SnapshotterClient(str(tcp), timeout_s=at.timeout_s)
+    client = SnapshotterClient(str(tcp), timeout_s=at.timeout_s, tls=at.socket_tls, route=at.route)
     if http == NO_HTTP:
         return Server(client, None)
-    address = http or str(HostPort(tcp.host, HTTP_PORT))
-    return Server(
-        client,
-        InfluxHTTP(
-            address,
-            user=at.user,
-            password=at.password,
-            timeout_s=at.timeout_s,
-            verify=at.verify_tls,
-        ),
+    return Server(client, open_http(at, http or str(HostPort(tcp.host, HTTP_PORT))))
+
+
+def open_http(at: Address, address: str) -> InfluxHTTP:
+    """The HTTP API of a server or data node at `address`, with the credentials of `at`."""
+    return InfluxHTTP(
+        address,
+        user=at.user,
+        password=at.password,
+        timeout_s=at.timeout_s,
+        trust=at.trust,
+        route=at.route,
     )
 
 
-def _cluster(at: Address, bind: str) -> Cluster:
+def open_cluster(at: Address, bind: str) -> Cluster:
+    """A cluster by one of its meta nodes; nobody is asked anything yet."""
     from resources.clients.cluster import Cluster
     from resources.clients.meta import MetaClient
-    from resources.clients.tls import client_tls
+
+    meta = MetaClient(
+        bind,
+        tls=at.tls,
+        auth=_auth(at),
+        timeout_s=at.timeout_s,
+        trust=at.trust,
+        route=at.route,
+    )
 
     def http(address: str) -> InfluxHTTP:
-        return InfluxHTTP(
-            at.http or address,
-            user=at.user,
-            password=at.password,
-            timeout_s=at.timeout_s,
-            verify=at.verify_tls,
-        )
+        return open_http(at, at.http or _with_scheme(meta, address))
 
     return Cluster(
-        MetaClient(
-            bind,
-            tls=at.tls,
-            skip_verify=not at.verify_tls,
-            auth=_auth(at),
-            timeout_s=at.timeout_s,
-        ),
+        meta,
         timeout_s=at.timeout_s,
-        tls=client_tls(skip_verify=not at.verify_tls) if at.data_tls else None,
+        tls=at.socket_tls,
         http=None if at.http == NO_HTTP else http,
+        route=at.route,
     )
+
+
+def _with_scheme(meta: MetaClient, address: str) -> str:
+    """A data node's HTTP address, with https if the meta nodes say so.
+
+    They hear it from the node itself, some seconds after it has started. Until then the node
+    is asked, as any server of which nothing is known.
+    """
+    if "://" in address:
+        return address
+    try:
+        schemes = {node.http_addr: node.http_scheme for node in meta.members().data}
+    except WireError:
+        schemes = {}
+    return f"https://{address}" if schemes.get(address) == "https" else address
 
 
 def _auth(at: Address) -> Auth:
@@ -167,9 +226,9 @@ def _auth(at: Address) -> Auth:
     return Auth.none()
 
 
-def _who_listens(bind: str, address: HostPort, timeout_s: float) -> PeerKind:
+def _who_listens(at: Address, bind: str, address: HostPort) -> PeerKind:
     try:
-        return probe_kind(str(address), timeout_s=timeout_s)
+        return _kind(at, address, None)
     except PeerUnreachable as error:
         if bind == DEFAULT_BIND:
             raise PeerUnreachable(

@@ -10,24 +10,29 @@ from email.utils import parsedate_to_datetime
 
 import requests
 from requests.auth import HTTPBasicAuth
-from urllib3.exceptions import ReadTimeoutError
 
+from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.http_address import HTTP_PORT, http_target
+from resources.clients.http_trouble import (
+    HTTPReply,
+    is_broken_off,
+    refusal,
+    unreachable,
+    wants_tls,
+)
 from resources.clients.scrubbing import scrubbed
 from resources.clients.session import plain_session
+from resources.clients.tls import Trust, trusting
+from resources.clients.tls_probe import look_for_tls
 from resources.errors import (
     BadReply,
-    CredentialsRefused,
     PeerRefused,
-    PeerSilent,
     PeerUnreachable,
     UsageError,
-    WireError,
 )
 from resources.protocol.query_results import Series, query_results
 from resources.protocol.said import ErrorInstead
 from resources.protocol.server_vars import ServerVars, server_vars
-from resources.protocol.strict_json import decode_json, is_object
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 256 * 2**20
@@ -65,6 +70,11 @@ class InfluxHTTP:
         password: its password.
         timeout_s: how long the server may be silent.
         verify: whether an https certificate must be good, or a file of authorities to trust.
+        trust: the same, with a certificate of our own; wins over `verify`.
+        route: where to connect to instead.
+
+    Of an address without a scheme the server is asked, before the first request and without
+    credentials, whether it speaks https.
 
     Raises:
         UsageError: the address is none, or credentials stand in two places.
@@ -78,6 +88,8 @@ class InfluxHTTP:
         password: str = "",
         timeout_s: float = 30.0,
         verify: bool | str = True,
+        trust: Trust | None = None,
+        route: AddressMap = NO_MAP,
     ) -> None:
         target = http_target(address)
         if target.user and user:
@@ -88,7 +100,10 @@ class InfluxHTTP:
         self._user = user or target.user
         self._password = password or target.password
         self._timeout_s = timeout_s
-        self._session = plain_session(verify)
+        self._trust = trust or trusting(verify)
+        self._route = route
+        self._label = route.named(target.address)
+        self._session = plain_session(self._trust, route)
         if self._user:
             # Text would be sent as Latin-1.
             self._session.auth = HTTPBasicAuth(self._user.encode(), self._password.encode())
@@ -102,8 +117,19 @@ class InfluxHTTP:
 
     @property
     def base_url(self) -> str:
-        """Without credentials."""
-        return f"{self._scheme}://{self._address}{self._path}"
+        """Without credentials; http until the server was asked which it is."""
+        return f"{self._scheme or 'http'}://{self._address}{self._path}"
+
+    @property
+    def scheme(self) -> str:
+        """Http or https, as given or found out.
+
+        Raises:
+            PeerUnreachable: it was not given, and nobody answers.
+        """
+        if not self._scheme:
+            self._scheme = self._found_scheme()
+        return self._scheme
 
     # --- what it can be asked -------------------------------------------------------------
 
@@ -118,11 +144,19 @@ class InfluxHTTP:
         version = reply.headers.get("X-Influxdb-Version", "").removeprefix("v")
         if not version or len(version) > 100 or not version.isprintable():
             raise BadReply(
-                f"{self._address}: answers HTTP, but not as InfluxDB does",
-                hint=f"is this the address of its HTTP API, port {HTTP_PORT} by default?",
+                f"{self._label}: answers HTTP, but not as InfluxDB does",
+                hint=f"is this the address of its HTTP API, port {HTTP_PORT} by default, or does "
+                "a proxy before it hide what it says?",
             )
         build = reply.headers.get("X-Influxdb-Build", "")[:100]
         return Ping(version, build, _clock_ns(reply.headers))
+
+    def clock_ns(self) -> int | None:
+        """What time it is there, in whole seconds; None if it does not say.
+
+        Raises: as `ping`, but for who answers.
+        """
+        return _clock_ns(self._request("GET", "/ping").headers)
 
     def server_vars(self, *, activity: bool = True) -> ServerVars:
         """Read /debug/vars; what is not as expected in it is left out.
@@ -136,7 +170,7 @@ class InfluxHTTP:
         """
         with self._open("GET", "/debug/vars") as response:
             if response.status_code >= 300:
-                raise self._refusal(self._whole(response))
+                raise refusal(self._label, self._whole(response), self._shown)
             with self._named():
                 return server_vars(
                     self._lines(self._bounded(response)),
@@ -174,7 +208,7 @@ class InfluxHTTP:
         params = {"epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK_ROWS)}
         with self._open("POST", "/query", params=params, data={"q": q}) as response:
             if response.status_code >= 300:
-                raise self._refusal(self._whole(response))
+                raise refusal(self._label, self._whole(response), self._shown)
             more = True
             for line in self._lines(response.iter_content(CHUNK_BYTES)):
                 with self._named():
@@ -212,11 +246,11 @@ class InfluxHTTP:
         *,
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | bytes | None = None,
-    ) -> _Reply:
+    ) -> HTTPReply:
         with self._open(method, path, params=params, data=data) as response:
             reply = self._whole(response)
         if reply.status >= 300:
-            raise self._refusal(reply)
+            raise refusal(self._label, reply, self._shown)
         return reply
 
     @contextmanager
@@ -229,6 +263,7 @@ class InfluxHTTP:
         data: Mapping[str, str] | bytes | None = None,
     ) -> Generator[requests.Response]:
         """Ask, and name what goes wrong until the block ends."""
+        _ = self.scheme
         try:
             with self._session.request(
                 method,
@@ -242,11 +277,31 @@ class InfluxHTTP:
             ) as response:
                 yield response
         except (requests.RequestException, OSError) as error:
-            raise self._unreachable(error) from None
+            raise unreachable(self._label, error) from None
 
-    def _whole(self, response: requests.Response) -> _Reply:
+    def _found_scheme(self) -> str:
+        """Ask over http, without credentials; who wants https says so, or hangs up."""
+        try:
+            with self._session.get(
+                f"http://{self._address}{self._path}/ping",
+                auth=_nobody,
+                headers={"Accept-Encoding": "identity"},
+                timeout=(min(CONNECT_TIMEOUT_S, self._timeout_s), self._timeout_s),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                if response.status_code != 400:
+                    return "http"
+                return "https" if wants_tls(400, self._body(response)) else "http"
+        except (requests.RequestException, OSError) as error:
+            if not is_broken_off(error):
+                raise unreachable(self._label, error) from None
+            found = look_for_tls(self._address, timeout_s=self._timeout_s, route=self._route)
+            return "https" if found else "http"
+
+    def _whole(self, response: requests.Response) -> HTTPReply:
         headers = {name.title(): value for name, value in response.headers.items()}
-        return _Reply(response.status_code, headers, self._body(response))
+        return HTTPReply(response.status_code, headers, self._body(response))
 
     def _lines(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """What arrives, cut at line ends; JSON has none inside."""
@@ -277,7 +332,7 @@ class InfluxHTTP:
             if n_bytes > MAX_REPLY_BYTES:
                 raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
             if time.monotonic() > deadline:
-                raise PeerUnreachable(f"{self._address}: its reply never ends")
+                raise PeerUnreachable(f"{self._label}: its reply never ends")
             yield chunk
 
     def _date_ns(self, headers: Mapping[str, str]) -> int:
@@ -294,52 +349,14 @@ class InfluxHTTP:
         try:
             yield
         except ErrorInstead as error:
-            raise PeerRefused(f"{self._address}: {self._shown(error.said)}") from None
+            raise PeerRefused(f"{self._label}: {self._shown(error.said)}") from None
         except BadReply as error:
-            if error.what.startswith(f"{self._address}: "):
+            if error.what.startswith(f"{self._label}: "):
                 raise
-            raise BadReply(f"{self._address}: {error.what}", hint=error.hint) from None
-
-    def _refusal(self, reply: _Reply) -> WireError:
-        if reply.status < 400:
-            return BadReply(
-                f"{self._address}: answers with a redirect (HTTP {reply.status})",
-                hint="redirects are not followed with credentials: give the final address",
-            )
-        try:
-            said = decode_json(reply.body[:CHUNK_BYTES], "its reply")
-        except BadReply:
-            said = None
-        reason = self._shown(said["error"]) if is_object(said) and "error" in said else "no reason"
-        what = f"{self._address}: {reason} (HTTP {reply.status})"
-        if reply.status == 401:
-            return CredentialsRefused(what, hint="check user and password of the HTTP API")
-        if reply.status == 403:
-            return CredentialsRefused(what, hint="the user needs more rights: try an admin")
-        if reply.status in (502, 503, 504):
-            return PeerUnreachable(what, hint="the server, or a proxy before it, is not ready")
-        return PeerRefused(what)
-
-    def _unreachable(self, error: Exception) -> PeerUnreachable:
-        # The exception's own text holds the URL, so only its kind is told.
-        if isinstance(error, requests.exceptions.SSLError):
-            return PeerUnreachable(
-                f"{self._address}: TLS failed",
-                hint="is it https at all, and its certificate valid for this name and trusted?",
-            )
-        if isinstance(error, requests.exceptions.ConnectTimeout):
-            return PeerUnreachable(f"{self._address}: HTTP server does not answer in time")
-        if _is_silence(error):
-            return PeerSilent(f"{self._address}: HTTP server does not answer in time")
-        if isinstance(error, requests.exceptions.ConnectionError):
-            return PeerUnreachable(
-                f"{self._address}: no HTTP connection, or it broke",
-                hint="is the server up, and the address right (http or https)?",
-            )
-        return PeerUnreachable(f"{self._address}: HTTP failed ({type(error).__name__})")
+            raise BadReply(f"{self._label}: {error.what}", hint=error.hint) from None
 
     def _odd(self, what: str) -> BadReply:
-        return BadReply(f"{self._address}: unexpected reply: {what}")
+        return BadReply(f"{self._label}: unexpected reply: {what}")
 
     def _shown(self, error: object) -> str:
         """An error text of the server, fit for a terminal and without our password."""
@@ -349,6 +366,11 @@ class InfluxHTTP:
         return shown.strip() or "no reason"
 
 
+def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """No credentials, whatever the session has."""
+    return request
+
+
 def _clock_ns(headers: Mapping[str, str]) -> int | None:
     """The Date header less the second that it may be ahead of a file's time."""
     try:
@@ -356,17 +378,3 @@ def _clock_ns(headers: Mapping[str, str]) -> int | None:
     except ValueError:
         return None
     return (int(date.timestamp()) - 1) * _NS_PER_S
-
-
-def _is_silence(error: Exception) -> bool:
-    """A timeout in the middle of a reply comes as a broken connection."""
-    return isinstance(error, requests.exceptions.ReadTimeout) or any(
-        isinstance(cause, ReadTimeoutError) for cause in error.args
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes

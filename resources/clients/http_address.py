@@ -16,6 +16,7 @@ class HTTPTarget:
     """Where requests go; credentials stood in the URL."""
 
     scheme: str
+    """http or https; empty: it was not said, so the server is asked."""
     address: HostPort
     path: str
     user: str = ""
@@ -29,7 +30,7 @@ def http_target(address: str) -> HTTPTarget:
         UsageError: it is neither.
     """
     if "://" not in address:
-        return HTTPTarget("http", split_host_port(address, default_port=HTTP_PORT), "")
+        return HTTPTarget("", split_host_port(address, default_port=HTTP_PORT), "")
     try:
         url = urlsplit(address)
     except ValueError:
@@ -48,7 +49,7 @@ def http_target(address: str) -> HTTPTarget:
         raise _not_sound()
     return HTTPTarget(
         url.scheme,
-        server,
+        HostPort(server.host.replace("%25", "%"), server.port),  # the zone of an IPv6 address
         url.path.rstrip("/"),
         unquote(user),
         unquote(password),

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-import urllib3
-
 from resources.clients.address import HostPort, split_host_port
+from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
 from resources.clients.meta_http import INDEX_HEADER, META_PORT, MetaHTTP, Reply, unknown
+from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
     PeerRefused,
@@ -66,6 +66,8 @@ class MetaClient:
         auth: who we are.
         timeout_s: how long a node may be silent.
         clock: seconds since 1970, for tokens.
+        trust: whose certificates are good, and ours; wins over `skip_verify` and `ca_file`.
+        route: where to connect to instead of what the nodes advertise.
 
     Raises:
         UsageError: `bind` is no address, or settings contradict each other.
@@ -81,15 +83,12 @@ class MetaClient:
         auth: Auth | None = None,
         timeout_s: float = 30.0,
         clock: Callable[[], float] = time.time,
+        trust: Trust | None = None,
+        route: AddressMap = NO_MAP,
     ) -> None:
-        if skip_verify and ca_file:
-            raise UsageError("certificates are either not verified, or against an authority")
+        trust = trust or Trust(not skip_verify, ca_file)
         self._address = split_host_port(bind, META_PORT)
-        if skip_verify:
-            # Once chosen, it need not be said again at every request.
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        verify: bool | str = False if skip_verify else (ca_file or True)
-        self._http = MetaHTTP(auth or Auth.none(), tls, verify, timeout_s, clock)
+        self._http = MetaHTTP(auth or Auth.none(), tls, trust, timeout_s, clock, route)
         self._check: Callable[[], None] = _always
 
     def __repr__(self) -> str:
@@ -99,6 +98,11 @@ class MetaClient:
     def bind(self) -> str:
         """host:port of the meta node that is asked first."""
         return str(self._address)
+
+    @property
+    def tls(self) -> bool:
+        """Whether the meta nodes are spoken to over https."""
+        return self._http.tls
 
     # --- who is there ---------------------------------------------------------------------
 

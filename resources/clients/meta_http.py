@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from resources.clients.address import HostPort, split_host_port
+from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
+from resources.clients.connection import UNKNOWN_HOST
+from resources.clients.http_trouble import is_unknown_host, is_unsent, unreachable, wants_tls
 from resources.clients.session import plain_session
+from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
     CredentialsRefused,
@@ -33,7 +36,6 @@ PATIENCE = 20
 INDEX_HEADER = "Influxdb-Metaindex"
 """Every answer of a meta node has it, refusals included."""
 
-_NO_TLS = b"Client sent an HTTP request to an HTTPS server"
 _LEADERLESS = ("no leader", "server closed")
 """Said before anything was done."""
 
@@ -56,10 +58,12 @@ class MetaHTTP:
 
     auth: Auth = field(default_factory=Auth.none)
     tls: bool = False
-    verify: bool | str = True
-    """Whether a certificate must be good, or a file of authorities to trust."""
+    trust: Trust = field(default_factory=Trust)
+    """Whose certificates are good."""
     timeout_s: float = 30.0
     clock: Callable[[], float] = time.time
+    route: AddressMap = NO_MAP
+    """Where to connect to instead of what meta nodes advertise."""
 
     @property
     def scheme(self) -> str:
@@ -151,7 +155,7 @@ class MetaHTTP:
             headers["Content-Type"] = "application/octet-stream"
         try:
             with (
-                plain_session(self.verify) as session,
+                plain_session(self.trust, self.route) as session,
                 session.request(
                     method,
                     f"{self.scheme}://{address}{path}",
@@ -168,7 +172,8 @@ class MetaHTTP:
                 raw = self._body(address, response, limit)
                 return Reply(response.status_code, named, raw)
         except (requests.RequestException, OSError) as error:
-            raise _Broken(_unreachable(address, error), before_sending=_unsent(error)) from None
+            trouble = _unreachable(self.route.named(address), error)
+            raise _Broken(trouble, before_sending=is_unsent(error)) from None
         except WireError as error:
             raise _Broken(error, before_sending=False) from None
 
@@ -202,8 +207,8 @@ class MetaHTTP:
     ) -> WireError | None:
         if reply.status == 200 or reply.status in accept:
             return None
-        if _NO_TLS in reply.body:
-            return BadReply(f"{address}: speaks TLS only", hint="use https for the meta nodes")
+        if wants_tls(reply.status, reply.body):
+            return BadReply(f"{address}: speaks TLS only", hint=USE_TLS)
         if reply.status < 400:
             return BadReply(f"{address}: unexpected reply (HTTP {reply.status})")
         reason = error_text(reply.body)
@@ -237,29 +242,23 @@ def unknown(error: WireError) -> UnknownOutcome:
     )
 
 
-def _unsent(error: Exception) -> bool:
-    """Whether it is certain that not a byte of the request went out."""
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return True
-    reason = error.args[0] if error.args else None
-    return isinstance(reason, MaxRetryError) and isinstance(reason.reason, NewConnectionError)
+USE_TLS = "the meta nodes speak https: -bind-tls, or tls: true in shardkeeper.yaml"
 
 
-def _unreachable(address: HostPort, error: Exception) -> PeerUnreachable:
+def _unreachable(named: str, error: Exception) -> PeerUnreachable:
     # The exception's own text holds the URL, so only its kind is told.
     if isinstance(error, requests.exceptions.SSLError):
-        return PeerUnreachable(
-            f"{address}: TLS failed",
-            hint="is it https at all, and its certificate valid for this name and trusted?",
-        )
+        return unreachable(named, error)
     if isinstance(error, requests.exceptions.Timeout):
-        return PeerUnreachable(f"{address}: meta node does not answer in time")
-    if isinstance(error, requests.exceptions.ConnectionError) and _unsent(error):
+        return PeerUnreachable(f"{named}: meta node does not answer in time")
+    if isinstance(error, requests.exceptions.ConnectionError) and is_unsent(error):
+        if is_unknown_host(error):
+            return PeerUnreachable(f"{named}: unknown host", hint=UNKNOWN_HOST)
         return PeerUnreachable(
-            f"{address}: no HTTP connection",
+            f"{named}: no HTTP connection",
             hint="is the meta node up, and its address (-bind) right?",
         )
     return PeerUnreachable(
-        f"{address}: the HTTP connection broke ({type(error).__name__})",
+        f"{named}: the HTTP connection broke ({type(error).__name__})",
         hint="is this a meta node? Its HTTP port is 8091 by default",
     )

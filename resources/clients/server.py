@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Literal
 
 from resources.clients.http import InfluxHTTP
+from resources.clients.http_facts import diagnosed_version, shards_known
 from resources.clients.settled import settled
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
-from resources.errors import CredentialsRefused, PeerUnreachable, UsageError, WireError
+from resources.errors import PeerUnreachable, UsageError, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
 from resources.protocol.server_vars import ServerVars
@@ -38,6 +41,11 @@ class Server:
     def address(self) -> str:
         return str(self.tcp.tcp_addr)
 
+    @property
+    def named(self) -> str:
+        """Its address, with the one that is connected to instead."""
+        return self.tcp.named
+
     def metastore(self) -> tuple[bytes, Metastore]:
         """The metastore as bytes, to be stored unchanged, and decoded; read twice at least."""
         raw = settled(self.tcp.metastore, self.address)
@@ -45,7 +53,8 @@ class Server:
 
     def shards_on_disk(self) -> frozenset[ShardID]:
         """Shards that the server really has; its metastore also knows planned ones."""
-        return frozenset(path.shard_id for path in self.tcp.shard_paths())
+        listed = self.tcp.listed_shards()
+        return frozenset(path.shard_id for path in (*listed.paths, *listed.odd))
 
     def holdings(self, metastore: Metastore) -> Holdings:
         """What is on the server's disk; it is the only node."""
@@ -70,16 +79,19 @@ class Server:
 
     def about(self) -> SourceFacts:
         """Version and clock alone, by a small request; nothing if HTTP is closed to us."""
+        if self.http is None:
+            return SourceFacts()
         try:
-            said = self.http.ping() if self.http is not None else None
-        except (PeerUnreachable, CredentialsRefused):
-            said = None
-        return SourceFacts(said.version, said.clock_ns) if said is not None else SourceFacts()
+            said = self.http.ping()
+        except WireError:
+            return SourceFacts()
+        return SourceFacts(said.version, said.clock_ns)
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """What HTTP tells, or nothing and the reason why.
 
-        Backups go on without it, as full copies; so a closed HTTP port is not an error here.
+        Backups go on without it, as full copies; so neither a closed HTTP port is an error here,
+        nor a proxy before it that lets only some paths through, or answers itself.
 
         Raises:
             UsageError: the HTTP address is another server's.
@@ -88,11 +100,11 @@ class Server:
             return SourceFacts(), None
         version = ""
         try:
-            version = self.http.ping().version
-            said = self._vars_of_this_server(self.http, activity)
-        except (PeerUnreachable, CredentialsRefused) as error:
+            version = _version(self.http)
+            said, orphans = self._vars_of_this_server(self.http, activity)
+        except WireError as error:
             return SourceFacts(version), error
-        return _facts(version, said), None
+        return replace(_facts(version, said), orphans=orphans), None
 
     def figures(self, node: str = "") -> SourceFacts:
         """As `facts`; whose figures these are is looked at again only if another process tells.
@@ -105,29 +117,53 @@ class Server:
             return SourceFacts()
         said = self.http.server_vars(activity=False)
         if said.started_ns is None or said.started_ns != self._known_start:
-            said = self._vars_of_this_server(self.http, activity=False)
+            said, _ = self._vars_of_this_server(self.http, activity=False)
         return _facts("", said)
 
-    def _vars_of_this_server(self, http: InfluxHTTP, activity: bool) -> ServerVars:
+    def _vars_of_this_server(
+        self, http: InfluxHTTP, activity: bool
+    ) -> tuple[ServerVars, dict[ShardID, str]]:
         """What HTTP tells, once it is sure that both doors lead to one server.
+
+        Of a shard that HTTP tells of and the other door does not have, the metastore behind each
+        of them is asked. If neither knows it, it is an orphan: a directory that somebody copied
+        or that a crash left. If HTTP's knows it, that is another server's.
+
+        Returns the figures without those of orphans, and the orphans.
 
         Raises:
             UsageError: HTTP tells of shards that the other door does not have.
+            WireError
         """
-        first = ShardID(0)
-        for _ in range(LOOKS):
-            said = http.server_vars(activity=activity)
-            here = {p.shard_id: (p.database, p.policy) for p in self.tcp.shard_paths()}
-            strange = [
-                shard_id
+        said, strange = http.server_vars(activity=activity), dict[ShardID, str]()
+        for look in range(LOOKS):
+            listed = self.tcp.listed_shards()
+            here = {p.shard_id: f"{p.database}/{p.policy}" for p in listed.paths}
+            here |= {p.shard_id: p.path.rpartition("/")[0] for p in listed.odd}
+            strange = {
+                shard_id: f"{stats.database}/{stats.policy}"
                 for shard_id, stats in said.shards.items()
-                if here.get(shard_id) != (stats.database, stats.policy)
-            ]
-            if not strange:  # else a shard may just have been dropped, so look again
+                if here.get(shard_id) != f"{stats.database}/{stats.policy}"
+            }
+            if not strange:
                 self._known_start = said.started_ns
-                return said
-            first = min(strange)
-        raise self.other_server(f"it tells of shard {first}, which is not there")
+                return said, {}
+            if look < LOOKS - 1:  # a shard may just have been dropped
+                said = http.server_vars(activity=activity)
+        orphans = self._orphans(http, strange)
+        self._known_start = said.started_ns
+        kept = {i: stats for i, stats in said.shards.items() if i not in strange}
+        return replace(said, shards=kept), orphans
+
+    def _orphans(self, http: InfluxHTTP, strange: Mapping[ShardID, str]) -> dict[ShardID, str]:
+        """Those that neither metastore knows; of the others both must say the same."""
+        there = shards_known(http)
+        _, metastore = self.metastore()
+        here = {place.shard_id: f"{place.database}/{place.policy}" for place in metastore.places()}
+        for shard_id in sorted(strange):
+            if there.get(shard_id) != here.get(shard_id):
+                raise self.other_server(f"it tells of shard {shard_id}, which is not there")
+        return {shard_id: path for shard_id, path in strange.items() if shard_id not in here}
 
     def other_server(self, why: str) -> UsageError:
         """The two addresses belong to different servers."""
@@ -140,3 +176,22 @@ class Server:
 
 def _facts(version: str, said: ServerVars) -> SourceFacts:
     return SourceFacts(version, said.current_time_ns, said.started_ns, said.shards)
+
+
+def _version(http: InfluxHTTP) -> str:
+    """The version, by a statement where a proxy hides it; empty if that is refused, too.
+
+    Raises:
+        PeerUnreachable: nobody answers.
+    """
+    try:
+        return http.ping().version
+    except PeerUnreachable:
+        raise
+    except WireError as error:
+        try:
+            return diagnosed_version(http)
+        except PeerUnreachable:
+            raise error from None
+        except WireError:
+            return ""

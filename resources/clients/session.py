@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import socket
+from typing import Any
+
 import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from resources.clients.address import HostPort
+from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.tls import Trust
 
 
-def plain_session(verify: bool | str) -> requests.Session:
+def plain_session(trust: Trust, route: AddressMap = NO_MAP) -> requests.Session:
     """A session that sends what it is told, where it is told.
 
     Args:
-        verify: whether an https certificate must be good, or a file of authorities to trust.
+        trust: whose https certificates are good.
+        route: where to connect to instead; certificates and Host name the address of the URL.
     """
     session = _Plain()
     session.trust_env = False  # no .netrc, no proxies
-    session.verify = verify
+    session.verify = trust.verify
+    if not trust.verify:
+        # Once chosen, it need not be said again at every request.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+    session.mount("http://", _Plainly(None, route))
+    session.mount("https://", _Plainly(trust, route))
     return session
 
 
@@ -22,3 +39,55 @@ class _Plain(requests.Session):
         # Even when told not to follow, requests reads a redirect's body, however long, and
         # trips over a Location that is no URL.
         return None
+
+
+class _Plainly(HTTPAdapter):
+    """Sends by our own rules of trust, and by the map."""
+
+    def __init__(self, trust: Trust | None, route: AddressMap) -> None:
+        self._trust = trust
+        self._route = route
+        self._made = False
+        super().__init__()
+
+    def send(self, *args: Any, **extra: Any) -> requests.Response:
+        if not self._made:  # not earlier: most sessions never speak https, or with one peer only
+            self._made = True
+            self.poolmanager.pool_classes_by_scheme = _pools(self._route)
+            if self._trust is not None:
+                self.poolmanager.connection_pool_kw["ssl_context"] = self._trust.for_http()
+        return super().send(*args, **extra)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Leave trust to the context; requests would add certifi's authorities to it."""
+        conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
+
+
+def _pools(route: AddressMap) -> dict[str, type[HTTPConnectionPool]]:
+    if not route:
+        return {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
+
+    class Plain(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return _dialled(self, super()._new_conn, route)
+
+    class Encrypted(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            return _dialled(self, super()._new_conn, route)
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain  # pyright: ignore[reportAssignmentType]
+
+    class EncryptedPool(HTTPSConnectionPool):
+        ConnectionCls = Encrypted  # pyright: ignore[reportAssignmentType]
+
+    return {"http": PlainPool, "https": EncryptedPool}
+
+
+def _dialled(connection: Any, dial: Any, route: AddressMap) -> socket.socket:
+    advertised = connection._dns_host, connection.port
+    connection._dns_host, connection.port = route.reach(HostPort(*advertised))
+    try:
+        return dial()
+    finally:
+        connection._dns_host, connection.port = advertised

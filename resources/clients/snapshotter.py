@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from enum import StrEnum
 from ssl import SSLContext
 from typing import TypeVar
 from weakref import WeakSet
 
 from resources.clients.address import split_host_port
+from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import (
     CHUNK_BYTES,
     Buffer,
     Bytes,
     Connection,
     Pace,
-    instead_of,
 )
 from resources.errors import (
     BadReply,
@@ -34,6 +33,7 @@ from resources.protocol import snapshotter as requests
 from resources.protocol.meta import decode_metastore
 from resources.protocol.snapshotter_replies import (
     ShardPath,
+    ShardPaths,
     id_map,
     metastore_reply,
     shard_paths,
@@ -54,14 +54,6 @@ MAX_OLD_IMPORT_BYTES = 60_000
 """Servers 1.5 to 1.7 take an import in a single read: beyond this it may fail."""
 
 
-class PeerKind(StrEnum):
-    """Who listens at an address, as far as one question can tell."""
-
-    SERVER = "server"
-    CLUSTER_DATA_NODE = "cluster-data-node"
-    HTTP = "http"
-
-
 class SnapshotterClient:
     """Asks one server's snapshotter; safe to share between threads.
 
@@ -70,7 +62,8 @@ class SnapshotterClient:
         timeout_s: how long the server may be silent.
         min_bytes_per_s: how slow it may be; 0: as slow as it likes.
         finish_timeout_s: how long it may take to put an upload or an import in its place.
-        tls: how to encrypt; only data nodes of a cluster can.
+        tls: how to encrypt: data nodes of a cluster can, and proxies before a server.
+        route: where to connect to instead.
         before_change: called right before each upload; what it raises keeps it from being sent.
     """
 
@@ -83,10 +76,12 @@ class SnapshotterClient:
         finish_timeout_s: float = FINISH_TIMEOUT_S,
         tls: SSLContext | None = None,
         before_change: Callable[[], None] = lambda: None,
+        route: AddressMap = NO_MAP,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
         self._before_change = before_change
         self._tls = tls
+        self._route = route
         self._pace = Pace(timeout_s, min_bytes_per_s)
         self._finish_timeout_s = finish_timeout_s
         self._connections: WeakSet[Connection] = WeakSet()
@@ -114,6 +109,11 @@ class SnapshotterClient:
         """host:port, as it stands in every error."""
         return str(self._address)
 
+    @property
+    def named(self) -> str:
+        """The same, with the address that is connected to instead."""
+        return self._route.named(self._address)
+
     def metastore(self) -> bytes:
         """Fetch the metastore: a serialized `Data`, with password hashes in it.
 
@@ -128,14 +128,21 @@ class SnapshotterClient:
 
         Raises:
             PeerClosedEarly: also when there is no such database or policy.
-            PeerUnreachable, BadReply, UnsafeName
+            PeerUnreachable, BadReply
+        """
+        return list(self.listed_shards(database, policy).paths)
+
+    def listed_shards(self, database: str = "", policy: str | None = None) -> ShardPaths:
+        """As `shard_paths`, with those under names that no archive can have.
+
+        Raises: as `shard_paths`.
         """
         request = (
             requests.DatabasePaths(database)
             if policy is None
             else requests.RetentionPolicyPaths(database, policy)
         )
-        return list(self._ask(request, shard_paths, "listing shards").paths)
+        return self._ask(request, shard_paths, "listing shards")
 
     @contextmanager
     def open_shard(
@@ -222,7 +229,7 @@ class SnapshotterClient:
             yield Upload(connection, shard_id, self._finish_timeout_s)
 
     def _connect(self, phase: str) -> Connection:
-        connection = Connection(self._address, self._pace, tls=self._tls)
+        connection = Connection(self._address, self._pace, tls=self._tls, route=self._route)
         connection.phase(phase)
         self._connections.add(connection)
         if self._aborted:
@@ -313,7 +320,11 @@ class Upload:
         self._connection.sendall(view)
 
     def finish(self) -> None:
-        """Say that this was all, and wait until the server has put it in place and closed.
+        """Wait until the server has put everything in place and closed.
+
+        The archive's end marker has told it that this was all: it closes by itself. Our end
+        stays open until then, in TLS too: many tunnels take a half-closed connection for one
+        that is closed, and a server that closes with our goodbye unread resets.
 
         The server answers nothing, on success and on most failures alike: read the shard
         back to know.
@@ -324,50 +335,12 @@ class Upload:
         """
         self.sendall(b"")
         self._connection.phase("finishing an upload", answer_s=self._finish_timeout_s)
-        self._connection.end_of_sending()
         self._connection.receive(_nothing)
         self._connection.finished()
 
 
 def _nothing(reader: StreamReader) -> Parsing[None]:
     yield from reader.expect_eof()
-
-
-def probe_kind(
-    tcp_addr: str, *, timeout_s: float = IDLE_TIMEOUT_S, tls: SSLContext | None = None
-) -> PeerKind:
-    """Ask who listens: a data node's port answers HTTP to GET /status, a single server hangs up.
-
-    Raises:
-        PeerUnreachable: nobody listens, or nobody answers in time.
-        BadReply: something else is there.
-
-    Source: influxdb-cluster coordinator/service.go, handleDefaultConn; influxdb tcp/mux.go.
-    """
-    address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
-    reply = bytearray(CHUNK_BYTES)
-    n_bytes = 0
-    with Connection(address, Pace(timeout_s), tls=tls) as connection:
-        connection.phase("asking who listens")
-        try:
-            connection.sendall(b"GET /status HTTP/1.0\r\n\r\n")
-            while n_bytes < len(reply):
-                got = connection.recv_into(memoryview(reply)[n_bytes:])
-                if got == 0:
-                    break
-                n_bytes += got
-        except PeerUnreachable as error:
-            # A multiplexer that does not know "G" hangs up with our bytes unread: a reset.
-            if not isinstance(error.__cause__, ConnectionError):
-                raise
-    if n_bytes == 0:
-        return PeerKind.SERVER
-    raw = bytes(reply[:n_bytes])
-    if b'"nodeType":"data"' in raw:
-        return PeerKind.CLUSTER_DATA_NODE
-    if raw.startswith(b"HTTP/"):
-        return PeerKind.HTTP
-    raise instead_of(BadReply(f"{address}: answers, but not as InfluxDB does"), raw)
 
 
 def _shard_ids(meta: bytes, database: str, policy: str) -> set[ShardID]:

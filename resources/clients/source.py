@@ -25,6 +25,9 @@ class SourceFacts:
     """When its process started, by that clock; its counters began then."""
     shards: Mapping[ShardID, ShardStats] = field(default_factory=dict[ShardID, ShardStats])
     """A server's figures; empty for clusters, whose copies tell their own."""
+    orphans: Mapping[ShardID, str] = field(default_factory=dict[ShardID, str])
+    """Shards on a server's disk that its metastore does not know, with `database/policy`: nothing
+    reads or writes them, and no backup can restore them."""
 
 
 @dataclass(frozen=True, slots=True)

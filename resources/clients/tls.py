@@ -1,32 +1,158 @@
-"""How to encrypt a connection to a member of a cluster."""
+"""Whose certificates are good, and which one is ours.
+
+By default the system's authorities are trusted, as OpenSSL finds them: `SSL_CERT_FILE` and
+`SSL_CERT_DIR` name others, and `REQUESTS_CA_BUNDLE` does where neither is set. A machine
+without any has those of the package certifi.
+"""
 
 from __future__ import annotations
 
+import os
 import ssl
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from resources.errors import UsageError
 
+NOT_TRUSTED = (
+    "-ca names the file of the authority that signed it, as SSL_CERT_FILE does; -k takes any"
+)
+"""What helps against a certificate that is not trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """How to know a peer by its certificate, and how to be known by ours.
+
+    Attributes:
+        verify: whether a certificate must be good; without, one is safe from listeners only.
+        ca_file: authorities to trust, in PEM, instead of the system's.
+        cert_file: our own certificate, for servers that ask for one (`-cert`), in PEM.
+        key_file: its key (`-key`); empty: it stands in the same file.
+
+    Raises:
+        UsageError: settings that contradict each other.
+    """
+
+    verify: bool = True
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+    def __post_init__(self) -> None:
+        if self.ca_file and not self.verify:
+            raise UsageError(
+                "certificates are either not verified, or against an authority",
+                hint="-k and -ca exclude each other",
+            )
+        if self.key_file and not self.cert_file:
+            raise UsageError("-key goes with -cert", hint="-cert names the certificate's file")
+
+    def check(self) -> None:
+        """Read the files.
+
+        Raises:
+            UsageError: one is not there, or not what it should be.
+        """
+        if self.ca_file or self.cert_file:
+            self.for_sockets()
+
+    def for_sockets(self) -> ssl.SSLContext:
+        """Settings for the TCP port (8088).
+
+        Raises: as `check`.
+        """
+        return _context(self, "sockets", *_environment())
+
+    def for_http(self) -> ssl.SSLContext:
+        """Settings for HTTP, which its library changes a little.
+
+        Raises: as `check`.
+        """
+        return _context(self, "http", *_environment())
+
+
+def trusting(verify: bool | str) -> Trust:
+    """As `requests` has it: whether to verify at all, or a file of authorities."""
+    if isinstance(verify, str):
+        return Trust(ca_file=verify)
+    return Trust(verify=verify)
+
 
 def client_tls(*, skip_verify: bool = False, ca_file: str = "") -> ssl.SSLContext:
-    """Settings for TLS on 8088.
-
-    Args:
-        skip_verify: take any certificate, for any name: safe from listeners only.
-        ca_file: authorities to trust, in PEM, instead of the system's.
+    """Settings for TLS on 8088, without a certificate of our own.
 
     Raises:
         UsageError: no such file, or no authorities in it.
     """
+    return Trust(not skip_verify, ca_file).for_sockets()
+
+
+def _environment() -> tuple[str, str]:
+    """What the environment names; a part of what is remembered, since tests change it."""
+    return (
+        os.environ.get("SSL_CERT_FILE", "") + "\n" + os.environ.get("SSL_CERT_DIR", ""),
+        os.environ.get("REQUESTS_CA_BUNDLE", ""),
+    )
+
+
+@lru_cache(maxsize=16)
+def _context(trust: Trust, _use: str, openssl_names: str, bundle: str) -> ssl.SSLContext:
+    """Reading the system's authorities takes 20 ms, so it is done once."""
+    authorities = trust.ca_file or ("" if openssl_names.strip() else bundle)
     try:
-        context = ssl.create_default_context(cafile=ca_file or None)
+        context = ssl.create_default_context(
+            cafile=authorities if authorities and not Path(authorities).is_dir() else None,
+            capath=authorities if authorities and Path(authorities).is_dir() else None,
+        )
+        if trust.ca_file and not context.get_ca_certs() and not Path(authorities).is_dir():
+            raise ssl.SSLError("no certificate")
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
-            f"{ca_file!a}: cannot be read as certificate authorities ({type(error).__name__})",
+            f"{authorities!a}: cannot be read as certificate authorities ({_kind(error)})",
             hint="it is a PEM file, with BEGIN CERTIFICATE in it",
         ) from None
+    if not authorities and not openssl_names.strip() and _has_no_authorities():
+        import certifi
+
+        context.load_verify_locations(certifi.where())
     # Some builds of Python, Debian's among them, take a line that was cut for a proper end.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    if skip_verify:
+    if not trust.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if trust.cert_file:
+        _identify(context, trust)
     return context
+
+
+def _identify(context: ssl.SSLContext, trust: Trust) -> None:
+    def no_password() -> str:
+        raise UsageError(
+            f"{trust.key_file or trust.cert_file!a}: the key is encrypted",
+            hint="nobody is there to type its passphrase at night: give a key without one, "
+            "readable to this user alone",
+        )
+
+    try:
+        context.load_cert_chain(trust.cert_file, trust.key_file or None, password=no_password)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"{trust.cert_file!a}: cannot be read as a certificate with its key ({_kind(error)})",
+            hint="-cert and -key name PEM files that belong together",
+        ) from None
+
+
+def _kind(error: Exception) -> str:
+    return getattr(error, "strerror", "") or type(error).__name__
+
+
+def _has_no_authorities() -> bool:
+    paths = ssl.get_default_verify_paths()
+    if paths.cafile:
+        return False
+    try:
+        return not any(Path(paths.capath).iterdir()) if paths.capath else True
+    except OSError:
+        return True

@@ -11,6 +11,7 @@ from typing import Literal
 import requests
 
 from resources.clients.session import plain_session
+from resources.clients.tls import Trust
 from resources.errors import PeerRefused, PeerUnreachable
 
 TIMEOUT_S = 10.0
@@ -31,7 +32,7 @@ def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack
     """
     said = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
     body = {"text": escaped(said)} if style == "slack" else {"text": said, **facts}
-    session = plain_session(verify=True)
+    session = plain_session(Trust())
     try:
         answer = session.post(url, json=body, timeout=TIMEOUT_S, allow_redirects=False, stream=True)
         status = answer.status_code

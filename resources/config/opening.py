@@ -73,6 +73,10 @@ def address_of(cluster: Cluster) -> Address:
         tls=cluster.tls,
         data_tls=cluster.data_tls,
         verify_tls=cluster.verify_tls,
+        ca_file=str(cluster.ca or ""),
+        cert_file=str(cluster.cert or ""),
+        key_file=str(cluster.key or ""),
+        route=cluster.route,
         timeout_s=cluster.timeout,
     )
 

@@ -250,6 +250,11 @@ def _absolute(found: Configuration, base: Path) -> Configuration:
             "password": secret(one.password),
             "secret": secret(one.secret),
             "embedded": embedded,
+            **{
+                name: base / path
+                for name, path in (("ca", one.ca), ("cert", one.cert), ("key", one.key))
+                if path is not None
+            },
         }
         return one.model_copy(update=places)
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from resources.clients.address import split_host_port
+from resources.clients.address_map import AddressMap
 from resources.clients.door import META_PORT, TCP_PORT, AuthType
 from resources.config.cron import check_cron
 from resources.errors import UsageError, shown
@@ -188,6 +189,13 @@ class Cluster(_Settings):
     tls: bool = False
     data_tls: bool = False
     verify_tls: bool = True
+    ca: Path | None = None
+    """Certificate authorities to trust, instead of the system's."""
+    cert: Path | None = None
+    """Our own certificate, for servers that ask for one, and its `key`."""
+    key: Path | None = None
+    map: dict[str, str] = {}
+    """Where to connect to instead of an address that a node advertises."""
     timeout: Positive = 60.0
 
     repository: str = ""
@@ -205,6 +213,22 @@ class Cluster(_Settings):
     """How often the sensors look."""
     running: tuple[Starter, ...] = ("adopt",)
     """Sensors and schedules that run from the start; the others are switched on in the UI."""
+
+    @property
+    def route(self) -> AddressMap:
+        return AddressMap.parse(f"{left}={right}" for left, right in self.map.items())
+
+    @model_validator(mode="after")
+    def _sound_connection(self) -> Cluster:
+        try:
+            _ = self.route
+        except UsageError as error:
+            raise ValueError(error.what.replace("-map", "map:", 1)) from None
+        if self.ca is not None and not self.verify_tls:
+            raise ValueError("ca goes with verify_tls: true")
+        if self.key is not None and self.cert is None:
+            raise ValueError("key goes with cert")
+        return self
 
     @model_validator(mode="after")
     def _one_address(self) -> Cluster:

@@ -48,6 +48,7 @@ class DevCluster:
         data_nodes: how many data nodes.
         ports: fixed ones instead of free ones.
         auth: who may ask meta nodes, and data nodes over HTTP; see `MetaAuth`.
+        hostname: what nodes advertise, as they do where their own network knows them by name.
 
     Attributes:
         meta: the meta nodes, whether up or not.
@@ -68,6 +69,7 @@ class DevCluster:
         *,
         ports: Ports | None = None,
         auth: MetaAuth | None = None,
+        hostname: str = HOST,
     ) -> None:
         if not (0 < meta_nodes <= MAX_NODES and 0 < data_nodes <= MAX_NODES):
             raise UsageError(f"a cluster has 1 to {MAX_NODES} nodes of each kind")
@@ -94,6 +96,10 @@ class DevCluster:
             )
             for at, pair in enumerate(ports.data)
         )
+        for node in self.meta:
+            node.listener.advertised = hostname
+        for node in self.data:
+            node.http.advertised = node.tcp.advertised = hostname
         Ports(
             tuple(
                 (node.listener.port, sock.getsockname()[1])

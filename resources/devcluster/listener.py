@@ -91,6 +91,8 @@ class Listener:
 
     def __init__(self, port: int, serve: Callable[[Line], None]) -> None:
         self.faults = Faults()
+        self.advertised = HOST
+        """The host by which others are told to come; connections are taken on loopback alone."""
         self._serve = serve
         self._sock: socket.socket | None = None
         self._open: set[socket.socket] = set()
@@ -103,7 +105,7 @@ class Listener:
 
     @property
     def address(self) -> str:
-        return f"{HOST}:{self._port}"
+        return f"{self.advertised}:{self._port}"
 
     def _listen(self, port: int) -> None:
         sock = socket.socket()
@@ -128,7 +130,7 @@ class Listener:
         if self._sock is None:
             self._listen(self._port)
         threading.Thread(
-            target=self._accept, args=(self._sock,), name=f"accept {self.address}", daemon=True
+            target=self._accept, args=(self._sock,), name=f"accept {HOST}:{self._port}", daemon=True
         ).start()
 
     def stop(self) -> None:

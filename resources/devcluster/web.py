@@ -113,6 +113,13 @@ class _Exchange(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Nodes of a dev cluster keep no access log."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no HTTP as Go does, whoever sent it and in whichever version."""
+        self.close_connection = True
+        reason = f"{code} {self.responses.get(code, ('', ''))[0]}"
+        head = f"HTTP/1.1 {reason}\r\nContent-Type: {TEXT}\r\nConnection: close\r\n\r\n"
+        self._line.sendall((head + reason).encode())
+
     def _respond(self) -> None:
         try:
             parts = urlsplit(self.path)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from resources.errors import NothingMatches, UsageError, shown
 from resources.model import Metastore, ShardID, ShardPlace
+from resources.protocol.influxql import objection_to
 from resources.repository.manifest import Limits
 
 
@@ -49,6 +50,19 @@ def select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
             hint="SHOW SHARDS in the influx shell lists the shards of a server",
         )
     return places
+
+
+def split_named(places: Iterable[ShardPlace]) -> tuple[list[ShardPlace], list[ShardPlace]]:
+    """(those that an archive can have the names of, those that it cannot).
+
+    `[[graphite]] database = "dc1/graphite"` makes such a database: its shards lie in directories
+    of their own, which the server itself does not find again when it starts.
+    """
+    named: list[ShardPlace] = []
+    odd: list[ShardPlace] = []
+    for place in places:
+        (odd if objection_to(place.database) or objection_to(place.policy) else named).append(place)
+    return named, odd
 
 
 def choose(places: list[ShardPlace], only: Collection[ShardID] | None) -> list[ShardPlace]:

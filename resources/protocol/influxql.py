@@ -36,6 +36,14 @@ def check_name(kind: str, name: str) -> None:
         raise UnsafeName(f"{kind} name {name[:120]!a} {reason}")
 
 
+def objection_to(name: str) -> str:
+    """Why no server lets `name` in as a database or retention policy; empty: it may.
+
+    A server may have one all the same: a configuration file makes databases without the check.
+    """
+    return _objection(name)
+
+
 def quote_identifier(name: str) -> str:
     r"""Quote a database, policy, measurement, user or tag key; nothing in it stays special.
 

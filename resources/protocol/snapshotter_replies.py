@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from enum import Enum
 
-from resources.errors import BadReply
+from resources.errors import BadReply, UnsafeName
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
 from resources.protocol.snapshotter import MAX_META_BYTES, MAX_UINT64, go_json
-from resources.protocol.stream import Parsing, StreamReader
+from resources.protocol.stream import HEAD_BYTES, Parsing, StreamReader
 from resources.protocol.strict_json import Json, decode_json, is_array, is_object
 
 BACKUP_MAGIC = 0x59590101
@@ -86,13 +87,28 @@ class ShardPath:
 
 
 @dataclass(frozen=True, slots=True)
+class OddPath:
+    """Where a server keeps a shard whose database or policy has a name that none may have.
+
+    A configuration file can make one (`[[graphite]] database = "dc1/graphite"`): the check of
+    names stands in front of statements alone.
+    """
+
+    path: str
+    shard_id: ShardID
+
+
+@dataclass(frozen=True, slots=True)
 class ShardPaths:
     """What DatabasePaths and RetentionPolicyPaths answer: shards that are on this server."""
 
     paths: tuple[ShardPath, ...]
+    odd: tuple[OddPath, ...] = ()
+    """Shards under names that no archive can have."""
 
     def encode(self) -> bytes:
-        return go_json({"Paths": [str(path) for path in self.paths] or None})
+        paths = [str(path) for path in self.paths] + [one.path for one in self.odd]
+        return go_json({"Paths": paths or None})
 
 
 def shard_paths(reader: StreamReader) -> Parsing[ShardPaths]:
@@ -104,8 +120,7 @@ def shard_paths(reader: StreamReader) -> Parsing[ShardPaths]:
     A server on Windows writes \ between the parts.
 
     Raises:
-        BadReply: no such JSON, a path not of three parts, an ID that is no uint64.
-        UnsafeName: a database or policy that no server would have let in.
+        BadReply: no such JSON, a path of less than three parts, an ID that is no uint64.
         PeerClosedEarly: EOF before the newline.
 
     Source: influxdb services/snapshotter/service.go, writeDatabaseInfo.
@@ -120,24 +135,34 @@ def shard_paths(reader: StreamReader) -> Parsing[ShardPaths]:
         return ShardPaths(())
     if not is_array(paths):
         raise BadReply("Paths is not an array")
-    return ShardPaths(tuple(_shard_path(path) for path in paths))
+    read = [_shard_path(path) for path in paths]
+    return ShardPaths(
+        tuple(path for path in read if isinstance(path, ShardPath)),
+        tuple(path for path in read if isinstance(path, OddPath)),
+    )
 
 
 DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}")
 
 
-def _shard_path(path: object) -> ShardPath:
+def _shard_path(path: object) -> ShardPath | OddPath:
     if not isinstance(path, str):
         raise BadReply("a shard path is not a string")
     parts = re.split(r"[/\\]", path)
-    if len(parts) != 3:
+    if len(parts) < 3:
         raise BadReply(f"a shard path has {len(parts)} parts instead of 3: {path[:120]!a}")
-    database, policy, shard_id = parts
-    check_name("database", database)
-    check_name("retention policy", policy)
-    if not DECIMAL.fullmatch(shard_id) or int(shard_id) > MAX_UINT64:
+    if not DECIMAL.fullmatch(parts[-1]) or int(parts[-1]) > MAX_UINT64:
         raise BadReply(f"a shard path ends in no shard ID: {path[:120]!a}")
-    return ShardPath(database, policy, ShardID(int(shard_id)))
+    shard_id = ShardID(int(parts[-1]))
+    if len(parts) > 3:
+        return OddPath(path, shard_id)
+    database, policy, _ = parts
+    try:
+        check_name("database", database)
+        check_name("retention policy", policy)
+    except UnsafeName:
+        return OddPath(path, shard_id)
+    return ShardPath(database, policy, shard_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +217,40 @@ def what_answered_instead(head: bytes) -> str:
     if _TLS_ALERT.match(head):
         return "this port speaks TLS; the snapshotter is expected without"
     return ""
+
+
+class Stranger(Enum):
+    """Who else may answer a request for the metastore."""
+
+    HTTP = "http"
+    TLS = "tls"
+    NOBODY = "nobody"
+    """The connection was closed without an answer."""
+
+
+def who_answers(reader: StreamReader) -> Parsing[MetastoreReply | Stranger]:
+    """Read the answer of whoever may be there to MetastoreBackup.
+
+    Raises: as `metastore_reply`, of an answer that begins like one, and of any other.
+    """
+    if (yield from reader.at_eof()):
+        return Stranger.NOBODY
+    arrived = 0
+    while _undecided(reader.head) and len(reader.head) > arrived:
+        arrived = len(reader.head)
+        yield
+    if _HTTP_REPLY.match(reader.head):
+        return Stranger.HTTP
+    if _TLS_ALERT.match(reader.head):
+        return Stranger.TLS
+    return (yield from metastore_reply(reader))
+
+
+def _undecided(head: bytes) -> bool:
+    """Whether more bytes may show another protocol."""
+    if b"\n" in head or len(head) >= HEAD_BYTES:
+        return False
+    return b"HTTP/".startswith(head[:5]) or (head[:1] == b"\x15" and len(head) < 7)
 
 
 def _magic(reader: StreamReader) -> Parsing[None]:

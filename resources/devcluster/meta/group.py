@@ -45,6 +45,8 @@ class MetaGroup:
         poison: what was refused for the cluster's good, in order.
         before_command: called with each command before it is applied, and free to send
             others first: that is how a test comes between a look and a SetData.
+        release: what data nodes are said to be; None: what the embedded cluster stands for.
+        http_scheme: what data nodes are said to speak on 8086.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class MetaGroup:
         self._lagging: set[int] = set()
         self.poison: list[Poison] = []
         self.before_command: Callable[[Command], None] | None = None
+        self.release: str | None = None
+        self.http_scheme = "http"
         index, term = self._remembered()
         self._index = max(index, *(member.metastore.index for member in self._members))
         self._term = term

@@ -232,10 +232,14 @@ class MetaNode:
         def heard(addr: str) -> tuple[str, str]:
             return ("http", VERSION) if addr in alive else ("", "")
 
+        def said(addr: str) -> tuple[str, str]:
+            release = VERSION if self._group.release is None else self._group.release
+            return (self._group.http_scheme, release) if addr in alive else ("", "")
+
         data = tuple(
             DataNodeMember(
-                node.id, node.tcp_addr, node.addr, heard(node.tcp_addr)[0], "joined",
-                heard(node.tcp_addr)[1],
+                node.id, node.tcp_addr, node.addr, said(node.tcp_addr)[0], "joined",
+                said(node.tcp_addr)[1],
             )
             for node in store.data_nodes
         )  # fmt: skip

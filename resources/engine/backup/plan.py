@@ -15,9 +15,15 @@ from resources.engine.backup.known import KnownArchives
 from resources.engine.backup.look_cluster import look_at_cluster
 from resources.engine.backup.look_server import look_at_server
 from resources.engine.backup.served import Unserved, named, unserved
+from resources.engine.backup.set_aside import said_of_orphans, set_aside
 from resources.engine.events import BackupPlanned, FirstBackup, Tell, Warned
 from resources.engine.options import BackupOptions
-from resources.engine.selection import choose, overlapping, select, split_present
+from resources.engine.selection import (
+    choose,
+    overlapping,
+    select,
+    split_present,
+)
 from resources.errors import (
     BackupNotFound,
     NothingMatches,
@@ -123,8 +129,11 @@ def plan_backup(
             tell(Warned(stored.note))
     if source.kind == "server" and not facts.shards and wanted:
         tell(Warned(_untold(silence)))
+    if facts.orphans:
+        tell(Warned(said_of_orphans(facts.orphans)))
     known = KnownArchives(repository, backups, options.again)
     holdings = seen.holdings or source.holdings(metastore)
+    wanted, refused = set_aside(wanted, holdings.copies)
     copies, failed = Comparison(), ()
     if source.kind == "cluster":
         states, absent, copies = look_at_cluster(
@@ -148,7 +157,7 @@ def plan_backup(
         facts,
         tuple(states),
         tuple(absent),
-        failed,
+        (*failed, *refused),
         copies,
         source.address,
         clocks,
@@ -186,10 +195,11 @@ def _unserved(
 def _untold(silence: WireError | None) -> str:
     """What a backup does not know of a server that does not tell figures."""
     why = f"{silence.what}; " if silence else ""
+    next_step = (silence.hint if silence else "") or "-http names the HTTP address"
     return (
         f"{why}without HTTP it is not known whether the server has written its caches out, so "
-        "archives may lack its newest points, and every shard is copied (-http names the HTTP "
-        "address; -require-complete takes no such archive)"
+        f"archives may lack its newest points, and every shard is copied ({next_step}; "
+        "-require-complete takes no such archive)"
     )
 
 

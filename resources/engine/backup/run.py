@@ -12,6 +12,7 @@ from resources.clients.source import Source as BackupSource
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.backup.pull import Puller, ReadAgain, Saved, ShardGoneAtSource
+from resources.engine.backup.set_aside import INTO_ANOTHER, NO_ARCHIVE
 from resources.engine.events import (
     PROGRESS_EVERY_S,
     Event,
@@ -59,11 +60,14 @@ class BackupReport:
         """Raise BackupPartial if shards failed."""
         if self.failed:
             first = self.failed[0]
+            again = any(NO_ARCHIVE not in failed.why for failed in self.failed)
+            next_step = (
+                "run the backup again, it copies only what is left" if again else INTO_ANOTHER
+            )
             raise BackupPartial(
                 f"{len(self.failed)} of {len(self.failed) + len(self.saved)} shards were not "
                 f"saved; the first is shard {first.shard_id}: {first.why}",
-                hint="everything else is saved and restorable; run the backup again, it copies "
-                "only what is left",
+                hint=f"everything else is saved and restorable; {next_step}",
             )
 
     def check_covers(self, shards: Collection[ShardID]) -> None:

@@ -16,6 +16,7 @@ from resources.engine.backup.changes import ShardState, source_version
 from resources.engine.backup.plan import Sighting, plan_backup
 from resources.engine.events import Tell
 from resources.engine.options import BackupOptions
+from resources.engine.selection import split_named
 from resources.errors import BackupNotFound, NothingMatches, WireError
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace, is_passing
 from resources.protocol.meta import decode_metastore
@@ -70,9 +71,10 @@ def glance(source: Source, *, internal: bool) -> Glance:
     """
     seen = Sighting(*source.metastore())
     metastore = seen.metastore
+    named, _ = split_named(metastore.places())
     places = [
         place
-        for place in metastore.places()
+        for place in named
         if (internal or place.database != INTERNAL_DATABASE) and not is_passing(place.database)
     ]
     marks: dict[ShardID, str] = {}

@@ -13,7 +13,7 @@ from resources.engine.restore.archives import check_places, refuse_incomplete
 from resources.engine.restore.expiry import without_expired
 from resources.engine.restore.into_shard import find_shard, kept_for_ns
 from resources.engine.restore.notes import note_left_out, note_write_limits
-from resources.engine.selection import select
+from resources.engine.selection import select, split_named
 from resources.errors import (
     BackupIncomplete,
     NothingMatches,
@@ -29,7 +29,7 @@ from resources.model import (
     ShardID,
     ShardPlace,
 )
-from resources.protocol.influxql import check_name
+from resources.protocol.influxql import check_name, objection_to
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.manifest import Limits
 
@@ -214,7 +214,13 @@ def plan_restore(
             "a new name, set allow_same_server",
         )
     notes: list[str] = []
-    wanted = [place for place in select(metastore, options.limits) if not _internal(place)]
+    chosen, odd = split_named(select(metastore, options.limits))
+    wanted = [place for place in chosen if not _internal(place)]
+    if odd and not chosen:
+        raise NothingMatches(
+            f"no backup can hold database {shown(odd[0].database)}, policy {shown(odd[0].policy)}",
+            hint="no statement could have made a name like that; restore the others with -db",
+        )
     if options.limits.database == INTERNAL_DATABASE:
         raise NothingMatches(
             f"{INTERNAL_DATABASE} is the server's own monitoring and is never restored"
@@ -312,6 +318,9 @@ def _databases(
         if db.name == INTERNAL_DATABASE or options.limits.database not in ("", db.name):
             continue
         if options.limits.shard_id is not None and db.name not in with_archives:
+            continue
+        if objection := objection_to(db.name):
+            notes.append(f"database {shown(db.name)} is left out: its name {objection}")
             continue
         if db.name in with_archives or db.name not in with_shards or covers_all:
             chosen.append(db)

@@ -11,12 +11,14 @@ from resources.errors import UsageError
 @pytest.mark.parametrize(
     ("address", "where", "password"),
     [
-        ("h", "http h:8086 ", ""),
-        ("h:1", "http h:1 ", ""),
+        ("h", " h:8086 ", ""),
+        ("h:1", " h:1 ", ""),
         ("https://h/influx/", "https h:8086 /influx", ""),
         ("http://u:p%2Fw%40@h:1", "http h:1 ", "p/w@"),
         ("http://u:a@b@h:1", "http h:1 ", "a@b"),
         ("http://[::1]:1", "http [::1]:1 ", ""),
+        ("https://[fe80::1%25eth0]:1", "https [fe80::1%eth0]:1 ", ""),
+        ("[fe80::1%eth0]:1", " [fe80::1%eth0]:1 ", ""),
     ],
 )
 def test_what_an_address_says(address: str, where: str, password: str) -> None:

@@ -25,7 +25,9 @@ def test_a_query_is_posted_with_its_text_in_the_body() -> None:
         connection.sendall(reply({"results": [{}]}))
 
     with peer(listen) as addr:
-        assert InfluxHTTP(addr, user="ü", password="p").query('DROP "a b"', db="d&b") == []
+        assert (
+            InfluxHTTP(f"http://{addr}", user="ü", password="p").query('DROP "a b"', db="d&b") == []
+        )
     head, body = heard[0].split(b"\r\n\r\n")
     assert head.startswith(b"POST /query?epoch=ns&db=d%26b HTTP/1.1\r\n")
     assert b"Authorization: Basic w7w6cA==" in head  # UTF-8

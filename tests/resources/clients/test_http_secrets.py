@@ -9,6 +9,7 @@ import pytest
 import requests
 
 from resources.clients.http import InfluxHTTP
+from resources.clients.http_trouble import unreachable
 from resources.errors import PeerUnreachable, ShardkeeperError, UsageError
 from tests.resources.clients.http_peer import CANARY, Ask, every_ask, reply
 from tests.resources.clients.peer import answers, closed_port, peer
@@ -105,6 +106,5 @@ def test_https_is_spoken_when_asked_for_and_plain_http_is_not_taken_for_it() -> 
 
 
 def test_an_unexpected_exception_of_requests_is_named_by_kind_only() -> None:
-    client = InfluxHTTP("h")
-    error = client._unreachable(requests.exceptions.InvalidURL("http://u:s3cr3t@h"))
+    error = unreachable("h:8086", requests.exceptions.InvalidURL("http://u:s3cr3t@h"))
     assert str(error) == "h:8086: HTTP failed (InvalidURL)"

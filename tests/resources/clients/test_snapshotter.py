@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
+from resources.clients.snapshotter import SnapshotterClient
 from resources.errors import (
     BadReply,
     NothingMatches,
@@ -23,7 +23,7 @@ from resources.errors import (
 )
 from resources.model import ShardID
 from resources.protocol.meta import trimmed
-from tests.resources.clients.peer import answers, closed_port, peer, reset, resets, silent
+from tests.resources.clients.peer import answers, closed_port, peer, reset, resets
 from tests.resources.protocol.vectors import (
     ID_MAP,
     ID_MAP_REFUSED,
@@ -282,8 +282,24 @@ def end_of_upload(leave: Callable[[SnapshotterClient], None]) -> str:
     return end
 
 
-def test_a_finished_upload_ends_politely() -> None:
-    assert end_of_upload(upload) == "FIN"
+def test_an_upload_leaves_its_end_open_until_the_server_closes() -> None:
+    """Tunnels take a half-closed connection for one that is closed; the end marker ends it."""
+    heard: list[str] = []
+
+    def take(connection: socket.socket) -> None:
+        left = 10 + 1024
+        while left:
+            left -= len(connection.recv(left))
+        connection.settimeout(0.2)
+        try:
+            heard.append(f"then {connection.recv(1)!r}")
+        except TimeoutError:
+            heard.append("still open")
+
+    with peer(take) as addr, SnapshotterClient(addr).upload(SHARD) as sending:
+        sending.sendall(bytes(1024))
+        sending.finish()
+    assert heard == ["still open"]
 
 
 @pytest.mark.fault(65)
@@ -319,43 +335,6 @@ def test_a_server_that_breaks_off_an_upload_is_noticed() -> None:
 
     with peer(give_up) as addr, pytest.raises(PeerUnreachable, match="while uploading shard 6"):
         upload_much(SnapshotterClient(addr))
-
-
-STATUS = b'{"nodeType":"data","hostname":"127.0.0.1","tcpBind":":8088","metaAddrs":null}'
-
-
-@pytest.mark.parametrize(
-    ("script", "kind"),
-    [
-        (answers(STATUS), PeerKind.CLUSTER_DATA_NODE),
-        (answers(b"HTTP/1.0 200 OK\r\n\r\n" + STATUS), PeerKind.CLUSTER_DATA_NODE),
-        (answers(HTTP_REPLY), PeerKind.HTTP),
-        (answers(b""), PeerKind.SERVER),
-        (resets, PeerKind.SERVER),
-    ],
-)
-def test_a_peer_is_known_by_its_manners(
-    script: Callable[[socket.socket], None], kind: PeerKind
-) -> None:
-    with peer(script) as addr:
-        assert probe_kind(addr) == kind
-
-
-@pytest.mark.fault(9)
-def test_a_peer_of_another_world_is_told_apart() -> None:
-    ssh = answers(b"SSH-2.0-OpenSSH_9.2\r\n")
-    with peer(ssh) as addr, pytest.raises(BadReply, match="not as InfluxDB does"):
-        probe_kind(addr)
-    with peer(answers(TLS_ALERT)) as addr, pytest.raises(BadReply) as caught:
-        probe_kind(addr)
-    assert "TLS" in caught.value.hint
-
-
-def test_probing_ends_when_nobody_answers() -> None:
-    with peer(silent) as addr, pytest.raises(PeerUnreachable, match="asking who listens"):
-        probe_kind(addr, timeout_s=0.2)
-    with pytest.raises(PeerUnreachable, match="connection refused"):
-        probe_kind(closed_port())
 
 
 def test_an_address_that_is_none_is_refused_at_once() -> None:

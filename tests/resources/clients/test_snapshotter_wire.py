@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
+from resources.clients.peer_kind import PeerKind, probe_kind
+from resources.clients.snapshotter import SnapshotterClient
 from resources.errors import BadReply, PeerClosedEarly, PeerRefused, PeerUnreachable
 from resources.model import (
     DatabaseInfo,

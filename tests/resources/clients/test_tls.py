@@ -1,7 +1,8 @@
-"""A cluster's port 8088 inside TLS: reads, uploads with a half-closed end, and strangers."""
+"""A cluster's port 8088 inside TLS: reads, uploads that the server ends, and strangers."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import ssl
@@ -17,7 +18,8 @@ from resources.clients.cluster import Cluster
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.door import Address, open_source
 from resources.clients.meta import MetaClient
-from resources.clients.snapshotter import PeerKind, SnapshotterClient, probe_kind
+from resources.clients.peer_kind import PeerKind, probe_kind
+from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.tls import client_tls
 from resources.errors import (
     BadReply,
@@ -29,9 +31,10 @@ from resources.errors import (
 from resources.model import NodeID, NodeInfo, ShardID
 from resources.protocol.coordinator import ShardList
 from resources.protocol.meta import decode_metastore
-from resources.protocol.meta_api import DataNodeStatus, MetaNodeStatus, OwnerStatus
+from resources.protocol.meta_api import MetaNodeStatus, OwnerStatus
+from resources.protocol.snapshotter_replies import MetastoreReply
 from tests.resources.clients.peer import answers, peer
-from tests.resources.protocol.vectors import METASTORE, METASTORE_REPLY
+from tests.resources.protocol.vectors import CLUSTER_METASTORE, METASTORE, METASTORE_REPLY
 
 LISTED = ShardList({ShardID(7): OwnerStatus(NodeID(4), "d:8088", "hot", 1, 9)}).encode()
 Script = Callable[[ssl.SSLSocket], None]
@@ -87,35 +90,48 @@ def test_replies_arrive_through_tls(certificate: Path) -> None:
 
 
 def test_a_data_node_is_known_through_tls(certificate: Path) -> None:
-    body = DataNodeStatus("d", ":1", "d:1", "d:2", "joined", ()).encode()
-    reply = b"HTTP/1.0 200 OK\r\n\r\n" + body
+    reply = MetastoreReply(CLUSTER_METASTORE).encode()
     with peer(encrypted(certificate, answer(reply))) as address:
         kind = probe_kind(address, tls=client_tls(ca_file=str(certificate)))
-    assert kind is PeerKind.CLUSTER_DATA_NODE
+        assert kind is PeerKind.CLUSTER_DATA_NODE
+        assert probe_kind(address) is PeerKind.TLS
 
 
-def test_an_upload_ends_with_a_goodbye_and_waits_for_the_servers(certificate: Path) -> None:
-    heard: list[bytes] = []
+HEAD = b"\x03\x07" + (7).to_bytes(8, "big")
+
+
+def test_an_upload_sends_no_goodbye_that_a_server_would_leave_unread(certificate: Path) -> None:
+    """A server closes when it has read the end marker; with bytes left to read it resets."""
+    heard: list[object] = []
 
     def take(sock: ssl.SSLSocket) -> None:
         received = b""
-        while piece := sock.recv(65536):
-            received += piece
+        while len(received) < len(HEAD) + 300_000:
+            received += sock.recv(65536)
         heard.append(received)
-        sock.unwrap()
+        # Not through TLS, which would swallow the goodbye without a word.
+        plain = socket.socket(fileno=os.dup(sock.fileno()))
+        plain.settimeout(0.2)
+        try:
+            heard.append(plain.recv(1, socket.MSG_PEEK))
+        except TimeoutError:
+            heard.append("nothing")
+        plain.close()
+        with suppress(OSError):
+            sock.settimeout(0)
+            sock.unwrap()  # says goodbye, and does not wait for ours
 
     with peer(encrypted(certificate, take)) as address:
         client = SnapshotterClient(address, tls=client_tls(ca_file=str(certificate)))
         with client.upload(ShardID(7)) as sending:
             sending.sendall(bytes(300_000))
             sending.finish()
-    assert heard == [b"\x03\x07" + (7).to_bytes(8, "big") + bytes(300_000)]
+    assert heard == [HEAD + bytes(300_000), "nothing"]
 
 
 def test_an_answer_where_only_a_goodbye_belongs_is_noticed(certificate: Path) -> None:
     def protest(sock: ssl.SSLSocket) -> None:
-        while sock.recv(65536):
-            pass
+        sock.recv(65536)
         sock.sendall(b"no")
         sock.unwrap()
 
@@ -149,7 +165,7 @@ def test_a_certificate_must_be_good_unless_it_need_not(certificate: Path) -> Non
     with peer(encrypted(certificate, answer(LISTED))) as address:
         with pytest.raises(PeerUnreachable, match="TLS failed while connecting") as caught:
             CoordinatorClient(address, tls=client_tls()).list_shards()
-        assert "certificate" in caught.value.hint
+        assert "-ca" in caught.value.hint
         assert CoordinatorClient(address, tls=client_tls(skip_verify=True)).list_shards()
 
 

@@ -1,0 +1,36 @@
+"""What statements tell about a server, where its headers and figures are hidden or not enough."""
+
+from __future__ import annotations
+
+from resources.clients.http import InfluxHTTP
+from resources.errors import BadReply
+from resources.model import ShardID
+
+
+def diagnosed_version(http: InfluxHTTP) -> str:
+    """The version as SHOW DIAGNOSTICS has it, for servers behind a proxy that hides headers.
+
+    Raises: as `InfluxHTTP.query`; BadReply also when it does not say.
+    """
+    for series in http.query("SHOW DIAGNOSTICS"):
+        if series.name == "build" and "Version" in series.columns and series.values:
+            version = series.values[0][series.columns.index("Version")]
+            if isinstance(version, str) and 0 < len(version) <= 100 and version.isprintable():
+                return version.removeprefix("v")
+    raise BadReply(f"{http.http_addr}: does not tell its version")
+
+
+def shards_known(http: InfluxHTTP) -> dict[ShardID, str]:
+    """`database/policy` of every shard in the server's metastore, by SHOW SHARDS.
+
+    Raises: as `InfluxHTTP.query`.
+    """
+    found: dict[ShardID, str] = {}
+    for series in http.query("SHOW SHARDS"):
+        for row in series.values:
+            said = dict(zip(series.columns, row, strict=False))
+            shard_id = said.get("id")
+            if isinstance(shard_id, int):
+                database, policy = said.get("database"), said.get("retention_policy")
+                found[ShardID(shard_id)] = f"{database}/{policy}"
+    return found

@@ -1,0 +1,53 @@
+"""Whether a port speaks TLS, and with which certificate: a handshake, and nothing is sent."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from contextlib import suppress
+from dataclasses import dataclass
+
+from resources.clients.address import HostPort
+from resources.clients.address_map import NO_MAP, AddressMap
+
+_NOT_TLS = (
+    "WRONG_VERSION_NUMBER",
+    "UNEXPECTED_EOF",
+    "HTTP_REQUEST",
+    "RECORD_LAYER",
+    "UNKNOWN_PROT",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSFound:
+    """What a handshake shows; `certificate` is in DER, empty if the server broke off early."""
+
+    certificate: bytes = b""
+
+
+def look_for_tls(
+    address: HostPort, *, timeout_s: float = 10.0, route: AddressMap = NO_MAP
+) -> TLSFound | None:
+    """Shake hands with whoever listens, whatever the certificate; None: it is no TLS, or nobody.
+
+    Nothing is trusted for that: a connection that carries anything is checked anew.
+    """
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    name = address.host.partition("%")[0]
+    try:
+        with (
+            socket.create_connection(route.reach(address), timeout=min(10.0, timeout_s)) as plain,
+            context.wrap_socket(plain, server_hostname=name) as sock,
+        ):
+            found = TLSFound(sock.getpeercert(binary_form=True) or b"")
+            with suppress(OSError, ValueError):
+                sock.unwrap()
+            return found
+    except ssl.SSLError as error:
+        reason = str(error.reason or "")
+        return None if not reason or any(mark in reason for mark in _NOT_TLS) else TLSFound()
+    except OSError:
+        return None
