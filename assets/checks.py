@@ -25,7 +25,7 @@ from assets.judging import (
 )
 from assets.ledger import Ledger
 from assets.looking import look
-from assets.reaching import REACHABLE, evaluation, since_s
+from assets.reachable import build_reachable
 from assets.recording import record_look
 from assets.wording import what_happened
 from resources.backup_repository import BackupRepositoryResource
@@ -72,7 +72,7 @@ def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksD
         ),
         _archives_match(family),
         _nothing_missing(family),
-        _reachable(family),
+        build_reachable(family),
     ]
 
 
@@ -162,25 +162,3 @@ def _nothing_missing(family: Family) -> dg.AssetChecksDefinition:
         return _result([found], NOTHING_MISSING)
 
     return manifest_lists_what_exists
-
-
-def _reachable(family: Family) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=family.meta_snapshot,
-        name=REACHABLE,
-        description="The cluster answers what it is asked. If not: since when, why, and what to "
-        "do. Evaluated by whatever asks it: looks, backups and the sensor that watches it.",
-    )
-    def reachable(
-        context: dg.AssetCheckExecutionContext, clusters: ClustersResource
-    ) -> dg.AssetCheckResult:
-        ledger = Ledger.of_run(context.op_execution_context, family)
-        why = ""
-        try:
-            clusters.open(family.name).metastore()
-        except ShardkeeperError as error:
-            why = what_happened(error)
-        since = since_s(ledger.verdict(family.meta_snapshot, REACHABLE))
-        return _result([evaluation(family, why, since or time.time())], REACHABLE)
-
-    return reachable

@@ -31,6 +31,16 @@ class BackupRepositoryResource(dg.ConfigurableResource):
         """
         return open_repository(read_sound(Path(self.configuration)), cluster)
 
+    def directory(self, cluster: str) -> str:
+        """The path of that directory, there or not.
+
+        Raises:
+            UsageError: the cluster is not configured.
+        """
+        configuration = read_configuration(Path(self.configuration))
+        settings = cluster_named(configuration, cluster)
+        return str(configuration.repositories[settings.repository].path)
+
     def lock_wait(self, cluster: str) -> float:
         """Seconds to wait while another run works in the same directory."""
         reading = read_sound(Path(self.configuration))

@@ -32,6 +32,7 @@ SEED: Mapping[str, str] = {
 OURS: Mapping[str, str] = {
     **SEED,
     "config": "pipelines.ctl.config:config",
+    "doctor": "pipelines.ctl.doctor:doctor",
     "merge": "pipelines.ctl.merge:merge",
     "verify": "pipelines.ctl.verify:verify",
 }

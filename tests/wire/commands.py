@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import subprocess
 import sys
@@ -51,6 +52,14 @@ def _inside(name: str, main: Callable[[], None], args: tuple[object, ...]) -> Do
     finally:
         signal.signal(signal.SIGTERM, before)
     return Done(int(code) if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+
+
+def doctor(*flags: object) -> tuple[Done, dict[str, dict[str, str]]]:
+    """`shardkeeper doctor -json`, and what it finds, by question."""
+    done = shardkeeper(*flags, "doctor", "-json")
+    said = json.loads(done.out)
+    assert said["ok"] is (done.code == 0)
+    return done, {finding["question"]: finding for finding in said["findings"]}
 
 
 def at(server: Influxd, *, tcp: str = "") -> tuple[str, ...]:

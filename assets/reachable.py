@@ -1,0 +1,75 @@
+"""`reachable`: what `shardkeeper doctor` asks, as a check that the graph shows."""
+
+import time
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.failures import explained
+from assets.family import Family
+from assets.judging import ERROR
+from assets.ledger import Ledger
+from assets.reaching import REACHABLE, evaluation, since_s
+from assets.tables import table
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import ClustersResource
+from resources.engine.doctor.examine import examine
+from resources.engine.doctor.finding import Finding, passed
+
+def build_reachable(family: Family) -> dg.AssetChecksDefinition:
+    """The check of one cluster; only executing it asks, since that takes a request to each node."""
+
+    @dg.asset_check(
+        asset=family.meta_snapshot,
+        name=REACHABLE,
+        description="The cluster can be backed up from here: every node answers at an address that "
+        "leads to it, in a release that is known, with credentials and certificates that are good, "
+        "and the directory of backups can be written and locked. The table has a line for each "
+        "question, with the next step, as shardkeeper doctor prints it. Evaluated when it is "
+        "executed, and without the table by whatever asks the cluster; it is only asked.",
+    )
+    def reachable(
+        context: dg.AssetCheckExecutionContext,
+        clusters: ClustersResource,
+        repository: BackupRepositoryResource,
+    ) -> dg.AssetCheckResult:
+        with explained():
+            at, directory = clusters.address(family.name), repository.directory(family.name)
+        found = examine(at, directory, tell=lambda one: context.log.info(str(one)))
+        known = Ledger.of_run(context.op_execution_context, family).verdict(
+            family.meta_snapshot, REACHABLE
+        )
+        why = next((one.answer for one in found if one.status == "failed"), "")
+        return dg.AssetCheckResult(
+            passed=passed(found),
+            severity=ERROR,
+            metadata={
+                **evaluation(family, why, since_s(known) or time.time()).metadata,
+                **reach_facts(found),
+            },
+        )
+
+    return reachable
+
+
+def reach_facts(found: Sequence[Finding]) -> dict[str, dg.MetadataValue]:
+    """The table, what is wrong first, and the next step of the first failure."""
+    order = ("failed", "warning", "ok")
+    rows = [
+        {
+            "question": one.question,
+            "status": one.status,
+            "answer": one.answer,
+            "next_step": one.next_step,
+        }
+        for one in sorted(found, key=lambda one: order.index(one.status))
+    ]
+    failed = [one for one in found if one.status == "failed"]
+    facts: dict[str, dg.MetadataValue] = {
+        "questions": table(rows),
+        "failed": dg.MetadataValue.int(len(failed)),
+        "warnings": dg.MetadataValue.int(sum(one.status == "warning" for one in found)),
+    }
+    if failed:
+        facts["next_step"] = dg.MetadataValue.text(failed[0].next_step or failed[0].answer)
+    return facts

@@ -1,0 +1,48 @@
+"""`shardkeeper doctor`: can backups be made from here, and what stands in the way?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.go_flags import GoFlags
+from pipelines.ctl.render import printable
+from resources.engine.doctor.examine import examine
+from resources.engine.doctor.finding import Finding, passed
+from resources.errors import ExitCode
+
+
+@click.command(cls=GoFlags)
+@door_flags
+@click.option(
+    "-json", "--json", "as_json", is_flag=True, help="print one JSON object (docs/reach.md)"
+)
+@click.argument("path", required=False, default="", metavar="[<path-to-backup-directory>]")
+@click.pass_context
+def doctor(ctx: click.Context, /, path: str, as_json: bool, **flags: str) -> None:
+    """Ask a server or cluster, and a directory, everything that backups rest on.
+
+    One line for each question, with the next step where something is wrong. The server is only
+    asked, and answers from what it knows; in the directory a small file is made and deleted.
+    Ends with 0 if backups can be made, else with 1.
+    """
+    door: Door = ctx.obj
+    at = door.with_flags(**flags).address_with_secrets()
+    found = examine(at, path, tell=_ignore if as_json else _print)
+    if as_json:
+        click.echo(
+            json.dumps({"ok": passed(found), "findings": [asdict(f) for f in found]}, indent=1)
+        )
+    if not passed(found):
+        ctx.exit(ExitCode.FAILED)
+
+
+def _print(finding: Finding) -> None:
+    click.echo(printable(str(finding)))
+
+
+def _ignore(_finding: Finding) -> None:
+    pass

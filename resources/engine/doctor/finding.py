@@ -1,0 +1,80 @@
+"""What the doctor asks, and what it hears: one line a question, with the next step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal
+
+from resources.errors import ShardkeeperError
+
+Status = Literal["ok", "warning", "failed"]
+"""A warning costs something, such as copies of everything; a failure leaves no backup at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The answer to one question."""
+
+    question: str
+    status: Status
+    answer: str
+    next_step: str = ""
+
+    def __str__(self) -> str:
+        line = f"{self.status:<8}{self.question}: {self.answer}"
+        return line + (f"; next: {self.next_step}" if self.next_step else "")
+
+
+@dataclass(slots=True)
+class Findings:
+    """They are told as they come: a server that is silent takes its time."""
+
+    tell: Callable[[Finding], None] = field(default=lambda _: None)
+    all: list[Finding] = field(default_factory=list[Finding])
+
+    def ok(self, question: str, answer: str) -> None:
+        self.add(Finding(question, "ok", answer))
+
+    def warning(self, question: str, answer: str, next_step: str = "") -> None:
+        self.add(Finding(question, "warning", answer, next_step))
+
+    def failed(self, question: str, answer: str, next_step: str = "") -> None:
+        self.add(Finding(question, "failed", answer, next_step))
+
+    def asking(self, question: str, *, status: Status = "failed") -> Asking:
+        """A block whose errors, if they are ours, are the answer."""
+        return Asking(self, question, status)
+
+    def add(self, finding: Finding) -> None:
+        self.all.append(finding)
+        self.tell(finding)
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """See `Findings.asking`."""
+
+    found: Findings
+    question: str
+    status: Status
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, ShardkeeperError):
+            return False
+        self.found.add(Finding(self.question, self.status, str(error), error.hint))
+        return True
+
+
+def passed(findings: Iterable[Finding]) -> bool:
+    """Whether nothing stands in the way of a backup."""
+    return all(one.status != "failed" for one in findings)

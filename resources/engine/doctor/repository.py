@@ -1,0 +1,98 @@
+"""Questions about the directory that backups go to."""
+
+from __future__ import annotations
+
+import secrets
+
+from resources.engine.doctor.finding import Findings
+from resources.errors import BackupNotFound, ShardkeeperError, shown
+from resources.model import Metastore
+from resources.protocol.meta import decode_metastore
+from resources.repository.mounts import unmounted_above
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
+
+RECORD = ".shardkeeper.doctor-"
+LITTLE_BYTES = 2**30
+
+
+def examine_repository(path: str, metastore: Metastore | None, found: Findings) -> None:
+    """Ask about a directory: can a backup be written there, and whose backups does it hold?
+
+    Args:
+        metastore: of the server that was asked; None if it did not answer.
+    """
+    store: DirectoryStore | None = None
+    with found.asking("directory"):
+        store = DirectoryStore(path)
+    if store is None:
+        return
+    try:
+        _examine_medium(path, store, found)
+        _examine_backups(path, store, metastore, found)
+    finally:
+        store.close()
+
+
+def _examine_medium(path: str, store: DirectoryStore, found: Findings) -> None:
+    point = unmounted_above(store.path)
+    if point:
+        found.warning(
+            "mount", f"nothing is mounted on {shown(point)}, as /etc/fstab says", f"mount {point}"
+        )
+    with found.asking("directory"):
+        free = store.check_writable()
+        told = f"{path} can be written to, with {free / 2**30:.1f} GiB free"
+        if free < LITTLE_BYTES:
+            found.warning("directory", told, "free some space, or take another file system")
+        else:
+            found.ok("directory", told)
+    with found.asking("locks"):
+        name = RECORD + secrets.token_hex(8)
+        try:
+            with store.create(name) as sink:
+                sink.write(b"1")
+            works = store.swap(name, b"1", b"2") and not store.swap(name, b"1", b"3")
+        finally:
+            store.delete(name)
+        if works:
+            found.ok("locks", f"{path} takes them")
+        else:
+            found.failed(
+                "locks",
+                f"{path}: two runs could work there at once, since locks have no effect",
+                "take a local file system, or NFS with locking (local_lock=none, nolock not set)",
+            )
+
+
+def _examine_backups(
+    path: str, store: DirectoryStore, metastore: Metastore | None, found: Findings
+) -> None:
+    repository = BackupRepository(store, path)
+    try:
+        backups = repository.current()
+    except BackupNotFound:
+        found.ok("backups", f"{path} holds none yet; the first copies everything")
+        return
+    except ShardkeeperError as error:
+        found.failed("backups", str(error), error.hint)
+        return
+    told = (
+        f"{path} holds {len(backups.archives)} archives, the newest of {backups.newest.file_name}"
+    )
+    known: int | None = None
+    try:
+        known = decode_metastore(repository.read_meta(backups), groups=False).cluster_id
+    except ShardkeeperError:
+        evidence = backups.newest.manifest.evidence
+        known = evidence.source.cluster_id if evidence else None
+    if metastore is None or known is None:
+        found.ok("backups", told)
+    elif known != metastore.cluster_id:
+        found.failed(
+            "backups",
+            f"{told}, of another server (its number is {known}, this one's {metastore.cluster_id})",
+            "use one directory for each server; a server that was set up anew is another one",
+        )
+    else:
+        found.ok("backups", f"{told}, of this server")
