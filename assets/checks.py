@@ -3,7 +3,6 @@
 What they find is written down by whoever learns it (`judging`); executing one takes a look.
 """
 
-import time
 from collections.abc import Sequence
 
 import dagster as dg
@@ -27,12 +26,10 @@ from assets.ledger import Ledger
 from assets.looking import look
 from assets.reachable import build_reachable
 from assets.recording import record_look
-from assets.wording import what_happened
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
 from resources.engine.stored.verify import verify
-from resources.errors import ShardkeeperError
 
 
 def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksDefinition]:

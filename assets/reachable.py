@@ -16,6 +16,7 @@ from resources.cluster import ClustersResource
 from resources.engine.doctor.examine import examine
 from resources.engine.doctor.finding import Finding, passed
 
+
 def build_reachable(family: Family) -> dg.AssetChecksDefinition:
     """The check of one cluster; only executing it asks, since that takes a request to each node."""
 
