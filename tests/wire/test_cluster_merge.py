@@ -64,7 +64,7 @@ def create(cluster: DevCluster, replication: int = 2) -> None:
 
 
 def run(cluster: DevCluster, *words: object) -> Done:
-    return shardkeeper("-bind", cluster.meta[-1].http_addr, "-timeout", "5s", *words)
+    return shardkeeper("-bind", cluster.meta[-1].http_addr, "-timeout", "60s", *words)
 
 
 def answers(cluster: DevCluster) -> list[Any]:
