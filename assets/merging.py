@@ -14,8 +14,9 @@ from assets.launching import refuse_plain_secrets, say_when
 from assets.telling import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import TargetResource
+from resources.engine.merge.abandon import abandon_merge
 from resources.engine.merge.plan import MOST_POINTS, MergeOptions
-from resources.engine.merge.run import abandon_merge, merge, prepare_merge
+from resources.engine.merge.run import merge, prepare_merge
 from resources.engine.restore.as_of import LATEST, parse_moment
 from resources.errors import UsageError
 from resources.repository.manifest import Limits

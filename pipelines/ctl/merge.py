@@ -15,6 +15,7 @@ from pipelines.ctl.params import Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from resources.engine.merge import run as engine
+from resources.engine.merge.abandon import abandon_merge
 from resources.engine.merge.plan import MOST_POINTS, MergeOptions
 from resources.errors import UsageError
 from resources.interrupts import note_work_is_done
@@ -122,7 +123,7 @@ def merge(door: Door, /, path: str, **flags: Any) -> None:
     target = door.with_flags(**flags).source()
     tell = Talk(merge_line)
     if abandon:
-        engine.abandon_merge(target, repository, tell=tell)
+        abandon_merge(target, repository, tell=tell)
         return
     if only_plan:
         plan = engine.prepare_merge(target, repository, options)

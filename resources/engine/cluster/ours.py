@@ -56,22 +56,28 @@ def not_ours(
     # One that was to hold shards and has none is somebody else's of the same name.
     if not announced and (not shards <= set(ids) or bool(shards) != bool(ids)):
         return NotOurs("it holds shards that are not ours")
-    if why := _changed(now, there, journal):
+    if why := _changed(there, journal) or added_by_others(now, there):
         return NotOurs(why)
     owned = {place.shard_id for place in now.places() if place.shard.owners} & shards
     if not owned:
         return None  # nobody can have written to it
     if not journal.by_command and journal.proved is False:
         return NotOurs("its shards have owners, which this restore did not give them")
-    return _more(cluster, now, {shard_id: journal.sent.get(shard_id, ()) for shard_id in shards})
+    return more_in_cluster(
+        cluster, now, {shard_id: journal.sent.get(shard_id, ()) for shard_id in shards}
+    )
 
 
-def _changed(now: Metastore, there: DatabaseInfo, journal: Journal) -> str:
-    """What somebody has made of it; a restore makes the last of its own when it is done."""
+def _changed(there: DatabaseInfo, journal: Journal) -> str:
     known = set(journal.policies.get(there.name, ()))
     shapes = {(r.name, r.duration_ns, r.shard_group_duration_ns) for r in there.retention_policies}
     if known and not shapes <= known:
         return "somebody has changed its retention policies"
+    return ""
+
+
+def added_by_others(now: Metastore, there: DatabaseInfo) -> str:
+    """What somebody has made in a database; a restore makes the last of its own when it is done."""
     if there.continuous_queries:
         return "somebody has made continuous queries in it"
     if any(rp.subscriptions for rp in there.retention_policies):
@@ -81,9 +87,14 @@ def _changed(now: Metastore, there: DatabaseInfo, journal: Journal) -> str:
     return ""
 
 
-def _more(
+def more_in_cluster(
     cluster: Cluster, now: Metastore, sent: Mapping[ShardID, Collection[FileID]]
 ) -> NotOurs | None:
+    """Why shards are more than what was sent to them; None if no copy holds anything else.
+
+    Raises:
+        WireError: the cluster could not be asked.
+    """
     holdings = cluster.holdings(now)
     for error in holdings.silent.values():
         return NotOurs(f"whether it holds more than was sent is not known: {error.what}", False)

@@ -4,14 +4,18 @@ One object in the repository for each target, JSON:
 
     {"version": 2, "cluster_id": …, "request": {…}, "temporary": name, "backup": name,
      "into": name, "policies": {policy: live policy}, "shards": [shard ID, …] or null,
-     "complete": …}
+     "complete": …, "made": {"policies": [[policy, duration, shard group duration], …],
+     "groups": [[policy, start, end, number of shards], …],
+     "files": [[file, bytes, crc32], …]} or null}
 
-`shards` is null while the temporary database is being restored. `complete` is true when every
-point was found and the temporary database was about to be dropped, so it may be there in part.
+`shards` is null while the temporary database is being restored. `made` is what it will be made of,
+noted before it is: whoever finds a database of that name tells by it whether it is ours.
+`complete` is true when every point was found and the temporary database was about to be dropped,
+so it may be there in part.
 
 How far a merge is stands nowhere: the live database may have changed since, so whoever goes on
 looks there. Version 1 had it, as the start of a shard group and a measurement, in `copied`,
-`failed` and `points`; those are read over.
+`failed` and `points`; those are read over. It had no `made`.
 """
 
 from __future__ import annotations
@@ -23,12 +27,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from resources.engine.merge.ours import GroupShape, Made, PolicyShape
 from resources.engine.merge.plan import TEMPORARY, MergeOptions
 from resources.errors import BadReply, ManifestUnreadable, NameMissing, StoreFailed, shown
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
 from resources.protocol.snapshotter import MAX_UINT64
 from resources.protocol.strict_json import decode_json, is_array, is_integer, is_object
+from resources.repository.evidence import FileID
 from resources.repository.names import check_file_name
 from resources.repository.store import Store
 
@@ -52,6 +58,8 @@ class MergeJournal:
     shards: tuple[ShardID, ...] | None = None
     complete: bool = False
     """Every point was found in the live database; only a hint: they are looked for again."""
+    made: Made | None = None
+    """What the temporary database will be made of; None if an earlier version did not note it."""
 
     @property
     def asked_for(self) -> str:
@@ -75,7 +83,7 @@ class MergeJournal:
             version = _number(said["version"])
             if version not in (1, VERSION):
                 raise ValueError("version")
-            if said.keys() != (_KEYS if version == VERSION else _KEYS | _ONLY_IN_1):
+            if said.keys() != (_KEYS if version == VERSION else _KEYS_IN_1):
                 raise KeyError
             shards = said["shards"]
             found = cls(
@@ -87,6 +95,7 @@ class MergeJournal:
                 {_text(key): _text(value) for key, value in _object(said["policies"]).items()},
                 None if shards is None else tuple(ShardID(_number(i)) for i in _array(shards)),
                 _truth(said["complete"]),
+                _made(said.get("made")),
             )
             if not _DRAWN.fullmatch(found.temporary):
                 raise ValueError("the temporary database has another one's name")
@@ -111,7 +120,7 @@ _FLAGS = {
     "start_ns": "-start",
     "end_ns": "-end",
 }
-_ONLY_IN_1 = {"copied", "failed", "points"}
+_KEYS_IN_1 = _KEYS - {"made"} | {"copied", "failed", "points"}
 
 
 def request_of(options: MergeOptions) -> dict[str, object]:
@@ -225,3 +234,35 @@ def _request(value: object) -> dict[str, object]:
     if not all(one is None or isinstance(one, str) or is_integer(one) for one in request.values()):
         raise TypeError
     return request
+
+
+def _made(value: object) -> Made | None:
+    if value is None:
+        return None
+    made = _object(value)
+    if made.keys() != {"policies", "groups", "files"}:
+        raise KeyError
+    return Made(
+        tuple(_policy(row) for row in _array(made["policies"])),
+        tuple(_group(row) for row in _array(made["groups"])),
+        tuple(_file(row) for row in _array(made["files"])),
+    )
+
+
+def _policy(value: object) -> PolicyShape:
+    name, duration_ns, group_ns = _array(value)
+    return _text(name), _signed(duration_ns), _signed(group_ns)
+
+
+def _group(value: object) -> GroupShape:
+    policy, start_ns, end_ns, n_shards = _array(value)
+    return _text(policy), _signed(start_ns), _signed(end_ns), _number(n_shards)
+
+
+def _file(value: object) -> FileID:
+    name, size_bytes, crc32 = _array(value)
+    return _text(name), _number(size_bytes), _number(crc32)
+
+
+def _signed(value: object) -> int:
+    return _number(value, -(2**63), 2**63 - 1)

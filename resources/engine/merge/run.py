@@ -21,14 +21,14 @@ from resources.engine.merge.alone import alone
 from resources.engine.merge.doors import Doors
 from resources.engine.merge.groups import GroupMerger, GroupsMerged
 from resources.engine.merge.journal import MergeJournal, MergeJournalFile, request_of
+from resources.engine.merge.ours import made_by
 from resources.engine.merge.plan import MergeOptions, MergePlan
 from resources.engine.merge.prepare import clock_ns, prepare_merge
-from resources.engine.merge.temporary import TemporaryDatabase
+from resources.engine.merge.temporary import TemporaryDatabase, left_there
 from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.run import RestoreReport
 from resources.errors import (
     MergePartial,
-    NothingMatches,
     RestoreFailed,
     StoreFailed,
     TargetBusy,
@@ -108,38 +108,6 @@ def merge(
                 raise
 
 
-def abandon_merge(
-    target: Server | Cluster,
-    repository: BackupRepository,
-    *,
-    tell: Tell,
-    stop: threading.Event | None = None,
-) -> str:
-    """Drop the temporary database of an unfinished merge; what it copied stays.
-
-    Returns its name.
-
-    Raises:
-        NothingMatches: there is no unfinished merge.
-        ShardkeeperError: it could not be dropped.
-    """
-    stop = stop or threading.Event()
-    doors = Doors(target, tell=tell, stop=stop)
-    with alone(repository, tell) as check_alone:
-        file = MergeJournalFile(repository.store, target.metastore()[1].cluster_id)
-        journal = file.read()
-        if journal is None:
-            raise NothingMatches(
-                f"no merge into {target.address} was left unfinished by {repository.location}"
-            )
-        check_alone()
-        TemporaryDatabase(
-            journal.temporary, target, repository, doors, tell=tell, stop=stop
-        ).clear_away()
-        file.remove()
-    return journal.temporary
-
-
 class _Merge:
     """One run, step by step."""
 
@@ -180,7 +148,11 @@ class _Merge:
             self._note(replace(journal, complete=True))
             passing("merge.before-drop")
             self._check_alone()
-            self._temporary(journal.temporary).drop(shards)
+            left = self._temporary(replace(journal, complete=True)).drop()
+            if left is not None:
+                raise left_there(
+                    journal, left, "every point is merged: run this again, which ends it"
+                )
         passing("merge.dropped")
         self._forget()
         return MergeReport(
@@ -226,7 +198,7 @@ class _Merge:
                 hint="finish it with the same flags, or drop what it made: shardkeeper merge "
                 "-abandon",
             )
-        temporary = self._temporary(journal.temporary)
+        temporary = self._temporary(journal)
         whole = journal.shards is not None and temporary.shards() == set(journal.shards)
         if whole or journal.complete:
             self._journal = journal
@@ -237,11 +209,11 @@ class _Merge:
             merged = self._merger().merge(plan, None)
             if not merged.lost and self._is_still_there(journal.into, merged):
                 self._check_alone()
-                temporary.clear_away()
+                temporary.clear_away_or_leave()
                 return journal, plan, merged
         # Killed while it was restored, or somebody dropped it: begin anew.
         self._check_alone()
-        temporary.clear_away()
+        temporary.clear_away_or_leave()
         self._journal = None
         self._file.remove()
         return None, None, None
@@ -276,10 +248,11 @@ class _Merge:
             backup=plan.restore.backup.newest.file_name,
             into=plan.into,
             policies=plan.policies,
+            made=made_by(plan.restore),
         )
         self._note(journal)
         passing("merge.noted")
-        temporary = self._temporary(plan.temporary)
+        temporary = self._temporary(journal)
         try:
             self._restored = temporary.restore(plan, self._options)
             there = temporary.shards()
@@ -305,9 +278,9 @@ class _Merge:
         if gone:
             self._forget()
 
-    def _temporary(self, name: str) -> TemporaryDatabase:
+    def _temporary(self, journal: MergeJournal) -> TemporaryDatabase:
         return TemporaryDatabase(
-            name, self._target, self._repository, self._doors, tell=self._tell, stop=self._stop
+            journal, self._target, self._repository, self._doors, tell=self._tell, stop=self._stop
         )
 
     # --- copying ----------------------------------------------------------------------------

@@ -8,10 +8,13 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
+from resources.engine.cluster.ours import NotOurs, shards_of
 from resources.engine.cluster.restore import restore_into_cluster
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.events import Tell, TemporaryDropped, Warned
 from resources.engine.merge.doors import Doors
+from resources.engine.merge.journal import MergeJournal
+from resources.engine.merge.ours import not_ours
 from resources.engine.merge.plan import MergeOptions, MergePlan
 from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.run import RestoreReport, restore
@@ -22,11 +25,11 @@ from resources.repository.repository import BackupRepository
 
 
 class TemporaryDatabase:
-    """One by its name, which was drawn by lot, so nobody else has it."""
+    """The one that a journal names; what else may have its name is never dropped."""
 
     def __init__(
         self,
-        name: str,
+        journal: MergeJournal,
         target: Server | Cluster,
         repository: BackupRepository,
         doors: Doors,
@@ -34,7 +37,8 @@ class TemporaryDatabase:
         tell: Tell,
         stop: threading.Event,
     ) -> None:
-        self._name = name
+        self._journal = journal
+        self._name = journal.temporary
         self._target = target
         self._repository = repository
         self._doors = doors
@@ -48,10 +52,7 @@ class TemporaryDatabase:
             WireError
         """
         database = self._target.metastore()[1].database(self._name)
-        if database is None:
-            return None
-        groups = (group for rp in database.retention_policies for group in rp.shard_groups)
-        return {shard.id for group in groups for shard in group.shards}
+        return None if database is None else shards_of(database)
 
     def restore(self, plan: MergePlan, options: MergeOptions) -> RestoreReport:
         """Make it, and fill it from the backup.
@@ -67,8 +68,10 @@ class TemporaryDatabase:
             )
         return restore(target, self._repository, quiet, beside, tell=self._tell, stop=self._stop)
 
-    def clear_away(self) -> None:
+    def clear_away(self) -> NotOurs | None:
         """Drop what an earlier run made of it, also if it was killed in the middle.
+
+        Returns why a database of its name stays there.
 
         Raises: as `drop`.
         """
@@ -76,23 +79,45 @@ class TemporaryDatabase:
             undo_interrupted(self._target, self._repository, tell=self._tell, stop=self._stop)
         else:
             take_back_interrupted(self._target, self._repository, tell=self._tell)
-        there = self.shards()
-        if there is not None:
-            self.drop(there)
+        return self.drop()
 
-    def drop(self, ids: Collection[ShardID]) -> None:
-        """Drop it, on all nodes, and look whether it is gone.
-
-        Args:
-            ids: its shards; each door must show exactly these before anything is dropped there.
+    def clear_away_or_leave(self) -> None:
+        """Drop what is ours, and name what is not.
 
         Raises:
-            RestoreFailed: it is still there.
-            UsageError: a door leads to another target.
+            RestoreFailed: whose it is is not known yet; else as `drop`.
+        """
+        left = self.clear_away()
+        if left is None:
+            return
+        if not left.known:
+            raise left_there(self._journal, left, "run this again when that node answers")
+        self._tell(
+            Warned(
+                f"database {self._name} has the name that an unfinished merge had noted, and is "
+                f"left there: {left.why}; look at it, and drop it by hand if nobody needs it"
+            )
+        )
+
+    def drop(self) -> NotOurs | None:
+        """Drop it, on all nodes, and look whether it is gone.
+
+        Returns why a database of its name stays there; None if there is none.
+
+        Raises:
+            RestoreFailed: it was dropped and is still there.
+            UsageError: a door leads to another target: it shows other shards.
             WireError, Stopped
         """
-        if self.shards() is None:
-            return
+        _, now = self._target.metastore()
+        there = now.database(self._name)
+        if there is None:
+            return None
+        journal = self._journal
+        why = not_ours(self._target, now, there, shards=journal.shards, made=journal.made)
+        if why is not None:
+            return why
+        ids = shards_of(there)
         self._doors.check_shards(self._target, self._name, ids)
         self._doors.query(f"DROP DATABASE {quote_identifier(self._name)}")
         _, now = self._target.metastore()
@@ -103,6 +128,7 @@ class TemporaryDatabase:
             )
         self._warn_of_left_copies(now, ids)
         self._tell(TemporaryDropped(self._name))
+        return None
 
     def _warn_of_left_copies(self, now: Metastore, ids: Collection[ShardID]) -> None:
         if not isinstance(self._target, Cluster):
@@ -117,3 +143,11 @@ class TemporaryDatabase:
         }
         for node, shard_id in sorted(left)[:10]:
             self._tell(Warned(f"{node} still has a copy of temporary shard {shard_id}"))
+
+
+def left_there(journal: MergeJournal, left: NotOurs, then: str) -> RestoreFailed:
+    """What to say of a database that may be somebody else's."""
+    return RestoreFailed(
+        f"database {journal.temporary} is left there: {left.why}",
+        hint=f"look at it, and drop it by hand if nobody needs it; {then}",
+    )

@@ -60,7 +60,10 @@ def _is_dealt_with(server: Server, journal: ServerJournal, tell: Tell) -> bool:
             tell(Warned(f"an earlier restore of {shown(name)} was complete when it was killed"))
             continue
         try:
-            why = holds_more(server, journal.server_started_ns, made.shards or {})
+            sent = made.shards
+            if sent is None:  # it was killed before it sent anything
+                sent = dict.fromkeys(shards_of(there), frozenset[FileID]())
+            why = holds_more(server, journal.server_started_ns, sent)
             if not why:
                 drop_database(server, name, shards_of(there))
                 dropped.append(name)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from resources.engine.merge.journal import MergeJournal, MergeJournalFile, request_of
+from resources.engine.merge.ours import Made
 from resources.engine.merge.plan import MergeOptions
 from resources.errors import ManifestUnreadable, ShardkeeperError, StoreFailed, UnsafeName
 from resources.model import ShardID
@@ -28,6 +29,11 @@ BEGUN = MergeJournal(
 HALF = replace(
     BEGUN,
     shards=(ShardID(2**64 - 1), ShardID(4)),
+    made=Made(
+        (("day", 0, 86_400 * 10**9),),
+        (("day", -(2**63), 2**63 - 1, 2),),
+        (("000000001-000000001.tsm", 77, 2**32 - 1),),
+    ),
 )
 RAW = HALF.encode()
 SAID: dict[str, Any] = json.loads(RAW)
@@ -92,13 +98,14 @@ def test_a_file_beyond_belief_is_refused_unread(store: DirectoryStore, tmp_path:
 
 def test_how_far_an_earlier_version_was_is_read_over() -> None:
     earlier = {
-        **SAID,
+        **{key: value for key, value in SAID.items() if key != "made"},
         "version": 1,
         "copied": ["day", -(2**63), "cpu ☃"],
         "failed": [["day", 0, 'm"', "field type conflict"]],
         "points": 7,
     }
-    assert MergeJournal.decode(json.dumps(earlier).encode(), "j.json") == HALF
+    found = MergeJournal.decode(json.dumps(earlier).encode(), "j.json")
+    assert found == replace(HALF, made=None)
 
 
 def test_how_a_merge_is_done_may_change_between_its_runs_and_what_it_merges_may_not() -> None:
@@ -174,6 +181,7 @@ TAKEN: dict[str, list[Any]] = {
     "policies": [{}, {"database": "x"}],
     "shards": [None, []],
     "complete": [True],
+    "made": [None],
 }
 
 
@@ -214,6 +222,14 @@ def test_a_journal_that_lacks_a_key_is_refused(key: str) -> None:
         {"temporary": "shardkeeper_merge_0123456789ab\n"},
         {"temporary": "shardkeeper_merge_\u0660123456789ab"},
         {"shards": None, "complete": True},
+        {"made": {**SAID["made"], "more": []}},
+        {"made": {"policies": [], "groups": []}},
+        {"made": {**SAID["made"], "policies": [["day", 0]]}},
+        {"made": {**SAID["made"], "policies": [["day", 0, 2**63]]}},
+        {"made": {**SAID["made"], "groups": [["day", 0, 1, -1]]}},
+        {"made": {**SAID["made"], "groups": [[7, 0, 1, 1]]}},
+        {"made": {**SAID["made"], "files": [["a.tsm", 1, True]]}},
+        {"made": {**SAID["made"], "files": [["a.tsm", 1, 2, 3]]}},
     ],
     ids=lambda changed: ascii(changed)[:60],
 )

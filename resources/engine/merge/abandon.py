@@ -1,0 +1,50 @@
+"""Give an unfinished merge up."""
+
+from __future__ import annotations
+
+import threading
+
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.engine.events import Tell
+from resources.engine.merge.alone import alone
+from resources.engine.merge.doors import Doors
+from resources.engine.merge.journal import MergeJournalFile
+from resources.engine.merge.temporary import TemporaryDatabase, left_there
+from resources.errors import NothingMatches
+from resources.repository.repository import BackupRepository
+
+
+def abandon_merge(
+    target: Server | Cluster,
+    repository: BackupRepository,
+    *,
+    tell: Tell,
+    stop: threading.Event | None = None,
+) -> str:
+    """Drop the temporary database of an unfinished merge; what it copied stays.
+
+    Returns its name.
+
+    Raises:
+        NothingMatches: there is no unfinished merge.
+        RestoreFailed: what has its name is not provably what the merge has restored.
+        ShardkeeperError: it could not be dropped.
+    """
+    stop = stop or threading.Event()
+    doors = Doors(target, tell=tell, stop=stop)
+    with alone(repository, tell) as check_alone:
+        file = MergeJournalFile(repository.store, target.metastore()[1].cluster_id)
+        journal = file.read()
+        if journal is None:
+            raise NothingMatches(
+                f"no merge into {target.address} was left unfinished by {repository.location}"
+            )
+        check_alone()
+        left = TemporaryDatabase(
+            journal, target, repository, doors, tell=tell, stop=stop
+        ).clear_away()
+        if left is not None:
+            raise left_there(journal, left, "then run this again, which forgets the merge")
+        file.remove()
+    return journal.temporary
