@@ -51,6 +51,7 @@ def archive_facts(
         facts["server_version"] = source.source.version
     if evidence is not None:
         facts |= {
+            "keys": "read twice, the same" if evidence.read_twice else "read once: docs/verify.md",
             "seconds": round(evidence.seconds, 3),
             "files": len(evidence.files),
             "tombstones_pending": evidence.tombstones,

@@ -89,6 +89,17 @@ PROFILE_FILE = "backup.prof"
     "block and inflate again what was compressed",
 )
 @click.option(
+    "-read-twice",
+    "--read-twice",
+    "read_twice_mib",
+    type=Integer(min=0),
+    default=BackupOptions().read_twice_bytes >> 20,
+    show_default=True,
+    metavar="<MiB>",
+    help="read what is new in a shard again and compare, up to so much; nothing else tells a "
+    "series whose name was changed on the way (0: never)",
+)
+@click.option(
     "-parallel",
     "--parallel",
     type=Integer(min=1, max=64),
@@ -183,6 +194,7 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         level=flags.pop("level"),
         checked="structure" if verify == "structure" else "full",
         proven=verify == "inflated",
+        read_twice_bytes=flags.pop("read_twice_mib") << 20,
         prefer=flags.pop("preferred") or "",
         staleness_ns=flags.pop("staleness_ns"),
         require_complete=flags.pop("require_complete"),

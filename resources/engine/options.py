@@ -33,6 +33,8 @@ class BackupOptions:
         level: `-gzipCompressionLevel`.
         checked: `-verify`; "full" checks every block, "structure" headers and indexes.
         proven: `-verify inflated`; what was compressed is inflated again before it is stored.
+        read_twice_bytes: `-read-twice`: what is new in a shard is read again and compared, if it
+            is no more than this; 0: never.
         parallel: connections at once; more than two do not help a server with two cores.
         per_node: of these, to one data node; None: as many.
         prefer: TCP address of the node to read from first (`-from`).
@@ -58,6 +60,7 @@ class BackupOptions:
     level: Level = "default"
     checked: Checked = "full"
     proven: bool = False
+    read_twice_bytes: int = 8 << 20
     parallel: int = 2
     per_node: int | None = None
     retry: Retry = field(default_factory=Retry)

@@ -70,6 +70,8 @@ class StoredArchive:
     facts: ArchiveFacts
     sha256: str
     stored_bytes: int
+    read_twice: bool = False
+    """Whether every TSM file came from its server twice and the same."""
 
 
 class Inspection:
@@ -112,6 +114,10 @@ class Inspection:
         """Check the next bytes, for a caller who does not look at the pieces."""
         for _ in self.feed(view):
             pass
+
+    def modified_s(self) -> dict[str, int]:
+        """By file, when the server last wrote to it, to the second."""
+        return {_file(member): member.mtime_s for member in self._walker.members}
 
     def finish(self) -> ArchiveFacts:
         """The stream has ended; it must have ended properly."""
@@ -203,6 +209,10 @@ class ArchiveWriter:
     def feed(self, view: memoryview) -> None:
         self._inspection.consume(view)
         self._gzip.write(view)
+
+    def modified_s(self) -> dict[str, int]:
+        """As `Inspection.modified_s`."""
+        return self._inspection.modified_s()
 
     def finish(self) -> StoredArchive:
         facts = self._inspection.finish()

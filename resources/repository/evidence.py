@@ -129,6 +129,8 @@ class ShardEvidence:
     """None if it is not known, or if points were written all the while."""
     owners: tuple[OwnerFacts, ...] = ()
     """A cluster's nodes that have the shard; a single server has none."""
+    read_twice: bool = False
+    """Whether every TSM file came twice and the same, so that no key was changed on its way."""
 
     @property
     def tsm_files(self) -> int:
@@ -153,6 +155,7 @@ class ShardEvidence:
             **({"complete": self.complete} if self.complete else {}),
             **({} if self.proof is None else {"proof": self.proof.encode()}),
             **({"owners": [owner.encode() for owner in self.owners]} if self.owners else {}),
+            **({"readTwice": True} if self.read_twice else {}),
             "files": [file.encode() for file in self.files],
         }
 
@@ -181,6 +184,7 @@ class ShardEvidence:
             owners=tuple(map(OwnerFacts.decode, fields.objects("owners")))
             if "owners" in fields.document
             else (),
+            read_twice=fields.boolean("readTwice", default=False),
         )
 
 

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from resources.clients.source import ShardCopy, Source, SourceFacts
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.completeness import Sample, Written, figures, lacks
+from resources.engine.backup.second_read import read_again
 from resources.engine.backup.written_out import WriteOut
 from resources.engine.options import BackupOptions
 from resources.errors import (
@@ -228,7 +229,16 @@ class Puller:
                 self._refuse_if_lacking(place.shard_id, copy, stored, written.sample)
             if self._proof(written) is not None and _is_as_before(state, stored):
                 raise _AsBefore  # nothing of this block counts then
-            return stored
+            twice = read_again(
+                self._source,
+                state,
+                copy.node,
+                stored.facts.files,
+                archive.modified_s(),
+                limit_bytes=self._options.read_twice_bytes,
+                buffer=buffer,
+            )
+            return replace(stored, read_twice=twice)
 
     def _refuse_if_lacking(
         self, shard_id: ShardID, copy: ShardCopy, stored: StoredArchive, before: Sample
@@ -312,6 +322,7 @@ class Puller:
                 seconds=seconds,
                 group_start_ns=place.group.start_time_ns,
                 group_end_ns=place.group.end_time_ns,
+                read_twice=stored.read_twice,
                 owners=state.owners,
                 complete="unknown" if written is None else "proven",
                 proof=self._proof(written),
