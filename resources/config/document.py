@@ -241,7 +241,7 @@ def _entries(lines: Sequence[str], section: str, start: int, end: int) -> Iterat
         entry = _ENTRY.match(lines[at])
         depth = len(entry[1]) if entry else None
         indent = depth if indent is None else indent
-        if entry and depth == indent and (depth > 0 or section == "notify"):
+        if entry and depth is not None and depth == indent and (depth or section == "notify"):
             begun.append((entry[3] or len(begun), at))
         elif not begun or _strays(lines[at], depth, indent):
             begun.append((stripped.partition(":")[0], at))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -31,14 +32,14 @@ def ended(
     parent: str | None = None,
 ) -> float:
     """Record a run of the backup job that has just ended; when that was."""
-    more = {"parent_run_id": parent, "root_run_id": parent} if parent else {}
     run = instance.add_run(
         dg.DagsterRun(
             job_name="back_up_influxdb",
             run_id=dg._core.utils.make_new_run_id(),  # type: ignore[attr-defined]
             status=dg.DagsterRunStatus.STARTED,
             tags=dict(tags),
-            **more,
+            parent_run_id=parent,
+            root_run_id=parent,
         )
     )
     event = {
@@ -96,7 +97,13 @@ def test_one_of_its_own_that_somebody_stops_does_not_come_back_at_once(
 def test_a_mistyped_run_is_told_in_the_launchpads_words_and_the_next_look_asks_all_the_same(
     cluster: DevCluster, world: World
 ) -> None:
-    for config in ({"db": "nope"}, {"rp": "autogen"}, {"attempts": 0}, {"shard": -4}):
+    mistyped: list[dict[str, Any]] = [
+        {"db": "nope"},
+        {"rp": "autogen"},
+        {"attempts": 0},
+        {"shard": -4},
+    ]
+    for config in mistyped:
         assert not world.run("back_up_influxdb", **config).success
     asked, _ = world.sense("watch_influxdb")
     assert len(asked.run_requests) == 1

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from tests.wire.commands import doctor, shardkeeper
 pytestmark = pytest.mark.wire
 
 LINES = [f"m,k=a v={i} {1_600_000_000 + i}" for i in range(10)]
+
+Reply = tuple[int, dict[str, str], bytes]
+"""Status, headers and body."""
 
 
 @pytest.fixture
@@ -57,26 +61,28 @@ def proxy(upstream: str, how: str) -> Iterator[str]:
 
         def _pass(self, body: bytes | None) -> None:
             path = self.path.partition("?")[0]
-            instead = {
+            replies: dict[str, Reply] = {
                 "redirect": (301, {"Location": "https://elsewhere.invalid" + self.path}, b""),
                 "login": (200, {"Content-Type": "text/html"}, b"<html>please log in</html>"),
                 "401": (401, {"Content-Type": "text/html"}, b"<html>401</html>"),
                 "502": (502, {"Content-Type": "text/html"}, b"<html>bad gateway</html>"),
                 "empty": (200, {}, b""),
                 "teapot": (418, {}, b"\x00\xff"),
-            }.get(how)
+            }
+            instead = replies.get(how)
             if how == "only-query" and path not in ("/query", "/write"):
                 instead = (404, {"Content-Type": "text/html"}, b"<html>404</html>")
             if how == "no-vars" and path == "/debug/vars":
                 instead = (403, {}, b"forbidden")
             self._say(*(instead or self._ask(body)))
 
-        def _ask(self, body: bytes | None) -> tuple[int, dict[str, str], bytes]:
+        def _ask(self, body: bytes | None) -> Reply:
             path = self.path.removeprefix("/influx") if how == "prefix" else self.path
             asked = urllib.request.Request(f"http://{upstream}{path}", body, method=self.command)
             for name in ("Content-Type", "Authorization"):
                 if name in self.headers:
                     asked.add_header(name, self.headers[name])
+            answer: HTTPResponse | urllib.error.HTTPError
             try:
                 answer = urllib.request.urlopen(asked)
             except urllib.error.HTTPError as error:
@@ -87,7 +93,7 @@ def proxy(upstream: str, how: str) -> Iterator[str]:
                 for name, value in answer.headers.items()
                 if name.lower() not in hidden and not (how == "no-version" and "nflux" in name)
             }
-            return answer.status, head, answer.read()
+            return int(answer.status or 0), head, answer.read()
 
         def _say(self, status: int, head: dict[str, str], body: bytes) -> None:
             self.send_response(status)
