@@ -56,7 +56,8 @@ def repair(witness: Witness, *flags: object) -> Done:
 
 
 def listing(witness: Witness) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in witness.backups.iterdir()}
+    files = (path for path in witness.backups.rglob("*") if path.is_file())
+    return {path.name: path.read_bytes() for path in files}
 
 
 def newest(witness: Witness, pattern: str) -> Path:
