@@ -37,9 +37,9 @@ class BackupRepositoryResource(dg.ConfigurableResource):
         Raises:
             UsageError: the cluster is not configured.
         """
-        configuration = read_configuration(Path(self.configuration))
-        settings = cluster_named(configuration, cluster)
-        return str(configuration.repositories[settings.repository].path)
+        reading = read_sound(Path(self.configuration))
+        settings = reading.cluster(cluster)
+        return str(reading.configuration.repositories[settings.repository].path)
 
     def lock_wait(self, cluster: str) -> float:
         """Seconds to wait while another run works in the same directory."""

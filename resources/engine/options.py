@@ -78,6 +78,11 @@ class BackupOptions:
     lock_wait_s: float = 0.0
 
     @property
+    def of_one_node(self) -> int:
+        """Requests at once where all may go to one data node."""
+        return min(self.parallel, self.per_node or self.parallel)
+
+    @property
     def limited(self) -> bool:
         """Whether the run leaves out shards that the server has."""
         chosen = self.only is not None or self.start_ns is not None or self.end_ns is not None

@@ -17,12 +17,12 @@ from assets.judging import (
     NOTHING_MISSING,
     WITHIN_OBJECTIVE,
 )
+from assets.ticks import TickFailed
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
-from resources.errors import BackupIncomplete
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from tests.pipelines.world import DAY_NS, FAMILY, FIRST_NS, World, write_to
@@ -128,7 +128,7 @@ def test_a_backup_whose_metastore_is_gone_turns_a_check_and_holds_up_none_after_
     on_the_command_line(cluster, world, ago=timedelta(minutes=2))
     [meta] = world.backups.glob("*.meta")
     meta.unlink()
-    with pytest.raises(BackupIncomplete, match=meta.name):
+    with pytest.raises(TickFailed, match=meta.name):
         world.sense("adopt_influxdb")
     assert not world.check(SET, NOTHING_MISSING).passed
     [point] = world.events(SET)

@@ -222,6 +222,6 @@ class World:
 
 
 def failure(result: dg.ExecuteInProcessResult) -> Any:
-    """The user's failure data of the step that failed."""
-    [event] = [event for event in result.all_events if event.is_step_failure]
-    return event.step_failure_data.user_failure_data
+    """The user's failure data of the first step that failed."""
+    failed = [event for event in result.all_events if event.is_step_failure]
+    return failed[0].step_failure_data.user_failure_data

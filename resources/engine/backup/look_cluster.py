@@ -278,7 +278,7 @@ def _proven(
 
     try:
         answers = each_in_threads(
-            same, asked.values(), parallel=options.parallel, name="files", give_up=source.abort
+            same, asked.values(), parallel=options.of_one_node, name="files", give_up=source.abort
         )
     finally:
         source.resume()

@@ -191,7 +191,7 @@ def _write_out(
 
     try:
         found = each_in_threads(
-            ask, asked, parallel=options.parallel, name="flush", give_up=source.abort
+            ask, asked, parallel=options.of_one_node, name="flush", give_up=source.abort
         )
     finally:
         source.resume()
@@ -253,7 +253,7 @@ def _ranked(
 
     try:
         ranked = each_in_threads(
-            one, unlike, parallel=options.parallel, name="compare", give_up=source.abort
+            one, unlike, parallel=options.of_one_node, name="compare", give_up=source.abort
         )
     finally:
         source.resume()
