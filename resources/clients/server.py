@@ -32,6 +32,7 @@ class Server:
         self.tcp = tcp
         self.http = http
         self._known_start: int | None = None
+        self._never_told = False
 
     @property
     def kind(self) -> Literal["server"]:
@@ -103,17 +104,21 @@ class Server:
             version = _version(self.http)
             said, orphans = self._vars_of_this_server(self.http, activity)
         except WireError as error:
+            self._never_told = self._known_start is None
             return SourceFacts(version), error
+        self._never_told = False
         return replace(_facts(version, said), orphans=orphans), None
 
     def figures(self, node: str = "") -> SourceFacts:
         """As `facts`; whose figures these are is looked at again only if another process tells.
 
+        Nothing if `facts` found that HTTP is closed, or that a proxy before it hides them.
+
         Raises:
             WireError: HTTP does not answer.
             UsageError: the HTTP address is another server's by now.
         """
-        if self.http is None:
+        if self.http is None or self._never_told:
             return SourceFacts()
         said = self.http.server_vars(activity=False)
         if said.started_ns is None or said.started_ns != self._known_start:
