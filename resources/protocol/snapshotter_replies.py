@@ -204,6 +204,8 @@ def id_map(reader: StreamReader) -> Parsing[IDMap]:
 
 
 _HTTP_REPLY = re.compile(rb"HTTP/1\.[01] [0-9]{3}[^\x00\r\n]*\r\n")
+_PAGE = re.compile(rb"<(?:!doctype|html)", re.IGNORECASE)
+"""What HTTP servers say without a status line to a request that they take for HTTP/0.9."""
 _TLS_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02")
 
 
@@ -239,7 +241,7 @@ def who_answers(reader: StreamReader) -> Parsing[MetastoreReply | Stranger]:
     while _undecided(reader.head) and len(reader.head) > arrived:
         arrived = len(reader.head)
         yield
-    if _HTTP_REPLY.match(reader.head):
+    if _HTTP_REPLY.match(reader.head) or _PAGE.match(reader.head):
         return Stranger.HTTP
     if _TLS_ALERT.match(reader.head):
         return Stranger.TLS
