@@ -64,10 +64,10 @@ def test_without_http_everything_is_copied_and_said_so(
     assert len(list(directory.glob("*.s1.tar.gz"))) == 2
 
 
-def test_shards_at_rest_are_looked_at_once_and_others_twice(
+def test_a_backup_asks_what_the_server_is_once_whether_shards_rest_or_not(
     influxd_factory: Callable[..., Influxd], directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second look is for files that came late, or never."""
+    """What has to be known of a shard when it is read is asked with its figures."""
     here = influxd_factory()
     here.create_database("precious")
     looks: list[bool] = []
@@ -88,7 +88,7 @@ def test_shards_at_rest_are_looked_at_once_and_others_twice(
         full = BackupOptions(Limits("precious"), full=True)
         report = back_up(source, repository, full, tell=lambda _: None)
         assert len(report.saved) == 1
-        assert len(looks) == (1 if at_rest else 2)
+        assert len(looks) == 1
 
 
 @pytest.mark.fault(21, 72)
