@@ -19,6 +19,9 @@ from resources.errors import UsageError
 from resources.model import Metastore, ShardID
 from resources.repository.backup_set import Archive
 
+MAX_FORGOTTEN = 100
+"""Partitions that one look takes out of the graph."""
+
 
 def settle_gone(
     ledger: Ledger, metastore: Metastore, archives: Mapping[ShardID, Archive]
@@ -40,7 +43,9 @@ def settle_gone(
     if news:
         saved, seen = ledger.backed_up(), ledger.observed()
         kept = sorted(key for key in news if key in saved or _archive(key, archives) is not None)
-        ledger.forget_partitions(sorted(news - set(kept)))
+        # Each costs Dagster a transaction; what is left is for the next look.
+        forgotten = sorted(news - set(kept))[:MAX_FORGOTTEN]
+        ledger.forget_partitions(forgotten)
         # At the version of its archive: what came after it is gone, so nothing is left to copy.
         ledger.observe(
             [
@@ -49,7 +54,7 @@ def settle_gone(
             ]
         )
         ledger.mark_gone(kept)
-        absent -= news - set(kept)
+        absent -= set(forgotten)
     return {key: _archive(key, archives) for key in sorted(absent)}
 
 

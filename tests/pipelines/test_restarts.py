@@ -11,6 +11,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
+from assets.gone import MAX_FORGOTTEN
 from assets.ledger import Ledger
 from assets.recording import record_backup, record_look
 from resources.clients.cluster import Cluster
@@ -140,7 +141,7 @@ def test_a_run_that_failed_and_is_launched_again_from_its_failure_copies_what_is
 
 
 @pytest.mark.fault(44)
-def test_shards_that_come_and_go_by_the_dozen_lose_no_partition_of_a_hundred_thousand(
+def test_shards_come_and_go_by_the_dozen_among_a_hundred_thousand_partitions(
     cluster: DevCluster, world: World, instance: dg.DagsterInstance
 ) -> None:
     past = [f"past/autogen/{10**6 + i}" for i in range(MANY)]
@@ -162,8 +163,11 @@ def test_shards_that_come_and_go_by_the_dozen_lose_no_partition_of_a_hundred_tho
     assert tick_s < 10.0
     assert world.back_up().success
     kept = world.partitions
-    assert len(kept) == len(set(kept)) == MANY + 3 + 40
-    assert {*past, *PARTITIONS} <= set(kept)
+    # Those that were never backed up go, a few with each look; all others stay.
+    looks = 3
+    assert len(kept) == len(set(kept))
+    assert MANY + 3 + 40 - looks * MAX_FORGOTTEN <= len(kept) < MANY + 3 + 40
+    assert set(PARTITIONS) <= set(kept)
     new = sorted(set(kept) - {*past, *PARTITIONS})
     assert set(new) <= there
     # A partition whose shard has gone keeps its backup, and nothing asks for another one.
