@@ -224,6 +224,6 @@ class World:
 def failure(result: dg.ExecuteInProcessResult) -> Any:
     """The user's failure data of the step that failed; of several, of one with wrong settings."""
     failed = [event for event in result.all_events if event.is_step_failure]
-    told = [event.step_failure_data.user_failure_data for event in failed]
+    told: list[Any] = [event.step_failure_data.user_failure_data for event in failed]
     wrong = [one for one in told if one.metadata["exit_code"].value == "USAGE"]
     return (wrong or told)[0]
