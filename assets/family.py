@@ -84,6 +84,10 @@ class Family:
         return f"back_up_{self.name}_full"
 
     @property
+    def back_up_shards_job(self) -> str:
+        return f"back_up_{self.name}_shards"
+
+    @property
     def merge_job(self) -> str:
         return f"merge_{self.name}"
 

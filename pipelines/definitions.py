@@ -20,6 +20,7 @@ from pipelines.alerts import alerts_sensor, configuration_sensor, failure_sensor
 from pipelines.jobs import (
     back_up_full_job,
     back_up_job,
+    back_up_shards_job,
     merge_job,
     restore_job,
     verify_job,
@@ -94,19 +95,21 @@ def of_cluster(
     family: Family, settings: Cluster, configuration: Configuration, url: str
 ) -> dg.Definitions:
     """What belongs to one cluster."""
+    back_up, back_up_shards = back_up_job(family), back_up_shards_job(family)
     return dg.Definitions(
         assets=build_assets(family, settings),
         asset_checks=build_checks(family, settings.objectives),
         jobs=[
-            back_up_job(family),
+            back_up,
             back_up_full_job(family),
+            back_up_shards,
             verify_job(family),
             merge_job(family),
             restore_job(family, settings.target),
         ],
         schedules=schedules(family, settings),
         sensors=[
-            *sensors(family, settings),
+            *sensors(family, settings, [back_up, back_up_shards]),
             alerts_sensor(family, settings, configuration, url),
         ],
     )

@@ -39,6 +39,18 @@ def back_up_full_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
     )
 
 
+def back_up_shards_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
+    """Copy the shards of chosen partitions, and no others."""
+    return dg.define_asset_job(
+        family.back_up_shards_job,
+        selection=dg.AssetSelection.assets(family.shard_backup).without_checks(),
+        description="Back up chosen shards alone, to fill what is missing or has failed. "
+        f"{family.back_up_job} copies all that changed and makes a restore point of the whole "
+        "cluster.",
+        tags={**family.tags, "dagster/priority": BACKUPS_FIRST},
+    )
+
+
 def _back_up_job(
     family: Family, name: str, config: BackUpConfig, description: str
 ) -> dg.UnresolvedAssetJobDefinition:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import dagster as dg
 
@@ -34,22 +36,33 @@ SILENCE_S = 15.0
 """How long a source may be silent to a sensor, which asks again soon."""
 
 
-def sensors(family: Family, settings: Cluster) -> list[dg.SensorDefinition]:
+BackUpJobs: TypeAlias = "Sequence[dg.UnresolvedAssetJobDefinition]"
+"""Of one cluster: the one that is asked for first. It copies what the others select, too.
+
+Dagster lists a sensor on the pages of those assets alone that its jobs select.
+"""
+
+
+def sensors(
+    family: Family, settings: Cluster, back_up_jobs: BackUpJobs
+) -> list[dg.SensorDefinition]:
     """Those of one cluster that ask for its runs, or record them."""
     return [
-        watch_sensor(family, settings),
-        missed_sensor(family, settings),
+        watch_sensor(family, settings, back_up_jobs),
+        missed_sensor(family, settings, back_up_jobs),
         adopt_sensor(family, settings),
     ]
 
 
-def watch_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
+def watch_sensor(
+    family: Family, settings: Cluster, back_up_jobs: BackUpJobs
+) -> dg.SensorDefinition:
     memory = TickMemory()
     judge = Judge(family, settings.objectives)
 
     @dg.sensor(
         name=f"watch_{family.name}",
-        job_name=family.back_up_job,
+        jobs=back_up_jobs,
         minimum_interval_seconds=int(settings.watch_every),
         default_status=_status(settings, "watch"),
         description="Look whether any shard, database or user has changed since its backup, and "
@@ -118,7 +131,9 @@ def _at_rest(
     return dg.SkipReason(why_not)
 
 
-def missed_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
+def missed_sensor(
+    family: Family, settings: Cluster, back_up_jobs: BackUpJobs
+) -> dg.SensorDefinition:
     memory = TickMemory()
     objectives = settings.objectives
     asks = objectives.missed == "request"
@@ -127,7 +142,7 @@ def missed_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"missed_{family.name}",
-        job_name=family.back_up_job,
+        jobs=back_up_jobs,
         minimum_interval_seconds=MISSED_EVERY_S,
         default_status=_status(settings, "missed"),
         description=f"Look for shards that no backup of the last {goal} covers; the check "
@@ -201,7 +216,7 @@ def adopt_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
 
 def _ask(family: Family, why: str) -> dg.SensorResult:
     tags = {**family.tags, "shardkeeper/why": why}
-    return dg.SensorResult(run_requests=[dg.RunRequest(tags=tags)])
+    return dg.SensorResult(run_requests=[dg.RunRequest(job_name=family.back_up_job, tags=tags)])
 
 
 def _waiting(now: Pace, family: Family) -> str:

@@ -113,6 +113,20 @@ def test_the_launchpad_describes_and_fills_in_every_setting(two: dg.Definitions)
             assert name in prepared["config"] or not field.is_required
 
 
+def test_the_page_of_every_asset_that_is_backed_up_names_what_starts_backups(
+    two: dg.Definitions,
+) -> None:
+    """Dagster lists a sensor or schedule on the pages of the assets that its jobs select."""
+    for name in ("watch_eu", "missed_eu"):
+        sensor = two.resolve_sensor_def(name)
+        selected = {
+            key
+            for target in sensor.targets
+            for key in two.resolve_job_def(target.job_name).asset_layer.executable_asset_keys
+        }
+        assert {dg.AssetKey(["eu", asset]) for asset in ("shard_backup", "backup_set")} <= selected
+
+
 def test_one_press_on_materialize_or_launch_shows_a_plan_and_restores_nothing(
     two: dg.Definitions,
 ) -> None:
@@ -278,7 +292,7 @@ def execute(
 def test_what_the_document_on_the_ui_names_is_there(tmp_path: Path) -> None:
     found = definitions(tmp_path)  # no file in it: the embedded clusters of make dev
     text = (ROOT / "docs" / "ui.md").read_text()
-    named = set(re.findall(r"`([a-z_]+_dev(?:_full)?)`", text))
+    named = set(re.findall(r"`([a-z_]+_dev(?:_full|_shards)?)`", text))
     jobs = {job.name for job in found.jobs or ()}
     automated = {one.name for one in (*(found.sensors or ()), *(found.schedules or ()))}
     assert jobs | automated - {"tell_of_failures", "check_configuration"} == named
