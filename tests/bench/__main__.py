@@ -1,4 +1,4 @@
-"""`make bench`: python -m tests.bench [beside|alone|unchanged|checking] --help."""
+"""`make bench`: python -m tests.bench [beside|alone|deletes|unchanged|checking] --help."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.bench import report
 from tests.bench.alone import Step, manifests, shards, unchanged
 from tests.bench.beside import Beside, Rounds
 from tests.bench.checking import checking as compare_checking
+from tests.bench.deletes import deletes
 from tests.bench.sets import SETS, Set, fill
 from tests.influxd import Influxd
 
@@ -81,14 +82,34 @@ def alone(n: int, most: int, most_manifests: int, *, write: bool) -> None:
             ("shards", "shards", shards([most // 4, most // 2, most], n, root)),
             ("manifests", "backups", manifests([most_manifests // 4, most_manifests], n, root)),
         ):
-            found: list[Step] = []
-            for step in steps:
-                found.append(step)
-                click.echo(f"{step.what}, {step.size} {counted}: {step.cost.wall_s:.2f} s")
-            text = report.alone(found, command, counted, load)
+            text = report.alone(_told(steps, counted), command, counted, load)
             click.echo(text)
             if write:
                 report.write(name, text)
+
+
+@main.command("deletes")
+@click.option("-n", default=3, show_default=True, help="rounds; the middle one counts")
+@click.option("--most", default=1_000_000, show_default=True, help="pending deletes of one file")
+@kept
+def deletes_(n: int, most: int, *, write: bool) -> None:
+    """Back up, verify and restore a shard with very many pending deletes."""
+    load, _, _ = os.getloadavg()
+    command = f"python -m tests.bench deletes -n {n} --most {most}"
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
+        steps = deletes([most // 4, most // 2, most], n, Path(directory))
+        text = report.alone(_told(steps, "deletes"), command, "deletes", load)
+    click.echo(text)
+    if write:
+        report.write("deletes", text)
+
+
+def _told(steps: Iterator[Step], counted: str) -> list[Step]:
+    found: list[Step] = []
+    for step in steps:
+        found.append(step)
+        click.echo(f"{step.what}, {step.size} {counted}: {step.cost.wall_s:.2f} s")
+    return found
 
 
 @main.command("unchanged")
