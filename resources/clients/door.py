@@ -9,6 +9,7 @@ from resources.clients.address import HostPort, split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
 from resources.clients.http import InfluxHTTP
+from resources.clients.meta_nodes import named_addresses
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # who backs up a single server need not load what clusters ta
 DEFAULT_BIND = "localhost:8091"
 """A meta node's address, as `influxd-ctl` has it."""
 META_PORT = 8091
+OTHER_META_NODES = "any meta node of a cluster will do, and -bind takes several, with commas"
 TCP_PORT = 8088
 HTTP_PORT = 8086
 NO_HTTP = "none"
@@ -36,8 +38,8 @@ class Address:
     """Where a server or a cluster is, and how to be let in.
 
     Attributes:
-        bind: any address of a server, or a meta node's; who answers there is asked. Only used
-            without `host`.
+        bind: any address of a server, or a meta node's; who answers there is asked. Several
+            with commas: the first that answers. Only used without `host`.
         host: a single server's TCP address (8088).
         http: its HTTP address (8086), a URL or host:port; by default on the same host; `none`
             does without, so that every backup copies everything. Of a cluster, the one data
@@ -102,13 +104,13 @@ def open_source(at: Address) -> Server | Cluster:
         tcp = split_host_port(at.host, TCP_PORT)
         return _server(at, tcp, at.http, _kind(at, tcp, at.socket_tls))
     bind = at.bind or DEFAULT_BIND
-    found = split_host_port(bind, META_PORT)
     if at.tls:
         return open_cluster(at, bind)
-    kind = _who_listens(at, bind, found)
+    found, kind = _first_that_answers(at, bind)
     if kind not in (PeerKind.HTTP, PeerKind.TLS):
         return _server(at, found, at.http, kind)
-    meta = open_cluster(replace(at, tls=kind is PeerKind.TLS), bind)
+    others = [str(other) for other in named_addresses(bind) if other != found]
+    meta = open_cluster(replace(at, tls=kind is PeerKind.TLS), ",".join([str(found), *others]))
     if meta.meta.is_meta_node():
         return meta
     scheme = "https" if kind is PeerKind.TLS else "http"
@@ -226,6 +228,17 @@ def _auth(at: Address) -> Auth:
     return Auth.none()
 
 
+def _first_that_answers(at: Address, bind: str) -> tuple[HostPort, PeerKind]:
+    """Of the addresses that -bind names, one behind which somebody is."""
+    named = named_addresses(bind)
+    for address in named[:-1]:
+        try:
+            return address, _who_listens(at, bind, address)
+        except PeerUnreachable:
+            continue
+    return named[-1], _who_listens(at, bind, named[-1])
+
+
 def _who_listens(at: Address, bind: str, address: HostPort) -> PeerKind:
     try:
         return _kind(at, address, None)
@@ -235,4 +248,5 @@ def _who_listens(at: Address, bind: str, address: HostPort) -> PeerKind:
                 error.what,
                 hint="-bind names the meta node; for a single server use -host localhost:8088",
             ) from None
+        error.hint = "; ".join(filter(None, [error.hint, OTHER_META_NODES]))
         raise

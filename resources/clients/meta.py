@@ -12,10 +12,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from resources.clients.address import HostPort, split_host_port
+from resources.clients.address import HostPort
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
-from resources.clients.meta_http import INDEX_HEADER, META_PORT, MetaHTTP, Reply, unknown
+from resources.clients.meta_http import INDEX_HEADER, MetaHTTP, Reply, unknown
+from resources.clients.meta_leader import MAX_HOPS, going_round, leader_from
+from resources.clients.meta_nodes import (
+    MetaNodes,
+    addresses_of,
+    meta_addresses,
+    named_addresses,
+)
 from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
@@ -28,12 +35,13 @@ from resources.model import Metastore, NodeID
 from resources.protocol import meta_api
 from resources.protocol.commands import Command, decode_response
 from resources.protocol.meta import decode_metastore
-from resources.protocol.meta_api import ClusterMembers, Lease, MetaNodeStatus, ShardStatus
+from resources.protocol.meta_api import ClusterMembers, Lease, ShardStatus
 from resources.protocol.snapshotter import MAX_META_BYTES
 
 T = TypeVar("T")
 
-MAX_HOPS = 10
+ASK_S = 10.0
+"""How long a meta node may be silent that is asked for something small; all know it by heart."""
 MAX_SMALL_BYTES = 2**20
 MAX_MEMBERS_BYTES = 8 * 2**20
 MAX_SHARDS_BYTES = 256 * 2**20
@@ -59,7 +67,7 @@ class MetaClient:
     """Asks a cluster's meta nodes; safe to share between threads.
 
     Args:
-        bind: host:port of any meta node, 8091 if the port is left out.
+        bind: host:port of any meta node, 8091 if the port is left out; several with commas.
         tls: whether they speak https; all of them do, or none.
         skip_verify: take any certificate.
         ca_file: authorities to trust instead of the system's.
@@ -87,8 +95,9 @@ class MetaClient:
         route: AddressMap = NO_MAP,
     ) -> None:
         trust = trust or Trust(not skip_verify, ca_file)
-        self._address = split_host_port(bind, META_PORT)
+        self._nodes = MetaNodes(named_addresses(bind))
         self._http = MetaHTTP(auth or Auth.none(), tls, trust, timeout_s, clock, route)
+        self._small = replace(self._http, timeout_s=min(timeout_s, ASK_S))
         self._check: Callable[[], None] = _always
 
     def __repr__(self) -> str:
@@ -96,8 +105,8 @@ class MetaClient:
 
     @property
     def bind(self) -> str:
-        """host:port of the meta node that is asked first."""
-        return str(self._address)
+        """host:port of the meta node that was named first."""
+        return str(self._nodes.first)
 
     @property
     def tls(self) -> bool:
@@ -113,26 +122,16 @@ class MetaClient:
             PeerUnreachable: nobody does, or nobody answers.
         """
         try:
-            reply = self._http.get(
-                self._address,
-                "/status",
-                limit=MAX_SMALL_BYTES,
-                accept=tuple(range(300, 600)),
+            reply = self._nodes.ask(
+                lambda address: self._small.get(
+                    address, "/ping", limit=MAX_SMALL_BYTES, accept=tuple(range(300, 600))
+                )
             )
         except PeerUnreachable:
             raise
         except WireError:
             return False
         return INDEX_HEADER in reply.headers
-
-    def status(self) -> MetaNodeStatus:
-        """What the node says about itself.
-
-        Raises:
-            PeerUnreachable, CredentialsRefused, PeerRefused
-            BadReply: also when it is no meta node.
-        """
-        return self._status(self._address)
 
     def leader(self) -> HostPort:
         """Find the meta node that leads, and hear it say so.
@@ -141,26 +140,21 @@ class MetaClient:
             PeerUnreachable: also when none leads, or they do not agree.
             CredentialsRefused, PeerRefused, BadReply
         """
-        address = self._address
-        for _ in range(MAX_HOPS):
-            status = self._status(address)
-            if status.leads:
-                # Not its http_addr: behind a forwarded port only the address we came by works.
-                return address
-            if not status.leader:
-                raise _no_leader(address)
-            address = self._http_address(status.leader, told_by=address)
-        raise PeerUnreachable(
-            f"{self.bind}: the meta nodes do not agree who leads", hint="try again in a moment"
-        )
+        return self._nodes.ask(self._leader_from)
+
+    def is_away(self, node: HostPort) -> bool:
+        """Whether a meta node did not answer a moment ago."""
+        return self._nodes.is_away(node)
 
     def members(self) -> ClusterMembers:
-        """Who belongs to the cluster, as this node knows it (/show-cluster).
+        """Who belongs to the cluster, as the node that answers knows it (/show-cluster).
 
         Raises:
             PeerUnreachable, CredentialsRefused, PeerRefused, BadReply
         """
-        return self._members(self._address)
+        found = self._nodes.ask(self._members)
+        self._nodes.learn(addresses_of(node.addr for node in found.meta))
+        return found
 
     # --- what there is --------------------------------------------------------------------
 
@@ -178,7 +172,21 @@ class MetaClient:
 
         Raises: as `snapshot`.
         """
-        return self.metastore_of(self.leader())
+        return self.led()[1:]
+
+    def led(self) -> tuple[HostPort, bytes, Metastore]:
+        """The meta node that leads, and its metastore.
+
+        Raises: as `snapshot`.
+        """
+
+        def ask(address: HostPort) -> tuple[HostPort, bytes, Metastore]:
+            leader = self._leader_from(address)
+            return leader, *self.metastore_of(leader)
+
+        leader, raw, now = self._nodes.ask(ask)
+        self._nodes.learn(meta_addresses(now.meta_nodes))
+        return leader, raw, now
 
     def metastore_of(
         self, node: HostPort, *, after: int = 0, timeout_s: float | None = None
@@ -194,7 +202,8 @@ class MetaClient:
             BadReply: also when the node itself knows of a newer one.
         """
         http = self._http if timeout_s is None else replace(self._http, timeout_s=timeout_s)
-        reply = http.get(node, "/", params={"index": str(after)}, limit=MAX_META_BYTES)
+        with self._nodes.noting(node):
+            reply = http.get(node, "/", params={"index": str(after)}, limit=MAX_META_BYTES)
         try:
             now = decode_metastore(reply.body)
         except BadReply as error:
@@ -231,15 +240,20 @@ class MetaClient:
             PeerUnreachable, CredentialsRefused, BadReply
         """
         params = {"verbose": "true"} if verbose else None
+
+        def ask(address: HostPort) -> tuple[ShardStatus, ...]:
+            with self._nodes.noting(address):
+                reply = self._http.get(
+                    address, "/show-shards", params=params, limit=MAX_SHARDS_BYTES
+                )
+            return self._read(address, reply.body, meta_api.shard_statuses)
+
         try:
-            reply = self._http.get(
-                self._address, "/show-shards", params=params, limit=MAX_SHARDS_BYTES
-            )
+            return self._nodes.ask(ask)
         except PeerRefused as error:
             if "HTTP 500" in error.what and not error.hint:
                 error.hint = "does the metastore name an owner that is no data node?"
             raise
-        return self._read(self._address, reply.body, meta_api.shard_statuses)
 
     # --- what can be done -----------------------------------------------------------------
 
@@ -271,14 +285,18 @@ class MetaClient:
                 check of `guarded` raises, too.
         """
         body = command.encode()
-        address = self._address
-        for _ in range(MAX_HOPS + 1):
-            self._check()
-            reply = self._http.post(address, "/execute", body, limit=MAX_SMALL_BYTES)
-            if reply.status != 307:
-                return self._index(address, reply.body)
-            address = self._http.redirected(address, reply, "/execute")
-        raise _going_round(address)
+
+        def ask(address: HostPort) -> int:
+            for _ in range(MAX_HOPS + 1):
+                self._check()
+                with self._nodes.noting(address):
+                    reply = self._http.post(address, "/execute", body, limit=MAX_SMALL_BYTES)
+                if reply.status != 307:
+                    return self._index(address, reply.body)
+                address = self._nodes.hop(self._http.redirected(address, reply, "/execute"))
+            raise going_round(address)
+
+        return self._nodes.ask(ask)
 
     def execute_on(self, node: HostPort, body: bytes) -> int:
         """Have an encoded command applied by this node as the leader, or not at all.
@@ -288,7 +306,8 @@ class MetaClient:
             As `execute` otherwise.
         """
         self._check()
-        reply = self._http.post(node, "/execute", body, limit=MAX_SMALL_BYTES)
+        with self._nodes.noting(node):
+            reply = self._http.post(node, "/execute", body, limit=MAX_SMALL_BYTES)
         if reply.status == 307:
             raise PeerUnreachable(
                 f"{node}: does not lead the meta nodes any more", hint="try again in a moment"
@@ -306,19 +325,23 @@ class MetaClient:
         if not name:
             raise UsageError("a lease has a name")
         params = {"name": name, "nodeid": str(node_id)}
-        address = self._address
-        for _ in range(MAX_HOPS + 1):
-            reply = self._http.get(
-                address, "/lease", params=params, limit=MAX_SMALL_BYTES, accept=(307, 409)
-            )
-            if reply.status == 307:
-                address = self._http.redirected(address, reply, "/lease")
-                continue
-            got = self._read(address, reply.body, meta_api.lease)
-            if got.name != name or (got.owner == node_id) is not (reply.status == 200):
-                raise BadReply(f"{address}: its answer about a lease contradicts itself")
-            return got
-        raise _going_round(address)
+
+        def ask(address: HostPort) -> Lease:
+            for _ in range(MAX_HOPS + 1):
+                with self._nodes.noting(address):
+                    reply = self._small.get(
+                        address, "/lease", params=params, limit=MAX_SMALL_BYTES, accept=(307, 409)
+                    )
+                if reply.status == 307:
+                    address = self._nodes.hop(self._http.redirected(address, reply, "/lease"))
+                    continue
+                got = self._read(address, reply.body, meta_api.lease)
+                if got.name != name or (got.owner == node_id) is not (reply.status == 200):
+                    raise BadReply(f"{address}: its answer about a lease contradicts itself")
+                return got
+            raise going_round(address)
+
+        return self._nodes.ask(ask)
 
     # --- how ------------------------------------------------------------------------------
 
@@ -336,22 +359,13 @@ class MetaClient:
             raise PeerUnreachable(refused.what, hint="try again in a moment")
         raise refused
 
-    def _status(self, address: HostPort) -> MetaNodeStatus:
-        reply = self._http.get(address, "/status", limit=MAX_SMALL_BYTES)
-        return self._read(address, reply.body, meta_api.meta_node_status)
+    def _leader_from(self, address: HostPort) -> HostPort:
+        return leader_from(address, self._small, self._nodes)
 
     def _members(self, address: HostPort) -> ClusterMembers:
-        reply = self._http.get(address, "/show-cluster", limit=MAX_MEMBERS_BYTES)
+        with self._nodes.noting(address):
+            reply = self._small.get(address, "/show-cluster", limit=MAX_MEMBERS_BYTES)
         return self._read(address, reply.body, meta_api.cluster_members)
-
-    def _http_address(self, raft_addr: str, told_by: HostPort) -> HostPort:
-        for node in self._members(told_by).meta:
-            if node.tcp_addr == raft_addr:
-                try:
-                    return split_host_port(node.addr, META_PORT)
-                except UsageError:
-                    break
-        raise BadReply(f"{told_by}: names a leader, {raft_addr[:120]!a}, that is no meta node")
 
     def _read(self, address: HostPort, raw: bytes, parse: Callable[[bytes], T]) -> T:
         try:
@@ -368,16 +382,3 @@ def _index_in(reply: Reply) -> int | None:
     """What a meta node says beside its answer: the index that it was at when it was asked."""
     text = reply.headers.get(INDEX_HEADER, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 21 else None
-
-
-def _no_leader(address: HostPort) -> PeerUnreachable:
-    return PeerUnreachable(
-        f"{address}: no leader",
-        hint="the meta nodes are choosing one, or too few of them are up",
-    )
-
-
-def _going_round(address: HostPort) -> PeerUnreachable:
-    return PeerUnreachable(
-        f"{address}: redirected more than {MAX_HOPS} times", hint="try again in a moment"
-    )

@@ -88,7 +88,7 @@ class MetaHTTP:
             reply = self._send("GET", address, path, limit, params=params)
         except _Broken as broken:
             raise broken.error from None
-        return self._judged(address, reply, accept)
+        return self.judged(address, reply, accept)
 
     def post(self, address: HostPort, path: str, body: bytes, *, limit: int) -> Reply:
         """Send a command; 307 is returned.
@@ -131,6 +131,18 @@ class MetaHTTP:
                 hint="all meta nodes should use TLS, or none; is a proxy between?",
             )
         return where
+
+    def named_leader(self, address: HostPort, reply: Reply) -> HostPort:
+        """Where a 307 says that the leader is; it is spoken to as the others are.
+
+        Raises:
+            BadReply: it names no address.
+        """
+        try:
+            netloc = urlsplit(reply.headers.get("Location", "")).netloc
+            return split_host_port(netloc, META_PORT)
+        except (ValueError, UsageError):
+            raise BadReply(f"{address}: names a leader without an address") from None
 
     def shown(self, text: str) -> str:
         """Text of a server, fit for a terminal and without our secrets."""
@@ -196,7 +208,12 @@ class MetaHTTP:
 
     # --- judging --------------------------------------------------------------------------
 
-    def _judged(self, address: HostPort, reply: Reply, accept: tuple[int, ...]) -> Reply:
+    def judged(self, address: HostPort, reply: Reply, accept: tuple[int, ...] = ()) -> Reply:
+        """The reply, if it is a success.
+
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply
+        """
         error = self._refusal(address, reply, accept)
         if error is not None:
             raise error

@@ -7,31 +7,18 @@ what it knew; a proxy may do so for hours.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from resources.clients.address import HostPort, split_host_port
+from resources.clients.address import HostPort
 from resources.clients.meta import MetaClient
-from resources.clients.meta_http import META_PORT
-from resources.errors import BadReply, UsageError, WireError
-from resources.model import Metastore, NodeInfo
+from resources.clients.meta_nodes import meta_addresses
+from resources.errors import BadReply, WireError
+from resources.model import Metastore
 
 ATTEMPTS = 5
 PAUSE_S = 0.2
 TIMEOUT_S = 2.0
 AWAY_S = 60.0
-MOST_META_NODES = 16
-
-
-def meta_addresses(nodes: Sequence[NodeInfo]) -> list[HostPort]:
-    """The HTTP addresses of meta nodes, as the metastore has them."""
-    found: list[HostPort] = []
-    for node in nodes[:MOST_META_NODES]:
-        try:
-            found.append(split_host_port(node.addr, META_PORT))
-        except UsageError:
-            continue
-    return found
 
 
 class Newest:

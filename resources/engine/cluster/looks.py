@@ -20,7 +20,7 @@ from typing import TypeAlias
 from resources.clients.address import HostPort
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
-from resources.clients.newest import meta_addresses
+from resources.clients.meta_nodes import meta_addresses
 from resources.errors import BadReply, WireError
 from resources.model import Metastore
 from resources.protocol.comparing import comparable
@@ -64,8 +64,7 @@ def look(cluster: Cluster) -> Look:
     Raises:
         WireError
     """
-    leader = cluster.meta.leader()
-    return Look(leader, *cluster.meta.metastore_of(leader))
+    return Look(*cluster.meta.led())
 
 
 About: TypeAlias = Callable[[Metastore], object]
@@ -161,7 +160,8 @@ def _contradiction(meta: MetaClient, seen: Look, about: About | None) -> str:
     The leader is asked once more by the address that the others know it by: what stands between
     us and the address that we came by does not stand there.
     """
-    addresses = meta_addresses(seen.metastore.meta_nodes)
+    known = meta_addresses(seen.metastore.meta_nodes)
+    addresses = [address for address in known if not meta.is_away(address)]
     if not addresses:
         return ""
 

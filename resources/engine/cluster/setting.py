@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from resources.clients.address import HostPort
 from resources.clients.cluster import Cluster
-from resources.clients.newest import meta_addresses
+from resources.clients.meta_nodes import meta_addresses
 from resources.engine.cluster.looks import Look, look, proven_look
 from resources.engine.cluster.put_back import PutBack, put_back, without_databases
 from resources.engine.cluster.redo import redo

@@ -12,7 +12,6 @@ from resources.clients.auth import Auth
 from resources.clients.meta import MetaClient
 from resources.model import NodeID
 from resources.protocol.commands import DropDatabase, Response
-from resources.protocol.meta_api import MetaNodeStatus
 from tests.resources.clients.peer import peer, reset
 
 DROP = DropDatabase("nodb")
@@ -57,8 +56,13 @@ def always(reply: bytes) -> Answer:
     return lambda _what, _who, _body: reply
 
 
-def status(leader: str, me: str) -> bytes:
-    return http(200, MetaNodeStatus(leader, "", me, ()).encode())
+LEADS = http(400, b"invalid node ID\n")
+"""What the leader says to who asks for a lease under a number that is none."""
+
+
+def led_by(address: str) -> bytes:
+    """What another meta node says to that."""
+    return redirect(address, "/lease?name=shardkeeper&nodeid=none")
 
 
 def client(address: str, auth: Auth | None = None) -> MetaClient:
@@ -66,7 +70,6 @@ def client(address: str, auth: Auth | None = None) -> MetaClient:
 
 
 ASKS: dict[str, Callable[[MetaClient], object]] = {
-    "status": MetaClient.status,
     "leader": MetaClient.leader,
     "members": MetaClient.members,
     "snapshot": MetaClient.snapshot,

@@ -9,8 +9,17 @@ import pytest
 from resources.clients.meta import MetaClient
 from resources.errors import BadReply, PeerUnreachable, UsageError
 from resources.model import NodeID
-from resources.protocol.meta_api import ClusterMembers, Lease, MetaNodeMember, encode_error
-from tests.resources.clients.meta_script import ASKS, always, client, http, meta_node, status
+from resources.protocol.meta_api import Lease, encode_error
+from tests.resources.clients.meta_script import (
+    ASKS,
+    LEADS,
+    always,
+    client,
+    http,
+    led_by,
+    meta_node,
+    redirect,
+)
 from tests.resources.clients.peer import closed_port
 from tests.resources.protocol.vectors import CLUSTER_METASTORE
 
@@ -19,7 +28,6 @@ RECORDED = Path(__file__).parents[2] / "fixtures" / "wire" / "cluster"
 
 def test_recorded_answers_of_a_cluster_are_read() -> None:
     for name, ask in (
-        ("status.http", MetaClient.status),
         ("show-cluster.http", MetaClient.members),
         ("show-shards-null.http", MetaClient.shards),
         ("show-shards-verbose.http", lambda meta: meta.shards(verbose=True)),
@@ -36,16 +44,13 @@ def test_the_metastore_is_the_leaders_whichever_node_is_asked() -> None:
 
     def leader(what: str, _who: str, _body: bytes) -> bytes:
         asked.append(what)
-        return status("raft:1", "raft:1") if "status" in what else http(200, CLUSTER_METASTORE)
+        return LEADS if "lease" in what else http(200, CLUSTER_METASTORE)
 
     with meta_node(leader) as leads:
-        members = ClusterMembers((), (MetaNodeMember(NodeID(1), leads, "http", "raft:1", ""),))
 
         def follower(what: str, _who: str, _body: bytes) -> bytes:
-            if "status" in what:
-                return status("raft:1", "raft:2")
-            assert "show-cluster" in what
-            return http(200, members.encode())
+            assert "lease" in what
+            return led_by(leads)
 
         with meta_node(follower) as follows:
             assert client(follows).snapshot() == CLUSTER_METASTORE
@@ -67,29 +72,32 @@ def test_verbose_is_only_said_when_it_is_wanted() -> None:
 
 
 def test_meta_nodes_that_do_not_agree_on_a_leader_are_asked_again_later() -> None:
-    with meta_node(
-        lambda what, _who, _body: (
-            status("raft:1", "raft:2") if "status" in what else http(200, members.encode())
-        )
-    ) as address:
-        members = ClusterMembers((), (MetaNodeMember(NodeID(1), address, "", "raft:1", ""),))
-        with pytest.raises(PeerUnreachable, match="do not agree who leads"):
-            client(address).leader()
+    with (
+        meta_node(lambda _what, _who, _body: led_by(address)) as address,
+        pytest.raises(PeerUnreachable, match="do not agree who leads"),
+    ):
+        client(address).leader()
 
 
-def test_a_leader_that_nobody_knows_is_an_odd_answer() -> None:
-    def answer(what: str, _who: str, _body: bytes) -> bytes:
-        if "status" in what:
-            return status("raft:1", "raft:2")
-        return http(200, ClusterMembers((), ()).encode())
-
-    with meta_node(answer) as address, pytest.raises(BadReply, match="that is no meta node"):
+def test_a_leader_without_an_address_is_an_odd_answer() -> None:
+    odd = redirect("", "/lease")
+    with meta_node(always(odd)) as address, pytest.raises(BadReply, match="without an address"):
         client(address).snapshot()
+
+
+def test_a_leader_that_the_metastore_does_not_name_is_known_by_raft() -> None:
+    def answer(what: str, _who: str, _body: bytes) -> bytes:
+        if "lease" in what:
+            return http(503, encode_error("no leader"))
+        return http(200, b"127.0.0.1:8089") if "ping" in what else http(200, CLUSTER_METASTORE)
+
+    with meta_node(answer) as address:
+        assert str(client(address).leader()) == address
 
 
 def test_a_snapshot_that_is_not_whole_is_refused() -> None:
     def answer(what: str, _who: str, _body: bytes) -> bytes:
-        return status("r:1", "r:1") if "status" in what else http(200, CLUSTER_METASTORE[:-1])
+        return LEADS if "lease" in what else http(200, CLUSTER_METASTORE[:-1])
 
     with meta_node(answer) as address, pytest.raises(BadReply, match="metastore"):
         client(address).snapshot()
@@ -125,7 +133,8 @@ def test_a_lease_without_a_name_is_not_asked_for() -> None:
 @pytest.mark.parametrize(
     ("reply", "is_meta"),
     [
-        (status("", "r:1"), True),
+        (http(200, b"r:1"), True),
+        (http(200), True),
         (http(401, encode_error("unable to parse authentication credentials")), True),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\n\r\n" + b'{"nodeType":"data"}', False),
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", False),

@@ -23,6 +23,7 @@ from resources.protocol.commands import Response
 from resources.protocol.meta_api import encode_error
 from tests.resources.clients.meta_script import (
     DROP,
+    LEADS,
     SECRET,
     all_asks,
     always,
@@ -30,7 +31,6 @@ from tests.resources.clients.meta_script import (
     http,
     meta_node,
     redirect,
-    status,
 )
 from tests.resources.clients.peer import closed_port
 
@@ -46,15 +46,12 @@ def test_a_closed_port_is_named(ask: Callable[[MetaClient], object]) -> None:
 def test_a_cluster_without_a_leader_is_asked_again_later(
     ask: Callable[[MetaClient], object],
 ) -> None:
-    def answer(what: str, _who: str, _body: bytes) -> bytes:
-        return status("", "raft:2") if "status" in what else http(503, encode_error("no leader"))
-
-    with meta_node(answer) as address:
-        if ask is MetaClient.status:
-            assert not client(address).status().leader
-            return
-        with pytest.raises(PeerUnreachable, match="no leader") as caught:
-            ask(client(address))
+    no_leader = http(503, encode_error("no leader"))
+    with (
+        meta_node(always(no_leader)) as address,
+        pytest.raises(PeerUnreachable, match="no leader") as caught,
+    ):
+        ask(client(address))
     assert caught.value.retryable
 
 
@@ -113,7 +110,7 @@ def test_a_shard_whose_owner_is_unknown_makes_the_list_fail_with_a_hint() -> Non
 def test_a_reply_without_an_end_is_given_up() -> None:
     flood = b"HTTP/1.1 200 OK\r\n\r\n" + bytes(2**20 + 1)
     with meta_node(always(flood)) as address, pytest.raises(BadReply, match="goes on beyond"):
-        client(address).status()
+        client(address).leader()
 
 
 @pytest.mark.fault(82)
@@ -140,11 +137,11 @@ def test_a_password_goes_out_as_utf_8() -> None:
 
     def note(_what: str, who: str, _body: bytes) -> bytes:
         heard.append(who)
-        return status("", "r:1")
+        return LEADS
 
     with meta_node(note) as address:
-        client(address, Auth.basic("ü", SECRET)).status()
-        client(address).status()
+        client(address, Auth.basic("ü", SECRET)).leader()
+        client(address).leader()
     assert heard == ["Basic " + base64.b64encode(f"ü:{SECRET}".encode()).decode(), ""]
 
 

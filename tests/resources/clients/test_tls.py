@@ -31,7 +31,7 @@ from resources.errors import (
 from resources.model import NodeID, NodeInfo, ShardID
 from resources.protocol.coordinator import ShardList
 from resources.protocol.meta import decode_metastore
-from resources.protocol.meta_api import MetaNodeStatus, OwnerStatus
+from resources.protocol.meta_api import OwnerStatus
 from resources.protocol.snapshotter_replies import MetastoreReply
 from tests.resources.clients.peer import answers, peer
 from tests.resources.protocol.vectors import CLUSTER_METASTORE, METASTORE, METASTORE_REPLY
@@ -209,15 +209,14 @@ def cluster_at(at: Address) -> Cluster:
 
 
 def test_meta_nodes_are_asked_over_https(certificate: Path) -> None:
-    body = MetaNodeStatus("r:1", "m:1", "r:1", ()).encode()
-    reply = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    reply = b"HTTP/1.1 400 Bad Request\r\nContent-Length: 16\r\n\r\ninvalid node ID\n"
     with peer(encrypted(certificate, answer(reply))) as address:
-        assert MetaClient(address, tls=True, ca_file=str(certificate)).status().leads
-        assert MetaClient(address, tls=True, skip_verify=True).status().leads
+        assert MetaClient(address, tls=True, ca_file=str(certificate)).leader()
+        assert MetaClient(address, tls=True, skip_verify=True).leader()
         with pytest.raises(PeerUnreachable, match="TLS failed"):
-            MetaClient(address, tls=True).status()
+            MetaClient(address, tls=True).leader()
         with pytest.raises(ShardkeeperError, match=address):
-            MetaClient(address, timeout_s=5).status()
+            MetaClient(address, timeout_s=5).leader()
 
 
 def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,100 @@
+"""Any meta node can serve a run: one that is away is passed over, and none is asked `/status`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from resources.clients import meta_nodes
+from resources.clients.address import split_host_port
+from resources.clients.meta import MetaClient
+from resources.clients.meta_nodes import MetaNodes
+from resources.devcluster.cluster import DevCluster
+from resources.errors import PeerUnreachable, UnknownOutcome, UsageError
+from resources.model import NodeID
+from resources.protocol.commands import DropDatabase
+from tests.resources.clients.meta_script import APPLIED, DROP, client, http, meta_node
+from tests.resources.clients.peer import closed_port
+
+RESOURCES = Path(__file__).parents[3] / "resources"
+
+
+def test_what_can_freeze_a_meta_node_is_asked_nowhere() -> None:
+    asked = re.compile(r"""["'](GET )?/(status|peers)\b""")
+    product = [p for p in RESOURCES.rglob("*.py") if "devcluster" not in p.parts]
+    product += (RESOURCES.parent / "assets").rglob("*.py")
+    product += (RESOURCES.parent / "pipelines").rglob("*.py")
+    assert len(product) > 100
+    assert not [path for path in product if asked.search(path.read_text())]
+
+
+def test_several_addresses_may_be_named() -> None:
+    with meta_node(lambda what, _who, _body: http(200, APPLIED)) as address:
+        meta = client(f"{closed_port()}, {address}")
+        assert meta.execute(DROP) == 11
+        assert meta.bind != address
+    with pytest.raises(UsageError):
+        MetaClient("meta-1:8091,,")
+
+
+def test_a_run_goes_on_when_the_meta_node_that_was_named_dies(tmp_path: Path) -> None:
+    with DevCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
+        meta = MetaClient(cluster.meta[1].http_addr, timeout_s=5)
+        meta.metastore()  # the others are in it
+        cluster.meta[1].stop()
+        assert meta.members().meta
+        assert meta.lease("shardkeeper", NodeID(7)).owner == 7
+        assert meta.execute(DropDatabase("none")) >= 1
+        assert meta.metastore()[1].meta_nodes
+
+
+def test_a_silent_meta_node_costs_its_time_out_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.clients.meta.ASK_S", 0.3)
+    with DevCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
+        named = cluster.meta[2]
+        meta = MetaClient(named.http_addr, timeout_s=5)
+        meta.metastore()
+        asked: list[bool] = []
+        named.silent = True
+        nodes = meta._nodes  # pyright: ignore[reportPrivateUsage]
+        for _ in range(5):
+            asked.append(nodes.in_turn()[0] == split_host_port(named.http_addr, 8091))
+            meta.members()
+    assert asked == [True, False, False, False, False]
+
+
+def test_the_first_question_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(meta_nodes.time, "sleep", slept.append)
+    with pytest.raises(PeerUnreachable):
+        client(f"{closed_port()},{closed_port()}").leader()
+    assert not slept
+
+
+def test_a_command_that_may_have_been_taken_is_not_sent_again() -> None:
+    heard: list[str] = []
+
+    def note(what: str, _who: str, _body: bytes) -> bytes:
+        heard.append(what)
+        return b""
+
+    with meta_node(note) as one, meta_node(note) as other, pytest.raises(UnknownOutcome):
+        client(f"{one},{other}").execute(DROP)
+    assert len(heard) == 1
+
+
+def test_who_did_not_answer_is_asked_last_and_not_followed_to() -> None:
+    first, second = split_host_port("a:1", 1), split_host_port("b:1", 1)
+    nodes = MetaNodes([first, second])
+    with pytest.raises(PeerUnreachable), nodes.noting(first):
+        raise PeerUnreachable("a:1: no answer")
+    assert nodes.in_turn() == [second, first]
+    with pytest.raises(PeerUnreachable, match="does not answer"):
+        nodes.hop(first)
+    with pytest.raises(PeerUnreachable), nodes.noting(second):
+        raise PeerUnreachable("b:1: no leader (HTTP 503)")
+    assert nodes.hop(second) == second
