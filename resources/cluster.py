@@ -10,6 +10,7 @@ from pydantic import Field
 
 from resources.clients.address_map import AddressMap
 from resources.clients.cluster import Cluster
+from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.door import Address, AuthType, open_source
 from resources.clients.server import Server
 from resources.config.opening import address_of, open_cluster
@@ -127,6 +128,11 @@ class TargetResource(dg.ConfigurableResource):
     timeout: float = Field(
         default=60.0, description="Seconds that a server may be silent (-timeout)."
     )
+    min_rate: int = Field(
+        default=MIN_BYTES_PER_S,
+        description="Bytes a second that a server must keep up over that time, once it answers "
+        "(-min-rate); 0: none.",
+    )
 
     def open(self) -> Server | Cluster:
         """Open the target.
@@ -176,6 +182,7 @@ class TargetResource(dg.ConfigurableResource):
                 key_file=self.key,
                 route=AddressMap.parse(self.map),
                 timeout_s=self.timeout,
+                min_bytes_per_s=max(0, self.min_rate),
             )
         )
 

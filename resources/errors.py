@@ -82,6 +82,14 @@ class PeerSilent(PeerUnreachable):
     """It was reached and said nothing for too long; what it was asked for may still be done."""
 
 
+class PeerTooSlow(PeerUnreachable):
+    """It sends or takes less than the minimum rate, for longer than it may be silent."""
+
+
+class PeerAway(PeerUnreachable):
+    """It did not answer a moment ago, so that it is not asked: its turn comes again later."""
+
+
 class PeerClosedEarly(WireError):
     """The connection ended before the reply did. The snapshotter reports every error like this."""
 
@@ -114,6 +122,12 @@ class UnsupportedPeer(WireError):
 
 class ShardBusy(PeerClosedEarly):
     """A node did not write a shard's cache to files when it was asked to list them."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class ShardLeftAlone(ShardkeeperError):
+    """Reading a shard has brought its server down more than once."""
 
     exit_code = ExitCode.PARTIAL
 

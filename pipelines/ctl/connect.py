@@ -14,6 +14,7 @@ import click
 from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
 from resources.clients.address_map import AddressMap
+from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.door import DEFAULT_BIND, Address, open_source
 from resources.clients.server import Server
 from resources.errors import UsageError
@@ -38,7 +39,9 @@ class Door:
     def with_flags(self, **flags: Any) -> Door:
         config = flags.pop("config", None)
         given = (address_in(config) if config else {}) | {
-            name: value for name, value in flags.items() if value
+            name: value
+            for name, value in flags.items()
+            if value or (name == "min_bytes_per_s" and value is not None)
         }
         files = {name: given.pop(name) for name in FILES if name in given}
         if "timeout_ns" in given:
@@ -186,6 +189,15 @@ _FLAGS = [
         type=Duration(),
         metavar="<duration>",
         help="how long a server may be silent (default 60s)",
+    ),
+    click.option(
+        "-min-rate",
+        "--min-rate",
+        "min_bytes_per_s",
+        type=click.IntRange(0, 2**30),
+        metavar="<bytes/s>",
+        help="what a server must send or take over that time, once it answers (default "
+        f"{MIN_BYTES_PER_S}); 0: as little as it likes",
     ),
 ]
 

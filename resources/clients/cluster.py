@@ -11,10 +11,12 @@ from ssl import SSLContext
 from typing import Literal
 
 from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
 from resources.clients.newest import Newest
+from resources.clients.peers import Crashes, Peer
 from resources.clients.releases import ReleaseGate
 from resources.clients.settled import settled
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
@@ -44,6 +46,7 @@ class Cluster:
     Args:
         meta: any of its meta nodes.
         timeout_s: how long a data node may be silent.
+        min_bytes_per_s: how slow it may be over that time, once it answers.
         tls: how to encrypt port 8088; None if the data nodes do not.
         http: how to open a data node's HTTP API (8086), by its address; None does without.
         route: where to connect to instead of what the nodes advertise.
@@ -57,11 +60,14 @@ class Cluster:
         tls: SSLContext | None = None,
         http: Callable[[str], InfluxHTTP] | None = InfluxHTTP,
         route: AddressMap = NO_MAP,
+        min_bytes_per_s: int = MIN_BYTES_PER_S,
     ) -> None:
         self.meta = meta
         self.http = http
         self._newest = Newest(meta)
         self._timeout_s = timeout_s
+        self._min_bytes_per_s = min_bytes_per_s
+        self.crashes = Crashes()
         self._tls = tls
         self._route = route
         self._releases = ReleaseGate(meta, http)
@@ -98,7 +104,8 @@ class Cluster:
         if time.monotonic() < self._mute_until.get(node, 0.0):
             return SourceFacts()
         try:
-            said = self._http_of(node).server_vars(activity=False)
+            with self.peer(node).talking():
+                said = self._http_of(node).server_vars(activity=False)
         except (PeerUnreachable, CredentialsRefused, PeerRefused, BadReply, UsageError):
             if node in self._told:
                 raise
@@ -186,10 +193,16 @@ class Cluster:
         return CoordinatorClient(
             node,
             timeout_s=self._timeout_s,
+            min_bytes_per_s=self._min_bytes_per_s,
             tls=self._tls,
             route=self._route,
             before_change=self.meta.check_may_change,
+            peer=self.peer(node),
         )
+
+    def peer(self, node: str) -> Peer:
+        """Whether a data node answers."""
+        return self.snapshotter(node).peer
 
     def check_release(self) -> None:
         """Insist, before the first call to a data node, that calls have the numbers we know.
@@ -208,9 +221,11 @@ class Cluster:
                 client = SnapshotterClient(
                     node,
                     timeout_s=self._timeout_s,
+                    min_bytes_per_s=self._min_bytes_per_s,
                     tls=self._tls,
                     route=self._route,
                     before_change=self.meta.check_may_change,
+                    crashes=self.crashes,
                 )
                 if self._aborted:
                     client.abort()

@@ -20,7 +20,14 @@ from typing import TypeAlias, TypeVar
 from resources.clients.address import HostPort
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.tls import NOT_TRUSTED
-from resources.errors import BadReply, PeerUnreachable, ShardkeeperError, WireError
+from resources.errors import (
+    BadReply,
+    PeerSilent,
+    PeerTooSlow,
+    PeerUnreachable,
+    ShardkeeperError,
+    WireError,
+)
 from resources.protocol.snapshotter_replies import what_answered_instead
 from resources.protocol.stream import Parsing, StreamReader
 
@@ -31,6 +38,8 @@ Buffer: TypeAlias = bytearray | memoryview
 
 CONNECT_TIMEOUT_S = 10.0
 CHUNK_BYTES = 256 * 1024
+MIN_BYTES_PER_S = 1024
+"""A tenth of a modem's rate: whoever stays below it for a whole time-out is as good as away."""
 
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
@@ -61,7 +70,7 @@ class Reaching:
     def _explain(self, error: BaseException) -> None:
         address, phase = self._address, self._phase
         if isinstance(error, TimeoutError):
-            raise PeerUnreachable(
+            raise PeerSilent(
                 f"{address}: no answer while {phase}",
                 hint="is the server overloaded or a firewall silent?",
             ) from None
@@ -107,7 +116,7 @@ def _hint(error: OSError) -> str:
     return ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pace:
     """How slow a peer may be.
 
@@ -118,7 +127,34 @@ class Pace:
     """
 
     idle_s: float
-    min_bytes_per_s: int = 0
+    min_bytes_per_s: int = MIN_BYTES_PER_S
+
+
+class Meter:
+    """Holds one direction of a connection to its pace."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._waited_s = 0.0
+        self._n_bytes = 0
+
+    def add(self, waited_s: float, n_bytes: int) -> None:
+        """Count what came or went, and for how long it was waited for.
+
+        Raises:
+            PeerTooSlow: the average is below the minimum; the address is the caller's to add.
+        """
+        self._waited_s += waited_s
+        self._n_bytes += n_bytes
+        if self._waited_s < self._pace.idle_s:
+            return
+        rate = self._n_bytes / self._waited_s
+        if n_bytes and rate < self._pace.min_bytes_per_s:
+            raise PeerTooSlow(
+                f"only {rate:.0f} bytes a second, less than {self._pace.min_bytes_per_s},",
+                hint="look at the network and at the server's load; -min-rate lowers the minimum",
+            )
+        self._waited_s, self._n_bytes = 0.0, 0
 
 
 class Connection:
@@ -149,8 +185,7 @@ class Connection:
         self._pace = pace
         self._service = service
         self._phase = "connecting"
-        self._waited_s = 0.0
-        self._n_bytes = 0
+        self._coming, self._going = Meter(pace), Meter(pace)
         self._answering = False
         self._finished = False
         self._aborted = False
@@ -198,7 +233,10 @@ class Connection:
             view = memoryview(data).cast("B")
             while view:
                 # sendall would count its timeout over the whole of a big buffer.
-                view = view[self._sock.send(view) :]
+                before = time.monotonic()
+                n_bytes = self._sock.send(view)
+                view = view[n_bytes:]
+                self._going.add(time.monotonic() - before, n_bytes)
 
     def recv_into(self, buffer: Buffer) -> int:
         """Fill `buffer` with what has arrived; 0 is the end."""
@@ -206,7 +244,7 @@ class Connection:
             before = time.monotonic()
             n_bytes = self._receive(memoryview(buffer).cast("B"))
             if self._answering:
-                self._keep_pace(time.monotonic() - before, n_bytes)
+                self._coming.add(time.monotonic() - before, n_bytes)
             else:
                 self._answering = True
                 self._sock.settimeout(self._pace.idle_s)
@@ -235,19 +273,6 @@ class Connection:
             return self._sock.recv_into(view)
         except ssl.SSLZeroReturnError:
             return 0  # the peer's goodbye after ours; before ours Python returns 0 itself
-
-    def _keep_pace(self, waited_s: float, n_bytes: int) -> None:
-        self._waited_s += waited_s
-        self._n_bytes += n_bytes
-        if self._waited_s < self._pace.idle_s:
-            return
-        rate = self._n_bytes / self._waited_s
-        if n_bytes and rate < self._pace.min_bytes_per_s:
-            raise PeerUnreachable(
-                f"only {rate:.0f} bytes a second, less than {self._pace.min_bytes_per_s},",
-                hint="look at the network and at the server's load, or lower the minimum rate",
-            )
-        self._waited_s, self._n_bytes = 0.0, 0
 
 
 def instead_of(error: WireError, head: bytes, service: str = "snapshotter") -> WireError:

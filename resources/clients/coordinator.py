@@ -6,13 +6,15 @@ The service asks for no password. Every request has a connection of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from ssl import SSLContext
 from typing import TypeVar
 
 from resources.clients.address import split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
-from resources.clients.connection import Connection, Pace
+from resources.clients.connection import MIN_BYTES_PER_S, Connection, Pace
+from resources.clients.peers import Peer
 from resources.errors import PeerClosedEarly, PeerRefused, PeerUnreachable, UnknownOutcome
 from resources.model import ShardID
 from resources.protocol import coordinator as wire
@@ -34,9 +36,11 @@ class CoordinatorClient:
     Args:
         tcp_addr: host:port, 8088 if the port is left out.
         timeout_s: how long the node may be silent.
+        min_bytes_per_s: how slow it may be; see `Pace`.
         tls: how to encrypt; `None` if the node's port does not speak TLS.
         before_change: called right before each change; what it raises keeps it from being sent.
         route: where to connect to instead.
+        peer: whether the node answers; None: nobody keeps that in mind.
     """
 
     def __init__(
@@ -47,12 +51,15 @@ class CoordinatorClient:
         tls: SSLContext | None = None,
         before_change: Callable[[], None] = lambda: None,
         route: AddressMap = NO_MAP,
+        min_bytes_per_s: int = MIN_BYTES_PER_S,
+        peer: Peer | None = None,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=COORDINATOR_PORT)
-        self._pace = Pace(timeout_s)
+        self._pace = Pace(timeout_s, min_bytes_per_s)
         self._tls = tls
         self._before_change = before_change
         self._route = route
+        self._talking = peer.talking if peer is not None else nullcontext
 
     def __repr__(self) -> str:
         return f"CoordinatorClient({self.tcp_addr!r})"
@@ -166,7 +173,7 @@ class CoordinatorClient:
         answer_s: float,
     ) -> T:
         raw = wire.MUX_HEADER + request.encode()
-        with self._connect(phase) as connection:
+        with self._talking(), self._connect(phase) as connection:
             self._before_change()
             try:
                 return self._answer(connection, raw, parse, phase, answer_s)
@@ -180,7 +187,7 @@ class CoordinatorClient:
         self, request: wire.Request, parse: Callable[[StreamReader], Parsing[T]], phase: str
     ) -> T:
         raw = wire.MUX_HEADER + request.encode()
-        with self._connect(phase) as connection:
+        with self._talking(), self._connect(phase) as connection:
             return self._answer(connection, raw, parse, phase, None)
 
     def _answer(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
+from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta_nodes import named_addresses
 from resources.clients.peer_kind import PeerKind, probe_kind
@@ -54,6 +55,7 @@ class Address:
         ca_file, cert_file, key_file: as in `Trust`.
         route: where to connect to instead of what is advertised.
         timeout_s: how long a peer may be silent.
+        min_bytes_per_s: how slow it may be over that time, once it answers; 0: as slow as it likes.
     """
 
     bind: str = ""
@@ -71,6 +73,7 @@ class Address:
     key_file: str = ""
     route: AddressMap = NO_MAP
     timeout_s: float = 60.0
+    min_bytes_per_s: int = MIN_BYTES_PER_S
 
     @property
     def trust(self) -> Trust:
@@ -153,7 +156,13 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
             f"{tcp} is a data node of a cluster and has only some of its shards",
             hint="-bind names a meta node, port 8091 by default, and backs up the whole cluster",
         )
-    client = SnapshotterClient(str(tcp), timeout_s=at.timeout_s, tls=at.socket_tls, route=at.route)
+    client = SnapshotterClient(
+        str(tcp),
+        timeout_s=at.timeout_s,
+        min_bytes_per_s=at.min_bytes_per_s,
+        tls=at.socket_tls,
+        route=at.route,
+    )
     if http == NO_HTTP:
         return Server(client, None)
     return Server(client, open_http(at, http or str(HostPort(tcp.host, HTTP_PORT))))
@@ -168,6 +177,7 @@ def open_http(at: Address, address: str) -> InfluxHTTP:
         timeout_s=at.timeout_s,
         trust=at.trust,
         route=at.route,
+        min_bytes_per_s=at.min_bytes_per_s,
     )
 
 
@@ -183,6 +193,7 @@ def open_cluster(at: Address, bind: str) -> Cluster:
         timeout_s=at.timeout_s,
         trust=at.trust,
         route=at.route,
+        min_bytes_per_s=at.min_bytes_per_s,
     )
 
     def http(address: str) -> InfluxHTTP:
@@ -191,6 +202,7 @@ def open_cluster(at: Address, bind: str) -> Cluster:
     return Cluster(
         meta,
         timeout_s=at.timeout_s,
+        min_bytes_per_s=at.min_bytes_per_s,
         tls=at.socket_tls,
         http=None if at.http == NO_HTTP else http,
         route=at.route,

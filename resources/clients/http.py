@@ -12,7 +12,9 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.connection import MIN_BYTES_PER_S, Pace
 from resources.clients.http_address import HTTP_PORT, http_target
+from resources.clients.http_body import pieces
 from resources.clients.http_trouble import (
     HTTPReply,
     is_broken_off,
@@ -27,6 +29,7 @@ from resources.clients.tls_probe import look_for_tls
 from resources.errors import (
     BadReply,
     PeerRefused,
+    PeerTooSlow,
     PeerUnreachable,
     UsageError,
 )
@@ -41,7 +44,6 @@ MAX_REPLY_BYTES = 256 * 2**20
 PATIENCE = 20
 """How many times `timeout_s` a whole reply may take, however lively it trickles in."""
 
-CHUNK_BYTES = 64 * 1024
 CHUNK_ROWS = 5_000
 """Rows of one series that a server sends at a time."""
 _NS_PER_S = 1_000_000_000
@@ -72,6 +74,7 @@ class InfluxHTTP:
         verify: whether an https certificate must be good, or a file of authorities to trust.
         trust: the same, with a certificate of our own; wins over `verify`.
         route: where to connect to instead.
+        min_bytes_per_s: how slow it may be, once it answers; see `Pace`.
 
     Of an address without a scheme the server is asked, before the first request and without
     credentials, whether it speaks https.
@@ -90,6 +93,7 @@ class InfluxHTTP:
         verify: bool | str = True,
         trust: Trust | None = None,
         route: AddressMap = NO_MAP,
+        min_bytes_per_s: int = MIN_BYTES_PER_S,
     ) -> None:
         target = http_target(address)
         if target.user and user:
@@ -100,6 +104,7 @@ class InfluxHTTP:
         self._user = user or target.user
         self._password = password or target.password
         self._timeout_s = timeout_s
+        self._pace = Pace(timeout_s, min_bytes_per_s)
         self._trust = trust or trusting(verify)
         self._route = route
         self._label = route.named(target.address)
@@ -210,7 +215,7 @@ class InfluxHTTP:
             if response.status_code >= 300:
                 raise refusal(self._label, self._whole(response), self._shown)
             more = True
-            for line in self._lines(response.iter_content(CHUNK_BYTES)):
+            for line in self._lines(self._pieces(response)):
                 with self._named():
                     piece = query_results(line, in_pieces=True)
                 more = piece.more
@@ -327,13 +332,21 @@ class InfluxHTTP:
         """A reply as it arrives, up to a limit of bytes and of time."""
         deadline = time.monotonic() + PATIENCE * self._timeout_s
         n_bytes = 0
-        for chunk in response.iter_content(CHUNK_BYTES):
+        for chunk in self._pieces(response):
             n_bytes += len(chunk)
             if n_bytes > MAX_REPLY_BYTES:
                 raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
             if time.monotonic() > deadline:
                 raise PeerUnreachable(f"{self._label}: its reply never ends")
             yield chunk
+
+    def _pieces(self, response: requests.Response) -> Iterator[bytes]:
+        try:
+            yield from pieces(response, self._pace)
+        except PeerTooSlow as error:
+            raise PeerTooSlow(
+                f"{self._label}: {error.what} while answering", hint=error.hint
+            ) from None
 
     def _date_ns(self, headers: Mapping[str, str]) -> int:
         found = _clock_ns(headers)

@@ -15,6 +15,7 @@ from typing import TypeVar
 from resources.clients.address import HostPort
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
+from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.meta_http import INDEX_HEADER, MetaHTTP, Reply, unknown
 from resources.clients.meta_leader import MAX_HOPS, going_round, leader_from
 from resources.clients.meta_nodes import (
@@ -76,6 +77,7 @@ class MetaClient:
         clock: seconds since 1970, for tokens.
         trust: whose certificates are good, and ours; wins over `skip_verify` and `ca_file`.
         route: where to connect to instead of what the nodes advertise.
+        min_bytes_per_s: how slow a node may be, once it answers; see `Pace`.
 
     Raises:
         UsageError: `bind` is no address, or settings contradict each other.
@@ -93,10 +95,13 @@ class MetaClient:
         clock: Callable[[], float] = time.time,
         trust: Trust | None = None,
         route: AddressMap = NO_MAP,
+        min_bytes_per_s: int = MIN_BYTES_PER_S,
     ) -> None:
         trust = trust or Trust(not skip_verify, ca_file)
         self._nodes = MetaNodes(named_addresses(bind))
-        self._http = MetaHTTP(auth or Auth.none(), tls, trust, timeout_s, clock, route)
+        self._http = MetaHTTP(
+            auth or Auth.none(), tls, trust, timeout_s, clock, route, min_bytes_per_s
+        )
         self._small = replace(self._http, timeout_s=min(timeout_s, ASK_S))
         self._check: Callable[[], None] = _always
 

@@ -12,7 +12,8 @@ import requests
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
-from resources.clients.connection import UNKNOWN_HOST
+from resources.clients.connection import MIN_BYTES_PER_S, UNKNOWN_HOST, Pace
+from resources.clients.http_body import pieces
 from resources.clients.http_trouble import is_unknown_host, is_unsent, unreachable, wants_tls
 from resources.clients.session import plain_session
 from resources.clients.tls import Trust
@@ -20,6 +21,7 @@ from resources.errors import (
     BadReply,
     CredentialsRefused,
     PeerRefused,
+    PeerTooSlow,
     PeerUnreachable,
     UnknownOutcome,
     UsageError,
@@ -29,7 +31,6 @@ from resources.protocol.meta_api import error_text
 
 META_PORT = 8091
 CONNECT_TIMEOUT_S = 10.0
-CHUNK_BYTES = 64 * 1024
 PATIENCE = 20
 """How many times `timeout_s` a whole reply may take, however lively it trickles in."""
 
@@ -64,6 +65,8 @@ class MetaHTTP:
     clock: Callable[[], float] = time.time
     route: AddressMap = NO_MAP
     """Where to connect to instead of what meta nodes advertise."""
+    min_bytes_per_s: int = MIN_BYTES_PER_S
+    """How slow a meta node may be, once it answers; see `Pace`."""
 
     @property
     def scheme(self) -> str:
@@ -186,6 +189,9 @@ class MetaHTTP:
         except (requests.RequestException, OSError) as error:
             trouble = _unreachable(self.route.named(address), error)
             raise _Broken(trouble, before_sending=is_unsent(error)) from None
+        except PeerTooSlow as error:
+            slow = PeerTooSlow(f"{address}: {error.what} while answering", hint=error.hint)
+            raise _Broken(slow, before_sending=False) from None
         except WireError as error:
             raise _Broken(error, before_sending=False) from None
 
@@ -198,8 +204,8 @@ class MetaHTTP:
     def _body(self, address: HostPort, response: requests.Response, limit: int) -> bytes:
         deadline = time.monotonic() + PATIENCE * self.timeout_s
         body = bytearray()
-        for chunk in response.iter_content(CHUNK_BYTES):
-            body += chunk
+        for piece in pieces(response, Pace(self.timeout_s, self.min_bytes_per_s)):
+            body += piece
             if len(body) > limit:
                 raise BadReply(f"{address}: its reply goes on beyond {limit} bytes")
             if time.monotonic() > deadline:

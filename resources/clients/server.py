@@ -9,6 +9,7 @@ from typing import Literal
 
 from resources.clients.http import InfluxHTTP
 from resources.clients.http_facts import diagnosed_version, shards_known
+from resources.clients.peers import Crashes, Peer
 from resources.clients.settled import settled
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
@@ -46,6 +47,15 @@ class Server:
     def named(self) -> str:
         """Its address, with the one that is connected to instead."""
         return self.tcp.named
+
+    @property
+    def crashes(self) -> Crashes:
+        """Shards that bring it down when they are read."""
+        return self.tcp.peer.crashes
+
+    def peer(self, node: str = "") -> Peer:
+        """Whether it answers."""
+        return self.tcp.peer
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """The metastore as bytes, to be stored unchanged, and decoded; read twice at least."""
@@ -120,7 +130,8 @@ class Server:
         """
         if self.http is None or self._never_told:
             return SourceFacts()
-        said = self.http.server_vars(activity=False)
+        with self.tcp.peer.talking():
+            said = self.http.server_vars(activity=False)
         if said.started_ns is None or said.started_ns != self._known_start:
             said, _ = self._vars_of_this_server(self.http, activity=False)
         return _facts("", said)

@@ -6,6 +6,7 @@ the error, and the hint is to look into the server's log.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from ssl import SSLContext
@@ -16,17 +17,22 @@ from resources.clients.address import split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import (
     CHUNK_BYTES,
+    MIN_BYTES_PER_S,
     Buffer,
     Bytes,
     Connection,
     Pace,
 )
+from resources.clients.peers import BRIEFLY_S, Crashes, Peer
 from resources.errors import (
     BadReply,
     NothingMatches,
     PeerClosedEarly,
     PeerRefused,
+    PeerSilent,
+    PeerTooSlow,
     PeerUnreachable,
+    WireError,
 )
 from resources.model import INTERNAL_DATABASE, ShardID
 from resources.protocol import snapshotter as requests
@@ -50,6 +56,8 @@ FINISH_TIMEOUT_S = 600.0
 it answers an import it creates all shards, half a millisecond each on a fast disk.
 """
 
+BRIEF_ASKS, BRIEF_PAUSE_S = 3, 0.05
+
 MAX_OLD_IMPORT_BYTES = 60_000
 """Servers 1.5 to 1.7 take an import in a single read: beyond this it may fail."""
 
@@ -65,6 +73,7 @@ class SnapshotterClient:
         tls: how to encrypt: data nodes of a cluster can, and proxies before a server.
         route: where to connect to instead.
         before_change: called right before each upload; what it raises keeps it from being sent.
+        crashes: shards that bring servers down; shared by all nodes of a cluster.
     """
 
     def __init__(
@@ -72,11 +81,12 @@ class SnapshotterClient:
         tcp_addr: str,
         *,
         timeout_s: float = IDLE_TIMEOUT_S,
-        min_bytes_per_s: int = 0,
+        min_bytes_per_s: int = MIN_BYTES_PER_S,
         finish_timeout_s: float = FINISH_TIMEOUT_S,
         tls: SSLContext | None = None,
         before_change: Callable[[], None] = lambda: None,
         route: AddressMap = NO_MAP,
+        crashes: Crashes | None = None,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
         self._before_change = before_change
@@ -86,6 +96,8 @@ class SnapshotterClient:
         self._finish_timeout_s = finish_timeout_s
         self._connections: WeakSet[Connection] = WeakSet()
         self._aborted = False
+        self.peer = Peer(self.named, self._answers, crashes)
+        """Whether the server answers."""
 
     def abort(self) -> None:
         """Break off every request that is under way, and those that follow until `resume`.
@@ -159,7 +171,10 @@ class SnapshotterClient:
         """
         request = requests.ShardBackup(shard_id, since_ns)
         phase = f"reading shard {shard_id}"
-        with self._connect(phase) as connection:
+        with (
+            self.peer.reading(shard_id, whole=since_ns is None, aborted=self._is_aborted),
+            self._connect(phase) as connection,
+        ):
             connection.sendall(requests.MUX_HEADER + request.encode())
             yield ShardStream(connection, phase)
 
@@ -224,9 +239,37 @@ class SnapshotterClient:
         Raises:
             PeerUnreachable, BadReply: while sending, or in `finish()`.
         """
-        with self._connect(f"uploading shard {shard_id}") as connection:
+        with (
+            self.peer.talking(self._is_aborted),
+            self._connect(f"uploading shard {shard_id}") as connection,
+        ):
             self._before_change()
             yield Upload(connection, shard_id, self._finish_timeout_s)
+
+    def _answers(self) -> bool:
+        """Whether somebody is there: he is asked for the metastore, and given little time.
+
+        A tunnel may cut that off, too, so it is asked more than once.
+        """
+        pace = Pace(min(BRIEFLY_S, self._pace.idle_s), self._pace.min_bytes_per_s)
+        for _ in range(BRIEF_ASKS):
+            try:
+                with Connection(self._address, pace, tls=self._tls, route=self._route) as line:
+                    line.phase("asking whether it is there")
+                    line.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
+                    line.receive(metastore_reply)
+                    line.finished()
+                return True
+            except (PeerSilent, PeerTooSlow):
+                return False
+            except WireError as error:
+                if isinstance(error.__cause__, ConnectionRefusedError):
+                    return False
+            time.sleep(BRIEF_PAUSE_S)
+        return False
+
+    def _is_aborted(self) -> bool:
+        return self._aborted
 
     def _connect(self, phase: str) -> Connection:
         connection = Connection(self._address, self._pace, tls=self._tls, route=self._route)
@@ -244,7 +287,7 @@ class SnapshotterClient:
         *,
         answer_s: float | None = None,
     ) -> T:
-        with self._connect(phase) as connection:
+        with self.peer.talking(self._is_aborted), self._connect(phase) as connection:
             # One send: servers 1.5 to 1.7 take type byte, JSON and payload as they come.
             connection.sendall(requests.MUX_HEADER + request.encode())
             connection.phase(phase, answer_s=answer_s)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from resources.clients.peers import Crashes, Peer
 from resources.clients.snapshotter import ShardStream
 from resources.errors import WireError
 from resources.model import Metastore, ShardID
@@ -65,6 +66,15 @@ class Source(Protocol):
     @property
     def address(self) -> str:
         """What to call it in messages."""
+        ...
+
+    @property
+    def crashes(self) -> Crashes:
+        """Shards that bring servers down when they are read."""
+        ...
+
+    def peer(self, node: str) -> Peer:
+        """Whether a node answers."""
         ...
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:

@@ -78,6 +78,7 @@ def address_of(cluster: Cluster) -> Address:
         key_file=str(cluster.key or ""),
         route=cluster.route,
         timeout_s=cluster.timeout,
+        min_bytes_per_s=cluster.min_rate,
     )
 
 

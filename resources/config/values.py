@@ -21,7 +21,9 @@ from pydantic import (
 
 from resources.clients.address import split_host_port
 from resources.clients.address_map import AddressMap
-from resources.clients.door import META_PORT, TCP_PORT, AuthType
+from resources.clients.connection import MIN_BYTES_PER_S
+from resources.clients.door import TCP_PORT, AuthType
+from resources.clients.meta_nodes import named_addresses
 from resources.config.cron import check_cron
 from resources.errors import UsageError, shown
 from resources.protocol.durations import parse_duration
@@ -197,6 +199,8 @@ class Cluster(_Settings):
     map: dict[str, str] = {}
     """Where to connect to instead of an address that a node advertises."""
     timeout: Positive = 60.0
+    min_rate: Annotated[int, Field(ge=0, le=2**30)] = MIN_BYTES_PER_S
+    """Bytes a second that a server must keep up over that time, once it answers; 0: none."""
 
     repository: str = ""
     """Where its backups rest; without one it is only a target for restores."""
@@ -239,7 +243,7 @@ class Cluster(_Settings):
             )
         try:
             if self.bind:
-                split_host_port(self.bind, META_PORT)
+                named_addresses(self.bind)
             if self.host:
                 split_host_port(self.host, TCP_PORT)
         except UsageError as error:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from resources.clients import http
 from resources.clients.http import InfluxHTTP, Ping
-from resources.errors import BadReply, CredentialsRefused, PeerRefused, PeerSilent, PeerUnreachable
+from resources.errors import (
+    BadReply,
+    CredentialsRefused,
+    PeerRefused,
+    PeerSilent,
+    PeerTooSlow,
+    PeerUnreachable,
+)
 from tests.resources.clients.http_peer import CANARY, Ask, every_ask, reply
 from tests.resources.clients.peer import answers, closed_port, peer, resets, silent
 
@@ -133,17 +141,25 @@ def test_silence_ends(ask: Ask) -> None:
         enough.set()
 
 
-def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    def trickle(connection: socket.socket) -> None:
-        connection.recv(65536)
-        connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-        while True:
-            connection.sendall(b"1\r\n \r\n")
-            time.sleep(0.01)
+def trickle(connection: socket.socket) -> None:
+    connection.recv(65536)
+    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        connection.sendall(b"1\r\n \r\n")
+        time.sleep(0.01)
 
+
+def test_a_reply_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "PATIENCE", 2)
     with peer(trickle) as addr, pytest.raises(PeerUnreachable, match="never ends"):
-        InfluxHTTP(addr, timeout_s=0.2).query("q")
+        InfluxHTTP(addr, timeout_s=0.2, min_bytes_per_s=0).query("q")
+
+
+@pytest.mark.fault(8)
+@pytest.mark.parametrize("ask", [InfluxHTTP.server_vars, lambda api: list(api.stream("q"))])
+def test_a_server_that_trickles_is_given_up(ask: Callable[[InfluxHTTP], object]) -> None:
+    with peer(trickle) as addr, pytest.raises(PeerTooSlow, match=f"{addr}: only .* while answer"):
+        ask(InfluxHTTP(addr, timeout_s=0.2))
 
 
 @pytest.mark.fault(90)

@@ -11,12 +11,14 @@ from collections.abc import Callable
 
 import pytest
 
-from resources.clients.snapshotter import SnapshotterClient
+from resources.clients.connection import Meter, Pace
+from resources.clients.snapshotter import SnapshotterClient, Upload
 from resources.errors import (
     BadReply,
     NothingMatches,
     PeerClosedEarly,
     PeerRefused,
+    PeerTooSlow,
     PeerUnreachable,
     UsageError,
     WireError,
@@ -153,9 +155,38 @@ def test_a_peer_that_trickles_is_given_up(ask: Ask) -> None:
             time.sleep(0.01)
 
     with peer(trickle) as addr:
-        client = SnapshotterClient(addr, timeout_s=0.3, min_bytes_per_s=10_000)
-        with pytest.raises(PeerUnreachable, match="bytes a second, less than 10000, while "):
+        client = SnapshotterClient(addr, timeout_s=0.3)
+        with pytest.raises(PeerTooSlow, match="bytes a second, less than 1024, while "):
             ask(client)
+
+
+@pytest.mark.fault(8)
+def test_a_peer_that_takes_an_upload_by_the_byte_is_given_up() -> None:
+    def sip(connection: socket.socket) -> None:
+        while connection.recv(10):
+            time.sleep(0.05)
+
+    def flood(upload: Upload) -> None:
+        for _ in range(100):
+            upload.sendall(bytes(1 << 20))
+
+    with peer(sip) as addr:
+        client = SnapshotterClient(addr, timeout_s=0.3)
+        with (
+            pytest.raises(PeerUnreachable, match="while uploading"),
+            client.upload(SHARD) as upload,
+        ):
+            flood(upload)
+
+
+def test_the_average_counts_over_the_time_of_waiting() -> None:
+    meter = Meter(Pace(idle_s=10, min_bytes_per_s=100))
+    meter.add(9, 100)
+    meter.add(2, 1001)  # 100 bytes a second
+    meter.add(9, 1)
+    with pytest.raises(PeerTooSlow, match="only 1 bytes a second, less than 100"):
+        meter.add(1, 9)
+    Meter(Pace(idle_s=10, min_bytes_per_s=0)).add(100, 1)
 
 
 def test_a_server_may_think_before_it_answers_an_import() -> None:

@@ -1,0 +1,47 @@
+"""The body of an HTTP reply as it arrives, from a peer that must keep its pace.
+
+What a read waits for is as much as has arrived, so that a peer that sends a byte a second is seen
+long before a buffer is full. Held by tests/resources/clients/test_http_wire.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import requests
+from urllib3.exceptions import HTTPError, ProtocolError, SSLError
+
+from resources.clients.connection import Meter, Pace
+
+CHUNK_BYTES = 64 * 1024
+
+
+def pieces(response: requests.Response, pace: Pace) -> Iterator[bytes]:
+    """Yield the body, never an empty piece.
+
+    Raises:
+        requests.RequestException: it breaks off.
+        PeerTooSlow: without the peer's address.
+    """
+    meter, answering = Meter(pace), False
+    while True:
+        before = time.monotonic()
+        piece = _next(response)
+        if answering:
+            meter.add(time.monotonic() - before, len(piece))
+        answering = True
+        if not piece:
+            return
+        yield piece
+
+
+def _next(response: requests.Response) -> bytes:
+    try:
+        return response.raw.read1(CHUNK_BYTES, decode_content=False)
+    except ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from None
+    except SSLError as error:
+        raise requests.exceptions.SSLError(error) from None
+    except HTTPError as error:
+        raise requests.exceptions.ConnectionError(error) from None
