@@ -163,7 +163,8 @@ def test_a_peer_that_trickles_is_given_up(ask: Ask) -> None:
 @pytest.mark.fault(8)
 def test_a_peer_that_takes_an_upload_by_the_byte_is_given_up() -> None:
     def sip(connection: socket.socket) -> None:
-        while connection.recv(10):
+        for _ in range(20):
+            connection.recv(10)
             time.sleep(0.05)
 
     def flood(upload: Upload) -> None:
