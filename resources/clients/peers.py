@@ -68,6 +68,11 @@ class Crashes:
                 times = self.counts[shard_id]
                 self.left[shard_id] = f"reading it brought its server down {times} times"
 
+    def suspect(self, shard_id: ShardID, times: int) -> None:
+        """It has brought servers down in earlier runs: it is read alone."""
+        self.counts.setdefault(shard_id, times)
+        self.left.pop(shard_id, None)
+
     def survived(self, shard_id: ShardID) -> None:
         """It was read to its end."""
         self.counts.pop(shard_id, None)

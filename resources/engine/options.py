@@ -22,6 +22,11 @@ class Retry:
         """The pause after the attempt of that number, from 1 on; it doubles."""
         return min(self.longest_pause_s, self.first_pause_s * 2 ** (attempt - 1))
 
+    @property
+    def patience_s(self) -> float:
+        """How long a peer that is away is waited for: once, for all that only it has."""
+        return sum(self.pause_s(attempt) for attempt in range(1, self.attempts))
+
 
 @dataclass(frozen=True, slots=True)
 class BackupOptions:

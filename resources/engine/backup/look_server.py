@@ -10,7 +10,13 @@ from resources.engine.backup.known import KnownArchives
 from resources.engine.backup.written_out import sample_of
 from resources.engine.options import BackupOptions
 from resources.engine.threads import each_in_threads
-from resources.errors import ArchiveCorrupt, PeerClosedEarly, WireError
+from resources.errors import (
+    ArchiveCorrupt,
+    PeerClosedEarly,
+    PeerUnreachable,
+    ShardLeftAlone,
+    WireError,
+)
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.proof import Clocks
@@ -53,7 +59,7 @@ def look_at_server(
         elif previous is not None:
             ask.append((place, previous))
     if ask and clocks is not None:
-        news = _probe_all(source, holdings, ask, clocks, options.parallel)
+        news = _probe_all(source, holdings, ask, clocks, options)
         later, _ = source.facts()
         for (place, previous), found in zip(ask, news, strict=True):
             sample = sample_of(later, place.shard_id)
@@ -67,20 +73,24 @@ def _probe_all(
     holdings: Holdings,
     ask: list[tuple[ShardPlace, Archive]],
     clocks: Clocks,
-    parallel: int,
+    options: BackupOptions,
 ) -> list[str]:
     def one(item: tuple[ShardPlace, Archive]) -> str:
         place, previous = item
         try:
             return probe(source, holdings.copies[place.shard_id][0], place, previous, clocks)
-        except (PeerClosedEarly, ArchiveCorrupt):
+        except (PeerClosedEarly, ArchiveCorrupt, ShardLeftAlone):
             return "no-answer"  # the copy will tell what is wrong, or succeed
         except WireError as error:
+            if isinstance(error, PeerUnreachable) and not options.peek:
+                return "no-answer"  # its turn comes again
             error.add_note(f"while looking at shard {place.shard_id}")
             raise
 
     # Who waits for a silent server would hold up the end.
     try:
-        return each_in_threads(one, ask, parallel=parallel, name="probe", give_up=source.abort)
+        return each_in_threads(
+            one, ask, parallel=options.parallel, name="probe", give_up=source.abort
+        )
     finally:
         source.resume()

@@ -12,6 +12,7 @@ from resources.engine.backup.changes import ShardState
 from resources.engine.backup.clocks import clocks_at
 from resources.engine.backup.copies_at_rest import Comparison
 from resources.engine.backup.known import KnownArchives
+from resources.engine.backup.left_alone import LeftAlone
 from resources.engine.backup.look_cluster import look_at_cluster
 from resources.engine.backup.look_server import look_at_server
 from resources.engine.backup.served import Unserved, named, unserved
@@ -61,6 +62,8 @@ class BackupPlan:
     """Whether owners of a shard hold the same; a single server has nothing to compare."""
     address: str
     """What to call the source in messages."""
+    left_alone: LeftAlone
+    """Shards that bring the source down when they are read."""
     clocks: Clocks | None = None
     """The source's clock, when it told `facts`, and ours; None if it told none."""
     first: Mapping[str, SourceFacts] = field(default_factory=dict[str, SourceFacts])
@@ -131,19 +134,24 @@ def plan_backup(
         tell(Warned(_untold(silence)))
     if facts.orphans:
         tell(Warned(said_of_orphans(facts.orphans)))
+    left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
+    wanted, spared = left_alone.split(wanted, options)
     known = KnownArchives(repository, backups, options.again)
     holdings = seen.holdings or source.holdings(metastore)
     wanted, refused = set_aside(wanted, holdings.copies)
     copies, failed = Comparison(), ()
-    if source.kind == "cluster":
-        states, absent, copies = look_at_cluster(
-            source, metastore, wanted, holdings, known, options, tell=tell
-        )
-    else:
-        present, gone = split_present(wanted, holdings.copies.keys())
-        missing = _unserved(gone, metastore, known, facts, tell=tell)
-        absent, failed = list(missing.planned), missing.failed
-        states = look_at_server(source, present, holdings, known, facts, clocks, options)
+    try:
+        if source.kind == "cluster":
+            states, absent, copies = look_at_cluster(
+                source, metastore, wanted, holdings, known, options, tell=tell
+            )
+        else:
+            present, gone = split_present(wanted, holdings.copies.keys())
+            missing = _unserved(gone, metastore, known, facts, tell=tell)
+            absent, failed = list(missing.planned), missing.failed
+            states = look_at_server(source, present, holdings, known, facts, clocks, options)
+    finally:
+        left_alone.note(tell=tell)
     tell(
         BackupPlanned(
             copy=sum(state.stale for state in states),
@@ -157,9 +165,10 @@ def plan_backup(
         facts,
         tuple(states),
         tuple(absent),
-        (*failed, *refused),
+        (*failed, *refused, *spared),
         copies,
         source.address,
+        left_alone,
         clocks,
         {source.address: facts} if source.kind == "server" else _first(source, states, options),
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
+from resources.clients.peers import all_away
 from resources.clients.source import ShardCopy, Source, SourceFacts
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.completeness import Sample, Written, figures, lacks
@@ -42,6 +43,18 @@ BUFFER_BYTES = 256 << 10
 
 class ShardGoneAtSource(ShardkeeperError):
     """The shard expired or was dropped after the plan was made."""
+
+
+class NodesAway(ShardkeeperError):
+    """None of the nodes that have a shard answers just now: its turn comes again.
+
+    Attributes:
+        cause: why the last one of them does not.
+    """
+
+    def __init__(self, cause: ShardkeeperError) -> None:
+        super().__init__(cause.what, hint=cause.hint)
+        self.cause = cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +127,8 @@ class Puller:
         Raises:
             ShardGoneAtSource: the server no longer has it.
             Stopped: `stop` was set.
-            NoUsableCopy: no node that has it answers.
+            NoUsableCopy: no node that has it answered when the run began.
+            NodesAway: none does now, whereas one did.
             ShardkeeperError: the last attempt's error, with what was tried in its notes.
         """
         retry = self._options.retry
@@ -126,7 +140,7 @@ class Puller:
                 hint="bring its owners back, then run the backup again",
             )
         for attempt in range(1, retry.attempts + 1):
-            copy = state.copies[(attempt - 1) % len(state.copies)]
+            copy = self._copy_in_turn(state, attempt)
             if self._stop.is_set():
                 raise Stopped("stopped before the backup was complete")
             try:
@@ -143,6 +157,8 @@ class Puller:
                     raise Stopped("stopped before the backup was complete") from None
                 if isinstance(error, RepositoryError) and not isinstance(error, ArchiveCorrupt):
                     raise
+                if isinstance(error, (WireError, ArchiveCorrupt)) and self._all_away(state):
+                    raise NodesAway(error) from None
                 if isinstance(error, PeerClosedEarly) and self._is_gone(state):
                     raise ShardGoneAtSource(f"shard {state.place.shard_id} is gone") from None
                 elsewhere = isinstance(error, (NotWrittenOut, CompletenessUnknown))
@@ -152,7 +168,8 @@ class Puller:
                     if heals:
                         error.add_note(f"attempt {attempt} of {retry.attempts}")
                     raise
-                pause = retry.pause_s(attempt)
+                is_away = self._source.peer(copy.node).why_away is not None
+                pause = 0.0 if is_away else retry.pause_s(attempt)  # another node has it
                 self._retried(state.place.shard_id, error, attempt + 1, pause)
                 self._stop.wait(pause)
         else:
@@ -160,6 +177,15 @@ class Puller:
         seconds = time.monotonic() - began
         entry = self._entry(state, copy, stored, written, seconds)
         return Saved(state, entry, copy.node, seconds, attempt)
+
+    def _copy_in_turn(self, state: ShardState, attempt: int) -> ShardCopy:
+        """Each copy in turn, but for those of nodes that do not answer."""
+        there = [c for c in state.copies if self._source.peer(c.node).why_away is None]
+        copies = there or state.copies
+        return copies[(attempt - 1) % len(copies)]
+
+    def _all_away(self, state: ShardState) -> bool:
+        return all_away(self._source.peer(copy.node) for copy in state.copies)
 
     def _turn(self, node: str) -> AbstractContextManager[None]:
         """Wait until the node may be read from; no node is read by more than its share."""

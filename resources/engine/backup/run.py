@@ -5,13 +5,13 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from resources.clients.source import Source as BackupSource
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.plan import BackupPlan, plan_backup
-from resources.engine.backup.pull import Puller, ReadAgain, Saved, ShardGoneAtSource
+from resources.engine.backup.pull import NodesAway, Puller, ReadAgain, Saved, ShardGoneAtSource
 from resources.engine.backup.set_aside import INTO_ANOTHER, NO_ARCHIVE
 from resources.engine.events import (
     PROGRESS_EVERY_S,
@@ -35,6 +35,9 @@ from resources.repository.evidence import BackupEvidence, FailedShard, Source
 from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
+
+MOST_RETURNS = 4
+"""How often a node that is away and comes back is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +161,10 @@ class _Copies:
         except ShardGoneAtSource:
             self.gone.append(state.place)
             self.tell(ShardGone(state.place))
-        except (StoreFailed, Stopped):
+        except (StoreFailed, Stopped, NodesAway):
             raise
         except ShardkeeperError as error:
-            self.first_error = self.first_error or error
-            self.failed.append(FailedShard(state.place.shard_id, str(error)))
-            self.tell(ShardFailed(state.place.shard_id, str(error)))
+            self.fail(state, error)
         else:
             if isinstance(saved, ReadAgain):
                 self.read_again.append(saved)
@@ -181,6 +182,11 @@ class _Copies:
                         "tools bring those points back"
                     )
                 )
+
+    def fail(self, state: ShardState, error: ShardkeeperError) -> None:
+        self.first_error = self.first_error or error
+        self.failed.append(FailedShard(state.place.shard_id, str(error)))
+        self.tell(ShardFailed(state.place.shard_id, str(error)))
 
     def note_lack(self, state: ShardState) -> None:
         """An archive without points that another replica has is kept, and is not all."""
@@ -204,6 +210,7 @@ def _copy(
     result: _Copies,
     stop: threading.Event,
 ) -> None:
+    """Copy everything; what only nodes have that do not answer comes last, and once more."""
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
     puller = Puller(
         source,
@@ -217,6 +224,32 @@ def _copy(
             ShardRetried(shard_id, str(error), attempt, pause)
         ),
     )
+    try:
+        later = _copy_each(source, puller, plan.to_copy, options, result, retries, stop)
+        plan.left_alone.note(tell=result.tell)
+        for _ in range(MOST_RETURNS):
+            if not later or not _await_nodes(source, later, options, result.tell, stop):
+                break
+            states = [state for state, _ in later]
+            later = _copy_each(source, puller, states, options, result, retries, stop)
+            plan.left_alone.note(tell=result.tell)
+        for state, away in later:
+            result.fail(state, away.cause)
+    finally:
+        puller.close()
+
+
+def _copy_each(
+    source: BackupSource,
+    puller: Puller,
+    states: Sequence[ShardState],
+    options: BackupOptions,
+    result: _Copies,
+    retries: queue.SimpleQueue[Event],
+    stop: threading.Event,
+) -> list[tuple[ShardState, NodesAway]]:
+    """Returns those that no node that answers has."""
+    later: list[tuple[ShardState, NodesAway]] = []
 
     def give_up() -> None:
         stop.set()
@@ -224,7 +257,7 @@ def _copy(
 
     work = running(
         puller.pull,
-        plan.to_copy,
+        states,
         parallel=options.parallel,
         name="pull",
         every_s=PROGRESS_EVERY_S,
@@ -237,11 +270,34 @@ def _copy(
                     result.tell(retries.get())
                 if one is None:
                     result.tell(Progress(result.done, result.total, puller.bytes_done))
-                else:
+                    continue
+                try:
                     result.add(one[0], one[1])
+                except NodesAway as away:
+                    later.append((one[0], away))
     finally:
         source.resume()
-        puller.close()
+    return later
+
+
+def _await_nodes(
+    source: BackupSource,
+    later: Sequence[tuple[ShardState, NodesAway]],
+    options: BackupOptions,
+    tell: Tell,
+    stop: threading.Event,
+) -> bool:
+    """Wait for nodes that do not answer, once for all that they have; whether any is back."""
+    deadline = time.monotonic() + options.retry.patience_s
+    back = False
+    for node in sorted({copy.node for state, _ in later for copy in state.copies}):
+        peer = source.peer(node)
+        if (why := peer.why_away) is not None:
+            tell(Warned(f"{why.what}; {len(later)} shards wait for it, everything else is done"))
+        back |= peer.await_return(stop, max(deadline - time.monotonic(), 0.0))
+        if stop.is_set():
+            raise Stopped("stopped before the backup was complete")
+    return back
 
 
 def _refuse_if_useless(plan: BackupPlan, result: _Copies) -> None:

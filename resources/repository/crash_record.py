@@ -1,0 +1,96 @@
+"""Shards whose reading brought their server down, remembered from run to run.
+
+One object beside the backups, `.shardkeeper.crashes-ID.json`, ID being the server's number:
+
+    {"version": 1, "shards": {"7": {"crashes": 2, "last": "2026-11-22T09:51:00Z"}}}
+
+After the second time a shard is left alone for an hour, and four times as long after each time
+that follows, a week at most. A shard that is read to its end is forgotten. Whoever deletes the
+object has all shards read again.
+
+Held by tests/resources/repository/test_crash_record.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, cast
+
+from resources.errors import BadReply, NameMissing, RepositoryError
+from resources.model import ShardID
+from resources.protocol.times import format_time, parse_time
+from resources.repository.names import parse_shard_id
+from resources.repository.store import Store
+
+VERSION = 1
+MAX_BYTES = 1 << 20
+HOUR_NS = 3_600_000_000_000
+LONGEST_NS = 7 * 24 * HOUR_NS
+TIMES_LEFT = 2
+GROWTH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """How often a server went down while a shard was read, and when the last time."""
+
+    crashes: int
+    last_ns: int
+
+    @property
+    def until_ns(self) -> int:
+        """Until when the shard is left alone; 0: it is not."""
+        if self.crashes < TIMES_LEFT:
+            return 0
+        steps = min(self.crashes - TIMES_LEFT, 10)
+        return self.last_ns + min(HOUR_NS * GROWTH**steps, LONGEST_NS)
+
+
+class CrashRecord:
+    """The record of one source."""
+
+    def __init__(self, store: Store, cluster_id: int) -> None:
+        self._store = store
+        self.name = f".shardkeeper.crashes-{cluster_id}.json"
+
+    def read(self) -> dict[ShardID, Crash]:
+        """What is known; nothing, if the record is damaged: it only spares servers."""
+        raw = self._raw()
+        try:
+            return {} if raw is None else _decode(raw)
+        except (AttributeError, BadReply, KeyError, RecursionError, TypeError, ValueError):
+            return {}
+
+    def write(self, known: Mapping[ShardID, Crash]) -> None:
+        """Put it in the place of what is there; it is an aid, so nothing fails without it."""
+        said = {
+            str(i): {"crashes": c.crashes, "last": format_time(c.last_ns)} for i, c in known.items()
+        }
+        new = json.dumps({"version": VERSION, "shards": said}).encode() if known else None
+        with suppress(RepositoryError):
+            old = self._raw()
+            if old is not None:
+                self._store.swap(self.name, old, new)
+            elif new is not None:
+                with self._store.create(self.name) as sink:
+                    sink.write(new)
+
+    def _raw(self) -> bytes | None:
+        with suppress(NameMissing), self._store.open(self.name) as source:
+            return source.read(MAX_BYTES)
+        return None
+
+
+def _decode(raw: bytes) -> dict[ShardID, Crash]:
+    said = cast("dict[str, Any]", json.loads(raw))
+    if said["version"] != VERSION:
+        return {}
+    found: dict[ShardID, Crash] = {}
+    for key, value in cast("dict[str, dict[str, Any]]", said["shards"]).items():
+        shard_id, last_ns = parse_shard_id(key), parse_time(value["last"], "last")
+        if shard_id is not None and last_ns is not None:
+            found[shard_id] = Crash(int(value["crashes"]), last_ns)
+    return found
