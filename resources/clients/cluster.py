@@ -14,12 +14,14 @@ from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.http import InfluxHTTP
+from resources.clients.leftovers import Leftovers
 from resources.clients.meta import MetaClient
 from resources.clients.newest import Newest
 from resources.clients.peers import Crashes, Peer
 from resources.clients.releases import ReleaseGate
 from resources.clients.settled import settled
-from resources.clients.snapshotter import ShardStream, SnapshotterClient
+from resources.clients.shard_stream import ShardStream
+from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
 from resources.errors import (
     BadReply,
@@ -68,6 +70,7 @@ class Cluster:
         self._timeout_s = timeout_s
         self._min_bytes_per_s = min_bytes_per_s
         self.crashes = Crashes()
+        self.leftovers = Leftovers()  # none: clusters are of later releases
         self._tls = tls
         self._route = route
         self._releases = ReleaseGate(meta, http)

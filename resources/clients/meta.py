@@ -16,7 +16,7 @@ from resources.clients.address import HostPort
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
 from resources.clients.connection import MIN_BYTES_PER_S
-from resources.clients.meta_http import INDEX_HEADER, MetaHTTP, Reply, unknown
+from resources.clients.meta_http import INDEX_HEADER, MetaHTTP, index_in, unknown
 from resources.clients.meta_leader import MAX_HOPS, going_round, leader_from
 from resources.clients.meta_nodes import (
     MetaNodes,
@@ -28,6 +28,8 @@ from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
     PeerRefused,
+    PeerSilent,
+    PeerTooSlow,
     PeerUnreachable,
     UsageError,
     WireError,
@@ -177,7 +179,10 @@ class MetaClient:
 
         Raises: as `snapshot`.
         """
-        return self.led()[1:]
+        try:
+            return self.led()[1:]
+        except (PeerTooSlow, PeerSilent):
+            return self._metastore_beside(self.leader())
 
     def led(self) -> tuple[HostPort, bytes, Metastore]:
         """The meta node that leads, and its metastore.
@@ -192,6 +197,17 @@ class MetaClient:
         leader, raw, now = self._nodes.ask(ask)
         self._nodes.learn(meta_addresses(now.meta_nodes))
         return leader, raw, now
+
+    def _metastore_beside(self, leader: HostPort) -> tuple[bytes, Metastore]:
+        """From another node, as new as that of a leader that is too slow to send its own."""
+        index = self.index_of(leader, timeout_s=self._small.timeout_s)
+
+        def ask(address: HostPort) -> tuple[bytes, Metastore]:
+            if address == leader:
+                raise PeerTooSlow(f"{leader}: is too slow to send the metastore")
+            return self.metastore_of(address, after=max(index - 1, 0))
+
+        return self._nodes.ask(ask)
 
     def metastore_of(
         self, node: HostPort, *, after: int = 0, timeout_s: float | None = None
@@ -213,7 +229,7 @@ class MetaClient:
             now = decode_metastore(reply.body)
         except BadReply as error:
             raise BadReply(f"{node}: {error.what}", hint=error.hint) from None
-        known = _index_in(reply)
+        known = index_in(reply)
         if known is not None and known > now.index:
             raise BadReply(
                 f"{node}: sent a metastore of index {now.index} and says that it is at {known}",
@@ -229,7 +245,7 @@ class MetaClient:
             BadReply: also when it is no meta node.
         """
         reply = replace(self._http, timeout_s=timeout_s).get(node, "/ping", limit=MAX_SMALL_BYTES)
-        index = _index_in(reply)
+        index = index_in(reply)
         if index is None:
             raise BadReply(f"{node}: answers without an index; is it a meta node?")
         return index
@@ -381,9 +397,3 @@ class MetaClient:
 
 def _always() -> None:
     """Nothing stands against a change."""
-
-
-def _index_in(reply: Reply) -> int | None:
-    """What a meta node says beside its answer: the index that it was at when it was asked."""
-    text = reply.headers.get(INDEX_HEADER, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 21 else None

@@ -249,6 +249,12 @@ class MetaHTTP:
         return PeerRefused(what)
 
 
+def index_in(reply: Reply) -> int | None:
+    """What a meta node says beside its answer: the index that it was at when it was asked."""
+    text = reply.headers.get(INDEX_HEADER, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 21 else None
+
+
 class _Broken(Exception):
     """A request without an answer."""
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.meta_http import META_PORT
-from resources.errors import PeerUnreachable, UnknownOutcome, UsageError
+from resources.errors import PeerTooSlow, PeerUnreachable, UnknownOutcome, UsageError
 from resources.model import NodeInfo
 
 T = TypeVar("T")
@@ -80,11 +80,15 @@ class MetaNodes:
 
     @contextmanager
     def noting(self, address: HostPort) -> Generator[None]:
-        """Remember if a node does not answer in the block; that it has no leader is an answer."""
+        """Remember if a node does not answer in the block.
+
+        That it has no leader is an answer, and who is too slow for a metastore may still do for
+        what is small.
+        """
         try:
             yield
         except (PeerUnreachable, UnknownOutcome) as error:
-            if "(HTTP " not in error.what:
+            if "(HTTP " not in error.what and not isinstance(error, PeerTooSlow):
                 self._away_until[address] = time.monotonic() + AWAY_S
             raise
 

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Literal
 
 from resources.clients.http import InfluxHTTP
 from resources.clients.http_facts import diagnosed_version, shards_known
+from resources.clients.leftovers import Leftovers, range_of
 from resources.clients.peers import Crashes, Peer
 from resources.clients.settled import settled
-from resources.clients.snapshotter import ShardStream, SnapshotterClient
+from resources.clients.shard_stream import ShardStream
+from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.source import Holdings, ShardCopy, SourceFacts
-from resources.errors import PeerUnreachable, UsageError, WireError
+from resources.errors import (
+    ArchiveCorrupt,
+    PeerClosedEarly,
+    PeerUnreachable,
+    UsageError,
+    WireError,
+)
 from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
 from resources.protocol.server_vars import ServerVars
@@ -34,6 +42,8 @@ class Server:
         self.http = http
         self._known_start: int | None = None
         self._never_told = False
+        self.leftovers = Leftovers()
+        """What its release leaves behind when shards are read."""
 
     @property
     def kind(self) -> Literal["server"]:
@@ -78,7 +88,21 @@ class Server:
     def open_shard(
         self, shard_id: ShardID, *, node: str = "", since_ns: int | None = None
     ) -> AbstractContextManager[ShardStream]:
+        """As `SnapshotterClient.open_shard`; of some releases by an export, see `leftovers`."""
+        if self.leftovers.exports(shard_id):
+            return self._exported(shard_id, since_ns)
         return self.tcp.open_shard(shard_id, since_ns=since_ns)
+
+    @contextmanager
+    def _exported(self, shard_id: ShardID, since_ns: int | None) -> Generator[ShardStream]:
+        start_ns, end_ns = range_of(since_ns)
+        whole = since_ns is None
+        with self.tcp.export_shard(shard_id, start_ns, end_ns, whole=whole) as stream:
+            try:
+                yield stream
+            except (PeerClosedEarly, ArchiveCorrupt):
+                self.leftovers.with_deletes.add(shard_id)
+                raise
 
     def abort(self) -> None:
         """Break off every request that is under way, from any thread."""
@@ -96,6 +120,7 @@ class Server:
             said = self.http.ping()
         except WireError:
             return SourceFacts()
+        self.leftovers.version = said.version
         return SourceFacts(said.version, said.clock_ns)
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
@@ -111,7 +136,7 @@ class Server:
             return SourceFacts(), None
         version = ""
         try:
-            version = _version(self.http)
+            version = self.leftovers.version = _version(self.http)
             said, orphans = self._vars_of_this_server(self.http, activity)
         except WireError as error:
             self._never_told = self._known_start is None

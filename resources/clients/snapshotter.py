@@ -18,12 +18,12 @@ from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import (
     CHUNK_BYTES,
     MIN_BYTES_PER_S,
-    Buffer,
     Bytes,
     Connection,
     Pace,
 )
 from resources.clients.peers import BRIEFLY_S, Crashes, Peer
+from resources.clients.shard_stream import ShardStream
 from resources.errors import (
     BadReply,
     NothingMatches,
@@ -43,9 +43,8 @@ from resources.protocol.snapshotter_replies import (
     id_map,
     metastore_reply,
     shard_paths,
-    what_answered_instead,
 )
-from resources.protocol.stream import HEAD_BYTES, LOG_HINT, Parsing, StreamReader
+from resources.protocol.stream import Parsing, StreamReader
 
 T = TypeVar("T")
 
@@ -169,10 +168,33 @@ class SnapshotterClient:
             PeerClosedEarly: not a single byte: no such shard, or it is busy.
             PeerUnreachable, BadReply: on opening, or while reading.
         """
-        request = requests.ShardBackup(shard_id, since_ns)
+        with self._opened(
+            requests.ShardBackup(shard_id, since_ns), whole=since_ns is None
+        ) as stream:
+            yield stream
+
+    @contextmanager
+    def export_shard(
+        self, shard_id: ShardID, start_ns: int, end_ns: int, *, whole: bool
+    ) -> Generator[ShardStream]:
+        """Stream a shard's files as a tar archive, as far as they are of this time.
+
+        Args:
+            whole: whether that is all of them.
+
+        Raises: as `open_shard`; of a file with pending deletes, the stream breaks off.
+        """
+        with self._opened(requests.ShardExport(shard_id, start_ns, end_ns), whole=whole) as stream:
+            yield stream
+
+    @contextmanager
+    def _opened(
+        self, request: requests.ShardBackup | requests.ShardExport, *, whole: bool
+    ) -> Generator[ShardStream]:
+        shard_id = request.shard_id
         phase = f"reading shard {shard_id}"
         with (
-            self.peer.reading(shard_id, whole=since_ns is None, aborted=self._is_aborted),
+            self.peer.reading(shard_id, whole=whole, aborted=self._is_aborted),
             self._connect(phase) as connection,
         ):
             connection.sendall(requests.MUX_HEADER + request.encode())
@@ -294,49 +316,6 @@ class SnapshotterClient:
             reply = connection.receive(parse)
             connection.finished()
             return reply
-
-
-class ShardStream:
-    """The tar archive of a shard, as it arrives; nothing in it has been looked at."""
-
-    def __init__(self, connection: Connection, phase: str) -> None:
-        self._connection = connection
-        self._head = memoryview(self._first_bytes())
-        if not self._head:
-            raise PeerClosedEarly(
-                f"{connection.address}: empty reply while {phase}",
-                hint=f"no such shard, or it is busy; {LOG_HINT}",
-            )
-        who = what_answered_instead(bytes(self._head))
-        if who:
-            raise BadReply(f"{connection.address}: not a snapshotter", hint=who)
-
-    def recv_into(self, buffer: Buffer) -> int:
-        """Fill `buffer` with what has arrived, at least a byte; 0 is the end of the stream.
-
-        The end may come anywhere: whether the archive was complete, its reader must say.
-        """
-        if not self._head:
-            n_bytes = self._connection.recv_into(buffer)
-            if n_bytes == 0:
-                self._connection.finished()
-            return n_bytes
-        view = memoryview(buffer).cast("B")
-        n_bytes = min(len(view), len(self._head))
-        view[:n_bytes] = self._head[:n_bytes]
-        self._head = self._head[n_bytes:]
-        return n_bytes
-
-    def _first_bytes(self) -> bytes:
-        """Enough of the stream to tell a tar member from another protocol."""
-        head = bytearray(HEAD_BYTES)
-        n_bytes = 0
-        while n_bytes < len(head):
-            got = self._connection.recv_into(memoryview(head)[n_bytes:])
-            if got == 0:
-                break
-            n_bytes += got
-        return bytes(head[:n_bytes])
 
 
 class Upload:

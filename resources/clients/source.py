@@ -7,8 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from resources.clients.leftovers import Leftovers
 from resources.clients.peers import Crashes, Peer
-from resources.clients.snapshotter import ShardStream
+from resources.clients.shard_stream import ShardStream
 from resources.errors import WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.server_vars import ShardStats
@@ -66,6 +67,11 @@ class Source(Protocol):
     @property
     def address(self) -> str:
         """What to call it in messages."""
+        ...
+
+    @property
+    def leftovers(self) -> Leftovers:
+        """What its release leaves behind when shards are read."""
         ...
 
     @property

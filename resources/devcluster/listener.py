@@ -16,6 +16,7 @@ from resources.errors import ShardkeeperError
 
 HOST = "127.0.0.1"
 BIND_PATIENCE_S = 5.0
+HANG_POLL_S = 0.02
 
 
 class AddressTaken(ShardkeeperError):
@@ -32,6 +33,8 @@ class Faults:
     """Every reply ends after so many bytes."""
     reset: bool = False
     """It ends by a reset instead of an orderly end."""
+    hang: bool = False
+    """Connections are taken and nothing is said, as by a process that stands still."""
 
 
 class Line:
@@ -39,6 +42,7 @@ class Line:
 
     def __init__(self, sock: socket.socket, faults: Faults) -> None:
         self._sock = sock
+        self._faults = faults
         self._left = faults.cut_after
         self._reset = faults.reset
 
@@ -48,6 +52,8 @@ class Line:
         Raises:
             ConnectionError: the peer is gone, or the line was cut.
         """
+        while self._faults.hang:
+            time.sleep(HANG_POLL_S)
         if self._left is None:
             self._sock.sendall(data)
             return

@@ -235,6 +235,8 @@ def _copy(
             plan.left_alone.note(tell=result.tell)
         for state, away in later:
             result.fail(state, away.cause)
+        if said := source.leftovers.said():
+            result.tell(Warned(said))
     finally:
         puller.close()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from resources.clients.snapshotter import ShardStream
+from resources.clients.shard_stream import ShardStream
 from resources.clients.source import Source
 from resources.engine.backup.changes import ShardState
 from resources.errors import ArchiveCorrupt
@@ -85,6 +85,8 @@ def read_again(
         return True
     if wanted.size_bytes > limit_bytes:
         return False
+    if wanted.since_ns is not None and source.leftovers.expected:
+        return False  # such a server cannot be asked for a part of its files
     with source.open_shard(state.place.shard_id, node=node, since_ns=wanted.since_ns) as stream:
         return compare(wanted, stream, buffer)
 

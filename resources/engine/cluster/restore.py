@@ -260,10 +260,15 @@ class _ClusterRestore:
         about = databases_of(change.databases)
         now = proven_look(self._cluster, about=about, stop=self._stop).metastore
         found = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
-        copies = self._cluster.holdings(now).copies
+        holdings = self._cluster.holdings(now)
+        silent = {node for shard in change.shards for node in _addresses_of(shard)}
+        silent &= holdings.silent.keys()
+        for node in sorted(silent):  # what it has was read back before it went away
+            what = f"{holdings.silent[node].what}; its copies were read back before"
+            self._tell(Warned(f"a data node has gone away meanwhile: {what}"))
         for shard in change.shards:
             wanted = {node.id for node in shard.owners}
-            there = {copy.node for copy in copies.get(shard.id, ())}
+            there = {copy.node for copy in holdings.copies.get(shard.id, ())} | silent
             if found.get(shard.id) != wanted or not _addresses_of(shard) <= there:
                 raise RestoreFailed(
                     f"shard {shard.id} did not get the owners it was to have",
