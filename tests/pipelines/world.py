@@ -225,5 +225,10 @@ def failure(result: dg.ExecuteInProcessResult) -> Any:
     """The user's failure data of the step that failed; of several, of one with wrong settings."""
     failed = [event for event in result.all_events if event.is_step_failure]
     told: list[Any] = [event.step_failure_data.user_failure_data for event in failed]
-    wrong = [one for one in told if one.metadata["exit_code"].value == "USAGE"]
+    wrong = [one for one in told if _exit_code(one) == "USAGE"]
     return (wrong or told)[0]
+
+
+def _exit_code(told: Any) -> str:
+    code = told.metadata.get("exit_code")
+    return code.value if code is not None else ""
