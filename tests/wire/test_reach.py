@@ -205,8 +205,12 @@ def test_a_database_with_a_slash_in_its_name_is_named_and_the_others_are_saved(
     host, _, port = graphite.rpartition(":")
     with socket.create_connection((host, int(port))) as sock:
         sock.sendall(b"a.b 1 1600000000\n")
+    # The server makes the database when the first point comes.
     wait_until(
-        lambda: server.rows('SELECT * FROM "a.b"', db="dc1/graphite"),
+        lambda: (
+            ["dc1/graphite"] in server.rows("SHOW DATABASES")
+            and server.rows('SELECT * FROM "a.b"', db="dc1/graphite")
+        ),
         within_s=30,
         what="the point of graphite",
     )
