@@ -78,6 +78,10 @@ class PeerUnreachable(WireError):
     retryable = True
 
 
+class ConnectionCut(PeerUnreachable):
+    """It was reached, and the connection broke before it had answered."""
+
+
 class PeerSilent(PeerUnreachable):
     """It was reached and said nothing for too long; what it was asked for may still be done."""
 

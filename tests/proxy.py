@@ -14,6 +14,7 @@ import select
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class Reset:
 
     at: int
     direction: Direction = "to client"
+    or_end: bool = False
+    """Whether a stream that ends before that is reset in the place of its end."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,8 @@ class Proxy:
         """The first bytes of every connection so far."""
         self.stalled = threading.Event()
         """Set when a `Stall` has begun."""
+        self.carried: Counter[tuple[bytes, Direction]] = Counter()
+        """Bytes so far, by the first two of the connection from the client."""
 
     def break_next(self, *faults: Fault, chosen: Chosen = shard_backups) -> None:
         """Let each of the next chosen connections suffer one of these faults."""
@@ -181,8 +186,9 @@ class Proxy:
         except OSError:
             head = b""
         fault = self._fault_for(head)
-        self._spawn(self._pump, server, client, b"", fault, "to client")
-        self._pump(client, server, head, fault, "to server")
+        kind = head[:2]
+        self._spawn(self._pump, server, client, b"", fault, "to client", kind)
+        self._pump(client, server, head, fault, "to server", kind)
 
     def _fault_for(self, head: bytes) -> Fault | None:
         with self._mutex:
@@ -202,6 +208,7 @@ class Proxy:
         first: bytes,
         fault: Fault | None,
         direction: Direction,
+        kind: bytes,
     ) -> None:
         mine = fault if fault is not None and fault.direction == direction else None
         passed = 0
@@ -211,9 +218,15 @@ class Proxy:
                 if data:
                     goes_on = self._pass(data, passed, goal, origin, mine)
                     passed += len(data)
+                    with self._mutex:
+                        self.carried[kind, direction] += len(data)
                     if not goes_on:
                         return
                 data = origin.recv(CHUNK_BYTES)
+                if not data and isinstance(mine, Reset) and mine.or_end:
+                    _reset(goal)
+                    _reset(origin)
+                    return
                 if not data:
                     goal.shutdown(socket.SHUT_WR)
                     return

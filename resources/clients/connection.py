@@ -22,6 +22,7 @@ from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.tls import NOT_TRUSTED
 from resources.errors import (
     BadReply,
+    ConnectionCut,
     PeerSilent,
     PeerTooSlow,
     PeerUnreachable,
@@ -77,13 +78,17 @@ class Reaching:
         if isinstance(error, socket.gaierror):
             raise PeerUnreachable(f"{address}: unknown host", hint=UNKNOWN_HOST) from None
         if isinstance(error, ssl.SSLError):
-            raise PeerUnreachable(
+            cut = isinstance(error, ssl.SSLEOFError)
+            raise (ConnectionCut if cut else PeerUnreachable)(
                 f"{address}: TLS failed while {phase}: {error.reason or 'it ended early'}",
                 hint=why_tls_failed(error),
             ) from None
         if isinstance(error, OSError):
             said = (error.strerror or "failed").lower()
-            raise PeerUnreachable(f"{address}: {said} while {phase}", hint=_hint(error)) from error
+            cut = error.errno in _RESET
+            raise (ConnectionCut if cut else PeerUnreachable)(
+                f"{address}: {said} while {phase}", hint=_hint(error)
+            ) from error
         if isinstance(error, ShardkeeperError) and not error.what.startswith(f"{address}: "):
             raise type(error)(f"{address}: {error.what} while {phase}", hint=error.hint) from None
 

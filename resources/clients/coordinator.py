@@ -14,6 +14,7 @@ from typing import TypeVar
 from resources.clients.address import split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import MIN_BYTES_PER_S, Connection, Pace
+from resources.clients.cut_again import asked_again
 from resources.clients.peers import Peer
 from resources.errors import PeerClosedEarly, PeerRefused, PeerUnreachable, UnknownOutcome
 from resources.model import ShardID
@@ -186,9 +187,14 @@ class CoordinatorClient:
     def _ask(
         self, request: wire.Request, parse: Callable[[StreamReader], Parsing[T]], phase: str
     ) -> T:
+        """Of what does no harm twice."""
         raw = wire.MUX_HEADER + request.encode()
-        with self._talking(), self._connect(phase) as connection:
-            return self._answer(connection, raw, parse, phase, None)
+
+        def ask() -> T:
+            with self._talking(), self._connect(phase) as connection:
+                return self._answer(connection, raw, parse, phase, None)
+
+        return asked_again(ask)
 
     def _answer(
         self,

@@ -13,6 +13,7 @@ from requests.auth import HTTPBasicAuth
 
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import MIN_BYTES_PER_S, Pace
+from resources.clients.cut_again import asked_again
 from resources.clients.http_address import HTTP_PORT, http_target
 from resources.clients.http_body import pieces
 from resources.clients.http_trouble import (
@@ -145,7 +146,7 @@ class InfluxHTTP:
             BadReply: whoever answers is not InfluxDB 1.x.
             PeerUnreachable, CredentialsRefused, PeerRefused
         """
-        reply = self._request("GET", "/ping")
+        reply = asked_again(lambda: self._request("GET", "/ping"))
         version = reply.headers.get("X-Influxdb-Version", "").removeprefix("v")
         if not version or len(version) > 100 or not version.isprintable():
             raise BadReply(
@@ -161,7 +162,7 @@ class InfluxHTTP:
 
         Raises: as `ping`, but for who answers.
         """
-        return _clock_ns(self._request("GET", "/ping").headers)
+        return _clock_ns(asked_again(lambda: self._request("GET", "/ping")).headers)
 
     def server_vars(self, *, activity: bool = True) -> ServerVars:
         """Read /debug/vars; what is not as expected in it is left out.
@@ -173,6 +174,9 @@ class InfluxHTTP:
             BadReply: no JSON, or the server's time is nowhere in it.
             PeerUnreachable, CredentialsRefused, PeerRefused
         """
+        return asked_again(lambda: self._server_vars(activity=activity))
+
+    def _server_vars(self, *, activity: bool) -> ServerVars:
         with self._open("GET", "/debug/vars") as response:
             if response.status_code >= 300:
                 raise refusal(self._label, self._whole(response), self._shown)
@@ -183,10 +187,15 @@ class InfluxHTTP:
                     activity=activity,
                 )
 
-    def query(self, q: str, db: str | None = None, *, rp: str | None = None) -> list[Series]:
+    def query(
+        self, q: str, db: str | None = None, *, rp: str | None = None, again: bool = False
+    ) -> list[Series]:
         """Run statements of InfluxQL and return the series of all results in order.
 
         Always a POST with the statements in its body, which no access log shows.
+
+        Args:
+            again: whether they do no harm twice, so that they are sent again after a cut.
 
         Raises:
             PeerRefused: the server refused the request or one of the statements.
@@ -199,7 +208,11 @@ class InfluxHTTP:
             params["db"] = db
         if rp is not None:
             params["rp"] = rp
-        reply = self._request("POST", "/query", params=params, data={"q": q})
+
+        def ask() -> HTTPReply:
+            return self._request("POST", "/query", params=params, data={"q": q})
+
+        reply = asked_again(ask) if again else ask()
         with self._named():
             return list(query_results(reply.body).series)
 
@@ -237,7 +250,7 @@ class InfluxHTTP:
         """The names of all databases that the user may see."""
         return [
             row[0]
-            for series in self.query("SHOW DATABASES")
+            for series in self.query("SHOW DATABASES", again=True)
             for row in series.values
             if row and isinstance(row[0], str)
         ]

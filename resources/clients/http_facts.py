@@ -12,7 +12,7 @@ def diagnosed_version(http: InfluxHTTP) -> str:
 
     Raises: as `InfluxHTTP.query`; BadReply also when it does not say.
     """
-    for series in http.query("SHOW DIAGNOSTICS"):
+    for series in http.query("SHOW DIAGNOSTICS", again=True):
         if series.name == "build" and "Version" in series.columns and series.values:
             version = series.values[0][series.columns.index("Version")]
             if isinstance(version, str) and 0 < len(version) <= 100 and version.isprintable():
@@ -26,7 +26,7 @@ def shards_known(http: InfluxHTTP) -> dict[ShardID, str]:
     Raises: as `InfluxHTTP.query`.
     """
     found: dict[ShardID, str] = {}
-    for series in http.query("SHOW SHARDS"):
+    for series in http.query("SHOW SHARDS", again=True):
         for row in series.values:
             said = dict(zip(series.columns, row, strict=False))
             shard_id = said.get("id")

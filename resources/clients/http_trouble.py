@@ -12,6 +12,7 @@ from urllib3.exceptions import (
     MaxRetryError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     ReadTimeoutError,
 )
 
@@ -19,6 +20,7 @@ from resources.clients.address import split_host_port
 from resources.clients.connection import UNKNOWN_HOST, why_tls_failed
 from resources.errors import (
     BadReply,
+    ConnectionCut,
     CredentialsRefused,
     PeerRefused,
     PeerSilent,
@@ -48,6 +50,14 @@ def wants_tls(status: int, body: bytes) -> bool:
     return status == 400 and any(words in said for words in _WANTS_TLS)
 
 
+def is_half_asked(status: int, body: bytes) -> bool:
+    """Whether a Go server answers a request of which only the beginning has come to it.
+
+    Source: Go, net/http server.go, publicErr of badRequestError("400 Bad Request").
+    """
+    return status == 400 and body == b"400 Bad Request"
+
+
 def refusal(named: str, reply: HTTPReply, shown: Callable[[object], str]) -> WireError:
     """The error in a reply that is no success.
 
@@ -68,6 +78,8 @@ def refusal(named: str, reply: HTTPReply, shown: Callable[[object], str]) -> Wir
             f"{named}: speaks https, and was asked over http",
             hint=f"give it as https://{named.partition(' ')[0]}, or without http:// in front",
         )
+    if is_half_asked(reply.status, reply.body):
+        return ConnectionCut(f"{named}: got the beginning of the request only")
     try:
         said = decode_json(reply.body[:MAX_ERROR_BYTES], "its reply")
     except BadReply:
@@ -104,7 +116,7 @@ def unreachable(named: str, error: Exception) -> PeerUnreachable:
     if isinstance(error, requests.exceptions.SSLError):
         reason = next((one for one in causes(error) if isinstance(one, ssl.SSLError)), None)
         why = f": {reason.reason}" if reason is not None and reason.reason else ""
-        return PeerUnreachable(
+        return (ConnectionCut if is_cut(error) else PeerUnreachable)(
             f"{named}: TLS failed{why}",
             hint=why_tls_failed(reason) if reason is not None else why_tls_failed(ssl.SSLError()),
         )
@@ -115,11 +127,22 @@ def unreachable(named: str, error: Exception) -> PeerUnreachable:
     if isinstance(error, requests.exceptions.ConnectionError):
         if is_unknown_host(error):
             return PeerUnreachable(f"{named}: unknown host", hint=UNKNOWN_HOST)
-        return PeerUnreachable(
+        return (ConnectionCut if is_cut(error) else PeerUnreachable)(
             f"{named}: no HTTP connection, or it broke",
             hint="is the server up, and the address right (http or https)?",
         )
-    return PeerUnreachable(f"{named}: HTTP failed ({type(error).__name__})")
+    return (ConnectionCut if is_cut(error) else PeerUnreachable)(
+        f"{named}: HTTP failed ({type(error).__name__})"
+    )
+
+
+def is_cut(error: Exception) -> bool:
+    """Whether a connection that was there broke before the whole reply had come."""
+    return not is_unsent(error) and any(
+        isinstance(one, (ConnectionError, ProtocolError, ssl.SSLEOFError))
+        and not isinstance(one, ConnectionRefusedError)
+        for one in causes(error)
+    )
 
 
 def is_unsent(error: Exception) -> bool:

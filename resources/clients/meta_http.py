@@ -13,12 +13,21 @@ from resources.clients.address import HostPort, split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
 from resources.clients.connection import MIN_BYTES_PER_S, UNKNOWN_HOST, Pace
+from resources.clients.cut_again import asked_again
 from resources.clients.http_body import pieces
-from resources.clients.http_trouble import is_unknown_host, is_unsent, unreachable, wants_tls
+from resources.clients.http_trouble import (
+    is_cut,
+    is_half_asked,
+    is_unknown_host,
+    is_unsent,
+    unreachable,
+    wants_tls,
+)
 from resources.clients.session import plain_session
 from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
+    ConnectionCut,
     CredentialsRefused,
     PeerRefused,
     PeerTooSlow,
@@ -87,11 +96,14 @@ class MetaHTTP:
             PeerUnreachable: also when there is no leader.
             CredentialsRefused, PeerRefused, BadReply
         """
-        try:
-            reply = self._send("GET", address, path, limit, params=params)
-        except _Broken as broken:
-            raise broken.error from None
-        return self.judged(address, reply, accept)
+
+        def ask() -> Reply:
+            try:
+                return self._send("GET", address, path, limit, params=params)
+            except _Broken as broken:
+                raise broken.error from None
+
+        return self.judged(address, asked_again(ask), accept)
 
     def post(self, address: HostPort, path: str, body: bytes, *, limit: int) -> Reply:
         """Send a command; 307 is returned.
@@ -185,6 +197,8 @@ class MetaHTTP:
             ):
                 named = {name.title(): value for name, value in response.headers.items()}
                 raw = self._body(address, response, limit)
+                if is_half_asked(response.status_code, raw):
+                    raise ConnectionCut(f"{address}: got the beginning of the request only")
                 return Reply(response.status_code, named, raw)
         except (requests.RequestException, OSError) as error:
             trouble = _unreachable(self.route.named(address), error)
@@ -287,7 +301,7 @@ def _unreachable(named: str, error: Exception) -> PeerUnreachable:
             f"{named}: no HTTP connection",
             hint="is the meta node up, and its address (-bind) right?",
         )
-    return PeerUnreachable(
+    return (ConnectionCut if is_cut(error) else PeerUnreachable)(
         f"{named}: the HTTP connection broke ({type(error).__name__})",
         hint="is this a meta node? Its HTTP port is 8091 by default",
     )

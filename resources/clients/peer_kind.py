@@ -8,9 +8,10 @@ from ssl import SSLContext
 from resources.clients.address import split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.connection import Connection, Pace
+from resources.clients.cut_again import asked_again
 from resources.clients.snapshotter import IDLE_TIMEOUT_S, SNAPSHOTTER_PORT
 from resources.clients.tls_probe import look_for_tls
-from resources.errors import PeerUnreachable
+from resources.errors import ConnectionCut, PeerUnreachable
 from resources.protocol import snapshotter as requests
 from resources.protocol.meta import decode_metastore
 from resources.protocol.snapshotter_replies import MetastoreReply, Stranger, who_answers
@@ -57,14 +58,21 @@ def probe_kind(
     """
     address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
     answer: MetastoreReply | Stranger
-    try:
+
+    def ask() -> MetastoreReply | Stranger:
         with Connection(address, Pace(timeout_s), tls=tls, route=route) as connection:
             connection.phase("asking who listens")
             connection.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
-            answer = connection.receive(who_answers)
+            said = connection.receive(who_answers)
             connection.finished()
+        if said is Stranger.NOBODY:
+            raise ConnectionCut("no answer")  # perhaps it was there a moment ago
+        return said
+
+    try:
+        answer = asked_again(ask)
     except PeerUnreachable as error:
-        if not isinstance(error.__cause__, _RESET):
+        if not isinstance(error, ConnectionCut) and not isinstance(error.__cause__, _RESET):
             raise
         answer = Stranger.NOBODY  # perhaps before our request was sent
     if isinstance(answer, MetastoreReply):

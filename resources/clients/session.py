@@ -1,9 +1,14 @@
-"""requests, without what it does unasked: redirects, proxies, credentials of the environment."""
+"""requests, without what it does unasked: redirects, proxies, credentials of the environment.
+
+The standard library takes a reply that ends in the middle of its headers for one that has no more
+of them. Here it counts as cut.
+"""
 
 from __future__ import annotations
 
+import http.client
 import socket
-from typing import Any
+from typing import Any, cast
 
 import requests
 import urllib3
@@ -64,14 +69,15 @@ class _Plainly(HTTPAdapter):
 
 
 def _pools(route: AddressMap) -> dict[str, type[HTTPConnectionPool]]:
-    if not route:
-        return {"http": HTTPConnectionPool, "https": HTTPSConnectionPool}
-
     class Plain(HTTPConnection):
+        response_class = _WholeResponse  # pyright: ignore[reportAssignmentType]
+
         def _new_conn(self) -> socket.socket:
             return _dialled(self, super()._new_conn, route)
 
     class Encrypted(HTTPSConnection):
+        response_class = _WholeResponse  # pyright: ignore[reportAssignmentType]
+
         def _new_conn(self) -> socket.socket:
             return _dialled(self, super()._new_conn, route)
 
@@ -82,6 +88,37 @@ def _pools(route: AddressMap) -> dict[str, type[HTTPConnectionPool]]:
         ConnectionCls = Encrypted  # pyright: ignore[reportAssignmentType]
 
     return {"http": PlainPool, "https": EncryptedPool}
+
+
+class _WholeResponse(http.client.HTTPResponse):
+    """A reply whose headers have come to their end, which is an empty line."""
+
+    def begin(self) -> None:
+        whole = self.fp
+        head = cast("Any", _Lines(whole))
+        self.fp = head
+        try:
+            super().begin()
+        finally:
+            if self.fp is head:  # else it is closed
+                self.fp = whole
+        if head.last not in (b"\r\n", b"\n"):
+            raise http.client.RemoteDisconnected("the reply ended in its headers")
+
+
+class _Lines:
+    """Passes lines on and remembers the last."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.last = b""
+
+    def readline(self, *limit: int) -> bytes:
+        self.last = self._stream.readline(*limit)
+        return self.last
+
+    def close(self) -> None:
+        self._stream.close()
 
 
 def _dialled(connection: Any, dial: Any, route: AddressMap) -> socket.socket:

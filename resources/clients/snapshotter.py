@@ -22,6 +22,7 @@ from resources.clients.connection import (
     Connection,
     Pace,
 )
+from resources.clients.cut_again import asked_again
 from resources.clients.peers import BRIEFLY_S, Crashes, Peer
 from resources.clients.shard_stream import ShardStream
 from resources.errors import (
@@ -131,7 +132,7 @@ class SnapshotterClient:
         Raises:
             PeerUnreachable, PeerClosedEarly, BadReply
         """
-        reply = self._ask(requests.MetastoreBackup(), metastore_reply, "reading the metastore")
+        reply = self._look(requests.MetastoreBackup(), metastore_reply, "reading the metastore")
         return reply.meta
 
     def shard_paths(self, database: str = "", policy: str | None = None) -> list[ShardPath]:
@@ -153,7 +154,7 @@ class SnapshotterClient:
             if policy is None
             else requests.RetentionPolicyPaths(database, policy)
         )
-        return self._ask(request, shard_paths, "listing shards")
+        return self._look(request, shard_paths, "listing shards")
 
     @contextmanager
     def open_shard(
@@ -300,6 +301,11 @@ class SnapshotterClient:
         if self._aborted:
             connection.abort()
         return connection
+
+    def _look(
+        self, request: requests.Request, parse: Callable[[StreamReader], Parsing[T]], phase: str
+    ) -> T:
+        return asked_again(lambda: self._ask(request, parse, phase), given_up=lambda: self._aborted)
 
     def _ask(
         self,

@@ -183,7 +183,7 @@ class Doors:
     def _owners_at(self, http: InfluxHTTP, database: str) -> dict[int, str]:
         """Shards of a database as one door shows them, with their owners: `6,4`."""
         found: dict[int, str] = {}
-        for series in self.through(lambda door: door.query("SHOW SHARDS"), only=http):
+        for series in self.through(lambda door: door.query("SHOW SHARDS", again=True), only=http):
             if series.name == database and "id" in series.columns:
                 for row in series.values:
                     told = dict(zip(series.columns, row, strict=True))

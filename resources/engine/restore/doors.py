@@ -51,7 +51,7 @@ def check_shards(server: Server, database: str, ids: Collection[ShardID]) -> Non
     if server.http is None:
         raise WireError("no HTTP address is known", hint="name it with -http")
     found: set[int] = set()
-    for series in server.http.query("SHOW SHARDS"):
+    for series in server.http.query("SHOW SHARDS", again=True):
         if series.name == database and "id" in series.columns:
             at = series.columns.index("id")
             found.update(row[at] for row in series.values if isinstance(row[at], int))
