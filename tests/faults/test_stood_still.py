@@ -23,10 +23,11 @@ from resources.failpoints import FAILPOINTS, VARIABLE
 from resources.model import Metastore, ShardID
 from resources.repository.lock import LEASE_VARIABLE
 from tests.faults.places import Place
-from tests.faults.test_failpoints import LATER, databases, lose_copies, points
+from tests.faults.test_failpoints import LATER, lose_copies, points
 from tests.oracle import Witness
 from tests.processes import Nursery, Run
 from tests.resources.repository.test_lock import foreign, plant
+from tests.wire.cluster_restore.scenario import right_before_it_is_set
 from tests.wire.commands import shardkeeper
 
 pytestmark = pytest.mark.fault(37)
@@ -231,33 +232,43 @@ def test_a_metastore_is_not_replaced_by_a_run_that_lost_its_lease(
         cluster.source.drop_database(name)
 
 
-@pytest.mark.parametrize("wish", ["merge.found", "merge.before-drop", "merge.dropped"])
-def test_a_merge_that_lost_its_place_drops_and_forgets_nothing_of_its_heirs(
-    server: Place, nursery: Nursery, wish: str
+# --- others change it meanwhile -----------------------------------------------------------
+
+
+@pytest.mark.fault(73)
+@pytest.mark.parametrize("how", ["TERM", "STOP"])
+@pytest.mark.parametrize("command", ["restore", "overwrite"])
+def test_what_setting_a_metastore_undid_is_put_back_whatever_ends_the_run(
+    cluster: Place, living: DevCluster, nursery: Nursery, command: str, how: str
 ) -> None:
-    witness, source = server.witness(), server.source
+    """A signal waits until then, and a lease that is lost by then does not stand against it."""
+    witness = cluster.witness()
     witness.back_up()
-    expected = witness.now()
-    flags = ("merge", *server.source_flags, "-db", witness.database)
-    sleeper = stood_still(nursery, wish, *flags, witness.backups)
-    heir = shardkeeper(*flags, witness.backups)
-    assert heir, heir
-    dead = nursery.start(*flags, witness.backups, env={VARIABLE: "merge.restored"}).wait()
-    assert dead.code == -signal.SIGKILL, dead
-    notes = {
-        path.name: path.read_bytes() for path in witness.backups.glob(".shardkeeper.merge*.j*")
-    }
-    assert notes
-    left = databases(source)
-    sleeper.send(signal.SIGCONT)
-    done = sleeper.wait()
-    assert done.code == 11, done
-    assert databases(source) == left
-    assert {name: (witness.backups / name).read_bytes() for name in notes} == notes
-    assert shardkeeper(*flags, witness.backups)
-    assert witness.now() == expected
-    assert not {name for name in databases(source) if "shardkeeper" in name}
-    source.drop_database(witness.database)
+    cluster.source.drop_database(witness.database)
+    right_before_it_is_set(living, lambda: living.query("CREATE DATABASE racer"))
+    if command == "restore":
+        flags = ("restore", *cluster.source_flags, "-db", witness.database, witness.backups)
+        where = "cluster.after-metadata"
+    else:
+        flags = (*cluster.source_flags, "restore", "-meta-only-overwrite-force", witness.backups)
+        where = "overwrite.set"
+    if how == "STOP":
+        run = stood_still(nursery, where, *flags, lease_s=CLUSTER_LEASE_S)
+        run.send(signal.SIGCONT)
+        assert run.wait().code == (14 if command == "restore" else 0)
+    else:
+        run = nursery.start(*flags, env={VARIABLE: f"{where}={how}"})
+        assert run.wait().code == 130
+    assert "database 'racer'" in run.said
+    assert living.group.metastore.database("racer") is not None
+    living.before_command(None)
+    for node in living.meta:
+        node.leases.forget()
+    again = shardkeeper(*flags)
+    assert again, again
+    assert living.group.metastore.database("racer") is not None or command == "overwrite"
+    for name in ("racer", witness.database):
+        cluster.source.drop_database(name)
 
 
 # --- signals ------------------------------------------------------------------------------

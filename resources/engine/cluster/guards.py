@@ -67,7 +67,7 @@ def look_at_what_was_set(
         RestoreFailed: it is not; or shards of the same numbers may have been lost.
         WireError: the leader could not be asked.
     """
-    make_good(cluster, was, ours=change.databases, stop=stop, tell=tell)
+    make_good(cluster, was, ours=change.databases, tell=tell)
     about = databases_of(change.databases)
     now = proven_look(cluster, about=about, at_least=was.index, stop=stop)
     if not has_all_of(change, now.metastore):

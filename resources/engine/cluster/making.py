@@ -45,6 +45,7 @@ from resources.errors import (
     UnknownOutcome,
 )
 from resources.failpoints import passing
+from resources.interrupts import undisturbed
 from resources.model import ShardID
 from resources.protocol import meta_pb2 as pb
 from resources.repository.evidence import FileID
@@ -225,18 +226,19 @@ class Making:
                 announced = journal
                 self._announce(announced)
             passing("cluster.after-journal")
-            was = self._set(change, before, journal)
-            if was is not None:
-                break
+            with undisturbed("putting back what others changed meanwhile"):
+                was = self._set(change, before, journal)
+                if was is not None:
+                    passing("cluster.after-metadata")
+                    look_at_what_was_set(
+                        self._cluster, change, was, stop=self._stop, tell=self._tell
+                    )
+                    return change
             self._created = None
-        else:
-            raise PlanError(
-                "somebody changes the cluster's metastore each time that it is about to be set",
-                hint=f"stop what creates databases, users or policies; {ONE_BY_ONE}",
-            )
-        passing("cluster.after-metadata")
-        look_at_what_was_set(self._cluster, change, was, stop=self._stop, tell=self._tell)
-        return change
+        raise PlanError(
+            "somebody changes the cluster's metastore each time that it is about to be set",
+            hint=f"stop what creates databases, users or policies; {ONE_BY_ONE}",
+        )
 
     def _set(self, change: ClusterChange, before: Look, announced: Journal) -> WasSet | None:
         def sending() -> None:

@@ -5,7 +5,10 @@ look, the leader that gave that look has to take it itself, every meta node is w
 before that look on, and afterwards it is read back. What others changed in the moment between,
 and the watch saw, is put back; what it did not see is told.
 
-Held by tests/wire/cluster_restore/test_setting.py.
+From the moment in which it is sent until that is put back no signal is heard, and a lease that
+was lost meanwhile is no reason to leave it: callers hold `undisturbed` around both.
+
+Held by tests/wire/cluster_restore/test_beside_others.py.
 
 Source: influxdb-cluster services/meta/store_fsm.go, applySetDataCommand.
 """
@@ -35,6 +38,7 @@ from resources.errors import (
     shown,
 )
 from resources.failpoints import passing
+from resources.interrupts import interruptible
 from resources.protocol.commands import SetData, nothing_between
 from resources.protocol.comparing import comparable
 from resources.protocol.storable import check_storable
@@ -137,12 +141,13 @@ def set_metastore(
         TargetBusy: it was not set, since this run stood still past its lease.
     """
     command = SetData(meta).encode()
-    watch = _Watch(cluster, before)
-    now = look(cluster)
-    if now.content != before.content:
-        return None
-    passing("cluster.before-setting")
-    cluster.meta.check_may_change()
+    with interruptible():
+        watch = _Watch(cluster, before)
+        now = look(cluster)
+        if now.content != before.content:
+            return None
+        passing("cluster.before-setting")
+        cluster.meta.check_may_change()
     sending()
     try:
         index = cluster.meta.execute_on(now.node, command)
@@ -177,10 +182,10 @@ def _when_it_shows(
     return 0
 
 
-def make_good(
-    cluster: Cluster, was: WasSet, *, ours: Collection[str], stop: threading.Event, tell: Tell
-) -> None:
+def make_good(cluster: Cluster, was: WasSet, *, ours: Collection[str], tell: Tell) -> None:
     """Put back what setting it undid, and set right what arrived damaged.
+
+    A run that has lost its lease by now, or is to stop, does it all the same: nobody else knows.
 
     Args:
         ours: the databases that were new in it.
@@ -190,14 +195,22 @@ def make_good(
             each other: theirs is back then, and ours is not there any more.
         WireError: the leader could not be asked, or a change is not put back.
     """
+    with cluster.meta.guarded(_whoever_holds_the_lease):
+        _make_good(cluster, was, ours, tell)
+
+
+def _whoever_holds_the_lease() -> None:
+    """Nothing stands against it."""
+
+
+def _make_good(cluster: Cluster, was: WasSet, ours: Collection[str], tell: Tell) -> None:
     _redo(cluster, was, tell)
     for attempt in range(TRIES):
         if not was.is_damaged and was.undone is None:
             return
-        if attempt and stop.wait(attempt * BACK_OFF_S):
-            break
+        time.sleep(attempt * BACK_OFF_S)
         try:
-            again = _make_good_once(cluster, was, ours=ours, stop=stop, tell=tell)
+            again = _make_good_once(cluster, was, ours=ours, tell=tell)
         except BadReply:  # others change it faster than it can be looked at twice
             continue
         if again is not None:
@@ -223,10 +236,10 @@ def _redo(cluster: Cluster, was: WasSet, tell: Tell) -> None:
 
 
 def _make_good_once(
-    cluster: Cluster, was: WasSet, *, ours: Collection[str], stop: threading.Event, tell: Tell
+    cluster: Cluster, was: WasSet, *, ours: Collection[str], tell: Tell
 ) -> WasSet | None:
     """Once more; None if it has changed, and nothing was sent."""
-    now = proven_look(cluster, at_least=was.index, stop=stop)
+    now = proven_look(cluster, at_least=was.index)
     again = _once_more(was, now)
     theirs_only = False
     try:
@@ -244,7 +257,7 @@ def _make_good_once(
             again.meta,
             is_set=lambda seen: seen.timeless == wanted,
             sending=lambda: None,
-            stop=stop,
+            stop=threading.Event(),
         )
         if came is None:
             return None

@@ -162,18 +162,19 @@ def _replace(
             return plan, ""
         with _kept_once_sent(repository, before) as (name, sending):
             passing("overwrite.kept")
-            was = set_metastore(
-                cluster,
-                before,
-                plan.meta,
-                is_set=lambda seen, plan=plan: _is_set(seen.metastore, plan),
-                sending=sending,
-                stop=stop,
-            )
-            if was is not None:
-                passing("overwrite.set")
-                _look(cluster, repository, plan, was, stop=stop, tell=tell)
-                return plan, name
+            with undisturbed("putting back what others changed meanwhile"):
+                was = set_metastore(
+                    cluster,
+                    before,
+                    plan.meta,
+                    is_set=lambda seen, plan=plan: _is_set(seen.metastore, plan),
+                    sending=sending,
+                    stop=stop,
+                )
+                if was is not None:
+                    passing("overwrite.set")
+                    _look(cluster, repository, plan, was, stop=stop, tell=tell)
+                    return plan, name
         repository.store.delete(name)
     raise PlanError(
         "somebody changes the cluster's metastore each time that it is about to be set",
@@ -256,7 +257,7 @@ def _look(
     if was.undone is not None:
         path = Path(repository.location) / _keep(repository, was.undone)
         tell(Warned(f"the metastore with what others changed last before it was set: {path}"))
-    make_good(cluster, was, ours=(), stop=stop, tell=tell)
+    make_good(cluster, was, ours=(), tell=tell)
     if was.shown is None and not _is_set(proven_look(cluster, stop=stop).metastore, plan):
         raise RestoreFailed(
             "the cluster's metastore is not what was set; somebody else changes it",
