@@ -215,6 +215,12 @@ class LockLost(RepositoryLocked, StoreFailed):
     exit_code = ExitCode.LOCKED
 
 
+class RecordHeld(RepositoryLocked, StoreFailed):
+    """Another process is amid replacing a record, and stands still; it may hold the directory."""
+
+    exit_code = ExitCode.LOCKED
+
+
 class NameTaken(RepositoryError):
     """A store already holds an object of that name; nothing is ever overwritten."""
 

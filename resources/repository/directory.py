@@ -23,6 +23,7 @@ from types import TracebackType
 from resources.errors import (
     NameMissing,
     NameTaken,
+    RecordHeld,
     RepositoryMissing,
     StoreFailed,
     StoreFull,
@@ -294,7 +295,11 @@ class Directory:
                     raise
 
     def lock(self, fd: int, name: str) -> None:
-        """Lock an open file against others who do the same, until it is closed."""
+        """Lock an open file against others who do the same, until it is closed.
+
+        Raises:
+            RecordHeld: another process has it and does not let go.
+        """
         deadline = time.monotonic() + LOCK_PATIENCE_S
         with self.told(f"locking {name}"):
             while True:
@@ -302,7 +307,7 @@ class Directory:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise StoreFailed(
+                        raise RecordHeld(
                             f"{self.path}: {name} stayed locked for {LOCK_PATIENCE_S:.0f} s",
                             hint="a process that uses this directory hangs; find it with lsof",
                         ) from None

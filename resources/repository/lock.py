@@ -182,7 +182,7 @@ class StoreLock:
         """
         return self._ours() is not None
 
-    def lost(self) -> LockLost:
+    def lost(self, outcome: str = "nothing was committed") -> LockLost:
         """The error of a run whose place was taken, and why it was."""
         still_s, lease_s = passed_s() - self._renewed_s, self._lease.total_seconds()
         why = (
@@ -191,7 +191,7 @@ class StoreLock:
             else "another one took it, or somebody deleted it"
         )
         return LockLost(
-            f"this run lost the repository's lock: {why}; nothing was committed",
+            f"this run lost the repository's lock: {why}; {outcome}",
             hint="run it again; if machines sleep or disks hang often, find out why",
         )
 

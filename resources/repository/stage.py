@@ -160,6 +160,10 @@ class Stage:
             yield
         except LockLost:
             raise
+        except NameTaken as error:
+            if not self.is_there():  # whoever took our place has taken our name, too
+                raise self.lost() from error
+            raise
         except StoreFailed as error:
             if _code(error) in _REVOKED and not self.is_there():
                 raise self.lost() from error

@@ -97,6 +97,8 @@ class BackupWriter:
         """
         self._batch.abandon()
         try:
+            if not self.committed and not self._held.stage.is_there():
+                return  # who took our place sweeps it, and may have given our name to its own
             if self.committed or self._is_committed():
                 _note(error, f"the backup {self.name} is complete all the same")
                 return

@@ -42,7 +42,13 @@ def abandon_merge(
             )
         check_alone()
         left = TemporaryDatabase(
-            journal, target, repository, doors, tell=tell, stop=stop
+            journal,
+            target,
+            repository,
+            doors,
+            tell=tell,
+            stop=stop,
+            check_alone=check_alone,
         ).clear_away()
         if left is not None:
             raise left_there(journal, left, "then run this again, which forgets the merge")

@@ -1,7 +1,8 @@
 """One merge at a time out of one directory; backups go on.
 
 A merge that stood still past its lease drops nothing, and forgets no journal, once another has
-taken its place. What it copies may be copied twice.
+taken its place. What it copies may be copied twice. Only where nothing can be written does a merge
+begin without the lock: a process that stands still amid replacing the lock's record holds it.
 
 Held by tests/faults/test_stood_still.py.
 """
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 
 from resources.engine.events import Tell, Warned
 from resources.engine.lock_news import tell_watched
-from resources.errors import LockLost, StoreFailed
+from resources.errors import RepositoryLocked, StoreFailed
 from resources.repository.lock import StoreLock
 from resources.repository.repository import BackupRepository
 
@@ -25,15 +26,17 @@ def alone(repository: BackupRepository, tell: Tell) -> Generator[Callable[[], No
     """Hold the lock of merges for the block.
 
     Gives what to call right before something that no two may do: it raises `LockLost` once another
-    run has taken the place of this one.
+    run has taken the place of this one, and `RecordHeld` while one may be about to.
 
     Raises:
-        RepositoryLocked: another merge is at work.
+        RepositoryLocked: another merge is at work, or stands still amid taking the lock.
     """
     try:
         lock = StoreLock.acquire(
             repository.store, command="merge", name=LOCK, watching=tell_watched(tell)
         )
+    except RepositoryLocked:
+        raise
     except StoreFailed as error:
         tell(Warned(f"{error.what}; nothing keeps a second merge from starting"))
         yield lambda: None
@@ -41,8 +44,9 @@ def alone(repository: BackupRepository, tell: Tell) -> Generator[Callable[[], No
 
     def check() -> None:
         try:
-            lock.check_still_mine()
-        except LockLost:
+            if not lock.still_mine():
+                raise lock.lost("what it copied stays, and another merge goes on with the rest")
+        except RepositoryLocked:
             raise
         except StoreFailed:
             return  # a directory that fails now keeps others out as well

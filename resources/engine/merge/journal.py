@@ -29,7 +29,14 @@ from typing import Any
 
 from resources.engine.merge.ours import GroupShape, Made, PolicyShape
 from resources.engine.merge.plan import TEMPORARY, MergeOptions
-from resources.errors import BadReply, ManifestUnreadable, NameMissing, StoreFailed, shown
+from resources.errors import (
+    BadReply,
+    LockLost,
+    ManifestUnreadable,
+    NameMissing,
+    ShardkeeperError,
+    shown,
+)
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
 from resources.protocol.snapshotter import MAX_UINT64
@@ -41,6 +48,7 @@ from resources.repository.store import Store
 VERSION = 2
 MAX_JOURNAL_BYTES = 64 << 20
 
+_NAME = re.compile(r"\.shardkeeper\.merge-([0-9]{1,20})\.json", re.ASCII)
 _DRAWN = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{12}", re.ASCII)
 
 
@@ -170,7 +178,8 @@ class MergeJournalFile:
         """Put the record there, in one step; it is durable when this returns.
 
         Raises:
-            StoreFailed: the medium refuses, or somebody else has changed the record.
+            LockLost: another run has changed the record.
+            StoreFailed: the medium refuses.
         """
         raw = journal.encode()
         if raw == self._written:
@@ -179,12 +188,48 @@ class MergeJournalFile:
             with self._store.create(self.name) as sink:
                 sink.write(raw)
         elif not self._store.swap(self.name, self._written, raw):
-            raise StoreFailed(f"{self.name} was changed by somebody else")
+            raise self._lost()
         self._written = raw
 
     def remove(self) -> None:
-        self._store.delete(self.name)
+        """Take away the record that this run has read or written, and no other.
+
+        Raises:
+            LockLost: it is another run's by now, and stays.
+            StoreFailed
+        """
+        if self._written is None:
+            return
+        if not self._store.swap(self.name, self._written, None) and self._store.has(self.name):
+            raise self._lost()
         self._written = None
+
+    def _lost(self) -> LockLost:
+        return LockLost(
+            f"{self.name} was changed by another merge, which took the place of this one",
+            hint="wait for that merge, then run this again",
+        )
+
+
+def unfinished_merges(store: Store) -> list[str]:
+    """What merges left unfinished, or are at work on, in a sentence each."""
+    said: list[str] = []
+    for name in store.names():
+        match = _NAME.fullmatch(name)
+        if match is None:
+            continue
+        try:
+            journal = MergeJournalFile(store, int(match[1])).read()
+        except ShardkeeperError as error:
+            said.append(error.what)
+            continue
+        if journal is not None:
+            said.append(
+                f"{name}: a merge into {shown(journal.into)} is at work, or was killed; its "
+                f"temporary database {journal.temporary} may be there; the same command goes on "
+                "with it, merge -abandon drops it"
+            )
+    return said
 
 
 def _unreadable(name: str, why: str) -> ManifestUnreadable:

@@ -28,8 +28,11 @@ from resources.engine.merge.temporary import TemporaryDatabase, left_there
 from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.run import RestoreReport
 from resources.errors import (
+    LockLost,
     MergePartial,
+    RepositoryLocked,
     RestoreFailed,
+    ShardkeeperError,
     StoreFailed,
     TargetBusy,
     WireError,
@@ -104,6 +107,8 @@ def merge(
                 with interruptible():
                     return run.run(began)
             except BaseException as error:
+                if isinstance(error, ShardkeeperError) and not isinstance(error, RepositoryLocked):
+                    check_alone()  # whatever failed: it may have been another merge's doing
                 run.add_note(error)
                 raise
 
@@ -172,7 +177,7 @@ class _Merge:
     def add_note(self, error: BaseException) -> None:
         """What is left, and what to do about it, for whoever reads the error."""
         journal = self._journal
-        if journal is None or isinstance(error, MergePartial):
+        if journal is None or isinstance(error, MergePartial | LockLost):
             return
         if self._in_memory:
             error.add_note(
@@ -265,9 +270,24 @@ class _Merge:
                 hint="who else drops databases there?",
             )
         journal = replace(journal, shards=tuple(sorted(there)))
-        self._note(journal)
+        try:
+            self._note(journal)
+        except LockLost as lost:
+            self._drop_again(journal, lost)
+            raise
         passing("merge.restored")
         return journal, plan
+
+    def _drop_again(self, journal: MergeJournal, lost: LockLost) -> None:
+        """Drop what nobody else knows of: its journal was forgotten before it was there."""
+        with undisturbed(f"dropping {journal.temporary}"):
+            try:
+                left = self._temporary(journal, check_alone=lambda: None).drop()
+                why = "" if left is None else left.why
+            except ShardkeeperError as failure:
+                why = failure.what
+            if why:
+                lost.add_note(f"temporary database {journal.temporary} is left there: {why}")
 
     def _forget_if_gone(self, temporary: TemporaryDatabase) -> None:
         """A restore that failed has taken away what it made, if it could."""
@@ -278,9 +298,17 @@ class _Merge:
         if gone:
             self._forget()
 
-    def _temporary(self, journal: MergeJournal) -> TemporaryDatabase:
+    def _temporary(
+        self, journal: MergeJournal, *, check_alone: Callable[[], None] | None = None
+    ) -> TemporaryDatabase:
         return TemporaryDatabase(
-            journal, self._target, self._repository, self._doors, tell=self._tell, stop=self._stop
+            journal,
+            self._target,
+            self._repository,
+            self._doors,
+            tell=self._tell,
+            stop=self._stop,
+            check_alone=check_alone or self._check_alone,
         )
 
     # --- copying ----------------------------------------------------------------------------
@@ -340,6 +368,8 @@ class _Merge:
             return
         try:
             self._file.write(journal)
+        except LockLost:
+            raise
         except StoreFailed as error:
             self._in_memory = True
             self._tell(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
@@ -25,7 +25,12 @@ from resources.repository.repository import BackupRepository
 
 
 class TemporaryDatabase:
-    """The one that a journal names; what else may have its name is never dropped."""
+    """The one that a journal names; what else may have its name is never dropped.
+
+    Args:
+        check_alone: called right before it is dropped; it raises once another merge has taken the
+            place of this one.
+    """
 
     def __init__(
         self,
@@ -36,7 +41,9 @@ class TemporaryDatabase:
         *,
         tell: Tell,
         stop: threading.Event,
+        check_alone: Callable[[], None],
     ) -> None:
+        self._check_alone = check_alone
         self._journal = journal
         self._name = journal.temporary
         self._target = target
@@ -106,6 +113,7 @@ class TemporaryDatabase:
 
         Raises:
             RestoreFailed: it was dropped and is still there.
+            RepositoryLocked: it is another merge's business.
             UsageError: a door leads to another target: it shows other shards.
             WireError, Stopped
         """
@@ -119,6 +127,7 @@ class TemporaryDatabase:
             return why
         ids = shards_of(there)
         self._doors.check_shards(self._target, self._name, ids)
+        self._check_alone()
         self._doors.query(f"DROP DATABASE {quote_identifier(self._name)}")
         _, now = self._target.metastore()
         if now.database(self._name) is not None:

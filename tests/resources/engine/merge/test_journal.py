@@ -10,10 +10,20 @@ from typing import Any
 
 import pytest
 
-from resources.engine.merge.journal import MergeJournal, MergeJournalFile, request_of
+from resources.engine.merge.journal import (
+    MergeJournal,
+    MergeJournalFile,
+    request_of,
+    unfinished_merges,
+)
 from resources.engine.merge.ours import Made
 from resources.engine.merge.plan import MergeOptions
-from resources.errors import ManifestUnreadable, ShardkeeperError, StoreFailed, UnsafeName
+from resources.errors import (
+    LockLost,
+    ManifestUnreadable,
+    ShardkeeperError,
+    UnsafeName,
+)
 from resources.model import ShardID
 from resources.repository.manifest import Limits
 from resources.repository.store import DirectoryStore
@@ -65,6 +75,26 @@ def test_the_journal_of_another_target_is_refused(store: DirectoryStore, tmp_pat
         other.read()
 
 
+def test_one_that_another_merge_has_written_is_not_taken_away(store: DirectoryStore) -> None:
+    mine, theirs = MergeJournalFile(store, 8), MergeJournalFile(store, 8)
+    mine.write(BEGUN)
+    theirs.read()
+    theirs.write(HALF)
+    with pytest.raises(LockLost):
+        mine.remove()
+    assert theirs.read() == HALF
+    theirs.remove()
+    mine.remove()  # it is gone, whoever did it
+
+
+def test_whoever_looks_is_told_of_an_unfinished_merge(store: DirectoryStore) -> None:
+    assert unfinished_merges(store) == []
+    MergeJournalFile(store, 8).write(HALF)
+    [said] = unfinished_merges(store)
+    assert HALF.temporary in said
+    assert "merge -abandon" in said
+
+
 def test_there_is_none_after_it_was_removed(store: DirectoryStore) -> None:
     file = MergeJournalFile(store, 8)
     file.write(BEGUN)
@@ -80,7 +110,7 @@ def test_a_journal_that_somebody_else_changed_is_not_written_over(store: Directo
     mine.write(BEGUN)
     assert theirs.read() == BEGUN
     theirs.write(HALF)
-    with pytest.raises(StoreFailed, match="changed by somebody else"):
+    with pytest.raises(LockLost, match="changed by another merge"):
         mine.write(replace(BEGUN, backup="other"))
     assert theirs.read() == HALF
 
