@@ -47,6 +47,7 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "restore.mid-upload": "a piece of an archive was sent",
         "restore.uploaded": "an archive was sent; it is not read back yet",
         "restore.read-back": "a shard was read back and is what was sent",
+        "restore.before-complete": "all is sent and read back; the record does not say so",
         "restore.before-rollback": "a restore has failed; nothing is undone yet",
         "restore.after-rollback": "one of the databases that it made is dropped again",
         "merge.noted": "the journal of a merge names its temporary database, which is not there",

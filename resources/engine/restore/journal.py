@@ -7,10 +7,15 @@ its record, and
 - leaves one that was complete, and one into which others have written since: nobody's points are
   dropped as a left-over. It is named, and stays on record until it is gone.
 
-While a restore is at work it holds a lock beside its record, so that others leave both alone. The
-record is one JSON object:
+While a restore is at work it holds a lock beside its record, so that others leave both alone. One
+that stood still until another run took the lock over cannot end as if all were there: whoever takes
+something back first writes `taken_back` into the record, and a restore is complete only once it has
+put `complete` into the record that it wrote last (`JournalWriter.complete`). Each is one comparing
+and replacing, so only one of the two happens. Before each change on the server the restore asks
+whether the lock is still its own. The record is one JSON object:
 
     {"version": 1, "cluster_id": …, "address": …, "server_started_ns": …, "complete": false,
+     "taken_back": false,
      "databases": {name: {"shards": {shard ID: [[file, bytes, CRC-32], …]} or null,
                           "groups": [[policy, start in ns, end in ns, number of shards], …]}}}
 
@@ -27,7 +32,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from resources.engine.events import Tell, Warned
-from resources.errors import ManifestUnreadable, NameMissing, ShardkeeperError, StoreFailed, shown
+from resources.errors import (
+    LockLost,
+    ManifestUnreadable,
+    NameMissing,
+    RepositoryLocked,
+    ShardkeeperError,
+    StoreFailed,
+    shown,
+)
 from resources.model import ShardID
 from resources.repository.evidence import FileID
 from resources.repository.lock import StoreLock
@@ -62,6 +75,8 @@ class ServerJournal:
     """When the server began to count what is written to it."""
     databases: Mapping[str, CreatedDatabase] = field(default_factory=dict[str, CreatedDatabase])
     complete: bool = False
+    taken_back: bool = False
+    """Whether another run has begun to take back what it created."""
 
     def encode(self) -> bytes:
         databases = {
@@ -75,6 +90,7 @@ class ServerJournal:
         }
         said = {"version": VERSION, "cluster_id": self.cluster_id, "address": self.address}
         said |= {"server_started_ns": self.server_started_ns, "complete": self.complete}
+        said |= {"taken_back": self.taken_back}
         return json.dumps(said | {"databases": databases}).encode()
 
     @classmethod
@@ -95,6 +111,7 @@ class ServerJournal:
                 None if started is None else int(started),
                 {_text(key): _created(value) for key, value in said["databases"].items()},
                 said["complete"] is True,
+                said.get("taken_back") is True,
             )
         except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise ManifestUnreadable(
@@ -129,21 +146,73 @@ class JournalWriter:
         journal: what is written.
     """
 
-    def __init__(self, store: Store | None, name: str, journal: ServerJournal, tell: Tell) -> None:
+    def __init__(
+        self,
+        store: Store | None,
+        name: str,
+        journal: ServerJournal,
+        tell: Tell,
+        lock: StoreLock | None = None,
+    ) -> None:
         self.journal = journal
         self._tell = tell
         self._store = store
         self._name = name
-        self._written = b""
+        self._lock = lock
+        self._written: tuple[bytes, ...] = ()
+        """What may be stored: after a write that failed, the old or the new record."""
+
+    def check_still_ours(self) -> None:
+        """To be called right before something is changed on the server.
+
+        Raises:
+            LockLost: another run took the place of this one, and takes back what it has created.
+        """
+        if self._lock is None:
+            return
+        try:
+            mine = self._lock.still_mine()
+        except RepositoryLocked:
+            mine = False  # somebody stands still amid replacing the lock's record
+        except StoreFailed:
+            return  # a directory that fails now keeps others out as well
+        if not mine:
+            raise _lost(self._name)
+
+    def is_still_ours(self) -> bool:
+        """Whether no other run has taken the place of this one."""
+        try:
+            self.check_still_ours()
+        except LockLost:
+            return False
+        return True
+
+    def explain(self, error: ShardkeeperError) -> None:
+        """Say why a restore failed, if it did since it lost its place.
+
+        Raises:
+            LockLost: it did; with the notes of the error.
+        """
+        try:
+            self.check_still_ours()
+        except LockLost as lost:
+            for note in getattr(error, "__notes__", ()):
+                lost.add_note(note)
+            raise lost from error
 
     def add(self, name: str, made: CreatedDatabase) -> None:
         """Put a database on record, or what more is known of it.
 
         A repository that cannot be written to is no reason to do without the restore.
+
+        Raises:
+            RepositoryLocked: another run took the place of this one.
         """
         journal = replace(self.journal, databases={**self.journal.databases, name: made})
         try:
             self._write(journal)
+        except RepositoryLocked:
+            raise
         except StoreFailed as error:
             self._tell(Warned(f"{error.what}{UNKNOWN}"))
             self.journal = journal
@@ -157,10 +226,18 @@ class JournalWriter:
         self.journal = journal
 
     def complete(self) -> None:
-        """Say that everything is there, so that nothing of it is taken back."""
+        """Say that everything is there, so that nothing of it is taken back.
+
+        Raises:
+            RepositoryLocked: another run has taken back some of it, or is about to.
+        """
         journal = replace(self.journal, complete=True)
-        with suppress(StoreFailed):  # the record goes in a moment
+        try:
             self._write(journal)
+        except RepositoryLocked:
+            raise
+        except StoreFailed:  # the record goes in a moment
+            pass
         self.journal = journal
 
     def remove(self) -> None:
@@ -175,12 +252,21 @@ class JournalWriter:
     def _write(self, journal: ServerJournal) -> None:
         raw = journal.encode()
         if self._store is not None:
-            if not self._written:
-                with self._store.create(self._name) as sink:
-                    sink.write(raw)
-            elif not self._store.swap(self._name, self._written, raw):
-                raise StoreFailed(f"{self._name} was changed by somebody else")
-        self._written, self.journal = raw, journal
+            try:
+                self._put(self._store, raw)
+            except LockLost:
+                raise
+            except StoreFailed:
+                self._written = (*self._written, raw) if self._written else ()
+                raise
+        self._written, self.journal = (raw,), journal
+
+    def _put(self, store: Store, raw: bytes) -> None:
+        if not self._written:
+            with store.create(self._name) as sink:
+                sink.write(raw)
+        elif not any(store.swap(self._name, old, raw) for old in self._written):
+            raise _lost(self._name)
 
 
 @contextmanager
@@ -196,13 +282,23 @@ def keeping_journal(
         yield JournalWriter(None, name, journal, tell)
         return
     with lock:
-        writer = JournalWriter(store, name, journal, tell)
+        writer = JournalWriter(store, name, journal, tell, lock)
         try:
             yield writer
         finally:
             if not writer.journal.databases or writer.journal.complete:
-                with suppress(StoreFailed):
+                try:
                     writer.remove()
+                except StoreFailed as error:
+                    tell(Warned(f"{error.what}; delete {name} by hand, what it is about is done"))
+
+
+def _lost(name: str) -> LockLost:
+    return LockLost(
+        "this restore stood still for so long that another run took its place, which takes back "
+        "what it had created; it changes nothing more",
+        hint=f"run it again; if {name} is still there after that, see what shardkeeper verify says",
+    )
 
 
 def left_journals(store: Store, cluster_id: int | None = None) -> list[str]:
@@ -217,11 +313,32 @@ def read_journal(store: Store, name: str) -> ServerJournal | None:
     Raises:
         ManifestUnreadable, StoreFailed
     """
+    raw = _raw(store, name)
+    return None if raw is None else ServerJournal.decode(raw, name)
+
+
+def claim_journal(store: Store, name: str) -> ServerJournal | None:
+    """A record of a restore whose place was taken: it can be complete no more, unless it is.
+
+    Raises:
+        ManifestUnreadable, StoreFailed
+    """
+    while (raw := _raw(store, name)) is not None:
+        journal = ServerJournal.decode(raw, name)
+        if journal.complete or journal.taken_back:
+            return journal
+        claimed = replace(journal, taken_back=True)
+        if store.swap(name, raw, claimed.encode()):
+            return claimed
+    return None
+
+
+def _raw(store: Store, name: str) -> bytes | None:
     try:
         with store.open(name) as source:
             if source.size_bytes > MAX_JOURNAL_BYTES:
                 raise ManifestUnreadable(f"{name} has {source.size_bytes} bytes")
-            return ServerJournal.decode(source.read(source.size_bytes + 1), name)
+            return source.read(source.size_bytes + 1)
     except NameMissing:
         return None
 

@@ -11,12 +11,12 @@ from resources.engine.restore.journal import (
     SUFFIX,
     CreatedDatabase,
     ServerJournal,
+    claim_journal,
     left_journals,
-    read_journal,
 )
 from resources.engine.restore.read_back import files_there
 from resources.engine.restore.target import drop_database
-from resources.errors import RepositoryLocked, ShardkeeperError, StoreFailed, shown
+from resources.errors import LockLost, RepositoryLocked, ShardkeeperError, StoreFailed, shown
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
 from resources.protocol.influxql import quote_identifier
 from resources.repository.evidence import FileID
@@ -32,6 +32,7 @@ def take_back_interrupted(server: Server, repository: BackupRepository, *, tell:
     Raises:
         WireError: the server could not be asked.
         ManifestUnreadable: a record cannot be read.
+        LockLost: this run stood still meanwhile, and another one took its place in this.
     """
     store = repository.store
     names = left_journals(store, server.metastore()[1].cluster_id)
@@ -43,12 +44,13 @@ def take_back_interrupted(server: Server, repository: BackupRepository, *, tell:
         except (RepositoryLocked, StoreFailed):
             continue  # it is at work, or nothing can be written here
         with lock:
-            journal = read_journal(store, name)
-            if journal is not None and _is_dealt_with(server, journal, tell):
+            journal = claim_journal(store, name)
+            if journal is not None and _is_dealt_with(server, journal, lock, tell):
+                lock.check_still_mine()
                 store.delete(name)
 
 
-def _is_dealt_with(server: Server, journal: ServerJournal, tell: Tell) -> bool:
+def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, tell: Tell) -> bool:
     """Whether nothing of it is left, or nothing that is a left-over."""
     done, dropped = True, list[str]()
     for name, made in journal.databases.items():
@@ -65,9 +67,12 @@ def _is_dealt_with(server: Server, journal: ServerJournal, tell: Tell) -> bool:
                 sent = dict.fromkeys(shards_of(there), frozenset[FileID]())
             why = holds_more(server, journal.server_started_ns, sent)
             if not why:
+                lock.check_still_mine()
                 drop_database(server, name, shards_of(there))
                 dropped.append(name)
                 continue
+        except LockLost:
+            raise
         except ShardkeeperError as failure:
             why = failure.what
         done = False

@@ -33,9 +33,10 @@ def roll_back(
     """Drop the databases a failed restore created.
 
     A database is dropped only if every shard in it is one that the restore was given, and
-    nobody has written into it: a point that a server has acknowledged is nobody's left-over. What
-    could not be dropped is said in a note on `error`, and stays in the journal; this never
-    raises a ShardkeeperError of its own.
+    nobody has written into it: a point that a server has acknowledged is nobody's left-over. Where
+    the restore was not told which those are, another run that took its place may have made what is
+    there. What could not be dropped is said in a note on `error`, and stays in the journal; this
+    never raises a ShardkeeperError of its own.
     """
     passing("restore.before-rollback")
     dropped: list[str] = []
@@ -52,6 +53,9 @@ def roll_back(
                 continue
             if not _ours(there, database, ids):
                 _leave(database.new_name, "it holds shards that are not ours", error, tell)
+                continue
+            if not ids and not journal.is_still_ours():
+                _leave(database.new_name, "another run took the place of this one", error, tell)
                 continue
             if not ids and not _is_settled(server, there, until):
                 _leave(database.new_name, "the server is still at work on it", error, tell)

@@ -42,7 +42,14 @@ from resources.engine.restore.target import (
 )
 from resources.engine.restore.upload import Uploader
 from resources.engine.restore.uploading import upload_all
-from resources.errors import PeerRefused, PlanError, UsageError, WireError
+from resources.errors import (
+    LockLost,
+    PeerRefused,
+    PlanError,
+    ShardkeeperError,
+    UsageError,
+    WireError,
+)
 from resources.failpoints import passing
 from resources.interrupts import interruptible, undisturbed
 from resources.model import ShardID
@@ -164,15 +171,19 @@ def restore(
                 shards = _upload(
                     server, repository, plan.shards, id_map, contents, options, tell, stop
                 )
+                journal.check_still_ours()
                 for database, ids in making.created:
                     run_queries(server, database, ids, tell=tell)
+                passing("restore.before-complete")
+            journal.complete()
         except BaseException as error:
             stop.set()
             server.resume()
             roll_back(server, making.created, error, journal=journal, tell=tell)
             take_back_strangers(server, plan, making.created, before, error, journal, tell)
+            if isinstance(error, ShardkeeperError):
+                journal.explain(error)
             raise
-        journal.complete()
         target = Target("server", server.address, version, cluster_id)
         path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
@@ -218,9 +229,10 @@ class _Making:
         self._journal.add(database.new_name, made)
         self.created.append((database, ids))
         try:
+            self._journal.check_still_ours()
             create_database(self._server, self._plan.meta, database, self._version, ids)
-        except (PlanError, PeerRefused) as error:
-            if isinstance(error, PlanError) or database.shards:
+        except (LockLost, PlanError, PeerRefused) as error:
+            if not isinstance(error, PeerRefused) or database.shards:
                 self.created.pop()  # nothing was changed; who has that name now keeps it
                 self._journal.forget(database.new_name)
             raise

@@ -15,12 +15,13 @@ from resources.engine.restore.journal import (
     SUFFIX,
     CreatedDatabase,
     ServerJournal,
+    claim_journal,
     keeping_journal,
     left_journals,
     read_journal,
     unfinished_restores,
 )
-from resources.errors import ManifestUnreadable, RepositoryLocked
+from resources.errors import LockLost, ManifestUnreadable, RepositoryLocked, RestoreFailed
 from resources.model import ShardID
 from resources.repository.lock import StoreLock
 from resources.repository.store import DirectoryStore
@@ -71,6 +72,43 @@ def test_it_stays_while_a_database_is_left(store: DirectoryStore) -> None:
         fail()
     [name] = store.names()
     assert name.endswith(SUFFIX)
+
+
+def test_of_being_complete_and_being_taken_back_only_one_happens(store: DirectoryStore) -> None:
+    with keeping_journal(store, ServerJournal(7, "a", None), tell=print) as journal:
+        journal.add("d", MADE)
+        [name] = left_journals(store, 7)
+        claimed = claim_journal(store, name)
+        assert claimed is not None
+        assert claimed.taken_back
+        assert claim_journal(store, name) == claimed
+        with pytest.raises(LockLost, match="another run took its place"):
+            journal.complete()
+    store.delete(name)
+    with keeping_journal(store, ServerJournal(7, "a", None), tell=print) as journal:
+        journal.add("d", MADE)
+        [name] = left_journals(store, 7)
+        journal.complete()
+        claimed = claim_journal(store, name)
+        assert claimed is not None
+        assert (claimed.complete, claimed.taken_back) == (True, False)
+    assert claim_journal(store, name) is None
+
+
+def test_nobody_changes_anything_once_the_lock_beside_the_record_is_anothers(
+    store: DirectoryStore,
+) -> None:
+    with keeping_journal(store, ServerJournal(7, "a", None), tell=print) as journal:
+        journal.add("d", MADE)
+        journal.check_still_ours()
+        [name] = left_journals(store, 7)
+        store.delete(name.removesuffix(SUFFIX) + LOCK)
+        assert not journal.is_still_ours()
+        failed = RestoreFailed("it failed")
+        failed.add_note("d is left there")
+        with pytest.raises(LockLost) as caught:
+            journal.explain(failed)
+        assert "d is left there" in str(caught.value)
 
 
 def test_a_repository_that_cannot_be_written_to_is_no_reason_to_do_without_the_restore(
