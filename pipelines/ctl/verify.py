@@ -14,6 +14,7 @@ from pipelines.ctl.store import open_repository
 from pipelines.ctl.talk import Talk
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
 from resources.engine.events import Event, Repaired, Warned
+from resources.engine.merge.journal import unfinished_merges
 from resources.engine.restore.journal import unfinished_restores
 from resources.engine.stored import verify as engine
 from resources.engine.stored.repair import Needs, pull_again, repair_manifests, settle
@@ -91,6 +92,7 @@ def _unfinished(repository: BackupRepository) -> Iterator[str]:
                 "sweeps what it left"
             )
     yield from unfinished_restores(repository.store)
+    yield from unfinished_merges(repository.store)
 
 
 class _Tell(Talk):
