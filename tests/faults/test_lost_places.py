@@ -1,0 +1,252 @@
+"""Merges, restores into servers and repairs that stood still until another run took their place.
+
+The sleeper's lease is long, so that it renews nothing beside what it stops at; the record of its
+lock is made older instead, as if the time had passed.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from resources.engine.merge.alone import LOCK as MERGE_LOCK
+from resources.failpoints import FAILPOINTS, VARIABLE
+from resources.repository import directory
+from resources.repository.lock import LEASE_VARIABLE
+from resources.repository.lock_record import LOCK_NAME, LockRecord
+from tests.faults.places import Place
+from tests.faults.test_failpoints import databases, points
+from tests.faults.test_repair import flip, is_clean, listing, newest, oldest, repair
+from tests.faults.test_stood_still import is_stopped
+from tests.processes import Nursery, Run
+from tests.wire.commands import Done, shardkeeper
+
+pytestmark = pytest.mark.fault(37)
+
+LONG_S = 600
+KILLED = -signal.SIGKILL
+IN_RESTORES = [
+    name for name in FAILPOINTS if name.startswith("restore.") and not name.endswith("rollback")
+]
+IN_REPAIRS = [
+    *(name for name in FAILPOINTS if name.startswith("repair.")),
+    "backup.named",
+    "backup.shard-stored",
+    "backup.before-commit",
+    "backup.after-commit",
+    "store.created:3",
+    "store.after-rename:3",
+]
+
+
+def stopped(nursery: Nursery, where: str, *args: object) -> Run:
+    """A run that has stopped at a failpoint."""
+    env = {VARIABLE: f"{where}=STOP", LEASE_VARIABLE: str(LONG_S)}
+    run = nursery.start(*args, env=env)
+    deadline = time.monotonic() + 60
+    while not is_stopped(run):
+        assert run.running, run.wait()
+        assert time.monotonic() < deadline, run.said
+        time.sleep(0.005)
+    return run
+
+
+def lease_is_over(backups: Path, name: str) -> None:
+    """Make the record of a lock look as if nobody had renewed it for a lease."""
+    path = backups / name
+    record = LockRecord.decode(path.read_bytes())
+    path.write_bytes(replace(record, renewed_ms=record.renewed_ms - record.lease_ms - 1).encode())
+
+
+def woken(run: Run) -> Done:
+    run.send(signal.SIGCONT)
+    done = run.wait()
+    assert "Traceback" not in done.err, done
+    return done
+
+
+# --- merges -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "merge.noted",
+        "merge.restored",
+        "merge.copied",
+        "merge.found",
+        "merge.before-drop",
+        "merge.dropped",
+    ],
+)
+def test_a_merge_that_lost_its_place_drops_and_forgets_nothing_of_its_heirs(
+    server: Place, nursery: Nursery, where: str
+) -> None:
+    witness, source = server.witness(), server.source
+    witness.back_up()
+    expected = witness.now()
+    source.query("DROP SERIES FROM m WHERE t = '1'", db=witness.database)
+    flags = ("merge", *server.source_flags, "-db", witness.database, witness.backups)
+    sleeper = stopped(nursery, where, *flags)
+    lease_is_over(witness.backups, MERGE_LOCK)
+    heir = shardkeeper(*flags)
+    assert heir, heir
+    dead = nursery.start(*flags, env={VARIABLE: "merge.restored"}).wait()
+    assert dead.code == KILLED, dead
+    notes = {path: path.read_bytes() for path in witness.backups.glob(".shardkeeper.merge*.j*")}
+    assert notes
+    left = databases(source)
+    done = woken(sleeper)
+    assert done.code == 11, done
+    assert "another merge goes on" in done.err
+    assert "is kept" not in done.err
+    assert databases(source) == left
+    assert {path: path.read_bytes() for path in notes} == notes
+    assert shardkeeper(*flags)
+    assert witness.now() == expected
+    assert not {name for name in databases(source) if "shardkeeper" in name}
+    source.drop_database(witness.database)
+
+
+def test_no_merge_begins_beside_one_that_stands_still_amid_renewing_its_lock(
+    server: Place, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the file system's lock of the record, so nobody can take its place."""
+    monkeypatch.setattr(directory, "LOCK_PATIENCE_S", 0.2)
+    witness, source = server.witness(), server.source
+    witness.back_up()
+    expected = witness.now()
+    flags = ("merge", *server.source_flags, "-db", witness.database, witness.backups)
+    sleeper = stopped(nursery, "store.before-replace", *flags)
+    lease_is_over(witness.backups, MERGE_LOCK)
+    before = databases(source)
+    heir = shardkeeper(*flags)
+    assert heir.code == 11, heir
+    assert "stayed locked" in heir.err
+    assert databases(source) == before
+    woken(sleeper)
+    assert shardkeeper(*flags)
+    assert witness.now() == expected
+    assert not list(witness.backups.glob(".shardkeeper*"))
+    source.drop_database(witness.database)
+
+
+# --- restores into servers ----------------------------------------------------------------
+
+
+def lock_of_restore(backups: Path) -> str:
+    [path] = backups.glob(".shardkeeper.server-restore-*.lock")
+    return path.name
+
+
+@pytest.mark.fault(63)
+@pytest.mark.parametrize("same_name", [True, False], ids=["same name", "other name"])
+@pytest.mark.parametrize("where", IN_RESTORES)
+def test_a_restore_into_a_server_that_lost_its_place_is_not_called_complete(
+    server: Place, nursery: Nursery, where: str, same_name: bool
+) -> None:
+    """The next restore from there takes back what it had created; nothing of that one's is lost."""
+    witness, target = server.witness(), server.target
+    witness.back_up()
+    expected, before = witness.now(), databases(target)
+    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
+    mine = f"copy-of-{witness.database}"
+    theirs = mine if same_name else f"other-{mine}"
+    sleeper = stopped(nursery, where, *flags, mine)
+    if where != "restore.checked":  # nothing is created yet, and there is no lock
+        lease_is_over(witness.backups, lock_of_restore(witness.backups))
+    heir = shardkeeper(*flags, theirs)
+    assert heir, heir
+    done = woken(sleeper)
+    if where == "restore.checked" and not same_name:
+        assert done, done
+    elif where == "restore.checked":
+        assert done.code == 14, done
+    else:
+        assert done.code == 11, done
+        assert "another run took its place" in done.err
+    assert databases(target) - before == {theirs, *([mine] if done else [])}
+    assert points(target, theirs) == expected
+    assert not list(witness.backups.glob(".shardkeeper*"))
+    for name in databases(target) - before:
+        target.drop_database(name)
+
+
+@pytest.mark.fault(63)
+def test_a_restore_that_was_complete_before_it_lost_its_place_stays(
+    server: Place, nursery: Nursery
+) -> None:
+    witness, target = server.witness(), server.target
+    witness.back_up()
+    expected, before = witness.now(), databases(target)
+    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
+    # The receipt comes after the record says that all is there.
+    mine, theirs = f"copy-of-{witness.database}", f"other-of-{witness.database}"
+    sleeper = stopped(nursery, "store.before-rename:3", *flags, mine)  # a lock, a record
+    assert (
+        '"complete": true'
+        in next(witness.backups.glob(".shardkeeper.server-restore-*.json")).read_text()
+    )
+    lease_is_over(witness.backups, lock_of_restore(witness.backups))
+    heir = shardkeeper(*flags, theirs)
+    assert heir, heir
+    assert "was complete when it was killed" in heir.err
+    done = woken(sleeper)
+    assert done, done
+    for name in (mine, theirs):
+        assert points(target, name) == expected
+        target.drop_database(name)
+    assert databases(target) == before
+
+
+# --- repairs ------------------------------------------------------------------------------
+
+
+@pytest.mark.fault(46)
+@pytest.mark.parametrize("heirs", ["verify", "backup"])
+@pytest.mark.parametrize("where", IN_REPAIRS)
+def test_a_repair_that_lost_its_place_changes_nothing_more(
+    server: Place, nursery: Nursery, where: str, heirs: str
+) -> None:
+    """No bytes are lost, damaged ones included; the next repair leaves nothing to be found."""
+    witness = server.witness()
+    for shards in ([0, 1, 2], [0], [0]):
+        server.write(witness, shards)
+        witness.back_up()
+    flip(oldest(witness, "*.manifest"))
+    flip(oldest(witness, "*.meta"))
+    flip(newest(witness, "*.tar.gz"))
+    before = listing(witness)
+    flags = ("verify", "-repair", *witness.flags, witness.backups)
+    sleeper = stopped(nursery, where, *flags)
+    if (witness.backups / LOCK_NAME).exists():
+        lease_is_over(witness.backups, LOCK_NAME)
+    if heirs == "verify":
+        heir = shardkeeper(*flags)
+    else:
+        heir = shardkeeper("backup", *witness.flags, "-db", witness.database, witness.backups)
+    then = listing(witness)
+    done = woken(sleeper)
+    assert done.code in (0, 11), done
+    if done.code == 11:
+        assert "lost the repository's lock" in done.err, done
+        assert _lasting(listing(witness)) == _lasting(then)
+    assert set(before.values()) <= set(listing(witness).values())
+    assert heir or heirs == "backup", heir
+    again = repair(witness, *witness.flags)
+    assert again, again
+    is_clean(witness)
+    for name in witness.committed - set(witness.states):
+        witness.states[name] = witness.now()
+    for name in sorted(witness.states)[1:]:
+        assert witness.restored(name) == witness.states[name]
+    assert not list(witness.backups.glob(".shardkeeper*"))
+
+
+def _lasting(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Without what a run has for itself while it is at work."""
+    return {name: raw for name, raw in files.items() if not name.startswith(".")}
