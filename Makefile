@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture living model replicas memory faults fuzz clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model replicas memory faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -85,6 +85,9 @@ faults: install ## run what breaks things, write docs/faults.md; ROWS= some
 
 torture: install ## N kills, flips and cuts at random; SEED= repeats one
 	@$(BIN)/python -m tests.faults.torture $(or $(N),20) $(SEED)
+
+interrupted: install ## N runs killed, stopped and signalled, beside a host with other clocks; N=failpoints
+	@$(BIN)/python -m tests.faults.interrupted $(or $(N),20) $(SEED)
 
 living: install ## N restores and M overwrites of a cluster in use; BIND= a real one
 	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)' )$(if $(PAUSE),SHARDKEEPER_LIVING_PAUSE='$(PAUSE)' \

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -82,13 +82,13 @@ class Nursery:
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="shardkeeper-runs-")
-        self._path = Path(self._directory.name)
+        self.directory = Path(self._directory.name)
         self._process: subprocess.Popen[bytes] | None = None
         self._runs: list[Run] = []
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.processes", str(self._path / "line")],
+            self.command(),
             cwd=Path(__file__).parent.parent,
             stdin=subprocess.PIPE,
         )
@@ -101,10 +101,14 @@ class Nursery:
         self._process.communicate()
         self._directory.cleanup()
 
+    def command(self) -> Sequence[str]:
+        """What the process is, from which the runs are forked."""
+        return [sys.executable, "-m", "tests.processes", str(self.directory / "line")]
+
     def start(self, *args: object, env: Mapping[str, str] | None = None) -> Run:
         """Begin `shardkeeper` with these arguments; `env` is added to its environment."""
         number = len(self._runs)
-        out, err = self._path / f"{number}.out", self._path / f"{number}.err"
+        out, err = self.directory / f"{number}.out", self.directory / f"{number}.err"
         out.touch()
         err.touch()
         wish = {"args": list(map(str, args)), "env": dict(env or {}), "out": str(out)}
@@ -119,7 +123,7 @@ class Nursery:
         while True:
             line = socket.socket(socket.AF_UNIX)
             try:
-                line.connect(str(self._path / "line"))
+                line.connect(str(self.directory / "line"))
             except OSError:
                 line.close()
                 assert time.monotonic() < deadline, "the nursery does not answer"

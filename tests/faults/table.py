@@ -33,8 +33,10 @@ nothing half-written is visible, and whoever failed says so and does not end wit
 numbers are what nothing is released without.
 
 `make faults` runs these tests and writes this file; a test holds it to the markers of the tests.
-`make torture N=200` kills, flips and cuts at random; `make model N=200` leads random lives of
-databases and holds what comes back against a model of them; `make living` restores into a cluster
+`make torture N=200` kills, flips and cuts at random; `make interrupted N=300` kills, stops and
+signals whatever writes, beside a second host with other clocks; `make model N=200` leads random
+lives of databases and holds what comes back against a model of them; `make living` restores into a
+cluster
 that others change all the while; `make busy` backs up a server under load, and `make histories`
 one whose clock is set and whose files are put back; `make fuzz` throws hostile bytes at
 the parsers, for a minute of CPU time at each, and `.ci/run` does so after the tests. All print a

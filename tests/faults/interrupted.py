@@ -1,0 +1,293 @@
+"""`make interrupted N=300`: runs that are killed, stopped and signalled at random, on two hosts.
+
+    python -m tests.faults.interrupted 300 [seed]
+    python -m tests.faults.interrupted failpoints [seed]
+
+Backups, restores, merges, `verify -repair` and overwrites of a metastore, some of which have to
+clean up after a dead one first, are killed, stand still past their lease, or get one signal or two;
+at a random moment, or, with `failpoints`, at each of those in each of these ways. Meanwhile or at
+the same time another host, whose clocks differ by up to a year, works in the same directory.
+Afterwards
+
+- every earlier backup comes back point for point, and exactly those are new that runs have claimed;
+- nothing ended with 0 that is not complete;
+- what is left is named, by the run or by `verify`;
+- the next run sweeps it, or goes on with it, and ends with all there.
+
+A seed repeats what is done; the moment at which something meets a process depends on the machine.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resources.failpoints import VARIABLE
+from tests.faults.cluster_scenarios import ON_A_CLUSTER, ON_A_SERVER
+from tests.faults.interruptions import (
+    LEASE_S,
+    SIGNALS,
+    WAYS,
+    Pace,
+    await_moment,
+    await_stop,
+    interrupt,
+    stand_still,
+    watch,
+)
+from tests.faults.places import PLACES, Place
+from tests.faults.scenarios import ENV, Args, End, Scenario
+from tests.faults.second_host import SecondHost, is_possible
+from tests.influxd import Influxd
+from tests.oracle import Witness
+from tests.processes import Nursery, Run
+
+TURNS_PER_DIRECTORY = 2
+TURNS_PER_HOST = 10
+TRIES = 30
+CLUSTER_LEASE_S = 2.0
+AT_ONCE = ("kill", "stop", *(number.name.removeprefix("SIG") for number in SIGNALS))
+"""What a failpoint can do."""
+
+
+@dataclass
+class Rack:
+    """A place, the database in use, and the pace of each scenario there."""
+
+    name: str
+    place: Place
+    witness: Witness
+    paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
+    turns: int = 0
+
+
+class Interrupted:
+    """All of it, on some places; every failure is an AssertionError."""
+
+    def __init__(self, places: dict[str, Place], rng: random.Random, stack: ExitStack) -> None:
+        self._rng = rng
+        self._stack = stack
+        self._first = stack.enter_context(Nursery())
+        self._second: Nursery = self._first
+        self._racks = [Rack(name, place, _backed_up(place)) for name, place in places.items()]
+        for place in places.values():
+            for node in place.cluster.meta if place.cluster else ():
+                node.leases.duration_s = CLUSTER_LEASE_S
+
+    def at_random(self, n: int) -> Iterator[str]:
+        """Interrupt `n` runs at random moments; yields a line for each."""
+        tally = Counter[str]()
+        for number in range(n):
+            rack = self._next_rack(number)
+            kind = self._rng.choice(ON_A_CLUSTER if rack.place.cluster else ON_A_SERVER)
+            way = self._rng.choice(WAYS)
+            for _ in range(TRIES):
+                scenario = self._scenario(kind, rack)
+                what = self._turn(scenario, rack, way)
+                if what:
+                    break
+            else:
+                raise AssertionError("no interruption came in time")
+            tally[f"{rack.name}: {kind.__name__.lower()}: {way}"] += 1
+            yield f"{number + 1}/{n} on {rack.name}: {what}"
+        yield f"{n} runs interrupted ({_sum(tally)})"
+
+    def at_failpoints(self) -> Iterator[str]:
+        """Interrupt a run at each failpoint in each way; yields a line for each that was met."""
+        todo = [
+            (kind, at, way)
+            for kind in {*ON_A_SERVER, *ON_A_CLUSTER}
+            for at in kind.failpoints()
+            for way in AT_ONCE
+        ]
+        todo.sort(key=lambda one: (one[0].__name__, *one[1:]))
+        self._rng.shuffle(todo)
+        met = Counter[str]()
+        for number, (kind, at, way) in enumerate(todo):
+            fitting = [
+                rack
+                for rack in self._racks
+                if kind in (ON_A_CLUSTER if rack.place.cluster else ON_A_SERVER)
+            ]
+            rack = self._next_rack(number, fitting)
+            what = self._turn(self._scenario(kind, rack), rack, way, at)
+            met[at] += bool(what)
+            yield f"{number + 1}/{len(todo)} on {rack.name}: {what or f'{at} was not met'}"
+        yield f"{sum(met.values())} runs interrupted at {len(+met)} failpoints"
+
+    def _scenario(self, kind: type[Scenario], rack: Rack) -> Scenario:
+        settling = self._second if self._is_second_ahead() else self._first
+        scenario = kind(rack.place, rack.witness, settling, self._rng)
+        scenario.prepare()
+        return scenario
+
+    def _is_second_ahead(self) -> bool:
+        """No backup follows one that is of tomorrow, but by a clock that is ahead, too."""
+        return isinstance(self._second, SecondHost) and self._second.skew_s > 0
+
+    def _turn(self, scenario: Scenario, rack: Rack, way: str, at: str = "") -> str:
+        """What happened; empty if the run ended before it could be interrupted."""
+        rng = self._rng
+        one, other = rng.sample((self._first, self._second), 2)
+        command, ends = scenario.command(), list[End]()
+
+        def beside() -> None:
+            args = scenario.beside()
+            ends.append(End(args, other.start(*args, env=ENV).wait()))
+
+        companion: tuple[Args, Run] | None = None
+        if way != "stop" and rng.random() < 0.5:
+            args = scenario.beside()
+            companion = args, other.start(*args, env=ENV)
+            time.sleep(rng.uniform(0, 0.5))
+        run = one.start(*command, env={**ENV, **({VARIABLE: _wish(at, way)} if at else {})})
+        if at:
+            met = _at_failpoint(run, way, beside)
+        else:
+            met = self._at_a_moment(run, scenario, rack, way, beside)
+        done = run.wait()
+        ends.append(End(command, done, disturbed=True))
+        if companion is not None:
+            ends.append(End(companion[0], companion[1].wait()))
+        if done.code == -9:
+            time.sleep(LEASE_S + 0.1)  # whoever looks from the other host has to see it expire
+        try:
+            scenario.settle(ends)
+        except AssertionError as failure:
+            failure.add_note(f"{scenario}: {way} {at}, on {one} beside {other}: {ends}")
+            raise
+        rack.turns += 1
+        host = "the second host" if one is self._second else "the first host"
+        with_ = ", ".join(f"{_verb(end.args)} {end.done.code}" for end in ends)
+        return f"{scenario} on {host}: {way} {at}: {with_}" if met else ""
+
+    def _at_a_moment(
+        self, run: Run, scenario: Scenario, rack: Rack, way: str, beside: object
+    ) -> bool:
+        name = type(scenario).__name__
+        pace = rack.paces.get(name)
+        if pace is None:  # the first one is watched to its end
+            began = time.monotonic()
+            signs = watch(run, scenario.backups)
+            rack.paces[name] = Pace(signs, time.monotonic() - began)
+            return False
+        if not await_moment(run, scenario.backups, pace.moment(self._rng)):
+            return False
+        assert callable(beside)
+        interrupt(run, way, self._rng, beside)
+        return True
+
+    def _next_rack(self, number: int, racks: list[Rack] | None = None) -> Rack:
+        """The places take turns; each starts a new directory every few turns."""
+        if number % TURNS_PER_HOST == 0 and is_possible():
+            if isinstance(self._second, SecondHost):
+                self._second.__exit__(None, None, None)
+            self._second = SecondHost(self._rng)
+            self._second.__enter__()
+            for rack in self._racks:  # what one who was a year ahead has named stays behind
+                self._renew(rack)
+        racks = racks or self._racks
+        rack = racks[number % len(racks)]
+        if rack.turns >= TURNS_PER_DIRECTORY:
+            self._renew(rack)
+        return rack
+
+    def _renew(self, rack: Rack) -> None:
+        rack.place.source.drop_database(rack.witness.database)
+        shutil.rmtree(rack.witness.backups)
+        rack.witness = _backed_up(rack.place)
+        rack.turns = 0
+        for node in rack.place.cluster.meta if rack.place.cluster else ():
+            node.leases.forget()  # another directory's run would be waited for
+
+    def close(self) -> None:
+        if isinstance(self._second, SecondHost):
+            self._second.__exit__(None, None, None)
+
+
+def _backed_up(place: Place) -> Witness:
+    """A database of its own, and a first backup of it."""
+    witness = place.witness()
+    witness.back_up()
+    return witness
+
+
+def _wish(at: str, way: str) -> str:
+    return at if way == "kill" else f"{at}={way.upper()}"
+
+
+def _at_failpoint(run: Run, way: str, beside: object) -> bool:
+    """Whether it came by there."""
+    assert callable(beside)
+    if way == "stop":
+        if not await_stop(run):
+            return False
+        stand_still(run, beside)
+        return True
+    return run.wait().code in (-9, 130)
+
+
+def _verb(args: Args) -> str:
+    words = [str(arg) for arg in args]
+    verb = next(w for w in words if w in ("backup", "restore", "merge", "verify"))
+    return verb + " -repair" * ("-repair" in words) + " -abandon" * ("-abandon" in words)
+
+
+def _sum(tally: Counter[str]) -> str:
+    return ", ".join(f"{n} {what}" for what, n in sorted(tally.items()))
+
+
+def interrupted(
+    n: int, *, seed: int, directory: Path, names: tuple[str, ...] = tuple(PLACES)
+) -> Iterator[str]:
+    """`n` turns at random moments, or, if it is 0, one at each failpoint in each way.
+
+    Yields what to print, and raises AssertionError at the first failure.
+    """
+    with ExitStack() as stack:
+        places = {
+            name: stack.enter_context(PLACES[name](directory / name.replace(" ", "-")))
+            for name in names
+        }
+        run = Interrupted(places, random.Random(seed), stack)
+        stack.callback(run.close)
+        yield from run.at_random(n) if n else run.at_failpoints()
+
+
+def main() -> int:
+    """Print progress, the seed and a summary; 1 if something did not hold."""
+    words = sys.argv[1:]
+    n = 0 if words[:1] == ["failpoints"] else int(words[0]) if words else 20
+    seed = int(words[1]) if len(words) > 1 else secrets.randbits(32)
+    names = tuple(name for name in PLACES if name != "influxd" or Influxd.installed())
+    if not is_possible():
+        _say("no namespaces can be made here: there is no second host with other clocks")
+    _say(f"seed {seed}: python -m tests.faults.interrupted {n or 'failpoints'} {seed} repeats it")
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-interrupted-") as directory:
+        try:
+            for line in interrupted(n, seed=seed, directory=Path(directory), names=names):
+                _say(f"{time.monotonic() - began:7.1f} s  {line}")
+        except AssertionError as failure:
+            _say(f"FAILED (seed {seed}): {failure} {getattr(failure, '__notes__', '')}")
+            raise
+    _say(f"everything held, in {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
