@@ -94,6 +94,9 @@ class Load:
     def _write(self) -> None:
         shard = self._dice.randrange(SHARDS)
         first = self._written[shard]
+        if first + BATCH > WEEK:  # the next point would be the other shard's
+            self._over.wait(0.2)
+            return
         numbers = range(first, first + BATCH)
         self._written[shard] += BATCH
         body = "\n".join(

@@ -190,21 +190,6 @@ class Browser:
         """Replace what stands in the page's editor."""
         self.run(f"{EDITOR}.setValue({json.dumps(text)})")
 
-    def press_beside(self, text: str) -> None:
-        """Press on the arrow to the right of a button."""
-        name = json.dumps(text)
-        found = (
-            f"[...document.querySelectorAll('button')].find((b) => b.innerText.trim() === {name})"
-        )
-        at = self._until(
-            f"a button that reads {text!r}",
-            lambda: self.run(
-                f"(() => {{ const box = {found}?.getBoundingClientRect(); "
-                "return box && [box.right + 16, box.top + box.height / 2]; })()"
-            ),
-        )
-        self.press(at[0], at[1])
-
     def picture(self, clip: tuple[int, int, int, int] | None = None) -> bytes:
         """A PNG of the page, or of (left, top, width, height) of it."""
         parameters: dict[str, Any] = {"format": "png"}

@@ -109,11 +109,11 @@ def _what_changed(camera: Camera) -> None:
     camera.open("/asset-groups/dev/lineage", "backup_set", width=1000, height=1500)
     browser.press(*_GEAR)
     browser.click("Change graph to vertical orientation")
-    seen = ("Unsynced", "Passed", "100% filled", "Observed", "Never materialized")
+    seen = ("Unsynced", "Passed", "100% filled", "Observed", "Never observed")
     camera.open("/asset-groups/dev/lineage", *seen, width=1000, height=1500)
     camera.take("graph", (380, 115, 560, 1310))
     page = f"/assets/{BACKUP}?view=checks&checkDetail=every_shard_current"
-    camera.open(page, "changed since its archive", height=760)
+    camera.open(page, "changed since its archive", width=1600, height=760)
     camera.take("check")
 
 
@@ -170,13 +170,12 @@ def _merged(camera: Camera) -> None:
 def _prepare(camera: Camera, job: str, settings: Mapping[str, str]) -> None:
     """Open a job's launchpad, and fill in settings that are proposed as empty."""
     browser = camera.browser
-    camera.open(f"/locations/shardkeeper/jobs/{job}", "Materialize", height=1100)
-    browser.press_beside("Materialize")
-    browser.click("Open launchpad")
-    browser.wait_for("Launchpad (configure assets)", "allow_same_server", "No errors")
+    camera.open(
+        f"/locations/shardkeeper/jobs/{job}/playground", "Launch Run", "No errors", height=1100
+    )
     text = browser.written()
     for name, value in settings.items():
-        text = text.replace(f'\n      {name}: ""\n', f"\n      {name}: {value}\n")
+        text = text.replace(f"\n      {name}: ''\n", f"\n      {name}: {value}\n")
     browser.write(text)
     browser.wait_for(*settings.values(), "No missing config", "No errors")
 
