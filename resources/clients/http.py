@@ -6,7 +6,6 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 import requests
 from requests.auth import HTTPBasicAuth
@@ -16,6 +15,7 @@ from resources.clients.connection import MIN_BYTES_PER_S, Pace
 from resources.clients.cut_again import asked_again
 from resources.clients.http_address import HTTP_PORT, http_target
 from resources.clients.http_body import pieces
+from resources.clients.http_clock import clock_ns
 from resources.clients.http_trouble import (
     HTTPReply,
     is_broken_off,
@@ -47,7 +47,6 @@ PATIENCE = 20
 
 CHUNK_ROWS = 5_000
 """Rows of one series that a server sends at a time."""
-_NS_PER_S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +154,14 @@ class InfluxHTTP:
                 "a proxy before it hide what it says?",
             )
         build = reply.headers.get("X-Influxdb-Build", "")[:100]
-        return Ping(version, build, _clock_ns(reply.headers))
+        return Ping(version, build, clock_ns(reply.headers))
 
     def clock_ns(self) -> int | None:
         """What time it is there, in whole seconds; None if it does not say.
 
         Raises: as `ping`, but for who answers.
         """
-        return _clock_ns(asked_again(lambda: self._request("GET", "/ping")).headers)
+        return clock_ns(asked_again(lambda: self._request("GET", "/ping")).headers)
 
     def server_vars(self, *, activity: bool = True) -> ServerVars:
         """Read /debug/vars; what is not as expected in it is left out.
@@ -362,7 +361,7 @@ class InfluxHTTP:
             ) from None
 
     def _date_ns(self, headers: Mapping[str, str]) -> int:
-        found = _clock_ns(headers)
+        found = clock_ns(headers)
         if found is None:
             raise self._odd("it does not tell the server's time")
         return found
@@ -395,12 +394,3 @@ class InfluxHTTP:
 def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """No credentials, whatever the session has."""
     return request
-
-
-def _clock_ns(headers: Mapping[str, str]) -> int | None:
-    """The Date header less the second that it may be ahead of a file's time."""
-    try:
-        date = parsedate_to_datetime(headers.get("Date", ""))
-    except ValueError:
-        return None
-    return (int(date.timestamp()) - 1) * _NS_PER_S
