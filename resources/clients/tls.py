@@ -119,6 +119,8 @@ def _context(trust: Trust, _use: str, openssl_names: str, bundle: str) -> ssl.SS
         context.load_verify_locations(certifi.where())
     # Some builds of Python, Debian's among them, take a line that was cut for a proper end.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
+    # Python 3.13 refuses authorities without a key usage, as many a private one is; curl does not.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not trust.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
