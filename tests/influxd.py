@@ -159,8 +159,12 @@ class Influxd:
         self.start()
 
     @staticmethod
-    def _program() -> str:
-        """The influxd that comes first in PATH, so that the tests run against any version."""
+    def program() -> str:
+        """The influxd that comes first in PATH, so that the tests run against any version.
+
+        Raises:
+            InfluxdMissing: there is none.
+        """
         program = shutil.which("influxd")
         if program is None:
             raise InfluxdMissing("there is no influxd in PATH")
@@ -172,7 +176,7 @@ class Influxd:
         log_start = self.log_path.stat().st_size if self.log_path.exists() else 0
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [self._program(), "-config", str(config_path)],
+                [self.program(), "-config", str(config_path)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -99,6 +99,6 @@ def influxd_restore(server: Influxd, directory: Path, *flags: str) -> None:
 
 def _influxd(*args: str) -> None:
     done = subprocess.run(
-        ["influxd", *args], capture_output=True, text=True, timeout=60, check=False
+        [Influxd.program(), *args], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done
