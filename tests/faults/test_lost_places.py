@@ -203,6 +203,38 @@ def test_a_restore_that_was_complete_before_it_lost_its_place_stays(
     assert databases(target) == before
 
 
+@pytest.mark.fault(63)
+@pytest.mark.parametrize("passes", [1, 2])
+def test_a_lock_that_a_killed_restore_left_goes_with_the_next_one(
+    server: Place, nursery: Nursery, passes: int
+) -> None:
+    """It is there before the record is."""
+    witness, copy = server.witness(), "copied"
+    witness.back_up()
+    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
+    dead = nursery.start(*flags, copy, env={VARIABLE: f"store.after-rename:{passes}"}).wait()
+    assert dead.code == KILLED
+    assert list(witness.backups.glob(".shardkeeper*.lock"))
+    assert shardkeeper(*flags, copy)
+    assert not list(witness.backups.glob(".shardkeeper*"))
+    server.target.drop_database(copy)
+
+
+@pytest.mark.fault(27)
+def test_a_restore_that_is_interrupted_once_all_is_there_says_so(
+    server: Place, nursery: Nursery
+) -> None:
+    witness, copy = server.witness(), "copied"
+    witness.back_up()
+    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
+    done = nursery.start(*flags, copy, env={VARIABLE: "store.before-rename:3=TERM"}).wait()
+    assert done.code == 130, done
+    assert "everything is restored all the same" in done.err
+    assert points(server.target, copy) == witness.now()
+    assert not list(witness.backups.glob(".shardkeeper*"))
+    server.target.drop_database(copy)
+
+
 # --- repairs ------------------------------------------------------------------------------
 
 

@@ -38,7 +38,7 @@ from resources.engine.restore.check import ArchiveContents, check_archives
 from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipts, Target
-from resources.engine.restore.run import RestoredShard, RestoreReport
+from resources.engine.restore.run import RestoredShard, RestoreReport, noting_completion
 from resources.engine.restore.upload import Uploader
 from resources.engine.restore.uploading import bytes_of, upload_all
 from resources.engine.threads import each_in_threads
@@ -172,7 +172,10 @@ class _ClusterRestore:
             self._tell,
             self._stop,
         )
-        with undisturbed(f"taking back what was restored into {self._cluster.address}"):
+        with (
+            noting_completion() as is_complete,
+            undisturbed(f"taking back what was restored into {self._cluster.address}"),
+        ):
             try:
                 with interruptible():
                     change = making.make(on_disk)
@@ -189,6 +192,7 @@ class _ClusterRestore:
                 self._cluster.resume()
                 making.undo(error)
                 raise
+            is_complete.set()
             making.done()
         if not change.by_command:
             warn_of_casualties(self._cluster, change, on_disk, tell=self._tell)

@@ -307,6 +307,14 @@ def left_journals(store: Store, cluster_id: int | None = None) -> list[str]:
     return [name for name in store.names() if name.startswith(begin) and name.endswith(SUFFIX)]
 
 
+def left_names(store: Store, cluster_id: int) -> list[str]:
+    """As `left_journals`, and the names of those that would be beside locks that are alone."""
+    begin = f"{PREFIX}{cluster_id}-"
+    ends = (SUFFIX, LOCK)
+    found = [name for name in store.names() if name.startswith(begin) and name.endswith(ends)]
+    return sorted({name.removesuffix(LOCK).removesuffix(SUFFIX) + SUFFIX for name in found})
+
+
 def read_journal(store: Store, name: str) -> ServerJournal | None:
     """A record; None if it is gone.
 

@@ -6,13 +6,14 @@ from collections.abc import Collection, Mapping
 
 from resources.clients.server import Server
 from resources.engine.events import RolledBack, Tell, Warned
+from resources.engine.lock_news import tell_watched
 from resources.engine.restore.journal import (
     LOCK,
     SUFFIX,
     CreatedDatabase,
     ServerJournal,
     claim_journal,
-    left_journals,
+    left_names,
 )
 from resources.engine.restore.read_back import files_there
 from resources.engine.restore.target import drop_database
@@ -35,15 +36,17 @@ def take_back_interrupted(server: Server, repository: BackupRepository, *, tell:
         LockLost: this run stood still meanwhile, and another one took its place in this.
     """
     store = repository.store
-    names = left_journals(store, server.metastore()[1].cluster_id)
-    for name in names:
+    for name in left_names(store, server.metastore()[1].cluster_id):
         try:
             lock = StoreLock.acquire(
-                store, command="restore", name=name.removesuffix(SUFFIX) + LOCK
+                store,
+                command="restore",
+                name=name.removesuffix(SUFFIX) + LOCK,
+                watching=tell_watched(tell),
             )
         except (RepositoryLocked, StoreFailed):
             continue  # it is at work, or nothing can be written here
-        with lock:
+        with lock:  # whose file goes with it, also where no record was written beside it
             journal = claim_journal(store, name)
             if journal is not None and _is_dealt_with(server, journal, lock, tell):
                 lock.check_still_mine()

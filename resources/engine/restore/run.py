@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from resources.clients.server import Server
@@ -160,6 +161,7 @@ def restore(
     passing("restore.checked")
     record = ServerJournal(cluster_id, server.address, _started_ns(server))
     with (
+        noting_completion() as is_complete,
         undisturbed(f"taking back what was restored into {server.address}"),
         keeping_journal(repository.store, record, tell=tell) as journal,
     ):
@@ -184,9 +186,22 @@ def restore(
             if isinstance(error, ShardkeeperError):
                 journal.explain(error)
             raise
+        is_complete.set()
         target = Target("server", server.address, version, cluster_id)
         path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
+
+
+@contextmanager
+def noting_completion() -> Generator[threading.Event]:
+    """Have an interrupt that comes once the event is set say that everything is restored."""
+    is_complete = threading.Event()
+    try:
+        yield is_complete
+    except BaseException as error:
+        if is_complete.is_set() and not isinstance(error, ShardkeeperError):
+            error.add_note("everything is restored all the same, and stays")
+        raise
 
 
 def _started_ns(server: Server) -> int | None:
