@@ -32,7 +32,7 @@ from typing import Self
 from tests.wire.commands import Done
 
 STATUS = struct.Struct("<i")
-READY_WITHIN_S = 60.0
+READY_WITHIN_S = 300.0
 POLL_S = 0.001
 
 
