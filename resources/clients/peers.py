@@ -102,6 +102,8 @@ class Peer:
     ) -> None:
         self.address = address
         self.crashes = crashes if crashes is not None else Crashes()
+        self.restarted: Callable[[], bool] = lambda: False
+        """Whether it answers as another process than before; for those that are back at once."""
         self._answers = answers
         self._lock = threading.Lock()
         self._why: PeerUnreachable | None = None
@@ -210,9 +212,12 @@ class Peer:
         if isinstance(error, (PeerSilent, PeerTooSlow)):
             return
         with self._lock:
-            if self._why is not None or self._answers():
+            if self._why is not None:
                 return
-            self._set_away(error)
+            if not self._answers():
+                self._set_away(error)
+            elif not self.restarted():
+                return
             self.crashes.note({shard_id for shard_id, _ in self._reading})
 
     def _set_away(self, error: ShardkeeperError) -> None:

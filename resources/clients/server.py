@@ -41,6 +41,8 @@ class Server:
         self.tcp = tcp
         self.http = http
         self._known_start: int | None = None
+        self._last_start: int | None = None
+        tcp.peer.restarted = self._is_restarted
         self._never_told = False
         self.leftovers = Leftovers()
         """What its release leaves behind when shards are read."""
@@ -66,6 +68,17 @@ class Server:
     def peer(self, node: str = "") -> Peer:
         """Whether it answers."""
         return self.tcp.peer
+
+    def _is_restarted(self) -> bool:
+        """Whether another process answers than the one that told figures, or than last time."""
+        before = self._last_start or self._known_start
+        if self.http is None or before is None:
+            return False
+        try:
+            self._last_start = self.http.server_vars(activity=False).started_ns
+        except WireError:
+            return False
+        return self._last_start not in (before, None)
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """The metastore as bytes, to be stored unchanged, and decoded; read twice at least."""

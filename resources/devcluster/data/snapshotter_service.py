@@ -38,6 +38,8 @@ class SnapshotterFaults:
     """The clock of file times: changes within one tick of `Since` are missed."""
     before_shard: Callable[[ShardID], None] | None = None
     """Called before a whole shard is sent, and free to take its time."""
+    leaves_directories: bool = False
+    """Each backup of a shard leaves two in it, as with 1.8.0 to 1.8.4."""
 
 
 class SnapshotterService:
@@ -113,8 +115,19 @@ class SnapshotterService:
             raise ShardkeeperError("snapshot in progress")
         if self.faults.before_shard is not None and not request.since_ns:
             self.faults.before_shard(request.shard_id)
+        if self.faults.leaves_directories:
+            self._leave_directories(request.shard_id)
         with self._store.snapshot(request.shard_id) as members:
             yield from backup_stream(members, request.since_ns, self.faults.coarse_ns)
+
+    def _leave_directories(self, shard_id: ShardID) -> None:
+        shard = self._store.shards().get(shard_id)
+        if shard is None:
+            return
+        there = self._store.directory / "data" / shard.database / shard.policy / str(shard.id)
+        n = len(list(there.glob("*.tmp")))
+        for left in (n + 1, n + 2):
+            (there / f"{left}.tmp").mkdir()
 
     def _export(self, request: wire.ShardExport) -> Iterable[bytes]:
         with self._store.snapshot(request.shard_id) as members:

@@ -1,0 +1,155 @@
+"""A peer that is away is not waited for twice, and who kills a server is found out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from resources.clients import peers
+from resources.clients.peers import Crashes, Peer, all_away
+from resources.errors import (
+    ArchiveCorrupt,
+    PeerAway,
+    PeerClosedEarly,
+    PeerSilent,
+    PeerUnreachable,
+    ShardkeeperError,
+    ShardLeftAlone,
+)
+from resources.model import ShardID
+
+ONE, TWO = ShardID(1), ShardID(2)
+REFUSED = PeerUnreachable("data-1:8088: connection refused while connecting", hint="is it up?")
+
+
+class Asked:
+    """What a peer answers when it is asked briefly, and how often it was."""
+
+    def __init__(self, *, there: bool) -> None:
+        self.there, self.times = there, 0
+
+    def __call__(self) -> bool:
+        self.times += 1
+        return self.there
+
+
+def fail(peer: Peer, error: ShardkeeperError, aborted: Callable[[], bool] = lambda: False) -> None:
+    with suppress(type(error)), peer.talking(aborted):
+        raise error
+
+
+def broken(peer: Peer, shard_id: ShardID, error: ShardkeeperError) -> None:
+    with suppress(type(error)), peer.reading(shard_id, whole=True):
+        raise error
+
+
+def test_who_does_not_answer_is_not_asked_again_at_once() -> None:
+    asked = Asked(there=False)
+    peer = Peer("data-1:8088", asked)
+    fail(peer, REFUSED)
+    for _ in range(100):
+        with pytest.raises(PeerAway, match="refused while connecting, and not asked again"):
+            peer.require_answering()
+    assert asked.times == 1
+    assert all_away([peer])
+    assert not all_away([peer, Peer("data-2:8088", asked)])
+
+
+def test_its_turn_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "FIRST_PAUSE_S", 0.0)
+    asked = Asked(there=False)
+    peer = Peer("data-1:8088", asked)
+    peer._pause_s = 0.0  # pyright: ignore[reportPrivateUsage]
+    fail(peer, REFUSED)
+    asked.there = True
+    peer.require_answering()
+    assert peer.why_away is None
+
+
+def test_who_answers_briefly_may_be_silent_once() -> None:
+    peer = Peer("data-1:8088", Asked(there=True))
+    fail(peer, PeerSilent("data-1:8088: no answer while reading shard 1"))
+    assert peer.why_away is None
+    fail(peer, PeerSilent("data-1:8088: no answer while reading shard 2"))
+    assert peer.why_away is not None
+
+
+def test_what_we_break_off_says_nothing_of_the_peer() -> None:
+    peer = Peer("data-1:8088", Asked(there=False))
+    fail(peer, REFUSED, aborted=lambda: True)
+    assert peer.why_away is None
+
+
+def test_a_return_is_waited_for_as_long_as_that_takes_at_most() -> None:
+    asked, stop = Asked(there=False), threading.Event()
+    peer = Peer("data-1:8088", asked)
+    assert peer.await_return(stop, 10)
+    fail(peer, REFUSED)
+    assert not peer.await_return(stop, 0.05)
+    again = threading.Timer(0.1, setattr, (asked, "there", True))
+    again.start()
+    assert peer.await_return(stop, 30)
+    again.join()
+
+
+def test_a_shard_that_kills_its_server_twice_when_alone_is_left_alone() -> None:
+    asked = Asked(there=False)
+    peer = Peer("data-1:8088", asked)
+    cut = PeerClosedEarly("data-1:8088: empty reply while reading shard 1")
+    with peer.reading(TWO, whole=True):
+        broken(peer, ONE, cut)
+    assert peer.crashes.counts == {ONE: 1}  # whoever reads on to its end is not the cause
+    asked.there = True
+    assert peer.await_return(threading.Event(), 1)
+    asked.there = False
+    broken(peer, ONE, ArchiveCorrupt("it ends inside a member"))
+    with pytest.raises(ShardLeftAlone, match=r"shard 1 is left alone: .* 2 times"):
+        broken(peer, ONE, cut)
+    asked.there = True
+    assert peer.await_return(threading.Event(), 1)
+    with peer.reading(TWO, whole=True):
+        pass
+
+
+def test_a_server_that_is_back_at_once_is_known_by_its_start() -> None:
+    peer = Peer("influx:8088", Asked(there=True))
+    broken(peer, ONE, PeerClosedEarly("influx:8088: empty reply"))
+    assert not peer.crashes.counts
+    peer.restarted = lambda: True
+    broken(peer, ONE, PeerClosedEarly("influx:8088: empty reply"))
+    assert peer.crashes.counts == {ONE: 1}
+    assert peer.why_away is None
+
+
+def test_suspects_are_read_alone() -> None:
+    peer = Peer("data-1:8088", Asked(there=True))
+    peer.crashes.suspect(ONE, 1)
+    order: list[str] = []
+    entered = threading.Event()
+
+    def read() -> None:
+        entered.set()
+        with peer.reading(ONE, whole=True):
+            order.append("suspect")
+
+    with peer.reading(TWO, whole=True):
+        thread = threading.Thread(target=read)
+        thread.start()
+        entered.wait(10)
+        with peer.reading(TWO, whole=False):  # a second look while the first is read
+            order.append("other")
+    thread.join()
+    assert order == ["other", "suspect"]
+    assert not peer.crashes.counts  # it was read to its end
+
+
+def test_a_glance_at_newer_files_clears_nobody() -> None:
+    crashes = Crashes()
+    peer = Peer("data-1:8088", Asked(there=True), crashes)
+    crashes.suspect(ONE, 1)
+    with peer.reading(ONE, whole=False):
+        pass
+    assert crashes.counts == {ONE: 1}
