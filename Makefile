@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model replicas memory faults fuzz clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model replicas looks peers memory faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -106,6 +106,18 @@ replicas: install ## N backups of a cluster with one replica behind, under load;
 
 busy: install ## N backups of an influxd under load: each is complete, or fails by name
 	@$(BIN)/python -m tests.faults.busy $(or $(N),20) $(SEED)
+
+looks: install ## N looks and M backups of an influxd: what they cost and leave there; BIND= a real cluster
+	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)' SHARDKEEPER_WIRE_FILES='$(FILES)') \
+		$(BIN)/python -m tests.faults.looks $(or $(N),100) $(or $(M),50)
+
+peers: install ## N backups, M restores of a cluster with one node in trouble; BIND= a real one
+	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)') \
+		$(if $(STOP_NODE),SHARDKEEPER_WIRE_STOP_NODE='$(STOP_NODE)') \
+		$(if $(START_NODE),SHARDKEEPER_WIRE_START_NODE='$(START_NODE)') \
+		$(if $(PAUSE_NODE),SHARDKEEPER_WIRE_PAUSE_NODE='$(PAUSE_NODE)') \
+		$(if $(RESUME_NODE),SHARDKEEPER_WIRE_RESUME_NODE='$(RESUME_NODE)') \
+		$(BIN)/python -m tests.faults.peers $(or $(N),10) $(or $(M),6) $(SEED)
 
 histories: install ## N random lives of a server and its clocks: what changed is not called unchanged
 	@$(BIN)/python -m tests.faults.histories $(or $(N),20) $(SEED)

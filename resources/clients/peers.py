@@ -52,15 +52,18 @@ class Crashes:
         counts: how often, by shard.
         alone: of these, shards that were the only one being read.
         left: shards that are not to be read, and why.
+        where: by shard, the server that went down last.
     """
 
     counts: dict[ShardID, int] = field(default_factory=dict[ShardID, int])
     alone: set[ShardID] = field(default_factory=set[ShardID])
     left: dict[ShardID, str] = field(default_factory=dict[ShardID, str])
+    where: dict[ShardID, str] = field(default_factory=dict[ShardID, str])
 
-    def note(self, shards: Collection[ShardID]) -> None:
+    def note(self, address: str, shards: Collection[ShardID]) -> None:
         """A server went down while these were read."""
         for shard_id in shards:
+            self.where[shard_id] = address
             self.counts[shard_id] = self.counts.get(shard_id, 0) + 1
             if len(shards) == 1:
                 self.alone.add(shard_id)
@@ -218,7 +221,7 @@ class Peer:
                 self._set_away(error)
             elif not self.restarted():
                 return
-            self.crashes.note({shard_id for shard_id, _ in self._reading})
+            self.crashes.note(self.address, {shard_id for shard_id, _ in self._reading})
 
     def _set_away(self, error: ShardkeeperError) -> None:
         what = (

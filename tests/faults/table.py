@@ -38,9 +38,10 @@ signals whatever writes, beside a second host with other clocks; `make model N=2
 lives of databases and holds what comes back against a model of them; `make living` restores into a
 cluster
 that others change all the while; `make busy` backs up a server under load, and `make histories`
-one whose clock is set and whose files are put back; `make fuzz` throws hostile bytes at
-the parsers, for a minute of CPU time at each, and `.ci/run` does so after the tests. All print a
-seed that repeats a run.
+one whose clock is set and whose files are put back; `make peers` stops, pauses and slows down one
+node of a cluster meanwhile, and `make looks` counts what looks cost and leave at a source (both in
+[reach.md](reach.md)); `make fuzz` throws hostile bytes at the parsers, for a minute of CPU time at
+each, and `.ci/run` does so after the tests. All but the last two print a seed that repeats a run.
 """
 
 

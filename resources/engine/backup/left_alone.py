@@ -70,7 +70,7 @@ class LeftAlone:
         self._known = now
         self._record.write(now)
         if new:
-            tell(Warned(_said(self._source.address, new, counts[new[0]])))
+            tell(Warned(_said(self._source.crashes.where.get(new[0], ""), new, counts[new[0]])))
 
 
 def _said(address: str, shards: Sequence[ShardID], times: int) -> str:
