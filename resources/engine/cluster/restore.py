@@ -265,9 +265,11 @@ class _ClusterRestore:
         now = proven_look(self._cluster, about=about, stop=self._stop).metastore
         found = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
         holdings = self._cluster.holdings(now)
-        silent = {node for shard in change.shards for node in _addresses_of(shard)}
-        silent &= holdings.silent.keys()
-        for node in sorted(silent):  # what it has was read back before it went away
+        silent = set[str]()
+        if self._options.receipts:  # what such a node has was read back before it went away
+            silent = {node for shard in change.shards for node in _addresses_of(shard)}
+            silent &= holdings.silent.keys()
+        for node in sorted(silent):
             what = f"{holdings.silent[node].what}; its copies were read back before"
             self._tell(Warned(f"a data node has gone away meanwhile: {what}"))
         for shard in change.shards:

@@ -67,7 +67,10 @@ def without_database(cluster: DevCluster, name: str) -> bytes:
 def test_what_has_owners_when_a_node_goes_down_is_finished_once_it_is_up_again(
     source: DevCluster, target: DevCluster, backups: Path
 ) -> None:
-    """Whether the node's copies hold what users wrote is not known, so nothing is dropped."""
+    """Whether the node's copies hold what users wrote is not known, so nothing is dropped.
+
+    Nor is what it has got, without reading it back.
+    """
     first = Lock()
 
     def go_down(command: Command) -> None:
@@ -75,23 +78,42 @@ def test_what_has_owners_when_a_node_goes_down_is_finished_once_it_is_up_again(
             target.stop_node(2)
 
     target.before_command(go_down)
-    failed = restore(target, backups)
+    failed = restore(target, backups, "-receipts", "off")
     assert failed.code == 1
     assert "run restore again from here" in failed.err
     assert "whether it holds more than was sent is not known" in failed.err
     assert len(journals(backups)) == 1
     target.before_command(None)
-    again = restore(target, backups)
+    again = restore(target, backups, "-receipts", "off")
     assert again.code == 1
     assert "is not finished yet" in again.err
     target.start_node(2)
-    finished = restore(target, backups)
+    finished = restore(target, backups, "-receipts", "off")
     assert finished.code == 14
     assert "it is complete now" in finished.err
     assert points(target, "telegraf") == points(source, "telegraf")
     known = {place.shard_id for place in metastore(target).places()}
     assert {shard for shards in on_disk(target).values() for shard in shards} == known
     assert journals(backups) == []
+
+
+@pytest.mark.fault(63)
+def test_a_node_that_goes_down_once_its_copies_were_read_back_is_named_and_nothing_is_undone(
+    source: DevCluster, target: DevCluster, backups: Path
+) -> None:
+    first = Lock()
+
+    def go_down(command: Command) -> None:
+        if isinstance(command, CopyShardOwner) and first.acquire(blocking=False):
+            target.stop_node(2)
+
+    target.before_command(go_down)
+    done = restore(target, backups)
+    assert done, done
+    assert "a data node has gone away meanwhile" in done.err
+    assert journals(backups) == []
+    target.start_node(2)
+    assert points(target, "telegraf") == points(source, "telegraf")
 
 
 def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
