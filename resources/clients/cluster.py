@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from ssl import SSLContext
 from typing import Literal
 
@@ -28,6 +29,7 @@ from resources.errors import (
     CredentialsRefused,
     PeerRefused,
     PeerUnreachable,
+    ShardkeeperError,
     UsageError,
     WireError,
     shown,
@@ -79,6 +81,7 @@ class Cluster:
         self._aborted = False
         self._http_addrs: dict[str, tuple[str, str]] = {}
         self._told: set[str] = set()
+        self._starts: dict[str, int] = {}
         self._mute_until: dict[str, float] = {}
 
     @property
@@ -115,7 +118,21 @@ class Cluster:
             self._mute_until[node] = time.monotonic() + MUTE_S
             return SourceFacts()
         self._told.add(node)
+        if said.started_ns is not None:
+            self._starts.setdefault(node, said.started_ns)
         return SourceFacts("", said.current_time_ns, said.started_ns, said.shards)
+
+    def _is_restarted(self, node: str) -> bool | None:
+        """Whether another process answers than the one that told figures, or than last time."""
+        before = self._starts.get(node)
+        if before is None:
+            return None
+        try:
+            now = self._http_of(node).server_vars(activity=False).started_ns
+        except ShardkeeperError:
+            return None
+        self._starts[node] = now or before
+        return None if now is None else now != before
 
     def _http_of(self, node: str) -> InfluxHTTP:
         """Raises: UsageError, WireError: its HTTP address is not known, or not to be used."""
@@ -230,6 +247,7 @@ class Cluster:
                     before_change=self.meta.check_may_change,
                     crashes=self.crashes,
                 )
+                client.peer.restarted = partial(self._is_restarted, node)
                 if self._aborted:
                     client.abort()
                 self._snapshotters[node] = client

@@ -37,7 +37,9 @@ from resources.model import ShardID
 BRIEFLY_S = 3.0
 """How long a peer may be silent that is asked whether it is there."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 240.0
-"""How long a peer that is away is not asked."""
+"""How long a peer that is away is not asked, if asking takes time."""
+AT_ONCE_S, SHORT_PAUSE_S = 0.5, 0.5
+"""Who refuses within the first may be asked again after the second."""
 MOST_SILENCES = 2
 MOST_CRASHES = 2
 ALONE_WITHIN_S = 120.0
@@ -76,6 +78,14 @@ class Crashes:
         self.counts.setdefault(shard_id, times)
         self.left.pop(shard_id, None)
 
+    def forget(self, shards: Collection[ShardID]) -> None:
+        """The server had not gone down after all."""
+        for shard_id in shards:
+            self.counts[shard_id] = self.counts.get(shard_id, 1) - 1
+            if not self.counts[shard_id]:
+                self.survived(shard_id)
+            self.left.pop(shard_id, None)
+
     def survived(self, shard_id: ShardID) -> None:
         """It was read to its end."""
         self.counts.pop(shard_id, None)
@@ -105,14 +115,15 @@ class Peer:
     ) -> None:
         self.address = address
         self.crashes = crashes if crashes is not None else Crashes()
-        self.restarted: Callable[[], bool] = lambda: False
-        """Whether it answers as another process than before; for those that are back at once."""
+        self.restarted: Callable[[], bool | None] = lambda: None
+        """Whether it answers as another process than before; None: it does not say."""
         self._answers = answers
         self._lock = threading.Lock()
         self._why: PeerUnreachable | None = None
         self._silences = 0
         self._ask_at = 0.0
         self._pause_s = FIRST_PAUSE_S
+        self._suspects: set[ShardID] = set()
         self._reading: list[tuple[ShardID, int]] = []
         self._readers = threading.Condition()
 
@@ -192,12 +203,25 @@ class Peer:
             pause_s = min(2 * pause_s, max(deadline - time.monotonic(), 0.01))
 
     def _ask_again(self) -> None:
-        if self._why is None or self._answers():
+        if self._why is None or self._is_there():
             self._why = None
             self._silences = 0
-            return
-        self._ask_at = time.monotonic() + self._pause_s
-        self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            if self._suspects and self.restarted() is False:
+                self.crashes.forget(self._suspects)  # it was the way to it
+            self._suspects.clear()
+
+    def _is_there(self) -> bool:
+        """Ask, and if not, say when its turn comes again."""
+        began = time.monotonic()
+        if self._answers():
+            return True
+        ended = time.monotonic()
+        if ended - began < AT_ONCE_S:
+            self._ask_at = ended + SHORT_PAUSE_S
+        else:
+            self._ask_at = ended + self._pause_s
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+        return False
 
     # --- trouble ----------------------------------------------------------------------------
 
@@ -207,7 +231,10 @@ class Peer:
                 return
             if isinstance(error, (PeerSilent, PeerTooSlow)):
                 self._silences += 1
-            if self._silences >= MOST_SILENCES or not self._answers():
+            if not self._is_there():
+                self._set_away(error)
+            elif self._silences >= MOST_SILENCES:
+                self._ask_at = time.monotonic() + self._pause_s
                 self._set_away(error)
 
     def _note_break(self, error: ShardkeeperError) -> None:
@@ -217,18 +244,19 @@ class Peer:
         with self._lock:
             if self._why is not None:
                 return
-            if not self._answers():
+            suspects = {shard_id for shard_id, _ in self._reading}
+            if not self._is_there():
                 self._set_away(error)
+                self._suspects = suspects
             elif not self.restarted():
                 return
-            self.crashes.note(self.address, {shard_id for shard_id, _ in self._reading})
+            self.crashes.note(self.address, suspects)
 
     def _set_away(self, error: ShardkeeperError) -> None:
         what = (
             error.what if error.what.startswith(self.address) else f"{self.address}: {error.what}"
         )
         self._why = PeerUnreachable(what, hint=error.hint)
-        self._ask_at = time.monotonic() + self._pause_s
 
     # --- who reads --------------------------------------------------------------------------
 

@@ -69,16 +69,17 @@ class Server:
         """Whether it answers."""
         return self.tcp.peer
 
-    def _is_restarted(self) -> bool:
+    def _is_restarted(self) -> bool | None:
         """Whether another process answers than the one that told figures, or than last time."""
         before = self._last_start or self._known_start
         if self.http is None or before is None:
-            return False
+            return None
         try:
-            self._last_start = self.http.server_vars(activity=False).started_ns
+            now = self.http.server_vars(activity=False).started_ns
         except WireError:
-            return False
-        return self._last_start not in (before, None)
+            return None
+        self._last_start = now or self._last_start
+        return None if now is None else now != before
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """The metastore as bytes, to be stored unchanged, and decoded; read twice at least."""

@@ -40,7 +40,7 @@ from resources.devcluster.cluster import DevCluster
 from tests.faults.trouble import Nodes, nodes_of
 from tests.wire.any_cluster import AnyCluster, first_cluster
 
-START_S, HOUR_S, SHARDS, POINTS = 1_600_041_600, 3600, 16, 40
+START_S, HOUR_S, SHARDS, POINTS = 1_600_041_600, 3600, 8, 40
 TIMEOUT_S = 10.0
 SLACK_S = 6.0
 """For what the machine does besides."""
@@ -92,6 +92,7 @@ class Campaign:
     say: Callable[[str], None]
     backup_s: float = 0.0
     restore_s: float = 0.0
+    """What one takes alone, measured right before: a busy machine is slower from time to time."""
     late: list[float] = field(default_factory=list[float])
     """By how much more than alone the other nodes' shards took."""
     names: dict[int, str] = field(default_factory=dict[int, str])
@@ -109,11 +110,9 @@ class Campaign:
                 for i in range(POINTS)
             ]
             self.cluster.write(name, "\n".join(lines))
-        took = [self._backup(1, [], f"alone{i}").seconds for i in range(3)]
-        self.backup_s = statistics.median(took)
-        took = [self._restore(f"alone{i}", []).seconds for i in range(2)]
-        self.restore_s = max(took)
-        self.say(f"alone: a backup takes {self.backup_s:.1f} s, a restore {self.restore_s:.1f} s")
+        began = time.monotonic()
+        assert not self._restore("alone", []).code
+        self.restore_s = time.monotonic() - began
 
     def _flags(self) -> list[object]:
         return ["-timeout", f"{TIMEOUT_S}s"]
@@ -145,6 +144,8 @@ class Campaign:
         """Returns what is wrong; empty: nothing."""
         kind, what, victim = self.victim()
         copies = self.rng.choice((1, 1, 2))
+        self.backup_s = self._backup(copies, [], f"alone{at}").seconds
+        shutil.rmtree(self.out / f"alone{at}")
         after_s = self.rng.uniform(0.4, 1.0) * self.backup_s
         with self.nodes.trouble(kind, victim, after_s, 600) as flags:
             ran = self._backup(copies, flags, f"b{at}")
@@ -155,7 +156,7 @@ class Campaign:
         self.say(
             f"backup {at}: {what} node {victim} {kind} after {after_s:.1f} s, {copies} copies: "
             f"exit {ran.code} in {ran.seconds:.1f} s, {len(ran.saved)} saved, "
-            f"{len(ran.failed())} failed, others {late:+.1f} s"
+            f"{len(ran.failed())} failed, others {late:+.1f} s beside {self.backup_s:.1f} s alone"
         )
         return self._wrong(ran, what, victim, copies, late)
 
@@ -170,7 +171,7 @@ class Campaign:
             int(i) for i, owners in places.items() if what == "data" and owners == {ids[victim]}
         }
         missing = {int(i) for i in places} - ran.saved.keys()
-        if late > TIMEOUT_S + SLACK_S:
+        if late > TIMEOUT_S + SLACK_S + self.backup_s:
             return f"others' shards took {late:.1f} s more than alone"
         if missing - may_fail:
             return f"shards {sorted(missing - may_fail)} are not saved:\n{ran.out[-3000:]}"
@@ -196,7 +197,7 @@ class Campaign:
         leads = kind == "slow" and what == "meta"  # perhaps
         if ran.code and ((what == "meta" and not leads) or (short and kind == "standing still")):
             return f"exit {ran.code}:\n{ran.out[-3000:]}"
-        if late > 2 * TIMEOUT_S + 2 * SLACK_S:
+        if late > 2 * TIMEOUT_S + 2 * SLACK_S + self.restore_s:
             return f"it took {late:.1f} s more than alone:\n{ran.out[-3000:]}"
         if ran.code:
             again = self._restore(name, [], bind)
@@ -232,8 +233,8 @@ def campaign(
         if it.late:
             say(
                 f"{many} {what}s: the rest took {statistics.median(it.late):+.1f} s (median), "
-                f"{max(it.late):+.1f} s (most) beside {it.backup_s:.1f} and {it.restore_s:.1f} s "
-                f"alone, with a time-out of {TIMEOUT_S:.0f} s"
+                f"{max(it.late):+.1f} s (most) beside what it takes alone, with a time-out of "
+                f"{TIMEOUT_S:.0f} s"
             )
     say(f"{n} backups, {m} restores, {wrong} wrong; seed {seed}")
     return wrong

@@ -59,10 +59,9 @@ def test_who_does_not_answer_is_not_asked_again_at_once() -> None:
 
 
 def test_its_turn_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(peers, "SHORT_PAUSE_S", 0.0)
     asked = Asked(there=False)
     peer = Peer("data-1:8088", asked)
-    peer._pause_s = 0.0  # pyright: ignore[reportPrivateUsage]
     fail(peer, REFUSED)
     asked.there = True
     peer.require_answering()
@@ -122,6 +121,19 @@ def test_a_server_that_is_back_at_once_is_known_by_its_start() -> None:
     broken(peer, ONE, PeerClosedEarly("influx:8088: empty reply"))
     assert peer.crashes.counts == {ONE: 1}
     assert peer.why_away is None
+
+
+def test_a_way_that_was_cut_is_no_crash() -> None:
+    asked = Asked(there=False)
+    peer = Peer("influx:8088", asked)
+    peer.restarted = lambda: False
+    for _ in range(3):
+        asked.there = False
+        broken(peer, ONE, PeerClosedEarly("influx:8088: empty reply"))
+        assert peer.crashes.counts == {ONE: 1}
+        asked.there = True
+        assert peer.await_return(threading.Event(), 1)
+        assert not peer.crashes.counts
 
 
 def test_suspects_are_read_alone() -> None:
