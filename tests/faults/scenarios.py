@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 from resources.failpoints import FAILPOINTS, VARIABLE
 from resources.repository.lock import LEASE_VARIABLE
-from tests.faults.interruptions import LEASE_S
+from tests.faults.interruptions import LEASE_S, SIGNALS
 from tests.faults.places import SHARDS, Place
 from tests.oracle import Witness
 from tests.processes import Nursery
@@ -50,7 +50,8 @@ class End:
     def is_mute(self) -> bool:
         """Whether it was interrupted in a restore and says nothing of what it has made."""
         has_begun = "shards mapped" in self.done.out
-        return self.done.code == 130 and has_begun and self.done.err.endswith("\ninterrupted\n")
+        is_bare = self.done.err.endswith("\ninterrupted\n") and "rolled back" not in self.done.err
+        return self.done.code == 130 and has_begun and is_bare
 
     @property
     def said(self) -> str:
@@ -138,6 +139,8 @@ class Scenario:
             may = {0, *REFUSED}
             if end.disturbed:
                 may |= {130, KILLED}
+                if not end.said:  # before it could hear signals
+                    may |= {-number for number in SIGNALS}
             ahead = end.done.code == 1 and "in the future" in end.done.err
             assert end.done.code in may or ahead, end
             assert "Traceback" not in end.done.err, end
