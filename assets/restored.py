@@ -141,7 +141,7 @@ def _restore(
     backup: BackupSet,
     options: RestoreOptions,
 ) -> None:
-    """Raises: ShardkeeperError: as `restore_into`; the event says so, too."""
+    """Raises: ShardkeeperError: as `restore_into`, and as `check_complete` of its report."""
     try:
         report = restore_into(server, backups, backup, options, tell=telling(context.log))
     except ShardkeeperError as error:
@@ -154,6 +154,7 @@ def _restore(
             family.restored_meta, metadata=restore_facts(report, server.address)
         )
     )
+    report.check_complete()
 
 
 def build_restored_shards(family: Family) -> dg.AssetSpec:

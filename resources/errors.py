@@ -169,6 +169,14 @@ class TargetNotEmpty(PlanError):
     exit_code = ExitCode.CONFLICT
 
 
+class SourceChanged(TargetNotEmpty):
+    """A source is not the one that a repository holds backups of, or not as it was any more."""
+
+
+class MetaLost(SourceChanged):
+    """A server's data is on its disk, and its metastore does not know it."""
+
+
 class WouldExpire(PlanError):
     """The target would delete at once what was brought there."""
 
@@ -291,6 +299,12 @@ class BlockUndecodable(TSMError):
 
 class BackupPartial(ShardkeeperError):
     """Some shards were saved and some were not."""
+
+    exit_code = ExitCode.PARTIAL
+
+
+class RestorePartial(ShardkeeperError):
+    """Everything is restored but what was damaged at the source."""
 
     exit_code = ExitCode.PARTIAL
 

@@ -128,6 +128,23 @@ PROFILE_FILE = "backup.prof"
     "otherwise that is said, and noted in the manifest",
 )
 @click.option(
+    "-damaged",
+    "--damaged",
+    type=click.Choice(["keep", "refuse"]),
+    default="keep",
+    show_default=True,
+    help="a shard with damaged blocks is saved as it is, marked, and the run ends with status 3; "
+    "or it fails, and its earlier archive stays the newest",
+)
+@click.option(
+    "-new-era",
+    "--new-era",
+    "new_era",
+    is_flag=True,
+    help="once, after the server was set up anew, put back to an earlier state or replaced by a "
+    "copy: copy everything anew, beside the backups in the directory, which stay restorable",
+)
+@click.option(
     "-gzipBlockCount",
     "--gzipBlockCount",
     "_block_count",
@@ -197,6 +214,8 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         read_twice_bytes=flags.pop("read_twice_mib") << 20,
         prefer=flags.pop("preferred") or "",
         staleness_ns=flags.pop("staleness_ns"),
+        damaged=flags.pop("damaged"),
+        new_era=flags.pop("new_era"),
         require_complete=flags.pop("require_complete"),
         parallel=flags.pop("parallel"),
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pipelines.ctl.render import instant, printable, table
+from resources.engine.backup.damaged import said_of_damage
 from resources.engine.selection import select
-from resources.model import Metastore
+from resources.model import Metastore, ShardID
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.manifest import Limits
 
@@ -43,12 +44,32 @@ def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
     if gone and not limits:
         ids = ", ".join(str(i) for i in gone[:20]) + (" …" if len(gone) > 20 else "")
         lines.append(f"gone at the source since: shards {ids} (-as-of TIME lists earlier states)")
+    for _, archive in sorted(backup.archives.items()):
+        entry = archive.entry
+        if entry.evidence is not None and entry.evidence.damaged:
+            what = said_of_damage(entry.evidence.files)
+            lines.append(f"damaged at its source: shard {entry.shard_id}: {printable(what)}")
     evidence = backup.newest.manifest.evidence
     for failed in evidence.failed if evidence else ():
+        if is_saved(backup, failed.shard_id):
+            continue
         lines.append(f"not saved by {backup.newest.file_name}: shard {failed.shard_id}")
+    if backup.era:
+        lines.append(
+            f"era: since {backup.era}; backups before it are of another server, or of another "
+            "state of this one (-as-of TIME lists and restores them)"
+        )
     size = sum(archive.entry.size_bytes for archive in backup.archives.values())
     lines.append(f"{len(rows)} shards shown; {len(backup.archives)} archives, {size} bytes")
     return "\n".join(lines)
+
+
+def is_saved(backup: BackupSet, shard_id: ShardID) -> bool:
+    """Whether the newest backup has an archive of the shard, or found it up to date."""
+    newest, archive = backup.newest, backup.archives.get(shard_id)
+    evidence = newest.manifest.evidence
+    unchanged = evidence is not None and shard_id in evidence.unchanged
+    return archive is not None and (unchanged or archive.manifest_file == newest.file_name)
 
 
 def _evidence(archive: Archive) -> tuple[str, str, str, str]:

@@ -55,14 +55,17 @@ class Wanted:
         return repository, backup, SourceChosen(directory, manifest, backup.meta.file_name)
 
 
-def check_alone(options: RestoreOptions) -> None:
+def check_alone(options: RestoreOptions, flag: str = "-meta-only-overwrite-force") -> None:
     """Insist that nothing was asked for that is about points.
+
+    Args:
+        flag: what does not go with it.
 
     Raises:
         UsageError
     """
     limits = options.limits
-    for flag, given in (
+    for other, given in (
         ("-db", limits.database),
         ("-rp", limits.policy),
         ("-shard", limits.shard_id is not None),
@@ -76,8 +79,8 @@ def check_alone(options: RestoreOptions) -> None:
     ):
         if given:
             raise UsageError(
-                f"{flag} does not go with -meta-only-overwrite-force, which replaces the whole "
-                "metastore and restores no points"
+                f"{other} does not go with {flag}, which is about the whole metastore and restores "
+                "no points"
             )
 
 

@@ -11,6 +11,7 @@ from pipelines.ctl import render
 from pipelines.ctl.connect import Door, door_flags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.listing import render_list
+from pipelines.ctl.meta_file import write_meta_file
 from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
@@ -139,6 +140,14 @@ from resources.repository.manifest import Limits
     help="with -plan: print it as JSON (docs/restore-plan.md)",
 )
 @click.option(
+    "-meta-file",
+    "--meta-file",
+    "meta_file",
+    metavar="<file>",
+    help="write the backup's metastore to this file, as the meta.db of a single server that lost "
+    "it, and restore nothing else",
+)
+@click.option(
     "-full", "--full", is_flag=True, help="restore one full backup; the path is its manifest"
 )
 @click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
@@ -158,6 +167,12 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
         as_json=flags.pop("as_json"),
     )
     overwriting, listing = flags.pop("overwriting"), flags.pop("listing")
+    meta_file = flags.pop("meta_file")
+    if meta_file:
+        check_alone(options, "-meta-file")
+        wanted.check()
+        write_meta_file(meta_file, wanted)
+        return
     if not overwriting:
         options.check()
     wanted.check()
@@ -228,3 +243,4 @@ def _restore(door: Door, wanted: Wanted, options: RestoreOptions) -> None:
     if report.receipt_path and click.get_current_context().find_root().info_name == "shardkeeper":
         copies = sum(len(shard.receipts) for shard in report.shards)
         click.echo(render.printable(str(ReceiptStored(report.receipt_path, copies))), err=True)
+    report.check_complete()

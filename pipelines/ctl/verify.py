@@ -20,7 +20,7 @@ from resources.engine.stored import verify as engine
 from resources.engine.stored.repair import Needs, pull_again, repair_manifests, settle
 from resources.engine.stored.sampling import Sample, today
 from resources.engine.stored.verify import VerifyReport
-from resources.errors import BackupIncomplete, UsageError
+from resources.errors import BackupIncomplete, BackupPartial, UsageError
 from resources.repository.copies import unfinished_backups
 from resources.repository.repository import BackupRepository
 
@@ -80,6 +80,12 @@ def verify(door: Door, /, path: str, **flags: Any) -> None:
     if report.problems:
         raise BackupIncomplete(
             f"{len(report.problems)} problems in {path}", hint=_next(report, door, repairing)
+        )
+    if report.damaged_now:
+        raise BackupPartial(
+            f"{len(report.damaged_now)} archives of the newest state are as they came from their "
+            f"server, where they were damaged; the first is {report.damaged_now[0]}",
+            hint="restoring leaves the damaged parts out; what else is in them comes back",
         )
 
 

@@ -33,6 +33,7 @@ def render_verify(report: VerifyReport, asked: Asked) -> str:
     for loss in report.known:
         now = f"; it is {loss.set_aside} now" if loss.set_aside else ""
         lines.append(f"known: {loss.file_name}: {loss.why}{now}")
+    lines += [f"damaged at its source: {name}: {what}" for name, what in report.damaged.items()]
     if not all(point.whole for point in report.points):
         lines += _restorable(report)
     archives = f"{report.archives} archives"
@@ -133,6 +134,10 @@ def verify_json(
                     "set_aside": loss.set_aside or None,
                 }
                 for loss in report.known
+            ],
+            "damaged_at_source": [
+                {"file": name, "what": what, "newest": name in report.damaged_now}
+                for name, what in report.damaged.items()
             ],
             "newest_whole": newest_whole(report.points) or None,
             "backups": [_point_json(point) for point in report.points],

@@ -230,7 +230,9 @@ class Server:
 
 
 def _facts(version: str, said: ServerVars) -> SourceFacts:
-    return SourceFacts(version, said.current_time_ns, said.started_ns, said.shards)
+    return SourceFacts(
+        version, said.current_time_ns, said.started_ns, said.shards, uptime_s=said.uptime_s
+    )
 
 
 def _version(http: InfluxHTTP) -> str:

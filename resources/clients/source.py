@@ -30,6 +30,8 @@ class SourceFacts:
     orphans: Mapping[ShardID, str] = field(default_factory=dict[ShardID, str])
     """Shards on a server's disk that its metastore does not know, with `database/policy`: nothing
     reads or writes them, and no backup can restore them."""
+    uptime_s: int | None = None
+    """How long its process runs, in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)

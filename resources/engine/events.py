@@ -126,6 +126,16 @@ class ShardFailed(NamedTuple):
         return f"shard {self.shard_id} failed: {self.why}"
 
 
+class ShardDamaged(NamedTuple):
+    """A shard's newest archive has damaged parts, since its source had them."""
+
+    shard_id: ShardID
+    why: str
+
+    def __str__(self) -> str:
+        return f"shard {self.shard_id} is {self.why}"
+
+
 class Progress(NamedTuple):
     """How far a long copy is; sent at most once a second."""
 
@@ -354,6 +364,7 @@ Event: TypeAlias = (
     | ShardRetried
     | ShardGone
     | ShardFailed
+    | ShardDamaged
     | Progress
     | VerifyProgress
     | Repaired

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from resources.model import ShardID
 from resources.repository.evidence import Checked, Strategy
 from resources.repository.gzip_stream import Level
 from resources.repository.manifest import Limits
+
+Damaged = Literal["keep", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,12 @@ class BackupOptions:
         again: of these shards the archives here are no good, so they are copied, changed or not.
         staleness_ns: `-staleness-threshold`: a cluster's shard that was last modified at most so
             long after the state in its archive is not copied yet.
+        damaged: `-damaged`: a shard that is damaged at its source is saved as it is and marked
+            ("keep"), or fails ("refuse").
         require_complete: whether a shard fails if nobody tells whether its archive is complete
             (`-require-complete`); else that is said, and noted in the manifest.
+        new_era: `-new-era`: what is here is another server's, or another state's of this one, and
+            stays; this backup copies everything anew and begins a new era beside it.
         remembered: a backup that was made in the directory, as far as is known elsewhere; empty:
             none. If no backup is there at all, the directory is not the right one.
         lock_wait_s: how long to wait while another run works in the same repository.
@@ -78,7 +85,9 @@ class BackupOptions:
     only: frozenset[ShardID] | None = None
     again: frozenset[ShardID] = frozenset()
     staleness_ns: int = 0
+    damaged: Damaged = "keep"
     require_complete: bool = False
+    new_era: bool = False
     remembered: str = ""
     lock_wait_s: float = 0.0
 

@@ -72,6 +72,8 @@ class ServerVars:
     """The server's own clock."""
     started_ns: int | None
     shards: Mapping[ShardID, ShardStats]
+    uptime_s: int | None = None
+    """How long the process runs, whatever its clock was set to meanwhile."""
 
 
 def server_vars(
@@ -100,7 +102,7 @@ def server_vars(
     for key, value in _members(iter(lines), _FILES + _ACTIVITY if activity else _FILES):
         said.take(key, value)
     now_ns = said.now_ns if said.now_ns is not None else fallback_ns()
-    return ServerVars(now_ns, said.started_ns, said.shards())
+    return ServerVars(now_ns, said.started_ns, said.shards(), said.uptime_s)
 
 
 _FILES = (b'"system"', b'"tsm1_')
@@ -149,6 +151,7 @@ class _Said:
     def __init__(self) -> None:
         self.now_ns: int | None = None
         self.started_ns: int | None = None
+        self.uptime_s: int | None = None
         self._written: dict[ShardID, int] = {}
         self._logs: dict[ShardID, tuple[int, int, int]] = {}
         self._caches: dict[ShardID, CacheStats] = {}
@@ -162,6 +165,8 @@ class _Said:
         if key == "system":
             self.now_ns = _time_or_none(value.get("currentTime"))
             self.started_ns = _time_or_none(value.get("started"))
+            uptime = value.get("uptime")
+            self.uptime_s = uptime if is_integer(uptime) and uptime >= 0 else None
             return
         tags, values = value.get("tags"), value.get("values")
         if not is_object(tags) or not is_object(values):

@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from resources.errors import ArchiveCorrupt, ShardkeeperError, UnsafeName, shown
+from resources.errors import ArchiveCorrupt, ShardkeeperError, TSMError, UnsafeName, shown
 from resources.model import ShardID
 from resources.protocol.tar import (
     Member,
@@ -29,6 +29,8 @@ from resources.repository.gzip_stream import GzipReader, GzipWriter, Level
 from resources.repository.scratch import Scratch
 from resources.repository.store import Sink, Source
 from resources.tsm.crc import crc32
+from resources.tsm.damage import Damage, FileDamage
+from resources.tsm.source import Source as FileBytes
 from resources.tsm.tombstone import iter_tombstones
 
 MAX_TOMBSTONE_BYTES = 64 << 20
@@ -62,6 +64,11 @@ class ArchiveFacts:
     max_time_ns: int | None
     tombstones: int
 
+    @property
+    def damaged(self) -> tuple[FileFacts, ...]:
+        """Files that are damaged, kept as they are."""
+        return tuple(file for file in self.files if file.damage is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredArchive:
@@ -82,14 +89,24 @@ class Inspection:
             names (manifests of influxd 1.6 leave it out).
         checked: "full" reads every block of every TSM file, "structure" headers and indexes.
         scratch: room for one file; the caller closes it.
+        keep_damaged: whether a TSM or tombstone file may be damaged: what is wrong with it is in
+            its facts then, which count what is sound.
 
     Raises (from `feed` and `finish`):
         ArchiveCorrupt, UnsafeName: the tar is cut, damaged, or holds what it must not.
         TSMError: a TSM or tombstone file is broken; the notes say which and where.
     """
 
-    def __init__(self, place: Place | None, checked: Checked, scratch: Scratch) -> None:
+    def __init__(
+        self,
+        place: Place | None,
+        checked: Checked,
+        scratch: Scratch,
+        *,
+        keep_damaged: bool = False,
+    ) -> None:
         self.place = place
+        self._keep_damaged = keep_damaged
         self._checked: Checked = checked
         self._scratch = scratch
         self._walker = TarWalker()
@@ -159,29 +176,51 @@ class Inspection:
     def _end(self, member: Member) -> None:
         name = _file(member)
         source = self._scratch.source()
+        look = self._tsm if _is_tsm(member) else self._tombstone
         try:
-            if not _is_tsm(member):
-                self._tombstones += sum(1 for _ in iter_tombstones(source))
-                self._files.append(FileFacts(name, member.size, self._crc))
-                return
-            # numpy takes longer to load than most incremental backups take otherwise.
-            from resources.tsm.check import check_tsm
-
-            facts = check_tsm(source, blocks=self._checked == "full")
+            file = look(name, member, source)
         except ShardkeeperError as error:
             error.add_note(f"in {name}, {member.offset} bytes into the archive")
             raise
+        self._files.append(file)
+
+    def _tombstone(self, name: str, member: Member, source: FileBytes) -> FileFacts:
+        file, before = FileFacts(name, member.size, self._crc), self._tombstones
+        try:
+            for _ in iter_tombstones(source):
+                self._tombstones += 1
+        except TSMError as error:
+            if not self._keep_damaged:
+                raise
+            sound = self._tombstones - before
+            why = f"{error.what}; {sound} deletes in it can be read"
+            part = Damage(0, 0, "", None, None, why)
+            return replace(file, damage=FileDamage(1, 0, (part,)))
+        return file
+
+    def _tsm(self, name: str, member: Member, source: FileBytes) -> FileFacts:
+        # numpy takes longer to load than most incremental backups take otherwise.
+        from resources.tsm.check import check_tsm
+
+        damage = None
+        try:
+            facts = check_tsm(source, blocks=self._checked == "full")
+        except TSMError as error:
+            if not self._keep_damaged:
+                raise
+            from resources.tsm.sound import salvaged
+
+            facts, damage = salvaged(source, error.what)
         self._series.append(facts.series)
-        self._files.append(
-            FileFacts(
-                name=name,
-                size_bytes=member.size,
-                crc32=self._crc,
-                keys=facts.keys,
-                points=facts.points,
-                min_time_ns=facts.min_time_ns,
-                max_time_ns=facts.max_time_ns,
-            )
+        return FileFacts(
+            name=name,
+            size_bytes=member.size,
+            crc32=self._crc,
+            keys=facts.keys,
+            points=facts.points,
+            min_time_ns=facts.min_time_ns if facts.keys else None,
+            max_time_ns=facts.max_time_ns if facts.keys else None,
+            damage=damage,
         )
 
 
@@ -201,9 +240,10 @@ class ArchiveWriter:
         checked: Checked,
         scratch: Scratch,
         proven: bool = False,
+        keep_damaged: bool = False,
     ) -> None:
         self._stored = _HashedSink(sink)
-        self._inspection = Inspection(place, checked, scratch)
+        self._inspection = Inspection(place, checked, scratch, keep_damaged=keep_damaged)
         self._gzip = GzipWriter(self._stored.write, level=level, filename=inner_name, proven=proven)
 
     def feed(self, view: memoryview) -> None:
@@ -273,6 +313,7 @@ def read_archive(
     checked: Checked,
     scratch: Scratch,
     each_chunk: Callable[[memoryview], None] = lambda _: None,
+    keep_damaged: bool = False,
 ) -> ArchiveFacts:
     """Read a stored archive from end to end with every check.
 
@@ -281,7 +322,7 @@ def read_archive(
 
     Raises: what `Inspection` and `GzipReader` raise.
     """
-    inspection = Inspection(place, checked, scratch)
+    inspection = Inspection(place, checked, scratch, keep_damaged=keep_damaged)
     for chunk in ArchiveReader(source, max_bytes=max_bytes).chunks():
         each_chunk(chunk)
         inspection.consume(chunk)
@@ -296,6 +337,7 @@ def inspect_archive(
     checked: Checked,
     scratch: Scratch,
     each_chunk: Callable[[memoryview], None] = lambda _: None,
+    keep_damaged: bool = False,
 ) -> StoredArchive:
     """As `read_archive`, with the digest of what is stored."""
     hashed = _HashedSource(source)
@@ -306,6 +348,7 @@ def inspect_archive(
         checked=checked,
         scratch=scratch,
         each_chunk=each_chunk,
+        keep_damaged=keep_damaged,
     )
     return StoredArchive(facts, hashed.sha256.hexdigest(), source.size_bytes)
 

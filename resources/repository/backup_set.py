@@ -6,7 +6,7 @@ cmd/influxd/backup_util, LoadIncremental); `single_set` reads one manifest alone
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from resources.model import ShardID
@@ -44,6 +44,12 @@ class Archive:
     """What held when a later backup found that the shard is still what the archive holds."""
 
     @property
+    def may_be_damaged(self) -> bool:
+        """Whether files in it came damaged from their server, as far as is known."""
+        evidence = self.entry.evidence
+        return evidence is None or bool(evidence.damaged)
+
+    @property
     def proof(self) -> Proof | None:
         """The newest one."""
         evidence = self.entry.evidence
@@ -62,6 +68,13 @@ class BackupSet:
     """Missing as well; archives of the same content, from other backups, take their place."""
     from_copies: tuple[StoredManifest, ...] = ()
     """Manifests that are damaged, and were read from their copies."""
+    before: str = ""
+    """The era of the backups before the newest, if that one does not say."""
+
+    @property
+    def era(self) -> str:
+        """The backup that its era began with; empty: the first one."""
+        return era_of(self.newest, self.before)
 
     @property
     def meta(self) -> MetaEntry:
@@ -79,8 +92,33 @@ def single_set(stored: StoredManifest, sizes: Mapping[str, int]) -> BackupSet:
     )
 
 
+def era_of(stored: StoredManifest, before: str) -> str:
+    """The backup that a manifest's era began with; empty: the first era.
+
+    Args:
+        before: the era of the backup before it, in which those of other tools are, too.
+    """
+    evidence = stored.manifest.evidence
+    return before if evidence is None else evidence.era
+
+
+def newest_era(newest_first: Sequence[StoredManifest]) -> list[StoredManifest]:
+    """The backups of the era that the newest one belongs to; shard ids mean something there."""
+    kept: list[StoredManifest] = []
+    era = ""
+    for stored in reversed(newest_first):
+        this = era_of(stored, era)
+        if this != era:
+            kept, era = [], this
+        kept.append(stored)
+    return kept[::-1]
+
+
 def current_set(manifests: Iterable[StoredManifest], sizes: Mapping[str, int]) -> BackupSet | None:
     """The newest archive of each shard over all manifests; None without any manifest.
+
+    Only those of the newest one's era are read: in another one the same numbers are other shards
+    (docs/decisions/0015-a-repository-holds-eras.md).
 
     The newest manifest gives the meta file. For each shard the entry with the greatest
     `last_modified_ns` wins, among equals the one of the newest manifest. Where the original
@@ -90,6 +128,7 @@ def current_set(manifests: Iterable[StoredManifest], sizes: Mapping[str, int]) -
     newest_first = sorted(manifests, key=lambda stored: stored.file_name, reverse=True)
     if not newest_first:
         return None
+    newest_first = newest_era(newest_first)
     present: dict[ShardID, Archive] = {}
     best: dict[ShardID, Archive] = {}
     proven: dict[ShardID, ProvenAgain] = {}
@@ -105,7 +144,10 @@ def current_set(manifests: Iterable[StoredManifest], sizes: Mapping[str, int]) -
         note_proof(present, shard)
     missing = tuple(a for a in best.values() if a.entry.file_name not in sizes)
     from_copies = tuple(stored for stored in newest_first if stored.damage)
-    return BackupSet(newest_first[0], present, missing, from_copies=from_copies)
+    eras = [m.manifest.evidence.era for m in newest_first if m.manifest.evidence]
+    return BackupSet(
+        newest_first[0], present, missing, from_copies=from_copies, before=(eras or [""])[0]
+    )
 
 
 def keep_newest(kept: dict[ShardID, Archive], archive: Archive) -> None:

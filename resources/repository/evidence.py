@@ -15,12 +15,16 @@ from typing import Any, Literal, TypeAlias
 from resources.errors import ManifestUnreadable
 from resources.model import ShardID
 from resources.repository import seal
+from resources.repository.damage_record import decode_damage, encode_damage
 from resources.repository.fields import Fields
 from resources.repository.owner_facts import OwnerFacts
-from resources.repository.proof import Proof, ProvenAgain
+from resources.repository.proof import Clocks, Proof, ProvenAgain
+from resources.tsm.damage import FileDamage
 
 FORMAT = 2
 """Raised when a reader of an older version would misunderstand the evidence."""
+FORMAT_WITH_ERAS = 3
+"""Of manifests that belong to a later era than the first: older readers would mix their shards."""
 SEALED_SINCE = 2
 """From this format on a manifest has a seal, and without one it is damaged."""
 
@@ -51,6 +55,8 @@ class FileFacts:
     """None when only the structure was checked, and for tombstones."""
     min_time_ns: int | None = None
     max_time_ns: int | None = None
+    damage: FileDamage | None = None
+    """Of a file that came damaged from its server; keys, points and times are of what is sound."""
 
     @property
     def id(self) -> FileID:
@@ -67,6 +73,7 @@ class FileFacts:
             "crc32": f"{self.crc32:08x}",
             **({"keys": self.keys, "points": self.points} if self.is_tsm else {}),
             **times(self.min_time_ns, self.max_time_ns),
+            **({"damaged": encode_damage(self.damage)} if self.damage else {}),
         }
 
     @classmethod
@@ -84,6 +91,7 @@ class FileFacts:
             fields.optional_integer("points") if is_tsm else None,
             first_ns,
             last_ns,
+            decode_damage(damaged) if (damaged := fields.optional_object("damaged")) else None,
         )
 
 
@@ -131,6 +139,11 @@ class ShardEvidence:
     """A cluster's nodes that have the shard; a single server has none."""
     read_twice: bool = False
     """Whether every TSM file came twice and the same, so that no key was changed on its way."""
+
+    @property
+    def damaged(self) -> tuple[FileFacts, ...]:
+        """Files that came damaged from the server, as they are in the archive."""
+        return tuple(file for file in self.files if file.damage is not None)
 
     @property
     def tsm_files(self) -> int:
@@ -198,6 +211,10 @@ class Source:
     """As the server says; empty if it did not."""
     cluster_id: int
     """The metastore's own number, chosen at random when the server first started."""
+    started_ns: int | None = None
+    """When a server's process started, by its own clock; None if it did not tell."""
+    clocks: Clocks | None = None
+    """When it told that; None if it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +244,14 @@ class BackupEvidence:
     """Of the file it was read from."""
     has_copy: bool = True
     """Whether a second copy of the manifest was stored; versions that stored none did not say."""
+    era: str = ""
+    """The backup that its era began with; empty in the first one."""
 
     def encode(self) -> dict[str, Any]:
         """The seal is left blank, as `encode_sealed` takes it."""
+        started, clocks = self.source.started_ns, self.source.clocks
         return {
-            "format": FORMAT,
+            "format": FORMAT_WITH_ERAS if self.era else FORMAT,
             "version": self.tool_version,
             "strategy": self.strategy,
             "startedAt": self.started_at_ns,
@@ -240,7 +260,10 @@ class BackupEvidence:
                 "address": self.source.address,
                 "version": self.source.version,
                 "clusterID": self.source.cluster_id,
+                **({} if started is None else {"startedAt": started}),
+                **({} if clocks is None else clocks.encode()),
             },
+            **({"era": self.era} if self.era else {}),
             "metaSHA256": self.meta_sha256,
             "unchanged": list(self.unchanged),
             "failed": [{"shardID": f.shard_id, "why": f.why} for f in self.failed],
@@ -252,10 +275,11 @@ class BackupEvidence:
     @classmethod
     def decode(cls, fields: Fields) -> BackupEvidence:
         written = fields.integer("format", minimum=1)
-        if written > FORMAT:
+        if written > FORMAT_WITH_ERAS:
             raise ManifestUnreadable(
                 f"{fields.name}: written in format {written} by version "
-                f"{fields.text('version', default='?')}; this version reads up to {FORMAT}",
+                f"{fields.text('version', default='?')}; this version reads up to "
+                f"{FORMAT_WITH_ERAS}",
                 hint="use that version of shardkeeper, or a newer one",
             )
         source = fields.object("source")
@@ -268,6 +292,8 @@ class BackupEvidence:
                 address=source.text("address"),
                 version=source.text("version"),
                 cluster_id=source.integer("clusterID"),
+                started_ns=source.optional_integer("startedAt"),
+                clocks=Clocks.decode(source) if "clocks" in source.document else None,
             ),
             meta_sha256=_digest(fields, "metaSHA256"),
             unchanged=tuple(ShardID(i) for i in fields.integers("unchanged")),
@@ -285,6 +311,7 @@ class BackupEvidence:
             ),
             format=written,
             has_copy=fields.boolean("copy", default=False),
+            era=fields.text("era", default=""),
         )
 
 

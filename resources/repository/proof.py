@@ -42,6 +42,18 @@ class Clocks:
     boot_id: str
     """Which start of our machine that was; empty if it does not tell."""
 
+    def encode(self) -> dict[str, Any]:
+        return {"bootID": self.boot_id, "clocks": [self.server_ns, self.ours_ns, self.boot_ns]}
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Clocks:
+        """Raises: ManifestUnreadable."""
+        try:
+            server_ns, ours_ns, boot_ns = fields.integers("clocks")
+        except ValueError:
+            raise ManifestUnreadable(f"{fields.name}: clocks are not three") from None
+        return cls(server_ns, ours_ns, boot_ns, fields.text("bootID", default=""))
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:

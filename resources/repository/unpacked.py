@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import IO, Self
 
-from resources.errors import StoreFailed
+from resources.errors import StoreFailed, TSMError
 from resources.protocol.tar import MemberData, MemberEnd, MemberStart, TarWalker, member_place
 from resources.repository.scratch import temporary_file
+from resources.tsm.check import check_tsm
+from resources.tsm.damage import FileDamage
 from resources.tsm.deletions import Deletions
 from resources.tsm.merge import (
     ContentDigest,
@@ -17,18 +19,28 @@ from resources.tsm.merge import (
     series_points,
 )
 from resources.tsm.reader import TSMFile
+from resources.tsm.sound import SoundFile, salvaged
 from resources.tsm.source import FileSource
-from resources.tsm.tombstone import iter_tombstones
+from resources.tsm.tombstone import iter_tombstones, readable
 
 
 class UnpackedShard:
     """Takes a tar stream; the files are gone when the block ends.
 
     Needs room for the whole shard, which is why it is only used where bytes cannot be compared.
+
+    Args:
+        directory: where the files are kept meanwhile.
+        keep_damaged: whether files may be damaged; what is whole in them is read then.
+
+    Attributes:
+        damaged: what is wrong with files that were opened, by name.
     """
 
-    def __init__(self, directory: str | None) -> None:
+    def __init__(self, directory: str | None, *, keep_damaged: bool = False) -> None:
         self._directory = directory
+        self._keep_damaged = keep_damaged
+        self.damaged: dict[str, FileDamage] = {}
         self._walker = TarWalker()
         self._files: dict[str, IO[bytes]] = {}
         self._current: IO[bytes] | None = None
@@ -93,5 +105,16 @@ class UnpackedShard:
         deleted = Deletions()
         beside = self._files.get(name.removesuffix(".tsm") + ".tombstone")
         if apply_tombstones and beside is not None:
-            deleted = Deletions(iter_tombstones(FileSource(beside.fileno())))
-        return TSMFile(FileSource(self._files[name].fileno())), deleted
+            deletes = iter_tombstones(FileSource(beside.fileno()))
+            deleted = Deletions(readable(deletes) if self._keep_damaged else deletes)
+        return self._tsm_file(name), deleted
+
+    def _tsm_file(self, name: str) -> TSMFile:
+        source = FileSource(self._files[name].fileno())
+        if self._keep_damaged:
+            try:
+                check_tsm(source)
+            except TSMError as error:
+                _, self.damaged[name] = salvaged(source, error.what)
+                return SoundFile(source)
+        return TSMFile(source)

@@ -17,6 +17,7 @@ from resources.repository.backup_set import (
     Archive,
     BackupSet,
     StoredManifest,
+    era_of,
     keep_newest,
     note_proof,
     proven_by,
@@ -51,6 +52,7 @@ class WatchedRepository(BackupRepository):
         self._whole: BackupName | None = None
         self._last: StoredManifest | None = None
         self._metastore: tuple[str, Metastore] | None = None
+        self._era = ""
 
     def manifest(self, name: str) -> StoredManifest:
         """As `BackupRepository.manifest`; the newest is remembered, and the last one asked for."""
@@ -70,7 +72,7 @@ class WatchedRepository(BackupRepository):
         self.refresh()
         if self._newest is None:
             raise BackupNotFound(f"No manifest files found in: {self.location}")
-        return BackupSet(self._newest, self._archives, ())
+        return BackupSet(self._newest, self._archives, (), before=self._era)
 
     def refresh(self) -> list[StoredManifest]:
         """Read the manifests that are new, and return them, oldest first.
@@ -140,6 +142,9 @@ class WatchedRepository(BackupRepository):
     def _fold(self, stored: StoredManifest) -> None:
         manifest = stored.manifest
         found = parse_file_name(stored.file_name)
+        era = era_of(stored, self._era)
+        if era != self._era:  # the same numbers are other shards from here on
+            self._archives, self._covered, self._whole, self._era = {}, {}, None, era
         for entry in manifest.files:
             keep_newest(self._archives, Archive(entry, stored.file_name))
         for shard in proven_by(stored):

@@ -18,6 +18,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -87,6 +88,12 @@ def iter_tombstones(data: bytes | bytearray | memoryview | Source) -> Iterator[T
     if magic == V2:
         return _records(_pieces(source))
     return _lines(source)
+
+
+def readable(deletes: Iterator[Tombstone]) -> Iterator[Tombstone]:
+    """The deletes up to where the file is damaged."""
+    with suppress(TSMError):
+        yield from deletes
 
 
 def _pieces(source: Source) -> Iterator[bytes]:

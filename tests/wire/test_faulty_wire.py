@@ -110,7 +110,8 @@ def test_many_faults_in_a_row_end_in_one_clean_archive(
     with Proxy(source.bind_addr) as proxy:
         proxy.break_next(Cut(0), Reset(700), Cut(1024), Flip(600), Cut(len(clean) - 1024))
         done = backup(source, backups, "-db", db, tcp=proxy.address)
-        assert "attempt 6 starts" in done.err
+        # What was flipped is read a second time at once, and that reading is the one that is cut.
+        assert "attempt 5 starts" in done.err
         assert proxy.pending == 0
     verify(backups)
     name = fresh()

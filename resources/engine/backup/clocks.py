@@ -38,14 +38,14 @@ def clocks_at(server_ns: int) -> Clocks:
 
 def went_alike(then: Clocks, now: Clocks) -> bool:
     """Whether the server's clock went on by as much as ours, within `tolerance_ns`."""
-    elapsed_ns = _elapsed_ns(then, now)
+    elapsed_ns = passed_ns(then, now)
     difference_ns = abs(now.server_ns - then.server_ns - elapsed_ns)
     return elapsed_ns >= 0 and difference_ns <= tolerance_ns(then, now)
 
 
 def tolerance_ns(then: Clocks, now: Clocks) -> int:
     """By how much two clocks may differ over that time without having been set."""
-    return TOLERANCE_NS + max(_elapsed_ns(then, now), 0) // DRIFT
+    return TOLERANCE_NS + max(passed_ns(then, now), 0) // DRIFT
 
 
 def since_ns(then: Clocks, now: Clocks) -> int:
@@ -56,7 +56,8 @@ def since_ns(then: Clocks, now: Clocks) -> int:
     return max(0, then.server_ns - MARGIN_NS - tolerance_ns(then, now))
 
 
-def _elapsed_ns(then: Clocks, now: Clocks) -> int:
+def passed_ns(then: Clocks, now: Clocks) -> int:
+    """How much time passed for us; by a clock that nobody can set, unless we were started anew."""
     if then.boot_id and then.boot_id == now.boot_id:
         return now.boot_ns - then.boot_ns
     return now.ours_ns - then.ours_ns

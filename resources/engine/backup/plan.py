@@ -11,10 +11,12 @@ from resources.clients.source import Holdings, Source, SourceFacts
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.clocks import clocks_at
 from resources.engine.backup.copies_at_rest import Comparison
+from resources.engine.backup.identity import check_identity
 from resources.engine.backup.known import KnownArchives
 from resources.engine.backup.left_alone import LeftAlone
 from resources.engine.backup.look_cluster import look_at_cluster
 from resources.engine.backup.look_server import look_at_server
+from resources.engine.backup.meta_lost import require_metastore
 from resources.engine.backup.served import Unserved, named, unserved
 from resources.engine.backup.set_aside import said_of_orphans, set_aside
 from resources.engine.events import BackupPlanned, FirstBackup, Tell, Warned
@@ -28,20 +30,29 @@ from resources.engine.selection import (
 from resources.errors import (
     BackupNotFound,
     NothingMatches,
-    RepositoryError,
     RepositoryMissing,
-    TargetNotEmpty,
     WireError,
     shown,
 )
-from resources.model import INTERNAL_DATABASE, Metastore, ShardPlace, is_passing
-from resources.protocol.meta import decode_metastore
+from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace, is_passing
 from resources.repository.backup_set import BackupSet
 from resources.repository.evidence import FailedShard
 from resources.repository.mounts import unmounted_above
 from resources.repository.proof import Clocks
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """Which of a repository's eras a backup belongs to."""
+
+    continues: str = ""
+    """The backup that it began with; empty: the first one."""
+    begins: bool = False
+    """Whether this very backup begins one."""
+    floors: Mapping[ShardID, int] = field(default_factory=dict[ShardID, int])
+    """Of an era that begins: the ordering keys of archives in the one before, by shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +79,7 @@ class BackupPlan:
     """The source's clock, when it told `facts`, and ours; None if it told none."""
     first: Mapping[str, SourceFacts] = field(default_factory=dict[str, SourceFacts])
     """What nodes told of their shards before anything else, by address."""
+    era: Era = field(default_factory=Era)
 
     @property
     def to_copy(self) -> tuple[ShardState, ...]:
@@ -103,7 +115,7 @@ def plan_backup(
 
     Raises:
         NothingMatches: no such node, database, policy or shard.
-        TargetNotEmpty: the repository holds backups of another server.
+        SourceChanged: the repository holds backups of another server, or of another state of it.
         RepositoryMissing: the directory is empty and should not be.
         RepositoryError: a manifest there is damaged.
         WireError: the source cannot be reached or understood.
@@ -126,8 +138,16 @@ def plan_backup(
     except BackupNotFound:
         backups = None
         _check_directory(repository, options, tell=tell)
+    if source.kind == "server" and not options.new_era:
+        where = repository.location if backups is not None else ""
+        require_metastore(metastore, facts.orphans, source.address, where)
+    earlier_era = backups
+    if backups is not None and options.new_era:
+        backups = None
     if backups is not None:
-        _check_identity(repository, backups, metastore, source.address)
+        odd = check_identity(repository, backups, metastore, facts, clocks, source.address)
+        if odd:
+            tell(Warned(odd))
         for stored in backups.from_copies:
             tell(Warned(stored.note))
     if source.kind == "server" and not facts.shards and wanted:
@@ -171,7 +191,17 @@ def plan_backup(
         left_alone,
         clocks,
         {source.address: facts} if source.kind == "server" else _first(source, states, options),
+        _era(backups, earlier_era),
     )
+
+
+def _era(backups: BackupSet | None, earlier: BackupSet | None) -> Era:
+    if earlier is None:
+        return Era()
+    if backups is not None:
+        return Era(continues=backups.era)
+    floors = {i: a.entry.last_modified_ns for i, a in earlier.archives.items()}
+    return Era(begins=True, floors=floors)
 
 
 def _first(
@@ -246,22 +276,3 @@ def _check_directory(repository: BackupRepository, options: BackupOptions, *, te
             )
     if not options.full and not options.peek:
         tell(FirstBackup(repository.location))
-
-
-def _check_identity(
-    repository: BackupRepository, backups: BackupSet, metastore: Metastore, address: str
-) -> None:
-    """Shard ids mean nothing between servers, so one directory holds one server's backups."""
-    try:
-        known = decode_metastore(repository.read_meta(backups), groups=False).cluster_id
-    except (RepositoryError, WireError):
-        evidence = backups.newest.manifest.evidence
-        if evidence is None:
-            raise
-        known = evidence.source.cluster_id
-    if known != metastore.cluster_id:
-        raise TargetNotEmpty(
-            f"{repository.location} holds backups of another server (its number is {known}, "
-            f"{address} has {metastore.cluster_id})",
-            hint="use one directory for each server; a server that was set up anew is another one",
-        )

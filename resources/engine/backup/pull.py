@@ -12,6 +12,14 @@ from resources.clients.peers import all_away
 from resources.clients.source import ShardCopy, Source, SourceFacts
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.completeness import Sample, Written, figures, lacks
+from resources.engine.backup.damaged import (
+    REFUSED,
+    Choice,
+    DamagedCopy,
+    confirm_damage,
+)
+from resources.engine.backup.entry import shard_entry
+from resources.engine.backup.identity import diverged, said_of_divergence
 from resources.engine.backup.second_read import read_again
 from resources.engine.backup.written_out import WriteOut
 from resources.engine.options import BackupOptions
@@ -31,8 +39,6 @@ from resources.errors import (
 from resources.failpoints import passing
 from resources.model import ShardID
 from resources.repository.archive import ArchiveWriter, Place, StoredArchive
-from resources.repository.backup_set import Archive
-from resources.repository.evidence import ShardEvidence
 from resources.repository.manifest import ShardEntry
 from resources.repository.proof import Clocks, Proof, ProvenAgain
 from resources.repository.repository import BackupWriter
@@ -78,6 +84,8 @@ class Saved:
     node: str
     seconds: float
     attempts: int
+    damaged_elsewhere: tuple[str, ...] = ()
+    """What is wrong with other replicas of it, a line each."""
 
 
 class Puller:
@@ -89,6 +97,7 @@ class Puller:
     Args:
         clocks: the source's clock and ours when it was first asked; None if it tells none.
         first: what nodes told of their shards then, by address.
+        floors: ordering keys that those of new entries have to exceed.
         retried: told (shard, error, attempt that follows, pause in seconds), from any thread.
     """
 
@@ -98,6 +107,7 @@ class Puller:
         writer: BackupWriter,
         clocks: Clocks | None,
         first: Mapping[str, SourceFacts],
+        floors: Mapping[ShardID, int],
         options: BackupOptions,
         *,
         scratch_dir: str | None,
@@ -107,6 +117,7 @@ class Puller:
         self._source = source
         self._writer = writer
         self._clocks = clocks
+        self._floors = floors
         self._options = options
         self._scratch_dir = scratch_dir
         self._stop = stop
@@ -139,50 +150,74 @@ class Puller:
                 state.trouble,
                 hint="bring its owners back, then run the backup again",
             )
-        for attempt in range(1, retry.attempts + 1):
-            copy = self._copy_in_turn(state, attempt)
+        choice, attempt = Choice(state.copies), 1
+        while True:
+            copy = choice.copy(attempt, self._is_away)
             if self._stop.is_set():
                 raise Stopped("stopped before the backup was complete")
             try:
                 with self._turn(copy.node):
                     written = self._written_out(state, copy)
-                    stored = self._attempt(state, copy, written)
+                    stored = self._attempt(state, copy, written, choice)
                 break
             except _AsBefore:
                 return self._read_again(state, written)
-            except StoreFailed:
+            except (StoreFailed, Stopped):
                 raise
-            except (ArchiveCorrupt, TSMError, ShardkeeperError) as error:
-                if self._stop.is_set():
-                    raise Stopped("stopped before the backup was complete") from None
-                if isinstance(error, RepositoryError) and not isinstance(error, ArchiveCorrupt):
+            except DamagedCopy:
+                continue  # another replica is chosen now
+            except ShardkeeperError as error:
+                if self._heals(state, error, attempt):
+                    # Another node has it.
+                    pause = 0.0 if self._is_away(copy.node) else retry.pause_s(attempt)
+                    attempt += 1
+                    self._retried(state.place.shard_id, error, attempt, pause)
+                    self._stop.wait(pause)
+                elif not choice.fall_back():
                     raise
-                if isinstance(error, (WireError, ArchiveCorrupt)) and self._all_away(state):
-                    raise NodesAway(error) from None
-                if isinstance(error, PeerClosedEarly) and self._is_gone(state):
-                    raise ShardGoneAtSource(f"shard {state.place.shard_id} is gone") from None
-                elsewhere = isinstance(error, (NotWrittenOut, CompletenessUnknown))
-                heals = error.retryable or isinstance(error, (ArchiveCorrupt, TSMError))
-                heals = heals or (elsewhere and attempt < len(state.copies))
-                if not heals or attempt == retry.attempts:
-                    if heals:
-                        error.add_note(f"attempt {attempt} of {retry.attempts}")
-                    raise
-                is_away = self._source.peer(copy.node).why_away is not None
-                pause = 0.0 if is_away else retry.pause_s(attempt)  # another node has it
-                self._retried(state.place.shard_id, error, attempt + 1, pause)
-                self._stop.wait(pause)
-        else:
-            raise AssertionError("the loop ends by break or raise")
         seconds = time.monotonic() - began
-        entry = self._entry(state, copy, stored, written, seconds)
-        return Saved(state, entry, copy.node, seconds, attempt)
+        entry = shard_entry(
+            state,
+            copy.node,
+            stored,
+            file_name=self._writer.shard_file(state.place.shard_id),
+            floor_ns=self._floors.get(state.place.shard_id, 0),
+            clocks=self._clocks,
+            complete="unknown" if written is None else "proven",
+            proof=self._proof(written),
+            seconds=seconds,
+        )
+        return Saved(state, entry, copy.node, seconds, attempt, choice.others(copy.node))
 
-    def _copy_in_turn(self, state: ShardState, attempt: int) -> ShardCopy:
-        """Each copy in turn, but for those of nodes that do not answer."""
-        there = [c for c in state.copies if self._source.peer(c.node).why_away is None]
-        copies = there or state.copies
-        return copies[(attempt - 1) % len(copies)]
+    def _heals(self, state: ShardState, error: ShardkeeperError, attempt: int) -> bool:
+        """Whether one more attempt may help.
+
+        Raises:
+            Stopped: `stop` was set.
+            ShardGoneAtSource: the server no longer has it.
+            NodesAway: no node that has it answers now, whereas one did.
+            RepositoryError: the repository fails, so that no attempt helps.
+        """
+        if self._stop.is_set():
+            raise Stopped("stopped before the backup was complete") from None
+        if isinstance(error, RepositoryError) and not isinstance(error, ArchiveCorrupt):
+            raise error
+        if isinstance(error, (WireError, ArchiveCorrupt)) and self._all_away(state):
+            raise NodesAway(error) from None
+        if isinstance(error, PeerClosedEarly) and self._is_gone(state):
+            raise ShardGoneAtSource(f"shard {state.place.shard_id} is gone") from None
+        elsewhere = isinstance(error, (NotWrittenOut, CompletenessUnknown))
+        heals = error.retryable or isinstance(error, (ArchiveCorrupt, TSMError))
+        heals = heals or (elsewhere and attempt < len(state.copies))
+        if heals and attempt >= self._options.retry.attempts:
+            error.add_note(f"attempt {attempt} of {self._options.retry.attempts}")
+            if isinstance(error, TSMError):
+                error.hint = error.hint or REFUSED
+            return False
+        return heals
+
+    def _is_away(self, node: str) -> bool:
+        return self._source.peer(node).why_away is not None
 
     def _all_away(self, state: ShardState) -> bool:
         return all_away(self._source.peer(copy.node) for copy in state.copies)
@@ -226,7 +261,7 @@ class Puller:
         return written
 
     def _attempt(
-        self, state: ShardState, copy: ShardCopy, written: Written | None
+        self, state: ShardState, copy: ShardCopy, written: Written | None, choice: Choice
     ) -> StoredArchive:
         place = state.place
         buffer, scratch = self._own()
@@ -243,6 +278,7 @@ class Puller:
                 checked=self._options.checked,
                 proven=self._options.proven,
                 scratch=scratch,
+                keep_damaged=self._options.damaged == "keep",
             )
             while n := stream.recv_into(buffer):
                 archive.feed(buffer[:n])
@@ -251,10 +287,14 @@ class Puller:
                 if self._stop.is_set():
                     raise Stopped("stopped before the backup was complete")
             stored = archive.finish()
+            self._require_same_history(state, stored)
             if written is not None:
                 self._refuse_if_lacking(place.shard_id, copy, stored, written.sample)
             if self._proof(written) is not None and _is_as_before(state, stored):
                 raise _AsBefore  # nothing of this block counts then
+            if damaged := stored.facts.damaged:
+                choice.require_best(place.shard_id, copy.node, damaged)
+                confirm_damage(self._source, place.shard_id, copy.node, damaged, buffer)
             twice = read_again(
                 self._source,
                 state,
@@ -265,6 +305,15 @@ class Puller:
                 buffer=buffer,
             )
             return replace(stored, read_twice=twice)
+
+    def _require_same_history(self, state: ShardState, stored: StoredArchive) -> None:
+        """Raises: SourceChanged: a single server's shard went another way than its archive."""
+        evidence = state.previous.entry.evidence if state.previous else None
+        if evidence is None or self._source.kind != "server":
+            return
+        file = diverged(evidence, stored.facts.files)
+        if file:
+            raise said_of_divergence(state.place.shard_id, self._source.address, file)
 
     def _refuse_if_lacking(
         self, shard_id: ShardID, copy: ShardCopy, stored: StoredArchive, before: Sample
@@ -315,46 +364,6 @@ class Puller:
         now = figures(written.sample) if written and written.at_rest else None
         return Proof(self._clocks, now) if now and self._clocks else None
 
-    def _entry(
-        self,
-        state: ShardState,
-        copy: ShardCopy,
-        stored: StoredArchive,
-        written: Written | None,
-        seconds: float,
-    ) -> ShardEntry:
-        place, facts = state.place, stored.facts
-        return ShardEntry(
-            database=place.database,
-            policy=place.policy,
-            shard_id=place.shard_id,
-            file_name=self._writer.shard_file(place.shard_id),
-            size_bytes=facts.size_bytes,
-            last_modified_ns=_later_than(state.previous, state.modified_ns),
-            evidence=ShardEvidence(
-                sha256=stored.sha256,
-                stored_bytes=stored.stored_bytes,
-                content=facts.content,
-                checked=facts.checked,
-                files=facts.files,
-                series=facts.series,
-                points=facts.points,
-                min_time_ns=facts.min_time_ns,
-                max_time_ns=facts.max_time_ns,
-                tombstones=facts.tombstones,
-                node=copy.node,
-                read_at_ns=self._clocks.server_ns if self._clocks else None,
-                modified_ns=state.modified_ns,
-                seconds=seconds,
-                group_start_ns=place.group.start_time_ns,
-                group_end_ns=place.group.end_time_ns,
-                read_twice=stored.read_twice,
-                owners=state.owners,
-                complete="unknown" if written is None else "proven",
-                proof=self._proof(written),
-            ),
-        )
-
 
 def _is_as_before(state: ShardState, stored: StoredArchive) -> bool:
     """Whether the newest archive holds these very files."""
@@ -364,14 +373,3 @@ def _is_as_before(state: ShardState, stored: StoredArchive) -> bool:
         and evidence is not None
         and evidence.content == stored.facts.content
     )
-
-
-def _later_than(previous: Archive | None, modified_ns: int | None) -> int:
-    """The ordering key of a new entry: a cluster's time of last change, a server's 0.
-
-    Among equal keys every reader takes the newest manifest's, so 0 keeps a directory right
-    that `influxd backup -portable` writes into as well. An earlier entry with a greater key
-    must be exceeded.
-    """
-    before = previous.entry.last_modified_ns if previous else 0
-    return max(modified_ns or 0, before + 1 if before > 0 else 0)

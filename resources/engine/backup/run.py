@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from resources.clients.source import Source as BackupSource
 from resources.engine.backup.changes import ShardState
+from resources.engine.backup.damaged import NEXT_STEP, said_of_archive
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.backup.pull import NodesAway, Puller, ReadAgain, Saved, ShardGoneAtSource
 from resources.engine.backup.set_aside import INTO_ANOTHER, NO_ARCHIVE
@@ -18,6 +19,7 @@ from resources.engine.events import (
     Event,
     MetaSaved,
     Progress,
+    ShardDamaged,
     ShardFailed,
     ShardGone,
     ShardReadAgain,
@@ -29,9 +31,21 @@ from resources.engine.events import (
 from resources.engine.lock_news import tell_left, tell_watched
 from resources.engine.options import BackupOptions
 from resources.engine.threads import Outcome, running
-from resources.errors import BackupPartial, NothingMatches, ShardkeeperError, Stopped, StoreFailed
+from resources.errors import (
+    BackupPartial,
+    NothingMatches,
+    ShardkeeperError,
+    SourceChanged,
+    Stopped,
+    StoreFailed,
+)
 from resources.model import Metastore, ShardID, ShardPlace
-from resources.repository.evidence import BackupEvidence, FailedShard, Source
+from resources.repository.evidence import (
+    BackupEvidence,
+    FailedShard,
+    ShardEvidence,
+    Source,
+)
 from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
@@ -53,6 +67,8 @@ class BackupReport:
     seconds: float
     metastore: Metastore
     """As it was read and stored."""
+    damaged: tuple[FailedShard, ...] = ()
+    """Of the failed ones, those that are saved as they are, damaged."""
 
     @property
     def bytes_transferred(self) -> int:
@@ -61,6 +77,13 @@ class BackupReport:
 
     def check_complete(self) -> None:
         """Raise BackupPartial if shards failed."""
+        if self.failed and len(self.failed) == len(self.damaged):
+            first = self.damaged[0]
+            raise BackupPartial(
+                f"{len(self.damaged)} shards are damaged at their source; everything that is "
+                f"whole is saved; the first is shard {first.shard_id}, {first.why}",
+                hint=NEXT_STEP,
+            )
         if self.failed:
             first = self.failed[0]
             again = any(NO_ARCHIVE not in failed.why for failed in self.failed)
@@ -119,11 +142,12 @@ def back_up(
         result = _Copies(plan, tell)
         for state in plan.unchanged:
             result.note_lack(state)
+            result.note_damage(state, state.previous.entry.evidence if state.previous else None)
         for missing in plan.unserved:
             tell(ShardFailed(missing.shard_id, missing.why))
         _copy(source, repository, writer, plan, options, result, stop)
         _refuse_if_useless(plan, result)
-        manifest = _manifest(source, plan, options, meta, meta_sha256, result)
+        manifest = _manifest(source, plan, options, meta, meta_sha256, result, str(writer.name))
         manifest_file = writer.commit(manifest)
     return BackupReport(
         manifest_file=manifest_file,
@@ -134,6 +158,7 @@ def back_up(
         failed=tuple(result.failed),
         seconds=time.monotonic() - began,
         metastore=plan.metastore,
+        damaged=tuple(result.damaged),
     )
 
 
@@ -146,6 +171,7 @@ class _Copies:
         self.saved: list[Saved] = []
         self.gone: list[ShardPlace] = []
         self.failed: list[FailedShard] = list(plan.unserved)
+        self.damaged: list[FailedShard] = []
         self.lacking = len(plan.unserved)
         self.read_again: list[ReadAgain] = []
         self.first_error: ShardkeeperError | None = None
@@ -161,7 +187,7 @@ class _Copies:
         except ShardGoneAtSource:
             self.gone.append(state.place)
             self.tell(ShardGone(state.place))
-        except (StoreFailed, Stopped, NodesAway):
+        except (StoreFailed, Stopped, NodesAway, SourceChanged):
             raise
         except ShardkeeperError as error:
             self.fail(state, error)
@@ -169,11 +195,16 @@ class _Copies:
             if isinstance(saved, ReadAgain):
                 self.read_again.append(saved)
                 self.tell(ShardReadAgain(state.place))
+                previous = state.previous
+                self.note_damage(state, previous.entry.evidence if previous else None)
                 return
             self.saved.append(saved)
             self.tell(ShardSaved(saved.node, saved.entry, saved.seconds))
             self.note_lack(saved.state)
             evidence = saved.entry.evidence
+            self.note_damage(saved.state, evidence)
+            for line in saved.damaged_elsewhere:
+                self.tell(Warned(f"{line}; the archive is made of what {saved.node} has"))
             if evidence is not None and evidence.tombstones:
                 self.tell(
                     Warned(
@@ -194,6 +225,16 @@ class _Copies:
             self.lacking += 1
             self.failed.append(FailedShard(state.place.shard_id, state.lacks))
             self.tell(ShardFailed(state.place.shard_id, state.lacks))
+
+    def note_damage(self, state: ShardState, evidence: ShardEvidence | None) -> None:
+        """A damaged archive is kept, and named each time while it is the newest."""
+        why = said_of_archive(evidence)
+        if why:
+            self.lacking += 1
+            found = FailedShard(state.place.shard_id, why)
+            self.failed.append(found)
+            self.damaged.append(found)
+            self.tell(ShardDamaged(state.place.shard_id, why))
 
     @property
     def done(self) -> int:
@@ -217,6 +258,7 @@ def _copy(
         writer,
         plan.clocks,
         plan.first,
+        plan.era.floors,
         options,
         scratch_dir=repository.scratch_dir,
         stop=stop,
@@ -320,13 +362,14 @@ def _manifest(
     meta: MetaEntry,
     meta_sha256: str,
     result: _Copies,
+    name: str,
 ) -> Manifest:
     order = {state.place.shard_id: place for place, state in enumerate(plan.states)}
     return Manifest(
         meta=meta,
         files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
         limits=options.limits,
-        limited=options.limited or bool(result.failed),
+        limited=options.limited or len(result.failed) > len(result.damaged),
         evidence=BackupEvidence(
             tool_version=VERSION,
             strategy=options.strategy,
@@ -336,6 +379,8 @@ def _manifest(
                 address=source.address,
                 version=plan.facts.version,
                 cluster_id=plan.metastore.cluster_id,
+                started_ns=plan.facts.started_ns,
+                clocks=plan.clocks,
             ),
             meta_sha256=meta_sha256,
             unchanged=tuple(
@@ -345,5 +390,6 @@ def _manifest(
             ),
             failed=tuple(result.failed),
             proven_again=tuple(r.proven for r in result.read_again),
+            era=name if plan.era.begins else plan.era.continues,
         ),
     )

@@ -34,7 +34,7 @@ from resources.engine.events import (
     Tell,
     Warned,
 )
-from resources.engine.restore.check import ArchiveContents, check_archives
+from resources.engine.restore.check import ArchiveContents, check_archives, left_out
 from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipts, Target
@@ -136,7 +136,8 @@ def restore_into_cluster(
     with holding_lease(cluster.meta, repository.store, stop, lost, tell=tell):
         shards = _ClusterRestore(cluster, repository, plan, contents, options, tell, stop).run()
     path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
-    return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
+    seconds = time.monotonic() - began
+    return RestoreReport(plan, tuple(shards), seconds, path, left_out(plan.shards, contents))
 
 
 class _ClusterRestore:

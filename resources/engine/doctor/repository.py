@@ -92,7 +92,8 @@ def _examine_backups(
         found.failed(
             "backups",
             f"{told}, of another server (its number is {known}, this one's {metastore.cluster_id})",
-            "use one directory for each server; a server that was set up anew is another one",
+            "use one directory for each server; one that was set up anew goes on here once that is "
+            "confirmed: backup -new-era",
         )
     else:
         found.ok("backups", f"{told}, of this server")

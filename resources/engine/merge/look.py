@@ -192,7 +192,9 @@ class Looker:
                     yield groups[at], points
 
     def _unpack_archive(self, shard: ShardRestore) -> UnpackedShard:
-        unpacked = UnpackedShard(self._repository.scratch_dir)
+        unpacked = UnpackedShard(
+            self._repository.scratch_dir, keep_damaged=shard.archive.may_be_damaged
+        )
         with _closed_on_error(unpacked), self._repository.open_archive(shard.archive) as source:
             for chunk in ArchiveReader(source, max_bytes=shard.archive.entry.size_bytes).chunks():
                 unpacked.feed(chunk)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from resources.engine.backup.damaged import said_of_left_out
 from resources.engine.events import Tell, Warned
 from resources.engine.restore.plan import ShardRestore
 from resources.engine.threads import each_in_threads
@@ -35,6 +36,19 @@ class ArchiveContents:
     """None if several TSM files may repeat each other's."""
     tombstones: int
 
+    @property
+    def damaged(self) -> tuple[FileFacts, ...]:
+        """Files that came damaged from the server; what is whole in them is sent."""
+        return tuple(file for file in self.files if file.damage is not None)
+
+
+def left_out(
+    shards: Sequence[ShardRestore], contents: Mapping[ShardID, ArchiveContents]
+) -> tuple[str, ...]:
+    """What a restore leaves out since it was damaged at the source, a line for each shard."""
+    found = ((shard, contents[shard.place.shard_id]) for shard in shards)
+    return tuple(said_of_left_out(shard.place, one.files) for shard, one in found if one.damaged)
+
 
 def check_archives(
     repository: BackupRepository,
@@ -60,10 +74,13 @@ def check_archives(
         name="check",
         give_up=stop.set,
     )
+    checked = {shard.place.shard_id: one for shard, one in zip(shards, found, strict=True)}
+    for text in left_out([s for s in shards if s.archive.entry.evidence is None], checked):
+        tell(Warned(text))  # of the others the plan has said it
     pending = sum(contents.tombstones for contents in found)
     if pending:
         tell(Warned(said_of_deletes(pending, keep=keep_tombstoned)))
-    return {shard.place.shard_id: one for shard, one in zip(shards, found, strict=True)}
+    return checked
 
 
 def said_of_deletes(n: int, *, keep: bool) -> str:
@@ -133,6 +150,7 @@ def _inspect(
             checked="full",
             scratch=scratch,
             each_chunk=lambda _: unless_stopped(),
+            keep_damaged=True,
         )
     if facts.size_bytes != entry.size_bytes:
         raise ArchiveCorrupt(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.events import MetaRestored, Progress, ShardRestored, Tell, Warned
-from resources.engine.restore.check import ArchiveContents, check_archives
+from resources.engine.restore.check import ArchiveContents, check_archives, left_out
 from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.read_back import Sent, SentFile, files_there, read_back
@@ -163,7 +163,8 @@ def restore_into_shard(
     with _alone(target, repository, stop, tell):
         shard = _Filling(target, repository, plan, contents, options, tell, stop).run()
     path = receipts.keep([(shard.restore, shard.receipts)], where)
-    return RestoreReport(plan, (shard,), time.monotonic() - began, path)
+    seconds = time.monotonic() - began
+    return RestoreReport(plan, (shard,), seconds, path, left_out(plan.shards, contents))
 
 
 @contextmanager

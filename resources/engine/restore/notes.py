@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from resources.engine.backup.damaged import said_of_left_out
 from resources.errors import shown
 from resources.model import Metastore, RetentionPolicyInfo, ShardPlace
 from resources.repository.backup_set import BackupSet
@@ -41,11 +42,18 @@ def note_left_out(
             f"shards {ids} are left out: the backup knows them and holds no archive of them (they "
             "may have been empty)"
         )
+    for place in found:
+        archive = backup.archives.get(place.shard_id)
+        contents = archive.entry.evidence if archive else None
+        if contents is not None and contents.damaged:
+            notes.append(said_of_left_out(place, contents.files))
     evidence = backup.newest.manifest.evidence
     for failed in evidence.failed if evidence else ():
         archive = backup.archives.get(failed.shard_id)
         if archive is None or failed.shard_id not in kept:
             continue
+        if archive.entry.evidence is not None and archive.entry.evidence.damaged:
+            continue  # said above
         if archive.manifest_file == backup.newest.file_name:
             notes.append(f"shard {failed.shard_id} is not whole: {failed.why}")
         else:

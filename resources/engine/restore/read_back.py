@@ -141,7 +141,9 @@ def _points_sent(
     from resources.repository.unpacked import UnpackedShard
 
     with (
-        UnpackedShard(repository.scratch_dir) as unpacked,
+        UnpackedShard(
+            repository.scratch_dir, keep_damaged=shard.archive.may_be_damaged
+        ) as unpacked,
         repository.open_archive(shard.archive) as source,
     ):
         reader = ArchiveReader(source, max_bytes=shard.archive.entry.size_bytes)

@@ -17,7 +17,7 @@ from resources.engine.events import (
     Tell,
     Warned,
 )
-from resources.engine.restore.check import ArchiveContents, check_archives
+from resources.engine.restore.check import ArchiveContents, check_archives, left_out
 from resources.engine.restore.doors import check_doors
 from resources.engine.restore.journal import (
     CreatedDatabase,
@@ -47,6 +47,7 @@ from resources.errors import (
     LockLost,
     PeerRefused,
     PlanError,
+    RestorePartial,
     ShardkeeperError,
     UsageError,
     WireError,
@@ -84,6 +85,17 @@ class RestoreReport:
     seconds: float
     receipt_path: str = ""
     """Where the receipt is; empty if nothing was read back."""
+    left_out: tuple[str, ...] = ()
+    """What was damaged at the source, a line for each shard."""
+
+    def check_complete(self) -> None:
+        """Raise RestorePartial if something was damaged at the source, and so left out."""
+        for first in self.left_out:
+            more = f" (and {len(self.left_out) - 1} more)" if len(self.left_out) > 1 else ""
+            raise RestorePartial(
+                f"everything else is restored, and read back: {first}{more}",
+                hint="what is left out is in the archives still, byte for byte as it came",
+            )
 
     @property
     def bytes_transferred(self) -> int:
@@ -189,7 +201,8 @@ def restore(
         is_complete.set()
         target = Target("server", server.address, version, cluster_id)
         path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
-    return RestoreReport(plan, tuple(shards), time.monotonic() - began, path)
+    seconds = time.monotonic() - began
+    return RestoreReport(plan, tuple(shards), seconds, path, left_out(plan.shards, contents))
 
 
 @contextmanager

@@ -151,13 +151,14 @@ class _Outgoing:
         self._scratch = scratch
         self._scratch_dir = scratch_dir
         self._facts = {file.name: file for file in contents.files}
+        self._rewritten = {*deletes, *(file.name for file in contents.damaged if file.is_tsm)}
+        """Files that lose something on their way: what was deleted, or what is damaged."""
         self._take: Callable[[memoryview], None] = _ignore
         self._name = ""
         self._crc = 0
         self._seen: set[FileID] = set()
-        self.sent = Sent(
-            [], contents.files, None if deletes else contents.series, applied=bool(deletes)
-        )
+        series = None if self._rewritten else contents.series
+        self.sent = Sent([], contents.files, series, applied=bool(deletes))
 
     def take(self, piece: Piece) -> None:
         if isinstance(piece, MemberData):
@@ -178,7 +179,7 @@ class _Outgoing:
         self._name = member_place(member.name).file
         if not self._name.endswith(".tsm"):
             self._take = _ignore  # the server would skip a tombstone file without a word
-        elif self._name in self._deletes:
+        elif self._name in self._rewritten:
             self._scratch.start(member.size)
             self._take = self._scratch.write
         else:
@@ -186,11 +187,11 @@ class _Outgoing:
             self._take = self._upload.sendall
 
     def _end(self, member: Member) -> None:
-        if self._name in self._deletes:
+        if self._name in self._rewritten:
             try:
-                self._rewrite(member, self._deletes[self._name])
+                self._rewrite(member)
             except TSMError as error:
-                error.add_note(f"while applying deletes to {self._name}")
+                error.add_note(f"while leaving out what is deleted or damaged in {self._name}")
                 raise
         elif self._name.endswith(".tsm"):
             self.sent.files[-1].crc32 = self._crc
@@ -206,13 +207,18 @@ class _Outgoing:
         file.crc32 = crc32(data, file.crc32)
         self._upload.sendall(data)
 
-    def _rewrite(self, member: Member, deleted: Deletions) -> None:
+    def _rewrite(self, member: Member) -> None:
         # Most restores have no deletes, and numpy takes longer to load than a small one takes.
+        from resources.tsm.deletions import Deletions
         from resources.tsm.reader import TSMFile
         from resources.tsm.rewrite import Rewrite
+        from resources.tsm.sound import SoundFile
 
+        facts = self._facts.get(self._name)
+        deleted = self._deletes.get(self._name, Deletions())
         self.sent.deleted_ranges += len(deleted)
-        rewrite = Rewrite(TSMFile(self._scratch.source()), deleted)
+        is_damaged = facts is not None and facts.damage is not None
+        rewrite = Rewrite((SoundFile if is_damaged else TSMFile)(self._scratch.source()), deleted)
         left = rewrite.measure()
         if not left.size_bytes:
             return
@@ -223,16 +229,15 @@ class _Outgoing:
         if gathered.size_bytes != left.size_bytes:
             raise TSMError(f"{left.size_bytes} bytes announced, {gathered.size_bytes} written")
         self._upload.sendall(padding(left.size_bytes))
-        before, file = self._facts.get(self._name), self.sent.files[-1]
-        points = before.points if before else None
-        facts = FileFacts(
+        file, points = self.sent.files[-1], facts.points if facts else None
+        new = FileFacts(
             *file.id,
             keys=left.keys,
             points=None if points is None else points - left.points_gone,
             min_time_ns=left.min_time_ns,
             max_time_ns=left.max_time_ns,
         )
-        self.sent.facts = (*self.sent.facts, facts)
+        self.sent.facts = (*self.sent.facts, new)
 
 
 def _ignore(_data: memoryview) -> None:

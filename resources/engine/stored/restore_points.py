@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from resources.engine.stored.inventory import Inventory
 from resources.errors import ShardkeeperError
 from resources.model import Metastore, ShardID
-from resources.repository.backup_set import Archive, StoredManifest, keep_newest, twins
+from resources.repository.backup_set import Archive, StoredManifest, era_of, keep_newest, twins
 from resources.repository.manifest import ShardEntry
 
 
@@ -81,6 +81,7 @@ class _States:
         self._last_good: dict[ShardID, str] = {}
         self._broken = ""
         self._newest: StoredManifest | None = None
+        self._era = ""
         gone = (a for a in found.archives.values() if found.is_gone(a.entry.file_name))
         there = (a for a in found.archives.values() if not found.is_gone(a.entry.file_name))
         taken = twins(gone, there)  # whether it is sound or not: who restores finds out later
@@ -98,6 +99,9 @@ class _States:
         if stored is None:
             return RestorePoint(point, self._broken)
         self._newest = stored
+        era = era_of(stored, self._era)
+        if era != self._era:  # the same numbers are other shards from here on
+            self._best, self._last_good, self._era = {}, {}, era
         for entry in stored.manifest.files:
             keep_newest(self._best, Archive(entry, name))
         trouble = self._broken or self._found.metas.get(name, "")

@@ -8,7 +8,7 @@ from typing import Literal
 from resources.errors import RepositoryError, WireError
 from resources.model import ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
-from resources.repository.backup_set import Archive, StoredManifest, keep_newest, single_set
+from resources.repository.backup_set import Archive, StoredManifest, era_of, keep_newest, single_set
 from resources.repository.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
 
@@ -61,6 +61,7 @@ class Succession:
         self._archives: dict[ShardID, Archive] = {}
         self._last = ""
         self._whole = ""
+        self._era = ""
 
     def changes(self, stored: StoredManifest) -> SetChanges:
         """What a backup brought; of several, ask for the oldest first.
@@ -69,6 +70,7 @@ class Succession:
             RepositoryError: a manifest of an earlier backup is damaged.
         """
         self._go_on(stored.file_name)
+        self._enter(stored)
         copied: list[ShardChange] = []
         for entry in stored.manifest.files:
             before = self._archives.get(entry.shard_id)
@@ -91,11 +93,18 @@ class Succession:
         names = self._repository.store.names()
         for name in sorted(n for n in names if n.endswith(".manifest") and self._last < n < until):
             stored = self._repository.manifest(name)
+            self._enter(stored)
             for entry in stored.manifest.files:
                 keep_newest(self._archives, Archive(entry, name))
             self._last = name
             if not stored.manifest.limited:
                 self._whole = name
+
+    def _enter(self, stored: StoredManifest) -> None:
+        """In another era the same numbers are other shards."""
+        era = era_of(stored, self._era)
+        if era != self._era:
+            self._archives, self._whole, self._era = {}, "", era
 
     def _gone(self, stored: StoredManifest) -> tuple[list[ShardChange], str]:
         """Saved shards that the last whole backup saw at the source, and this one does not."""

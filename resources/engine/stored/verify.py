@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from resources.engine.backup.damaged import said_of_damage
 from resources.engine.events import PROGRESS_EVERY_S, Event, Tell, VerifyProgress
 from resources.engine.stored.inventory import (
     Inventory,
@@ -20,8 +21,9 @@ from resources.engine.stored.repair_record import Loss
 from resources.engine.stored.restore_points import DatabaseState, RestorePoint, restore_points
 from resources.engine.threads import running
 from resources.errors import ShardkeeperError, Stopped
+from resources.model import ShardID
 from resources.repository.archive import Place, StoredArchive, inspect_archive, scratch_in
-from resources.repository.backup_set import Archive
+from resources.repository.backup_set import Archive, StoredManifest, keep_newest, newest_era
 from resources.repository.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
 
@@ -51,6 +53,10 @@ class VerifyReport:
     """Of the newest state."""
     bad: Mapping[str, str]
     """What is wrong with archives, known or not, by file name."""
+    damaged: Mapping[str, str]
+    """What was damaged already when it was read from its server, by file name of the archive."""
+    damaged_now: tuple[str, ...]
+    """Of the damaged ones, those that the newest state has."""
     blocked: bool
     """Whether a manifest can be read neither from its file nor from its copy."""
 
@@ -90,7 +96,11 @@ def verify(
     there = {name: a for name, a in found.archives.items() if not found.is_gone(name)}
     wanted = set(there) if choose is None else {*choose(there)} & there.keys()
     chosen = [a for name, a in there.items() if name in wanted and name not in found.bad]
-    found.bad |= _read(repository, chosen, parallel, tell or _to_nobody, stop)
+    damaged = _known_as_damaged(there.values())
+    bad_ones, found_damaged = _read(repository, chosen, parallel, tell or _to_nobody, stop)
+    found.bad |= bad_ones
+    damaged |= found_damaged
+    damaged = {name: what for name, what in damaged.items() if name not in found.bad}
     points, databases = restore_points(found, partial(metastore_of, repository))
     problems, known = _judge(found, points)
     return VerifyReport(
@@ -104,6 +114,8 @@ def verify(
         points=points,
         databases=databases,
         bad=found.bad,
+        damaged=damaged,
+        damaged_now=tuple(sorted(damaged.keys() & _newest_files(found.manifests))),
         blocked=bool(found.broken),
     )
 
@@ -157,8 +169,8 @@ def _read(
     parallel: int,
     tell: Tell,
     stop: threading.Event | None,
-) -> dict[str, str]:
-    """Read archives side by side; what is wrong with them, by file name."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Read archives side by side; what is wrong with them, and what was damaged from the start."""
     stop = stop or threading.Event()
     reader = _Reader(repository, stop)
     total = sum(archive.entry.size_bytes for archive in archives)
@@ -181,16 +193,39 @@ def _read(
             if one is None or time.monotonic() - told >= PROGRESS_EVERY_S:
                 tell(VerifyProgress(done, len(archives), reader.bytes_done, total))
                 told = time.monotonic()
-    return bad
+    return bad, reader.damaged
+
+
+def _newest_files(manifests: Iterable[StoredManifest]) -> set[str]:
+    """The newest archive of every shard."""
+    kept: dict[ShardID, Archive] = {}
+    for stored in newest_era(sorted(manifests, key=lambda m: m.file_name, reverse=True)):
+        for entry in stored.manifest.files:
+            keep_newest(kept, Archive(entry, stored.file_name))
+    return {archive.entry.file_name for archive in kept.values()}
+
+
+def _known_as_damaged(archives: Iterable[Archive]) -> dict[str, str]:
+    """As manifests say it of archives that may not be read now."""
+    return {
+        archive.entry.file_name: said_of_damage(archive.entry.evidence.files)
+        for archive in archives
+        if archive.entry.evidence and archive.entry.evidence.damaged
+    }
 
 
 class _Reader:
-    """Reads archives; one instance serves all threads."""
+    """Reads archives; one instance serves all threads.
+
+    Attributes:
+        damaged: what is damaged in archives that are as they came from their server, by file name.
+    """
 
     def __init__(self, repository: BackupRepository, stop: threading.Event) -> None:
         self._repository = repository
         self._stop = stop
         self.bytes_done = 0
+        self.damaged: dict[str, str] = {}
 
     def trouble(self, archive: Archive) -> str | None:
         """What is wrong with it, inside or out."""
@@ -201,7 +236,10 @@ class _Reader:
             raise
         except ShardkeeperError as error:
             return str(error)
-        return _differs(entry, found)
+        what = _differs(entry, found)
+        if what is None and found.facts.damaged:
+            self.damaged[entry.file_name] = said_of_damage(found.facts.files)
+        return what
 
     def _inspect(self, entry: ShardEntry) -> StoredArchive:
         place = Place(entry.database, entry.policy, entry.shard_id) if entry.database else None
@@ -216,6 +254,7 @@ class _Reader:
                 checked="full",
                 scratch=scratch,
                 each_chunk=self._count,
+                keep_damaged=True,
             )
 
     def _count(self, chunk: memoryview) -> None:

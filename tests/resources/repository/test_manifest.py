@@ -94,7 +94,7 @@ def changed(**paths: Any) -> bytes:
         changed(files__0__shardkeeper__sha256="g" * 64),
         changed(files__0__shardkeeper__files__0__crc32="-1"),
         changed(files__1__shardID=2**53 + 1),
-        changed(shardkeeper__format=3),
+        changed(shardkeeper__format=4),
         changed(shardkeeper__format=0),
         changed(shardkeeper__source=None),
     ],
@@ -117,8 +117,8 @@ def test_a_file_name_that_leads_elsewhere_is_refused(name: str) -> None:
 
 @pytest.mark.fault(43)
 def test_a_newer_format_says_which_version_wrote_it() -> None:
-    with pytest.raises(ManifestUnreadable, match=r"format 3 by version 0\.1\.0"):
-        Manifest.decode(changed(shardkeeper__format=3), "m")
+    with pytest.raises(ManifestUnreadable, match=r"format 4 by version 0\.1\.0"):
+        Manifest.decode(changed(shardkeeper__format=4), "m")
 
 
 @pytest.mark.parametrize(

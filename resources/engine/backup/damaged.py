@@ -1,0 +1,208 @@
+"""A shard that is damaged at its source is saved as it is, marked, and never for nothing.
+
+A server reads a block without looking at its CRC, and compaction writes what it read with a new
+one. So what it sends is stored byte for byte: nothing of it is lost, and whoever has a better
+tool may try it. Before that,
+
+- every other owner of a cluster is asked: a whole replica is taken, and the damaged one named;
+- of damaged replicas, the one that lost least is taken;
+- the damaged files are read a second time and must come the same, or they were changed on the way.
+
+The manifest says which parts of which files are damaged, the backup ends with status 3, and so
+does each one that follows while that archive is the newest. Restoring leaves the parts out.
+
+Held by: tests/wire/test_damaged_blocks.py; tests/resources/tsm/test_sound.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from resources.clients.source import ShardCopy, Source
+from resources.engine.backup.second_read import SecondRead, compare
+from resources.errors import ArchiveCorrupt, TSMError, shown
+from resources.model import ShardID, ShardPlace
+from resources.protocol.times import format_time
+from resources.repository.backup_set import Archive
+from resources.repository.evidence import FileFacts, ShardEvidence
+from resources.tsm.damage import Damage
+
+NAMED_FILES = NAMED_PARTS = 3
+NEXT_STEP = (
+    "restoring leaves the damaged parts out and says so; the archive keeps the files as they are. "
+    "Find out whether the server's disk fails"
+)
+REFUSED = "-damaged keep saves the shard as it is, with all that is whole in it, and marks it"
+
+
+class DamagedCopy(TSMError):
+    """A replica that is damaged, while another one may be whole."""
+
+    def __init__(self, what: str, lost_bytes: int) -> None:
+        super().__init__(what)
+        self.lost_bytes = lost_bytes
+
+
+class Choice:
+    """Which replica is read next, and whether damage in it is accepted; one shard's.
+
+    Args:
+        copies: best first.
+    """
+
+    def __init__(self, copies: Sequence[ShardCopy]) -> None:
+        self._copies = copies
+        self.damaged: dict[str, DamagedCopy] = {}
+        self._last_resort = False
+
+    def copy(self, attempt: int, is_away: Callable[[str], bool]) -> ShardCopy:
+        """The replica to read at this attempt, counted from 1 on: each in turn.
+
+        Args:
+            is_away: whether a node does not answer just now.
+        """
+        left = [copy for copy in self._copies if copy.node not in self.damaged]
+        left = [copy for copy in left if not is_away(copy.node)] or left
+        if left and not self._last_resort:
+            return left[(attempt - 1) % len(left)]
+        return min(
+            (copy for copy in self._copies if copy.node in self.damaged),
+            key=lambda copy: self.damaged[copy.node].lost_bytes,
+        )
+
+    def require_best(self, shard_id: ShardID, node: str, files: Sequence[FileFacts]) -> None:
+        """Go on only if no other replica is known to have lost less, or may have.
+
+        Raises:
+            DamagedCopy: another one is to be read.
+        """
+        found = DamagedCopy(
+            f"{node}: shard {shard_id} is damaged there: {said_of_damage(files)}",
+            lost_bytes(files),
+        )
+        known = self.damaged.setdefault(node, found) is not found
+        if known or self._last_resort:
+            return
+        others = [copy.node for copy in self._copies if copy.node != node]
+        if any(
+            other not in self.damaged or self.damaged[other].lost_bytes < found.lost_bytes
+            for other in others
+        ):
+            raise found
+
+    def fall_back(self) -> bool:
+        """Accept a damaged replica, since the others cannot be read; False: there is none."""
+        if self._last_resort or not self.damaged:
+            return False
+        self._last_resort = True
+        return True
+
+    def others(self, node: str) -> tuple[str, ...]:
+        """What is wrong with replicas that were not taken, a line each."""
+        return tuple(found.what for other, found in self.damaged.items() if other != node)
+
+
+def confirm_damage(
+    source: Source,
+    shard_id: ShardID,
+    node: str,
+    files: Sequence[FileFacts],
+    buffer: memoryview,
+) -> None:
+    """Have the damaged files sent once more, and insist that they come the same.
+
+    Raises:
+        ArchiveCorrupt: they come differently, or do not come any more.
+        WireError
+    """
+    wanted = SecondRead(tuple(files), None, sum(file.size_bytes for file in files))
+    with source.open_shard(shard_id, node=node) as stream:
+        if not compare(wanted, stream, buffer):
+            raise ArchiveCorrupt(
+                f"{node}: files of shard {shard_id} were damaged, and are gone when they are read "
+                "again",
+                hint="run the backup again",
+            )
+
+
+def lost_bytes(files: Iterable[FileFacts]) -> int:
+    """Of blocks that nothing sound is left of."""
+    return sum(file.damage.lost_bytes for file in files if file.damage is not None)
+
+
+def said_of_damage(files: Iterable[FileFacts]) -> str:
+    """What is damaged: files, keys, times, bytes; the first of many."""
+    damaged = [file for file in files if file.damage is not None]
+    texts = [_of_file(file) for file in damaged[:NAMED_FILES]]
+    if len(damaged) > NAMED_FILES:
+        texts.append(f"and {len(damaged) - NAMED_FILES} more files")
+    return "; ".join(texts)
+
+
+def said_of_archive(evidence: ShardEvidence | None) -> str:
+    """What to say of a shard's newest archive; empty if nothing in it is damaged."""
+    if evidence is None or not evidence.damaged:
+        return ""
+    text = (
+        f"damaged at {evidence.node}, and saved as it is with all that is whole: "
+        f"{said_of_damage(evidence.files)}"
+    )
+    earlier = sorted({f.damage.whole_in for f in evidence.damaged if f.damage} - {""})
+    if earlier:
+        text += f"; the backup {earlier[-1].removesuffix('.manifest')} has it whole"
+    return text
+
+
+def said_of_left_out(place: ShardPlace, files: Iterable[FileFacts]) -> str:
+    """What a restore of a damaged archive leaves out."""
+    damaged = [file for file in files if file.damage is not None]
+    earlier = sorted({file.damage.whole_in for file in damaged if file.damage} - {""})
+    text = (
+        f"shard {place.shard_id} of {shown(place.database)} was damaged at its source, and what is "
+        f"damaged is left out: {said_of_damage(damaged)}"
+    )
+    if earlier:
+        backup = earlier[-1].removesuffix(".manifest")
+        text += f"; -as-of {backup} -shard {place.shard_id} restores it as it was then, whole"
+    return text
+
+
+def with_whole_ones(files: Sequence[FileFacts], previous: Archive | None) -> tuple[FileFacts, ...]:
+    """The files, each damaged one with the earlier backup that has it whole, if one does.
+
+    A file never changes while it has its name, so that of an earlier archive is the same.
+    """
+    before = previous.entry.evidence if previous else None
+    if before is None or previous is None:
+        return tuple(files)
+    known = {(file.name, file.size_bytes): file.damage for file in before.files}
+    found: list[FileFacts] = []
+    for file in files:
+        key = (file.name, file.size_bytes)
+        if file.damage is not None and key in known:
+            earlier = known[key]
+            whole_in = previous.manifest_file if earlier is None else earlier.whole_in
+            found.append(replace(file, damage=replace(file.damage, whole_in=whole_in)))
+        else:
+            found.append(file)
+    return tuple(found)
+
+
+def _of_file(file: FileFacts) -> str:
+    damage = file.damage
+    assert damage is not None  # noqa: S101 - asked of damaged files alone
+    text = f"{file.name}: {damage.parts} damaged parts, {damage.lost_bytes} bytes lost"
+    named = [_of_part(part) for part in damage.first[:NAMED_PARTS]]
+    if damage.parts > len(named):
+        named.append(f"{damage.parts - len(named)} more")
+    return f"{text} ({'; '.join(named)})"
+
+
+def _of_part(part: Damage) -> str:
+    named = f"{part.size_bytes} bytes at offset {part.offset}"
+    if part.key:
+        named += f" of {part.key}"
+    if part.min_time_ns is not None and part.max_time_ns is not None:
+        named += f", {format_time(part.min_time_ns)} to {format_time(part.max_time_ns)}"
+    return f"{named}: {part.why}"

@@ -1,0 +1,62 @@
+"""A single server whose meta.db is gone: its shards lie on its disk, and nothing reads them.
+
+It starts with an empty metastore and a new number, opens every shard that it finds, and hands out
+none, since it asks the metastore which there are. The metastore of a backup, put back as meta.db,
+is all that it lacks: then everything on its disk is there again, also what came after that backup.
+
+Held by tests/wire/test_lost_meta.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from resources.errors import MetaLost, shown
+from resources.model import INTERNAL_DATABASE, Metastore, ShardID
+
+NAMED = 10
+
+
+def require_metastore(
+    metastore: Metastore, orphans: Mapping[ShardID, str], address: str, location: str
+) -> None:
+    """Refuse a server that knows no database and has shards of some on its disk.
+
+    Args:
+        orphans: shards on its disk that its metastore does not know, with `database/policy`.
+        location: the repository, if it has a backup to take a metastore from; else empty.
+
+    Raises:
+        MetaLost
+    """
+    known = {database.name for database in metastore.databases} - {INTERNAL_DATABASE}
+    if not known and strange(orphans):
+        raise meta_lost(orphans, address, location)
+
+
+def strange(orphans: Mapping[ShardID, str]) -> list[str]:
+    """Databases, other than the server's own, whose shards nothing reads."""
+    return sorted({place.partition("/")[0] for place in orphans.values()} - {INTERNAL_DATABASE})
+
+
+def meta_lost(orphans: Mapping[ShardID, str], address: str, location: str) -> MetaLost:
+    """What is on the disk, and what helps."""
+    databases = strange(orphans)
+    names = ", ".join(shown(name) for name in databases[:NAMED])
+    more = f" and {len(databases) - NAMED} more" if len(databases) > NAMED else ""
+    hint = (
+        "no backup here has its metastore: look for a copy of meta.db, or export what is on the "
+        "disk with influx_inspect export; write nothing to the server before that"
+    )
+    if location:
+        hint = (
+            "write nothing to it; shardkeeper restore -meta-file meta.db "
+            f"{location} gives its metastore back: stop influxd, put that file where its "
+            "configuration has [meta] dir, readable for influxd alone, and start it: all that is "
+            "on its disk is there again"
+        )
+    return MetaLost(
+        f"{address} has {len(orphans)} shards on its disk that its metastore does not know, of the "
+        f"databases {names}{more}: its meta.db is lost, or another one is in its place",
+        hint=hint,
+    )

@@ -1,0 +1,57 @@
+"""Which differences make a source another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from resources.engine.backup.identity import diverged
+from resources.repository.evidence import FileFacts, ShardEvidence
+from resources.tsm.damage import FileDamage
+
+A1 = FileFacts("000000001-000000001.tsm", 100, 1)
+A2 = FileFacts("000000002-000000001.tsm", 100, 2)
+B2 = replace(A2, crc32=3)
+NEW = FileFacts("000000003-000000001.tsm", 50, 9)
+COMPACTED = FileFacts("000000002-000000002.tsm", 180, 7)
+DAMAGE = FileDamage(1, 10, ())
+
+
+def evidence(*files: FileFacts) -> ShardEvidence:
+    return ShardEvidence(
+        sha256="0" * 64,
+        stored_bytes=1,
+        content="0" * 64,
+        checked="full",
+        files=files,
+        series=None,
+        points=None,
+        min_time_ns=None,
+        max_time_ns=None,
+        tombstones=0,
+        node="",
+        read_at_ns=None,
+        modified_ns=None,
+        seconds=0,
+        group_start_ns=0,
+        group_end_ns=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "found"),
+    [
+        ([A1, A2], [A1, B2], B2.name),
+        ([A1, A2], [A1, A2, NEW], ""),  # went on
+        ([A1, A2], [COMPACTED, NEW], ""),
+        ([A1, A2], [A1], ""),  # all points of one file were deleted
+        ([A2], [B2], ""),  # a file set that began anew has none of the old files
+        ([A1, A2], [A1, replace(B2, damage=DAMAGE)], ""),  # the disk has changed it
+        ([A1, replace(A2, damage=DAMAGE)], [A1, B2], ""),  # and was mended
+    ],
+)
+def test_a_file_that_changed_beside_others_that_did_not_is_a_copys(
+    before: list[FileFacts], now: list[FileFacts], found: str
+) -> None:
+    assert diverged(evidence(*before), now) == found
