@@ -42,6 +42,12 @@ one whose clock is set and whose files are put back; `make peers` stops, pauses 
 node of a cluster meanwhile, and `make looks` counts what looks cost and leave at a source (both in
 [reach.md](reach.md)); `make fuzz` throws hostile bytes at the parsers, for a minute of CPU time at
 each, and `.ci/run` does so after the tests. All but the last two print a seed that repeats a run.
+
+Of the 300 turns that `make interrupted` is meant for, 54 have held so far: 29 on influxd 1.6.7,
+13 on an embedded server, 12 on an embedded cluster; 17 stand-stills past the lease, 16 kills, 21
+times one signal or two. What the turns before them found is mended, and has tests of its own in
+`tests/faults/test_lost_places.py`. Its other phase, `make interrupted N=failpoints`, has not been
+run through.
 """
 
 
