@@ -110,9 +110,6 @@ class Campaign:
                 for i in range(POINTS)
             ]
             self.cluster.write(name, "\n".join(lines))
-        began = time.monotonic()
-        assert not self._restore("alone", []).code
-        self.restore_s = time.monotonic() - began
 
     def _flags(self) -> list[object]:
         return ["-timeout", f"{TIMEOUT_S}s"]
@@ -182,6 +179,10 @@ class Campaign:
     def one_restore(self, at: int) -> str:
         """Returns what is wrong; empty: nothing."""
         kind, what, victim = self.victim()
+        alone = self._restore(f"alone{at}", [])
+        assert not alone.code, alone.out
+        self.cluster.query(f'DROP DATABASE "{self.names[2]}_alone{at}"')
+        self.restore_s = alone.seconds
         short = what == "data" and kind != "slow" and self.rng.random() < 0.5
         after_s = self.rng.uniform(0.4, 1.0) * self.restore_s
         name, bind = f"r{at}", self.rng.choice(self.nodes.meta)
