@@ -17,6 +17,6 @@ def test_what_is_restored_is_what_was_there_whatever_happened_before(
     tmp_path: Path, nursery: Nursery, place: str
 ) -> None:
     with PLACES[place](tmp_path) as opened:
-        done = lives(opened, nursery, 3, steps=6, first=None)
+        done = lives(opened, nursery, 4, steps=7, first=None)
     assert min(done[what] for what in ("backups", "restores", "points restored")) > 0
     assert done["backups killed"] + done["restores killed"] > 0
