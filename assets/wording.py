@@ -17,6 +17,10 @@ _VERBS = (
 )
 _VALUED = "db|newdb|rp|newrp|shard|newshard|newrf|newduration"
 _PHRASES = (
+    (
+        r"shardkeeper show-shards lists those of a server, restore -list those of a backup",
+        "the partitions of shard_backup list them",
+    ),
     (r"shardkeeper restore -list shows", "the newest restore point, on backup_set, shows"),
     (r"shardkeeper restore -as-of TIME", "with as_of: TIME in the job restore_…"),
     (r"shardkeeper restore (?=-)", "the job restore_… with "),

@@ -143,7 +143,8 @@ def configuration_sensor(
         changed = now.configuration != loaded.configuration
         note = "; it has changed: reload the code location (Deployment)" if changed else ""
         clusters = len(loaded.configuration.backed_up)
-        what = after.summary if found else f"{clusters} clusters are as the file says"
+        fine = "1 cluster is" if clusters == 1 else f"{clusters} clusters are"
+        what = after.summary if found else f"{fine} as the file says"
         return dg.SkipReason(what + note)
 
     return check_configuration

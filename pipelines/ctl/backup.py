@@ -19,6 +19,7 @@ from resources.engine.backup.estimate import seconds_per_byte
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
+from resources.errors import UsageError
 from resources.interrupts import note_work_is_done
 from resources.model import ShardID
 from resources.repository.manifest import Limits
@@ -201,10 +202,15 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
         ShardID(shard) if (shard := flags.pop("shard")) else None,
     )
     verify = flags.pop("verify")
-    strategy, estimate = flags.pop("strategy"), flags.pop("estimate")
+    strategy, estimate, full = flags.pop("strategy"), flags.pop("estimate"), flags.pop("full")
+    if full and strategy == "only-meta":
+        raise UsageError(
+            "-full copies every shard, and -strategy only-meta none",
+            hint="give one of them",
+        )
     options = BackupOptions(
         limits=limits,
-        full=flags.pop("full") or strategy == "full",
+        full=full or strategy == "full",
         only_meta=strategy == "only-meta",
         start_ns=nanoseconds(flags.pop("start")),
         end_ns=nanoseconds(flags.pop("end")),
@@ -221,7 +227,7 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
     )
     if path is None and not estimate:
         raise click.UsageError("Missing argument '<path-to-backup-directory>'.")
-    path = path or "."
+    path = "." if path is None else path
     profiling = flags.pop("profiling")
     repository = open_repository(path)
     source = door.with_flags(**flags).source()

@@ -85,7 +85,10 @@ def _read(flag: str, path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{flag}: {error}") from None
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(
+            f"{flag} {path}: {why}", hint="name a text file that you may read"
+        ) from None
 
 
 _FLAGS = [

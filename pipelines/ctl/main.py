@@ -92,20 +92,22 @@ class Ctl(GoFlags, click.Group):
 
 
 @click.command("help")
-@click.argument("command", required=False)
+@click.argument("words", nargs=-1, metavar="[COMMAND]")
 @click.pass_context
-def help_(ctx: click.Context, command: str | None) -> None:
+def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Show what there is, or what a command takes."""
-    above = ctx.parent
-    assert above is not None and isinstance(above.command, click.Group)  # noqa: S101, PT018
-    if command is None:
-        click.echo(above.get_help())
-        return
-    found = above.command.get_command(above, command)
-    if found is None:
-        raise UsageError(f"{command!a} is no command", hint=f"{above.info_name} help lists them")
-    with click.Context(found, info_name=command, parent=above) as named:
-        click.echo(found.get_help(named))
+    named = ctx.parent
+    assert named is not None  # noqa: S101
+    program = named.info_name
+    for at, word in enumerate(words, 1):
+        group = named.command
+        found = group.get_command(named, word) if isinstance(group, click.Group) else None
+        if found is None:
+            raise UsageError(
+                f"{' '.join(words[:at])!a} is no command", hint=f"{program} help lists them"
+            )
+        named = click.Context(found, info_name=word, parent=named)
+    click.echo(named.command.get_help(named))
 
 
 @click.command("failpoints", hidden=True)

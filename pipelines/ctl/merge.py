@@ -117,6 +117,11 @@ def merge(door: Door, /, path: str, **flags: Any) -> None:
         skip_expired=flags.pop("skip_expired"),
         most_points=flags.pop("most_points"),
     )
+    if abandon and only_plan:
+        raise UsageError(
+            "-abandon drops the temporary database, and -plan is to change nothing",
+            hint="give one of them",
+        )
     if not abandon:
         options.check()
     repository = open_repository(directory)

@@ -15,8 +15,14 @@ def open_repository(path: str) -> BackupRepository:
     """The backups in a directory, which must exist.
 
     Raises:
+        UsageError: the path is empty, which would be the directory we happen to be in.
         RepositoryMissing: it does not, or it is no directory.
     """
+    if not path:
+        raise UsageError(
+            "the path to the backup directory is empty",
+            hint="name the directory, . for this one; is a variable not set?",
+        )
     directory = Path(path)
     return BackupRepository(DirectoryStore(directory), path, scratch_dir=str(directory))
 

@@ -195,6 +195,8 @@ def _said(error: Mapping[str, object]) -> str:
         return f"{MISSPELT} {last}"
     if error["type"] == "missing":
         return f"{last} is missing"
+    if error["type"] in {"model_type", "dict_type"}:
+        return "settings must stand here, each as key: value"
     return str(error["msg"]).removeprefix("Value error, ")
 
 

@@ -47,9 +47,21 @@ def select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
         within += f".{limits.policy}" if limits.policy else ""
         raise NothingMatches(
             f"shard {limits.shard_id} does not exist{within}",
-            hint="SHOW SHARDS in the influx shell lists the shards of a server",
+            hint="shardkeeper show-shards lists those of a server, restore -list those of a backup",
         )
     return places
+
+
+def check_new_name(flag: str, name: str) -> None:
+    """Insist that a server takes the name that somebody chose.
+
+    Raises:
+        UsageError: with the name escaped.
+    """
+    if objection := objection_to(name):
+        raise UsageError(
+            f"{flag} {name[:120]!a} {objection}", hint="choose a name that a server takes"
+        )
 
 
 def split_named(places: Iterable[ShardPlace]) -> tuple[list[ShardPlace], list[ShardPlace]]:

@@ -22,6 +22,10 @@ from resources.errors import TargetNotEmpty, UsageError
         ("restore an older backup: shardkeeper restore -as-of TIME", "with as_of: TIME in the job"),
         ("whole: shardkeeper restore -db house", "whole: the job restore_… with db: house"),
         ("shardkeeper restore -list shows what it holds", "the newest restore point"),
+        (
+            "shardkeeper show-shards lists those of a server, restore -list those of a backup",
+            "the partitions of shard_backup list them",
+        ),
         ("a well-known name, and x -dbase", "a well-known name, and x -dbase"),
         ("2026-11-30T00:00:00Z is -1 of 3", "2026-11-30T00:00:00Z is -1 of 3"),
         ("influxd backup -portable", "influxd backup -portable"),

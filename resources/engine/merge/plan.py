@@ -16,9 +16,10 @@ from resources.engine.restore.plan import (
     RestorePlan,
     ShardRestore,
 )
+from resources.engine.selection import check_new_name
 from resources.errors import NothingMatches, PlanError, UsageError, shown
 from resources.model import INTERNAL_DATABASE, DatabaseInfo, Metastore, RetentionPolicyInfo
-from resources.protocol.influxql import check_name, quote_identifier
+from resources.protocol.influxql import quote_identifier
 from resources.repository.manifest import Limits
 
 MOST_POINTS = 200_000
@@ -66,8 +67,7 @@ class MergeOptions:
 
         Raises:
             UsageError: no `-db`, `-newrp` without `-rp`, `-as-of` with `-full`, an end before
-                the start, or nothing to copy at a time.
-            UnsafeName: a name that no server takes.
+                the start, nothing to copy at a time, or a name that no server takes.
         """
         if not self.limits.database:
             raise UsageError("merge needs -db", hint="name the database to merge; one at a time")
@@ -83,9 +83,9 @@ class MergeOptions:
             raise NothingMatches(
                 f"{INTERNAL_DATABASE} is the server's own monitoring and is never merged"
             )
-        check_name("database", self.database)
+        check_new_name("-newdb" if self.into_database else "-db", self.database)
         if self.into_policy:
-            check_name("retention policy", self.into_policy)
+            check_new_name("-newrp", self.into_policy)
 
     def restore_options(self, temporary: str) -> RestoreOptions:
         """How to restore beside: for ever, and once, since it will be dropped again."""
@@ -169,7 +169,7 @@ def plan_merge(
     if not shards:
         raise NothingMatches(
             f"the backup holds no points of {shown(options.limits.database)} to merge",
-            hint="shardkeeper restore -list shows what it holds",
+            hint="shardkeeper restore -list shows what it holds; -as-of reads an earlier one",
         )
     _note_subscriptions(live, policies, notes)
     smaller = replace(database, shards=tuple(shards), continuous_queries=())

@@ -13,7 +13,7 @@ from resources.engine.restore.archives import check_places, refuse_incomplete
 from resources.engine.restore.expiry import without_expired
 from resources.engine.restore.into_shard import find_shard, kept_for_ns
 from resources.engine.restore.notes import note_left_out, note_write_limits
-from resources.engine.selection import select, split_named
+from resources.engine.selection import check_new_name, select, split_named
 from resources.errors import (
     BackupIncomplete,
     NothingMatches,
@@ -29,7 +29,7 @@ from resources.model import (
     ShardID,
     ShardPlace,
 )
-from resources.protocol.influxql import check_name, objection_to
+from resources.protocol.influxql import objection_to
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.manifest import Limits
 
@@ -77,8 +77,8 @@ class RestoreOptions:
 
         Raises:
             UsageError: `-newdb` without `-db`, `-newrp` without `-rp`, `-rp` without `-db`,
-                `-users` with `-db`, `-newshard` without `-shard` or with what makes policies.
-            UnsafeName: a new name that no server takes.
+                `-users` with `-db`, `-newshard` without `-shard` or with what makes policies, or
+                a new name that no server takes.
         """
         if self.new_database and not self.limits.database:
             raise UsageError("-newdb needs -db", hint="name the database to restore with -db")
@@ -94,9 +94,9 @@ class RestoreOptions:
         if self.new_shard_id is not None:
             self._check_new_shard()
         if self.new_database:
-            check_name("database", self.new_database)
+            check_new_name("-newdb", self.new_database)
         if self.new_policy:
-            check_name("retention policy", self.new_policy)
+            check_new_name("-newrp", self.new_policy)
 
     def _check_new_shard(self) -> None:
         if self.limits.shard_id is None:

@@ -45,6 +45,37 @@ def test_help_for_nothing_names_what_there_is() -> None:
     assert "influxd-ctl help lists them" in said.output
 
 
+def test_help_finds_commands_below_commands() -> None:
+    said = CliRunner().invoke(tree, ["help", "config", "check"], prog_name="shardkeeper")
+    assert said.exit_code == 0
+    assert "shardkeeper config check" in said.output
+    for words in (["config", "nothing"], ["backup", "check"]):
+        said = CliRunner().invoke(tree, ["help", *words], prog_name="shardkeeper")
+        assert f"{' '.join(words)!r} is no command" in said.output
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["backup", "-full", "-strategy", "only-meta", "x"], "-strategy only-meta none"),
+        (["backup", "-estimate", "-full", "-strategy", "only-meta"], "-strategy only-meta none"),
+        (["merge", "-db", "x", "-plan", "-abandon", "x"], "-plan is to change nothing"),
+        *((command, "directory is empty") for command in (["backup", ""], ["verify", ""])),
+        (["restore", "-db", "x", ""], "directory is empty"),
+        (["merge", "-db", "x", ""], "directory is empty"),
+        (["restore", "-db", "x", "-newdb", "a/b", "."], "-newdb 'a/b' holds a path separator"),
+        (["merge", "-db", "x", "-newdb", "..", "."], "-newdb '..' is a directory of its own"),
+        (["restore", "-db", "x", "-rp", "y", "-newrp", "a/b", "."], "-newrp 'a/b' holds a path"),
+        (["-pwd-file", "/no/such", "show"], "-pwd-file /no/such: No such file or directory\n"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_as_wrong_usage(words: list[str], what: str) -> None:
+    said = CliRunner().invoke(tree, words)
+    assert what in said.output
+    assert "  next: " in said.output
+    assert said.exit_code == 2
+
+
 @pytest.mark.parametrize("flag", [["-db", "x"], ["-db=x"], ["--db", "x"], ["--db=x"]])
 def test_flags_are_understood_as_go_and_as_gnu_write_them(flag: list[str], tmp_path: Path) -> None:
     said = CliRunner().invoke(tree, ["restore", "-newdb=y", *flag, str(tmp_path)])

@@ -120,7 +120,7 @@ def test_what_cannot_be_is_told_with_its_line(old: str, new: str, line: int, sai
         (b"[" * 100_000, "nested too deeply"),
         (b"clusters: {}\n", "nothing to back up"),
         (b"repositories: {}\n", "clusters is missing"),
-        (b"- a\n", "valid dictionary"),
+        (b"- a\n", "each as key: value"),
         (b"clusters: {eu: {host: h, repository: r}}\nclusters: {}\n", "stands here again"),
     ],
 )

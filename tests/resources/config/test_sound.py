@@ -61,8 +61,8 @@ url: https://dagster.example
             "stands here again",
         ),
         ("eu: {path: /srv/eu}", "eu: {pth: /srv/eu}", 3, "there is no setting pth"),
-        ("  eu: {path: /srv/eu}\n", "  eu:\n", 3, "valid dictionary"),
-        ("  eu:\n    host", "  eu: moon\n  e-u:\n    host", 8, "valid dictionary"),
+        ("  eu: {path: /srv/eu}\n", "  eu:\n", 3, "each as key: value"),
+        ("  eu:\n    host", "  eu: moon\n  e-u:\n    host", 8, "each as key: value"),
         # what YAML does not take
         ("    host: eu.example:8088", "\thost: eu.example:8088", 9, "cannot start any token"),
         ("host: eu.example:8088", 'host: "eu.example:8088', 0, ""),

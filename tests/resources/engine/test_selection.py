@@ -75,8 +75,8 @@ def test_limits_narrow_down_and_deleted_groups_do_not_count(
     [
         (Limits("c"), "'c' does not exist", "'a', 'b', 'empty'"),
         (Limits("a", "x"), "no retention policy 'x'", "'r', 's'"),
-        (Limits("a", "s", ShardID(1)), "shard 1 does not exist in a.s", "SHOW SHARDS"),
-        (Limits(shard_id=ShardID(6)), "shard 6 does not exist", "SHOW SHARDS"),
+        (Limits("a", "s", ShardID(1)), "shard 1 does not exist in a.s", "restore -list"),
+        (Limits(shard_id=ShardID(6)), "shard 6 does not exist", "show-shards"),
     ],
 )
 def test_what_does_not_exist_is_named_with_what_does(limits: Limits, what: str, hint: str) -> None:
