@@ -131,7 +131,11 @@ class MetaNodes:
 
     def _ask_each(self, question: Callable[[HostPort], T]) -> T:
         first: PeerUnreachable | None = None
-        for address in self.in_turn():
+        order = self.in_turn()
+        away = {address for address in order if self.is_away(address)}
+        for address in order:
+            if self.is_away(address) and address not in away:
+                continue  # another one has just led to it, in vain
             try:
                 answer = question(address)
             except PeerUnreachable as error:

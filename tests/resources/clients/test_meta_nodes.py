@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resources.clients import meta_nodes
-from resources.clients.address import split_host_port
+from resources.clients.address import HostPort, split_host_port
 from resources.clients.meta import MetaClient
 from resources.clients.meta_nodes import MetaNodes
 from resources.devcluster.cluster import DevCluster
@@ -98,3 +98,19 @@ def test_who_did_not_answer_is_asked_last_and_not_followed_to() -> None:
     with pytest.raises(PeerUnreachable), nodes.noting(second):
         raise PeerUnreachable("b:1: no leader (HTTP 503)")
     assert nodes.hop(second) == second
+
+
+def test_a_leader_that_another_led_to_in_vain_is_not_asked_itself() -> None:
+    follower, leader = split_host_port("a:1", 1), split_host_port("b:1", 1)
+    nodes = MetaNodes([follower, leader])
+    asked: list[str] = []
+
+    def ask(address: HostPort) -> int:
+        asked.append(str(address))
+        with nodes.noting(leader):
+            raise PeerUnreachable("b:1: meta node does not answer in time")
+
+    for _ in range(2):
+        with pytest.raises(PeerUnreachable):
+            nodes.ask(ask)
+    assert asked == ["a:1", "a:1", "b:1"]  # the second time nothing better is known
