@@ -73,7 +73,7 @@ def left_over(stack: ExitStack, server: Server, store: Store) -> list[KeptJourna
         journal = ServerJournal.decode(raw, name) if raw is not None else None
         if raw is None or journal is None or journal.complete or journal.taken_back:
             continue
-        if journal.plan:
+        if journal.plan and journal.databases:
             found.append(KeptJournal(name, raw, journal, lock))
     return found
 
