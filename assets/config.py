@@ -52,6 +52,12 @@ class CopyConfig(dg.Config):
         description="How often a shard is tried before it counts as failed, 1 to 100; as "
         "configured if left out.",
     )
+    new_era: bool = Field(
+        default=False,
+        description="Once, after the server was set up anew, put back to an earlier state or "
+        "replaced by a copy: copy everything anew beside the backups that are there, which stay "
+        "restorable (-new-era).",
+    )
     new_directory: bool = Field(
         default=False,
         description="Begin anew in a directory that is empty although backups were made in it. "
@@ -84,6 +90,7 @@ class CopyConfig(dg.Config):
             retry=Retry(attempts=self.attempts or settings.limits.attempts),
             internal=settings.internal,
             require_complete=settings.require_complete,
+            new_era=self.new_era,
             remembered="" if self.new_directory else remembered,
             lock_wait_s=lock_wait_s,
         )

@@ -10,6 +10,7 @@ from assets.facts.changes import change_facts
 from assets.facts.values import Metadata, instant, size, stamp
 from assets.tables import frame, frame_table, table
 from resources.engine.backup.changes import content_version
+from resources.engine.backup.damaged import NEXT_STEP, said_of_damage
 from resources.engine.backup.run import BackupReport
 from resources.engine.stored.succession import SetChanges
 from resources.repository.backup_set import StoredManifest
@@ -58,6 +59,9 @@ def archive_facts(
             "shard_version": content_version(evidence),
             "sha256": evidence.sha256,
         }
+        if evidence.damaged:
+            facts["damaged_at_source"] = said_of_damage(evidence.files)
+            facts["next_step"] = NEXT_STEP
     if meta_version:
         facts["meta_snapshot_version"] = meta_version
     return facts

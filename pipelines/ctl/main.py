@@ -34,6 +34,7 @@ OURS: Mapping[str, str] = {
     "config": "pipelines.ctl.config:config",
     "doctor": "pipelines.ctl.doctor:doctor",
     "merge": "pipelines.ctl.merge:merge",
+    "repair-replica": "pipelines.ctl.repair_replica:repair",
     "verify": "pipelines.ctl.verify:verify",
 }
 """Where each command is. It is imported when it is asked for: most of a short run is imports."""

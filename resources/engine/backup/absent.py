@@ -79,7 +79,10 @@ class MissingReplica:
 def named(missing: Sequence[MissingReplica]) -> Iterable[str]:
     """A warning for each of some, and how many more there are."""
     for one in missing[:MOST_NAMED]:
-        yield f"{one}: a replica is missing; queries that are sent there see none of its points"
+        yield (
+            f"{one}: a replica is missing; queries that are sent there see none of its points "
+            f"(shardkeeper repair-replica -shard {one.shard_id} fills it)"
+        )
     if len(missing) > MOST_NAMED:
         yield f"{len(missing) - MOST_NAMED} more replicas are missing"
 

@@ -1,0 +1,81 @@
+"""`shardkeeper repair-replica`: an owner that lost its shard gets it back from another owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.go_flags import GoFlags
+from pipelines.ctl.params import Integer
+from pipelines.ctl.talk import Talk
+from resources.clients.cluster import Cluster
+from resources.engine.cluster.repair_replica import (
+    ReplicaRepair,
+    plan_replica_repair,
+    repair_replica,
+)
+from resources.errors import UsageError
+from resources.interrupts import note_work_is_done
+from resources.model import ShardID
+
+
+@click.command("repair-replica", cls=GoFlags)
+@door_flags
+@click.option(
+    "-shard",
+    "--shard",
+    type=Integer(min=1, max=2**64 - 1),
+    metavar="<unit>",
+    required=True,
+    help="the shard whose owners are looked at",
+)
+@click.option(
+    "-apply", "--apply", "applying", is_flag=True, help="do it; else what would be done is shown"
+)
+@click.option(
+    "-scratch",
+    "--scratch",
+    metavar="<directory>",
+    help="where there is room for an archive of the shard (default: TMPDIR, or the system's)",
+)
+@click.pass_obj
+def repair(door: Door, /, **flags: Any) -> None:
+    """Fill owners that lost a shard from the owner that has all its points.
+
+    Only an owner without any file of the shard is filled; what any owner has stays as it is. The
+    copy is read back and compared before it counts. Without -apply nothing is changed.
+    """
+    shard_id, applying = ShardID(flags.pop("shard")), flags.pop("applying")
+    scratch = flags.pop("scratch")
+    cluster = door.with_flags(**flags).source()
+    if not isinstance(cluster, Cluster):
+        raise UsageError(
+            f"{cluster.address} is a single server, whose shards have no replicas",
+            hint="-bind names a meta node of a cluster; restore brings a shard back from a backup",
+        )
+    found = plan_replica_repair(cluster, shard_id)
+    click.echo(_text(found))
+    if not found.lost:
+        return
+    if not applying:
+        click.echo("nothing was changed: -apply fills them")
+        return
+    report = repair_replica(cluster, found, scratch, tell=Talk(lambda _: None))
+    note_work_is_done()
+    nodes = ", ".join(copy.node for copy in found.lost)
+    click.echo(f"shard {shard_id} on {nodes} is filled, read back and compared")
+    report.check_complete()
+
+
+def _text(found: ReplicaRepair) -> str:
+    place = found.place
+    lines = [f"shard {place.shard_id} of {place.database!a}.{place.policy!a}"]
+    for copy in found.copies:
+        size = sum(file.size_bytes for file in copy.files)
+        told = f"{len(copy.files)} files, {size} bytes" if copy.files else "nothing: to be filled"
+        lines.append(f"  {copy.node}: {told}")
+    if not found.lost:
+        lines.append("no owner lost it; a backup says whether their points differ")
+    return "\n".join(lines)

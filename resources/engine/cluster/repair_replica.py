@@ -1,0 +1,97 @@
+"""An owner that lost its shard gets it back from another owner.
+
+A node that lost a directory answers queries with nothing, whenever it is the owner that is asked,
+and no command of the cluster brings the shard back: `copy-shard` refuses a node that owns it.
+
+The replicas are looked at first. Only an owner without any file of the shard is filled, so nothing
+that it has can be lost; of one that has some, the restore below refuses to write over them. What
+is sent is an archive that is made now, of the owner that has all points (`replicas`), checked as
+every backup is; the owner's copy is read back and held against it, and emptied again if a step
+fails. Held by tests/wire/test_repair_replica.py.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+
+from resources.clients.cluster import Cluster
+from resources.engine.backup.run import back_up
+from resources.engine.events import Tell
+from resources.engine.options import BackupOptions
+from resources.engine.restore.fill_shard import CopyThere, copies_there
+from resources.engine.restore.plan import RestoreOptions
+from resources.engine.restore.run import RestoreReport
+from resources.engine.restore_into import restore_into
+from resources.errors import NothingMatches, PlanError
+from resources.model import ShardID, ShardPlace
+from resources.repository.manifest import Limits
+from resources.repository.repository import BackupRepository
+from resources.repository.store import DirectoryStore
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaRepair:
+    """What there is of a shard, and which owners are to be filled."""
+
+    place: ShardPlace
+    copies: tuple[CopyThere, ...]
+
+    @property
+    def lost(self) -> tuple[CopyThere, ...]:
+        """Owners that have no file of the shard."""
+        return tuple(copy for copy in self.copies if not copy.files)
+
+    @property
+    def there(self) -> tuple[CopyThere, ...]:
+        return tuple(copy for copy in self.copies if copy.files)
+
+
+def plan_replica_repair(cluster: Cluster, shard_id: ShardID) -> ReplicaRepair:
+    """Look at every owner's copy of a shard; nothing is changed.
+
+    Raises:
+        NothingMatches: there is no such shard.
+        PlanError: no owner has anything of it.
+        WireError: an owner does not answer.
+    """
+    _, metastore = cluster.metastore()
+    place = next((p for p in metastore.places() if p.shard_id == shard_id), None)
+    if place is None:
+        raise NothingMatches(
+            f"{cluster.address} has no shard {shard_id}",
+            hint="influxd-ctl show-shards lists them",
+        )
+    found = ReplicaRepair(place, tuple(copies_there(cluster, place)))
+    if not found.there:
+        raise PlanError(
+            f"no owner of shard {shard_id} has a file of it",
+            hint=f"restore -shard {shard_id} -newshard {shard_id} fills all of them from a backup",
+        )
+    return found
+
+
+def repair_replica(
+    cluster: Cluster, repair: ReplicaRepair, scratch_dir: str | None, *, tell: Tell
+) -> RestoreReport:
+    """Fill the owners that lost the shard, and read them back.
+
+    Args:
+        scratch_dir: where there is room for an archive of the shard meanwhile; None: the
+            system's place for temporary files.
+
+    Raises:
+        BackupPartial: no owner has all points, or the only one is damaged.
+        TargetNotEmpty: an owner has other points than the one that has all.
+        ShardkeeperError: it failed; what was filled is empty again, or named.
+    """
+    place = repair.place
+    limits = Limits(place.database, place.policy, place.shard_id)
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-repair-", dir=scratch_dir) as directory:
+        repository = BackupRepository(DirectoryStore(directory), directory)
+        options = BackupOptions(limits=limits, full=True)
+        report = back_up(cluster, repository, options, tell=tell, command="repair-replica")
+        if len(report.failed) > len(report.damaged):
+            report.check_complete()
+        wanted = RestoreOptions(limits=limits, new_shard_id=place.shard_id)
+        return restore_into(cluster, repository, repository.current(), wanted, tell=tell)
