@@ -20,7 +20,15 @@ from resources.engine.events import LeaseAwaited, MetaSaved, Progress, Warned
 def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
     original, ours = (set(group.list_commands(click.Context(group))) for group in (seed, tree))
     assert original == {"backup", "restore", "show", "show-shards", "help"}
-    assert ours == {*original, "config", "doctor", "merge", "verify", "failpoints"}
+    assert ours == {
+        *original,
+        "config",
+        "doctor",
+        "merge",
+        "repair-replica",
+        "verify",
+        "failpoints",
+    }
 
 
 @pytest.mark.parametrize("asked", [["help"], ["-h"], ["-help"], ["--help"]])
