@@ -90,6 +90,7 @@ class CopyConfig(dg.Config):
             retry=Retry(attempts=self.attempts or settings.limits.attempts),
             internal=settings.internal,
             require_complete=settings.require_complete,
+            damaged=settings.damaged,
             new_era=self.new_era,
             remembered="" if self.new_directory else remembered,
             lock_wait_s=lock_wait_s,

@@ -210,6 +210,8 @@ class Cluster(_Settings):
     """Whether `_internal`, which the server writes about itself all the time, is backed up."""
     require_complete: bool = False
     """Whether a shard fails if nobody tells whether its archive holds all that was acknowledged."""
+    damaged: Literal["keep", "refuse"] = "keep"
+    """Whether a shard with damaged blocks is saved as it is and marked, or fails."""
     objectives: Objectives = Objectives()
     limits: ClusterLimits = ClusterLimits()
     schedules: Schedules = Schedules()
