@@ -98,7 +98,20 @@ def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:
     failed = _messages(instance, run_id, dg.DagsterEventType.RUN_FAILURE)
     engine = _messages(instance, run_id, dg.DagsterEventType.ENGINE_EVENT)
     killed = [text for text in engine if "signal" in text or "exit code" in text.lower()]
-    return "\n".join([*failed[-1:], *killed[-1:]]).strip() or "nobody has said why"
+    broken = _errors_of_engine(instance, run_id)
+    return "\n".join([*failed[-1:], *(killed or broken)[-1:]]).strip() or "nobody has said why"
+
+
+def _errors_of_engine(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    """What kept a run from its steps, such as code that does not load: each with its cause."""
+    found: list[str] = []
+    for event in _events(instance, run_id, dg.DagsterEventType.ENGINE_EVENT):
+        if (error := event.engine_event_data.error) is None:
+            continue
+        while error.cause is not None:
+            error = error.cause
+        found.append(f"{event.message or ''} {error.message.strip()}".strip())
+    return found
 
 
 def _messages(instance: dg.DagsterInstance, run_id: str, kind: dg.DagsterEventType) -> list[str]:
