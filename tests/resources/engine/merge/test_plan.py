@@ -8,7 +8,7 @@ import pytest
 
 from resources.engine.merge.plan import MergeOptions, MergePlan, plan_merge
 from resources.engine.restore.plan import plan_restore
-from resources.errors import NothingMatches, PlanError, UnsafeName, UsageError
+from resources.errors import NothingMatches, PlanError, UsageError
 from resources.model import (
     ContinuousQueryInfo,
     DatabaseInfo,
@@ -250,5 +250,5 @@ def test_what_means_nothing_is_refused(options: MergeOptions, complaint: str) ->
 
 @pytest.mark.parametrize("name", ["_internal", "a/b", ".."])
 def test_names_that_no_live_database_has_are_refused(name: str) -> None:
-    with pytest.raises((NothingMatches, UnsafeName)):
+    with pytest.raises((NothingMatches, UsageError)):
         MergeOptions(Limits("home"), into_database=name).check()

@@ -17,7 +17,6 @@ from resources.errors import (
     NothingMatches,
     PlanError,
     TargetNotEmpty,
-    UnsafeName,
     UsageError,
 )
 from resources.model import (
@@ -258,7 +257,7 @@ def test_flags_that_need_another_say_so(options: RestoreOptions) -> None:
 
 
 def test_a_new_name_that_no_server_takes_is_refused_at_once() -> None:
-    with pytest.raises(UnsafeName):
+    with pytest.raises(UsageError):
         plan(RestoreOptions(Limits("home"), new_database="../x"))
 
 
