@@ -36,13 +36,12 @@ numbers are what nothing is released without.
 `make torture N=200` kills, flips and cuts at random; `make interrupted N=300` kills, stops and
 signals whatever writes, beside a second host with other clocks; `make model N=200` leads random
 lives of databases and holds what comes back against a model of them; `make living` restores into a
-cluster that others change all the while; `make cuts N=300 KILLS=20` cuts each connection of a
-backup and of a restore once, and kills a restore again and again; `make busy` backs up a server
-under load, and `make histories` one whose clock is set and whose files are put back; `make peers`
-stops, pauses and slows down one node of a cluster meanwhile, and `make looks` counts what looks
-cost and leave at a source (both in [reach.md](reach.md)); `make fuzz` throws hostile bytes at the
-parsers, for a minute of CPU time at each, and `.ci/run` does so after the tests. All but the last
-two print a seed that repeats a run.
+cluster
+that others change all the while; `make busy` backs up a server under load, and `make histories`
+one whose clock is set and whose files are put back; `make peers` stops, pauses and slows down one
+node of a cluster meanwhile, and `make looks` counts what looks cost and leave at a source (both in
+[reach.md](reach.md)); `make fuzz` throws hostile bytes at the parsers, for a minute of CPU time at
+each, and `.ci/run` does so after the tests. All but the last two print a seed that repeats a run.
 
 Of the 300 turns that `make interrupted` is meant for, 54 have held so far: 29 on influxd 1.6.7,
 13 on an embedded server, 12 on an embedded cluster; 17 stand-stills past the lease, 16 kills, 21

@@ -176,17 +176,11 @@ def undo_interrupted(
         if journal.proved or (journal.proved is None and _adopted(now, journal)):
             _finish(cluster, journal, now, tell)
         else:
-            take_away(cluster, journal, tell)
+            _take_away(cluster, journal, tell)
         file.remove()
 
 
-def take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
-    """Take away what a killed run made, as far as nobody else has a part in it.
-
-    Raises:
-        RestoreFailed: a node may be down.
-        WireError
-    """
+def _take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
     tell(
         Warned("an earlier restore from here was not finished; what it created is taken away first")
     )

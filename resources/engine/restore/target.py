@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Mapping
 
 from resources.clients.server import Server
@@ -12,13 +11,12 @@ from resources.engine.restore.made import imported, require_as_expected, stated
 from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore
 from resources.errors import (
     BadReply,
-    ConnectionCut,
     PlanError,
     ShardkeeperError,
     TargetNotEmpty,
     shown,
 )
-from resources.model import DatabaseInfo, Metastore, RetentionPolicyInfo, ShardID
+from resources.model import Metastore, RetentionPolicyInfo, ShardID
 from resources.protocol.influxql import check_continuous_query, quote_identifier
 from resources.protocol.meta import decode_metastore, trimmed
 
@@ -27,9 +25,6 @@ OLD_IMPORT_BYTES = 60_000
 did over loopback, 160 kB never)."""
 
 
-DROPS = 4
-DROP_SHOWS_S = 0.3
-"""How long a DROP DATABASE whose answer was lost may take to show."""
 LIMITS_SINCE = (1, 12)
 """The first version that knows write limits."""
 
@@ -54,11 +49,19 @@ def create_database(
         PeerRefused: with shards: nothing was changed; without: it may be there in part.
         WireError: the server broke off, perhaps after it had created the database.
     """
+    limits = version_tuple(version) >= LIMITS_SINCE
     if not database.shards:
         _create_empty(server, database, version)
-        return require_made(server, server.metastore()[1], meta, database, version, ids)
+        expected = stated(database, limits=limits)
+        return require_as_expected(expected, server.metastore()[1], ids, server.address)
     only = database.policies[0].name if database.new_policy else None
-    payload = _import_of(meta, database)
+    payload = trimmed(
+        meta,
+        database=database.source.name,
+        policies=[rp.name for rp in database.policies],
+        shards=[shard.place.shard_id for shard in database.shards],
+        durations=database.durations,
+    )
     if version_tuple(version) < (1, 8) and len(payload) > OLD_IMPORT_BYTES:
         old = f"InfluxDB {version}" if version else "a server that may be older than 1.8"
         raise PlanError(
@@ -77,74 +80,8 @@ def create_database(
     )
     _, now = server.metastore()
     _check_ids(server, now, database, ids)
-    return require_made(server, now, meta, database, version, ids)
-
-
-def require_made(
-    server: Server,
-    now: Metastore,
-    meta: bytes,
-    database: DatabaseRestore,
-    version: str,
-    ids: Mapping[ShardID, ShardID],
-) -> None:
-    """Insist that a database is there as a restore makes it.
-
-    Args:
-        now: the server's metastore.
-        ids: which shard became which.
-
-    Raises:
-        BadReply: it is not.
-    """
-    limits = version_tuple(version) >= LIMITS_SINCE
-    if database.shards:
-        sent = decode_metastore(_import_of(meta, database))
-        expected = imported(sent, database, limits=limits)
-    else:
-        expected = stated(database, limits=limits)
-    require_as_expected(expected, now, ids, server.address)
-
-
-def ids_there(
-    there: DatabaseInfo, meta: bytes, database: DatabaseRestore
-) -> dict[ShardID, ShardID] | None:
-    """Which shard became which in a database that an import has made, whose answer is lost.
-
-    None if it does not have exactly the shard groups that were sent, or two of them look alike.
-    """
-    sent = decode_metastore(_import_of(meta, database)).database(database.source.name)
-    assert sent is not None  # noqa: S101 - that is what was kept
-    wanted = _by_shape(sent, database.new_policy)
-    found = _by_shape(there, "")
-    if wanted is None or found is None or wanted.keys() != found.keys():
-        return None
-    return {
-        old: new for key, olds in wanted.items() for old, new in zip(olds, found[key], strict=True)
-    }
-
-
-_Shape = tuple[str, int, int, int]
-
-
-def _by_shape(there: DatabaseInfo, new_policy: str) -> dict[_Shape, list[ShardID]] | None:
-    groups = [
-        ((new_policy or rp.name, group.start_time_ns, group.end_time_ns, len(group.shards)), group)
-        for rp in there.retention_policies
-        for group in rp.shard_groups
-    ]
-    shapes = {key: [shard.id for shard in group.shards] for key, group in groups}
-    return shapes if len(shapes) == len(groups) else None
-
-
-def _import_of(meta: bytes, database: DatabaseRestore) -> bytes:
-    return trimmed(
-        meta,
-        database=database.source.name,
-        policies=[rp.name for rp in database.policies],
-        shards=[shard.place.shard_id for shard in database.shards],
-        durations=database.durations,
-    )
+    expected = imported(decode_metastore(payload), database, limits=limits)
+    return require_as_expected(expected, now, ids, server.address)
 
 
 def _check_ids(
@@ -189,7 +126,7 @@ def _create_empty(server: Server, database: DatabaseRestore, version: str) -> No
         )
     _refuse_if_there(server, database.new_name)
     name = quote_identifier(database.new_name)
-    server.http.query(f"CREATE DATABASE {name}", again=True)
+    server.http.query(f"CREATE DATABASE {name}")
     default = database.source.default_retention_policy
     _, now = server.metastore()
     made = now.database(database.new_name)
@@ -200,11 +137,10 @@ def _create_empty(server: Server, database: DatabaseRestore, version: str) -> No
         statement = _policy_statement(name, rp, database, there, is_default=rp.name == default)
         if version_tuple(version) >= LIMITS_SINCE:
             statement += _write_limits(rp)
-        server.http.query(statement, again=True)
+        server.http.query(statement)
     kept = {database.new_policy or rp.name for rp in database.policies}
     for made_by_server in sorted(there - kept):  # autogen, if it is set to make that
-        drop = f"DROP RETENTION POLICY {quote_identifier(made_by_server)} ON {name}"
-        server.http.query(drop, again=True)
+        server.http.query(f"DROP RETENTION POLICY {quote_identifier(made_by_server)} ON {name}")
 
 
 def _policy_statement(
@@ -252,7 +188,7 @@ def run_queries(
             check_continuous_query(statement)
             check_shards(server, database.new_name, ids.values())
             assert server.http is not None  # noqa: S101 - check_shards asked it
-            server.http.query(statement, again=True)
+            server.http.query(statement)
         except ShardkeeperError as error:
             tell(
                 Warned(
@@ -269,21 +205,12 @@ def drop_database(server: Server, name: str, ids: Collection[ShardID]) -> None:
         UsageError: HTTP leads to another server, or the database is not ours.
         WireError: the server could not be reached or refused.
     """
-    for attempt in range(1, DROPS + 1):
-        check_shards(server, name, ids)
-        assert server.http is not None  # noqa: S101 - check_shards asked it
-        try:
-            server.http.query(f"DROP DATABASE {quote_identifier(name)}")
-        except ConnectionCut:
-            if attempt == DROPS:
-                raise
-            time.sleep(DROP_SHOWS_S)
-            if server.metastore()[1].database(name) is None:
-                return
-            continue  # whether it is still ours is looked at again
-        if server.metastore()[1].database(name) is not None:
-            raise server.other_server(f"{shown(name)} was dropped there and is still here")
-        return
+    check_shards(server, name, ids)
+    assert server.http is not None  # noqa: S101 - check_shards asked it
+    server.http.query(f"DROP DATABASE {quote_identifier(name)}")
+    _, now = server.metastore()
+    if now.database(name) is not None:
+        raise server.other_server(f"{shown(name)} was dropped there and is still here")
 
 
 def version_tuple(version: str) -> tuple[int, int]:
