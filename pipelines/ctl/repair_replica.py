@@ -11,7 +11,7 @@ from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.params import Integer
 from pipelines.ctl.talk import Talk
 from resources.clients.cluster import Cluster
-from resources.engine.cluster.repair_replica import (
+from resources.engine.repair_replica import (
     ReplicaRepair,
     plan_replica_repair,
     repair_replica,
