@@ -6,7 +6,9 @@ tool may try it. Before that,
 
 - every other owner of a cluster is asked: a whole replica is taken, and the damaged one named;
 - of damaged replicas, the one that lost least is taken;
-- the damaged files are read a second time and must come the same, or they were changed on the way.
+- the damaged files are read a second time and must come the same, or they were changed on the way;
+- something must be sound: a shard of which nothing can be read fails, and its earlier archive is
+  still the newest.
 
 The manifest says which parts of which files are damaged, the backup ends with status 3, and so
 does each one that follows while that archive is the newest. Restoring leaves the parts out.
@@ -101,6 +103,20 @@ class Choice:
     def others(self, node: str) -> tuple[str, ...]:
         """What is wrong with replicas that were not taken, a line each."""
         return tuple(found.what for other, found in self.damaged.items() if other != node)
+
+
+def require_something_sound(shard_id: ShardID, node: str, files: Sequence[FileFacts]) -> None:
+    """Refuse what is no shard at all: there would be nothing to restore from it.
+
+    Raises:
+        ArchiveCorrupt: no file has a sound series.
+    """
+    if not any(file.keys for file in files if file.is_tsm):
+        raise ArchiveCorrupt(
+            f"{node}: nothing of shard {shard_id} can be read: {said_of_damage(files)}",
+            hint="run the backup again; if it stays so, find out whether the server's disk fails, "
+            "and restore the shard from an earlier backup",
+        )
 
 
 def confirm_damage(

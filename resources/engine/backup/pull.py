@@ -17,6 +17,7 @@ from resources.engine.backup.damaged import (
     Choice,
     DamagedCopy,
     confirm_damage,
+    require_something_sound,
 )
 from resources.engine.backup.entry import shard_entry
 from resources.engine.backup.identity import diverged, said_of_divergence
@@ -293,6 +294,7 @@ class Puller:
             if self._proof(written) is not None and _is_as_before(state, stored):
                 raise _AsBefore  # nothing of this block counts then
             if damaged := stored.facts.damaged:
+                require_something_sound(place.shard_id, copy.node, stored.facts.files)
                 choice.require_best(place.shard_id, copy.node, damaged)
                 confirm_damage(self._source, place.shard_id, copy.node, damaged, buffer)
             twice = read_again(
