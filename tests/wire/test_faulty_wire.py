@@ -224,7 +224,8 @@ def test_a_server_that_dies_for_good_leaves_no_backup(
     with Proxy(server.bind_addr) as proxy:
         proxy.break_next(Act(0, server.kill, direction="to server"))
         done = shardkeeper("backup", *at(server, tcp=proxy.address), backups)
-    assert done.code == 1, done
+    assert done.code in (1, 3), done  # 3: it went while it wrote the shard out
+    assert "shard 1" in done.err or "meta" in done.err, done
     assert list(backups.iterdir()) == []
 
 
