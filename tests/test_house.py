@@ -306,3 +306,11 @@ def test_a_deployment_on_postgres_differs_in_storage_alone() -> None:
         ours.pop(kept_where)
         deployed.pop(kept_where, None)
     assert ours == deployed
+
+
+def test_every_test_that_is_named_as_a_proof_is_there() -> None:
+    written = [path for room in PACKAGES for path in (ROOT / room).rglob("*.py")]
+    written += [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for path in written:
+        for name in re.findall(r"tests/[a-z0-9_/]+\.py", path.read_text()):
+            assert (ROOT / name).is_file(), f"{path.relative_to(ROOT)} names {name}"

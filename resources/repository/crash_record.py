@@ -8,7 +8,7 @@ After the second time a shard is left alone for an hour, and four times as long 
 that follows, a week at most. A shard that is read to its end is forgotten. Whoever deletes the
 object has all shards read again.
 
-Held by tests/resources/repository/test_crash_record.py.
+Held by tests/faults/test_crashing_shard.py.
 """
 
 from __future__ import annotations

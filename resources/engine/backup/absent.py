@@ -13,7 +13,7 @@ never say that nothing is missing:
 Source: influxdb-cluster services/precreator/service.go; tsdb/store.go, loadShards ("Failed to
 open shard").
 
-Held by: tests/resources/engine/test_absent.py; tests/wire/test_cluster_replicas.py.
+Held by: tests/resources/engine/backup/test_absent.py; tests/wire/test_cluster_replicas.py.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ backup has had its cache written out. So what counts is which points a replica h
 Points may be written meanwhile. Of two replicas that are read one after the other, the later
 one may have more; if the earlier one has something that the later one lacks, it is read again.
 
-Held by: tests/resources/engine/test_replica_points.py; tests/wire/test_cluster_replicas.py.
+Held by: tests/resources/engine/backup/test_replica_points.py; tests/wire/test_cluster_replicas.py.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ before any backup had touched them, which is remembered with the archive; and re
 different sizes are read and compared, point by point (see `replica_points`). If an archive was
 made of the worse one, the next run finds that and makes another.
 
-Held by: tests/resources/engine/test_replicas.py; tests/wire/test_cluster_replicas.py.
+Held by: tests/resources/engine/backup/test_replicas.py; tests/wire/test_cluster_replicas.py.
 """
 
 from __future__ import annotations
