@@ -10,8 +10,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import re
-import secrets
 import stat
 import time
 import weakref
@@ -21,52 +19,31 @@ from pathlib import Path
 from types import TracebackType
 
 from resources.errors import (
+    LockLost,
     NameMissing,
     NameTaken,
     RecordHeld,
+    RepositoryError,
     RepositoryMissing,
     StoreFailed,
-    StoreFull,
     UnsafeName,
     shown,
 )
 from resources.failpoints import passing
-from resources.repository.names import PENDING_SUFFIX
+from resources.repository.names import pending_name
+from resources.repository.refusals import explained
 
 FILE_MODE = 0o600
 DIRECTORY_MODE = 0o700
 LOCK_PATIENCE_S = 10.0
 
-_PENDING = re.compile(r"\.(.+)\.[0-9a-f]{16}" + re.escape(PENDING_SUFFIX), re.DOTALL)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _OLD = os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NOT_A_FILE = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL})
 _NO_SUCH_CALL = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 _RENAME_NOREPLACE = 1
-_PERMIT = "let this user read and write there (chown, chmod), or choose another directory"
-_HINTS = {
-    errno.EROFS: "mount it writable, or choose another directory",
-    errno.EACCES: _PERMIT,
-    errno.EPERM: _PERMIT,
-    errno.EMFILE: "allow more open files (ulimit -n), or run fewer at once",
-    errno.ENFILE: "the machine is out of file handles; run fewer at once",
-    errno.EIO: "the disk failed, its kernel log (dmesg) says more; do not trust it with backups",
-    errno.ESTALE: "the network file system went away; mount it again",
-}
-
-
-def pending_name(name: str) -> str:
-    """A name for `name` while it is written: hidden, beside it, and nobody else's."""
-    return f".{name}.{secrets.token_hex(8)}{PENDING_SUFFIX}"
-
-
-def finished_name(pending: str) -> str | None:
-    """The inverse of `pending_name`; None when the name is no unfinished file of ours."""
-    match = _PENDING.fullmatch(pending)
-    return match[1] if match else None
 
 
 class Directory:
@@ -161,9 +138,14 @@ class Directory:
 
     def clock_s(self) -> float:
         """The time now by the clock that dates files here; on a network it is the server's."""
+        name = pending_name("clock")
         with self.told("looking at the clock"):
-            os.utime(self.fd)
-            return os.fstat(self.fd).st_mtime
+            fd = os.open(name, _NEW, FILE_MODE, dir_fd=self.fd)
+            try:
+                return os.fstat(fd).st_mtime
+            finally:
+                os.close(fd)
+                self.discard(name)
 
     # --- writing ------------------------------------------------------------------------
 
@@ -213,21 +195,25 @@ class Directory:
             NameTaken: it is not free, which is told by the file system and not by a look
                 before the leap.
         """
+        passing("store.before-rename")
         try:
-            passing("store.before-rename")
             with self.told(f"naming {name}"):
                 try:
                     self._link(pending, name)
                 except FileExistsError:
                     raise self.taken(name) from None
+                except FileNotFoundError:
+                    raise self._swept(name) from None
+        except RepositoryError:
+            if self._is_same_file(pending, name):  # an error, and yet it has the name
+                (undo or self.discard)(name)
+            self.discard(pending)
+            raise
+        try:
             passing("store.after-rename")
             if synced:
                 self.sync()
-        except NameTaken:
-            self.discard(pending)
-            raise
         except StoreFailed:
-            self.discard(pending)
             (undo or self.discard)(name)
             raise
 
@@ -248,7 +234,10 @@ class Directory:
         try:
             passing("store.before-replace")
             with self.told(f"replacing {name}"):
-                os.rename(pending, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+                try:
+                    os.rename(pending, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+                except FileNotFoundError:
+                    raise self._swept(name) from None
         except StoreFailed:
             self.discard(pending)
             raise
@@ -322,20 +311,33 @@ class Directory:
         return _Told(self, doing)
 
     def failed(self, error: OSError, doing: str) -> StoreFailed:
-        code = error.errno or 0
-        what = f"{self.path}: {doing}: {os.strerror(code) if code else error}"
-        if code not in _FULL:
-            return StoreFailed(what, hint=_HINTS.get(code, ""))
-        if code == errno.EFBIG:
-            return StoreFull(what, hint="a file size limit was met; raise it (ulimit -f)")
-        with suppress(StoreFailed):
-            what += f", {self.free_bytes()} bytes free"
-        return StoreFull(what, hint="free some space or raise the quota, then run it again")
+        return explained(error, self.path, doing, self.free_bytes)
 
     def taken(self, name: str) -> NameTaken:
         return NameTaken(
             f"{self.path}: {name} exists already", hint="nothing was overwritten; run it again"
         )
+
+    def _swept(self, name: str) -> StoreFailed:
+        """The error of a writer whose unfinished file was deleted while it stood still."""
+        if os.fstat(self.fd).st_nlink == 0:
+            return StoreFailed(
+                f"{self.path}: the directory was deleted while {name} was written",
+                hint="make it again, then run the command again",
+            )
+        return LockLost(
+            f"{self.path}: {name} was deleted before it was finished: this run stood still, and "
+            "another one swept up after it",
+            hint="run it again; if machines sleep or disks hang often, find out why",
+        )
+
+    def _is_same_file(self, pending: str, name: str) -> bool:
+        with suppress(OSError):
+            return os.path.samestat(
+                os.stat(pending, dir_fd=self.fd, follow_symlinks=False),
+                os.stat(name, dir_fd=self.fd, follow_symlinks=False),
+            )
+        return False
 
     def _not_a_file(self, name: str) -> UnsafeName:
         return UnsafeName(

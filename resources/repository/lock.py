@@ -225,7 +225,7 @@ class StoreLock:
     ) -> StoreLock | RepositoryLocked:
         for _ in range(_ROUNDS):
             record = _new_record(command, backup, clock(), lease_s, token)
-            with suppress(NameTaken):
+            with suppress(NameTaken, LockLost):  # lost: another one swept our draft, and looks like
                 with store.create(name) as sink:
                     sink.write(record.encode())
                 return cls(store, record, None, lease_s, clock, name)

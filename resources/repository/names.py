@@ -9,6 +9,7 @@ Source: influxd cmd/influxd/backup/backup.go; InfluxDB docs, "Back up and restor
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -33,6 +34,7 @@ _FILE = re.compile(
     r"([0-9]{8}T[0-9]{6}Z)\.(?:(meta|manifest|manifest\.copy)|s?(0|[1-9][0-9]{0,19})\.tar\.gz)"
 )
 _KINDS: dict[str, FileKind] = {"meta": "meta", "manifest": "manifest", "manifest.copy": "copy"}
+_PENDING = re.compile(r"\.(.+)\.[0-9a-f]{16}" + re.escape(PENDING_SUFFIX), re.DOTALL)
 _SAFE = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 
 
@@ -177,3 +179,14 @@ def unsafe_because(name: str) -> str:
     if not _SAFE.fullmatch(name):
         return "it has characters other than letters, digits, dots, underscores and hyphens"
     return ""
+
+
+def pending_name(name: str) -> str:
+    """A name for `name` while it is written: hidden, beside it, and nobody else's."""
+    return f".{name}.{secrets.token_hex(8)}{PENDING_SUFFIX}"
+
+
+def finished_name(pending: str) -> str | None:
+    """The inverse of `pending_name`; None when the name is no unfinished file of ours."""
+    match = _PENDING.fullmatch(pending)
+    return match[1] if match else None

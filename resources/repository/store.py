@@ -18,9 +18,14 @@ from resources.errors import (
     RepositoryMissing,
     StoreFull,
 )
-from resources.repository.directory import DIRECTORY_MODE, Directory, finished_name
+from resources.repository.directory import DIRECTORY_MODE, Directory
 from resources.repository.file_objects import BytesLike, DirectoryBatch, FileSink, FileSource
-from resources.repository.names import check_file_name, parse_file_name, unsafe_because
+from resources.repository.names import (
+    check_file_name,
+    finished_name,
+    parse_file_name,
+    unsafe_because,
+)
 from resources.repository.stage import RevokedStage, Stage, revoke_stages, unfinished_stages
 
 FORGOTTEN_S = 3600.0

@@ -27,7 +27,7 @@ from resources.repository.lock_record import (
     LockRecord,
     ProcessIdentity,
 )
-from resources.repository.store import DirectoryStore
+from resources.repository.store import DirectoryStore, Sink
 
 BACKUP = "20261122T095100Z"
 NOW = datetime(2026, 11, 22, 9, 51, tzinfo=UTC)
@@ -35,7 +35,7 @@ HOLD = """
 import sys
 from resources.errors import RepositoryLocked
 from resources.repository.lock import StoreLock
-from resources.repository.store import DirectoryStore
+from resources.repository.store import DirectoryStore, Sink
 store = DirectoryStore(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -282,6 +282,25 @@ def test_a_holder_that_works_longer_than_its_lease_keeps_the_lock(
         assert busy.hear() == "mine"
         busy.process.wait()
         assert store.names() == {}
+
+
+def test_a_lock_is_taken_although_its_draft_was_swept_meanwhile(tmp_path: Path) -> None:
+    class Swept(DirectoryStore):
+        times = 0
+
+        @contextmanager
+        def create(self, name: str) -> Generator[Sink]:
+            with super().create(name) as sink:
+                yield sink
+                self.times += 1
+                if self.times == 1:
+                    for draft in tmp_path.glob(".*.pending"):
+                        draft.unlink()
+
+    store = Swept(tmp_path)
+    with StoreLock.acquire(store, command="test"):
+        assert store.times == 2
+        assert LOCK_NAME in store.names()
 
 
 def test_a_lock_deleted_by_hand_is_lost(store: DirectoryStore) -> None:

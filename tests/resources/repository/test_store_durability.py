@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from resources.errors import NameTaken, StoreFailed, UnsafeName
-from resources.repository.directory import finished_name, pending_name
-from resources.repository.names import check_file_name
+from resources.errors import LockLost, NameTaken, StoreFailed, UnsafeName
+from resources.repository.names import check_file_name, finished_name, pending_name
 from resources.repository.store import FORGOTTEN_S, DirectoryStore
 from tests.resources.repository.objects import NAME, failing, get, in_child, put
 
@@ -178,3 +177,48 @@ def test_a_batch_writes_over_nothing(store: DirectoryStore) -> None:
         pass
     batch.finish()
     assert get(store, NAME) == b"old"
+
+
+def test_a_writer_whose_unfinished_file_was_swept_harms_nothing_of_its_heir(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    def write_and_stand_still() -> None:
+        with store.create(NAME) as sink:
+            sink.write(b"of a sleeper")
+            for unfinished in tmp_path.glob(".*.pending"):
+                unfinished.unlink()
+
+    with pytest.raises(LockLost, match="stood still"):
+        write_and_stand_still()
+    put(store, NAME, b"of its heir")
+    with pytest.raises(NameTaken):
+        write_and_stand_still()
+    assert get(store, NAME) == b"of its heir"
+
+
+def test_a_name_that_came_with_an_error_goes_again_if_it_is_ours(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def link_and_fail(source: str, target: str, **options: Any) -> None:
+        link(source, target, **options)
+        raise OSError(errno.EIO, "the answer is lost")
+
+    monkeypatch.setattr(os, "link", link_and_fail)
+    with pytest.raises(StoreFailed):
+        put(store, NAME, b"whole")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_of_another_stays_when_naming_fails(
+    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail_beside_another(source: str, target: str, **_: object) -> None:
+        (tmp_path / target).write_bytes(b"of another")
+        raise OSError(errno.EIO, "no answer")
+
+    monkeypatch.setattr(os, "link", fail_beside_another)
+    with pytest.raises(StoreFailed):
+        put(store, NAME, b"ours")
+    assert get(store, NAME) == b"of another"
