@@ -229,6 +229,12 @@ class RecordHeld(RepositoryLocked, StoreFailed):
     exit_code = ExitCode.LOCKED
 
 
+class DraftSwept(StoreFailed):
+    """Another run deleted what this one was writing, as it stood still for so long."""
+
+    exit_code = ExitCode.LOCKED
+
+
 class NameTaken(RepositoryError):
     """A store already holds an object of that name; nothing is ever overwritten."""
 

@@ -16,6 +16,9 @@ from tests.influxd import Influxd
 from tests.wire.commands import restore, shardkeeper, verify
 from tests.wire.points import Points, points
 
+WITHOUT_A_LOCK = ("..shardkeeper.", ".probe.", ".clock.")
+"""How unfinished files begin that runs write before they hold the lock."""
+
 
 @dataclass
 class Witness:
@@ -80,8 +83,8 @@ class Witness:
     def tidy(self) -> bool:
         """Whether the directory holds manifests, what those name, receipts, and nothing else.
 
-        Records of runs that died while they wrote them stay for an hour, since records are
-        written without a lock (`DirectoryStore.sweep_pending`).
+        Records and probes of runs that died while they wrote them stay for an hour, since
+        both are written without a lock (`DirectoryStore.sweep_pending`).
         """
         listed = {path.name for path in self.backups.glob("*.manifest")}
         for name in list(listed):
@@ -91,4 +94,4 @@ class Witness:
             listed |= {file["fileName"] for file in document["files"] or ()}
         there = {path.name for path in self.backups.iterdir()}
         there -= {name for name in there if name.endswith(".receipt.json")}
-        return {name for name in there if not name.startswith("..shardkeeper.")} == listed
+        return {name for name in there if not name.startswith(WITHOUT_A_LOCK)} == listed

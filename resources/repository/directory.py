@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from resources.errors import (
-    LockLost,
+    DraftSwept,
     NameMissing,
     NameTaken,
     RecordHeld,
@@ -202,8 +202,8 @@ class Directory:
                     self._link(pending, name)
                 except FileExistsError:
                     raise self.taken(name) from None
-                except FileNotFoundError:
-                    raise self._swept(name) from None
+                except FileNotFoundError as error:
+                    raise self._swept(name) from error
         except RepositoryError:
             if self._is_same_file(pending, name):  # an error, and yet it has the name
                 (undo or self.discard)(name)
@@ -236,8 +236,8 @@ class Directory:
             with self.told(f"replacing {name}"):
                 try:
                     os.rename(pending, name, src_dir_fd=self.fd, dst_dir_fd=self.fd)
-                except FileNotFoundError:
-                    raise self._swept(name) from None
+                except FileNotFoundError as error:
+                    raise self._swept(name) from error
         except StoreFailed:
             self.discard(pending)
             raise
@@ -325,7 +325,7 @@ class Directory:
                 f"{self.path}: the directory was deleted while {name} was written",
                 hint="make it again, then run the command again",
             )
-        return LockLost(
+        return DraftSwept(
             f"{self.path}: {name} was deleted before it was finished: this run stood still, and "
             "another one swept up after it",
             hint="run it again; if machines sleep or disks hang often, find out why",

@@ -33,6 +33,7 @@ from typing import Self
 
 from resources.clocks import awake_s, passed_s
 from resources.errors import (
+    DraftSwept,
     LockLost,
     NameMissing,
     NameTaken,
@@ -225,7 +226,7 @@ class StoreLock:
     ) -> StoreLock | RepositoryLocked:
         for _ in range(_ROUNDS):
             record = _new_record(command, backup, clock(), lease_s, token)
-            with suppress(NameTaken, LockLost):  # lost: another one swept our draft, and looks like
+            with suppress(NameTaken, DraftSwept):
                 with store.create(name) as sink:
                     sink.write(record.encode())
                 return cls(store, record, None, lease_s, clock, name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from resources.errors import LockLost, NameTaken, StoreFailed, UnsafeName
+from resources.errors import DraftSwept, NameTaken, StoreFailed, UnsafeName
 from resources.repository.names import check_file_name, finished_name, pending_name
 from resources.repository.store import FORGOTTEN_S, DirectoryStore
 from tests.resources.repository.objects import NAME, failing, get, in_child, put
@@ -188,7 +188,7 @@ def test_a_writer_whose_unfinished_file_was_swept_harms_nothing_of_its_heir(
             for unfinished in tmp_path.glob(".*.pending"):
                 unfinished.unlink()
 
-    with pytest.raises(LockLost, match="stood still"):
+    with pytest.raises(DraftSwept, match="stood still"):
         write_and_stand_still()
     put(store, NAME, b"of its heir")
     with pytest.raises(NameTaken):
