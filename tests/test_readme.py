@@ -1,4 +1,4 @@
-"""Every command in the README is run, in order, as a reader would type it."""
+"""Every command in the README and in the pages of docs is run, in order, as a reader types it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,19 @@ from tests.influxd import Influxd
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-SESSIONS = re.findall(r"^```console\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+PAGES = ("README.md", "docs/backup.md", "docs/verify.md", "docs/restore.md", "docs/merge.md")
+"""The pages with sessions, in the order in which a reader works through them."""
 SCRIPTS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
 META = "meta-1:8091"
+
+
+def documents() -> list[Path]:
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def sessions(page: Path) -> list[str]:
+    """What a page shows as typed and printed; output that is not run is a block of `text`."""
+    return re.findall(r"^```console\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def shape(line: str) -> str:
@@ -40,7 +48,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 @pytest.mark.wire
-def test_the_sessions_in_the_readme_work(
+def test_the_sessions_in_the_documents_work(
     influxd_factory: Callable[..., Influxd], tmp_path: Path, stack: ExitStack
 ) -> None:
     server = influxd_factory()
@@ -55,8 +63,8 @@ def test_the_sessions_in_the_readme_work(
     place = f"{server.bind_addr} -http {server.http_addr}"
     meta = cluster.meta[0].http_addr
     commands = 0
-    for session in SESSIONS:
-        for chunk in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+    for page in PAGES:
+        for chunk in re.split(r"^\$ ", "".join(sessions(ROOT / page)), flags=re.MULTILINE)[1:]:
             command, *expected = chunk.rstrip().splitlines()
             done = subprocess.run(
                 ["bash", "-c", command.replace("localhost:8088", place).replace(META, meta)],
@@ -66,15 +74,21 @@ def test_the_sessions_in_the_readme_work(
                 text=True,
                 check=False,
             )
-            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+            assert done.returncode == 0, f"{page}: {command}\n{done.stdout}{done.stderr}"
             printed = {shape(line) for line in done.stdout.splitlines()}
             for line in expected:
-                assert shape(line) in printed, f"{command} did not print {line!r}:\n{done.stdout}"
+                assert shape(line) in printed, (
+                    f"{page}: {command} did not print {line!r}:\n{done.stdout}"
+                )
             commands += 1
-    assert commands >= 10
+    assert commands >= 19
     assert {"telegraf_before", "rp_only", "from_full"} <= {
         row[0] for row in server.rows("SHOW DATABASES")
     }
+
+
+def test_every_page_with_a_session_is_run() -> None:
+    assert {str(page.relative_to(ROOT)) for page in documents() if sessions(page)} == set(PAGES)
 
 
 def test_the_demo_ends_with_its_proof() -> None:
@@ -89,21 +103,32 @@ def test_the_demo_ends_with_its_proof() -> None:
     assert "\nequal\n" in done.stdout
 
 
-def test_the_make_targets_in_the_readme_exist() -> None:
+def test_the_make_targets_in_the_documents_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     named = set(re.findall(r"\bmake ([a-z]+)", "\n".join(SCRIPTS)))
-    named |= set(re.findall(r"`make ([a-z]+)`", README))
+    for page in documents():
+        named |= set(re.findall(r"`make ([a-z]+)", page.read_text()))
     assert {"install", "demo", "test", "dev", "check"} <= named
     missing = {name for name in named if not re.search(rf"^{name}:", makefile, re.MULTILINE)}
     assert not missing
 
 
+LINK = re.compile(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Where links into a page may lead: its headings, as the forges write them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+
+
 def test_the_links_in_the_documents_lead_somewhere() -> None:
     broken: list[str] = []
-    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-            if not (document.parent / target).exists():
-                broken.append(f"{document.name}: {target}")
+    for document in documents():
+        for target, anchor in LINK.findall(document.read_text()):
+            page = (document.parent / target) if target else document
+            if not page.exists() or (anchor and anchor not in anchors(page)):
+                broken.append(f"{document.name}: {target}#{anchor}")
     assert not broken
 
 
