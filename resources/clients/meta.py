@@ -24,12 +24,11 @@ from resources.clients.meta_nodes import (
     meta_addresses,
     named_addresses,
 )
+from resources.clients.slow_leader import from_leader_or_beside
 from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
     PeerRefused,
-    PeerSilent,
-    PeerTooSlow,
     PeerUnreachable,
     UsageError,
     WireError,
@@ -153,6 +152,10 @@ class MetaClient:
         """Whether a meta node did not answer a moment ago."""
         return self._nodes.is_away(node)
 
+    def is_slow(self, node: HostPort) -> bool:
+        """Whether a meta node was too slow a moment ago to send the metastore."""
+        return self._nodes.is_slow(node)
+
     def members(self) -> ClusterMembers:
         """Who belongs to the cluster, as the node that answers knows it (/show-cluster).
 
@@ -179,35 +182,30 @@ class MetaClient:
 
         Raises: as `snapshot`.
         """
-        try:
-            return self.led()[1:]
-        except (PeerTooSlow, PeerSilent):
-            return self._metastore_beside(self.leader())
+        return self.led()[1:]
 
     def led(self) -> tuple[HostPort, bytes, Metastore]:
         """The meta node that leads, and its metastore.
 
+        From another node if the leader is too slow to send it, and as new as the leader's.
+
         Raises: as `snapshot`.
         """
+        small_s = self._small.timeout_s
 
         def ask(address: HostPort) -> tuple[HostPort, bytes, Metastore]:
             leader = self._leader_from(address)
-            return leader, *self.metastore_of(leader)
+            return leader, *from_leader_or_beside(
+                leader,
+                self._nodes,
+                read=self.metastore_of,
+                index_of=lambda node: self.index_of(node, timeout_s=small_s),
+                read_after=lambda node, n: self.metastore_of(node, after=n, timeout_s=small_s),
+            )
 
         leader, raw, now = self._nodes.ask(ask)
         self._nodes.learn(meta_addresses(now.meta_nodes))
         return leader, raw, now
-
-    def _metastore_beside(self, leader: HostPort) -> tuple[bytes, Metastore]:
-        """From another node, as new as that of a leader that is too slow to send its own."""
-        index = self.index_of(leader, timeout_s=self._small.timeout_s)
-
-        def ask(address: HostPort) -> tuple[bytes, Metastore]:
-            if address == leader:
-                raise PeerTooSlow(f"{leader}: is too slow to send the metastore")
-            return self.metastore_of(address, after=max(index - 1, 0))
-
-        return self._nodes.ask(ask)
 
     def metastore_of(
         self, node: HostPort, *, after: int = 0, timeout_s: float | None = None
@@ -223,7 +221,7 @@ class MetaClient:
             BadReply: also when the node itself knows of a newer one.
         """
         http = self._http if timeout_s is None else replace(self._http, timeout_s=timeout_s)
-        with self._nodes.noting(node):
+        with self._nodes.noting(node, may_wait=after > 0):
             reply = http.get(node, "/", params={"index": str(after)}, limit=MAX_META_BYTES)
         try:
             now = decode_metastore(reply.body)

@@ -3,6 +3,9 @@
 One address is given (-bind, or several with commas); the others are in the metastore. Whoever
 answered last is asked first. Commands are sent again only if they were surely not taken.
 
+One that is too slow to send the metastore costs one time-out, too: small questions and commands
+still go to it, and the metastore comes from another, also if the slow one leads.
+
 Held by tests/resources/clients/test_meta_nodes.py; on real clusters by tests/faults/peers.py.
 """
 
@@ -66,6 +69,7 @@ class MetaNodes:
         self._mutex = threading.Lock()
         self._known = list(named)
         self._away_until: dict[HostPort, float] = {}
+        self._slow_until: dict[HostPort, float] = {}
         self._met = False
 
     def learn(self, addresses: Iterable[HostPort]) -> None:
@@ -78,17 +82,26 @@ class MetaNodes:
         """Whether it did not answer a moment ago."""
         return self._away_until.get(address, 0.0) > time.monotonic()
 
+    def is_slow(self, address: HostPort) -> bool:
+        """Whether it was too slow a moment ago, so that the metastore is not asked of it."""
+        return self._slow_until.get(address, 0.0) > time.monotonic()
+
     @contextmanager
-    def noting(self, address: HostPort) -> Generator[None]:
+    def noting(self, address: HostPort, *, may_wait: bool = False) -> Generator[None]:
         """Remember if a node does not answer in the block.
 
         That it has no leader is an answer, and who is too slow for a metastore may still do for
         what is small.
+
+        Args:
+            may_wait: whether it was asked to answer only once it has news.
         """
         try:
             yield
         except (PeerUnreachable, UnknownOutcome) as error:
-            if "(HTTP " not in error.what and not isinstance(error, PeerTooSlow):
+            if isinstance(error, PeerTooSlow):
+                self._slow_until[address] = time.monotonic() + AWAY_S
+            elif "(HTTP " not in error.what and not may_wait:
                 self._away_until[address] = time.monotonic() + AWAY_S
             raise
 
@@ -108,7 +121,7 @@ class MetaNodes:
     def in_turn(self) -> list[HostPort]:
         """In which order to ask them."""
         with self._mutex:
-            return sorted(self._known, key=self.is_away)
+            return sorted(self._known, key=lambda node: (self.is_away(node), self.is_slow(node)))
 
     def ask(self, question: Callable[[HostPort], T]) -> T:
         """Ask one after the other until one answers.

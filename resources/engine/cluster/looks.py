@@ -155,13 +155,15 @@ def _same(one: Look, other: Look, about: About | None) -> bool:
 
 
 def _contradiction(meta: MetaClient, seen: Look, about: About | None) -> str:
-    """What another meta node knows better; empty if none does. Those that are away do not count.
+    """What another meta node knows better; empty if none does.
+
+    Those that are away, or too slow to send a metastore, do not count.
 
     The leader is asked once more by the address that the others know it by: what stands between
     us and the address that we came by does not stand there.
     """
     known = meta_addresses(seen.metastore.meta_nodes)
-    addresses = [address for address in known if not meta.is_away(address)]
+    addresses = [a for a in known if not meta.is_away(a) and not meta.is_slow(a)]
     if not addresses:
         return ""
 

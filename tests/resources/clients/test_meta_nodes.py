@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from resources.clients import meta_nodes
 from resources.clients.address import HostPort, split_host_port
+from resources.clients.address_map import AddressMap
+from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.clients.meta_nodes import MetaNodes
 from resources.devcluster.cluster import DevCluster
+from resources.engine.cluster.looks import proven_look
 from resources.errors import PeerUnreachable, UnknownOutcome, UsageError
 from resources.model import NodeID
 from resources.protocol.commands import DropDatabase
+from tests.faults.trouble import Slow
 from tests.resources.clients.meta_script import APPLIED, DROP, client, http, meta_node
 from tests.resources.clients.peer import closed_port
 
+TIME_OUT_S = 1.0
 RESOURCES = Path(__file__).parents[3] / "resources"
 
 
@@ -114,3 +121,55 @@ def test_a_leader_that_another_led_to_in_vain_is_not_asked_itself() -> None:
         with pytest.raises(PeerUnreachable):
             nodes.ask(ask)
     assert asked == ["a:1", "a:1", "b:1"]  # the second time nothing better is known
+
+
+def test_a_node_that_had_no_news_is_not_away() -> None:
+    node = split_host_port("a:1", 1)
+    nodes = MetaNodes([node])
+    with pytest.raises(PeerUnreachable), nodes.noting(node, may_wait=True):
+        raise PeerUnreachable("a:1: meta node does not answer in time")
+    assert not nodes.is_away(node)
+
+
+@pytest.fixture
+def slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DevCluster]:
+    """A cluster with a metastore that does not come over a slow way in time."""
+    monkeypatch.setattr("resources.engine.cluster.looks.OTHERS_TIMEOUT_S", TIME_OUT_S)
+    with DevCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
+        for at in range(40):
+            cluster.query(f"CREATE DATABASE a_database_with_a_long_name_{at}")
+        yield cluster
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_a_slow_meta_node_costs_its_time_out_once(slow_one: DevCluster, *, leads: bool) -> None:
+    leader = str(MetaClient(slow_one.meta[0].http_addr).leader())
+    others = [node.http_addr for node in slow_one.meta if node.http_addr != leader]
+    slow = Slow(leader if leads else others[0])
+    slow.slow.set()
+    meta = MetaClient(others[1], timeout_s=TIME_OUT_S, route=AddressMap.parse([slow.way]))
+    cluster = Cluster(meta)
+    began = time.monotonic()
+    for _ in range(12):
+        seen = proven_look(cluster)
+        assert len(seen.metastore.databases) == 40
+    took_s = time.monotonic() - began
+    slow.close()
+    assert meta.is_slow(split_host_port(slow.way.partition("=")[0], 8091))
+    assert took_s < 6 * TIME_OUT_S  # of its time-out, at each look: 12 or 24 times
+
+
+def test_of_a_slow_leader_nothing_older_than_what_it_knows_is_taken(slow_one: DevCluster) -> None:
+    meta = MetaClient(slow_one.meta[0].http_addr, timeout_s=TIME_OUT_S)
+    leader = meta.leader()
+    behind = next(at for at, node in enumerate(slow_one.meta) if node.http_addr != str(leader))
+    slow = Slow(str(leader))
+    slow.slow.set()
+    stale = slow_one.meta[behind]
+    meta = MetaClient(stale.http_addr, timeout_s=TIME_OUT_S, route=AddressMap.parse([slow.way]))
+    meta.metastore()
+    slow_one.stale(behind)
+    slow_one.query("CREATE DATABASE newest")
+    for _ in range(3):
+        assert meta.metastore()[1].database("newest") is not None
+    slow.close()

@@ -1,0 +1,53 @@
+"""The metastore of a leader that is too slow to send it: from another node, as new as the leader's.
+
+Small questions and commands pass over a slow way, so such a leader says how far it is; a metastore
+does not. Held by tests/resources/clients/test_meta_nodes.py; on real clusters by
+tests/faults/peers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from resources.clients.address import HostPort
+from resources.clients.meta_nodes import MetaNodes
+from resources.errors import PeerTooSlow, PeerUnreachable
+
+T = TypeVar("T")
+
+
+def from_leader_or_beside(
+    leader: HostPort,
+    nodes: MetaNodes,
+    *,
+    read: Callable[[HostPort], T],
+    index_of: Callable[[HostPort], int],
+    read_after: Callable[[HostPort, int], T],
+) -> T:
+    """The leader's, unless it is too slow, or was a moment ago.
+
+    Args:
+        read: a node's own copy.
+        index_of: how far a node is.
+        read_after: a node's own copy, once it is newer than an index.
+
+    Raises:
+        PeerTooSlow: the leader is, and no other node that answers has it as new.
+        WireError: what asking the leader raises.
+    """
+    slow = PeerTooSlow(f"{leader}: is too slow to send the metastore")
+    if not nodes.is_slow(leader):
+        try:
+            return read(leader)
+        except PeerTooSlow as error:
+            slow = error
+    others = [node for node in nodes.in_turn() if node != leader and not nodes.is_away(node)]
+    if not others:
+        raise slow
+    after = max(index_of(leader) - 1, 0)
+    for node in others:
+        with suppress(PeerUnreachable), nodes.noting(node):
+            return read_after(node, after)
+    raise slow
