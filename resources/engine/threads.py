@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Generic, TypeVar, cast
 
 from resources.crew import Crew
+from resources.engine.spread import Spread, in_order
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,34 +33,30 @@ class Outcome(Generic[Result]):
 @contextmanager
 def running(
     work: Callable[[Item], Result],
-    items: Iterable[Item],
+    items: Iterable[Item] | Spread[Item],
     *,
     parallel: int,
     name: str,
     every_s: float | None,
     give_up: Callable[[], None],
 ) -> Generator[Generator[tuple[Item, Outcome[Result]] | None]]:
-    """Start `work` on all items, `parallel` at a time.
+    """Start `work` on all items, `parallel` at a time, in their order or as a `Spread` has it.
 
     The block gets a generator of (item, its outcome) in the order they end; it yields None
     when nothing ended for `every_s` seconds, so that the caller can say how far things are.
     Leaving the block waits for what is running and drops what has not begun. If anything is
     raised, an interruption too, `give_up` is called before: it must make what runs end soon.
     """
-    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    waiting = items if isinstance(items, Spread) else in_order(items)
     ended: queue.SimpleQueue[tuple[Item, Outcome[Result]]] = queue.SimpleQueue()
-    n_items = 0
-    for item in items:
-        waiting.put(item)
-        n_items += 1
+    n_items = waiting.n_items
 
     def one_after_the_other() -> None:
-        while not crew.over:
-            try:
-                item = waiting.get_nowait()
-            except queue.Empty:
-                return
-            ended.put((item, _outcome(work, item)))
+        while not crew.over and (taken := waiting.take()) is not None:
+            number, item = taken
+            outcome = _outcome(work, item)
+            waiting.ended(number)
+            ended.put((item, outcome))
 
     crew = Crew(name, one_after_the_other)
 

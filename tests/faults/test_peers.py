@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,32 @@ def test_a_node_that_stands_still_costs_one_time_out(cluster: DevCluster, backup
     assert len(SAVED.findall(done.out)) >= 2 * WEEKS
     assert "no answer while" in done.err
     assert time.monotonic() - began < 20  # a time-out for each shard and attempt: 60
+
+
+def test_a_node_that_stands_still_does_not_keep_the_others_waiting(
+    cluster: DevCluster, backups: Path
+) -> None:
+    """All of the others' shards are copied while the first of its own is waited for."""
+    seen, others, goes_on = set[ShardID](), set[ShardID](), threading.Event()
+    in_time: list[bool] = []
+
+    def before(shard_id: ShardID, *, is_its: bool) -> None:
+        if shard_id not in seen:
+            seen.add(shard_id)  # asked for its files, so that its cache is written out
+        elif is_its:
+            in_time.append(goes_on.wait(30))
+        else:
+            others.add(shard_id)
+            if len(others) == 2 * WEEKS:
+                goes_on.set()
+
+    for at, node in enumerate(cluster.data):
+        node.snapshotter.faults.before_shard = partial(before, is_its=at == 1)
+    bind = cluster.meta[2].http_addr
+    done = shardkeeper("-bind", bind, "backup", "-full", "-db", "m", backups)
+    assert done, done
+    assert in_time
+    assert all(in_time)
 
 
 @pytest.mark.fault(8)

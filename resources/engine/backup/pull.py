@@ -153,7 +153,7 @@ class Puller:
             )
         choice, attempt = Choice(state.copies), 1
         while True:
-            copy = choice.copy(attempt, self._is_away)
+            copy = choice.copy(attempt, self.is_away)
             if self._stop.is_set():
                 raise Stopped("stopped before the backup was complete")
             try:
@@ -170,7 +170,7 @@ class Puller:
             except ShardkeeperError as error:
                 if self._heals(state, error, attempt):
                     # Another node has it.
-                    pause = 0.0 if self._is_away(copy.node) else retry.pause_s(attempt)
+                    pause = 0.0 if self.is_away(copy.node) else retry.pause_s(attempt)
                     attempt += 1
                     self._retried(state.place.shard_id, error, attempt, pause)
                     self._stop.wait(pause)
@@ -217,7 +217,8 @@ class Puller:
             return False
         return heals
 
-    def _is_away(self, node: str) -> bool:
+    def is_away(self, node: str) -> bool:
+        """Whether a node did not answer when it was asked last."""
         return self._source.peer(node).why_away is not None
 
     def _all_away(self, state: ShardState) -> bool:

@@ -30,6 +30,7 @@ from resources.engine.events import (
 )
 from resources.engine.lock_news import tell_left, tell_watched
 from resources.engine.options import BackupOptions
+from resources.engine.spread import Spread, whichever_is_there
 from resources.engine.threads import Outcome, running
 from resources.errors import (
     BackupPartial,
@@ -301,7 +302,7 @@ def _copy_each(
 
     work = running(
         puller.pull,
-        states,
+        Spread(states, _nodes_of, whichever_is_there(puller.is_away)),
         parallel=options.parallel,
         name="pull",
         every_s=PROGRESS_EVERY_S,
@@ -322,6 +323,10 @@ def _copy_each(
     finally:
         source.resume()
     return later
+
+
+def _nodes_of(state: ShardState) -> Sequence[str]:
+    return [copy.node for copy in state.copies]
 
 
 def _await_nodes(
