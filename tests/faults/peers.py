@@ -3,8 +3,9 @@
     python -m tests.faults.peers 50 30 [seed]
 
 Of a cluster of three data nodes and three meta nodes one is stopped, made to stand still
-(`kill -STOP`) or slowed down to a hundred bytes a second after the first few, at a random moment.
-The meta node may be the one that the run was told of. Then
+(`kill -STOP`) or slowed down to a hundred bytes a second after the first few, at a random moment
+of the run, or before it. The meta node may be the one that the run was told of. A run that ends
+before its trouble begins does not count. Then
 
 - shards that other nodes have must be saved, within the time that a run takes alone and one
   time-out; only shards of that node alone may fail, and are named;
@@ -31,8 +32,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,14 +43,18 @@ from resources.devcluster.cluster import DevCluster
 from tests.faults.trouble import Nodes, nodes_of
 from tests.wire.any_cluster import AnyCluster, first_cluster
 
-START_S, HOUR_S, SHARDS, POINTS = 1_600_041_600, 3600, 8, 40
+START_S, HOUR_S, HOURS, POINTS = 1_600_041_600, 3600, 40, 40
 TIMEOUT_S = 10.0
+NAMED_FIRST = 3
+"""Lines of a command that may come before it has heard of the other meta nodes."""
 SLACK_S = 6.0
 """For what the machine does besides."""
+MOST_S = 2 * (TIMEOUT_S + SLACK_S)
+"""By how much longer than alone a restore may take that waits for a node, or is undone."""
 KINDS = ("stopped", "standing still", "slow")
 SAVED = re.compile(r"Backing up node (\S+), db \S+, rp \S+, shard (\d+)\.\.\. Done")
+RESTORED = re.compile(r"^((?:Copying data to \S+\.\.\. )+)Done\. Restored shard (\d+) into")
 FAILED = re.compile(r"^shard (\d+) failed", re.MULTILINE)
-ALL = "every shard"
 
 
 @dataclass
@@ -57,28 +64,62 @@ class Ran:
     code: int
     seconds: float
     out: str
-    saved: dict[int, tuple[str, float]] = field(default_factory=dict[int, tuple[str, float]])
-    """By shard, from which node, and after how many seconds."""
+    heard: list[float]
+    """After how many seconds each line came."""
+    done: dict[int, tuple[str, float]]
+    """By shard that was saved or restored, on which nodes, and after how many seconds."""
 
     def failed(self) -> set[int]:
         return {int(shard) for shard in FAILED.findall(self.out)}
 
+    def done_without(self, node: str) -> list[float]:
+        return [when for nodes, when in self.done.values() if node not in nodes]
 
-def _run(*args: object) -> Ran:
+
+@dataclass
+class Moment:
+    """When trouble begins: some time after a line of what the command says; 0: before it runs."""
+
+    line: int
+    after_s: float
+    come: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def of(cls, alone: Ran, rng: random.Random) -> Moment:
+        """Any moment of a run that goes as this one did, or before it."""
+        if rng.random() < 0.2:
+            return cls(0, 0.0)
+        at = rng.uniform(alone.heard[0], alone.seconds - 0.3)
+        line = bisect_right(alone.heard, at)
+        return cls(line, at - alone.heard[line - 1])
+
+    def heard(self, n_lines: int) -> None:
+        if n_lines == self.line:
+            threading.Timer(self.after_s, self.come.set).start()
+
+    def __str__(self) -> str:
+        return f"{self.after_s:.1f} s after line {self.line}" if self.line else "before it"
+
+
+def _run(*args: object, moment: Moment | None = None) -> Ran:
     main = "from pipelines.ctl.main import shardkeeper; shardkeeper()"
-    argv = [sys.executable, "-c", main, *map(str, args)]
+    argv = [sys.executable, "-uc", main, *map(str, args)]
     began = time.monotonic()
     process = subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
     assert process.stdout is not None
     lines: list[str] = []
-    saved: dict[int, tuple[str, float]] = {}
+    heard: list[float] = []
+    done: dict[int, tuple[str, float]] = {}
     for line in process.stdout:
         lines.append(line)
-        if found := SAVED.search(line):
-            saved[int(found[2])] = found[1], time.monotonic() - began
-    return Ran(process.wait(), time.monotonic() - began, "".join(lines), saved)
+        heard.append(time.monotonic() - began)
+        if moment is not None:
+            moment.heard(len(lines))
+        if (found := SAVED.search(line)) or (found := RESTORED.search(line)):
+            done[int(found[2])] = found[1], heard[-1]
+    return Ran(process.wait(), time.monotonic() - began, "".join(lines), heard, done)
 
 
 @dataclass
@@ -90,11 +131,9 @@ class Campaign:
     rng: random.Random
     out: Path
     say: Callable[[str], None]
-    backup_s: float = 0.0
-    restore_s: float = 0.0
-    """What one takes alone, measured right before: a busy machine is slower from time to time."""
     late: list[float] = field(default_factory=list[float])
-    """By how much more than alone the other nodes' shards took."""
+    """By how much more than alone the other nodes' shards took; alone is measured right before, and
+    once more right after if they seem to be late: a busy machine is slower from time to time."""
     names: dict[int, str] = field(default_factory=dict[int, str])
 
     def prepare(self) -> None:
@@ -106,29 +145,36 @@ class Campaign:
             )
             lines = [
                 f"m,host=h{i} v={i} {START_S + hour * HOUR_S + i}"
-                for hour in range(SHARDS)
+                for hour in range(HOURS)
                 for i in range(POINTS)
             ]
             self.cluster.write(name, "\n".join(lines))
 
-    def _flags(self) -> list[object]:
-        return ["-timeout", f"{TIMEOUT_S}s"]
+    def _flags(self, moment: Moment | None, flags: Sequence[str]) -> list[object]:
+        """One meta node is named; all, where the trouble may be there before any is asked."""
+        meta = self.rng.sample(self.nodes.meta, 3)
+        if moment is not None and moment.line > NAMED_FIRST:
+            meta = meta[:1]
+        return ["-bind", ",".join(meta), "-timeout", f"{TIMEOUT_S}s", *flags]
 
-    def _backup(self, copies: int, flags: list[str], name: str) -> Ran:
+    def _backup(
+        self, copies: int, name: str, moment: Moment | None = None, flags: Sequence[str] = ()
+    ) -> Ran:
         directory = self.out / name
         directory.mkdir(mode=0o700)
-        bind = self.rng.choice(self.nodes.meta)
-        args = ["-bind", bind, *self._flags(), *flags]
-        return _run(*args, "backup", "-full", "-db", self.names[copies], directory)
+        args = [*self._flags(moment, flags), "backup", "-full", "-db", self.names[copies]]
+        ran = _run(*args, directory, moment=moment)
+        shutil.rmtree(directory)
+        return ran
 
-    def _restore(self, name: str, flags: list[str], bind: str = "") -> Ran:
-        to = f"{self.names[2]}_{name}"
-        args = ["-bind", bind or self.rng.choice(self.nodes.meta), *self._flags(), *flags]
+    def _restore(self, to: str, moment: Moment | None = None, flags: Sequence[str] = ()) -> Ran:
         source = self.out / "source"
         if not source.exists():
             source.mkdir(mode=0o700)
-            assert not _run(*args, "backup", "-db", self.names[2], source).code
-        return _run(*args, "restore", "-db", self.names[2], "-newdb", to, source)
+            args = [*self._flags(None, ()), "backup", "-db", self.names[2], source]
+            assert not _run(*args).code
+        args = [*self._flags(moment, flags), "restore", "-db", self.names[2], "-newdb", to]
+        return _run(*args, source, moment=moment)
 
     def victim(self) -> tuple[str, str, str]:
         kind = self.rng.choice(KINDS)
@@ -137,23 +183,28 @@ class Campaign:
 
     # --- one run ----------------------------------------------------------------------------
 
-    def one_backup(self, at: int) -> str:
-        """Returns what is wrong; empty: nothing."""
+    def one_backup(self, at: int) -> str | None:
+        """Returns what is wrong; empty: nothing; None: it ended before its trouble began."""
         kind, what, victim = self.victim()
         copies = self.rng.choice((1, 1, 2))
-        self.backup_s = self._backup(copies, [], f"alone{at}").seconds
-        shutil.rmtree(self.out / f"alone{at}")
-        after_s = self.rng.uniform(0.4, 1.0) * self.backup_s
-        with self.nodes.trouble(kind, victim, after_s, 600) as flags:
-            ran = self._backup(copies, flags, f"b{at}")
-        shutil.rmtree(self.out / f"b{at}")
-        elsewhere = [when for node, when in ran.saved.values() if node != victim]
-        late = max(elsewhere, default=0.0) - self.backup_s
+        alone = self._backup(copies, f"alone{at}")
+        moment = Moment.of(alone, self.rng)
+        with self.nodes.trouble(kind, victim, moment.come, 600) as trouble:
+            if not moment.line:
+                moment.come.set()
+                trouble.there.wait(60)
+            ran = self._backup(copies, f"b{at}", moment, trouble.flags)
+            if not trouble.begun.is_set():
+                return None
+        alone_s, others_s = alone.seconds, max(ran.done_without(victim), default=0.0)
+        if others_s - alone_s > TIMEOUT_S + SLACK_S:  # is it the machine that was busy?
+            alone_s = max(alone_s, self._backup(copies, f"after{at}").seconds)
+        late = others_s - alone_s
         self.late.append(late)
         self.say(
-            f"backup {at}: {what} node {victim} {kind} after {after_s:.1f} s, {copies} copies: "
-            f"exit {ran.code} in {ran.seconds:.1f} s, {len(ran.saved)} saved, "
-            f"{len(ran.failed())} failed, others {late:+.1f} s beside {self.backup_s:.1f} s alone"
+            f"backup {at}: {what} node {victim} {kind} {moment}, {copies} copies: "
+            f"exit {ran.code} in {ran.seconds:.1f} s, {len(ran.done)} saved, "
+            f"{len(ran.failed())} failed, others {late:+.1f} s beside {alone_s:.1f} s alone"
         )
         return self._wrong(ran, what, victim, copies, late)
 
@@ -167,8 +218,8 @@ class Campaign:
         may_fail = {
             int(i) for i, owners in places.items() if what == "data" and owners == {ids[victim]}
         }
-        missing = {int(i) for i in places} - ran.saved.keys()
-        if late > TIMEOUT_S + SLACK_S + self.backup_s:
+        missing = {int(i) for i in places} - ran.done.keys()
+        if late > TIMEOUT_S + SLACK_S:
             return f"others' shards took {late:.1f} s more than alone"
         if missing - may_fail:
             return f"shards {sorted(missing - may_fail)} are not saved:\n{ran.out[-3000:]}"
@@ -176,39 +227,63 @@ class Campaign:
             return f"shards {sorted(missing)} are missing, exit {ran.code}:\n{ran.out[-3000:]}"
         return ""
 
-    def one_restore(self, at: int) -> str:
-        """Returns what is wrong; empty: nothing."""
+    def one_restore(self, at: int) -> str | None:
+        """Returns what is wrong; empty: nothing; None: it ended before its trouble began."""
         kind, what, victim = self.victim()
-        alone = self._restore(f"alone{at}", [])
-        assert not alone.code, alone.out
-        self.cluster.query(f'DROP DATABASE "{self.names[2]}_alone{at}"')
-        self.restore_s = alone.seconds
+        name = f"{self.names[2]}_{at}_{secrets.token_hex(2)}"
+        alone = self._restored_alone(name)
         short = what == "data" and kind != "slow" and self.rng.random() < 0.5
-        after_s = self.rng.uniform(0.4, 1.0) * self.restore_s
-        name, bind = f"r{at}", self.rng.choice(self.nodes.meta)
         lasts_s = TIMEOUT_S / 3 if short else 600
-        with self.nodes.trouble(kind, victim, after_s, lasts_s) as flags:
-            ran = self._restore(name, flags, bind)
-        late = ran.seconds - self.restore_s
-        self.late.append(late)
-        self.say(
-            f"restore {at}: {what} node {victim} {kind}{' for a moment' if short else ''} after "
-            f"{after_s:.1f} s: exit {ran.code} in {ran.seconds:.1f} s ({late:+.1f} s)"
-        )
+        moment = Moment.of(alone, self.rng)
+        with self.nodes.trouble(kind, victim, moment.come, lasts_s) as trouble:
+            if not moment.line:
+                moment.come.set()
+                trouble.there.wait(60)
+            ran = self._restore(name, moment, trouble.flags)
+            begun = trouble.begun.is_set()
+        alone_s, others_s = alone.seconds, max(ran.done_without(victim), default=0.0)
+        if others_s - alone_s > TIMEOUT_S + SLACK_S or ran.seconds - alone_s > MOST_S:
+            alone_s = max(alone_s, self._restored_alone(name).seconds)
+        late, others = ran.seconds - alone_s, others_s - alone_s
+        if begun:
+            self.late.append(others)
+            self.say(
+                f"restore {at}: {what} node {victim} {kind}{' for a moment' if short else ''} "
+                f"{moment}: exit {ran.code} in {ran.seconds:.1f} s ({late:+.1f} s), "
+                f"{len(ran.done)} restored, {len(ran.done_without(victim))} elsewhere "
+                f"({others:+.1f} s beside {alone_s:.1f} s alone)"
+            )
+        wrong = self._wrong_restore(ran, name, kind, what, short, late, others)
+        if wrong:
+            return wrong
+        [result] = self.cluster.query("SELECT count(v) FROM m", database=name)
+        count = result["series"][0]["values"][0][1]
+        self.cluster.query(f'DROP DATABASE "{name}"')
+        if count != HOURS * POINTS:
+            return f"{count} points are there"
+        return "" if begun else None
+
+    def _restored_alone(self, name: str) -> Ran:
+        ran = self._restore(f"{name}_alone")
+        assert not ran.code, ran.out
+        self.cluster.query(f'DROP DATABASE "{name}_alone"')
+        return ran
+
+    def _wrong_restore(
+        self, ran: Ran, name: str, kind: str, what: str, short: bool, late: float, others: float
+    ) -> str:
         leads = kind == "slow" and what == "meta"  # perhaps
         if ran.code and ((what == "meta" and not leads) or (short and kind == "standing still")):
             return f"exit {ran.code}:\n{ran.out[-3000:]}"
-        if late > 2 * TIMEOUT_S + 2 * SLACK_S + self.restore_s:
+        if others > TIMEOUT_S + SLACK_S:
+            return f"others' shards took {others:.1f} s more than alone:\n{ran.out[-3000:]}"
+        if late > MOST_S:
             return f"it took {late:.1f} s more than alone:\n{ran.out[-3000:]}"
         if ran.code:
-            again = self._restore(name, [], bind)
+            again = self._restore(name)
             if again.code and "it is complete now" not in again.out:
                 return f"again: exit {again.code}:\n{ran.out[-2000:]}\n{again.out[-3000:]}"
-        to = f"{self.names[2]}_{name}"
-        [result] = self.cluster.query("SELECT count(v) FROM m", database=to)
-        count = result["series"][0]["values"][0][1]
-        self.cluster.query(f'DROP DATABASE "{to}"')
-        return "" if count == SHARDS * POINTS else f"{count} points are there"
+        return ""
 
 
 def campaign(
@@ -227,7 +302,8 @@ def campaign(
     for what, many, one in (("backup", n, it.one_backup), ("restore", m, it.one_restore)):
         it.late.clear()
         for at in range(1, many + 1):
-            problem = one(at)
+            while (problem := one(at)) is None:
+                continue
             if problem:
                 wrong += 1
                 say(f"WRONG: {what} {at}: {problem}")

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from resources.clients.coordinator import CoordinatorClient
@@ -78,6 +78,21 @@ class Slow:
             go.shutdown(socket.SHUT_WR)
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """What is wrong with a node.
+
+    Attributes:
+        flags: for a command, so that it meets the trouble.
+        begun: set once it is about to begin.
+        there: set once it has begun.
+    """
+
+    flags: list[str]
+    begun: threading.Event = field(default_factory=threading.Event)
+    there: threading.Event = field(default_factory=threading.Event)
+
+
 @dataclass
 class Nodes:
     """The nodes of a cluster, and what can be done to them."""
@@ -91,23 +106,26 @@ class Nodes:
 
     @contextmanager
     def trouble(
-        self, kind: str, victim: str, after_s: float, lasts_s: float
-    ) -> Generator[list[str]]:
-        """Trouble with a node from a moment on; the block gets flags for the command.
+        self, kind: str, victim: str, begin: threading.Event, lasts_s: float
+    ) -> Generator[Trouble]:
+        """Trouble with a node from the moment on that `begin` is set.
 
         It ends when the block does, or after `lasts_s`.
         """
         slow = Slow(victim) if kind == "slow" else None
-        over, begun = threading.Event(), threading.Event()
+        it = Trouble([] if slow is None else ["-map", slow.way])
+        over = threading.Event()
 
         def run() -> None:
-            if over.wait(after_s):
+            begin.wait()
+            if over.is_set():
                 return
-            begun.set()
+            it.begun.set()
             if slow is not None:
                 slow.slow.set()
             else:
                 (self.stop if kind == "stopped" else self.pause)(victim)
+            it.there.set()
             over.wait(lasts_s)
             if slow is not None:
                 slow.slow.clear()
@@ -117,13 +135,14 @@ class Nodes:
         thread = threading.Thread(target=run)
         thread.start()
         try:
-            yield [] if slow is None else ["-map", slow.way]
+            yield it
         finally:
             over.set()
+            begin.set()
             thread.join()
             if slow is not None:
                 slow.close()
-            if begun.is_set():
+            if it.begun.is_set():
                 self._until_back(victim)
 
     def _until_back(self, victim: str) -> None:
