@@ -6,15 +6,15 @@ from typing import Any
 
 import dagster as dg
 
-from assets.config import BackUpConfig
-from assets.facts.backups import copied_facts, failed_table, set_facts
+from assets.evaluation import Judge
 from assets.failures import explained
-from assets.family import KINDS, Family
-from assets.judging import Judge
-from assets.ledger import Ledger
-from assets.reaching import reached
-from assets.recording import record_backup, server_version
-from assets.telling import telling
+from assets.history.asset_history import Ledger
+from assets.history.recording import record_backup, server_version
+from assets.keys import KINDS, Family
+from assets.metadata.backups import copied_facts, failed_table, set_facts
+from assets.reachability import reached
+from assets.run_config import BackUpConfig
+from assets.run_log import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives

@@ -7,11 +7,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from assets.config import VerifyConfig
-from assets.facts.source import problem_rows, verify_facts
-from assets.failures import explained
-from assets.family import Family
-from assets.judging import (
+from assets.evaluation import (
     ARCHIVES_MATCH,
     COPIES_AGREE,
     ERROR,
@@ -22,10 +18,14 @@ from assets.judging import (
     Judge,
     span,
 )
-from assets.ledger import Ledger
-from assets.looking import look
+from assets.failures import explained
+from assets.history.asset_history import Ledger
+from assets.history.recording import record_look
+from assets.keys import Family
+from assets.metadata.scans import problem_rows, verify_facts
 from assets.reachable import build_reachable
-from assets.recording import record_look
+from assets.run_config import VerifyConfig
+from assets.scan import look
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives

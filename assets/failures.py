@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from assets.wording import in_fields, what_happened
+from assets.messages import in_fields, what_happened
 from resources.errors import ExitCode, ShardkeeperError
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.failures import explained
-from assets.family import KINDS
-from assets.run_clusters import TAG
+from assets.keys import KINDS, TAG
 from resources.config.reading import read_sound
 from resources.errors import UsageError
 

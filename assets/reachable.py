@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from assets.evaluation import ERROR
 from assets.failures import explained
-from assets.family import Family
-from assets.judging import ERROR
-from assets.ledger import Ledger
-from assets.reaching import REACHABLE, evaluation, since_s
-from assets.tables import table
+from assets.history.asset_history import Ledger
+from assets.keys import Family
+from assets.metadata.tables import table
+from assets.reachability import REACHABLE, evaluation, since_s
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.engine.doctor.examine import examine

@@ -6,15 +6,15 @@ from typing import Any
 
 import dagster as dg
 
-from assets.config import CopyConfig
-from assets.facts.backups import failed_table
+from assets.evaluation import Judge
 from assets.failures import explained
-from assets.family import CODE_VERSION, KINDS, Family
-from assets.judging import Judge
-from assets.ledger import Ledger
-from assets.reaching import reached
-from assets.recording import record_backup, shard_keys
-from assets.telling import telling
+from assets.history.asset_history import Ledger
+from assets.history.recording import record_backup, shard_keys
+from assets.keys import CODE_VERSION, KINDS, Family
+from assets.metadata.backups import failed_table
+from assets.reachability import reached
+from assets.run_config import CopyConfig
+from assets.run_log import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.engine.backup.run import back_up

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from assets.evaluation import Judge
 from assets.failures import explained
-from assets.family import KINDS, Family
-from assets.judging import Judge
-from assets.ledger import Ledger
-from assets.looking import look
-from assets.recording import record_look
+from assets.history.asset_history import Ledger
+from assets.history.recording import record_look
+from assets.keys import KINDS, Family
+from assets.scan import look
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 

@@ -11,12 +11,11 @@ import dagster as dg
 from dagster_shared.check import CheckError
 
 from assets.checks import build_checks
-from assets.cluster import build_assets
-from assets.family import Family
-from assets.handover import Handover
+from assets.history.io_manager import Handover
+from assets.keys import Family
 from assets.left_out import left_out_definitions
-from assets.wording import what_happened
-from pipelines.alerts import alerts_sensor, configuration_sensor, failure_sensor
+from assets.lineage import build_assets
+from assets.messages import what_happened
 from pipelines.jobs import (
     back_up_full_job,
     back_up_job,
@@ -26,7 +25,12 @@ from pipelines.jobs import (
     verify_job,
 )
 from pipelines.schedules import schedules
-from pipelines.sensors import sensors
+from pipelines.sensors.adopt_sensor import adopt_sensor
+from pipelines.sensors.alerts_sensor import alerts_sensor
+from pipelines.sensors.change_sensor import change_sensor
+from pipelines.sensors.configuration_sensor import configuration_sensor
+from pipelines.sensors.failure_sensor import failure_sensor
+from pipelines.sensors.rpo_sensor import rpo_sensor
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource, TargetResource
 from resources.config.reading import HINT, Problem, configuration_path, read_sound
@@ -96,6 +100,7 @@ def of_cluster(
 ) -> dg.Definitions:
     """What belongs to one cluster."""
     back_up, back_up_shards = back_up_job(family), back_up_shards_job(family)
+    back_up_jobs = [back_up, back_up_shards]
     return dg.Definitions(
         assets=build_assets(family, settings),
         asset_checks=build_checks(family, settings.objectives),
@@ -109,7 +114,9 @@ def of_cluster(
         ],
         schedules=schedules(family, settings),
         sensors=[
-            *sensors(family, settings, [back_up, back_up_shards]),
+            change_sensor(family, settings, back_up_jobs),
+            rpo_sensor(family, settings, back_up_jobs),
+            adopt_sensor(family, settings),
             alerts_sensor(family, settings, configuration, url),
         ],
     )

@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.config import BackUpConfig, RestoreConfig, VerifyConfig
-from assets.family import Family
-from assets.judging import ARCHIVES_MATCH, NOTHING_MISSING
-from assets.merging import MergeConfig, build_merge_op
-from assets.restored import build_restore_op
+from assets.evaluation import ARCHIVES_MATCH, NOTHING_MISSING
+from assets.keys import Family
+from assets.run_config import BackUpConfig, MergeConfig, RestoreConfig, VerifyConfig
+from pipelines.merge_op import build_merge_op
+from pipelines.restore_op import build_restore_op
 
 BACKUPS_FIRST = "1"
 """A queue of restores does not hold up the next restore point."""

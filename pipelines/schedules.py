@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.family import Family
+from assets.keys import Family
 from resources.config.values import Cluster
 
 

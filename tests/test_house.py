@@ -88,7 +88,8 @@ ARROWS = {
     "pipelines": ("resources", "assets", "pipelines"),
 }
 MAY_IMPORT_DAGSTER = re.compile(
-    r"assets/.*|pipelines/(alerts|definitions|jobs|schedules|sensors)\.py"
+    r"assets/.*|pipelines/sensors/.*"
+    r"|pipelines/(definitions|jobs|launch_checks|merge_op|restore_op|schedules)\.py"
     r"|resources/(cluster|backup_repository)\.py"
 )
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.family import Family
-from assets.ledger import Kept, Ledger, Seen
+from assets.history.asset_history import Kept, Ledger, Seen
+from assets.keys import Family
 from resources.devcluster.cluster import DevCluster
 from tests.live.deployment import Deployment
 from tests.live.world import BACKUP, NAME, configure

@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.judging import ARCHIVES_MATCH
+from assets.evaluation import ARCHIVES_MATCH
 from tests.influxd import Influxd
 from tests.pipelines.world import FAMILY, World, at, fill, write
 from tests.wire.commands import influxd_backup

@@ -10,14 +10,14 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.judging import (
+from assets.evaluation import (
     ARCHIVES_MATCH,
     EVERY_SHARD_CURRENT,
     LITTLE_TO_LOSE,
     NOTHING_MISSING,
     WITHIN_OBJECTIVE,
 )
-from assets.ticks import TickFailed
+from pipelines.sensors.ticks import TickFailed
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster

@@ -10,14 +10,14 @@ import pytest
 from dagster._core.events import HandledOutputData
 from dagster._core.instance import DagsterInstance
 
-from assets.handover import LABEL, Handover
+from assets.history.io_manager import LABEL, Handover
 from resources.devcluster.cluster import DevCluster
 from tests.pipelines.world import FAMILY, World, launched
 
 REPORT = f"{FAMILY.name}_report_manifest"
 # Each step is a process forked from one that has imported what definitions are made of, which
 # takes seconds, and has made none.
-IMPORTED = ["assets.checks", "assets.cluster", "pipelines.jobs", "pipelines.sensors"]
+IMPORTED = ["assets.checks", "assets.lineage", "pipelines.jobs", "pipelines.sensors.change_sensor"]
 FORKED = {"execution": {"config": {"start_method": {"forkserver": {"preload_modules": IMPORTED}}}}}
 
 

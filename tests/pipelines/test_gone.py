@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.judging import EVERY_SHARD_CURRENT
+from assets.evaluation import EVERY_SHARD_CURRENT
 from resources.devcluster.cluster import DevCluster
 from tests.pipelines.world import DAY_NS, FAMILY, FIRST_NS, World
 

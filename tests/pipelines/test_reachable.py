@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.reaching import REACHABLE
+from assets.reachability import REACHABLE
 from resources.devcluster.cluster import DevCluster
 from tests.pipelines.world import FAMILY, World
 

@@ -11,9 +11,9 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.gone import MAX_FORGOTTEN
-from assets.ledger import Ledger
-from assets.recording import record_backup, record_look
+from assets.history.asset_history import Ledger
+from assets.history.gone_shards import MAX_FORGOTTEN
+from assets.history.recording import record_backup, record_look
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster

@@ -9,14 +9,14 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.judging import (
+from assets.evaluation import (
     ARCHIVES_MATCH,
     COPIES_AGREE,
     EVERY_SHARD_CURRENT,
     NOTHING_MISSING,
     WITHIN_OBJECTIVE,
 )
-from assets.ledger import Ledger
+from assets.history.asset_history import Ledger
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.devcluster.cluster import DevCluster
@@ -259,7 +259,7 @@ def test_a_cluster_at_rest_gets_a_restore_point_before_the_newest_is_too_old(
     quiet, cursor = world.sense("watch_influxdb")
     assert quiet.run_requests == []
     now = time.time
-    monkeypatch.setattr("pipelines.sensors.time.time", lambda: now() + 301)
+    monkeypatch.setattr(time, "time", lambda: now() + 301)
     for seen in (cursor, None):  # with and without a memory of the last look
         asked, _ = world.sense("watch_influxdb", seen)
         [request] = asked.run_requests

@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from assets.judging import EVERY_SHARD_CURRENT
+from assets.evaluation import EVERY_SHARD_CURRENT
 from tests.influxd import Influxd
 from tests.pipelines.world import FAMILY, World, at, failure, fill, write
 from tests.proxy import Act, Cut, Proxy

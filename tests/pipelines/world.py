@@ -14,8 +14,8 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.loader import LoadingContextForTest
 
-from assets.family import Family
-from assets.judging import EVERY_SHARD_CURRENT
+from assets.evaluation import EVERY_SHARD_CURRENT
+from assets.keys import Family
 from pipelines.definitions import definitions
 from resources.devcluster.cluster import DevCluster
 from resources.repository.repository import BackupRepository

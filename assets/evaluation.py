@@ -1,0 +1,261 @@
+"""What the checks find, for whoever learns something to write down.
+
+A check that is evaluated only when somebody executes it stays green while what it says is no
+longer so. So looks, backups, adoptions and the sensors evaluate whatever they learn about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from assets.history.asset_history import Ledger
+from assets.history.recording import left_behind
+from assets.keys import Family
+from assets.metadata.common import Metadata, for_people
+from assets.metadata.scans import (
+    copies_facts,
+    current_facts,
+    gone_facts,
+    late_table,
+    left_facts,
+    loss_facts,
+    problem_table,
+    unread_archives,
+    unread_facts,
+)
+from assets.scan import Look
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.cluster import ClustersResource
+from resources.config.values import Objectives
+from resources.engine.backup.plan import BackupPlan
+from resources.engine.backup.run import BackupReport
+from resources.engine.backup.watch import Watch
+from resources.engine.stored.newest import newest_points
+from resources.engine.stored.objective import late_shards, missing_files
+from resources.errors import RepositoryError, WireError
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.repository import BackupRepository
+from resources.repository.watched import WatchedRepository
+
+EVERY_SHARD_CURRENT = "every_shard_current"
+ARCHIVES_MATCH = "archives_match_their_digests"
+NOTHING_MISSING = "manifest_lists_what_exists"
+WITHIN_OBJECTIVE = "within_objective"
+LITTLE_TO_LOSE = "little_to_lose"
+COPIES_AGREE = "copies_agree"
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+Found = list[dg.AssetCheckEvaluation]
+
+
+class Judge:
+    """Evaluates the checks of one family, each by what is known at the moment."""
+
+    def __init__(self, family: Family, objectives: Objectives) -> None:
+        self._family = family
+        self._objectives = objectives
+
+    @classmethod
+    def of(cls, family: Family, clusters: ClustersResource) -> Judge:
+        """With the objectives that are configured now."""
+        return cls(family, clusters.settings(family.name).objectives)
+
+    # --- occasions -------------------------------------------------------------------------
+
+    def after_look(self, ledger: Ledger, look: Look) -> Found:
+        """A look tells whether shards are current and copies agree, and what is missing."""
+        plan, watched = look.plan, look.watched
+        places = [state.place for state in plan.states]
+        changed = [state.place for state in plan.to_copy]
+        gone = [s.place.shard_id for s in plan.to_copy if s.reason == "archive missing"]
+        loss = self._loss(watched, look.source, plan.metastore, places, changed, gone)
+        found = [
+            self._every_shard_current(not changed, current_facts(plan)),
+            self._copies_agree(plan),
+            self.within_objective(watched, places),
+            loss,
+        ]
+        if gone:
+            known = ledger.verdict(self._family.shard_backup, ARCHIVES_MATCH)
+            found.append(self._archives_gone(gone_facts(plan, known)))
+        if watched.archives:
+            found.append(self.nothing_missing(watched.plain))
+        return found
+
+    def after_glance(self, watched: WatchedRepository, found: Watch) -> Found:
+        """A sensor asks less than a look does; it compares no copies and asks for no points."""
+        changed = [state.place for state in found.changed]
+        gone = [s.place.shard_id for s in found.changed if s.reason == "archive missing"]
+        places, metastore = found.glance.places, found.glance.metastore
+        return [
+            self._every_shard_current(not changed, left_facts(len(places), changed)),
+            self.within_objective(watched, places),
+            self._loss(watched, None, metastore, places, changed, gone),
+        ]
+
+    def after_backup(
+        self,
+        ledger: Ledger,
+        watched: WatchedRepository,
+        source: Server | Cluster | None,
+        report: BackupReport,
+    ) -> Found:
+        """What a backup left, of the whole cluster or of a part; it is not looked at again."""
+        watched.refresh()
+        failed = [shard.shard_id for shard in report.failed]
+        found = self._as_far_as_known(ledger, watched, source, report.metastore, failed)
+        missing = self.nothing_missing(watched.plain)
+        return [*found, *self._of_what_is_stored(ledger, watched, missing)]
+
+    def after_adoption(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+        """What a backup that was made elsewhere left, as far as looks have told.
+
+        A large one is recorded bit by bit, so manifests that were read are not read each time,
+        unless one names a file that is gone, for which another may have a twin. Nor does it matter
+        that the newest one's metastore is damaged: that is for a check to say.
+        """
+        metastore = None
+        with suppress(RepositoryError, WireError):
+            metastore = watched.metastore()
+        found = self._as_far_as_known(ledger, watched, None, metastore) if metastore else []
+        missing = self.nothing_missing(watched)
+        if not missing.passed:
+            missing = self.nothing_missing(watched.plain)
+        return [*found, *self._of_what_is_stored(ledger, watched, missing)]
+
+    def anew(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+        """What a run that died was to evaluate: its check is red, though no file may be missing."""
+        if watched.newest is None or not ledger.broke(self._family.backup_set, NOTHING_MISSING):
+            return []
+        return [self.nothing_missing(watched.plain)]
+
+    def loss_by_records(
+        self, ledger: Ledger, watched: WatchedRepository, metastore: Metastore | None
+    ) -> Found:
+        """What would be lost, as far as looks have told; nothing where there is no backup."""
+        if metastore is None:
+            return []
+        there, left = left_behind(ledger, metastore)
+        return [self._loss(watched, None, metastore, there, left)]
+
+    def _as_far_as_known(
+        self,
+        ledger: Ledger,
+        watched: WatchedRepository,
+        source: Server | Cluster | None,
+        metastore: Metastore,
+        failed: Collection[ShardID] = (),
+    ) -> Found:
+        there, left = left_behind(ledger, metastore, failed)
+        return [
+            self._every_shard_current(not left, left_facts(len(there), left)),
+            self.within_objective(watched, there),
+            self._loss(watched, source if left else None, metastore, there, left),
+        ]
+
+    def _of_what_is_stored(
+        self, ledger: Ledger, watched: WatchedRepository, missing: dg.AssetCheckEvaluation
+    ) -> Found:
+        """Nothing is read again, so what was bad is bad, though newer events would hide it.
+
+        Archives of ours were checked while they were made; those of other tools are not known
+        to be good before they are read.
+        """
+        found, copies = [missing], ledger.verdict(self._family.shards, COPIES_AGREE)
+        if copies is not None and not copies.passed:
+            found.append(copies)
+        known = ledger.verdict(self._family.shard_backup, ARCHIVES_MATCH)
+        if known is not None and not known.passed:
+            return [*found, known]
+        unread = unread_archives(watched.archives.values(), known)
+        if missing.passed and all(archive.entry.evidence for archive in unread):
+            facts = unread_facts(len(watched.archives), len(unread), known)
+            found.append(_evaluation(self._family.shard_backup, ARCHIVES_MATCH, True, facts, ERROR))
+        return found
+
+    # --- checks ----------------------------------------------------------------------------
+
+    def _every_shard_current(self, passed: bool, metadata: Metadata) -> dg.AssetCheckEvaluation:
+        return _evaluation(self._family.shard_backup, EVERY_SHARD_CURRENT, passed, metadata)
+
+    def _copies_agree(self, plan: BackupPlan) -> dg.AssetCheckEvaluation:
+        return _evaluation(
+            self._family.shards, COPIES_AGREE, not plan.copies.differing, copies_facts(plan)
+        )
+
+    def _archives_gone(self, metadata: Metadata) -> dg.AssetCheckEvaluation:
+        return _evaluation(self._family.shard_backup, ARCHIVES_MATCH, False, metadata, ERROR)
+
+    def nothing_missing(self, repository: BackupRepository) -> dg.AssetCheckEvaluation:
+        """Is there all that the newest state needs?
+
+        Raises:
+            RepositoryError: there is no backup, or a manifest is damaged.
+        """
+        files, missing = missing_files(repository)
+        found: Metadata = {"files": files, "missing": len(missing)}
+        if missing:
+            found["problems"] = problem_table(missing)
+        return _evaluation(self._family.backup_set, NOTHING_MISSING, not missing, found, ERROR)
+
+    def within_objective(
+        self, watched: WatchedRepository, places: Sequence[ShardPlace]
+    ) -> dg.AssetCheckEvaluation:
+        late = late_shards(watched, places, self.earliest())
+        found: Metadata = {
+            "recovery_point": span(self._objectives),
+            "newest_restore_point": str(watched.last_whole or "none"),
+            "shards": len(places),
+            "shards_late": len(late),
+        }
+        if late:
+            found["late"] = late_table(late, watched)
+        young = watched.last_whole is not None and watched.last_whole.started_at >= self.earliest()
+        passed = not late if places else young
+        return _evaluation(self._family.backup_set, WITHIN_OBJECTIVE, passed, found)
+
+    def _loss(
+        self,
+        watched: WatchedRepository,
+        source: Server | Cluster | None,
+        metastore: Metastore,
+        places: Sequence[ShardPlace],
+        changed: Sequence[ShardPlace],
+        gone: Collection[ShardID] = (),
+    ) -> dg.AssetCheckEvaluation:
+        """How much would be lost with the source: what came since the last backup.
+
+        Args:
+            gone: of the changed shards, those whose archive is missing.
+        """
+        late = late_shards(watched, changed, self.earliest())
+        ids = {place.shard_id for place in changed}
+        newest = newest_points(source, metastore, places, watched.archives, ids)
+        metadata = loss_facts(newest, watched, changed, gone, now=datetime.now(UTC))
+        metadata = {"recovery_point": span(self._objectives), **metadata}
+        passed = not late and not gone
+        return _evaluation(self._family.backup_set, LITTLE_TO_LOSE, passed, metadata)
+
+    def earliest(self) -> datetime:
+        """Backups that began before are older than the objective allows."""
+        return datetime.now(UTC) - timedelta(seconds=self._objectives.recovery_point)
+
+
+def span(objectives: Objectives) -> str:
+    return for_people(objectives.recovery_point)
+
+
+def _evaluation(
+    key: dg.AssetKey,
+    name: str,
+    passed: bool,
+    metadata: Metadata,
+    severity: dg.AssetCheckSeverity = WARN,
+) -> dg.AssetCheckEvaluation:
+    return dg.AssetCheckEvaluation(
+        asset_key=key, check_name=name, passed=passed, severity=severity, metadata=metadata
+    )

@@ -1,0 +1,337 @@
+"""What Dagster's event log knows of a server's shards, read and written.
+
+Dagster derives staleness from versions and provenance. For our events it can know neither by
+itself: one run backs up many shards, each with a version of its own. So we write both: a
+backup names the observation of its shard that it answers, and is stale as soon as a later
+observation has another version.
+
+The bulk reads are Dagster's storage interface and no public API; they live in this file and in
+`event_log` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+
+from assets.history.event_log import Context, EventLog
+from assets.keys import CODE_VERSION, Family
+
+VERSION = "dagster/data_version"
+MOST_RESTORE_POINTS = 1000
+MOST_REMEMBERED = 20
+_JUDGED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
+OURS = "dagster/data_version_is_user_provided"
+
+Metadata = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a shard at the source looks like."""
+
+    partition: str
+    version: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A shard that is backed up at exactly the version that goes with it."""
+
+    seen: Seen
+    metadata: Metadata
+    """Of the archive."""
+
+
+class Ledger:
+    """The events of one family.
+
+    Args:
+        context: the step whose events are written; None outside of runs.
+    """
+
+    def __init__(
+        self, instance: dg.DagsterInstance, family: Family, context: Context | None
+    ) -> None:
+        self._instance = instance
+        self._family = family
+        self._log = EventLog(instance, context)
+
+    @classmethod
+    def of_run(cls, context: Context, family: Family) -> Ledger:
+        """Seen from a step of a run, whose events these are."""
+        return cls(context.instance, family, context)
+
+    @classmethod
+    def outside(cls, instance: dg.DagsterInstance, family: Family) -> Ledger:
+        """Seen from a sensor; the events belong to no run."""
+        return cls(instance, family, None)
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def observed(self) -> dict[str, str]:
+        """By partition, the version of the shard that was seen last."""
+        return self._versions(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
+
+    def backed_up(self) -> dict[str, str]:
+        """By partition, the version that was backed up last."""
+        return self._versions(self._family.shard_backup, dg.DagsterEventType.ASSET_MATERIALIZATION)
+
+    def version(self, key: dg.AssetKey) -> str | None:
+        """The version of an asset without partitions."""
+        event = self._instance.get_latest_materialization_event(key)
+        seen = event.asset_materialization if event else None
+        return (seen.tags or {}).get(VERSION) if seen else None
+
+    def source_version(self) -> str | None:
+        """The version of the whole server that was seen last."""
+        return self.version(self._family.meta_snapshot)
+
+    def restore_points(self) -> set[str]:
+        """The newest backups that are recorded, by name."""
+        return {str(PurePath(path).stem) for path in self._manifests(MOST_RESTORE_POINTS)}
+
+    def remembered(self, location: str) -> str:
+        """The newest backup that was made in a directory, of those made lately; empty: none."""
+        for path in self._manifests(MOST_REMEMBERED):
+            if PurePath(path).parent == PurePath(location):
+                return PurePath(path).stem
+        return ""
+
+    def _manifests(self, limit: int) -> list[str]:
+        """The paths of manifests that are recorded, newest first."""
+        wanted = dg.AssetRecordsFilter(asset_key=self._family.backup_set)
+        found = self._instance.fetch_materializations(wanted, limit=limit)
+        events = [record.asset_materialization for record in found.records]
+        paths = [event.metadata.get("manifest") for event in events if event]
+        return [str(path.value) for path in paths if path is not None]
+
+    def verdict(self, key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
+        """The latest evaluation of a check, not counting runs that skipped or broke it."""
+        found = self._instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(key, name), limit=1, status=_JUDGED
+        )
+        event = found[0].event.dagster_event if found and found[0].event else None
+        if event is None:
+            return None
+        said = event.asset_check_evaluation_data
+        return dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=name,
+            passed=said.passed,
+            severity=said.severity,
+            metadata=dict(said.metadata),
+        )
+
+    def broke(self, key: dg.AssetKey, name: str) -> bool:
+        """Whether the latest run that was to evaluate a check has ended without doing so."""
+        found = self._instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(key, name), limit=1
+        )
+        if not found or found[0].status in _JUDGED:
+            return False
+        run = self._instance.get_run_by_id(found[0].run_id)
+        return run is None or run.is_finished
+
+    def partitions(self) -> Sequence[str]:
+        return self._instance.get_dynamic_partitions(self._family.partitions.name or "")
+
+    def _versions(self, key: dg.AssetKey, kind: dg.DagsterEventType) -> dict[str, str]:
+        tags = self._instance.event_log_storage.get_latest_tags_by_partition(key, kind, [VERSION])
+        return {partition: found[VERSION] for partition, found in tags.items() if VERSION in found}
+
+    # --- writing ---------------------------------------------------------------------------
+
+    def add_partitions(self, keys: Iterable[str]) -> None:
+        """Have a partition for each of these shards."""
+        known = set(self.partitions())
+        new = [key for key in keys if key not in known]
+        if new:
+            self._instance.add_dynamic_partitions(self._family.partitions.name or "", new)
+
+    def forget_partitions(self, keys: Iterable[str]) -> None:
+        """Take partitions out of the graph; what was ever written about them stays in the log."""
+        for key in keys:
+            self._instance.delete_dynamic_partition(self._family.partitions.name or "", key)
+
+    def gone(self) -> set[str]:
+        """The partitions that are marked: their shard is not at the source any more."""
+        return set(self._instance.get_dynamic_partitions(self._family.gone))
+
+    def mark_gone(self, keys: Sequence[str]) -> None:
+        if keys:
+            self._instance.add_dynamic_partitions(self._family.gone, list(keys))
+
+    def mark_back(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self._instance.delete_dynamic_partition(self._family.gone, key)
+
+    def observe(self, shards: Sequence[Seen]) -> None:
+        """Note what shards at the source look like.
+
+        The materializations are for the UI, which shows neither fill nor metadata of what is
+        only observed. They have to be the later ones.
+        """
+        for event in dg.AssetObservation, dg.AssetMaterialization:
+            self._log.write_all(
+                [
+                    event(
+                        self._family.shards,
+                        partition=one.partition,
+                        tags={VERSION: one.version, OURS: "true"},
+                        metadata=dict(one.metadata),
+                    )
+                    for one in shards
+                ]
+            )
+
+    def back_up(self, shards: Sequence[Kept]) -> None:
+        """Note that shards are backed up at exactly these versions."""
+        if not shards:
+            return
+        self.observe([kept.seen for kept in shards])
+        pointers = self._own_observations([kept.seen for kept in shards])
+        self._log.write_all(
+            [
+                dg.AssetMaterialization(
+                    self._family.shard_backup,
+                    partition=kept.seen.partition,
+                    metadata=dict(kept.metadata),
+                    tags=_tags(
+                        kept.seen.version,
+                        self._family.shards,
+                        kept.seen.version,
+                        pointers[kept.seen.partition],
+                    ),
+                )
+                for kept in shards
+            ]
+        )
+
+    def see_source(self, version: str, metadata: Metadata) -> None:
+        """Note the state of the whole server."""
+        self._log.write(
+            dg.AssetMaterialization(
+                self._family.meta_snapshot,
+                tags={VERSION: version, OURS: "true"},
+                metadata=dict(metadata),
+            )
+        )
+
+    def judge(self, found: Iterable[dg.AssetCheckEvaluation]) -> None:
+        """Note what checks found, from a step that is not their own."""
+        for evaluation in found:
+            self._log.write(evaluation)
+
+    def limited_set(self, metadata: Metadata) -> None:
+        """Note a backup of a part of the server; `backup_set` is out of sync with the whole."""
+        up = self._family.meta_snapshot.to_user_string()
+        self._log.write(
+            dg.AssetMaterialization(
+                self._family.backup_set,
+                metadata=dict(metadata),
+                tags={f"dagster/input_data_version/{up}": "a part of the server"},
+            )
+        )
+
+    def whole_set(self, version: str, metadata: Metadata) -> None:
+        """Note a restore point of the whole cluster that was made outside of Dagster.
+
+        Args:
+            version: of the cluster as it was saved.
+        """
+        up = self._family.meta_snapshot.to_user_string()
+        self._log.write(
+            dg.AssetMaterialization(
+                self._family.backup_set,
+                metadata=dict(metadata),
+                tags={f"dagster/input_data_version/{up}": version},
+            )
+        )
+
+    def restore(self, shards: Sequence[Seen]) -> None:
+        """Note that the archives of these versions were restored."""
+        backup = self._family.shard_backup
+        pointers = self._backups_of(shards)
+        self._log.write_all(
+            [
+                dg.AssetMaterialization(
+                    self._family.restored_shards,
+                    partition=one.partition,
+                    metadata=dict(one.metadata),
+                    tags=_tags(one.version, backup, one.version, pointers[one.partition]),
+                )
+                for one in shards
+            ]
+        )
+
+    def _own_observations(self, shards: Sequence[Seen]) -> dict[str, int]:
+        """The observations that were just made; another run may have made later ones."""
+        newest = self._newest_ids(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
+        versions = self.observed()  # read after the ids: whose version is ours is ours, or alike
+        return {
+            one.partition: newest[one.partition]
+            if versions.get(one.partition) == one.version
+            else self._own_observation(one.partition)
+            for one in shards
+        }
+
+    def _newest_ids(self, key: dg.AssetKey, kind: dg.DagsterEventType) -> Mapping[str, int]:
+        log = self._instance.event_log_storage
+        return log.get_latest_storage_id_by_partition(key, kind)
+
+    def _own_observation(self, partition: str) -> int:
+        wanted = dg.AssetRecordsFilter(asset_key=self._family.shards, asset_partitions=[partition])
+        cursor = None
+        while True:
+            found = self._instance.fetch_observations(wanted, limit=5, cursor=cursor)
+            for record in found.records:
+                if record.run_id == self._log.run_id:
+                    return record.storage_id
+            if not found.has_more:
+                raise LookupError(f"the observation of {partition} is not in Dagster's event log")
+            cursor = found.cursor
+
+    def _backups_of(self, shards: Sequence[Seen]) -> dict[str, int | None]:
+        kind = dg.DagsterEventType.ASSET_MATERIALIZATION
+        newest = self._newest_ids(self._family.shard_backup, kind)
+        versions = self.backed_up()
+        return {
+            one.partition: newest.get(one.partition)
+            if versions.get(one.partition) == one.version
+            else self._backup_event(one.partition, one.version)
+            for one in shards
+        }
+
+    def _backup_event(self, partition: str, version: str) -> int | None:
+        found = self._instance.fetch_materializations(
+            dg.AssetRecordsFilter(
+                asset_key=self._family.shard_backup, asset_partitions=[partition]
+            ),
+            limit=100,
+        )
+        for record in found.records:
+            event = record.asset_materialization
+            if event is not None and (event.tags or {}).get(VERSION) == version:
+                return record.storage_id
+        return None  # made by another tool, or before this Dagster
+
+
+def _tags(version: str, parent: dg.AssetKey, seen: str, pointer: int | None) -> dict[str, str]:
+    """Provenance, as Dagster itself writes it for what it makes."""
+    up = parent.to_user_string()
+    tags = {
+        VERSION: version,
+        OURS: "true",
+        "dagster/code_version": CODE_VERSION,
+        f"dagster/input_data_version/{up}": seen,
+    }
+    if pointer is not None:
+        tags[f"dagster/input_event_pointer/{up}"] = str(pointer)
+    return tags

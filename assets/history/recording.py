@@ -1,0 +1,210 @@
+"""From the engine's plans and reports to Dagster's events."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from assets.history.asset_history import Kept, Ledger, Seen
+from assets.history.gone_shards import settle_gone
+from assets.metadata.backups import archive_facts
+from assets.metadata.common import place_facts
+from assets.metadata.restores import restored_shard_facts
+from assets.metadata.scans import state_facts
+from assets.partitions import ShardKey
+from resources.engine.backup.changes import ShardState, content_version, source_version
+from resources.engine.backup.plan import BackupPlan
+from resources.engine.backup.run import BackupReport
+from resources.engine.restore.run import RestoreReport
+from resources.errors import UsageError
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.backup_set import Archive
+from resources.repository.evidence import BackupEvidence
+from resources.repository.manifest import ShardEntry
+from resources.repository.repository import BackupRepository
+
+EARLIER = "earlier; found unchanged in this run"
+
+
+def record_look(
+    ledger: Ledger, plan: BackupPlan, archives: Mapping[ShardID, Archive]
+) -> tuple[str, dict[str, Archive | None]]:
+    """Write down what is new since the last look.
+
+    Only changes are written: a look at a server at rest costs no events.
+
+    Args:
+        archives: the newest of each shard.
+
+    Returns:
+        The version of the whole server, and the shards that are gone from it.
+    """
+    gone = settle_gone(ledger, plan.metastore, archives)
+    seen = by_partition(ledger, plan.states)
+    ledger.add_partitions(seen)
+    before = ledger.observed()
+    ledger.observe(
+        [
+            Seen(key, state.version, state_facts(state))
+            for key, state in seen.items()
+            if before.get(key) != state.version
+        ]
+    )
+    return server_version(ledger, plan.metastore), gone
+
+
+def by_partition(ledger: Ledger, states: Iterable[ShardState]) -> dict[str, ShardState]:
+    """The shards that have a partition or get one.
+
+    A node that does not answer may hold any shard of its own, and most of those that nobody has
+    seen are only planned ahead. A partition would be "Missing" for ever.
+    """
+    known = set(ledger.partitions())
+    keyed = {str(ShardKey.of(state.place)): state for state in states}
+    return {key: state for key, state in keyed.items() if key in known or not state.trouble}
+
+
+def record_backup(
+    ledger: Ledger,
+    report: BackupReport,
+    backups: BackupRepository,
+    *,
+    archives: Mapping[ShardID, Archive],
+    seen_before: Mapping[str, str],
+    planned: bool = False,
+) -> None:
+    """Write down a committed backup: what was copied, and what it found up to date.
+
+    An unchanged shard is written down if Dagster does not know its archive yet, because it
+    was made by another tool, or by a run that ended before it could say so. What was seen of it
+    last is corrected if that was before this backup looked: it came from a look that began when
+    its archive was not there yet. What others saw meanwhile is newer and stays.
+
+    Args:
+        archives: the newest of each shard, as far as it is known.
+        seen_before: what `ledger` had observed when the backup began.
+        planned: whether Dagster expects an event for each shard of the run, copied or not; it
+            counts those without one as failed.
+    """
+    source, seen_as = report.manifest.evidence, ledger.source_version()
+    copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
+    unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
+    ledger.add_partitions([*copied, *unchanged])
+    before, seen_now = ledger.backed_up(), ledger.observed()
+    fresh = [
+        Kept(
+            Seen(
+                key,
+                content_version(saved.entry.evidence),
+                {**place_facts(saved.state.place), "state": "as in its archive"},
+            ),
+            archive_facts(
+                saved.entry,
+                backups.location,
+                source,
+                how="in this run",
+                manifest_file=report.manifest_file,
+                meta_version=seen_as,
+            ),
+        )
+        for key, saved in copied.items()
+        if saved.entry.evidence is not None
+    ]
+    made_by = _Makers(backups)
+    earlier = [
+        Kept(
+            Seen(key, state.version, state_facts(state)),
+            archive_facts(
+                state.previous.entry,
+                backups.location,
+                made_by[state.previous.manifest_file],
+                how=EARLIER,
+                manifest_file=state.previous.manifest_file,
+                meta_version=seen_as,
+            ),
+        )
+        for key, state in unchanged.items()
+        if state.previous is not None and (planned or before.get(key) != state.version)
+    ]
+    noted = {kept.seen.partition for kept in earlier}
+    ledger.observe(
+        [
+            Seen(key, state.version, state_facts(state))
+            for key, state in unchanged.items()
+            if key not in noted and seen_before.get(key) == seen_now.get(key) != state.version
+        ]
+    )
+    ledger.back_up(fresh + earlier)
+    settle_gone(ledger, report.metastore, archives)
+
+
+class _Makers(dict[str, BackupEvidence | None]):
+    """By manifest, how its backup came about; each is read once."""
+
+    def __init__(self, backups: BackupRepository) -> None:
+        self._backups = backups
+
+    def __missing__(self, manifest_file: str) -> BackupEvidence | None:
+        self[manifest_file] = found = self._backups.manifest(manifest_file).manifest.evidence
+        return found
+
+
+def server_version(
+    ledger: Ledger, metastore: Metastore, news: Mapping[ShardID, str] | None = None
+) -> str:
+    """The version of the whole server, from the versions of its shards that were seen last.
+
+    Args:
+        news: versions that were seen and not written down.
+    """
+    seen = ledger.observed()
+    keys = {str(ShardKey.of(place)): place.shard_id for place in metastore.places()}
+    known = {shard_id: seen[key] for key, shard_id in keys.items() if key in seen}
+    return source_version(metastore, {**known, **(news or {})})
+
+
+def left_behind(
+    ledger: Ledger, metastore: Metastore, failed: Collection[ShardID] = ()
+) -> tuple[list[ShardPlace], list[ShardPlace]]:
+    """(the shards that are known, those of them whose archive is not what was seen last).
+
+    Args:
+        failed: shards that could not be copied just now.
+    """
+    seen, saved = ledger.observed(), ledger.backed_up()
+    known = [(str(ShardKey.of(place)), place) for place in metastore.places()]
+    there = [(key, place) for key, place in known if key in seen or place.shard_id in failed]
+    left = [
+        place for key, place in there if place.shard_id in failed or seen.get(key) != saved.get(key)
+    ]
+    return [place for _, place in there], left
+
+
+def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:
+    """Write down each shard that is on the target and was read back from there."""
+    found = restored_shard_facts(report, target)
+    restored = {str(ShardKey.of(done.restore.place)): done.restore for done in report.shards}
+    ledger.add_partitions(restored)
+    shards: list[Seen] = []
+    for key, shard in restored.items():
+        entry = shard.archive.entry
+        version = archive_version(entry)
+        shards.append(Seen(key, version, {**found[entry.file_name], "shard_version": version}))
+    ledger.restore(shards)
+
+
+def archive_version(entry: ShardEntry) -> str:
+    """The version that an archive stands for; one without digests is like no shard."""
+    return content_version(entry.evidence) if entry.evidence else f"none+{entry.file_name}"
+
+
+def shard_keys(partitions: list[str]) -> dict[str, ShardKey]:
+    """Partition keys, taken apart.
+
+    Raises:
+        UsageError: one of them is none.
+    """
+    if not partitions:
+        raise UsageError(
+            "no partition was chosen", hint="choose the shards to back up in the launch dialog"
+        )
+    return {key: ShardKey.parse(key) for key in partitions}

@@ -1,0 +1,201 @@
+"""What the UI shows of backups: of one archive, and of a whole restore point."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import dagster as dg
+
+from assets.metadata.common import Metadata, instant, size, stamp
+from assets.metadata.set_changes import change_facts
+from assets.metadata.tables import frame, frame_table, table
+from resources.engine.backup.changes import content_version
+from resources.engine.backup.damaged import NEXT_STEP, said_of_damage
+from resources.engine.backup.run import BackupReport
+from resources.engine.stored.succession import SetChanges
+from resources.repository.backup_set import StoredManifest
+from resources.repository.evidence import BackupEvidence, FailedShard, ShardEvidence
+from resources.repository.manifest import Manifest, ShardEntry
+from resources.repository.names import BackupName, parse_file_name
+
+
+def archive_facts(
+    entry: ShardEntry,
+    location: str,
+    source: BackupEvidence | None,
+    *,
+    how: str,
+    manifest_file: str,
+    meta_version: str | None,
+) -> Metadata:
+    """One shard's archive.
+
+    Args:
+        source: of the manifest that lists it.
+        how: how it came about, seen from the run that records it.
+        meta_version: of `meta_snapshot`, in which the shard was seen; None: there is none.
+    """
+    named, evidence = parse_file_name(entry.file_name), entry.evidence
+    facts: Metadata = {
+        "database": entry.database,
+        "retention_policy": entry.policy,
+        "shard_id": str(entry.shard_id),
+        **({"made_at": dg.MetadataValue.timestamp(named.backup.started_at)} if named else {}),
+        **(_content(evidence) if evidence else {}),
+        "tar_bytes": entry.size_bytes,
+        "checked": _CHECKED[evidence.checked if evidence else None],
+        "copied": how,
+        "path": dg.MetadataValue.path(f"{location}/{entry.file_name}"),
+        "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
+    }
+    if source is not None and source.source.version:
+        facts["server_version"] = source.source.version
+    if evidence is not None:
+        facts |= {
+            "keys": "read twice, the same" if evidence.read_twice else "read once: docs/verify.md",
+            "seconds": round(evidence.seconds, 3),
+            "files": len(evidence.files),
+            "tombstones_pending": evidence.tombstones,
+            "shard_version": content_version(evidence),
+            "sha256": evidence.sha256,
+        }
+        if evidence.damaged:
+            facts["damaged_at_source"] = said_of_damage(evidence.files)
+            facts["next_step"] = NEXT_STEP
+    if meta_version:
+        facts["meta_snapshot_version"] = meta_version
+    return facts
+
+
+def _content(evidence: ShardEvidence) -> Metadata:
+    """What people look for first."""
+    return {
+        "size": size(evidence.stored_bytes),
+        "bytes": evidence.stored_bytes,
+        **({"points": evidence.points} if evidence.points is not None else {}),
+        **({"series": evidence.series} if evidence.series is not None else {}),
+        "first_point": instant(evidence.min_time_ns),
+        "last_point": instant(evidence.max_time_ns),
+        "group_start": instant(evidence.group_start_ns),
+        "group_end": instant(evidence.group_end_ns),
+        "node": evidence.node,
+    }
+
+
+_CHECKED: dict[str | None, str] = {
+    None: "not yet: another tool made it; a restore checks it before it touches the target",
+    "full": "full: every block's checksum, its type and both its times; values were not decoded",
+    "structure": "structure: headers, indexes and sizes; blocks were not read",
+}
+
+
+def copied_facts(report: BackupReport, gone: Collection[str]) -> Metadata:
+    """The server as a backup leaves it: what is not failed is as in its archive."""
+    evidence = report.manifest.evidence
+    shards = len(report.saved) + len(report.unchanged) + len(report.failed)
+    facts: Metadata = {
+        "cluster_id": str(report.metastore.cluster_id),
+        "databases": len(report.metastore.databases),
+        "shards": shards,
+        "shards_to_copy": len(report.failed),
+        "shards_unchanged": shards - len(report.failed),
+        "shards_gone": len(gone),
+        "meta_bytes": report.manifest.meta.size_bytes,
+        "seen": "by a backup, after its copies",
+    }
+    if evidence is not None:
+        facts |= {
+            "server": evidence.source.address,
+            "server_version": evidence.source.version or "unknown (no HTTP)",
+        }
+    return facts
+
+
+def failed_table(failed: Sequence[FailedShard]) -> dg.TableMetadataValue:
+    return table([{"shard_id": int(f.shard_id), "why": f.why} for f in failed])
+
+
+def set_facts(
+    stored: StoredManifest,
+    location: str,
+    kept: int,
+    changes: SetChanges,
+    meta_version: str | None,
+) -> Metadata:
+    """A whole backup: what its manifest lists.
+
+    Args:
+        kept: how many shards the repository can restore now, of this backup and earlier ones.
+        changes: what it brought.
+        meta_version: of the `meta_snapshot` it was made from; it stands for every shard's version.
+    """
+    manifest_file, manifest = stored.file_name, stored.manifest
+    rows = [_row(entry) for entry in manifest.files]
+    evidence = manifest.evidence
+    facts: Metadata = {
+        "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
+        "restore_point": manifest_file.removesuffix(".manifest"),
+        "covers": _covers(manifest),
+        **({"meta_snapshot_version": meta_version} if meta_version else {}),
+        "made": "by this run",
+        **_made_at(manifest_file),
+        "shards_copied": len(manifest.files),
+        "shards_unchanged": len(evidence.unchanged) if evidence else 0,
+        "shards_failed": len(evidence.failed) if evidence else 0,
+        "shards_restorable": kept,
+        "size": size(sum(row["bytes"] for row in rows)),
+        "bytes": sum(row["bytes"] for row in rows),
+        "tar_bytes": sum(entry.size_bytes for entry in manifest.files),
+        "points": sum(row["points"] for row in rows),
+        "copy_seconds": round(sum(row["seconds"] for row in rows), 3),
+        "tombstones_pending": sum(row["tombstones"] for row in rows),
+        **change_facts(changes),
+    }
+    if evidence is not None:
+        facts |= {
+            "strategy": evidence.strategy,
+            "server": evidence.source.address,
+            "server_version": evidence.source.version or "unknown",
+        }
+    if rows:
+        copied = frame(rows)
+        per_database = (
+            copied.groupby(["database", "policy"], sort=True)
+            .agg(shards=("shard", "count"), bytes=("bytes", "sum"), points=("points", "sum"))
+            .reset_index()
+        )
+        facts["by_policy"] = frame_table(per_database)
+        facts["shards_of_this_run"] = frame_table(copied)
+    return facts
+
+
+def _made_at(manifest_file: str) -> Metadata:
+    named = BackupName.parse(manifest_file.removesuffix(".manifest"))
+    return {"made_at": dg.MetadataValue.timestamp(named.started_at)} if named else {}
+
+
+def _row(entry: ShardEntry) -> Metadata:
+    evidence = entry.evidence
+    return {
+        "shard": int(entry.shard_id),
+        "database": entry.database,
+        "policy": entry.policy,
+        "bytes": evidence.stored_bytes if evidence else 0,
+        "points": (evidence.points or 0) if evidence else 0,
+        "first point": stamp(evidence.min_time_ns if evidence else None),
+        "last point": stamp(evidence.max_time_ns if evidence else None),
+        "tombstones": evidence.tombstones if evidence else 0,
+        "seconds": round(evidence.seconds, 3) if evidence else 0.0,
+        "file": entry.file_name,
+        "shard version": content_version(evidence) if evidence else "none",
+    }
+
+
+def _covers(manifest: Manifest) -> str:
+    limits = manifest.limits
+    if not manifest.limited:
+        return "the whole cluster"
+    if not limits:
+        return "chosen shards"
+    parts = {"database": limits.database, "policy": limits.policy, "shard": limits.shard_id}
+    return ", ".join(f"{kind} {value}" for kind, value in parts.items() if value not in ("", None))

@@ -1,0 +1,153 @@
+"""What the UI shows of restores and merges: the plan, what was done, and the proof."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import yaml
+from pydantic import BaseModel
+
+from assets.metadata.common import Metadata, stamp
+from assets.metadata.tables import table
+from resources.engine.merge.plan import MergePlan
+from resources.engine.merge.run import MergeReport
+from resources.engine.restore.plan import RestorePlan
+from resources.engine.restore.run import RestoreReport
+
+
+def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
+    """What a restore would do."""
+    facts: Metadata = {
+        "target": target,
+        "restore_point": _restore_point(plan),
+        "meta_file": plan.backup.meta.file_name,
+        "databases": ", ".join(
+            f"{db.source.name} as {db.new_name}" if db.renamed else db.new_name
+            for db in plan.databases
+        ),
+        "shards": len(plan.shards),
+        "tar_bytes": plan.size_bytes,
+    }
+    if plan.notes:
+        facts["notes"] = "\n".join(plan.notes)
+    if plan.shards:
+        facts["plan"] = table(
+            [
+                {
+                    "shard": int(shard.place.shard_id),
+                    "from": f"{shard.place.database}.{shard.place.policy}",
+                    "to": f"{shard.new_database}.{shard.new_policy}",
+                    "start": stamp(shard.place.group.start_time_ns),
+                    "end": stamp(shard.place.group.end_time_ns),
+                    "bytes": shard.archive.entry.size_bytes,
+                    "file": shard.archive.entry.file_name,
+                }
+                for shard in plan.shards
+            ]
+        )
+    return facts
+
+
+def restore_facts(report: RestoreReport, target: str) -> Metadata:
+    """What a restore did, and the proof."""
+    facts = restore_plan_facts(report.plan, target)
+    facts.pop("plan", None)
+    facts["seconds"] = round(report.seconds, 3)
+    facts |= _receipts(report)
+    if report.shards:
+        facts["shards_restored"] = table(
+            [
+                {
+                    "shard": int(done.restore.place.shard_id),
+                    "new shard": int(done.new_shard_id),
+                    "from": f"{done.restore.place.database}.{done.restore.place.policy}",
+                    "into": f"{done.restore.new_database}.{done.restore.new_policy}",
+                    "read back": done.receipt.how,
+                    "seconds": round(done.seconds, 3),
+                    "receipt": done.receipt.content,
+                    "file": done.restore.archive.entry.file_name,
+                }
+                for done in report.shards
+            ]
+        )
+    return facts
+
+
+def restored_shard_facts(report: RestoreReport, target: str) -> Mapping[str, Metadata]:
+    """By file name of its archive, each restored shard."""
+    return {
+        done.restore.archive.entry.file_name: {
+            "target": target,
+            "restore_point": _restore_point(report.plan),
+            "shard_id": str(done.restore.place.shard_id),
+            "new_shard_id": str(done.new_shard_id),
+            "database": done.restore.new_database,
+            "retention_policy": done.restore.new_policy,
+            "archive": done.restore.archive.entry.file_name,
+            "tar_bytes": done.restore.archive.entry.size_bytes,
+            "seconds": round(done.seconds, 3),
+            "read_back": done.receipt.how,
+            "receipt": done.receipt.content,
+            **_receipts(report),
+        }
+        for done in report.shards
+    }
+
+
+def _restore_point(plan: RestorePlan) -> str:
+    return plan.backup.newest.file_name.removesuffix(".manifest")
+
+
+def _receipts(report: RestoreReport) -> Metadata:
+    """Where the proof is, if any was asked for."""
+    path = report.receipt_path
+    return {"receipts": dg.MetadataValue.path(path)} if path else {}
+
+
+def merge_plan_facts(plan: MergePlan, target: str) -> Metadata:
+    """What a merge would do."""
+    found = restore_plan_facts(plan.restore, target)
+    found.pop("databases", None)
+    found |= {"into": plan.into, "dry_run": True}
+    if plan.points is not None:
+        found["points"] = plan.points
+    if plan.notes:
+        found["notes"] = "\n".join(plan.notes)
+    return found
+
+
+def merge_facts(report: MergeReport, target: str) -> Metadata:
+    """What a merge did."""
+    return {
+        "target": target,
+        "into": report.into,
+        "restore_point": report.backup.removesuffix(".manifest"),
+        "points": report.points,
+        "points_added": report.added,
+        "points_replaced": report.replaced,
+        "points_expired": report.expired,
+        "shard_groups": report.groups,
+        "resumed": report.resumed,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def to_launch(
+    run_config: Mapping[str, Any], op: str, config: BaseModel, more: Mapping[str, Any]
+) -> dg.MetadataValue:
+    """What to put into the launchpad to carry out what a run has planned.
+
+    Args:
+        run_config: of the run that planned; of its target only what is no default is kept.
+        config: of the step `op`, beside `more`.
+    """
+    fields = type(config).model_fields
+    chosen = {n: v for n, v in config.model_dump().items() if v != fields[n].default}
+    launch: dict[str, Any] = {"ops": {op: {"config": {**chosen, **more, "dry_run": False}}}}
+    target = run_config.get("resources", {}).get("target", {}).get("config", {})
+    named = {n: v for n, v in target.items() if n != "configuration" and v not in ("", None)}
+    if named:
+        launch["resources"] = {"target": {"config": named}}
+    return dg.MetadataValue.md(f"```yaml\n{yaml.safe_dump(launch, sort_keys=False)}```")

@@ -1,0 +1,293 @@
+"""What the UI shows of a cluster as it was seen: its shards, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from assets.metadata.common import Metadata, place_facts, stamp
+from assets.metadata.tables import table
+from assets.partitions import ShardKey
+from resources.engine.backup.changes import ShardState
+from resources.engine.backup.plan import BackupPlan
+from resources.engine.stored.inventory import Problem
+from resources.engine.stored.newest import Newest
+from resources.engine.stored.objective import last_backup
+from resources.engine.stored.restore_points import newest_whole
+from resources.engine.stored.verify import VerifyReport
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.backup_set import Archive
+from resources.repository.watched import WatchedRepository
+
+
+def state_facts(state: ShardState) -> Metadata:
+    """A shard at the source, and how it compares with its archive."""
+    return {"state": _state(state), **place_facts(state.place)}
+
+
+def _state(state: ShardState) -> str:
+    return "as in its archive" if not state.stale else _WHY.get(state.reason, state.reason)
+
+
+def _to_copy(states: Iterable[ShardState]) -> dg.TableMetadataValue:
+    """Why each shard is to be copied: what its archive has, and what the source has now."""
+    return table(
+        [
+            {
+                "partition": str(ShardKey.of(state.place)),
+                "state": _state(state) if not state.trouble else state.trouble,
+                "group start": stamp(state.place.group.start_time_ns),
+                "group end": stamp(state.place.group.end_time_ns),
+                "archived": state.previous.manifest_file.removesuffix(".manifest")
+                if state.previous
+                else "never",
+                "archived bytes": _archived(state),
+                "bytes at source": state.copies[0].size_bytes if state.copies else None,
+                "modified": stamp(state.modified_ns) if state.modified_ns else "-",
+                "node": state.copies[0].node if state.copies else "-",
+            }
+            for state in states
+        ]
+    )
+
+
+def _archived(state: ShardState) -> int | None:
+    evidence = state.previous.entry.evidence if state.previous else None
+    return evidence.stored_bytes if evidence else None
+
+
+_WHY = {
+    "new": "never backed up",
+    "changed": "changed since its archive",
+    "archive missing": "its archive is missing in the repository",
+    "no evidence": "cannot be compared with its archive",
+    "full": "cannot be compared: the server's HTTP does not answer",
+}
+
+
+def look_facts(plan: BackupPlan, gone: Mapping[str, Archive | None]) -> Metadata:
+    """A look at a whole server.
+
+    Args:
+        gone: by partition, shards that it does not have any more, and their archive.
+    """
+    facts: Metadata = {
+        "server": plan.address,
+        "server_version": plan.facts.version or "unknown (no HTTP)",
+        "cluster_id": str(plan.metastore.cluster_id),
+        "databases": len(plan.metastore.databases),
+        "shards": len(plan.states),
+        "shards_to_copy": len(plan.to_copy),
+        "shards_unchanged": len(plan.unchanged),
+        "shards_planned_ahead": len(plan.absent),
+        "shards_gone": len(gone),
+        "meta_bytes": len(plan.meta),
+    }
+    if plan.to_copy:
+        facts["to_copy"] = _to_copy(plan.to_copy)
+    if gone:
+        facts["gone"] = table(
+            [
+                {"partition": key, "newest archive": one.entry.file_name if one else "deleted"}
+                for key, one in gone.items()
+            ]
+        )
+    return facts
+
+
+def current_facts(plan: BackupPlan) -> Metadata:
+    """How many shards are in their archives as they are, and which are not."""
+    facts: Metadata = {"shards": len(plan.states), "shards_to_copy": len(plan.to_copy)}
+    if plan.to_copy:
+        facts["to_copy"] = _to_copy(plan.to_copy)
+    return facts
+
+
+def left_facts(shards: int, left: Sequence[ShardPlace]) -> Metadata:
+    """The same after a backup: what it left, as far as looks have told."""
+    facts: Metadata = {"shards": shards, "shards_to_copy": len(left)}
+    if left:
+        facts["to_copy"] = table(
+            [
+                {
+                    "partition": str(ShardKey.of(place)),
+                    "group start": stamp(place.group.start_time_ns),
+                    "group end": stamp(place.group.end_time_ns),
+                }
+                for place in left
+            ]
+        )
+    return facts
+
+
+def glance_facts(metastore: Metastore, shards: int, changed: Sequence[ShardPlace]) -> Metadata:
+    """What a sensor saw, which asks less than a look does."""
+    return {
+        "seen": "by the sensor",
+        "cluster_id": str(metastore.cluster_id),
+        "databases": len(metastore.databases),
+        **left_facts(shards, changed),
+    }
+
+
+def copies_facts(plan: BackupPlan) -> Metadata:
+    """Which shards differ between their owners, and how many could be compared."""
+    found = plan.copies
+    facts: Metadata = {
+        "shards": len(plan.states),
+        "shards_compared": found.compared,
+        "shards_differing": len(found.differing),
+    }
+    if found.differing:
+        places = {state.place.shard_id: state.place for state in plan.states}
+        facts["differing"] = table(
+            [
+                {
+                    **place_facts(places[shard_id]),
+                    "copies": ", ".join(f"{c.node}: {c.size_bytes or 0} bytes" for c in copies),
+                }
+                for shard_id, copies in found.differing.items()
+            ]
+        )
+    return facts
+
+
+def gone_facts(plan: BackupPlan, known: dg.AssetCheckEvaluation | None) -> Metadata:
+    """Archives that a look missed.
+
+    Args:
+        known: what was wrong before; it has not been read again, so it still is.
+    """
+    problems = [
+        Problem(state.previous.entry.file_name, "missing, or not as long as it was stored")
+        for state in plan.to_copy
+        if state.reason == "archive missing" and state.previous is not None
+    ]
+    files = {problem.file_name for problem in problems}
+    earlier = [row for row in problem_rows(known) if row["file"] not in files]
+    rows = [*_problem_rows(problems), *earlier]
+    return {"problems_found": len(rows), "problems": table(rows)}
+
+
+def problem_rows(known: dg.AssetCheckEvaluation | None) -> list[dict[str, Any]]:
+    """The problems that an evaluation lists."""
+    found = known.metadata.get("problems") if known and not known.passed else None
+    return (
+        [dict(row.data) for row in found.records]
+        if isinstance(found, dg.TableMetadataValue)
+        else []
+    )
+
+
+def _problem_rows(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    return [{"file": one.file_name, "problem": one.what} for one in problems]
+
+
+def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
+    return table(_problem_rows(problems))
+
+
+def verify_facts(report: VerifyReport, known: dg.AssetCheckEvaluation | None) -> Metadata:
+    """What was read, and what was found.
+
+    Args:
+        known: what an earlier reading found.
+    """
+    whole = report.archives == report.listed and report.points
+    found: Metadata = {
+        "manifests": report.manifests,
+        "archives": report.listed,
+        "archives_read": report.archives,
+        "bytes_read": report.size_bytes,
+        "problems_found": len(report.problems),
+        READ_BACK: report.points[-1].name if whole else _read_back(known),
+    }
+    if report.problems:
+        found["problems"] = problem_table(report.problems)
+        found["newest_whole_restore_point"] = newest_whole(report.points) or "none"
+    return found
+
+
+READ_BACK = "read_back_up_to"
+"""The newest backup when all archives were last read; `never` if they were not."""
+
+
+def _read_back(known: dg.AssetCheckEvaluation | None) -> str:
+    found = known.metadata.get(READ_BACK) if known else None
+    return str(found.value) if found else "never"
+
+
+def unread_archives(
+    archives: Iterable[Archive], known: dg.AssetCheckEvaluation | None
+) -> list[Archive]:
+    """Those that were made since all were last read."""
+    until = _read_back(known)
+    if until == "never":
+        return list(archives)
+    return [a for a in archives if a.manifest_file > f"{until}.manifest"]
+
+
+def unread_facts(archives: int, unread: int, known: dg.AssetCheckEvaluation | None) -> Metadata:
+    """What is known of archives of ours that nobody has read since they were made."""
+    return {
+        "archives": archives,
+        "archives_not_read_back": unread,
+        READ_BACK: _read_back(known),
+        "how": f"{unread} of {archives} archives were checked while they were made, and have not "
+        "been read from the directory since; the verify job reads them",
+    }
+
+
+def late_table(late: Sequence[ShardPlace], watched: WatchedRepository) -> dg.TableMetadataValue:
+    """Shards without a backup that is young enough, and their last one."""
+    return table(
+        [
+            {**place_facts(p), "last_backup": str(watched.last_covered(p.shard_id) or "none")}
+            for p in late
+        ]
+    )
+
+
+def loss_facts(
+    newest: Sequence[Newest],
+    watched: WatchedRepository,
+    changed: Sequence[ShardPlace],
+    gone: Collection[ShardID],
+    *,
+    now: datetime,
+) -> Metadata:
+    """What would be lost with the source.
+
+    Args:
+        newest: the newest points, by policy.
+        changed: shards that are not as in their archives.
+        gone: those of them whose archive is missing.
+    """
+    facts: Metadata = {"shards_changed": len(changed), "archives_missing": len(gone)}
+    backups = [last_backup(watched, place) for place in changed]
+    covered = [name.started_at for name in backups if name is not None]
+    if len(covered) == len(changed) and not gone:
+        facts["lost_seconds"] = max(((now - at).total_seconds() for at in covered), default=0.0)
+    else:
+        facts["lost"] = f"everything in {len(changed) - len(covered) + len(gone)} shards"
+    behind = [one.behind_s for one in newest if one.behind_s is not None]
+    if behind:
+        facts["newest_point_behind_seconds"] = max(behind)
+    if newest:
+        facts["newest_points"] = table(
+            [
+                {
+                    "database": one.database,
+                    "policy": one.policy,
+                    "shards changed": one.changed,
+                    "newest saved": stamp(one.saved_ns),
+                    "newest at source": one.why or stamp(one.source_ns),
+                    "behind seconds": one.behind_s,
+                }
+                for one in newest
+            ]
+        )
+    return facts

@@ -1,0 +1,48 @@
+"""What the UI shows of a restore point beside the one before."""
+
+from __future__ import annotations
+
+from assets.metadata.common import Metadata
+from assets.metadata.tables import frame, frame_table
+from resources.engine.stored.succession import SetChanges
+from resources.repository.manifest import ShardEntry
+
+_COUNTS = ("tar bytes before", "tar bytes now", "points before", "points now")
+
+
+def change_facts(changes: SetChanges) -> Metadata:
+    """Which shards came, changed and went since the last restore point."""
+    facts: Metadata = {
+        "since": changes.since.removesuffix(".manifest") or "the beginning; this is the first",
+        "shards_new": changes.count("new"),
+        "shards_changed": changes.count("changed"),
+        "shards_gone": changes.count("gone"),
+    }
+    if changes.unknown:
+        facts["shards_gone_unknown"] = changes.unknown
+    if changes.shards:
+        listed = frame(
+            [
+                {
+                    "change": change.kind,
+                    "shard": int(change.shard_id),
+                    "database": change.database,
+                    "policy": change.policy,
+                    "tar bytes before": _bytes(change.before),
+                    "tar bytes now": _bytes(change.now),
+                    "points before": _points(change.before),
+                    "points now": _points(change.now),
+                }
+                for change in changes.shards
+            ]
+        )
+        facts["changes"] = frame_table(listed.astype(dict.fromkeys(_COUNTS, "Int64")))
+    return facts
+
+
+def _bytes(entry: ShardEntry | None) -> int | None:
+    return entry.size_bytes if entry else None
+
+
+def _points(entry: ShardEntry | None) -> int | None:
+    return entry.evidence.points if entry and entry.evidence else None

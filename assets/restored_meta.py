@@ -1,0 +1,72 @@
+"""`restored_meta`: what was brought back, where to, and the proof."""
+
+import warnings
+from collections.abc import Iterator
+
+import dagster as dg
+
+from assets.keys import KINDS, Family
+from assets.messages import what_happened
+from resources.backup_repository import BackupRepositoryResource
+from resources.errors import ShardkeeperError
+
+DESCRIPTION = """
+What was restored: where to, and the proof.
+
+Databases and policies brought back on a target, with all their shards. Every archive is checked
+before the target is touched, and every shard is read back from it afterwards. If anything fails,
+what this restore created is dropped again, and nothing else is.
+
+The job `{job}` makes it, and nothing else does. Its plan, with `dry_run`, and a restore that failed
+are observations of this asset; neither takes away what the last good one left. *Observe* tells
+which restore points are newer than the one that was restored, and changes nothing.
+"""
+
+
+def build_restored_meta(family: Family) -> dg.AssetsDefinition:
+    """Observed, not made: an asset that is made is red after any run that failed.
+
+    So no button restores, and neither a wrong click nor a mistyped plan hides the last restore.
+    """
+    with warnings.catch_warnings():
+        # Dagster marks the decorator beta; which of its features to use is our choice.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+
+        @dg.multi_observable_source_asset(
+            name=f"observe_{family.name}_restored_meta",
+            specs=[
+                dg.AssetSpec(
+                    family.restored_meta,
+                    deps=[family.backup_set],
+                    description=DESCRIPTION.format(job=family.restore_job),
+                    skippable=True,
+                    group_name=family.name,
+                    kinds=KINDS,
+                    tags=family.tags,
+                )
+            ],
+        )
+        def restored_meta(
+            context: dg.AssetExecutionContext, repository: BackupRepositoryResource
+        ) -> Iterator[dg.ObserveResult]:
+            event = context.instance.get_latest_materialization_event(family.restored_meta)
+            last = event.asset_materialization if event else None
+            try:
+                names = repository.open(family.name).store.names()
+            except ShardkeeperError as error:  # a click that only asks fails nothing
+                context.log.warning(what_happened(error))
+                return
+            points = sorted(n.removesuffix(".manifest") for n in names if n.endswith(".manifest"))
+            restored = str(last.metadata["restore_point"].value) if last else ""
+            newer = [point for point in points if point > restored]
+            context.log.info(f"to restore, launch the job {family.restore_job}")
+            yield dg.ObserveResult(
+                asset_key=family.restored_meta,
+                metadata={
+                    "restored": restored or "nothing yet",
+                    "restore_points_since": len(newer),
+                    "newest_restore_point": points[-1] if points else "none",
+                },
+            )
+
+        return restored_meta

@@ -1,0 +1,322 @@
+"""Choices made for one run; the fields are named like the flags of the command line.
+
+The launchpad checks names and types alone, so a number out of its range is a `UsageError` of the
+step: a constraint of the field would end in a traceback after the run was started. What changes
+a server does so only where the launch says `dry_run: false`; no other way to launch leaves it out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from fractions import Fraction
+
+import dagster as dg
+from pydantic import Field
+
+from resources.config.values import Cluster
+from resources.engine.merge.plan import MOST_POINTS, MergeOptions
+from resources.engine.options import BackupOptions, Retry
+from resources.engine.restore.as_of import LATEST, parse_moment
+from resources.engine.restore.plan import RestoreOptions
+from resources.engine.stored.sampling import Sample, today
+from resources.errors import UsageError
+from resources.model import ShardID
+from resources.protocol.durations import parse_duration
+from resources.repository.manifest import Limits
+
+MOST_ATTEMPTS = 100
+MOST_AT_ONCE = 64
+MOST_NODES = 1000
+MOST_SHARD_ID = 2**63 - 1
+MAX_POINTS_AT_ONCE = 100_000_000
+"""Points of one statement; a server answers it with nothing, but works on it without a pause."""
+
+
+class Verify(Enum):
+    """How closely an archive is looked at while it is made."""
+
+    inflated = "inflated"
+    full = "full"
+    structure = "structure"
+
+
+class CopyConfig(dg.Config):
+    """How to copy."""
+
+    full: bool = Field(default=False, description="Copy every shard, changed or not (-full).")
+    verify: Verify = Field(
+        default=Verify.full,
+        description="full: check every block of every TSM file; structure: headers and indexes "
+        "only; inflated: every block, and inflate again what was compressed (-verify).",
+    )
+    attempts: int | None = Field(
+        default=None,
+        description="How often a shard is tried before it counts as failed, 1 to 100; as "
+        "configured if left out.",
+    )
+    new_era: bool = Field(
+        default=False,
+        description="Once, after the server was set up anew, put back to an earlier state or "
+        "replaced by a copy: copy everything anew beside the backups that are there, which stay "
+        "restorable (-new-era).",
+    )
+    new_directory: bool = Field(
+        default=False,
+        description="Begin anew in a directory that is empty although backups were made in it. "
+        "Otherwise such a directory is taken for a disk that is not mounted.",
+    )
+
+    def options(
+        self,
+        settings: Cluster,
+        lock_wait_s: float,
+        *,
+        remembered: str,
+        limits: Limits | None = None,
+        only: frozenset[ShardID] | None = None,
+    ) -> BackupOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        check_number("attempts", self.attempts, 1, MOST_ATTEMPTS)
+        return BackupOptions(
+            limits=limits or Limits(),
+            only=only,
+            full=self.full,
+            checked="structure" if self.verify is Verify.structure else "full",
+            proven=self.verify is Verify.inflated,
+            parallel=settings.limits.parallel,
+            per_node=settings.limits.per_node,
+            retry=Retry(attempts=self.attempts or settings.limits.attempts),
+            internal=settings.internal,
+            require_complete=settings.require_complete,
+            damaged=settings.damaged,
+            new_era=self.new_era,
+            remembered="" if self.new_directory else remembered,
+            lock_wait_s=lock_wait_s,
+        )
+
+
+class BackUpConfig(CopyConfig):
+    """What to back up, and how; by default everything that changed."""
+
+    db: str = Field(default="", description="Only this database (-db).")
+    rp: str = Field(default="", description="Only this retention policy; needs db (-rp).")
+    shard: int | None = Field(default=None, description="Only the shard of this id (-shard).")
+
+    @property
+    def limits(self) -> Limits:
+        """Raises: UsageError: no shard has such a number."""
+        return Limits(self.db, self.rp, shard_id("shard", self.shard))
+
+
+class RestoreConfig(dg.Config):
+    """What to restore, from when, and under which names; by default everything, the latest."""
+
+    db: str = Field(
+        default="",
+        description="Only this database (-db). Empty: all, each must not exist on the target.",
+    )
+    rp: str = Field(default="", description="Only this retention policy; needs db (-rp).")
+    shard: int | None = Field(default=None, description="Only the shard of this id (-shard).")
+    newdb: str = Field(
+        default="", description="Restore under this database name; needs db (-newdb)."
+    )
+    newrp: str = Field(default="", description="Restore under this policy name; needs rp (-newrp).")
+    newrf: int | None = Field(
+        default=None,
+        description="How many copies a cluster keeps, at most one on each data node; as many as "
+        "the source did if left out (-newrf).",
+    )
+    newshard: int | None = Field(
+        default=None,
+        description="Restore into this shard of the target, which is there and empty; needs shard "
+        "(-newshard).",
+    )
+    newduration: str = Field(
+        default="",
+        description="How long the restored policies keep points: 10s, 12h, 7d, or 0s for ever; "
+        "empty: as they did (-newduration).",
+    )
+    skip_expired: bool = Field(
+        default=False,
+        description="Leave out shards that the target's retention would delete at once "
+        "(-skip-expired).",
+    )
+    users: bool = Field(
+        default=False,
+        description="Create users that the cluster does not have, with the passwords and grants "
+        "that they had (-users).",
+    )
+    as_of: str = Field(
+        default="latest",
+        description="Which state: latest, or a time in UTC such as 20261122T095100Z or "
+        "2026-11-22T09:51:00Z; the newest backup begun by then is taken (-as-of).",
+    )
+    dry_run: bool = Field(
+        default=True,
+        description="true changes nothing and shows the plan, a table on an observation of "
+        "restored_meta (-plan); false restores.",
+    )
+    allow_same_server: bool = Field(
+        default=False,
+        description="Let the target be the server that was backed up, to restore beside the "
+        "original with newdb.",
+    )
+
+    @property
+    def options(self) -> RestoreOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: the fields contradict each other, a number is out of its range, or
+                newduration is no duration.
+        """
+        check_number("newrf", self.newrf, 1, MOST_NODES)
+        options = RestoreOptions(
+            limits=Limits(self.db, self.rp, shard_id("shard", self.shard)),
+            new_database=self.newdb,
+            new_policy=self.newrp,
+            new_duration_ns=parse_duration(self.newduration) if self.newduration else None,
+            new_replica_n=self.newrf,
+            new_shard_id=shard_id("newshard", self.newshard),
+            users=self.users,
+            skip_expired=self.skip_expired,
+            allow_same_server=self.allow_same_server,
+        )
+        options.check()
+        return options
+
+
+class MergeConfig(dg.Config):
+    """What to merge, and into which live database."""
+
+    db: str = Field(default="", description="The database in the backup (-db); required.")
+    newdb: str = Field(
+        default="",
+        description="The live database to merge into; empty: the one of the same name (-newdb).",
+    )
+    rp: str = Field(default="", description="Only this retention policy (-rp).")
+    newrp: str = Field(default="", description="The live policy to merge into; needs rp (-newrp).")
+    shard: int | None = Field(
+        default=None, description="Only the shard that has this id in the backup (-shard)."
+    )
+    start: str = Field(
+        default="", description="Only points from this time on, in UTC: 2026-11-22T09:51:00Z."
+    )
+    end: str = Field(default="", description="Only points before this time (-end).")
+    as_of: str = Field(
+        default=LATEST,
+        description="Which state: latest, or a time in UTC such as 20261122T095100Z; the newest "
+        "backup begun by then is taken (-as-of).",
+    )
+    skip_expired: bool = Field(
+        default=False,
+        description="Leave out shards older than the live policy keeps points (-skip-expired).",
+    )
+    points: int = Field(
+        default=MOST_POINTS,
+        description="How many points to copy with one statement, at most (-points).",
+    )
+    dry_run: bool = Field(
+        default=True,
+        description="true changes nothing and shows the plan, a table on an observation of "
+        "restored_meta (-plan); false merges.",
+    )
+    abandon: bool = Field(
+        default=False,
+        description="Drop the temporary database of an unfinished merge; points that it copied "
+        "stay (-abandon).",
+    )
+
+    @property
+    def options(self) -> MergeOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: a time is none, or a number is out of its range.
+        """
+        check_number("points", self.points, 1, MAX_POINTS_AT_ONCE)
+        return MergeOptions(
+            limits=Limits(self.db, self.rp, shard_id("shard", self.shard)),
+            into_database=self.newdb,
+            into_policy=self.newrp,
+            start_ns=_ns(self.start),
+            end_ns=_ns(self.end),
+            as_of=None if self.as_of in ("", LATEST) else parse_moment(self.as_of),
+            skip_expired=self.skip_expired,
+            most_points=self.points,
+        )
+
+
+class VerifyConfig(dg.Config):
+    """How much to read."""
+
+    sample: float = Field(
+        default=100.0,
+        description="Percent of the archives to read, more than 0 and at most 100, others each day "
+        "until all had their turn; 100: all.",
+    )
+    parallel: int = Field(default=2, description="Archives read at once, 1 to 64.")
+
+    def check(self) -> None:
+        """Raises: UsageError: a number is out of its range."""
+        if not 0 < self.sample <= 100:  # what is no number at all is not
+            raise UsageError(
+                f"sample is {self.sample:g}, and a share has more than 0 and at most 100 percent",
+                hint="sample: 10 reads a tenth, sample: 100 everything",
+            )
+        check_number("parallel", self.parallel, 1, MOST_AT_ONCE)
+
+    def choose(self, names: Collection[str], *, always: Collection[str]) -> Collection[str]:
+        """The archives to read.
+
+        Args:
+            always: those that every sample has.
+        """
+        if self.sample >= 100:
+            return names
+        sample = Sample(share=Fraction(str(self.sample)) / 100)
+        return {*sample.choose(names, today()), *always}
+
+
+def check_number(name: str, number: float | None, least: int, most: int) -> None:
+    """Refuse a number that means nothing; None is one that was left out.
+
+    Raises:
+        UsageError
+    """
+    if number is None or (not math.isnan(number) and least <= number <= most):
+        return
+    raise UsageError(
+        f"{name} is {number}, which is not among {least} to {most}",
+        hint=f"write {name}: {least} or more, or leave the line out",
+    )
+
+
+def shard_id(name: str, number: int | None) -> ShardID | None:
+    """The id of a shard, as somebody wrote it down.
+
+    Raises:
+        UsageError: servers give no such id.
+    """
+    if number is None:
+        return None
+    if not 1 <= number <= MOST_SHARD_ID:
+        raise UsageError(
+            f"{name} is {number}, and shards are numbered from 1 on",
+            hint="the partitions of shard_backup end with the shard's number",
+        )
+    return ShardID(number)
+
+
+def _ns(text: str) -> int | None:
+    if not text:
+        return None
+    since = parse_moment(text) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since // timedelta(microseconds=1) * 1000

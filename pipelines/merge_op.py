@@ -1,0 +1,59 @@
+"""Merge a backup into a database that lives on, as the step of a job."""
+
+import dagster as dg
+
+from assets.failures import explained
+from assets.keys import Family
+from assets.metadata.common import Metadata
+from assets.metadata.restores import merge_facts, merge_plan_facts, to_launch
+from assets.run_config import MergeConfig
+from assets.run_log import telling
+from pipelines.launch_checks import refuse_plain_secrets, say_when
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import TargetResource
+from resources.engine.merge.abandon import abandon_merge
+from resources.engine.merge.run import merge, prepare_merge
+from resources.errors import UsageError
+
+
+def build_merge_op(family: Family) -> dg.OpDefinition:
+    """The step; what it did is an observation of `restored_meta`."""
+
+    @dg.op(
+        name=f"{family.name}_merge_backup",
+        out=dg.Out(dg.Nothing),
+        description="Restore beside the live database, copy point by point, look for every one, "
+        "drop the copy. An interrupted merge is continued by the next one with these settings.",
+    )
+    def merge_backup(
+        context: dg.OpExecutionContext,
+        config: MergeConfig,
+        repository: BackupRepositoryResource,
+        target: TargetResource,
+    ) -> None:
+        with explained():
+            refuse_plain_secrets(context.run.run_config)
+            options = config.options
+            if config.abandon and config.dry_run:
+                raise UsageError(
+                    "abandon drops the temporary database, and dry_run is to change nothing",
+                    hint="set dry_run: false to give the merge up",
+                )
+            if not config.abandon:
+                options.check()
+            backups, live = repository.open(family.name), target.open()
+            tell = telling(context.log)
+            if config.abandon:
+                dropped = abandon_merge(live, backups, tell=tell)
+                found: Metadata = {"target": live.address, "abandoned": dropped}
+            elif config.dry_run:
+                say_when(context.log, config.as_of)
+                plan = prepare_merge(live, backups, options)
+                found = merge_plan_facts(plan, live.address)
+                found["to_merge"] = to_launch(context.run.run_config, context.op.name, config, {})
+                context.log.warning("nothing is merged: this was the plan; dry_run: false merges")
+            else:
+                found = merge_facts(merge(live, backups, options, tell=tell), live.address)
+        context.log_event(dg.AssetObservation(family.restored_meta, metadata=found))
+
+    return merge_backup

@@ -1,0 +1,87 @@
+"""Restore from the backups of a cluster, as the step of a job."""
+
+import dagster as dg
+
+from assets.failures import explained
+from assets.history.asset_history import Ledger
+from assets.history.recording import record_restore
+from assets.keys import Family
+from assets.messages import what_happened
+from assets.metadata.restores import restore_facts, restore_plan_facts, to_launch
+from assets.run_config import RestoreConfig
+from assets.run_log import telling
+from pipelines.launch_checks import refuse_plain_secrets, say_when
+from resources.backup_repository import BackupRepositoryResource
+from resources.clients.cluster import Cluster
+from resources.clients.server import Server
+from resources.cluster import TargetResource
+from resources.engine.restore.as_of import backup_as_of
+from resources.engine.restore.plan import RestoreOptions
+from resources.engine.restore_into import prepare_restore_into, restore_into
+from resources.errors import ShardkeeperError
+from resources.repository.backup_set import BackupSet
+from resources.repository.repository import BackupRepository
+
+
+def build_restore_op(family: Family) -> dg.OpDefinition:
+    """The step of the restore job; what it did is an event of `restored_meta`."""
+
+    @dg.op(
+        name=family.restore_op,
+        out=dg.Out(dg.Nothing),
+        description="Check every archive, restore, read every shard back; undo all of it on an "
+        "error. With dry_run, which is the default, show the plan.",
+    )
+    def restore_backup(
+        context: dg.OpExecutionContext,
+        config: RestoreConfig,
+        repository: BackupRepositoryResource,
+        target: TargetResource,
+    ) -> None:
+        with explained():
+            refuse_plain_secrets(context.run.run_config)
+            options = config.options
+            backups = repository.open(family.name)
+            say_when(context.log, config.as_of)
+            backup = backup_as_of(backups, config.as_of)
+            point = backup.newest.file_name.removesuffix(".manifest")
+            context.log.info(f"from the restore point {point}")
+            server = target.open()
+            if config.dry_run:
+                plan = prepare_restore_into(server, backups, backup, options)
+                planned = restore_plan_facts(plan, server.address)
+                planned["to_restore"] = to_launch(
+                    context.run.run_config, family.restore_op, config, {"as_of": point}
+                )
+                context.log_event(dg.AssetObservation(family.restored_meta, metadata=planned))
+                context.log.warning(
+                    "nothing is restored: this was the plan; launch with dry_run: false to restore"
+                )
+            else:
+                _restore(context, family, server, backups, backup, options)
+
+    return restore_backup
+
+
+def _restore(
+    context: dg.OpExecutionContext,
+    family: Family,
+    server: Server | Cluster,
+    backups: BackupRepository,
+    backup: BackupSet,
+    options: RestoreOptions,
+) -> None:
+    """Raises: ShardkeeperError: as `restore_into`, and as `check_complete` of its report."""
+    try:
+        report = restore_into(server, backups, backup, options, tell=telling(context.log))
+    except ShardkeeperError as error:
+        failed = {"outcome": "failed", "target": server.address, "why": what_happened(error)}
+        context.log_event(dg.AssetObservation(family.restored_meta, metadata=failed))
+        raise
+    record_restore(Ledger.of_run(context, family), report, server.address)
+    context.log_event(
+        dg.AssetMaterialization(
+            family.restored_meta, metadata=restore_facts(report, server.address)
+        )
+    )
+    report.check_complete()

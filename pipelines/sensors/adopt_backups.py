@@ -1,0 +1,138 @@
+"""Backups that were made outside of Dagster, recorded as if they had been made inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from assets.history.asset_history import Kept, Ledger, Seen
+from assets.history.recording import archive_version, server_version
+from assets.metadata.backups import archive_facts, set_facts
+from assets.metadata.common import Metadata, place_facts
+from assets.partitions import ShardKey
+from resources.engine.stored.succession import Succession
+from resources.errors import RepositoryError, WireError
+from resources.model import Metastore
+from resources.repository.backup_set import StoredManifest
+from resources.repository.manifest import ShardEntry
+from resources.repository.watched import WatchedRepository
+
+MOST_AT_ONCE = 200
+"""Archives recorded by one tick, which takes a second with them."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """How far adoption has come."""
+
+    cursor: str
+    """The last manifest that is recorded, and how many archives of the next one are."""
+    text: str
+    something: bool = False
+    """Whether anything was recorded."""
+
+
+def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Adopted:
+    """Record what Dagster does not know of the manifests after the cursor.
+
+    Raises:
+        RepositoryError: a manifest is damaged, or the directory cannot be read.
+    """
+    done, _, at = (cursor or "").partition(" ")
+    watched.refresh()
+    names = sorted(n for n in watched.store.names() if n.endswith(".manifest") and n > done)
+    known = ledger.restore_points() if names else set()
+    recorded, sets, budget = 0, 0, MOST_AT_ONCE
+    succession = Succession(watched.plain)
+    for name in names:
+        if name.removesuffix(".manifest") in known:
+            done, at = name, ""
+            continue
+        stored = watched.manifest(name)
+        metastore, trouble = _metastore(watched, stored)
+        start = int(at or 0)
+        entries = stored.manifest.files[start : start + budget]
+        recorded += _record(ledger, watched, stored, entries, metastore)
+        budget -= len(entries)
+        if start + len(entries) < len(stored.manifest.files):
+            left = len(stored.manifest.files) - start - len(entries)
+            return Adopted(
+                f"{done} {start + len(entries)}", f"{left} archives of {name} to go", bool(recorded)
+            )
+        sets += 1
+        found = set_facts(
+            stored, watched.location, len(watched.archives), succession.changes(stored), None
+        )
+        _record_set(ledger, watched, stored, {**found, **trouble}, metastore)
+        done, at = name, ""
+        if budget <= 0:
+            break
+    text = (
+        f"all backups up to {done.removesuffix('.manifest')} are recorded" if done else "no backups"
+    )
+    if recorded:
+        text = f"{recorded} archives recorded; {text}"
+    return Adopted(done, text, bool(recorded or sets))
+
+
+def _record(
+    ledger: Ledger,
+    watched: WatchedRepository,
+    stored: StoredManifest,
+    entries: tuple[ShardEntry, ...],
+    metastore: Metastore | None,
+) -> int:
+    """Of each shard the newest archive is what counts; an older one is history already."""
+    before, newest = ledger.backed_up(), watched.archives
+    places = {place.shard_id: place for place in metastore.places()} if metastore else {}
+    found: list[Kept] = []
+    for entry in entries:
+        place = places.get(entry.shard_id)
+        archive = newest.get(entry.shard_id)
+        if place is None or archive is None or archive.manifest_file != stored.file_name:
+            continue
+        key, version = str(ShardKey.of(place)), archive_version(entry)
+        if before.get(key) == version:
+            continue
+        seen = {**place_facts(place), "state": "as in its archive, made outside of Dagster"}
+        made = archive_facts(
+            entry,
+            watched.location,
+            stored.manifest.evidence,
+            how="outside of Dagster",
+            manifest_file=stored.file_name,
+            meta_version=None,
+        )
+        found.append(Kept(Seen(key, version, seen), made))
+    ledger.add_partitions([kept.seen.partition for kept in found])
+    ledger.back_up(found)
+    return len(found)
+
+
+def _record_set(
+    ledger: Ledger,
+    watched: WatchedRepository,
+    stored: StoredManifest,
+    found: Metadata,
+    metastore: Metastore | None,
+) -> None:
+    found = {**found, "made": "outside of Dagster"}
+    if stored.manifest.limited or metastore is None:
+        ledger.limited_set(found)
+        return
+    version = server_version(ledger, metastore)
+    if stored is watched.newest:
+        ledger.see_source(version, {"seen": f"by the backup {stored.file_name}"})
+    ledger.whole_set(version, {**found, "meta_snapshot_version": version})
+
+
+def _metastore(
+    watched: WatchedRepository, stored: StoredManifest
+) -> tuple[Metastore | None, Metadata]:
+    """What a backup says of its source, or what to say of its trouble.
+
+    Without it nobody knows where its shards belong; the backups after it are none the worse.
+    """
+    try:
+        return watched.metastore_of(stored), {}
+    except (RepositoryError, WireError) as error:
+        return None, {"trouble": str(error)}

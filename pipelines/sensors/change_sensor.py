@@ -1,0 +1,111 @@
+"""`watch_…`: asks for a backup as soon as a cluster differs from its archives."""
+
+from __future__ import annotations
+
+import time
+
+import dagster as dg
+
+from assets.evaluation import Judge
+from assets.history.asset_history import Ledger
+from assets.keys import Family
+from assets.metadata.common import for_people
+from assets.reachability import reached
+from pipelines.sensors.backoff import pace
+from pipelines.sensors.report_changes import report_changes
+from pipelines.sensors.requests import BackUpJobs, default_status, request_backup, why_waiting
+from pipelines.sensors.ticks import TickMemory, spoken
+from resources.backup_repository import BackupRepositoryResource
+from resources.clients.cluster import Cluster as OpenCluster
+from resources.clients.server import Server
+from resources.cluster import ClustersResource
+from resources.collector import collector_at_rest
+from resources.config.values import Cluster
+from resources.engine.backup.watch import Glance, glance
+from resources.engine.events import Event
+from resources.engine.options import BackupOptions
+from resources.repository.watched import WatchedRepository
+
+SILENCE_S = 15.0
+"""How long a source may be silent to a sensor, which asks again soon."""
+
+
+def change_sensor(
+    family: Family, settings: Cluster, back_up_jobs: BackUpJobs
+) -> dg.SensorDefinition:
+    memory = TickMemory()
+    judge = Judge(family, settings.objectives)
+
+    @dg.sensor(
+        name=f"watch_{family.name}",
+        jobs=back_up_jobs,
+        minimum_interval_seconds=int(settings.watch_every),
+        default_status=default_status(settings, "watch"),
+        description="Look whether any shard, database or user has changed since its backup, and "
+        f"if so ask for one run of the backup job; if nothing has for half of "
+        f"{for_people(settings.objectives.recovery_point)}, ask for one all the same, so that the "
+        "newest restore point stays young. After a run of its own failed it waits a minute, then "
+        "two, up to an hour.",
+    )
+    @collector_at_rest()
+    def watch(
+        context: dg.SensorEvaluationContext,
+        clusters: ClustersResource,
+        repository: BackupRepositoryResource,
+    ) -> dg.SensorResult | dg.SkipReason:
+        now = pace(context.instance, family)
+        if now.going:
+            return dg.SkipReason(f"{now.going} is at work")
+        if time.time() < now.wait_until_s:
+            return dg.SkipReason(why_waiting(now, family))
+        ledger = Ledger.outside(context.instance, family)
+        with spoken():
+            with reached(ledger, family):
+                source, seen = _glance(memory, family, clusters, internal=settings.internal)
+            watched, shards = memory.directory(repository, family.name), len(seen.marks)
+            if context.cursor == seen.digest and not now.failures:
+                return _at_rest(family, settings, watched, f"none of {shards} shards has changed")
+            _, watcher = memory.of(watched.plain)
+            options = BackupOptions(peek=True, internal=settings.internal)
+            with reached(ledger, family):
+                found = memory.patience.wait_for(
+                    f"comparing the shards of {family.name}",
+                    lambda: watcher.look(source, seen, options, tell=_quiet),
+                )
+            if found.something:
+                report_changes(ledger, judge, watched, found)
+                count = len(found.changed)
+                what = f"{count} shard{'s' * (count != 1)} changed" if count else "settings changed"
+                return request_backup(family, what.replace(" ", "-"))
+            if found.left:
+                return dg.SkipReason(f"{found.left} of {shards} shards are yet to be compared")
+            context.update_cursor(seen.digest)
+            return _at_rest(family, settings, watched, f"{shards} shards are as in their archives")
+
+    return watch
+
+
+def _glance(
+    memory: TickMemory, family: Family, clusters: ClustersResource, *, internal: bool
+) -> tuple[Server | OpenCluster, Glance]:
+    """Raises: ShardkeeperError: nobody answers there, or not within the time of a tick."""
+
+    def ask() -> tuple[Server | OpenCluster, Glance]:
+        source = clusters.open(family.name, silence_s=SILENCE_S)
+        return source, glance(source, internal=internal)
+
+    return memory.patience.wait_for(f"a look at {family.name}", ask)
+
+
+def _at_rest(
+    family: Family, settings: Cluster, watched: WatchedRepository, why_not: str
+) -> dg.SensorResult | dg.SkipReason:
+    """That nothing has changed is worth a restore point before the newest one is too old."""
+    newest, goal_s = watched.last_whole, settings.objectives.recovery_point
+    if newest is not None and time.time() - newest.started_at.timestamp() > goal_s / 2:
+        return request_backup(family, "nothing-changed-for-long")
+    return dg.SkipReason(why_not)
+
+
+def _quiet(_event: Event) -> None:
+    """A sensor looks every few seconds; the run that follows says it all."""

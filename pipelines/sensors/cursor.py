@@ -1,0 +1,66 @@
+"""What time does to checks: without a backup they turn, although nobody has done anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from assets.evaluation import Judge
+from assets.history.asset_history import Ledger
+from resources.model import Metastore, ShardPlace
+from resources.repository.watched import WatchedRepository
+
+MOST_LOOKS = 1000
+"""Counted; a cursor that never changes need not be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a sensor has written down already, as its cursor keeps it."""
+
+    passed: bool | None = None
+    """Whether every shard was in a young backup; None: nobody has looked yet."""
+    late: int = 0
+    """How many were not."""
+    looks: int = 0
+    """How many looks in a row have found so."""
+    told: bool = False
+    """Not used any more; cursors of earlier versions have it."""
+    adopted: str = ""
+    """How far `adopt` has come."""
+
+    @classmethod
+    def of(cls, cursor: str | None) -> Standing:
+        if cursor and not cursor.startswith("{"):
+            return cls(adopted=cursor)
+        try:
+            return cls(**json.loads(cursor or "{}"))
+        except (ValueError, TypeError):  # of another version, or somebody has edited it
+            return cls()
+
+    @property
+    def cursor(self) -> str:
+        return json.dumps(asdict(self))
+
+    def look(
+        self,
+        judge: Judge,
+        ledger: Ledger,
+        watched: WatchedRepository,
+        metastore: Metastore | None,
+        places: Sequence[ShardPlace],
+    ) -> Standing:
+        """Evaluate what depends on the time; it is written down only when it has changed.
+
+        Args:
+            metastore: of the cluster, or of its newest backup; None: there is no backup.
+            places: the shards that should be in a backup.
+        """
+        within = judge.within_objective(watched, places)
+        late = within.metadata["shards_late"].value
+        assert isinstance(late, int)  # noqa: S101 - it was written as one
+        looks = 1 if self.passed is not within.passed else min(self.looks + 1, MOST_LOOKS)
+        if (self.passed, self.late) != (within.passed, late):
+            ledger.judge([within, *judge.loss_by_records(ledger, watched, metastore)])
+        return replace(self, passed=within.passed, late=late, looks=looks)

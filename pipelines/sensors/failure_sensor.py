@@ -1,0 +1,44 @@
+"""`tell_of_failures`: posts to webhooks the runs that failed, of all clusters."""
+
+from __future__ import annotations
+
+import time
+
+import dagster as dg
+
+from pipelines.sensors.failed_runs import FailedRuns
+from pipelines.sensors.requests import running_if
+from pipelines.sensors.ticks import spoken
+from resources.cluster import ClustersResource
+from resources.config.values import Configuration
+
+
+def failure_sensor(configuration: Configuration, url: str) -> dg.SensorDefinition:
+    """Tell the teams that asked for it when a run fails."""
+
+    @dg.sensor(
+        name="tell_of_failures",
+        minimum_interval_seconds=15,
+        default_status=running_if(bool(configuration.notify)),
+        description="Post to the webhooks under notify in shardkeeper.yaml when a run fails, "
+        "whoever launched it; what a webhook did not take is posted again.",
+    )
+    def tell_of_failures(
+        context: dg.SensorEvaluationContext, clusters: ClustersResource
+    ) -> dg.SkipReason:
+        now_s = time.time()
+        with spoken():
+            current = clusters.reading().configuration
+        before = FailedRuns.of(context.cursor, now_s)
+        after = before.look(context.instance, current, now_s, url)
+        context.update_cursor(after.cursor)
+        for error in after.outbox.errors:
+            context.log.error(str(error))
+        waiting = len(after.outbox.messages)
+        return dg.SkipReason(
+            f"{waiting} messages are not heard yet: {after.outbox.errors[0]}"
+            if waiting and after.outbox.errors
+            else "no run has failed that nobody was told of"
+        )
+
+    return tell_of_failures
