@@ -1,14 +1,22 @@
-"""The documents are short where they must be, and name what there is."""
+"""The documents are short where they must be, name what exists, and use plain terms."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 MAX_README_LINES = 150
 MAX_TERMS, MAX_TERMS_OF_OURS = 30, 10
+
+
+def pages() -> list[Path]:
+    """Every document but the changes, which quote what was."""
+    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+    return sorted(page for page in found if page.name != "CHANGELOG.md")
 
 
 def test_the_readme_is_short() -> None:
@@ -33,3 +41,37 @@ def test_the_architecture_names_files_that_there_are() -> None:
     named = set(re.findall(r"`((?:assets|pipelines|resources|tests)/[\w/]+(?:\.py)?)`", page))
     assert len(named) > 50
     assert {name for name in named if not (ROOT / name).exists()} == set()
+
+
+RETIRED = re.compile(
+    r"""\b(?:
+    doors? | crews? | ledgers? | judg(?:es?|ed|ing|ements?) | verdicts? | famil(?:y|ies)
+    | evidence | looks? | looked | looking | glances? | sightings? | pacing | pullers?
+    | tells? | telling | told | said | talks? | wish(?:es)? | holdings? | twins?
+    | seal(?:s|ed)? | lacks? | lacking | casualties | handovers? | scrubb(?:ed|ing) | goodbye
+    | tilings? | rooms? | nurser(?:y|ies) | racks? | oracles? | witness(?:es)? | insists?
+    | whoever | nobody | somebody | in\ vain | alike | stand(?:s|ing)?\ in | held\ against
+    )\b""",
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Words of the project's own that plain terms have replaced; docs/glossary.md has the terms."""
+MEANT = ("looks like", "looked newest", "Room for")
+"""Where such a word has its ordinary meaning."""
+
+
+def prose(page: Path) -> str:
+    """A page without what it quotes: code, links' targets, and rows that a program writes."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    if page.name == "faults.md":
+        text = re.sub(r"^\|.*$", "", text, flags=re.MULTILINE)
+    return re.sub(r"``?[^`]*``?|\]\([^)]*\)|<[^>]*>", " ", text)
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_document_uses_a_retired_word(page: Path) -> None:
+    text = re.sub("|".join(MEANT), "", prose(page))
+    found = {
+        " ".join(text[max(m.start() - 40, 0) : m.end() + 20].split())
+        for m in RETIRED.finditer(text)
+    }
+    assert found == set(), "docs/glossary.md and CONTRIBUTING.md have the words to use"

@@ -27,27 +27,33 @@ UNTESTED = "not tested"
 
 INTRODUCTION = """# Faults
 
-What can go wrong, and the tests that make it go wrong. After each fault the same is judged: what
-was committed before is all there, `verify` finds nothing, every backup comes back point for point,
-nothing half-written is visible, and whoever failed says so and does not end with 0. **Bold**
-numbers are what nothing is released without.
+This page lists what can go wrong, and the tests that make it go wrong. After each fault the tests
+check the same: everything that was committed before exists, `verify` finds nothing, every backup
+restores point for point, nothing half-written is visible, and a run that failed reports it and
+does not end with 0. No release happens while a **bold** row fails.
 
-`make faults` runs these tests and writes this file; a test holds it to the markers of the tests.
-`make torture N=200` kills, flips and cuts at random; `make interrupted N=300` kills, stops and
-signals whatever writes, beside a second host with other clocks; `make model N=200` leads random
-lives of databases and holds what comes back against a model of them; `make living` restores into a
-cluster
-that others change all the while; `make busy` backs up a server under load, and `make histories`
-one whose clock is set and whose files are put back; `make peers` stops, pauses and slows down one
-node of a cluster meanwhile, and `make looks` counts what looks cost and leave at a source (both in
-[reach.md](reach.md)); `make fuzz` throws hostile bytes at the parsers, for a minute of CPU time at
-each, and `.ci/run` does so after the tests. All but the last two print a seed that repeats a run.
+`make faults` runs these tests and writes this file; a test compares it with the markers of the
+tests. These commands search for faults at random:
 
-Of the 300 turns that `make interrupted` is meant for, 54 have held so far: 29 on influxd 1.6.7,
-13 on an embedded server, 12 on an embedded cluster; 17 stand-stills past the lease, 16 kills, 21
-times one signal or two. What the turns before them found is mended, and has tests of its own in
-`tests/faults/test_lost_places.py`. Its other phase, `make interrupted N=failpoints`, has not been
-run through.
+- `make torture N=200` kills, flips and cuts.
+- `make interrupted N=300` kills, stops and signals every kind of run that writes, beside a second
+  host with other clocks.
+- `make model N=200` changes databases at random and compares what is restored with a model.
+- `make living` restores into a cluster that other clients change at the same time.
+- `make busy` backs up a server under load; `make histories` backs up a server whose clock is set
+  and whose files are put back.
+- `make peers` stops, pauses and slows down one node of a cluster during backups; `make looks`
+  counts what polls and backups cost and leave at a source (both in [reach.md](reach.md)).
+- `make fuzz` sends hostile bytes to the parsers, for a minute of CPU time each; `.ci/run` does so
+  after the tests.
+
+All but `make looks` and `make fuzz` print a seed that repeats a run.
+
+Of the 300 turns that `make interrupted` is meant for, 54 have passed so far: 29 on influxd 1.6.7,
+13 on an embedded server, 12 on an embedded cluster; 17 of them stood still past the lease, 16 were
+killed, 21 got one signal or two. The faults that earlier turns found are fixed and have tests of
+their own in `tests/faults/test_lost_places.py`. The other phase, `make interrupted N=failpoints`,
+has not been run completely.
 """
 
 
