@@ -17,7 +17,7 @@ from tests.faults.shards import shards_of
 from tests.oracle import Witness
 from tests.processes import Nursery
 from tests.resources.devcluster.dev_influxd import DevInfluxd
-from tests.wire.commands import Done, at, shardkeeper
+from tests.wire.commands import Done, at, restore, shardkeeper
 from tests.wire.points import points
 
 IN_REPAIRS = [name for name in FAILPOINTS if name.startswith("repair.")]
@@ -223,6 +223,21 @@ def test_a_shard_that_the_source_has_no_more_is_given_up(server: Place) -> None:
     gone = min(shards_of(server.source, witness.database))
     flip(next(witness.backups.glob(f"*.s{gone}.tar.gz")))
     server.source.query(f"DROP SHARD {gone}")
+    done = repair(witness, *witness.flags)
+    assert done, done
+    assert witness.take_note()
+    is_clean(witness)
+    [second] = set(witness.states) - {first}
+    assert witness.restored(second) == witness.now()
+
+
+def test_a_database_that_was_restored_under_its_name_is_copied_instead(server: Place) -> None:
+    """Its shards have other numbers since, so none of the lacking ones is there."""
+    witness = server.witness()
+    first = witness.back_up()
+    server.source.drop_database(witness.database)
+    restore(server.source, witness.backups, "-db", witness.database)
+    flip(min(witness.backups.glob("*.tar.gz")))
     done = repair(witness, *witness.flags)
     assert done, done
     assert witness.take_note()

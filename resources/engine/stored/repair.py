@@ -22,6 +22,7 @@ from resources.engine.stored.verify import VerifyReport, verify
 from resources.errors import NameTaken, NothingMatches, RepositoryError
 from resources.failpoints import passing
 from resources.model import INTERNAL_DATABASE, ShardID
+from resources.repository.backup_set import BackupSet
 from resources.repository.copies import decode_file, lost_manifests, read_raw
 from resources.repository.holding import Held
 from resources.repository.names import BackupName, copy_of
@@ -95,7 +96,8 @@ def pull_again(
 
     It is incremental, and so takes along what has changed since. In a directory whose newest
     backup left shards out, it copies nothing but what is lacking. A shard that the source has
-    no more is not in the state that it saves.
+    no more is not in the state that it saves; those that its database has since, such as a
+    database that was restored under its name, are.
 
     Raises:
         ShardkeeperError: as `back_up`; nothing was stored then.
@@ -104,7 +106,8 @@ def pull_again(
     internal = any(a.entry.database == INTERNAL_DATABASE for a in current.archives.values())
     options = BackupOptions(again=needs.shards, internal=internal)
     if current.newest.manifest.limited:
-        options = replace(options, only=needs.shards, only_meta=not needs.shards)
+        only = _lacking_at(source, current, needs.shards)
+        options = replace(options, only=only, only_meta=not only)
     try:
         report = back_up(source, repository, options, tell=tell, command=COMMAND)
     except NothingMatches:
@@ -115,6 +118,20 @@ def pull_again(
         if entry.shard_id in needs.shards:
             tell(Repaired(entry.file_name, f"shard {entry.shard_id} copied from {saved.node}"))
     return report
+
+
+def _lacking_at(
+    source: Source, current: BackupSet, shards: frozenset[ShardID]
+) -> frozenset[ShardID]:
+    """The shards to copy: the lacking ones, or what the databases of those have instead."""
+    if not shards:
+        return shards
+    _, metastore = source.metastore()
+    there = {place.shard_id: place.database for place in metastore.places()}
+    lists = (*current.archives.values(), *current.missing)
+    databases = {a.entry.database for a in lists if a.entry.shard_id in shards - there.keys()}
+    instead = {shard for shard, name in there.items() if name in databases}
+    return (shards & there.keys()) | (instead - current.archives.keys())
 
 
 def settle(
