@@ -8,9 +8,9 @@ import os
 from pathlib import Path
 
 import dagster as dg
-from dagster_shared.check import CheckError
 
 from assets.checks import build_checks
+from assets.definition_errors import definition_errors
 from assets.history.io_manager import Handover
 from assets.keys import Family
 from assets.left_out import left_out_definitions
@@ -61,7 +61,7 @@ def definitions(path: Path, url: str = "") -> dg.Definitions:
     for name, settings in configuration.backed_up.items():
         try:
             families.append(of_cluster(Family(name), settings, configuration, url))
-        except (UsageError, dg.DagsterError, CheckError) as error:
+        except (UsageError, *definition_errors()) as error:
             said = UsageError(f"{path}: clusters.{name}: {error}", hint=HINT)
             problems.append(Problem(name, said))
     executor = dg.in_process_executor

@@ -159,6 +159,21 @@ def test_dagster_stays_at_the_edge(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0].startswith("dagster")}
 
 
+def test_what_dagster_does_not_document_stays_in_two_files_that_can_do_without() -> None:
+    """So no version of Dagster is too new: tests/assets/history/test_other_dagster.py."""
+    private = {
+        str(path.relative_to(ROOT))
+        for path in modules()
+        for name in imports(path)
+        if name.startswith(("dagster._", "dagster_shared"))
+    }
+    assert private == {"assets/history/storage_calls.py", "assets/definition_errors.py"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
+    assert not [one for one in wanted if one.startswith("dagster") and "<" in one]
+
+
 @pytest.mark.parametrize("command", ["influxd_ctl", "shardkeeper"])
 def test_the_commands_start_without_dagster(command: str) -> None:
     code = (

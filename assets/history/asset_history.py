@@ -4,9 +4,6 @@ Dagster derives staleness from versions and provenance. For our events it can kn
 itself: one run backs up many shards, each with a version of its own. So we write both: a
 backup names the observation of its shard that it answers, and is stale as soon as a later
 observation has another version.
-
-The bulk reads are Dagster's storage interface and no public API; they live in this file and in
-`event_log` only.
 """
 
 from __future__ import annotations
@@ -17,15 +14,13 @@ from pathlib import PurePath
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from assets.history.event_log import Context, EventLog
+from assets.history.event_log import EventLog
+from assets.history.public_calls import VERSION, Context
 from assets.keys import CODE_VERSION, Family
 
-VERSION = "dagster/data_version"
 MOST_RESTORE_POINTS = 1000
 MOST_REMEMBERED = 20
-_JUDGED = {AssetCheckExecutionRecordStatus.SUCCEEDED, AssetCheckExecutionRecordStatus.FAILED}
 OURS = "dagster/data_version_is_user_provided"
 
 Metadata = Mapping[str, Any]
@@ -77,11 +72,13 @@ class Ledger:
 
     def observed(self) -> dict[str, str]:
         """By partition, the version of the shard that was seen last."""
-        return self._versions(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
+        return self._log.versions(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
 
     def backed_up(self) -> dict[str, str]:
         """By partition, the version that was backed up last."""
-        return self._versions(self._family.shard_backup, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        return self._log.versions(
+            self._family.shard_backup, dg.DagsterEventType.ASSET_MATERIALIZATION
+        )
 
     def version(self, key: dg.AssetKey) -> str | None:
         """The version of an asset without partitions."""
@@ -114,37 +111,27 @@ class Ledger:
 
     def verdict(self, key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
         """The latest evaluation of a check, not counting runs that skipped or broke it."""
-        found = self._instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(key, name), limit=1, status=_JUDGED
-        )
-        event = found[0].event.dagster_event if found and found[0].event else None
-        if event is None:
+        found = self._log.evaluation(dg.AssetCheckKey(key, name))
+        if found is None:
             return None
-        said = event.asset_check_evaluation_data
         return dg.AssetCheckEvaluation(
             asset_key=key,
             check_name=name,
-            passed=said.passed,
-            severity=said.severity,
-            metadata=dict(said.metadata),
+            passed=found.passed,
+            severity=found.severity,
+            metadata=dict(found.metadata),
         )
 
     def broke(self, key: dg.AssetKey, name: str) -> bool:
         """Whether the latest run that was to evaluate a check has ended without doing so."""
-        found = self._instance.event_log_storage.get_asset_check_execution_history(
-            dg.AssetCheckKey(key, name), limit=1
-        )
-        if not found or found[0].status in _JUDGED:
+        run_id = self._log.unevaluated_by(dg.AssetCheckKey(key, name))
+        if run_id is None:
             return False
-        run = self._instance.get_run_by_id(found[0].run_id)
+        run = self._instance.get_run_by_id(run_id)
         return run is None or run.is_finished
 
     def partitions(self) -> Sequence[str]:
         return self._instance.get_dynamic_partitions(self._family.partitions.name or "")
-
-    def _versions(self, key: dg.AssetKey, kind: dg.DagsterEventType) -> dict[str, str]:
-        tags = self._instance.event_log_storage.get_latest_tags_by_partition(key, kind, [VERSION])
-        return {partition: found[VERSION] for partition, found in tags.items() if VERSION in found}
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -273,7 +260,7 @@ class Ledger:
 
     def _own_observations(self, shards: Sequence[Seen]) -> dict[str, int]:
         """The observations that were just made; another run may have made later ones."""
-        newest = self._newest_ids(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
+        newest = self._log.newest_ids(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
         versions = self.observed()  # read after the ids: whose version is ours is ours, or alike
         return {
             one.partition: newest[one.partition]
@@ -281,10 +268,6 @@ class Ledger:
             else self._own_observation(one.partition)
             for one in shards
         }
-
-    def _newest_ids(self, key: dg.AssetKey, kind: dg.DagsterEventType) -> Mapping[str, int]:
-        log = self._instance.event_log_storage
-        return log.get_latest_storage_id_by_partition(key, kind)
 
     def _own_observation(self, partition: str) -> int:
         wanted = dg.AssetRecordsFilter(asset_key=self._family.shards, asset_partitions=[partition])
@@ -300,7 +283,7 @@ class Ledger:
 
     def _backups_of(self, shards: Sequence[Seen]) -> dict[str, int | None]:
         kind = dg.DagsterEventType.ASSET_MATERIALIZATION
-        newest = self._newest_ids(self._family.shard_backup, kind)
+        newest = self._log.newest_ids(self._family.shard_backup, kind)
         versions = self.backed_up()
         return {
             one.partition: newest.get(one.partition)

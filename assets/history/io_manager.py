@@ -3,7 +3,6 @@
 from typing import Any
 
 import dagster as dg
-from dagster._core.events import HandledOutputData
 
 LABEL = "handed_over"
 MOST_CHARACTERS = 1000
@@ -37,15 +36,15 @@ class Handover(dg.IOManager):
         """
         output = context.upstream_output
         if output is not None:
-            records = context.step_context.instance.get_records_for_run(
+            records = context.instance.get_records_for_run(
                 output.run_id, of_type=dg.DagsterEventType.HANDLED_OUTPUT
             ).records
             for record in records:
                 event = record.event_log_entry.dagster_event
                 if event is None or event.step_key != output.step_key:
                     continue
-                said = event.event_specific_data
-                if isinstance(said, HandledOutputData) and said.output_name == output.name:
+                said: Any = event.event_specific_data
+                if said.output_name == output.name:
                     return str(said.metadata[LABEL].value)
         raise LookupError(
             f"{context.op_def.name}: what the step before it said is not in Dagster's event log"

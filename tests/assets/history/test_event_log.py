@@ -10,11 +10,11 @@ import pytest
 from dagster._core.events.log import EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from assets.history import event_log
-from assets.history.event_log import Event, EventLog
+from assets.history import storage_calls
+from assets.history.event_log import EventLog
+from assets.history.public_calls import VERSION, Event
 
 KEY = dg.AssetKey(["eu", "shards"])
-VERSION = "dagster/data_version"
 KINDS = (dg.AssetObservation, dg.AssetMaterialization)
 
 
@@ -100,7 +100,7 @@ def told_kind(entry: EventLogEntry) -> str | None:
 def test_events_of_no_run_are_read_back_in_order_with_their_versions(
     instance: dg.DagsterInstance, kind: type[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_log, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(storage_calls, "MAX_AT_ONCE", 3)
     log = EventLog(instance, None)
     names = [f"s{i}" for i in range(10)]
     log.write_all(some(kind, names))
@@ -119,7 +119,7 @@ def test_events_of_no_run_are_read_back_in_order_with_their_versions(
 def test_no_two_events_have_the_same_millisecond_so_that_the_ui_lists_all(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_log, "MOST_AT_ONCE", 3)
+    monkeypatch.setattr(storage_calls, "MAX_AT_ONCE", 3)
     log = EventLog(instance, None)
     for _ in range(2):
         log.write_all(some(dg.AssetMaterialization, [f"s{i}" for i in range(10)]))
