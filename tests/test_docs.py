@@ -61,7 +61,8 @@ RETIRED = re.compile(
     | tells? | telling | told | said | talks? | wish(?:es)? | holdings? | twins?
     | seal(?:s|ed)? | lacks? | lacking | casualties | handovers? | scrubb(?:ed|ing) | goodbye
     | tilings? | rooms? | nurser(?:y|ies) | racks? | oracles? | witness(?:es)? | insists?
-    | whoever | nobody | somebody | in\ vain | alike | stand(?:s|ing)?\ in | held\ against
+    | worlds? | standing | (?-i:Who) | whoever | nobody | somebody | in\ vain | alike
+    | stands?\ in | held\ against
     )\b""",
     re.VERBOSE | re.IGNORECASE,
 )
