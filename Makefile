@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model replicas looks peers memory faults fuzz clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model cuts replicas looks peers memory faults fuzz clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -118,6 +118,10 @@ peers: install ## N backups, M restores of a cluster with one node in trouble; B
 		$(if $(PAUSE_NODE),SHARDKEEPER_WIRE_PAUSE_NODE='$(PAUSE_NODE)') \
 		$(if $(RESUME_NODE),SHARDKEEPER_WIRE_RESUME_NODE='$(RESUME_NODE)') \
 		$(BIN)/python -m tests.faults.peers $(or $(N),10) $(or $(M),6) $(SEED)
+
+cuts: install ## N shards, each connection cut once, and a restore killed KILLS times; BIND= a real one
+	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)') \
+		$(BIN)/python -m tests.faults.cut_off $(or $(N),30) $(or $(KILLS),5) $(SEED)
 
 histories: install ## N random lives of a server and its clocks: what changed is not called unchanged
 	@$(BIN)/python -m tests.faults.histories $(or $(N),20) $(SEED)

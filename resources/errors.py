@@ -130,6 +130,10 @@ class ShardBusy(PeerClosedEarly):
     exit_code = ExitCode.PARTIAL
 
 
+class ShardHeld(WireError):
+    """A server neither hands a shard out nor takes it in: another connection may have it open."""
+
+
 class ShardLeftAlone(ShardkeeperError):
     """Reading a shard has brought its server down more than once."""
 

@@ -97,7 +97,9 @@ def passing(name: str) -> None:
     with _mutex:
         _passes[name] = _passes.get(name, 0) + 1
         met = _passes[name] >= at if number == signal.SIGKILL else _passes[name] == at
-    if met:
+    if met and number == signal.SIGSTOP:
+        signal.pthread_kill(threading.get_ident(), number)  # this thread goes no step further
+    elif met:
         os.kill(os.getpid(), number)
 
 

@@ -7,8 +7,8 @@ Fields keep their `meta.proto` names in snake_case. Times are `int` nanoseconds 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from typing import NewType
 
 NodeID = NewType("NodeID", int)
@@ -163,6 +163,13 @@ class Metastore:
 
     def database(self, name: str) -> DatabaseInfo | None:
         return next((db for db in self.databases if db.name == name), None)
+
+    def without(self, names: Collection[str]) -> Metastore:
+        """As if it had no databases of these names."""
+        if not names:
+            return self
+        kept = tuple(db for db in self.databases if db.name not in names)
+        return replace(self, databases=kept)
 
     def places(self) -> Iterator[ShardPlace]:
         """Every shard whose group is not deleted, in the metastore's order."""

@@ -47,7 +47,7 @@ class Run:
 
     @property
     def running(self) -> bool:
-        return self._code is None and not select.select([self._line], [], [], 0)[0]
+        return self._code is None and not _speaks(self._line, 0)
 
     @property
     def said(self) -> str:
@@ -66,7 +66,7 @@ class Run:
     def wait(self, within_s: float = 120.0) -> Done:
         """Its end; the code is that of a signal, negative, if one ended it."""
         if self._code is None:
-            if not select.select([self._line], [], [], within_s)[0]:
+            if not _speaks(self._line, within_s):
                 said = self.said
                 self.kill()
                 raise AssertionError(f"still at work after {within_s:g} s: {said}")
@@ -75,6 +75,13 @@ class Run:
         assert self._code is not None
         out, err = (path.read_text(errors="replace") for path in (self._out, self._err))
         return Done(self._code, out, err)
+
+
+def _speaks(line: socket.socket, within_s: float) -> bool:
+    """Whether something comes; descriptors may be too many for select."""
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    return bool(poll.poll(within_s * 1000))
 
 
 class Nursery:

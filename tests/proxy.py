@@ -154,13 +154,16 @@ class Proxy:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
             sock.close()
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join(timeout=10)
 
-    def _spawn(self, target: Callable[..., None], *args: object) -> None:
+    def _spawn(self, target: Callable[..., None], *args: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        with self._mutex:
+            self._threads = [one for one in self._threads if one.is_alive()]
+            self._threads.append(thread)
+            thread.start()
+        return thread
 
     def _accept(self) -> None:
         while not self._ended.is_set():
@@ -187,8 +190,13 @@ class Proxy:
             head = b""
         fault = self._fault_for(head)
         kind = head[:2]
-        self._spawn(self._pump, server, client, b"", fault, "to client", kind)
+        back = self._spawn(self._pump, server, client, b"", fault, "to client", kind)
         self._pump(client, server, head, fault, "to server", kind)
+        back.join()
+        with self._mutex:
+            self._sockets = [one for one in self._sockets if one not in (client, server)]
+        client.close()
+        server.close()
 
     def _fault_for(self, head: bytes) -> Fault | None:
         with self._mutex:

@@ -14,7 +14,7 @@ from assets.partitions import ShardKey
 from resources.engine.backup.changes import ShardState, content_version, source_version
 from resources.engine.backup.plan import BackupPlan
 from resources.engine.backup.run import BackupReport
-from resources.engine.restore.run import RestoreReport
+from resources.engine.restore.restored import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive

@@ -14,7 +14,7 @@ from assets.metadata.tables import table
 from resources.engine.merge.plan import MergePlan
 from resources.engine.merge.run import MergeReport
 from resources.engine.restore.plan import RestorePlan
-from resources.engine.restore.run import RestoreReport
+from resources.engine.restore.restored import RestoreReport
 
 
 def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:

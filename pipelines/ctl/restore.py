@@ -156,7 +156,9 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     """Restore from a directory of incremental backups, or with -full from one manifest.
 
     Databases of the same names must not exist on the target; -newdb restores beside them.
-    Every copy of a shard is read back before it counts as restored.
+    Every copy of a shard is read back before it counts as restored. A shard whose connection
+    breaks is sent again alone; a restore that was killed goes on where it was when the same
+    command is started again.
     """
     options = _options(flags)
     wanted = Wanted(

@@ -239,6 +239,20 @@ class ShardRestored(NamedTuple):
         )
 
 
+class RestoreGoesOn(NamedTuple):
+    """A restore that was killed is gone on with."""
+
+    done: int
+    total: int
+
+    def __str__(self) -> str:
+        return (
+            "warning: this restore was killed, and goes on where it was: "
+            f"{self.done} of {self.total} shards are there and proved, the others are looked at "
+            "and sent"
+        )
+
+
 class OwnersGiven(NamedTuple):
     """How many copies, all of them proved, have their node for an owner; once a second."""
 
@@ -373,6 +387,7 @@ Event: TypeAlias = (
     | MetaRestoring
     | MetaRestored
     | ShardRestored
+    | RestoreGoesOn
     | OwnersGiven
     | ReceiptStored
     | MetaReplaced

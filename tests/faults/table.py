@@ -40,6 +40,8 @@ tests. These commands search for faults at random:
   host with other clocks.
 - `make model N=200` changes databases at random and compares what is restored with a model.
 - `make living` restores into a cluster that other clients change at the same time.
+- `make cuts N=300 KILLS=20` cuts each connection of a backup and of a restore once, and kills a
+  restore again and again.
 - `make busy` backs up a server under load; `make histories` backs up a server whose clock is set
   and whose files are put back.
 - `make peers` stops, pauses and slows down one node of a cluster during backups; `make looks`

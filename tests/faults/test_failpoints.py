@@ -134,7 +134,7 @@ def test_a_backup_of_a_cluster_killed_anywhere_leaves_what_was(
 
 
 def restore_killed_at(place: Place, nursery: Nursery, name: str) -> None:
-    """A restore dies; the backup is as it was; the next one takes away what it left."""
+    """A restore dies; the backup is as it was; the next one goes on where it was."""
     witness = place.witness()
     witness.back_up()
     copy = f"copy-of-{witness.database}"
@@ -150,7 +150,7 @@ def restore_killed_at(place: Place, nursery: Nursery, name: str) -> None:
     assert again, again  # nobody needs to drop anything by hand
     assert databases(place.target) - before == {copy}
     left = name not in ("restore.checked", "restore.after-rollback")
-    assert ("taken away first" in again.err) == left, again
+    assert ("goes on where it was" in again.err) == left, again
     assert not list(witness.backups.glob(".shardkeeper.server-restore-*"))
     assert points(place.target, copy) == witness.now()
     place.target.drop_database(copy)

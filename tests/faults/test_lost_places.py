@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from resources.engine.merge.alone import LOCK as MERGE_LOCK
+from resources.engine.options import Retry
+from resources.engine.restore import upload
 from resources.failpoints import FAILPOINTS, VARIABLE
 from resources.repository import directory
 from resources.repository.lock import LEASE_VARIABLE
@@ -147,9 +149,15 @@ def lock_of_restore(backups: Path) -> str:
 @pytest.mark.parametrize("same_name", [True, False], ids=["same name", "other name"])
 @pytest.mark.parametrize("where", IN_RESTORES)
 def test_a_restore_into_a_server_that_lost_its_place_is_not_called_complete(
-    server: Place, nursery: Nursery, where: str, same_name: bool
+    server: Place,
+    nursery: Nursery,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    same_name: bool,
 ) -> None:
     """The next restore from there takes back what it had created; nothing of that one's is lost."""
+    monkeypatch.setattr(Retry, "pause_s", lambda self, attempt: 0.01)
+    monkeypatch.setattr(upload, "SETTLES_S", 1.0)  # the sleeper may have a shard open
     witness, target = server.witness(), server.target
     witness.back_up()
     expected, before = witness.now(), databases(target)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from resources.failpoints import VARIABLE
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from tests.conftest import need_influxd
 from tests.influxd import Influxd
+from tests.processes import Nursery
 from tests.wire.commands import (
     Done,
     at,
@@ -151,6 +154,24 @@ def test_all_but_the_damage_is_saved_and_comes_back(
     got = points(target, name)
     assert count(got) == count(expected)
     assert got == {key: rows for key, rows in expected.items() if rows and _is_left(key, lost)}
+
+
+@pytest.mark.parametrize("where", ["restore.after-metadata", "restore.uploaded"])
+def test_a_restore_of_damage_that_was_killed_goes_on_and_says_what_is_left_out(
+    where: str, server: Influxd, target: Influxd, backups: Path, fresh: Callable[[], str]
+) -> None:
+    whole, name = points(server, DB), fresh()
+    what, lost = CASES["two blocks"]
+    damage(server, what)
+    assert shardkeeper("backup", *at(server), "-db", DB, backups).code == 3
+    flags = ("restore", *at(target), "-db", DB, "-newdb", name, backups)
+    with Nursery() as nursery:
+        assert nursery.start(*flags, env={VARIABLE: where}).wait().code == -signal.SIGKILL
+    back = shardkeeper(*flags)
+    assert back.code == 3, back
+    assert "goes on where it was" in back.err
+    assert "left out" in back.err
+    assert points(target, name) == without(whole, lost)
 
 
 def _is_left(key: tuple[object, ...], lost: dict[str, range]) -> bool:

@@ -238,7 +238,7 @@ def test_a_killed_backup_is_swept_by_the_next(
 
 
 @pytest.mark.fault(63)
-def test_what_a_killed_restore_left_is_taken_away_by_the_next(
+def test_the_next_restore_goes_on_where_a_killed_one_was(
     source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
 ) -> None:
     db, _ = life
@@ -256,8 +256,30 @@ def test_what_a_killed_restore_left_is_taken_away_by_the_next(
     assert f"of '{name}' is at work, or was killed" in noted.err, noted
     done = shardkeeper("restore", *at(target), "-db", db, "-newdb", name, backups)
     assert done, done
-    assert "taken away first" in done.err
+    assert "this restore was killed, and goes on where it was" in done.err
     assert points(target, name) == points(source, db)
+    assert not list(backups.glob(".shardkeeper.server-restore-*"))
+
+
+@pytest.mark.fault(63)
+def test_what_a_killed_restore_left_is_taken_away_by_another(
+    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    db, _ = life
+    backup(source, backups, "-db", db)
+    name, other = fresh(), fresh()
+    with Proxy(target.bind_addr) as proxy:
+        proxy.break_next(Stall(20, direction="to server"), chosen=uploads)
+        process = started(
+            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
+        )
+        assert proxy.stalled.wait(timeout=20)
+        ended(process, signal.SIGKILL)
+    done = shardkeeper("restore", *at(target), "-db", db, "-newdb", other, backups)
+    assert done, done
+    assert "taken away first" in done.err
+    assert name not in databases(target)
+    assert points(target, other) == points(source, db)
 
 
 @pytest.mark.fault(63, 73)

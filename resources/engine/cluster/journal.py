@@ -7,7 +7,9 @@ its place in one step. JSON:
     {"version": 1, "cluster_id": …, "databases": {name: [shard ID, …]},
      "copies": {shard ID: [TCP address of a data node, …]}, "by_command": false,
      "proved": false, "policies": {name: [[policy, duration, shard group duration], …]},
-     "sent": {shard ID: [[file, bytes, crc32], …]}}
+     "sent": {shard ID: [[file, bytes, crc32], …]},
+     "plan": …, "ids": [[shard ID in the backup, shard ID], …],
+     "filled": {shard ID: [TCP address of a data node, …]}}
 
 Held by tests/resources/engine/cluster/test_journal.py and
 tests/wire/cluster_restore/test_left_overs.py.
@@ -44,6 +46,9 @@ class Journal:
             was created is not taken away any more. None: written by a version that did not say.
         policies: what each database has; empty if that is not known.
         sent: the files that a copy may hold because of us; none of those that are not known.
+        plan: the restore's identity; empty: written by a version that could not go on.
+        ids: which shard of the backup became which.
+        filled: the nodes from which a shard was read back, and held what was sent.
     """
 
     cluster_id: int
@@ -56,6 +61,11 @@ class Journal:
     )
     sent: Mapping[ShardID, tuple[FileID, ...]] = field(
         default_factory=dict[ShardID, tuple[FileID, ...]]
+    )
+    plan: str = ""
+    ids: Mapping[ShardID, ShardID] = field(default_factory=dict[ShardID, ShardID])
+    filled: Mapping[ShardID, tuple[str, ...]] = field(
+        default_factory=dict[ShardID, tuple[str, ...]]
     )
 
     @classmethod
@@ -72,6 +82,7 @@ class Journal:
             {shard.id: tuple(node.tcp_addr for node in shard.owners) for shard in change.shards},
             change.by_command,
             sent=sent or {},
+            ids=change.ids,
         )
 
     def encode(self) -> bytes:
@@ -85,6 +96,9 @@ class Journal:
                 "proved": self.proved,
                 "policies": self.policies,
                 "sent": self.sent,
+                "plan": self.plan,
+                "ids": sorted(self.ids.items()),
+                "filled": self.filled,
             }
         ).encode()
 
@@ -115,6 +129,12 @@ class Journal:
                 {
                     ShardID(int(key)): tuple(_file(one) for one in cast("list[object]", value))
                     for key, value in _items(said.get("sent", {}))
+                },
+                _text(said.get("plan", "")),
+                {ShardID(int(old)): ShardID(int(new)) for old, new in said.get("ids", ())},
+                {
+                    ShardID(int(key)): tuple(_text(node) for node in cast("list[object]", value))
+                    for key, value in _items(said.get("filled", {}))
                 },
             )
         except (

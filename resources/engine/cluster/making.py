@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
@@ -18,6 +19,7 @@ from resources.engine.cluster.by_command import (
     wait_until_quiet,
     what_was_commanded,
 )
+from resources.engine.cluster.going_on import what_is_there
 from resources.engine.cluster.guards import (
     bring_index_up,
     has_all_of,
@@ -35,8 +37,10 @@ from resources.engine.cluster.target_plan import (
 )
 from resources.engine.events import RolledBack, Tell, Warned
 from resources.engine.restore.check import ArchiveContents
+from resources.engine.restore.identity import identity_of
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.receipt import Receipt
+from resources.engine.restore.turn import Turn
 from resources.errors import (
     PlanError,
     RestoreFailed,
@@ -81,6 +85,9 @@ class Making:
         """What is there, or may be, because of this run."""
         self._unsure = False
         """Whether it may come to be there after all."""
+        self._identity = identity_of(plan, options)
+        self._filled: dict[ShardID, tuple[str, ...]] = {}
+        self._turn = Turn()
 
     def make(self, on_disk: Collection[ShardID]) -> ClusterChange:
         """Create the databases with all their shards; on the nodes' disks there is nothing yet.
@@ -116,6 +123,39 @@ class Making:
                 self._created = replace(self._created, copies={})  # those copies are not ours
             raise
         return change
+
+    def go_on(self, left: Journal) -> ClusterChange | None:
+        """Take over what a killed run of the same plan has made; None if it is not that.
+
+        Raises:
+            RestoreFailed: another run has worked since its record was read.
+            WireError
+        """
+        if self._file.read() != left:
+            raise RestoreFailed(
+                "another restore from here has worked meanwhile", hint="run restore again"
+            )
+        draft = draft_databases(self._plan, self._options.new_replica_n)
+        now = proven_look(
+            self._cluster, about=databases_of(left.databases), stop=self._stop
+        ).metastore
+        change = what_is_there(self._plan, draft, now, left)
+        if change is not None:
+            self._created, self._filled = left, dict(left.filled)
+        return change
+
+    def filled(self, shard_id: ShardID | None, nodes: Sequence[str] = ()) -> None:
+        """Say that copies were read back; soon, and with others at once."""
+        if shard_id is not None:
+            self._filled[shard_id] = tuple(nodes)
+        created = self._created
+        if created is None or len(self._filled) == len(created.filled):
+            return
+        if self._turn.has_come():
+            with self._turn, suppress(StoreFailed):  # then the next run reads more back
+                created = replace(created, filled=dict(self._filled))
+                self._file.write(created)
+                self._created = created
 
     def proved(self, copies: Mapping[ShardID, Sequence[Receipt]]) -> None:
         """Every copy was read back: from now on a run that is killed is finished, not undone.
@@ -172,7 +212,11 @@ class Making:
         n_nodes = len(now.data_nodes)
         if can_be_commanded(self._plan, draft, n_nodes):
             refuse_taken_names(self._cluster, draft)
-            names = replace(announced_names(self._cluster_id, self._plan), policies=self._policies)
+            names = replace(
+                announced_names(self._cluster_id, self._plan),
+                policies=self._policies,
+                plan=self._identity,
+            )
             self._announce(names)
             self._created = names
             reached = command_databases(self._cluster, draft)
@@ -261,7 +305,8 @@ class Making:
         return was
 
     def _record(self, change: ClusterChange) -> Journal:
-        return replace(Journal.of(change, self._sent(change)), policies=self._policies)
+        journal = Journal.of(change, self._sent(change))
+        return replace(journal, policies=self._policies, plan=self._identity)
 
     def _sent(self, change: ClusterChange) -> dict[ShardID, tuple[FileID, ...]]:
         """What copies will hold; of an archive with deletes that are applied, only time tells."""

@@ -56,7 +56,7 @@ def not_ours(
     # One that was to hold shards and has none is somebody else's of the same name.
     if not announced and (not shards <= set(ids) or bool(shards) != bool(ids)):
         return NotOurs("it holds shards that are not ours")
-    if why := _changed(there, journal) or added_by_others(now, there):
+    if why := changed_by_others(now, there, journal):
         return NotOurs(why)
     owned = {place.shard_id for place in now.places() if place.shard.owners} & shards
     if not owned:
@@ -66,6 +66,11 @@ def not_ours(
     return more_in_cluster(
         cluster, now, {shard_id: journal.sent.get(shard_id, ()) for shard_id in shards}
     )
+
+
+def changed_by_others(now: Metastore, there: DatabaseInfo, journal: Journal) -> str:
+    """What somebody has made of a database that the record names; empty if nothing."""
+    return _changed(there, journal) or added_by_others(now, there)
 
 
 def _changed(there: DatabaseInfo, journal: Journal) -> str:

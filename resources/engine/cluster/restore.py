@@ -8,40 +8,25 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster
-from resources.clients.server import Server
-from resources.engine.cluster.guards import (
-    shards_on_disk,
-    warn_of_casualties,
-)
+from resources.engine.cluster.filling import Filling
+from resources.engine.cluster.guards import shards_on_disk, warn_of_casualties
 from resources.engine.cluster.internal import empty_internal, note_internal
+from resources.engine.cluster.journal import Journal, JournalFile
 from resources.engine.cluster.looks import databases_of, proven_look
 from resources.engine.cluster.making import Making
-from resources.engine.cluster.rollback import give_owners
-from resources.engine.cluster.target_plan import (
-    ClusterChange,
-    NewShard,
-)
+from resources.engine.cluster.rollback import give_owners, take_away
+from resources.engine.cluster.target_plan import ClusterChange, NewShard
 from resources.engine.cluster.users import create_users, note_users
-from resources.engine.events import (
-    MetaRestored,
-    MetaRestoring,
-    Progress,
-    ShardRestored,
-    Tell,
-    Warned,
-)
+from resources.engine.events import MetaRestored, MetaRestoring, Tell, Warned
 from resources.engine.restore.check import ArchiveContents, check_archives, left_out
 from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
-from resources.engine.restore.receipt import NOT_READ_BACK, Receipts, Target
-from resources.engine.restore.run import RestoredShard, RestoreReport, noting_completion
-from resources.engine.restore.upload import Uploader
-from resources.engine.restore.uploading import bytes_of, upload_all
-from resources.engine.threads import each_in_threads
+from resources.engine.restore.receipt import Receipts, Target
+from resources.engine.restore.restored import RestoredShard, RestoreReport, noting_completion
 from resources.errors import RestoreFailed, ShardkeeperError, Stopped, shown
 from resources.failpoints import passing
 from resources.interrupts import interruptible, undisturbed
@@ -52,20 +37,26 @@ from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 
-NODES_AT_ONCE = 4
-
 
 def prepare_cluster_restore(
-    cluster: Cluster, repository: BackupRepository, backup: BackupSet, options: RestoreOptions
+    cluster: Cluster,
+    repository: BackupRepository,
+    backup: BackupSet,
+    options: RestoreOptions,
+    *,
+    without: Collection[str] = (),
 ) -> RestorePlan:
     """Plan a restore against the cluster as it is now; nothing is changed.
+
+    Args:
+        without: databases that count as not there.
 
     Raises: what `plan_restore` raises, and errors of reading the backup or the cluster.
     """
     options.check()
     meta = repository.read_meta(backup)
     source = decode_metastore(meta)
-    _, target = cluster.metastore()
+    target = cluster.metastore()[1].without(without)
     plan = plan_restore(
         backup,
         meta,
@@ -102,12 +93,16 @@ def restore_into_cluster(
     *,
     tell: Tell,
     stop: threading.Event | None = None,
+    goes_on: Journal | None = None,
 ) -> RestoreReport:
     """Carry out a plan.
 
     Every archive is checked before the cluster is touched. Each copy of each shard is read
     back from its node and held against what was sent; only then do shards get owners, and so
     readers. If anything fails, what this restore created is taken away, and nothing else is.
+
+    Args:
+        goes_on: the record of a killed run of the same plan, which had checked the archives.
 
     Raises:
         ShardkeeperError: the restore failed; its notes say whether it could be undone.
@@ -121,6 +116,7 @@ def restore_into_cluster(
         repository,
         plan.shards,
         keep_tombstoned=options.keep_tombstoned,
+        checked_before=goes_on is not None,
         tell=tell,
         stop=stop,
     )
@@ -134,7 +130,8 @@ def restore_into_cluster(
         cluster.abort()
 
     with holding_lease(cluster.meta, repository.store, stop, lost, tell=tell):
-        shards = _ClusterRestore(cluster, repository, plan, contents, options, tell, stop).run()
+        run = _ClusterRestore(cluster, repository, plan, contents, options, tell, stop)
+        shards = run.run(goes_on)
     path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     seconds = time.monotonic() - began
     return RestoreReport(plan, tuple(shards), seconds, path, left_out(plan.shards, contents))
@@ -161,7 +158,8 @@ class _ClusterRestore:
         self._tell = tell
         self._stop = stop
 
-    def run(self) -> list[RestoredShard]:
+    def run(self, left: Journal | None) -> list[RestoredShard]:
+        """Carry it out; `left` is the record of a killed run of the same plan."""
         began = time.monotonic()
         on_disk = shards_on_disk(self._cluster)
         making = Making(
@@ -179,11 +177,13 @@ class _ClusterRestore:
         ):
             try:
                 with interruptible():
-                    change = making.make(on_disk)
+                    change = making.go_on(left) if left is not None else None
+                    going_on = left if change is not None else None
+                    if change is None:
+                        on_disk = self._take_away(left) if left is not None else on_disk
+                        change = making.make(on_disk)
                     self._tell(MetaRestored(len(change.ids), time.monotonic() - began))
-                    self._create(change)
-                    passing("cluster.shards-created")
-                    shards = self._upload(change)
+                    shards = self._fill(change, making, going_on)
                     passing("cluster.before-adoption")
                     making.proved({shard.new_shard_id: shard.receipts for shard in shards})
                     self._adopt(change)
@@ -204,57 +204,29 @@ class _ClusterRestore:
             empty_internal(self._cluster, tell=self._tell)
         return shards
 
-    # --- the shards -------------------------------------------------------------------------
+    def _take_away(self, left: Journal) -> frozenset[ShardID]:
+        """What the killed run left is not what it was: begin anew. Returns what is on disk then."""
+        take_away(self._cluster, left, self._tell)
+        JournalFile(self._repository.store, left.cluster_id).remove()
+        return shards_on_disk(self._cluster)
 
-    def _create(self, change: ClusterChange) -> None:
-        nodes = sorted({node.tcp_addr for shard in change.shards for node in shard.owners})
-
-        def wanted(node: str) -> Iterator[tuple[ShardID, str, str]]:
-            for shard in change.shards:
-                if any(owner.tcp_addr == node for owner in shard.owners):
-                    self._unless_stopped()
-                    yield shard.id, shard.database, shard.policy
-
-        def create_on(node: str) -> None:
-            self._cluster.coordinator(node).create_shards(wanted(node))
-
-        each_in_threads(
-            create_on, nodes, parallel=NODES_AT_ONCE, name="create", give_up=self._stop.set
-        )
-
-    def _upload(self, change: ClusterChange) -> list[RestoredShard]:
-        uploaders = {
-            node.tcp_addr: Uploader(
-                Server(self._cluster.snapshotter(node.tcp_addr), None),
-                self._repository,
-                change.ids,
-                self._contents,
-                self._stop,
-                receipts=self._options.receipts,
-                keep_tombstoned=self._options.keep_tombstoned,
-            )
-            for shard in change.shards
-            for node in shard.owners
-        }
-
-        def fill(shard: NewShard) -> RestoredShard:
-            assert shard.restore is not None  # noqa: S101 - only those are given
-            began = time.monotonic()
-            restore = shard.restore
-            receipts = tuple(uploaders[o.tcp_addr].upload(restore)[0] for o in shard.owners)
-            return RestoredShard(restore, shard.id, receipts, time.monotonic() - began)
-
-        filled = [shard for shard in change.shards if shard.restore is not None]
-        return upload_all(
-            fill,
-            filled,
-            abort=self._cluster.abort,
-            parallel=self._options.parallel,
-            stop=self._stop,
-            progress=lambda done: Progress(done, len(filled), bytes_of(uploaders)),
-            event=lambda shard, restored: _event(restored, shard),
+    def _fill(
+        self, change: ClusterChange, making: Making, left: Journal | None
+    ) -> list[RestoredShard]:
+        filling = Filling(
+            self._cluster,
+            self._repository,
+            self._contents,
+            self._options,
+            filled=making.filled,
             tell=self._tell,
+            stop=self._stop,
         )
+        there = filling.create(change)
+        passing("cluster.shards-created")
+        return filling.run(change, there, left)
+
+    # --- owners -----------------------------------------------------------------------------
 
     def _adopt(self, change: ClusterChange) -> None:
         """Every copy is there and proved: now they get readers, unless they had them."""
@@ -310,17 +282,3 @@ class _ClusterRestore:
 
 def _addresses_of(shard: NewShard) -> set[str]:
     return {node.tcp_addr for node in shard.owners}
-
-
-def _event(restored: RestoredShard, shard: NewShard) -> ShardRestored:
-    place = restored.restore.place
-    return ShardRestored(
-        database=place.database,
-        policy=place.policy,
-        shard_id=place.shard_id,
-        new_shard_id=shard.id,
-        nodes=tuple(node.tcp_addr for node in shard.owners),
-        size_bytes=restored.restore.archive.entry.size_bytes,
-        seconds=restored.seconds,
-        read_back=restored.receipt.how != NOT_READ_BACK,
-    )

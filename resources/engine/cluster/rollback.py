@@ -176,11 +176,17 @@ def undo_interrupted(
         if journal.proved or (journal.proved is None and _adopted(now, journal)):
             _finish(cluster, journal, now, tell)
         else:
-            _take_away(cluster, journal, tell)
+            take_away(cluster, journal, tell)
         file.remove()
 
 
-def _take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
+def take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
+    """Take away what a killed run made, as far as nobody else has a part in it.
+
+    Raises:
+        RestoreFailed: a node may be down.
+        WireError
+    """
     tell(
         Warned("an earlier restore from here was not finished; what it created is taken away first")
     )

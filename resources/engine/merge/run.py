@@ -26,7 +26,7 @@ from resources.engine.merge.plan import MergeOptions, MergePlan
 from resources.engine.merge.prepare import clock_ns, prepare_merge
 from resources.engine.merge.temporary import TemporaryDatabase, left_there
 from resources.engine.restore.leftovers import take_back_interrupted
-from resources.engine.restore.run import RestoreReport
+from resources.engine.restore.restored import RestoreReport
 from resources.errors import (
     LockLost,
     MergePartial,

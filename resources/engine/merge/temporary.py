@@ -17,7 +17,8 @@ from resources.engine.merge.journal import MergeJournal
 from resources.engine.merge.ours import not_ours
 from resources.engine.merge.plan import MergeOptions, MergePlan
 from resources.engine.restore.leftovers import take_back_interrupted
-from resources.engine.restore.run import RestoreReport, restore
+from resources.engine.restore.restored import RestoreReport
+from resources.engine.restore.run import restore
 from resources.errors import RestoreFailed
 from resources.model import Metastore, ShardID
 from resources.protocol.influxql import quote_identifier

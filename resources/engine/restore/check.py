@@ -55,6 +55,7 @@ def check_archives(
     shards: Sequence[ShardRestore],
     *,
     keep_tombstoned: bool,
+    checked_before: bool = False,
     tell: Tell,
     stop: threading.Event,
 ) -> dict[ShardID, ArchiveContents]:
@@ -63,12 +64,16 @@ def check_archives(
     Our own archives are held against their SHA-256; those of other tools, which have none,
     are inspected as if they were being backed up.
 
+    Args:
+        checked_before: whether a killed run of the same restore has done so; then our own are not
+            read again. Each file is held against its checksum as it is sent, in any case.
+
     Raises:
         ArchiveCorrupt, TSMError: the first archive that is not what it should be.
         Stopped: `stop` was set.
     """
     found = each_in_threads(
-        lambda shard: _check(repository, shard, stop),
+        lambda shard: _check(repository, shard, stop, checked_before=checked_before),
         shards,
         parallel=PARALLEL,
         name="check",
@@ -90,7 +95,11 @@ def said_of_deletes(n: int, *, keep: bool) -> str:
 
 
 def _check(
-    repository: BackupRepository, shard: ShardRestore, stop: threading.Event
+    repository: BackupRepository,
+    shard: ShardRestore,
+    stop: threading.Event,
+    *,
+    checked_before: bool,
 ) -> ArchiveContents:
 
     def unless_stopped() -> None:
@@ -100,7 +109,8 @@ def _check(
     evidence = shard.archive.entry.evidence
     try:
         if evidence is not None:
-            _compare_digest(repository, shard.archive, evidence, unless_stopped)
+            if not checked_before:
+                _compare_digest(repository, shard.archive, evidence, unless_stopped)
             return ArchiveContents(evidence.files, evidence.series, evidence.tombstones)
         return _inspect(repository, shard, unless_stopped)
     except ShardkeeperError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,9 +21,10 @@ from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.read_back import Sent, SentFile, files_there, read_back
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipt, Receipts, Target
-from resources.engine.restore.run import RestoredShard, RestoreReport
+from resources.engine.restore.restored import RestoredShard, RestoreReport
+from resources.engine.restore.target_copies import TargetCopies
 from resources.engine.restore.upload import Uploader
-from resources.engine.restore.uploading import bytes_of, upload_all
+from resources.engine.restore.uploading import News, bytes_of, upload_all
 from resources.errors import (
     PlanError,
     ReadBackMismatch,
@@ -139,6 +140,7 @@ def restore_into_shard(
     plan: RestorePlan,
     options: RestoreOptions,
     *,
+    copies_on: Callable[[str, ShardPlace], TargetCopies],
     tell: Tell,
     stop: threading.Event | None = None,
 ) -> RestoreReport:
@@ -147,6 +149,9 @@ def restore_into_shard(
     The archive is checked before the target is touched, every copy is read back from its owner.
     If a step fails, copies that this run filled are emptied again on a cluster, as long as they
     hold nothing else; a single server cannot be asked for that.
+
+    Args:
+        copies_on: what may be done with the shard's copy on a server, by its address.
 
     Raises:
         TargetNotEmpty: a copy holds something else.
@@ -161,7 +166,7 @@ def restore_into_shard(
     version, cluster_id = target.about().version, target.metastore()[1].cluster_id
     where = Target(target.kind, target.address, version, cluster_id)
     with _alone(target, repository, stop, tell):
-        shard = _Filling(target, repository, plan, contents, options, tell, stop).run()
+        shard = _Filling(target, repository, plan, contents, options, copies_on, tell, stop).run()
     path = receipts.keep([(shard.restore, shard.receipts)], where)
     seconds = time.monotonic() - began
     return RestoreReport(plan, (shard,), seconds, path, left_out(plan.shards, contents))
@@ -195,6 +200,7 @@ class _Filling:
         plan: RestorePlan,
         contents: Mapping[ShardID, ArchiveContents],
         options: RestoreOptions,
+        copies_on: Callable[[str, ShardPlace], TargetCopies],
         tell: Tell,
         stop: threading.Event,
     ) -> None:
@@ -205,16 +211,18 @@ class _Filling:
         [self._shard] = plan.shards
         self._contents = contents
         self._options = options
+        self._copies_on = copies_on
         self._tell = tell
         self._stop = stop
 
     def run(self) -> RestoredShard:
         began = time.monotonic()
         copies = copies_there(self._target, self._into)
-        done = {copy.node: self._receipt(copy) for copy in copies if copy.files}
+        begun = [copy for copy in copies if copy.files and not self._is_part(copy)]
+        done = {copy.node: self._receipt(copy) for copy in begun}
         self._tell(MetaRestored(1, time.monotonic() - began))
         began = time.monotonic()
-        empty = [copy for copy in copies if not copy.files]
+        empty = [copy for copy in copies if copy.node not in done]
         with undisturbed(f"emptying shard {self._into.shard_id} again"):
             try:
                 with interruptible():
@@ -232,6 +240,11 @@ class _Filling:
         )
         self._tell(self._event(restored, [copy.node for copy in copies]))
         return restored
+
+    def _is_part(self, copy: CopyThere) -> bool:
+        """Whether a run that was killed has left a part there, which the archive is sent over."""
+        sent = self._would_send()
+        return not sent.applied and {f.id for f in copy.files} < {f.id for f in sent.files}
 
     def _receipt(self, copy: CopyThere) -> Receipt:
         """Of a copy that an earlier run has filled.
@@ -265,14 +278,15 @@ class _Filling:
     # --- filling ----------------------------------------------------------------------------
 
     def _fill(self, copies: Sequence[CopyThere]) -> dict[str, Receipt]:
-        uploaders = {copy.node: self._uploader(copy) for copy in copies}
+        news = News()
+        uploaders = {copy.node: self._uploader(copy, news) for copy in copies}
 
         def fill(copy: CopyThere) -> Receipt:
             if isinstance(self._target, Cluster) and not copy.exists:
                 place = self._into
                 client = self._target.coordinator(copy.node)
                 client.create_shard(place.shard_id, place.database, place.policy)
-            receipt, _ = uploaders[copy.node].upload(self._shard)
+            receipt, _ = uploaders[copy.node].upload(self._shard, begun=bool(copy.files))
             return receipt
 
         receipts = upload_all(
@@ -282,17 +296,20 @@ class _Filling:
             parallel=self._options.parallel,
             stop=self._stop,
             progress=lambda _: Progress(0, 1, bytes_of(uploaders)),
+            news=news,
             tell=self._tell,
         )
         return {copy.node: receipt for copy, receipt in zip(copies, receipts, strict=True)}
 
-    def _uploader(self, copy: CopyThere) -> Uploader:
+    def _uploader(self, copy: CopyThere, news: News) -> Uploader:
         return Uploader(
             copy.server,
             self._repository,
             {self._shard.place.shard_id: self._into.shard_id},
             self._contents,
             self._stop,
+            copies=self._copies_on(copy.node, self._into),
+            retried=news.retried,
             receipts=self._options.receipts,
             keep_tombstoned=self._options.keep_tombstoned,
         )

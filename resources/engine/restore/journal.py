@@ -1,7 +1,7 @@
 """What a restore into a single server has created there, on record before it creates it.
 
 A restore that was killed cannot take back what it did. The next one from the same directory finds
-its record, and
+its record. If it is the same restore (`identity`), it goes on: see `unfinished`. Otherwise it
 
 - drops a database that holds nothing but what was sent, or a part of it;
 - leaves one that was complete, and one into which others have written since: nobody's points are
@@ -11,27 +11,21 @@ While a restore is at work it holds a lock beside its record, so that others lea
 that stood still until another run took the lock over cannot end as if all were there: whoever takes
 something back first writes `taken_back` into the record, and a restore is complete only once it has
 put `complete` into the record that it wrote last (`JournalWriter.complete`). Each is one comparing
-and replacing, so only one of the two happens. Before each change on the server the restore asks
-whether the lock is still its own. The record is one JSON object:
-
-    {"version": 1, "cluster_id": …, "address": …, "server_started_ns": …, "complete": false,
-     "taken_back": false,
-     "databases": {name: {"shards": {shard ID: [[file, bytes, CRC-32], …]} or null,
-                          "groups": [[policy, start in ns, end in ns, number of shards], …]}}}
-
-`shards` is null until the server has said what their numbers are.
+and replacing, so only one of the two happens. Whoever goes on writes a `life` of its own into it,
+by which the sleeper notices. Before each change on the server the restore asks whether the lock is
+still its own. The record itself is in `record`.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from resources.engine.events import Tell, Warned
+from resources.engine.restore.record import CreatedDatabase, ServerJournal
+from resources.engine.restore.turn import Turn
 from resources.errors import (
     LockLost,
     ManifestUnreadable,
@@ -42,105 +36,21 @@ from resources.errors import (
     shown,
 )
 from resources.model import ShardID
-from resources.repository.evidence import FileID
 from resources.repository.lock import StoreLock
 from resources.repository.store import Store
 
-VERSION = 1
 MAX_JOURNAL_BYTES = 256 << 20
 PREFIX, SUFFIX, LOCK = ".shardkeeper.server-restore-", ".json", ".lock"
 
 OF_CLUSTERS = ".shardkeeper.restore-"
 UNKNOWN = "; if this restore is killed, nobody will know what to take away"
 
-Group = tuple[str, int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class CreatedDatabase:
-    """A database that is created, or about to be."""
-
-    groups: tuple[Group, ...]
-    shards: Mapping[ShardID, frozenset[FileID]] | None = None
-    """The files that each of its shards gets; None: their numbers are not known."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServerJournal:
-    """The record of one restore."""
-
-    cluster_id: int
-    address: str
-    server_started_ns: int | None
-    """When the server began to count what is written to it."""
-    databases: Mapping[str, CreatedDatabase] = field(default_factory=dict[str, CreatedDatabase])
-    complete: bool = False
-    taken_back: bool = False
-    """Whether another run has begun to take back what it created."""
-
-    def encode(self) -> bytes:
-        databases = {
-            name: {
-                "groups": made.groups,
-                "shards": None
-                if made.shards is None
-                else {shard: sorted(files) for shard, files in made.shards.items()},
-            }
-            for name, made in self.databases.items()
-        }
-        said = {"version": VERSION, "cluster_id": self.cluster_id, "address": self.address}
-        said |= {"server_started_ns": self.server_started_ns, "complete": self.complete}
-        said |= {"taken_back": self.taken_back}
-        return json.dumps(said | {"databases": databases}).encode()
-
-    @classmethod
-    def decode(cls, raw: bytes, name: str) -> ServerJournal:
-        """Read a record.
-
-        Raises:
-            ManifestUnreadable: it is none.
-        """
-        try:
-            said = json.loads(raw)
-            if said["version"] != VERSION:
-                raise ValueError
-            started = said["server_started_ns"]
-            return cls(
-                int(said["cluster_id"]),
-                _text(said["address"]),
-                None if started is None else int(started),
-                {_text(key): _created(value) for key, value in said["databases"].items()},
-                said["complete"] is True,
-                said.get("taken_back") is True,
-            )
-        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
-            raise ManifestUnreadable(
-                f"{name} cannot be read; it says what an interrupted restore has created",
-                hint="look for databases that are not complete, drop them, then delete the file",
-            ) from None
-
-
-def _created(value: Any) -> CreatedDatabase:
-    shards = value["shards"]
-    return CreatedDatabase(
-        tuple((_text(p), int(a), int(b), int(n)) for p, a, b, n in value["groups"]),
-        None
-        if shards is None
-        else {
-            ShardID(int(shard)): frozenset((_text(f), int(size), int(crc)) for f, size, crc in one)
-            for shard, one in shards.items()
-        },
-    )
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
 
 class JournalWriter:
     """The record of a restore that is at work; without a store it is only in memory.
+
+    Args:
+        written: what is stored under the name already.
 
     Attributes:
         journal: what is written.
@@ -153,14 +63,17 @@ class JournalWriter:
         journal: ServerJournal,
         tell: Tell,
         lock: StoreLock | None = None,
+        written: bytes = b"",
     ) -> None:
         self.journal = journal
         self._tell = tell
         self._store = store
         self._name = name
         self._lock = lock
-        self._written: tuple[bytes, ...] = ()
+        self._written: tuple[bytes, ...] = (written,) if written else ()
         """What may be stored: after a write that failed, the old or the new record."""
+        self._proved = dict(journal.proved)
+        self._turn = Turn()
 
     def check_still_ours(self) -> None:
         """To be called right before something is changed on the server.
@@ -176,6 +89,22 @@ class JournalWriter:
             mine = False  # somebody stands still amid replacing the lock's record
         except StoreFailed:
             return  # a directory that fails now keeps others out as well
+        if not mine:
+            raise _lost(self._name)
+
+    def check_not_lost(self) -> None:
+        """As `check_still_ours`, by looking alone: cheap enough to come before each upload.
+
+        A run that stands still while it renews its lock keeps others from taking it over; this
+        renews nothing.
+
+        Raises:
+            LockLost
+        """
+        try:
+            mine = self._lock is None or self._lock.is_mine()
+        except StoreFailed:
+            return
         if not mine:
             raise _lost(self._name)
 
@@ -225,6 +154,30 @@ class JournalWriter:
             self._write(journal)
         self.journal = journal
 
+    def prove(self, shard_id: ShardID, started_ns: int) -> None:
+        """Say that a shard was read back; soon, and with others at once.
+
+        Args:
+            started_ns: when the server had started, as it said before that.
+        """
+        self._proved[shard_id] = started_ns
+        self.keep_up()
+
+    def keep_up(self) -> None:
+        """Write down what is proved, unless that was done a moment ago.
+
+        Raises:
+            LockLost: another run took the place of this one.
+        """
+        if len(self._proved) > len(self.journal.proved) and self._turn.has_come():
+            with self._turn:
+                try:
+                    self._write(replace(self.journal, proved=dict(self._proved)))
+                except LockLost:
+                    raise
+                except StoreFailed:
+                    pass  # then the next run reads more back
+
     def complete(self) -> None:
         """Say that everything is there, so that nothing of it is taken back.
 
@@ -240,14 +193,14 @@ class JournalWriter:
             pass
         self.journal = journal
 
-    def remove(self) -> None:
-        """Take the record away.
-
-        Raises:
-            StoreFailed
-        """
-        if self._store is not None:
-            self._store.delete(self._name)
+    def remove_if_over(self) -> None:
+        """Take the record away, if nothing is left that it is about."""
+        if self._store is not None and (not self.journal.databases or self.journal.complete):
+            try:
+                self._store.delete(self._name)
+            except StoreFailed as error:
+                text = f"{error.what}; delete {self._name} by hand, what it is about is done"
+                self._tell(Warned(text))
 
     def _write(self, journal: ServerJournal) -> None:
         raw = journal.encode()
@@ -269,11 +222,39 @@ class JournalWriter:
             raise _lost(self._name)
 
 
+@dataclass(frozen=True, slots=True)
+class KeptJournal:
+    """The record of a killed run, and the lock beside it, which is held."""
+
+    name: str
+    raw: bytes
+    journal: ServerJournal
+    lock: StoreLock
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run that had it is surely dead, so that its connections have ended."""
+        return self.lock.stale is None or self.lock.stale.process.is_dead()
+
+
 @contextmanager
 def keeping_journal(
-    store: Store, journal: ServerJournal, *, tell: Tell
+    store: Store, journal: ServerJournal, *, tell: Tell, goes_on: KeptJournal | None = None
 ) -> Generator[JournalWriter]:
-    """Have a record for the block, which goes afterwards unless a database is still on it."""
+    """Have a record for the block, which goes afterwards unless a database is still on it.
+
+    Args:
+        goes_on: the record of the run that this one goes on with, in the place of `journal`.
+    """
+    if goes_on is not None:
+        writer = JournalWriter(
+            store, goes_on.name, goes_on.journal, tell, goes_on.lock, goes_on.raw
+        )
+        try:
+            yield writer
+        finally:
+            writer.remove_if_over()
+        return
     name = f"{PREFIX}{journal.cluster_id}-{secrets.token_hex(8)}{SUFFIX}"
     try:
         lock = StoreLock.acquire(store, command="restore", name=name.removesuffix(SUFFIX) + LOCK)
@@ -286,11 +267,7 @@ def keeping_journal(
         try:
             yield writer
         finally:
-            if not writer.journal.databases or writer.journal.complete:
-                try:
-                    writer.remove()
-                except StoreFailed as error:
-                    tell(Warned(f"{error.what}; delete {name} by hand, what it is about is done"))
+            writer.remove_if_over()
 
 
 def _lost(name: str) -> LockLost:
@@ -321,7 +298,7 @@ def read_journal(store: Store, name: str) -> ServerJournal | None:
     Raises:
         ManifestUnreadable, StoreFailed
     """
-    raw = _raw(store, name)
+    raw = raw_journal(store, name)
     return None if raw is None else ServerJournal.decode(raw, name)
 
 
@@ -331,7 +308,7 @@ def claim_journal(store: Store, name: str) -> ServerJournal | None:
     Raises:
         ManifestUnreadable, StoreFailed
     """
-    while (raw := _raw(store, name)) is not None:
+    while (raw := raw_journal(store, name)) is not None:
         journal = ServerJournal.decode(raw, name)
         if journal.complete or journal.taken_back:
             return journal
@@ -341,7 +318,26 @@ def claim_journal(store: Store, name: str) -> ServerJournal | None:
     return None
 
 
-def _raw(store: Store, name: str) -> bytes | None:
+def take_over(kept: KeptJournal, store: Store) -> KeptJournal | None:
+    """A record to go on with: the run that wrote it can write nothing more, should it only sleep.
+
+    None if it was changed meanwhile.
+
+    Raises:
+        StoreFailed
+    """
+    mine = replace(kept.journal, life=secrets.token_hex(8))
+    raw = mine.encode()
+    return replace(kept, raw=raw, journal=mine) if store.swap(kept.name, kept.raw, raw) else None
+
+
+def raw_journal(store: Store, name: str) -> bytes | None:
+    """Its bytes; None if it is gone.
+
+    Raises:
+        ManifestUnreadable: there are too many.
+        StoreFailed
+    """
     try:
         with store.open(name) as source:
             if source.size_bytes > MAX_JOURNAL_BYTES:
@@ -355,7 +351,7 @@ def unfinished_restores(store: Store) -> list[str]:
     """What restores left unfinished, or are at work on, in a sentence each."""
     said = [
         f"{name}: a restore into a cluster is at work, or was killed; the next restore there from "
-        "here finishes it or takes it back"
+        "here goes on with it or takes it back"
         for name in store.names()
         if name.startswith(OF_CLUSTERS) and name.endswith(SUFFIX)
     ]
@@ -368,7 +364,8 @@ def unfinished_restores(store: Store) -> list[str]:
         if journal is not None and journal.databases and not journal.complete:
             said.append(
                 f"{name}: a restore into {journal.address} of {_names(journal.databases)} is at "
-                "work, or was killed; the next restore there from here takes it back"
+                "work, or was killed; the same restore there from here goes on where it was, "
+                "another one takes it back"
             )
     return said
 

@@ -10,12 +10,11 @@ from resources.engine.lock_news import tell_watched
 from resources.engine.restore.journal import (
     LOCK,
     SUFFIX,
-    CreatedDatabase,
-    ServerJournal,
     claim_journal,
     left_names,
 )
 from resources.engine.restore.read_back import files_there
+from resources.engine.restore.record import CreatedDatabase, ServerJournal
 from resources.engine.restore.target import drop_database
 from resources.errors import LockLost, RepositoryLocked, ShardkeeperError, StoreFailed, shown
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from resources.clients.server import Server
 from resources.engine.restore.plan import ShardRestore
 from resources.engine.restore.receipt import How, Receipt
-from resources.errors import ReadBackMismatch
+from resources.errors import ArchiveCorrupt, PeerClosedEarly, ReadBackMismatch
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.archive import ArchiveReader
@@ -50,6 +50,10 @@ class Sent:
     """Applied on the way."""
     applied: bool = False
     """Whether deletes were applied; else what was deleted was sent, too."""
+    whole: bool = False
+    """Whether the archive went out up to its end marker."""
+    ended: bool = False
+    """Whether the connection ended in order after that."""
 
 
 def read_back(
@@ -67,9 +71,24 @@ def read_back(
     """
     began = time.monotonic()
     back = files_there(server, new_shard_id)
+    receipt = compared(server, repository, shard, new_shard_id, sent, back)
+    return replace(receipt, seconds=time.monotonic() - began)
+
+
+def compared(
+    server: Server,
+    repository: BackupRepository,
+    shard: ShardRestore,
+    new_shard_id: ShardID,
+    sent: Sent,
+    back: Sequence[SentFile],
+) -> Receipt:
+    """Hold the files that came back against what was sent; points, if these are other files.
+
+    Raises: as `read_back`.
+    """
     if sorted(file.id for file in back) == sorted(file.id for file in sent.files):
-        receipt = receipt_of(server, new_shard_id, sent, "identical")
-        return replace(receipt, seconds=time.monotonic() - began)
+        return receipt_of(server, new_shard_id, sent, "identical")
     there = _points_there(server, repository, new_shard_id)
     wanted = _points_sent(repository, shard, applied=sent.applied)
     if there != wanted:
@@ -90,7 +109,7 @@ def read_back(
         min_time_ns=there.min_time_ns,
         max_time_ns=there.max_time_ns,
         deleted_ranges=sent.deleted_ranges,
-        seconds=time.monotonic() - began,
+        seconds=0.0,
     )
 
 
@@ -123,16 +142,27 @@ def files_there(server: Server, shard_id: ShardID) -> list[SentFile]:
     """
     walker, buffer = TarWalker(), memoryview(bytearray(BUFFER_BYTES))
     files: list[SentFile] = []
-    with server.open_shard(shard_id) as stream:
-        while n := stream.recv_into(buffer):
-            for piece in walker.feed(buffer[:n]):
-                if isinstance(piece, MemberStart):
-                    member = piece.member
-                    files.append(SentFile(member_place(member.name).file, member.size, 0))
-                elif isinstance(piece, MemberData):
-                    files[-1].crc32 = crc32(piece.data, files[-1].crc32)
-    walker.finish()
+    try:
+        with server.open_shard(shard_id) as stream:
+            while n := stream.recv_into(buffer):
+                for piece in walker.feed(buffer[:n]):
+                    if isinstance(piece, MemberStart):
+                        member = piece.member
+                        files.append(SentFile(member_place(member.name).file, member.size, 0))
+                    elif isinstance(piece, MemberData):
+                        files[-1].crc32 = crc32(piece.data, files[-1].crc32)
+        walker.finish()
+    except ArchiveCorrupt as error:
+        raise _broken_stream(server, shard_id, error) from None
     return files
+
+
+def _broken_stream(server: Server, shard_id: ShardID, error: ArchiveCorrupt) -> PeerClosedEarly:
+    """It was cut or changed on its way: another reading may be whole."""
+    return PeerClosedEarly(
+        f"{server.address}: {error.what} while reading shard {shard_id} back",
+        hint="look at the network and at the server's log",
+    )
 
 
 def _points_sent(
@@ -157,11 +187,12 @@ def _points_there(server: Server, repository: BackupRepository, shard_id: ShardI
     from resources.repository.unpacked import UnpackedShard
 
     buffer = memoryview(bytearray(BUFFER_BYTES))
-    with (
-        UnpackedShard(repository.scratch_dir) as unpacked,
-        server.open_shard(shard_id) as stream,
-    ):
-        while n := stream.recv_into(buffer):
-            unpacked.feed(buffer[:n])
-        unpacked.finish()
+    with UnpackedShard(repository.scratch_dir) as unpacked:
+        try:
+            with server.open_shard(shard_id) as stream:
+                while n := stream.recv_into(buffer):
+                    unpacked.feed(buffer[:n])
+            unpacked.finish()
+        except ArchiveCorrupt as error:
+            raise _broken_stream(server, shard_id, error) from None
         return unpacked.digest(apply_tombstones=True)

@@ -34,9 +34,9 @@ def roll_back(
 
     A database is dropped only if every shard in it is one that the restore was given, and
     nobody has written into it: a point that a server has acknowledged is nobody's left-over. Where
-    the restore was not told which those are, another run that took its place may have made what is
-    there. What could not be dropped is said in a note on `error`, and stays in the journal; this
-    never raises a ShardkeeperError of its own.
+    another run took the place of this one, it may go on with what is there. What could not be
+    dropped is said in a note on `error`, and stays in the journal; this never raises a
+    ShardkeeperError of its own.
     """
     passing("restore.before-rollback")
     dropped: list[str] = []
@@ -54,7 +54,7 @@ def roll_back(
             if not _ours(there, database, ids):
                 _leave(database.new_name, "it holds shards that are not ours", error, tell)
                 continue
-            if not ids and not journal.is_still_ours():
+            if not journal.is_still_ours():
                 _leave(database.new_name, "another run took the place of this one", error, tell)
                 continue
             if not ids and not _is_settled(server, there, until):
@@ -94,6 +94,8 @@ def take_back_strangers(
     mine = {new for _, ids in created for new in ids.values()}
     mine -= {place.shard_id for place in before.places()}
     known = {db.name for db in before.databases} | {db.new_name for db in plan.databases}
+    if not journal.is_still_ours():
+        return
     try:
         _, now = server.metastore()
     except ShardkeeperError:

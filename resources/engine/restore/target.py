@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 
 from resources.clients.server import Server
@@ -11,12 +12,13 @@ from resources.engine.restore.made import imported, require_as_expected, stated
 from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore
 from resources.errors import (
     BadReply,
+    ConnectionCut,
     PlanError,
     ShardkeeperError,
     TargetNotEmpty,
     shown,
 )
-from resources.model import Metastore, RetentionPolicyInfo, ShardID
+from resources.model import DatabaseInfo, Metastore, RetentionPolicyInfo, ShardID
 from resources.protocol.influxql import check_continuous_query, quote_identifier
 from resources.protocol.meta import decode_metastore, trimmed
 
@@ -25,6 +27,9 @@ OLD_IMPORT_BYTES = 60_000
 did over loopback, 160 kB never)."""
 
 
+DROPS = 4
+DROP_SHOWS_S = 0.3
+"""How long a DROP DATABASE whose answer was lost may take to show."""
 LIMITS_SINCE = (1, 12)
 """The first version that knows write limits."""
 
@@ -49,19 +54,11 @@ def create_database(
         PeerRefused: with shards: nothing was changed; without: it may be there in part.
         WireError: the server broke off, perhaps after it had created the database.
     """
-    limits = version_tuple(version) >= LIMITS_SINCE
     if not database.shards:
         _create_empty(server, database, version)
-        expected = stated(database, limits=limits)
-        return require_as_expected(expected, server.metastore()[1], ids, server.address)
+        return require_made(server, server.metastore()[1], meta, database, version, ids)
     only = database.policies[0].name if database.new_policy else None
-    payload = trimmed(
-        meta,
-        database=database.source.name,
-        policies=[rp.name for rp in database.policies],
-        shards=[shard.place.shard_id for shard in database.shards],
-        durations=database.durations,
-    )
+    payload = _import_of(meta, database)
     if version_tuple(version) < (1, 8) and len(payload) > OLD_IMPORT_BYTES:
         old = f"InfluxDB {version}" if version else "a server that may be older than 1.8"
         raise PlanError(
@@ -80,8 +77,74 @@ def create_database(
     )
     _, now = server.metastore()
     _check_ids(server, now, database, ids)
-    expected = imported(decode_metastore(payload), database, limits=limits)
-    return require_as_expected(expected, now, ids, server.address)
+    return require_made(server, now, meta, database, version, ids)
+
+
+def require_made(
+    server: Server,
+    now: Metastore,
+    meta: bytes,
+    database: DatabaseRestore,
+    version: str,
+    ids: Mapping[ShardID, ShardID],
+) -> None:
+    """Insist that a database is there as a restore makes it.
+
+    Args:
+        now: the server's metastore.
+        ids: which shard became which.
+
+    Raises:
+        BadReply: it is not.
+    """
+    limits = version_tuple(version) >= LIMITS_SINCE
+    if database.shards:
+        sent = decode_metastore(_import_of(meta, database))
+        expected = imported(sent, database, limits=limits)
+    else:
+        expected = stated(database, limits=limits)
+    require_as_expected(expected, now, ids, server.address)
+
+
+def ids_there(
+    there: DatabaseInfo, meta: bytes, database: DatabaseRestore
+) -> dict[ShardID, ShardID] | None:
+    """Which shard became which in a database that an import has made, whose answer is lost.
+
+    None if it does not have exactly the shard groups that were sent, or two of them look alike.
+    """
+    sent = decode_metastore(_import_of(meta, database)).database(database.source.name)
+    assert sent is not None  # noqa: S101 - that is what was kept
+    wanted = _by_shape(sent, database.new_policy)
+    found = _by_shape(there, "")
+    if wanted is None or found is None or wanted.keys() != found.keys():
+        return None
+    return {
+        old: new for key, olds in wanted.items() for old, new in zip(olds, found[key], strict=True)
+    }
+
+
+_Shape = tuple[str, int, int, int]
+
+
+def _by_shape(there: DatabaseInfo, new_policy: str) -> dict[_Shape, list[ShardID]] | None:
+    groups = [
+        ((new_policy or rp.name, group.start_time_ns, group.end_time_ns, len(group.shards)), group)
+        for rp in there.retention_policies
+        for group in rp.shard_groups
+    ]
+    shapes = {key: [shard.id for shard in group.shards] for key, group in groups}
+    return shapes if len(shapes) == len(groups) else None
+
+
+def _import_of(meta: bytes, database: DatabaseRestore) -> bytes:
+    return trimmed(
+        meta,
+        database=database.source.name,
+        policies=[rp.name for rp in database.policies],
+        shards=[shard.place.shard_id for shard in database.shards],
+        durations=database.durations,
+    )
 
 
 def _check_ids(
@@ -126,7 +189,7 @@ def _create_empty(server: Server, database: DatabaseRestore, version: str) -> No
         )
     _refuse_if_there(server, database.new_name)
     name = quote_identifier(database.new_name)
-    server.http.query(f"CREATE DATABASE {name}")
+    server.http.query(f"CREATE DATABASE {name}", again=True)
     default = database.source.default_retention_policy
     _, now = server.metastore()
     made = now.database(database.new_name)
@@ -137,10 +200,11 @@ def _create_empty(server: Server, database: DatabaseRestore, version: str) -> No
         statement = _policy_statement(name, rp, database, there, is_default=rp.name == default)
         if version_tuple(version) >= LIMITS_SINCE:
             statement += _write_limits(rp)
-        server.http.query(statement)
+        server.http.query(statement, again=True)
     kept = {database.new_policy or rp.name for rp in database.policies}
     for made_by_server in sorted(there - kept):  # autogen, if it is set to make that
-        server.http.query(f"DROP RETENTION POLICY {quote_identifier(made_by_server)} ON {name}")
+        drop = f"DROP RETENTION POLICY {quote_identifier(made_by_server)} ON {name}"
+        server.http.query(drop, again=True)
 
 
 def _policy_statement(
@@ -188,7 +252,7 @@ def run_queries(
             check_continuous_query(statement)
             check_shards(server, database.new_name, ids.values())
             assert server.http is not None  # noqa: S101 - check_shards asked it
-            server.http.query(statement)
+            server.http.query(statement, again=True)
         except ShardkeeperError as error:
             tell(
                 Warned(
@@ -205,12 +269,21 @@ def drop_database(server: Server, name: str, ids: Collection[ShardID]) -> None:
         UsageError: HTTP leads to another server, or the database is not ours.
         WireError: the server could not be reached or refused.
     """
-    check_shards(server, name, ids)
-    assert server.http is not None  # noqa: S101 - check_shards asked it
-    server.http.query(f"DROP DATABASE {quote_identifier(name)}")
-    _, now = server.metastore()
-    if now.database(name) is not None:
-        raise server.other_server(f"{shown(name)} was dropped there and is still here")
+    for attempt in range(1, DROPS + 1):
+        check_shards(server, name, ids)
+        assert server.http is not None  # noqa: S101 - check_shards asked it
+        try:
+            server.http.query(f"DROP DATABASE {quote_identifier(name)}")
+        except ConnectionCut:
+            if attempt == DROPS:
+                raise
+            time.sleep(DROP_SHOWS_S)
+            if server.metastore()[1].database(name) is None:
+                return
+            continue  # whether it is still ours is looked at again
+        if server.metastore()[1].database(name) is not None:
+            raise server.other_server(f"{shown(name)} was dropped there and is still here")
+        return
 
 
 def version_tuple(version: str) -> tuple[int, int]:

@@ -1,41 +1,115 @@
-"""One archive from the repository into a fresh, empty shard, then back again to prove it."""
+"""One archive from the repository into a fresh, empty shard, then back again to prove it.
+
+An upload has no answer: a connection that breaks says nothing about what arrived, and neither does
+one that ends in order, since a tunnel may have ended it. So every ending is decided by reading
+the shard back. What is not there is sent again, this shard alone; what is there in part is made
+empty first, or sent over, as the target allows.
+
+The server is waited for only where it may still be at work: when the connection was cut after all
+was sent. There is a bound for each shard, over all attempts; beyond that, something else has the
+shard open, and the restore ends. Held by tests/faults/test_uploads_again.py.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
 
 from resources.clients.server import Server
-from resources.clients.snapshotter import Upload
+from resources.clients.snapshotter import FINISH_TIMEOUT_S
+from resources.engine.options import Retry
 from resources.engine.restore.check import ArchiveContents
-from resources.engine.restore.deletes import Gathered, deletes_in
+from resources.engine.restore.deletes import deletes_in
+from resources.engine.restore.outgoing import Outgoing
 from resources.engine.restore.plan import ShardRestore
-from resources.engine.restore.read_back import Sent, SentFile, read_back, receipt_of
-from resources.engine.restore.receipt import Receipt
-from resources.errors import ArchiveCorrupt, ShardkeeperError, Stopped, TSMError
+from resources.engine.restore.read_back import (
+    Sent,
+    SentFile,
+    compared,
+    files_there,
+    read_back,
+    receipt_of,
+)
+from resources.engine.restore.receipt import NOT_READ_BACK, Receipt
+from resources.engine.restore.target_copies import TargetCopies
+from resources.errors import (
+    ArchiveCorrupt,
+    PeerClosedEarly,
+    PeerSilent,
+    ReadBackMismatch,
+    ShardHeld,
+    ShardkeeperError,
+    Stopped,
+    TargetNotEmpty,
+    TSMError,
+    WireError,
+)
 from resources.failpoints import passing
 from resources.model import ShardID
-from resources.protocol.tar import (
-    END_MARKER,
-    Member,
-    MemberData,
-    MemberStart,
-    Piece,
-    TarWalker,
-    encode_header,
-    member_place,
-    padding,
-)
+from resources.protocol.tar import END_MARKER, TarWalker
 from resources.repository.archive import ArchiveReader, scratch_in
-from resources.repository.evidence import FileFacts, FileID
+from resources.repository.evidence import FileID
 from resources.repository.repository import BackupRepository
-from resources.repository.scratch import Scratch
-from resources.tsm.crc import crc32
 
 if TYPE_CHECKING:
     from resources.tsm.deletions import Deletions
+
+UPLOADS = Retry(attempts=10, first_pause_s=0.2, longest_pause_s=5.0)
+"""Half a minute for one shard: a server that restarts, a tunnel that is built anew."""
+MAX_DIFFERENCES = 3
+"""How often what came back may differ from what was sent, before the restore fails."""
+MAX_SILENCES = 2
+"""How often a server may say nothing about one shard, each time for as long as it may be silent."""
+SETTLES_S, SETTLED_BYTES_PER_S = 20.0, 16 << 20
+"""How long a server may need to put an archive in its place, and what it manages beyond that."""
+
+
+def settles_within_s(size_bytes: int) -> float:
+    """How long a server that has all of an archive is waited for, as long as it hands out nothing.
+
+    It holds the shard while it syncs the files and reads their index again.
+    """
+    return min(FINISH_TIMEOUT_S, SETTLES_S + size_bytes / SETTLED_BYTES_PER_S)
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What has become of the attempts at one shard so far.
+
+    Attributes:
+        settle_s: how long its server may still be waited for, in all.
+        sent: what went out last.
+        mismatch: what was wrong with what came back last.
+    """
+
+    settle_s: float
+    sent: Sent = field(default_factory=lambda: Sent([]))
+    differences: int = 0
+    silences: int = 0
+    mismatch: ReadBackMismatch | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the server may still put in its place what it has got."""
+        return self.sent.whole and not self.sent.ended
+
+    def is_hopeless(self, error: WireError | ReadBackMismatch | TSMError) -> bool:
+        """Count it; whether there is no use in another attempt."""
+        if isinstance(error, PeerSilent):
+            self.silences += 1
+            return self.silences >= MAX_SILENCES
+        if isinstance(error, WireError):
+            return not error.retryable
+        self.mismatch = error if isinstance(error, ReadBackMismatch) else None
+        self.differences += 1
+        return not self.sent.whole or self.differences >= MAX_DIFFERENCES
+
+
+Retried: TypeAlias = Callable[[ShardID, ShardkeeperError, int, float], None]
+"""Told of (shard of the backup, error, attempt that follows, pause in seconds), in any thread."""
 
 
 class Uploader:
@@ -44,8 +118,11 @@ class Uploader:
     Args:
         id_map: the target's shard for each of the backup's.
         contents: what the archives hold, by shard of the backup.
+        copies: what may be done with those that are there in part.
+        retried: told of each attempt that failed and is followed by another.
         receipts: whether to read back what was sent.
         keep_tombstoned: whether to send points that were deleted, too.
+        before_each: called right before each upload; what it raises keeps it from being sent.
     """
 
     def __init__(
@@ -56,59 +133,190 @@ class Uploader:
         contents: Mapping[ShardID, ArchiveContents],
         stop: threading.Event,
         *,
+        copies: TargetCopies,
+        retried: Retried,
         receipts: bool = True,
         keep_tombstoned: bool = False,
+        before_each: Callable[[], None] = lambda: None,
+        retry: Retry = UPLOADS,
     ) -> None:
-        self._server = server
+        self.server = server
         self._repository = repository
         self._id_map = id_map
         self._contents = contents
+        self._copies = copies
+        self._retried = retried
         self._receipts = receipts
         self._keep_tombstoned = keep_tombstoned
+        self._before_each = before_each
+        self._retry = retry
         self._stop = stop
         self.bytes_done = 0
 
-    def upload(self, shard: ShardRestore) -> tuple[Receipt, float]:
-        """Send one shard, once; returns the receipt and the seconds it took.
+    def upload(self, shard: ShardRestore, *, begun: bool = False) -> tuple[Receipt, float]:
+        """Have one shard in its place; returns the receipt and the seconds it took.
+
+        Args:
+            begun: whether an earlier run may have sent it, or a part of it.
 
         Raises:
             ReadBackMismatch: the target does not hold what was sent.
-            ShardkeeperError: sending failed.
+            TargetNotEmpty: it holds something else, which must not be touched.
+            ShardkeeperError: the last attempt's error.
         """
         began = time.monotonic()
         new_id = self._id_map[shard.place.shard_id]
         try:
-            sent = self._send(shard, new_id)
-            passing("restore.uploaded")
-            if self._receipts:
-                receipt = read_back(self._server, self._repository, shard, new_id, sent)
-            else:
-                receipt = receipt_of(self._server, new_id, sent, "not read back")
-            passing("restore.read-back")
+            receipt = self._proven(shard, new_id, begun)
         except ShardkeeperError as error:
             error.add_note(f"while restoring shard {shard.place.shard_id} as shard {new_id}")
             raise
+        passing("restore.read-back")
         return receipt, time.monotonic() - began
 
-    def _send(self, shard: ShardRestore, new_id: ShardID) -> Sent:
+    def would_send(self, shard: ShardRestore) -> Sent:
+        """What goes out; of files that lose something on their way only the points are known."""
+        contents = self._contents[shard.place.shard_id]
+        applied = bool(contents.tombstones) and not self._keep_tombstoned
+        if applied or contents.damaged:
+            return Sent([], contents.files, applied=applied)
+        files = [SentFile(*file.id) for file in contents.files if file.is_tsm]
+        return Sent(files, contents.files, contents.series)
+
+    # --- attempts ---------------------------------------------------------------------------
+
+    def _proven(self, shard: ShardRestore, new_id: ShardID, begun: bool) -> Receipt:
+        contents = self._contents[shard.place.shard_id]
+        ours = {file.id for file in contents.files if file.is_tsm}
+        tries = _Tries(settles_within_s(shard.archive.entry.size_bytes))
+        for attempt in range(1, self._retry.attempts + 1):
+            try:
+                if begun or attempt > 1:
+                    there = self._there(shard, new_id, ours, tries)
+                    if there is not None:
+                        return there
+                tries.sent = Sent([])
+                self._send(shard, new_id, tries.sent)
+                passing("restore.uploaded")
+                if not self._receipts:
+                    return receipt_of(self.server, new_id, tries.sent, NOT_READ_BACK)
+                return read_back(self.server, self._repository, shard, new_id, tries.sent)
+            except TargetNotEmpty as error:
+                if tries.mismatch is None:
+                    raise
+                tries.mismatch.add_note(error.what)
+                raise tries.mismatch from None
+            except (WireError, ReadBackMismatch, TSMError) as error:
+                ours |= {file.id for file in tries.sent.files}
+                hopeless = tries.is_hopeless(error)
+                last = attempt == self._retry.attempts
+                if self._stop.is_set() or self._is_gone(error, new_id):
+                    raise
+                if hopeless or last:
+                    if isinstance(error, (PeerSilent, PeerClosedEarly)):
+                        raise self._held(new_id, error) from error
+                    if last:
+                        error.add_note(f"attempt {attempt} of {self._retry.attempts}")
+                    raise
+                pause_s = self._retry.pause_s(attempt)
+                self._retried(shard.place.shard_id, error, attempt + 1, pause_s)
+                self._stop.wait(pause_s)
+        raise AssertionError("the loop ends by return or raise")
+
+    def _there(
+        self, shard: ShardRestore, new_id: ShardID, ours: Collection[FileID], tries: _Tries
+    ) -> Receipt | None:
+        """What an attempt has left: all of it, or nothing in the way of the next one.
+
+        Raises:
+            TargetNotEmpty: something that is not ours.
+            ShardHeld: the server keeps it to itself.
+            WireError: it cannot be read now.
+        """
+        self._unless_stopped()
+        if tries.in_doubt:
+            found = self._settled_files(new_id, tries)
+        else:
+            found = files_there(self.server, new_id)
+        if not found:
+            return None
+        sent = self.would_send(shard)
+        if not {file.id for file in found} < {file.id for file in sent.files}:
+            try:
+                return compared(self.server, self._repository, shard, new_id, sent, found)
+            except (ReadBackMismatch, TSMError):
+                pass  # a part of it, or something else
+        why = self._copies.make_ready(new_id, found, ours)
+        if why:
+            raise TargetNotEmpty(
+                f"shard {new_id} on {self.server.address} holds something else than was sent: "
+                f"{why}",
+                hint="look at who writes there, and at the server's log",
+            )
+        return None
+
+    def _settled_files(self, new_id: ShardID, tries: _Tries) -> list[SentFile]:
+        """A server that puts an archive in its place hands out nothing meanwhile."""
+        began, pause_s = time.monotonic(), 0.05
+        try:
+            while True:
+                try:
+                    return files_there(self.server, new_id)
+                except (PeerClosedEarly, PeerSilent) as error:
+                    if self._is_gone(error, new_id):
+                        raise
+                    if time.monotonic() - began >= tries.settle_s:
+                        raise self._held(new_id, error) from error
+                self._stop.wait(pause_s)
+                self._unless_stopped()
+                pause_s = min(2.0, pause_s * 2)
+        finally:
+            tries.settle_s -= time.monotonic() - began
+
+    def _held(self, new_id: ShardID, error: WireError) -> ShardHeld:
+        return ShardHeld(
+            f"shard {new_id} on {self.server.address} is neither handed out nor taken in: "
+            f"{error.what}",
+            hint="a connection that sends to it still holds it: end the run that was stopped, or "
+            "restart that server, then restore again",
+        )
+
+    def _is_gone(self, error: ShardkeeperError, new_id: ShardID) -> bool:
+        """Whether there is nothing any more that could be sent to."""
+        if not isinstance(error, PeerClosedEarly):
+            return False
+        try:
+            return not self._copies.has(new_id)
+        except WireError:
+            return False
+
+    # --- one attempt ------------------------------------------------------------------------
+
+    def _send(self, shard: ShardRestore, new_id: ShardID, sent: Sent) -> None:
         """Stream the TSM files under their new names, without what was deleted from them.
 
         The server takes a stream that ends between two members for a complete one. So the end
         marker is sent only when the whole archive was read and is what was stored.
+
+        Args:
+            sent: takes what goes out, as it does.
         """
         entry = shard.archive.entry
         contents = self._contents[shard.place.shard_id]
         deletes: Mapping[str, Deletions] = {}
         if contents.tombstones and not self._keep_tombstoned:
             deletes = deletes_in(self._repository, shard.archive, self._unless_stopped)
+        sent.facts, sent.applied = contents.files, bool(deletes)
+        sent.series = None if deletes or contents.damaged else contents.series
         prefix = f"{shard.new_database}/{shard.new_policy}/{new_id}/"
         with (
             self._repository.open_archive(shard.archive) as source,
-            self._server.tcp.upload(new_id) as upload,
+            self.server.tcp.upload(new_id) as upload,
             scratch_in(self._repository.scratch_dir) as scratch,
         ):
-            outgoing = _Outgoing(
-                upload, prefix, contents, deletes, scratch, self._repository.scratch_dir
+            self._before_each()
+            outgoing = Outgoing(
+                upload, prefix, contents, deletes, scratch, self._repository.scratch_dir, sent
             )
             reader = ArchiveReader(source, max_bytes=entry.size_bytes)
             walker = TarWalker()
@@ -125,120 +333,10 @@ class Uploader:
                     hint="find out who writes there, and shardkeeper verify what it is now",
                 )
             upload.sendall(END_MARKER)
+            sent.whole = True
             upload.finish()
-        return outgoing.sent
+            sent.ended = True
 
     def _unless_stopped(self) -> None:
         if self._stop.is_set():
             raise Stopped("stopped before the restore was complete")
-
-
-class _Outgoing:
-    """One shard's members on their way: passed on, rewritten, or left out."""
-
-    def __init__(
-        self,
-        upload: Upload,
-        prefix: str,
-        contents: ArchiveContents,
-        deletes: Mapping[str, Deletions],
-        scratch: Scratch,
-        scratch_dir: str | None,
-    ) -> None:
-        self._upload = upload
-        self._prefix = prefix
-        self._deletes = deletes
-        self._scratch = scratch
-        self._scratch_dir = scratch_dir
-        self._facts = {file.name: file for file in contents.files}
-        self._rewritten = {*deletes, *(file.name for file in contents.damaged if file.is_tsm)}
-        """Files that lose something on their way: what was deleted, or what is damaged."""
-        self._take: Callable[[memoryview], None] = _ignore
-        self._name = ""
-        self._crc = 0
-        self._seen: set[FileID] = set()
-        series = None if self._rewritten else contents.series
-        self.sent = Sent([], contents.files, series, applied=bool(deletes))
-
-    def take(self, piece: Piece) -> None:
-        if isinstance(piece, MemberData):
-            self._crc = crc32(piece.data, self._crc)
-            self._take(piece.data)
-        elif isinstance(piece, MemberStart):
-            self._crc = 0
-            self._start(piece.member)
-        else:
-            self._seen.add((self._name, piece.member.size, self._crc))
-            self._end(piece.member)
-
-    def was_all_of_it(self) -> bool:
-        """Whether the members that passed by are the files that the check had found."""
-        return self._seen == {file.id for file in self._facts.values()}
-
-    def _start(self, member: Member) -> None:
-        self._name = member_place(member.name).file
-        if not self._name.endswith(".tsm"):
-            self._take = _ignore  # the server would skip a tombstone file without a word
-        elif self._name in self._rewritten:
-            self._scratch.start(member.size)
-            self._take = self._scratch.write
-        else:
-            self._head(member, member.size)
-            self._take = self._upload.sendall
-
-    def _end(self, member: Member) -> None:
-        if self._name in self._rewritten:
-            try:
-                self._rewrite(member)
-            except TSMError as error:
-                error.add_note(f"while leaving out what is deleted or damaged in {self._name}")
-                raise
-        elif self._name.endswith(".tsm"):
-            self.sent.files[-1].crc32 = self._crc
-            self._upload.sendall(padding(member.size))
-
-    def _head(self, member: Member, size_bytes: int) -> None:
-        self.sent.files.append(SentFile(self._name, size_bytes, 0))
-        self._upload.sendall(encode_header(self._prefix + self._name, size_bytes, member.mtime_s))
-
-    def _pass_on(self, data: bytes | bytearray | memoryview) -> None:
-        """Of a rewritten file, which has a checksum of its own."""
-        file = self.sent.files[-1]
-        file.crc32 = crc32(data, file.crc32)
-        self._upload.sendall(data)
-
-    def _rewrite(self, member: Member) -> None:
-        # Most restores have no deletes, and numpy takes longer to load than a small one takes.
-        from resources.tsm.deletions import Deletions
-        from resources.tsm.reader import TSMFile
-        from resources.tsm.rewrite import Rewrite
-        from resources.tsm.sound import SoundFile
-
-        facts = self._facts.get(self._name)
-        deleted = self._deletes.get(self._name, Deletions())
-        self.sent.deleted_ranges += len(deleted)
-        is_damaged = facts is not None and facts.damage is not None
-        rewrite = Rewrite((SoundFile if is_damaged else TSMFile)(self._scratch.source()), deleted)
-        left = rewrite.measure()
-        if not left.size_bytes:
-            return
-        self._head(member, left.size_bytes)
-        gathered = Gathered(self._pass_on)
-        rewrite.write(gathered.write, scratch_dir=self._scratch_dir)
-        gathered.flush()
-        if gathered.size_bytes != left.size_bytes:
-            raise TSMError(f"{left.size_bytes} bytes announced, {gathered.size_bytes} written")
-        self._upload.sendall(padding(left.size_bytes))
-        file, points = self.sent.files[-1], facts.points if facts else None
-        new = FileFacts(
-            *file.id,
-            keys=left.keys,
-            points=None if points is None else points - left.points_gone,
-            min_time_ns=left.min_time_ns,
-            max_time_ns=left.max_time_ns,
-        )
-        self.sent.facts = (*self.sent.facts, new)
-
-
-def _ignore(_data: memoryview) -> None:
-    pass

@@ -92,6 +92,22 @@ def test_a_database_by_command_that_users_wrote_to_is_left_and_named(
     assert journals(backups) == []
 
 
+@pytest.mark.parametrize("at", ["restore.read-back:3", "restore.mid-upload", "cluster.commanded"])
+def test_a_database_by_command_that_users_wrote_to_is_not_dropped_by_the_same_restore(
+    target: DevCluster, backups: Path, nursery: Nursery, at: str
+) -> None:
+    """It may go on, if the points are in no copy's way; else it stays as it is."""
+    with busy(target):
+        killed(nursery, target, backups, at)
+    acknowledged(target)
+    done = shardkeeper(*flags(target), *TO, backups)
+    assert has_theirs(target)
+    if not done:
+        assert done.code == 14, done
+        assert "database 'again' was created by a restore that did not end, and is left" in done.err
+        assert "holds more than was sent" in done.err
+
+
 @pytest.mark.parametrize(
     "at", ["restore.uploaded:2", "cluster.shards-created", "cluster.commanded"]
 )

@@ -1,0 +1,60 @@
+"""A data node's copies while a restore fills them: one that is there in part is made anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from resources.clients.cluster import Cluster
+from resources.engine.cluster.ours import more_than_sent
+from resources.engine.restore.read_back import SentFile
+from resources.errors import ConnectionCut, UnknownOutcome
+from resources.model import ShardID
+from resources.repository.evidence import FileID
+
+REMOVALS = 4
+
+
+class NodeCopies:
+    """Those of one data node.
+
+    Args:
+        node: its TCP address.
+        places: database and policy of each shard that may be made anew.
+        owned: whether the shards have owners already, so that others may have written to them.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        node: str,
+        places: Mapping[ShardID, tuple[str, str]],
+        *,
+        owned: bool,
+    ) -> None:
+        self._cluster = cluster
+        self._node = node
+        self._places = places
+        self._owned = owned
+
+    def has(self, shard_id: ShardID) -> bool:
+        return shard_id in self._cluster.coordinator(self._node).list_shards()
+
+    def make_ready(
+        self, shard_id: ShardID, files: Sequence[SentFile], ours: Collection[FileID]
+    ) -> str:
+        if self._owned:
+            more = more_than_sent(self._cluster, self._node, shard_id, ours)
+            if more is not None:
+                return more.why
+        client = self._cluster.coordinator(self._node)
+        for removal in range(1, REMOVALS + 1):
+            try:
+                client.remove_shard(shard_id)
+                break
+            except (UnknownOutcome, ConnectionCut):
+                if shard_id not in client.list_shards():
+                    break
+                if removal == REMOVALS:
+                    raise
+        client.create_shard(shard_id, *self._places[shard_id])
+        return ""

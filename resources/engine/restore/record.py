@@ -1,0 +1,124 @@
+"""The record of a restore into a single server, as it is stored: one JSON object.
+
+    {"version": 1, "cluster_id": …, "address": …, "server_started_ns": …, "complete": false,
+     "taken_back": false, "life": …,
+     "plan": …, "proved": {shard ID: when the server had started, in ns},
+     "databases": {name: {"shards": {shard ID: [[file, bytes, CRC-32], …]} or null,
+                          "ids": [[shard ID in the backup, shard ID], …],
+                          "groups": [[policy, start in ns, end in ns, number of shards], …]}}}
+
+`shards` is null until the server has said what their numbers are. `plan` is the restore's identity;
+`proved` are the shards that were read back and held what was sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from resources.errors import ManifestUnreadable
+from resources.model import ShardID
+from resources.repository.evidence import FileID
+
+VERSION = 1
+
+Group = tuple[str, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedDatabase:
+    """A database that is created, or about to be."""
+
+    groups: tuple[Group, ...]
+    shards: Mapping[ShardID, frozenset[FileID]] | None = None
+    """The files that each of its shards gets; None: their numbers are not known."""
+    ids: Mapping[ShardID, ShardID] = field(default_factory=dict[ShardID, ShardID])
+    """Which shard of the backup became which."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerJournal:
+    """The record of one restore."""
+
+    cluster_id: int
+    address: str
+    server_started_ns: int | None
+    """When the server began to count what is written to it."""
+    databases: Mapping[str, CreatedDatabase] = field(default_factory=dict[str, CreatedDatabase])
+    complete: bool = False
+    taken_back: bool = False
+    """Whether another run has begun to take back what it created."""
+    plan: str = ""
+    """The identity of the restore; empty: written by a version that could not go on."""
+    proved: Mapping[ShardID, int] = field(default_factory=dict[ShardID, int])
+    """Shards that hold what was sent; when the server had started that they were read back from."""
+    life: str = ""
+    """Drawn by each run that goes on, so that one that stood still writes nothing more."""
+
+    def encode(self) -> bytes:
+        databases = {
+            name: {
+                "groups": made.groups,
+                "ids": sorted(made.ids.items()),
+                "shards": None
+                if made.shards is None
+                else {shard: sorted(files) for shard, files in made.shards.items()},
+            }
+            for name, made in self.databases.items()
+        }
+        said = {"version": VERSION, "cluster_id": self.cluster_id, "address": self.address}
+        said |= {"server_started_ns": self.server_started_ns, "complete": self.complete}
+        said |= {"taken_back": self.taken_back}
+        said |= {"plan": self.plan, "proved": dict(self.proved), "life": self.life}
+        return json.dumps(said | {"databases": databases}).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes, name: str) -> ServerJournal:
+        """Read a record.
+
+        Raises:
+            ManifestUnreadable: it is none.
+        """
+        try:
+            said = json.loads(raw)
+            if said["version"] != VERSION:
+                raise ValueError
+            started = said["server_started_ns"]
+            return cls(
+                int(said["cluster_id"]),
+                _text(said["address"]),
+                None if started is None else int(started),
+                {_text(key): _created(value) for key, value in said["databases"].items()},
+                said["complete"] is True,
+                said.get("taken_back") is True,
+                _text(said.get("plan", "")),
+                {ShardID(int(i)): int(ns) for i, ns in said.get("proved", {}).items()},
+                _text(said.get("life", "")),
+            )
+        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            raise ManifestUnreadable(
+                f"{name} cannot be read; it says what an interrupted restore has created",
+                hint="look for databases that are not complete, drop them, then delete the file",
+            ) from None
+
+
+def _created(value: Any) -> CreatedDatabase:
+    shards = value["shards"]
+    return CreatedDatabase(
+        tuple((_text(p), int(a), int(b), int(n)) for p, a, b, n in value["groups"]),
+        None
+        if shards is None
+        else {
+            ShardID(int(shard)): frozenset((_text(f), int(size), int(crc)) for f, size, crc in one)
+            for shard, one in shards.items()
+        },
+        {ShardID(int(old)): ShardID(int(new)) for old, new in value.get("ids", ())},
+    )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value

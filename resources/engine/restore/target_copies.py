@@ -1,0 +1,70 @@
+"""What a restore may do to a copy that holds a part of its archive, so that it can be sent again.
+
+A server writes an upload over files of the same names, and leaves the others. So an archive may be
+sent over what an earlier attempt has left of it, and over nothing else: a file that somebody's
+points were written to may have the name of one that is sent. A cluster's copy can also be removed
+and made anew.
+
+Source: influxdb tsdb/engine/tsm1/engine.go, overlay; tried on 1.6.7, 1.8, 1.12 and a cluster by
+tests/faults/cut_off.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from resources.clients.server import Server
+from resources.engine.restore.leftovers import holds_more
+from resources.engine.restore.read_back import SentFile
+from resources.model import ShardID
+from resources.repository.evidence import FileID
+
+
+class TargetCopies(Protocol):
+    """The copies on one server of the target."""
+
+    def has(self, shard_id: ShardID) -> bool:
+        """Whether the copy is there at all.
+
+        Raises:
+            WireError
+        """
+        ...
+
+    def make_ready(
+        self, shard_id: ShardID, files: Sequence[SentFile], ours: Collection[FileID]
+    ) -> str:
+        """Have a copy take its archive once more; returns why it must stay as it is, or nothing.
+
+        Args:
+            files: what it holds.
+            ours: those that attempts of ours may have left there.
+
+        Raises:
+            WireError
+        """
+        ...
+
+
+class ServerCopies:
+    """Those of a single server: nothing can be taken away, so they are sent over.
+
+    Args:
+        started_ns: when the server had started, as it said before the shards were created.
+    """
+
+    def __init__(self, server: Server, started_ns: int | None) -> None:
+        self._server = server
+        self._started_ns = started_ns
+
+    def has(self, shard_id: ShardID) -> bool:
+        return self._server.has_shard(shard_id)
+
+    def make_ready(
+        self, shard_id: ShardID, files: Sequence[SentFile], ours: Collection[FileID]
+    ) -> str:
+        if {file.id for file in files} <= set(ours):
+            return ""
+        # The server may have rewritten them; it counts what others write.
+        return holds_more(self._server, self._started_ns, {shard_id: ours})
