@@ -193,7 +193,9 @@ class Connection:
         self._coming, self._going = Meter(pace), Meter(pace)
         self._answering = False
         self._finished = False
-        self._aborted = False
+        self._aborted = ""
+        self._waits_since: float | None = None
+        self._patient = False
         with Reaching(self.address, "connecting"):
             self._sock = socket.create_connection(
                 route.reach(address), timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
@@ -214,12 +216,17 @@ class Connection:
             pass  # the peer was faster
         self._sock.close()
 
-    def abort(self) -> None:
+    def abort(self, why: str = "broken off") -> None:
         """Break off from another thread: whoever waits for this peer gets an error at once."""
-        self._aborted = True
+        self._aborted = why
         with suppress(OSError):  # it may be closed already
             # Not SSLSocket's own, which would go on in the clear.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+
+    def waits_s(self) -> float:
+        """For how long the peer has been sending, or taking, nothing, unless it may for long."""
+        since = self._waits_since
+        return 0.0 if since is None or self._patient else time.monotonic() - since
 
     def finished(self) -> None:
         """All was said: closing is now an ordinary end."""
@@ -229,6 +236,7 @@ class Connection:
         """Say what is going on, for errors, and how long the answer may take to begin."""
         self._phase = phase
         self._answering = False
+        self._patient = answer_s is not None
         if answer_s is not None:
             self._sock.settimeout(answer_s)
 
@@ -238,23 +246,25 @@ class Connection:
             view = memoryview(data).cast("B")
             while view:
                 # sendall would count its timeout over the whole of a big buffer.
-                before = time.monotonic()
+                before = self._waits_since = time.monotonic()
                 n_bytes = self._sock.send(view)
+                self._waits_since = None
                 view = view[n_bytes:]
                 self._going.add(time.monotonic() - before, n_bytes)
 
     def recv_into(self, buffer: Buffer) -> int:
         """Fill `buffer` with what has arrived; 0 is the end."""
         with Reaching(self.address, self._phase):
-            before = time.monotonic()
+            before = self._waits_since = time.monotonic()
             n_bytes = self._receive(memoryview(buffer).cast("B"))
+            self._waits_since = None
             if self._answering:
                 self._coming.add(time.monotonic() - before, n_bytes)
             else:
-                self._answering = True
+                self._answering, self._patient = True, False
                 self._sock.settimeout(self._pace.idle_s)
             if n_bytes == 0 and self._aborted:
-                raise PeerUnreachable("broken off")  # our own end is not the peer's
+                raise PeerUnreachable(self._aborted)  # our own end is not the peer's
             return n_bytes
 
     def receive(self, parse: Callable[[StreamReader], Parsing[T]]) -> T:

@@ -1,8 +1,9 @@
 """One peer's trouble delays its own shards only.
 
 Whoever talks to a server or data node does so within `Peer.talking`. If it does not answer there,
-it is asked at once, briefly, whether it is still there. If not, it counts as away: nobody waits for
-it again, and who wants something of it hears so at once (`PeerAway`). Its turn comes again with
+it is asked at once, briefly, whether it is still there. If not, it counts as away. Nobody waits for
+it again: who wants something of it hears so at once (`PeerAway`), and what others wait for is
+broken off, so that it costs one time-out, whenever each of them began. Its turn comes again with
 growing pauses, or when a run has done everything else (`Peer.await_return`). A peer that answers
 briefly and lets two requests run into their time-outs is away, too.
 
@@ -117,6 +118,8 @@ class Peer:
         self.crashes = crashes if crashes is not None else Crashes()
         self.restarted: Callable[[], bool | None] = lambda: None
         """Whether it answers as another process than before; None: it does not say."""
+        self.went_away: Callable[[], None] = lambda: None
+        """Called when it counts as away from now on."""
         self._answers = answers
         self._lock = threading.Lock()
         self._why: PeerUnreachable | None = None
@@ -257,6 +260,7 @@ class Peer:
             error.what if error.what.startswith(self.address) else f"{self.address}: {error.what}"
         )
         self._why = PeerUnreachable(what, hint=error.hint)
+        self.went_away()
 
     # --- who reads --------------------------------------------------------------------------
 

@@ -97,6 +97,7 @@ class SnapshotterClient:
         self._connections: WeakSet[Connection] = WeakSet()
         self._aborted = False
         self.peer = Peer(self.named, self._answers, crashes)
+        self.peer.went_away = self._break_off_silent
         """Whether the server answers."""
 
     def abort(self) -> None:
@@ -108,6 +109,12 @@ class SnapshotterClient:
         self._aborted = True
         for connection in list(self._connections):
             connection.abort()
+
+    def _break_off_silent(self) -> None:
+        """Others have waited for as long as it takes to be asked whether it is there, too."""
+        for connection in list(self._connections):
+            if connection.waits_s() >= min(BRIEFLY_S, self._pace.idle_s):
+                connection.abort("no answer here either")
 
     def resume(self) -> None:
         """Allow requests again after `abort`: undoing what was done takes some."""
