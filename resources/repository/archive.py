@@ -31,7 +31,7 @@ from resources.repository.store import Sink, Source
 from resources.tsm.crc import crc32
 from resources.tsm.damage import Damage, FileDamage
 from resources.tsm.source import Source as FileBytes
-from resources.tsm.tombstone import iter_tombstones
+from resources.tsm.tombstone import iter_tombstones, sound_tombstones
 
 MAX_TOMBSTONE_BYTES = 64 << 20
 """A tombstone file is read whole; a million deleted series take less."""
@@ -192,8 +192,12 @@ class Inspection:
         except TSMError as error:
             if not self._keep_damaged:
                 raise
-            sound = self._tombstones - before
-            why = f"{error.what}; {sound} deletes in it can be read"
+            sound = sum(1 for _ in sound_tombstones(source))
+            self._tombstones = before + sound
+            why = (
+                f"{error.what}; {sound} deletes in it are sound, and what others deleted comes "
+                "back with a restore"
+            )
             part = Damage(0, 0, "", None, None, why)
             return replace(file, damage=FileDamage(1, 0, (part,)))
         return file

@@ -21,7 +21,7 @@ from resources.tsm.merge import (
 from resources.tsm.reader import TSMFile
 from resources.tsm.sound import SoundFile, salvaged
 from resources.tsm.source import FileSource
-from resources.tsm.tombstone import iter_tombstones, readable
+from resources.tsm.tombstone import iter_tombstones
 
 
 class UnpackedShard:
@@ -105,8 +105,9 @@ class UnpackedShard:
         deleted = Deletions()
         beside = self._files.get(name.removesuffix(".tsm") + ".tombstone")
         if apply_tombstones and beside is not None:
-            deletes = iter_tombstones(FileSource(beside.fileno()))
-            deleted = Deletions(readable(deletes) if self._keep_damaged else deletes)
+            file = FileSource(beside.fileno())
+            keep = self._keep_damaged
+            deleted = Deletions.sound(file) if keep else Deletions(iter_tombstones(file))
         return self._tsm_file(name), deleted
 
     def _tsm_file(self, name: str) -> TSMFile:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from resources.errors import TSMError
 from resources.tsm.arrays import Ints, Words
-from resources.tsm.tombstone import Tombstone
+from resources.tsm.source import Source
+from resources.tsm.tombstone import Tombstone, iter_tombstones, sound_tombstones
 
 DIGEST_BYTES = 16
 MAX_DELETIONS = 8_000_000
@@ -83,6 +84,14 @@ class Deletions:
         self._second: Words = words[order, 1]
         self._lows: Ints = low_times[order]
         self._highs: Ints = high_times[order]
+
+    @classmethod
+    def sound(cls, source: Source) -> Deletions:
+        """Those of a tombstone file that may be damaged; all of them if it is not."""
+        try:
+            return cls(iter_tombstones(source))
+        except TSMError:
+            return cls(sound_tombstones(source))
 
     def __len__(self) -> int:
         """How many records there are; ranges of one key may overlap in them."""

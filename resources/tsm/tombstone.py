@@ -10,6 +10,11 @@ Layout, integers big-endian, times signed nanoseconds and inclusive:
     v4  00001504 | { gzip of record * }*       one gzip member per deletion
     record   key length (4) | key | min time (8) | max time (8)
 
+An empty file deletes nothing: servers read it so, since an old bug left such files.
+
+Of a damaged file, only what a checksum covers is applied: a flipped bit in a record would delete
+points that nobody deleted. A gzip member has one, and each is judged alone.
+
 Source: influxdb tsdb/engine/tsm1/tombstone.go.
 """
 
@@ -18,7 +23,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
@@ -40,12 +44,17 @@ SUSPICIOUS_BYTES = 8 << 20
 MAX_RATIO = 300
 """Inflated to stored, once SUSPICIOUS_BYTES are passed; real ones stay below 100."""
 
+MAX_FAILURES = 1000
+"""Of places in a damaged file where a gzip member might begin, so that none takes for ever."""
+
 _CHUNK_BYTES = 64 << 10
 _FIRST_PIECE_BYTES = 256
 """A delete of a few series makes a member that is smaller."""
 _KEY_LENGTH = struct.Struct(">I")
 _TIMES = struct.Struct(">qq")
 _GZIP = 16 + zlib.MAX_WBITS
+_MEMBER = bytes.fromhex("1f8b0800")
+"""A member without a name or comment, as servers write them."""
 
 
 class Tombstone(NamedTuple):
@@ -87,13 +96,39 @@ def iter_tombstones(data: bytes | bytearray | memoryview | Source) -> Iterator[T
         return _records(_inflated(source, members=False))
     if magic == V2:
         return _records(_pieces(source))
+    if magic[:2] == V2[:2]:
+        # As a list of keys it would pass, too: no key begins so.
+        raise TSMError(f"a tombstone file begins with {magic.hex()}")
     return _lines(source)
 
 
-def readable(deletes: Iterator[Tombstone]) -> Iterator[Tombstone]:
-    """The deletes up to where the file is damaged."""
-    with suppress(TSMError):
-        yield from deletes
+def sound_tombstones(source: Source) -> Iterator[Tombstone]:
+    """The deletes of a damaged file that can be trusted: gzip members that are whole.
+
+    A file without checksums has none that can; what is not compressed is older than 2018.
+    """
+    members, at, failures = _Members(source), _next_member(source, 0), 0
+    while at is not None and failures < MAX_FAILURES:
+        try:
+            for _ in _records(members.inflated(at)):
+                pass
+        except TSMError:
+            at, failures = _next_member(source, at + 1), failures + 1
+            continue
+        # Read twice, since the checksum stands at the end.
+        yield from _records(members.inflated(at))
+        at = _next_member(source, members.end)
+
+
+def _next_member(source: Source, at: int) -> int | None:
+    """Where the next gzip member may begin."""
+    while at < source.size:
+        piece = bytes(source.pread(at, _CHUNK_BYTES))
+        found = piece.find(_MEMBER)
+        if found >= 0:
+            return at + found
+        at += max(len(piece) - len(_MEMBER) + 1, len(_MEMBER))
+    return None
 
 
 def _pieces(source: Source) -> Iterator[bytes]:
@@ -145,19 +180,37 @@ def _records(parts: Iterable[bytes]) -> Iterator[Tombstone]:
 
 
 def _inflated(source: Source, *, members: bool) -> Iterator[bytes]:
-    """Inflate piece by piece. A piece grows with its member: zlib copies what follows one."""
-    inflated = 0
-    at = HEADER_BYTES
-    size = source.size
-    while at < size:
+    reader, at = _Members(source), HEADER_BYTES
+    while at < source.size:
         if at > HEADER_BYTES and not members:
             raise TSMError(f"bytes after the compressed tombstones, at offset {at}")
+        yield from reader.inflated(at)
+        at = reader.end
+
+
+class _Members:
+    """Inflates gzip members of one file, all of them within one bound.
+
+    Attributes:
+        end: where the last member ended.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._inflated = 0
+        self.end = 0
+
+    def inflated(self, start: int) -> Iterator[bytes]:
+        """One member, piece by piece. A piece grows with it: zlib copies what follows one.
+
+        Raises:
+            TSMError: it is cut, damaged, or inflates beyond belief.
+        """
+        size = self._source.size
+        at, rest, piece_bytes = start, b"", _FIRST_PIECE_BYTES
         stream = zlib.decompressobj(_GZIP)
-        start = at
-        rest = b""
-        piece_bytes = _FIRST_PIECE_BYTES
         while not stream.eof:
-            chunk = rest or bytes(source.pread(at, piece_bytes))
+            chunk = rest or bytes(self._source.pread(at, piece_bytes))
             if not chunk:
                 raise TSMError(f"compressed tombstones from offset {start} on are cut at {at}")
             if not rest:
@@ -170,12 +223,12 @@ def _inflated(source: Source, *, members: bool) -> Iterator[bytes]:
                     f"compressed tombstones at offset {start} are damaged: {error}"
                 ) from None
             rest = stream.unconsumed_tail
-            inflated += len(out)
-            if inflated > MAX_INFLATED_BYTES or (
-                inflated > SUSPICIOUS_BYTES and inflated > MAX_RATIO * size
+            self._inflated += len(out)
+            if self._inflated > MAX_INFLATED_BYTES or (
+                self._inflated > SUSPICIOUS_BYTES and self._inflated > MAX_RATIO * size
             ):
                 raise TSMError(
-                    f"{size} bytes of tombstones inflate to over {inflated}, at offset {at}"
+                    f"{size} bytes of tombstones inflate to over {self._inflated}, at offset {at}"
                 )
             yield out
-        at -= len(stream.unused_data)
+        self.end = at - len(stream.unused_data)

@@ -24,7 +24,7 @@ CreateSnapshot), the same from 1.8.3 to 1.12.4; probed on 1.6.7.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from resources.protocol.server_vars import ShardStats
@@ -129,9 +129,18 @@ def lacks(files: Iterable[FileFacts], before: Sample, after: Sample) -> str:
         return ""
     if len(tsm) != last.num_files:
         return f"it has {len(tsm)} TSM files, and the server says that it has {last.num_files}"
-    if not fits(files, last.disk_bytes):
+    if not fits(files, last.disk_bytes) and not _are_cut(files, last.disk_bytes):
         return f"its TSM files have {sum(tsm)} bytes, and the server says {last.disk_bytes}"
     return ""
+
+
+def _are_cut(files: Sequence[FileFacts], disk_bytes: int) -> bool:
+    """Whether files are shorter than their server believes, since they were cut below it.
+
+    It notes a file's size when it opens it. All files came, and one of them is damaged.
+    """
+    damaged = any(file.is_tsm and file.damage is not None for file in files)
+    return damaged and sum(file.size_bytes for file in files if file.is_tsm) < disk_bytes
 
 
 def fits(files: Iterable[FileFacts], disk_bytes: int) -> bool:

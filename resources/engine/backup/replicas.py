@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from resources.clients.source import Holdings, ShardCopy, Source
 from resources.engine.backup.changes import ShardState
+from resources.engine.backup.damaged import said_of_damage
 from resources.engine.backup.replica_caches import Replica, Unproven, unproven
 from resources.engine.backup.replica_files import files_of, is_proof
 from resources.engine.events import Tell, Warned
@@ -24,7 +25,9 @@ from resources.engine.options import BackupOptions
 from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError, WireError
 from resources.model import Metastore, ShardID
+from resources.repository.evidence import FileFacts
 from resources.repository.owner_facts import Holds, OwnerFacts
+from resources.tsm.damage import FileDamage
 
 MAX_COMPARED_BYTES = 2 << 30
 """Of all replicas of a shard; two of them at a time need room in scratch space."""
@@ -245,7 +248,7 @@ def _ranked(
         why = ""
         for _ in range(LOOKS):
             try:
-                return _compared(source, state, scratch_dir)
+                return _compared(source, state, scratch_dir, keep_damaged=options.damaged == "keep")
             except ShardkeeperError as error:
                 why = error.what
         lacks = f"its replicas have different sizes, and could not be compared: {why}"
@@ -264,13 +267,17 @@ def _ranked(
 
 
 def _compared(
-    source: Source, state: ShardState, scratch_dir: str | None
+    source: Source, state: ShardState, scratch_dir: str | None, *, keep_damaged: bool
 ) -> tuple[ShardState, tuple[str, ...]]:
     from resources.engine.backup.replica_points import rank
     from resources.repository.unpacked import UnpackedShard
 
+    damaged: dict[str, dict[str, FileDamage]] = {}
+
     def read(node: str) -> UnpackedShard:
-        unpacked, buffer = UnpackedShard(scratch_dir), memoryview(bytearray(BUFFER_BYTES))
+        unpacked = UnpackedShard(scratch_dir, keep_damaged=keep_damaged)
+        damaged[node] = unpacked.damaged
+        buffer = memoryview(bytearray(BUFFER_BYTES))
         try:
             with source.open_shard(state.place.shard_id, node=node) as stream:
                 while n := stream.recv_into(buffer):
@@ -288,6 +295,12 @@ def _compared(
     if found.holds[first] == "same":
         best = [copy for copy in good if copy.node == first]
     lines = [f"{line}; the archive is made of what {best[0].node} has" for line in found.told]
+    lines += [
+        f"{node} has it damaged: "
+        + said_of_damage(FileFacts(name, 0, 0, damage=damage) for name, damage in files.items())
+        for node, files in damaged.items()
+        if files
+    ]
     lacks = found.lacks and f"no node has all of its points: {found.lacks}"
     lacks = "; ".join(text for text in (state.lacks, lacks) if text)
     ranked = replace(

@@ -117,5 +117,6 @@ def _failed(shard_id: ShardID, why: str) -> FailedShard:
     return FailedShard(
         shard_id,
         f"the metastore has it, and no node serves it; {why}: look for "
-        f'"Failed to open shard" in the log; DROP SHARD {shard_id} if it is lost for good',
+        f'"Failed to open shard" or "corrupt tsm file" in the log (such a file is renamed to '
+        f".bad, and still on the disk); DROP SHARD {shard_id} if it is lost for good",
     )

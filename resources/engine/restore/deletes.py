@@ -14,7 +14,6 @@ from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_pl
 from resources.repository.archive import ArchiveReader, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.repository import BackupRepository
-from resources.tsm.tombstone import iter_tombstones, readable
 
 if TYPE_CHECKING:
     from resources.tsm.deletions import Deletions
@@ -51,7 +50,7 @@ def deletes_in(
                     continue
                 elif isinstance(piece, MemberData):
                     scratch.write(piece.data)
-                elif len(deleted := Deletions(readable(iter_tombstones(scratch.source())))):
+                elif len(deleted := Deletions.sound(scratch.source())):
                     found[name.removesuffix(".tombstone") + ".tsm"] = deleted
     walker.finish()
     return found

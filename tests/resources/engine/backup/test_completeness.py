@@ -17,6 +17,7 @@ from resources.engine.backup.completeness import (
 )
 from resources.protocol.server_vars import CacheStats, ShardStats
 from resources.repository.evidence import FileFacts
+from resources.tsm.damage import FileDamage
 
 CACHE = CacheStats(memory_bytes=0, snapshot_bytes=0, snapshot_attempts=0, taken_bytes=500)
 QUIET = ShardStats(
@@ -111,6 +112,14 @@ def test_a_shard_at_rest_has_as_many_files_and_bytes_as_its_archive(
 ) -> None:
     assert lacks(files, sample(), sample())
     assert not lacks(files, sample(), sample(memory=1))  # it moves
+
+
+def test_a_damaged_file_may_be_shorter_than_its_server_believes() -> None:
+    cut = replace(FILES[1], size_bytes=99, damage=FileDamage(1, 0, ()))
+    assert not lacks((FILES[0], cut), sample(), sample())
+    assert lacks((cut,), sample(), sample())  # a file is missing
+    longer = replace(cut, size_bytes=FILES[1].size_bytes + 1)
+    assert lacks((FILES[0], longer), sample(), sample())
 
 
 def test_tombstones_may_be_counted_or_not() -> None:
