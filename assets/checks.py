@@ -14,6 +14,7 @@ from assets.evaluation import (
     EVERY_SHARD_CURRENT,
     LITTLE_TO_LOSE,
     NOTHING_MISSING,
+    UNDAMAGED,
     WITHIN_OBJECTIVE,
     Judge,
     span,
@@ -69,6 +70,7 @@ def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksD
         ),
         _archives_match(family),
         _nothing_missing(family),
+        _undamaged(family),
         build_reachable(family),
     ]
 
@@ -159,3 +161,23 @@ def _nothing_missing(family: Family) -> dg.AssetChecksDefinition:
         return _result([found], NOTHING_MISSING)
 
     return manifest_lists_what_exists
+
+
+def _undamaged(family: Family) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=family.shard_backup,
+        name=UNDAMAGED,
+        description="No archive of the newest state has parts that were damaged at their source. "
+        "The archives that have are listed, with the damage and the earlier backup that has the "
+        "file whole; a restore leaves these parts out. Evaluated by each look and after each "
+        "backup.",
+    )
+    def no_damage_at_source(
+        clusters: ClustersResource, repository: BackupRepositoryResource
+    ) -> dg.AssetCheckResult:
+        with explained():
+            archives = repository.open(family.name).current().archives.values()
+            found = Judge.of(family, clusters).undamaged(archives)
+        return _result([found], UNDAMAGED)
+
+    return no_damage_at_source

@@ -6,7 +6,7 @@ longer so. So looks, backups, adoptions and the sensors evaluate whatever they l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +19,7 @@ from assets.metadata.common import Metadata, for_people
 from assets.metadata.scans import (
     copies_facts,
     current_facts,
+    damage_facts,
     gone_facts,
     late_table,
     left_facts,
@@ -39,6 +40,7 @@ from resources.engine.stored.newest import newest_points
 from resources.engine.stored.objective import late_shards, missing_files
 from resources.errors import RepositoryError, WireError
 from resources.model import Metastore, ShardID, ShardPlace
+from resources.repository.backup_set import Archive
 from resources.repository.repository import BackupRepository
 from resources.repository.watched import WatchedRepository
 
@@ -48,6 +50,7 @@ NOTHING_MISSING = "manifest_lists_what_exists"
 WITHIN_OBJECTIVE = "within_objective"
 LITTLE_TO_LOSE = "little_to_lose"
 COPIES_AGREE = "copies_agree"
+UNDAMAGED = "no_damage_at_source"
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 Found = list[dg.AssetCheckEvaluation]
 
@@ -84,6 +87,7 @@ class Judge:
             found.append(self._archives_gone(gone_facts(plan, known)))
         if watched.archives:
             found.append(self.nothing_missing(watched.plain))
+            found.append(self.undamaged(watched.archives.values()))
         return found
 
     def after_glance(self, watched: WatchedRepository, found: Watch) -> Found:
@@ -165,7 +169,8 @@ class Judge:
         Archives of ours were checked while they were made; those of other tools are not known
         to be good before they are read.
         """
-        found, copies = [missing], ledger.verdict(self._family.shards, COPIES_AGREE)
+        found = [missing, self.undamaged(watched.archives.values())]
+        copies = ledger.verdict(self._family.shards, COPIES_AGREE)
         if copies is not None and not copies.passed:
             found.append(copies)
         known = ledger.verdict(self._family.shard_backup, ARCHIVES_MATCH)
@@ -201,6 +206,12 @@ class Judge:
         if missing:
             found["problems"] = problem_table(missing)
         return _evaluation(self._family.backup_set, NOTHING_MISSING, not missing, found, ERROR)
+
+    def undamaged(self, archives: Iterable[Archive]) -> dg.AssetCheckEvaluation:
+        """Is every archive of the newest state free of damage that came from its source?"""
+        metadata = damage_facts(archives)
+        passed = not metadata["archives_damaged"]
+        return _evaluation(self._family.shard_backup, UNDAMAGED, passed, metadata, ERROR)
 
     def within_objective(
         self, watched: WatchedRepository, places: Sequence[ShardPlace]

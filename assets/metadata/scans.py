@@ -12,6 +12,7 @@ from assets.metadata.common import Metadata, place_facts, stamp
 from assets.metadata.tables import table
 from assets.partitions import ShardKey
 from resources.engine.backup.changes import ShardState
+from resources.engine.backup.damaged import NEXT_STEP, lost_bytes, said_of_damage
 from resources.engine.backup.plan import BackupPlan
 from resources.engine.stored.inventory import Problem
 from resources.engine.stored.newest import Newest
@@ -238,6 +239,37 @@ def unread_facts(archives: int, unread: int, known: dg.AssetCheckEvaluation | No
         READ_BACK: _read_back(known),
         "how": f"{unread} of {archives} archives were checked while they were made, and have not "
         "been read from the directory since; the verify job reads them",
+    }
+
+
+def damage_facts(archives: Iterable[Archive]) -> Metadata:
+    """Which archives hold parts that were damaged at their source, and what helps."""
+    known = list(archives)
+    damaged = [a for a in known if a.entry.evidence is not None and a.entry.evidence.damaged]
+    found: Metadata = {
+        "archives": len(known),
+        "archives_damaged": len(damaged),
+        "archives_without_details": sum(a.entry.evidence is None for a in known),
+    }
+    if damaged:
+        found["damaged"] = table([_damaged_row(archive) for archive in damaged])
+        found["next_step"] = NEXT_STEP
+    return found
+
+
+def _damaged_row(archive: Archive) -> dict[str, Any]:
+    entry = archive.entry
+    files = entry.evidence.damaged if entry.evidence is not None else ()
+    whole = max((file.damage.whole_in for file in files if file.damage is not None), default="")
+    return {
+        "database": entry.database,
+        "retention_policy": entry.policy,
+        "shard_id": str(entry.shard_id),
+        "node": entry.evidence.node if entry.evidence is not None else "",
+        "lost_bytes": lost_bytes(files),
+        "what": said_of_damage(files),
+        "whole_in": whole.removesuffix(".manifest") or "none",
+        "file": entry.file_name,
     }
 
 

@@ -15,6 +15,7 @@ from assets.evaluation import (
     EVERY_SHARD_CURRENT,
     LITTLE_TO_LOSE,
     NOTHING_MISSING,
+    UNDAMAGED,
     WITHIN_OBJECTIVE,
 )
 from pipelines.sensors.ticks import TickFailed
@@ -25,6 +26,8 @@ from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
+from resources.tsm.reader import TSMFile
+from resources.tsm.source import BytesSource
 from tests.pipelines.world import DAY_NS, FAMILY, FIRST_NS, World, write_to
 
 SET, BACKUP = FAMILY.backup_set, FAMILY.shard_backup
@@ -215,3 +218,39 @@ def test_a_cluster_that_nobody_may_ask_for_points_is_no_reason_to_be_green(
     assert found["lost"] == "everything in 3 shards"
     [row] = found["newest_points"]
     assert row["newest at source"] == "nobody was asked over HTTP"
+
+
+def test_damage_at_the_source_fails_a_check_as_long_as_that_archive_is_the_newest(
+    cluster: DevCluster, world: World
+) -> None:
+    for host in range(8):
+        cluster.write("telegraf", f"mem,host=h{host} v=1 {FIRST_NS}")
+    world.back_up()
+    found = world.check(BACKUP, UNDAMAGED)
+    assert found.passed
+    assert found.metadata["archives"].value > 0
+    whole = {}
+    for node in cluster.data:
+        for shard in node.store.shards():
+            node.store.flush(shard)
+        for path in (node.store.directory / "data" / "telegraf").rglob("*.tsm"):
+            data = path.read_bytes()
+            [first, *others] = TSMFile(BytesSource(data)).index()
+            if others:  # else nothing would be left of its shard
+                whole[path] = data
+                at = first.entries[0].offset + first.entries[0].size - 2
+                path.write_bytes(data[:at] + b"\xff" + data[at + 1 :])
+    assert whole
+    assert not world.run("back_up_influxdb_full").success
+    found = world.check(BACKUP, UNDAMAGED)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    rows = found.metadata["damaged"].records
+    assert {row.data["database"] for row in rows} == {"telegraf"}
+    assert "CRC-32" in rows[0].data["what"]
+    assert "restoring leaves the damaged parts out" in found.metadata["next_step"].value
+    world.look()
+    assert not world.check(BACKUP, UNDAMAGED).passed
+    for path, data in whole.items():
+        path.write_bytes(data)
+    assert world.run("back_up_influxdb_full").success
+    assert world.check(BACKUP, UNDAMAGED).passed

@@ -108,7 +108,6 @@ def restored(cluster: DevCluster, backups: Path) -> tuple[Done, dict[str, int]]:
     return done, {s["tags"]["host"]: s["values"][0][1] for s in result.get("series", [])}
 
 
-@pytest.mark.fault(20)
 @pytest.mark.parametrize("what", [block(0), cut, footer, index, nothing_left])
 @pytest.mark.parametrize("node", [0, 2])
 def test_the_archive_is_made_of_a_whole_replica(
@@ -126,7 +125,6 @@ def test_the_archive_is_made_of_a_whole_replica(
     assert shardkeeper("verify", backups).code == 0
 
 
-@pytest.mark.fault(20)
 def test_a_damaged_replica_with_more_points_is_saved_and_what_it_lacks_is_named(
     tmp_path: Path, backups: Path
 ) -> None:
@@ -142,7 +140,6 @@ def test_a_damaged_replica_with_more_points_is_saved_and_what_it_lacks_is_named(
         assert made_of(backups) == [two.data[0].tcp_addr]
 
 
-@pytest.mark.fault(20)
 def test_where_every_replica_is_damaged_all_that_is_sound_comes_back_on_every_owner(
     cluster: DevCluster, backups: Path
 ) -> None:
@@ -160,7 +157,6 @@ def test_where_every_replica_is_damaged_all_that_is_sound_comes_back_on_every_ow
     assert there == {"h0": 4, "h2": 4, "h3": 4, "h4": 4}
 
 
-@pytest.mark.fault(20)
 def test_a_file_that_was_cut_below_its_server_is_saved_with_all_that_is_whole(
     alone: DevCluster, backups: Path
 ) -> None:
@@ -177,7 +173,6 @@ def test_a_file_that_was_cut_below_its_server_is_saved_with_all_that_is_whole(
     assert sum(there.values()) >= 16
 
 
-@pytest.mark.fault(20)
 def test_of_damaged_tombstones_the_sound_ones_are_applied_and_the_others_named(
     alone: DevCluster, backups: Path
 ) -> None:
