@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
 
-from resources.clients import peers
+from resources.clients import peers, snapshotter
 from resources.clients.peers import Crashes, Peer, all_away
+from resources.clients.snapshotter import SnapshotterClient
 from resources.errors import (
     ArchiveCorrupt,
     PeerAway,
@@ -18,8 +20,11 @@ from resources.errors import (
     PeerUnreachable,
     ShardkeeperError,
     ShardLeftAlone,
+    WireError,
 )
 from resources.model import ShardID
+from tests.resources.clients.peer import peer as listening
+from tests.resources.clients.peer import silent
 
 ONE, TWO = ShardID(1), ShardID(2)
 REFUSED = PeerUnreachable("data-1:8088: connection refused while connecting", hint="is it up?")
@@ -165,3 +170,36 @@ def test_a_glance_at_newer_files_clears_nobody() -> None:
     with peer.reading(ONE, whole=False):
         pass
     assert crashes.counts == {ONE: 1}
+
+
+@pytest.mark.parametrize("may_take_long", [False, True])
+def test_who_waits_for_a_peer_that_is_away_is_broken_off(
+    monkeypatch: pytest.MonkeyPatch, *, may_take_long: bool
+) -> None:
+    """Unless it puts in its place what it was sent, which may take long."""
+    monkeypatch.setattr(snapshotter, "BRIEFLY_S", 0.2)
+    errors: list[WireError] = []
+    with listening(silent) as address:
+        client = SnapshotterClient(address, timeout_s=60)
+
+        def wait() -> None:
+            try:
+                if may_take_long:
+                    with client.upload(ShardID(7)) as upload:
+                        upload.finish()
+                else:
+                    client.metastore()
+            except WireError as error:
+                errors.append(error)
+
+        waits = threading.Thread(target=wait)
+        waits.start()
+        time.sleep(0.5)
+        with pytest.raises(PeerSilent), client.peer.talking():
+            raise PeerSilent("no answer")
+        waits.join(timeout=2 if may_take_long else 20)
+        assert waits.is_alive() is may_take_long
+        client.abort()
+        waits.join(timeout=20)
+    [error] = errors
+    assert ("no answer here either" in str(error)) is not may_take_long

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import pytest
 
-from resources.clients import snapshotter
 from resources.clients.connection import Meter, Pace
 from resources.clients.snapshotter import SnapshotterClient, Upload
 from resources.errors import (
@@ -19,7 +18,6 @@ from resources.errors import (
     NothingMatches,
     PeerClosedEarly,
     PeerRefused,
-    PeerSilent,
     PeerTooSlow,
     PeerUnreachable,
     UsageError,
@@ -27,7 +25,7 @@ from resources.errors import (
 )
 from resources.model import ShardID
 from resources.protocol.meta import trimmed
-from tests.resources.clients.peer import answers, closed_port, peer, reset, resets, silent
+from tests.resources.clients.peer import answers, closed_port, peer, reset, resets
 from tests.resources.protocol.vectors import (
     ID_MAP,
     ID_MAP_REFUSED,
@@ -145,39 +143,6 @@ def test_a_reply_cut_short_says_where() -> None:
     assert str(caught.value) == (
         f"{addr}: reply ended inside meta: 84 of 309 bytes while reading the metastore"
     )
-
-
-@pytest.mark.parametrize("may_take_long", [False, True])
-def test_who_waits_for_a_peer_that_is_away_is_broken_off(
-    monkeypatch: pytest.MonkeyPatch, *, may_take_long: bool
-) -> None:
-    """Unless it puts in its place what it was sent, which may take long."""
-    monkeypatch.setattr(snapshotter, "BRIEFLY_S", 0.2)
-    errors: list[WireError] = []
-    with peer(silent) as address:
-        client = SnapshotterClient(address, timeout_s=60)
-
-        def wait() -> None:
-            try:
-                if may_take_long:
-                    with client.upload(ShardID(7)) as upload:
-                        upload.finish()
-                else:
-                    client.metastore()
-            except WireError as error:
-                errors.append(error)
-
-        waits = threading.Thread(target=wait)
-        waits.start()
-        time.sleep(0.5)
-        with pytest.raises(PeerSilent), client.peer.talking():
-            raise PeerSilent("no answer")
-        waits.join(timeout=2 if may_take_long else 20)
-        assert waits.is_alive() is may_take_long
-        client.abort()
-        waits.join(timeout=20)
-    [error] = errors
-    assert ("no answer here either" in str(error)) is not may_take_long
 
 
 @pytest.mark.fault(8)
