@@ -6,21 +6,16 @@ from typing import Any
 
 import dagster as dg
 
-from assets.evaluation import Judge
 from assets.failures import explained
 from assets.history.asset_history import Ledger
-from assets.history.recording import record_backup, server_version
 from assets.keys import KINDS, Family
-from assets.metadata.backups import copied_facts, failed_table, set_facts
-from assets.reachability import reached
+from assets.metadata.backups import set_facts
+from assets.run_backup import run_backup
 from assets.run_config import BackUpConfig
-from assets.run_log import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
-from resources.engine.backup.run import back_up
 from resources.engine.stored.succession import Succession
-from resources.repository.watched import WatchedRepository
 
 DESCRIPTION = """
 A restore point of the whole cluster.
@@ -85,39 +80,7 @@ def _copying(family: Family) -> dg.OpDefinition:
         clusters: ClustersResource,
         repository: BackupRepositoryResource,
     ) -> str:
-        ledger = Ledger.of_run(context, family)
-        with explained() as more:
-            with reached(ledger, family):
-                settings, source = clusters.settings(family.name), clusters.open(family.name)
-            backups = WatchedRepository(repository.open(family.name))
-            seen_before = ledger.observed()
-            report = back_up(
-                source,
-                backups,
-                config.options(
-                    settings,
-                    repository.lock_wait(family.name),
-                    limits=config.limits,
-                    remembered=ledger.remembered(backups.location),
-                ),
-                tell=telling(context.log),
-                command=f"dagster run {context.run.run_id}",
-            )
-            record_backup(
-                ledger, report, backups, archives=backups.archives, seen_before=seen_before
-            )
-            version = server_version(ledger, report.metastore)
-            if not config.limits and version != ledger.source_version():
-                ledger.see_source(version, copied_facts(report, ledger.gone()))
-            judge = Judge(family, settings.objectives)
-            ledger.judge(judge.after_backup(ledger, backups, source, report))
-            if report.failed:
-                more["failed"] = failed_table(report.failed)
-                more["manifest"] = dg.MetadataValue.path(
-                    f"{backups.location}/{report.manifest_file}"
-                )
-            report.check_complete()
-        return report.manifest_file
+        return run_backup(context, family, config, clusters, repository).manifest_file
 
     return copy_changed_shards
 

@@ -69,13 +69,17 @@ class CopyConfig(dg.Config):
         "Otherwise such a directory is taken for a disk that is not mounted.",
     )
 
+    @property
+    def limits(self) -> Limits:
+        """The part of the cluster to copy; no such choice here."""
+        return Limits()
+
     def options(
         self,
         settings: Cluster,
         lock_wait_s: float,
         *,
         remembered: str,
-        limits: Limits | None = None,
         only: frozenset[ShardID] | None = None,
     ) -> BackupOptions:
         """As the engine takes them.
@@ -85,7 +89,7 @@ class CopyConfig(dg.Config):
         """
         check_number("attempts", self.attempts, 1, MOST_ATTEMPTS)
         return BackupOptions(
-            limits=limits or Limits(),
+            limits=self.limits,
             only=only,
             full=self.full,
             checked="structure" if self.verify is Verify.structure else "full",

@@ -6,19 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.evaluation import Judge
-from assets.failures import explained
-from assets.history.asset_history import Ledger
-from assets.history.recording import record_backup, shard_keys
 from assets.keys import CODE_VERSION, KINDS, Family
-from assets.metadata.backups import failed_table
-from assets.reachability import reached
+from assets.run_backup import run_backup
 from assets.run_config import CopyConfig
-from assets.run_log import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
-from resources.engine.backup.run import back_up
-from resources.repository.watched import WatchedRepository
 
 DESCRIPTION = """
 The newest archive of each shard.
@@ -57,40 +49,8 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
             clusters: ClustersResource,
             repository: BackupRepositoryResource,
         ) -> Iterator[Any]:
-            ledger = Ledger.of_run(context, family)
-            with explained() as more:
-                wanted = shard_keys(list(context.partition_keys))
-                with reached(ledger, family):
-                    settings, source = clusters.settings(family.name), clusters.open(family.name)
-                backups = WatchedRepository(repository.open(family.name))
-                only = frozenset(key.shard_id for key in wanted.values())
-                seen_before = ledger.observed()
-                report = back_up(
-                    source,
-                    backups,
-                    config.options(
-                        settings,
-                        repository.lock_wait(family.name),
-                        only=only,
-                        remembered=ledger.remembered(backups.location),
-                    ),
-                    tell=telling(context.log),
-                    command=f"dagster run {context.run.run_id}",
-                )
-                record_backup(
-                    ledger,
-                    report,
-                    backups,
-                    archives=backups.archives,
-                    seen_before=seen_before,
-                    planned=True,
-                )
-                judge = Judge(family, settings.objectives)
-                ledger.judge(judge.after_backup(ledger, backups, source, report))
-                if report.failed:
-                    more["failed"] = failed_table(report.failed)
-                report.check_complete()
-                report.check_covers(only)
+            keys = list(context.partition_keys)
+            run_backup(context, family, config, clusters, repository, partitions=keys)
             yield from ()
 
         return shard_backup

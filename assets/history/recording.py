@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from assets.history.asset_history import Kept, Ledger, Seen
 from assets.history.gone_shards import settle_gone
@@ -197,7 +197,7 @@ def archive_version(entry: ShardEntry) -> str:
     return content_version(entry.evidence) if entry.evidence else f"none+{entry.file_name}"
 
 
-def shard_keys(partitions: list[str]) -> dict[str, ShardKey]:
+def shard_keys(partitions: Sequence[str]) -> dict[str, ShardKey]:
     """Partition keys, taken apart.
 
     Raises:

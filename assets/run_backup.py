@@ -1,0 +1,87 @@
+"""A backup as a step of a run: what `shard_backup` and `backup_set` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from assets.evaluation import Judge
+from assets.failures import explained
+from assets.history.asset_history import Ledger
+from assets.history.public_calls import Context
+from assets.history.recording import record_backup, server_version, shard_keys
+from assets.keys import Family
+from assets.metadata.backups import copied_facts, failed_table
+from assets.reachability import reached
+from assets.run_config import CopyConfig
+from assets.run_log import telling
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import ClustersResource
+from resources.engine.backup.run import BackupReport, back_up
+from resources.repository.watched import WatchedRepository
+
+
+def run_backup(
+    context: Context,
+    family: Family,
+    config: CopyConfig,
+    clusters: ClustersResource,
+    repository: BackupRepositoryResource,
+    *,
+    partitions: Sequence[str] | None = None,
+) -> BackupReport:
+    """Copy what changed, record it, evaluate the checks.
+
+    Args:
+        partitions: keys of the shards to copy; None: whatever changed within `config.limits`.
+
+    Raises:
+        dg.Failure: something was not saved; whatever was is committed and recorded.
+    """
+    history = Ledger.of_run(context, family)
+    with explained() as more:
+        keys = None if partitions is None else shard_keys(partitions)
+        only = None if keys is None else frozenset(key.shard_id for key in keys.values())
+        with reached(history, family):
+            settings, source = clusters.settings(family.name), clusters.open(family.name)
+        backups = WatchedRepository(repository.open(family.name))
+        seen_before = history.observed()
+        report = back_up(
+            source,
+            backups,
+            config.options(
+                settings,
+                repository.lock_wait(family.name),
+                only=only,
+                remembered=history.remembered(backups.location),
+            ),
+            tell=telling(context.log),
+            command=f"dagster run {context.run.run_id}",
+        )
+        record_backup(
+            history,
+            report,
+            backups,
+            archives=backups.archives,
+            seen_before=seen_before,
+            planned=only is not None,
+        )
+        if only is None and not config.limits:
+            _record_source(history, report)
+        judge = Judge(family, settings.objectives)
+        history.judge(judge.after_backup(history, backups, source, report))
+        if report.failed:
+            more["failed"] = failed_table(report.failed)
+            more["manifest"] = dg.MetadataValue.path(f"{backups.location}/{report.manifest_file}")
+        report.check_complete()
+        if only is not None:
+            report.check_covers(only)
+    return report
+
+
+def _record_source(history: Ledger, report: BackupReport) -> None:
+    """The state of the whole server, where the backup saw one that was not known."""
+    version = server_version(history, report.metastore)
+    if version != history.source_version():
+        history.see_source(version, copied_facts(report, history.gone()))
