@@ -90,7 +90,7 @@ def _look(
         with explained():
             seen = look(family, clusters, repository, context.log, ledger)
             record_look(ledger, seen.plan, seen.watched.archives)
-            found = Judge.of(family, clusters).after_look(ledger, seen)
+            found = Judge(family, seen.objectives).after_look(ledger, seen)
         ledger.judge(one for one in found if (one.asset_key, one.check_name) != (asset, check))
         return _result(found, check)
 
@@ -156,8 +156,9 @@ def _nothing_missing(family: Family) -> dg.AssetChecksDefinition:
         repository: BackupRepositoryResource,
     ) -> dg.AssetCheckResult:
         with explained():
-            judge = Judge.of(family, clusters)
-            found = judge.nothing_missing(repository.open(family.name))
+            reading = clusters.reading()
+            judge = Judge(family, reading.cluster(family.name).objectives)
+            found = judge.nothing_missing(repository.open(family.name, reading))
         return _result([found], NOTHING_MISSING)
 
     return manifest_lists_what_exists

@@ -31,7 +31,6 @@ from assets.metadata.scans import (
 from assets.scan import Look
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.cluster import ClustersResource
 from resources.config.values import Objectives
 from resources.engine.backup.plan import BackupPlan
 from resources.engine.backup.run import BackupReport
@@ -61,11 +60,6 @@ class Judge:
     def __init__(self, family: Family, objectives: Objectives) -> None:
         self._family = family
         self._objectives = objectives
-
-    @classmethod
-    def of(cls, family: Family, clusters: ClustersResource) -> Judge:
-        """With the objectives that are configured now."""
-        return cls(family, clusters.settings(family.name).objectives)
 
     # --- occasions -------------------------------------------------------------------------
 

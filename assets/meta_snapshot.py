@@ -41,7 +41,7 @@ def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
         with explained():
             seen = look(family, clusters, repository, context.log, ledger)
         version, gone = record_look(ledger, seen.plan, seen.watched.archives)
-        ledger.judge(Judge.of(family, clusters).after_look(ledger, seen))
+        ledger.judge(Judge(family, seen.objectives).after_look(ledger, seen))
         return dg.MaterializeResult(
             metadata=look_facts(seen.plan, gone),
             data_version=dg.DataVersion(version),

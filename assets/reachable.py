@@ -11,8 +11,8 @@ from assets.history.asset_history import Ledger
 from assets.keys import Family
 from assets.metadata.tables import table
 from assets.reachability import REACHABLE, evaluation, since_s
-from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
+from resources.config.opening import address_of
 from resources.engine.doctor.examine import examine
 from resources.engine.doctor.finding import Finding, passed
 
@@ -32,11 +32,12 @@ def build_reachable(family: Family) -> dg.AssetChecksDefinition:
     def reachable(
         context: dg.AssetCheckExecutionContext,
         clusters: ClustersResource,
-        repository: BackupRepositoryResource,
     ) -> dg.AssetCheckResult:
         with explained():
-            at, directory = clusters.address(family.name), repository.directory(family.name)
-        found = examine(at, directory, tell=lambda one: context.log.info(str(one)))
+            reading = clusters.reading()
+            at = address_of(reading.cluster(family.name))
+            directory = reading.repository(family.name)
+        found = examine(at, str(directory.path), tell=lambda one: context.log.info(str(one)))
         known = Ledger.of_run(context.op_execution_context, family).verdict(
             family.meta_snapshot, REACHABLE
         )

@@ -18,6 +18,7 @@ from assets.run_config import CopyConfig
 from assets.run_log import telling
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
+from resources.config.opening import open_cluster
 from resources.engine.backup.run import BackupReport, back_up
 from resources.repository.watched import WatchedRepository
 
@@ -44,15 +45,16 @@ def run_backup(
         keys = None if partitions is None else shard_keys(partitions)
         only = None if keys is None else frozenset(key.shard_id for key in keys.values())
         with reached(history, family):
-            settings, source = clusters.settings(family.name), clusters.open(family.name)
-        backups = WatchedRepository(repository.open(family.name))
+            reading = clusters.reading()
+            settings, source = reading.cluster(family.name), open_cluster(reading, family.name)
+        backups = WatchedRepository(repository.open(family.name, reading))
         seen_before = history.observed()
         report = back_up(
             source,
             backups,
             config.options(
                 settings,
-                repository.lock_wait(family.name),
+                reading.repository(family.name).lock_wait,
                 only=only,
                 remembered=history.remembered(backups.location),
             ),

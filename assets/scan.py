@@ -14,6 +14,8 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.cluster import ClustersResource
+from resources.config.opening import open_cluster
+from resources.config.values import Objectives
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.options import BackupOptions
 from resources.repository.watched import WatchedRepository
@@ -26,6 +28,8 @@ class Look:
     source: Server | Cluster
     watched: WatchedRepository
     plan: BackupPlan
+    objectives: Objectives
+    """As they are configured now."""
 
 
 def look(
@@ -41,10 +45,11 @@ def look(
         ShardkeeperError: the cluster or its backups cannot be read.
     """
     with reached(ledger, family):
-        settings = clusters.settings(family.name)
-        source = clusters.open(family.name)
-    watched = WatchedRepository(repository.open(family.name))
+        reading = clusters.reading()
+        settings = reading.cluster(family.name)
+        source = open_cluster(reading, family.name)
+    watched = WatchedRepository(repository.open(family.name, reading))
     options = BackupOptions(parallel=settings.limits.parallel, internal=settings.internal)
     with reached(ledger, family):
         plan = plan_backup(source, watched, options, tell=telling(log))
-    return Look(source, watched, plan)
+    return Look(source, watched, plan, settings.objectives)

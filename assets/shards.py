@@ -55,7 +55,7 @@ def build_shards(family: Family) -> dg.AssetsDefinition:
             with explained():
                 seen = look(family, clusters, repository, context.log, ledger)
             record_look(ledger, seen.plan, seen.watched.archives)
-            ledger.judge(Judge.of(family, clusters).after_look(ledger, seen))
+            ledger.judge(Judge(family, seen.objectives).after_look(ledger, seen))
             yield from ()
 
         return shards

@@ -41,7 +41,8 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
                 )
             if not config.abandon:
                 options.check()
-            backups, live = repository.open(family.name), target.open()
+            reading = repository.reading()
+            backups, live = repository.open(family.name, reading), target.open(reading)
             tell = telling(context.log)
             if config.abandon:
                 dropped = abandon_merge(live, backups, tell=tell)

@@ -41,12 +41,13 @@ def build_restore_op(family: Family) -> dg.OpDefinition:
         with explained():
             refuse_plain_secrets(context.run.run_config)
             options = config.options
-            backups = repository.open(family.name)
+            reading = repository.reading()
+            backups = repository.open(family.name, reading)
             say_when(context.log, config.as_of)
             backup = backup_as_of(backups, config.as_of)
             point = backup.newest.file_name.removesuffix(".manifest")
             context.log.info(f"from the restore point {point}")
-            server = target.open()
+            server = target.open(reading)
             if config.dry_run:
                 plan = prepare_restore_into(server, backups, backup, options)
                 planned = restore_plan_facts(plan, server.address)

@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from resources.config.opening import open_repository
-from resources.config.reading import read_sound
+from resources.config.reading import Reading, read_sound
 from resources.repository.repository import BackupRepository
 
 
@@ -20,29 +20,26 @@ class BackupRepositoryResource(dg.ConfigurableResource):
         "directory, the embedded clusters below it."
     )
 
-    def open(self, cluster: str) -> BackupRepository:
+    def reading(self) -> Reading:
+        """The configuration as it is now, as far as it is sound.
+
+        Raises:
+            UsageError: nothing of the file is.
+        """
+        return read_sound(Path(self.configuration))
+
+    def open(self, cluster: str, reading: Reading | None = None) -> BackupRepository:
         """Open the directory of a cluster's backups.
 
         It is never created, so that an unmounted disk is noticed.
+
+        Args:
+            reading: what the step has read of the configuration; None: the file is read here.
 
         Raises:
             UsageError: the cluster has none.
             RepositoryMissing: it is not there, or is no directory.
         """
-        return open_repository(read_sound(Path(self.configuration)), cluster)
-
-    def directory(self, cluster: str) -> str:
-        """The path of that directory, there or not.
-
-        Raises:
-            UsageError: the cluster is not configured.
-        """
-        reading = read_sound(Path(self.configuration))
-        settings = reading.cluster(cluster)
-        return str(reading.configuration.repositories[settings.repository].path)
-
-    def lock_wait(self, cluster: str) -> float:
-        """Seconds to wait while another run works in the same directory."""
-        reading = read_sound(Path(self.configuration))
-        settings = reading.cluster(cluster)
-        return reading.configuration.repositories[settings.repository].lock_wait
+        if reading is None or reading.path != Path(self.configuration):
+            reading = self.reading()
+        return open_repository(reading, cluster)

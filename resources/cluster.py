@@ -13,10 +13,9 @@ from resources.clients.cluster import Cluster
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.door import Address, AuthType, open_source
 from resources.clients.server import Server
-from resources.config.opening import address_of, open_cluster
+from resources.config.opening import open_cluster
 from resources.config.reading import Reading, read_sound
 from resources.config.values import EMBEDDED, Secret
-from resources.config.values import Cluster as ClusterSettings
 from resources.errors import UsageError
 
 CONFIGURATION = (
@@ -31,40 +30,15 @@ class ClustersResource(dg.ConfigurableResource):
 
     configuration: str = Field(description=CONFIGURATION)
 
-    def settings(self, name: str) -> ClusterSettings:
-        """What is configured for a cluster.
-
-        Raises:
-            UsageError: the file cannot be read, or has no such cluster.
-        """
-        return self.reading().cluster(name)
-
     def reading(self) -> Reading:
         """The configuration as it is now, as far as it is sound.
+
+        A step reads it once and passes it on, so all of the step is of one state of the file.
 
         Raises:
             UsageError: nothing of the file is.
         """
         return read_sound(Path(self.configuration))
-
-    def address(self, name: str) -> Address:
-        """Where a cluster is, and how to be let in, with its secrets.
-
-        Raises:
-            UsageError: it is not configured, or a secret is not where it should be.
-        """
-        return address_of(self.settings(name))
-
-    def open(self, name: str, *, silence_s: float | None = None) -> Server | Cluster:
-        """Open a cluster or a server.
-
-        Args:
-            silence_s: how long it may be silent at most, if that is less than configured.
-
-        Raises:
-            ShardkeeperError: it is not configured, or nobody answers there.
-        """
-        return open_cluster(self.reading(), name, silence_s=silence_s)
 
 
 class TargetResource(dg.ConfigurableResource):
@@ -134,8 +108,11 @@ class TargetResource(dg.ConfigurableResource):
         "(-min-rate); 0: none.",
     )
 
-    def open(self) -> Server | Cluster:
+    def open(self, reading: Reading | None = None) -> Server | Cluster:
         """Open the target.
+
+        Args:
+            reading: what the step has read of the configuration; None: the file is read here.
 
         Raises:
             UsageError: the fields contradict each other.
@@ -154,7 +131,10 @@ class TargetResource(dg.ConfigurableResource):
                 hint="bind names a meta node of a cluster, host a single server: leave one empty",
             )
         if not address:
-            return open_cluster(read_sound(Path(self.configuration)), self.cluster or EMBEDDED)
+            path = Path(self.configuration)
+            if reading is None or reading.path != path:
+                reading = read_sound(path)
+            return open_cluster(reading, self.cluster or EMBEDDED)
         if self.auth_type not in ("", "none", "basic", "jwt"):
             raise UsageError(
                 "target: auth_type is none, basic or jwt", hint="leave it empty: basic with user"

@@ -20,6 +20,7 @@ from resources.clients.cluster import Cluster as OpenCluster
 from resources.clients.server import Server
 from resources.cluster import ClustersResource
 from resources.collector import collector_at_rest
+from resources.config.opening import open_cluster
 from resources.config.values import Cluster
 from resources.engine.backup.watch import Glance, glance
 from resources.engine.events import Event
@@ -91,7 +92,7 @@ def _glance(
     """Raises: ShardkeeperError: nobody answers there, or not within the time of a tick."""
 
     def ask() -> tuple[Server | OpenCluster, Glance]:
-        source = clusters.open(family.name, silence_s=SILENCE_S)
+        source = open_cluster(clusters.reading(), family.name, silence_s=SILENCE_S)
         return source, glance(source, internal=internal)
 
     return memory.patience.wait_for(f"a look at {family.name}", ask)

@@ -11,7 +11,7 @@ from resources.config.reading import Reading
 from resources.config.values import Cluster
 from resources.devcluster.listener import HOST
 from resources.devcluster.ports import Ports
-from resources.errors import PeerUnreachable, UsageError
+from resources.errors import PeerUnreachable
 from resources.repository.repository import BackupRepository
 from resources.repository.store import DirectoryStore
 
@@ -89,10 +89,5 @@ def open_repository(reading: Reading, name: str) -> BackupRepository:
         UsageError: no such cluster, or it has no repository.
         RepositoryMissing: the directory is not there, or is none.
     """
-    cluster = reading.cluster(name)
-    if not cluster.repository:
-        raise UsageError(
-            f"cluster {name} has no repository", hint="name one under its repository: setting"
-        )
-    path = reading.configuration.repositories[cluster.repository].path
+    path = reading.repository(name).path
     return BackupRepository(DirectoryStore(path), str(path), scratch_dir=str(path))

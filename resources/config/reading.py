@@ -43,6 +43,8 @@ class Reading:
 
     configuration: Configuration
     problems: tuple[Problem, ...] = ()
+    path: Path | None = None
+    """The file, or the directory of embedded clusters; None: read from bytes."""
 
     def cluster(self, name: str) -> Cluster:
         """Look a cluster up.
@@ -60,6 +62,19 @@ class Reading:
             f"{shown(name)} is no configured cluster",
             hint=f"there are {', '.join(sorted(self.configuration.clusters))}",
         )
+
+    def repository(self, name: str) -> Repository:
+        """The directory that a cluster's backups rest in.
+
+        Raises:
+            UsageError: no such cluster, its settings cannot be, or it has no repository.
+        """
+        cluster = self.cluster(name)
+        if not cluster.repository:
+            raise UsageError(
+                f"cluster {name} has no repository", hint="name one under its repository: setting"
+            )
+        return self.configuration.repositories[cluster.repository]
 
     @property
     def broken(self) -> dict[str, list[UsageError]]:
@@ -90,7 +105,7 @@ def read_sound(path: Path) -> Reading:
         UsageError: it is not there, is no YAML, or nothing in it can be backed up.
     """
     if path.is_dir():
-        return Reading(embedded_configuration(path.resolve()))
+        return Reading(embedded_configuration(path.resolve()), path=path)
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
@@ -109,7 +124,7 @@ def read_sound(path: Path) -> Reading:
         name = str(place[1])
         shared.append(Problem(name, UsageError(f"{path}: clusters.{name}: {said}", hint=HINT)))
         configuration = _without(configuration, name)
-    return Reading(configuration, (*found.problems, *shared))
+    return Reading(configuration, (*found.problems, *shared), path)
 
 
 def read_configuration(path: Path) -> Configuration:

@@ -248,9 +248,9 @@ def test_a_file_that_breaks_while_everything_runs_costs_its_own_cluster_alone(
     clusters: Any = (two.resources or {})["clusters"]
     path = tmp_path / "shardkeeper.yaml"
     path.write_text(TWO.replace("127.0.0.1:2", '127.0.0.1:2", "'))
-    assert clusters.settings("eu").host == ""
+    assert clusters.reading().cluster("eu").host == ""
     with pytest.raises(UsageError, match=r"shardkeeper\.yaml:6: "):
-        clusters.settings("us")
+        clusters.reading().cluster("us")
 
 
 @pytest.mark.wire
