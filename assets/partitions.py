@@ -15,7 +15,7 @@ from typing import Self
 from urllib.parse import unquote_to_bytes
 
 from resources.errors import UsageError, shown
-from resources.model import ShardID, ShardPlace
+from resources.model import ShardID, ShardLocation, ShardPlace
 from resources.repository.names import parse_shard_id
 
 ESCAPED = frozenset('%/|[],*"\\')
@@ -29,6 +29,10 @@ class ShardKey:
     database: str
     policy: str
     shard_id: ShardID
+
+    @property
+    def location(self) -> ShardLocation:
+        return ShardLocation(self.database, self.policy, self.shard_id)
 
     @classmethod
     def of(cls, place: ShardPlace) -> Self:

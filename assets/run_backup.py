@@ -43,7 +43,7 @@ def run_backup(
     history = Ledger.of_run(context, family)
     with explained() as more:
         keys = None if partitions is None else shard_keys(partitions)
-        only = None if keys is None else frozenset(key.shard_id for key in keys.values())
+        only = None if keys is None else frozenset(key.location for key in keys.values())
         with reached(history, family):
             reading = clusters.reading()
             settings, source = reading.cluster(family.name), open_cluster(reading, family.name)

@@ -23,7 +23,7 @@ from resources.engine.restore.as_of import LATEST, parse_moment
 from resources.engine.restore.plan import RestoreOptions
 from resources.engine.stored.sampling import Sample, today
 from resources.errors import UsageError
-from resources.model import ShardID
+from resources.model import ShardID, ShardLocation
 from resources.protocol.durations import parse_duration
 from resources.repository.manifest import Limits
 
@@ -80,7 +80,7 @@ class CopyConfig(dg.Config):
         lock_wait_s: float,
         *,
         remembered: str,
-        only: frozenset[ShardID] | None = None,
+        only: frozenset[ShardLocation] | None = None,
     ) -> BackupOptions:
         """As the engine takes them.
 

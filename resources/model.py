@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from typing import NewType
+from typing import NewType, Self
 
 NodeID = NewType("NodeID", int)
 ShardID = NewType("ShardID", int)
@@ -143,6 +143,19 @@ class ShardPlace:
     @property
     def shard_id(self) -> ShardID:
         return self.shard.id
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ShardLocation:
+    """A shard by its names; servers number shards of all databases together."""
+
+    database: str
+    policy: str
+    shard_id: ShardID
+
+    @classmethod
+    def of(cls, place: ShardPlace) -> Self:
+        return cls(place.database, place.policy, place.shard_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,14 @@ def _facts(key: str, archives: Mapping[ShardID, Archive]) -> Metadata:
 
 
 def _archive(key: str, archives: Mapping[ShardID, Archive]) -> Archive | None:
+    """The archive of this shard; one of its number alone may be another database's."""
     parsed = _parsed(key)
-    return archives.get(parsed.shard_id) if parsed else None
+    found = archives.get(parsed.shard_id) if parsed else None
+    if parsed is None or found is None:
+        return None
+    # influxd 1.6 leaves both names empty in a manifest of a single shard.
+    same = (found.entry.database or parsed.database, found.entry.policy or parsed.policy)
+    return found if same == (parsed.database, parsed.policy) else None
 
 
 def _parsed(key: str) -> ShardKey | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from resources.model import ShardID
+from resources.model import ShardID, ShardLocation
 from resources.repository.evidence import Checked, Strategy
 from resources.repository.gzip_stream import Level
 from resources.repository.manifest import Limits
@@ -51,8 +51,8 @@ class BackupOptions:
         only_meta: save the metastore and no shard (`-strategy only-meta`).
         start_ns, end_ns: only shards that may hold points of this time, whole (`-start`, `-end`);
             the end is exclusive.
-        only: these shards and no others, within the limits; None: no such choice. Numbers that
-            the server does not have are passed over, unless it has none of them.
+        only: these shards and no others, within the limits; None: no such choice. Those that the
+            server does not have, or has in another place, are passed over, unless it has none.
         again: of these shards the archives here are no good, so they are copied, changed or not.
         staleness_ns: `-staleness-threshold`: a cluster's shard that was last modified at most so
             long after the state in its archive is not copied yet.
@@ -82,7 +82,7 @@ class BackupOptions:
     only_meta: bool = False
     start_ns: int | None = None
     end_ns: int | None = None
-    only: frozenset[ShardID] | None = None
+    only: frozenset[ShardLocation] | None = None
     again: frozenset[ShardID] = frozenset()
     staleness_ns: int = 0
     damaged: Damaged = "keep"

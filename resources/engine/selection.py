@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from resources.errors import NothingMatches, UsageError, shown
-from resources.model import Metastore, ShardID, ShardPlace
+from resources.model import Metastore, ShardID, ShardLocation, ShardPlace
 from resources.protocol.influxql import objection_to
 from resources.repository.manifest import Limits
+
+MAX_LISTED = 10
 
 
 def check_limits(limits: Limits) -> None:
@@ -77,7 +79,7 @@ def split_named(places: Iterable[ShardPlace]) -> tuple[list[ShardPlace], list[Sh
     return named, odd
 
 
-def choose(places: list[ShardPlace], only: Collection[ShardID] | None) -> list[ShardPlace]:
+def choose(places: list[ShardPlace], only: Collection[ShardLocation] | None) -> list[ShardPlace]:
     """Those of `places` that are in `only`, or all of them if that is None.
 
     Raises:
@@ -85,14 +87,45 @@ def choose(places: list[ShardPlace], only: Collection[ShardID] | None) -> list[S
     """
     if only is None:
         return places
-    chosen = [place for place in places if place.shard_id in only]
+    chosen = [place for place in places if ShardLocation.of(place) in only]
     if not chosen:
-        numbers = ", ".join(str(i) for i in sorted(only)[:10]) + (" …" if len(only) > 10 else "")
-        raise NothingMatches(
-            f"the server has no shard {numbers}" if only else "no shard was asked for",
-            hint="it was dropped or has expired; what is backed up of it stays restorable",
-        )
+        raise not_there(only, places)
     return chosen
+
+
+def not_there(
+    wanted: Iterable[ShardLocation], places: Iterable[ShardPlace], so: str = ""
+) -> NothingMatches:
+    """Why shards that were asked for are not among those of the source.
+
+    Args:
+        wanted: shards that are not there, or are there in another database or policy.
+        places: of all shards that the source has or plans.
+        so: what became of the others.
+    """
+    by_id = {place.shard_id: ShardLocation.of(place) for place in places}
+    elsewhere = [one for one in sorted(wanted) if by_id.get(one.shard_id, one) != one]
+    gone = [str(one.shard_id) for one in sorted(wanted) if one not in elsewhere]
+    said = [
+        f"shard {one.shard_id} belongs to {_policy_of(by_id[one.shard_id])}, "
+        f"not to {_policy_of(one)}"
+        for one in elsewhere[:MAX_LISTED]
+    ]
+    if gone:
+        numbers = ", ".join(gone[:MAX_LISTED]) + (" …" if len(gone) > MAX_LISTED else "")
+        said.append(f"the server has no shard {numbers}")
+    if not said:
+        said.append("no shard was asked for")
+    hint = (
+        "choose each shard by the database and the policy that it belongs to"
+        if elsewhere
+        else "it was dropped or has expired; what is backed up of it stays restorable"
+    )
+    return NothingMatches("; ".join(said) + so, hint=hint)
+
+
+def _policy_of(location: ShardLocation) -> str:
+    return f"policy {shown(location.policy)} of {shown(location.database)}"
 
 
 def _meant(place: ShardPlace, limits: Limits) -> bool:

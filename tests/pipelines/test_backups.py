@@ -191,6 +191,30 @@ def test_a_partition_that_no_server_has_is_refused_in_a_sentence(
     assert nonsense.metadata["exit_code"].value == "USAGE"
 
 
+def test_a_partition_that_names_another_database_is_refused_in_a_sentence(
+    source: Influxd, world: World
+) -> None:
+    """A shard's number alone does not make it the one that was chosen."""
+    fill(source, "telegraf", weeks=[0])
+    assert world.look().success
+    [right] = world.partitions
+    wrong = right.replace("telegraf", "wrong")
+    world.instance.add_dynamic_partitions("influxdb/shards", [wrong])
+    alone = failure(world.materialize(FAMILY.shard_backup, first=wrong))
+    number = right.rpartition("/")[2]
+    there, wanted = (f"policy 'autogen' of '{name}'" for name in ("telegraf", "wrong"))
+    said = f"shard {number} belongs to {there}, not to {wanted}"
+    assert alone.description.startswith(said)
+    assert "by the database and the policy" in alone.metadata["next_step"].value
+    assert list(world.backups.glob("*.manifest")) == []
+    among = failure(world.materialize(FAMILY.shard_backup, first=right, last=wrong))
+    assert among.description.startswith(f"{said}; the others are saved")
+    assert world.backed_up() == {right: 1}  # what was never a shard leaves the graph
+    world.instance.add_dynamic_partitions("influxdb/shards", [wrong])
+    assert world.look().success
+    assert world.partitions == [right]
+
+
 @pytest.mark.fault(42)
 def test_backups_made_outside_dagster_are_adopted_and_not_copied_again(
     source: Influxd, world: World

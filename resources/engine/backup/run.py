@@ -30,17 +30,17 @@ from resources.engine.events import (
 )
 from resources.engine.lock_news import tell_left, tell_watched
 from resources.engine.options import BackupOptions
+from resources.engine.selection import not_there
 from resources.engine.spread import Spread, whichever_is_there
 from resources.engine.threads import Outcome, running
 from resources.errors import (
     BackupPartial,
-    NothingMatches,
     ShardkeeperError,
     SourceChanged,
     Stopped,
     StoreFailed,
 )
-from resources.model import Metastore, ShardID, ShardPlace
+from resources.model import Metastore, ShardLocation, ShardPlace
 from resources.repository.evidence import (
     BackupEvidence,
     FailedShard,
@@ -97,17 +97,15 @@ class BackupReport:
                 hint=f"everything else is saved and restorable; {next_step}",
             )
 
-    def check_covers(self, shards: Collection[ShardID]) -> None:
-        """Raise NothingMatches if one of these shards was not at the source to be saved."""
+    def check_covers(self, shards: Collection[ShardLocation]) -> None:
+        """Raise NothingMatches if one of these shards was not at the source, in this place."""
         states = (*(s.state.place for s in self.saved), *(s.place for s in self.unchanged))
         seen = {place.shard_id for place in states} | {f.shard_id for f in self.failed}
-        gone = sorted(set(shards) - seen)
-        if gone:
-            numbers = ", ".join(str(i) for i in gone[:10]) + (" …" if len(gone) > 10 else "")
-            raise NothingMatches(
-                f"the server has no shard {numbers}; the others are saved",
-                hint="it was dropped or has expired; what is backed up of it stays restorable",
-            )
+        there = list(self.metastore.places())
+        known = {ShardLocation.of(place) for place in there}
+        missing = [one for one in shards if one.shard_id not in seen or one not in known]
+        if missing:
+            raise not_there(missing, there, "; the others are saved")
 
 
 def back_up(

@@ -18,7 +18,14 @@ from resources.engine.events import Tell
 from resources.engine.options import BackupOptions
 from resources.engine.selection import split_named
 from resources.errors import BackupNotFound, NothingMatches, WireError
-from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace, is_passing
+from resources.model import (
+    INTERNAL_DATABASE,
+    Metastore,
+    ShardID,
+    ShardLocation,
+    ShardPlace,
+    is_passing,
+)
 from resources.protocol.meta import decode_metastore
 from resources.repository.watched import WatchedRepository
 
@@ -129,7 +136,11 @@ class Watcher:
         asked = moved if source.kind == "cluster" else moved[:MOST_COMPARED]
         changed: tuple[ShardState, ...] = ()
         if asked:
-            looked = replace(options, only=frozenset(asked))
+            moving = set(asked)
+            only = frozenset(
+                ShardLocation.of(place) for place in seen.places if place.shard_id in moving
+            )
+            looked = replace(options, only=only)
             with suppress(NothingMatches):  # dropped since the glance
                 plan = plan_backup(source, self._repository, looked, tell=tell, seen=seen.sighting)
                 changed = plan.to_copy

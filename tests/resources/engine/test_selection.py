@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resources.engine.selection import select, split_present
+from resources.engine.selection import choose, not_there, select, split_present
 from resources.errors import NothingMatches, UsageError
 from resources.model import (
     DatabaseInfo,
@@ -14,6 +14,7 @@ from resources.model import (
     ShardGroupInfo,
     ShardID,
     ShardInfo,
+    ShardLocation,
 )
 from resources.repository.manifest import Limits
 
@@ -95,3 +96,33 @@ def test_planned_shards_are_told_from_those_on_disk() -> None:
     present, absent = split_present(places, {ShardID(1), ShardID(4), ShardID(99)})
     assert [place.shard_id for place in present] == [1, 4]
     assert [place.shard_id for place in absent] == [2, 3]
+
+
+def at(database: str, policy: str, number: int) -> ShardLocation:
+    return ShardLocation(database, policy, ShardID(number))
+
+
+def test_a_shard_is_chosen_by_its_number_and_its_place() -> None:
+    places = list(METASTORE.places())
+    one = places[0]
+    right = ShardLocation.of(one)
+    wrong = at("elsewhere", one.policy, one.shard_id)
+    assert choose(places, None) == places
+    assert choose(places, {right, wrong}) == [one]
+    for other in wrong, at(one.database, "elsewhere", one.shard_id):
+        with pytest.raises(NothingMatches, match=f"shard {one.shard_id} belongs to"):
+            choose(places, {other})
+
+
+def test_shards_that_are_not_there_are_told_from_those_that_are_elsewhere() -> None:
+    one, *_ = places = list(METASTORE.places())
+    wrong = at("a.b", "rp", one.shard_id)
+    both = not_there([at("db", "rp", 98), at("db", "rp", 99), wrong], places, "; so")
+    assert both.what == (
+        f"shard {one.shard_id} belongs to policy 'r' of 'a', not to policy 'rp' of 'a.b'; "
+        "the server has no shard 98, 99; so"
+    )
+    gone = not_there([at("db", "rp", number) for number in range(100, 120)], places)
+    assert gone.what.endswith("108, 109 …")
+    assert "restorable" in gone.hint
+    assert not_there([], places).what == "no shard was asked for"
