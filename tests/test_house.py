@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.services import LOCATION
 from resources.version import VERSION
 
 ROOT = Path(__file__).parent.parent
@@ -172,6 +173,18 @@ def test_what_dagster_does_not_document_stays_in_two_files_that_can_do_without()
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
     assert not [one for one in wanted if one.startswith("dagster") and "<" in one]
+
+
+def test_dg_and_the_workspace_load_the_same_location() -> None:
+    """`dg list defs`, `dg check defs` and `dg dev` read pyproject.toml, not workspace.yaml."""
+    [location] = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]
+    project, module = settings["project"], location["python_module"]
+    assert settings["directory_type"] == "project"
+    assert project["code_location_target_module"] == module["module_name"]
+    assert project["code_location_name"] == module["location_name"] == LOCATION
+    assert module["module_name"].startswith(f"{project['root_module']}.")
+    assert (ROOT / module["working_directory"] / project["root_module"]).is_dir()
 
 
 @pytest.mark.parametrize("command", ["influxd_ctl", "shardkeeper"])
