@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import click
+from click.core import ParameterSource
 
 from pipelines.ctl.influxd_flags import UnknownFlag, advice, translated
 from pipelines.ctl.seed_help import command_help, seed_help
@@ -16,6 +17,7 @@ from pipelines.ctl.seed_help import command_help, seed_help
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
 SEED_NAME = "influxd-ctl"
+MAY_BE_EMPTY = "password"
 
 
 class GoFlags(click.Command):
@@ -24,7 +26,9 @@ class GoFlags(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.find_root().info_name != SEED_NAME:
             args = translated(str(ctx.info_name), args)
-        return super().parse_args(ctx, spelled_out(self.get_params(ctx), args, ctx))
+        left = super().parse_args(ctx, spelled_out(self.get_params(ctx), args, ctx))
+        require_values(self.get_params(ctx), ctx)
+        return left
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         root = ctx.find_root()
@@ -36,6 +40,20 @@ class GoFlags(click.Command):
             formatter.write(text)
         else:
             super().format_help(ctx, formatter)
+
+
+def require_values(params: Iterable[click.Parameter], ctx: click.Context) -> None:
+    """Refuse an empty name or path: a variable that is not set would mean everything, or here.
+
+    Raises:
+        click.BadParameter: an argument, or what was given for a flag, is empty.
+    """
+    for param in params:
+        value = ctx.params.get(str(param.name))
+        given = value if isinstance(value, tuple) else (value,)
+        said = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+        if said and "" in given and param.name != MAY_BE_EMPTY:
+            raise click.BadParameter("it is empty; give a value, or leave it out", ctx, param)
 
 
 def spelled_out(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from resources.errors import NothingMatches, UsageError, shown
-from resources.model import Metastore, ShardID, ShardLocation, ShardPlace
+from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardLocation, ShardPlace
 from resources.protocol.influxql import objection_to
 from resources.repository.manifest import Limits
 
 MAX_LISTED = 10
+DATABASE_FLAGS = ("-db", "-newdb")
 
 
 def check_limits(limits: Limits) -> None:
@@ -55,7 +56,7 @@ def select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
 
 
 def check_new_name(flag: str, name: str) -> None:
-    """Insist that a server takes the name that somebody chose.
+    """Insist that a server takes the name that somebody chose, and leaves it to others.
 
     Raises:
         UsageError: with the name escaped.
@@ -63,6 +64,11 @@ def check_new_name(flag: str, name: str) -> None:
     if objection := objection_to(name):
         raise UsageError(
             f"{flag} {name[:120]!a} {objection}", hint="choose a name that a server takes"
+        )
+    if flag in DATABASE_FLAGS and name == INTERNAL_DATABASE:
+        raise UsageError(
+            f"{flag} {name}: the server keeps this database for itself, and writes and drops it",
+            hint="choose another name",
         )
 
 

@@ -261,6 +261,11 @@ def test_a_new_name_that_no_server_takes_is_refused_at_once() -> None:
         plan(RestoreOptions(Limits("home"), new_database="../x"))
 
 
+def test_the_servers_own_database_is_no_target() -> None:
+    with pytest.raises(UsageError, match="keeps this database for itself"):
+        plan(RestoreOptions(Limits("home"), new_database="_internal"))
+
+
 def test_the_servers_own_monitoring_cannot_be_asked_for() -> None:
     with pytest.raises(NothingMatches, match="never restored"):
         plan(RestoreOptions(Limits("_internal")))

@@ -1,0 +1,61 @@
+"""A flag or path that is empty, as from a variable that nobody set, means nothing by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from pipelines.ctl.go_flags import MAY_BE_EMPTY
+from pipelines.ctl.main import OURS, tree
+from tests.wire.commands import influxd_ctl, shardkeeper
+
+REQUIRED = {
+    **dict.fromkeys(("backup", "restore", "merge", "verify"), ("nowhere",)),
+    "repair-replica": ("-shard", "1"),
+}
+
+
+def naming(command: click.Command) -> Iterator[str]:
+    """The flags of a command that take a text."""
+    for option in command.params:
+        takes_text = isinstance(option.type, click.types.StringParamType)
+        if isinstance(option, click.Option) and takes_text and option.name != MAY_BE_EMPTY:
+            yield option.opts[0]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    context = click.Context(tree, info_name="shardkeeper")
+    yield from (("", flag) for flag in naming(tree))
+    for name in OURS:
+        command = tree.get_command(context, name)
+        assert command is not None
+        yield from ((name, flag) for flag in naming(command))
+
+
+@pytest.mark.parametrize(("command", "flag"), commands())
+def test_an_empty_value_of_a_flag_that_names_something_is_refused(command: str, flag: str) -> None:
+    more = REQUIRED.get(command, ())
+    done = shardkeeper(*([command, flag, "", *more] if command else [flag, "", "show"]))
+    assert done.code == 2, done
+    assert flag in done.err
+    assert "it is empty" in done.err
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_an_empty_path_is_not_the_working_directory(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for program in (shardkeeper, influxd_ctl):
+        done = program("-host", "127.0.0.1:1", command, "")
+        assert done.code, done
+        assert "it is empty" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_variable_that_is_empty_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFLUX_USERNAME", "")
+    assert "it is empty" not in shardkeeper("-host", "127.0.0.1:1", "show").err
