@@ -177,8 +177,10 @@ def _undamaged(family: Family) -> dg.AssetChecksDefinition:
         clusters: ClustersResource, repository: BackupRepositoryResource
     ) -> dg.AssetCheckResult:
         with explained():
-            archives = repository.open(family.name).current().archives.values()
-            found = Judge.of(family, clusters).undamaged(archives)
+            reading = clusters.reading()
+            judge = Judge(family, reading.cluster(family.name).objectives)
+            archives = repository.open(family.name, reading).current().archives.values()
+            found = judge.undamaged(archives)
         return _result([found], UNDAMAGED)
 
     return no_damage_at_source

@@ -10,7 +10,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.evaluation import EVERY_SHARD_CURRENT, NOTHING_MISSING
+from assets.evaluation import EVERY_SHARD_CURRENT, NOTHING_MISSING, UNDAMAGED
 from assets.reachability import REACHABLE
 from tests.pipelines.world import FAMILY, World
 
@@ -59,6 +59,7 @@ STEPS: dict[str, Callable[[World], dg.ExecuteInProcessResult]] = {
     "merge": plan_a_merge,
     "current": lambda world: executed(world, FAMILY.shard_backup, EVERY_SHARD_CURRENT),
     "missing": lambda world: executed(world, FAMILY.backup_set, NOTHING_MISSING),
+    "undamaged": lambda world: executed(world, FAMILY.shard_backup, UNDAMAGED),
     "reachable": lambda world: executed(world, FAMILY.meta_snapshot, REACHABLE),
 }
 
