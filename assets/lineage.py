@@ -1,17 +1,22 @@
-"""All assets of one cluster."""
+"""All assets of one cluster, and all checks of them."""
 
 from __future__ import annotations
 
 import dagster as dg
 
 from assets.backup_set import build_backup_set
+from assets.checks.archives_match import build_archives_match
+from assets.checks.nothing_missing import build_nothing_missing
+from assets.checks.reachable import build_reachable
+from assets.checks.scan_checks import build_scan_checks
+from assets.checks.undamaged import build_undamaged
 from assets.keys import Family
 from assets.meta_snapshot import build_meta_snapshot
 from assets.restored_meta import build_restored_meta
 from assets.restored_shards import build_restored_shards
 from assets.shard_backup import build_shard_backup
 from assets.shards import build_shards
-from resources.config.values import Cluster
+from resources.config.values import Cluster, Objectives
 
 
 def build_assets(family: Family, settings: Cluster) -> list[dg.AssetsDefinition | dg.AssetSpec]:
@@ -23,4 +28,18 @@ def build_assets(family: Family, settings: Cluster) -> list[dg.AssetsDefinition 
         build_backup_set(family, settings.objectives),
         build_restored_meta(family),
         build_restored_shards(family),
+    ]
+
+
+def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksDefinition]:
+    """What must hold for the backups to be worth having.
+
+    Whatever learns of it evaluates them (`evaluation`); executing one takes a look.
+    """
+    return [
+        *build_scan_checks(family, objectives),
+        build_archives_match(family),
+        build_nothing_missing(family),
+        build_undamaged(family),
+        build_reachable(family),
     ]

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.checks import build_checks
 from assets.definition_errors import definition_errors
 from assets.history.io_manager import Handover
 from assets.keys import Family
 from assets.left_out import left_out_definitions
-from assets.lineage import build_assets
+from assets.lineage import build_assets, build_checks
 from assets.messages import what_happened
 from pipelines.jobs import (
     back_up_full_job,

@@ -17,7 +17,7 @@ from tests.pipelines.world import FAMILY, World, launched
 REPORT = f"{FAMILY.name}_report_manifest"
 # Each step is a process forked from one that has imported what definitions are made of, which
 # takes seconds, and has made none.
-IMPORTED = ["assets.checks", "assets.lineage", "pipelines.jobs", "pipelines.sensors.change_sensor"]
+IMPORTED = ["assets.lineage", "pipelines.jobs", "pipelines.sensors.change_sensor"]
 FORKED = {"execution": {"config": {"start_method": {"forkserver": {"preload_modules": IMPORTED}}}}}
 
 

@@ -1,0 +1,32 @@
+"""`manifest_lists_what_exists`: every file that the newest state needs is there."""
+
+import dagster as dg
+
+from assets.checks.result import result_of
+from assets.evaluation import NOTHING_MISSING, Judge
+from assets.failures import explained
+from assets.keys import Family
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import ClustersResource
+
+
+def build_nothing_missing(family: Family) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=family.backup_set,
+        name=NOTHING_MISSING,
+        blocking=True,
+        description="Every file that the newest state needs is in the directory, as long as it was "
+        "when it was stored. A restore point for which this does not hold is none.",
+    )
+    def manifest_lists_what_exists(
+        context: dg.AssetCheckExecutionContext,
+        clusters: ClustersResource,
+        repository: BackupRepositoryResource,
+    ) -> dg.AssetCheckResult:
+        with explained():
+            reading = clusters.reading()
+            judge = Judge(family, reading.cluster(family.name).objectives)
+            found = judge.nothing_missing(repository.open(family.name, reading))
+        return result_of([found], NOTHING_MISSING)
+
+    return manifest_lists_what_exists

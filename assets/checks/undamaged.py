@@ -1,0 +1,32 @@
+"""`no_damage_at_source`: no archive has parts that were damaged when they were read."""
+
+import dagster as dg
+
+from assets.checks.result import result_of
+from assets.evaluation import UNDAMAGED, Judge
+from assets.failures import explained
+from assets.keys import Family
+from resources.backup_repository import BackupRepositoryResource
+from resources.cluster import ClustersResource
+
+
+def build_undamaged(family: Family) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=family.shard_backup,
+        name=UNDAMAGED,
+        description="No archive of the newest state has parts that were damaged at their source. "
+        "The archives that have are listed, with the damage and the earlier backup that has the "
+        "file whole; a restore leaves these parts out. Evaluated by each look and after each "
+        "backup.",
+    )
+    def no_damage_at_source(
+        clusters: ClustersResource, repository: BackupRepositoryResource
+    ) -> dg.AssetCheckResult:
+        with explained():
+            reading = clusters.reading()
+            judge = Judge(family, reading.cluster(family.name).objectives)
+            archives = repository.open(family.name, reading).current().archives.values()
+            found = judge.undamaged(archives)
+        return result_of([found], UNDAMAGED)
+
+    return no_damage_at_source
