@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import dagster as dg
 
-import assets.backup_set
+import assets.run_backup
 import assets.scan
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
@@ -128,13 +128,13 @@ def engine_time() -> Iterator[list[float]]:
 
         return counted
 
-    before = assets.backup_set.back_up, assets.scan.plan_backup
-    assets.backup_set.back_up = counting(before[0])
+    before = assets.run_backup.back_up, assets.scan.plan_backup
+    assets.run_backup.back_up = counting(before[0])
     assets.scan.plan_backup = counting(before[1])
     try:
         yield spent
     finally:
-        assets.backup_set.back_up, assets.scan.plan_backup = before
+        assets.run_backup.back_up, assets.scan.plan_backup = before
 
 
 def timed(what: str, do: Callable[[], T]) -> T:
