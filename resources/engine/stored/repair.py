@@ -21,7 +21,7 @@ from resources.engine.stored.repair_record import Loss, encode_losses
 from resources.engine.stored.verify import VerifyReport, verify
 from resources.errors import NameTaken, NothingMatches, RepositoryError
 from resources.failpoints import passing
-from resources.model import INTERNAL_DATABASE, ShardID
+from resources.model import INTERNAL_DATABASE, ShardID, ShardLocation
 from resources.repository.backup_set import BackupSet
 from resources.repository.copies import decode_file, lost_manifests, read_raw
 from resources.repository.holding import Held
@@ -122,16 +122,17 @@ def pull_again(
 
 def _lacking_at(
     source: Source, current: BackupSet, shards: frozenset[ShardID]
-) -> frozenset[ShardID]:
+) -> frozenset[ShardLocation]:
     """The shards to copy: the lacking ones, or what the databases of those have instead."""
     if not shards:
-        return shards
+        return frozenset()
     _, metastore = source.metastore()
-    there = {place.shard_id: place.database for place in metastore.places()}
+    there = {place.shard_id: ShardLocation.of(place) for place in metastore.places()}
     lists = (*current.archives.values(), *current.missing)
     databases = {a.entry.database for a in lists if a.entry.shard_id in shards - there.keys()}
-    instead = {shard for shard, name in there.items() if name in databases}
-    return (shards & there.keys()) | (instead - current.archives.keys())
+    instead = {shard for shard, at in there.items() if at.database in databases}
+    chosen = (shards & there.keys()) | (instead - current.archives.keys())
+    return frozenset(there[shard] for shard in chosen)
 
 
 def settle(
