@@ -41,6 +41,7 @@ from tests.wire.points import points
 T0 = 1_600_000_000 // 3600 * 3600
 HOUR = 3600
 POINTS = 30
+SHARDS_AT_ONCE = 5
 SHORTEST = 6000
 """Every archive is longer, so a cut before that meets it."""
 MOST_WORK = 1.5
@@ -135,13 +136,14 @@ class Scene:
         return sum(sum(proxy.carried.values()) for proxy in self.proxies)
 
 
-def lines(n_shards: int, dice: random.Random) -> str:
-    """Points that no compression makes small."""
-    return "\n".join(
-        f'm,h=h{i % 3} v={i},s="{dice.randbytes(120).hex()}" {T0 + shard * HOUR + i}'
-        for shard in range(n_shards)
-        for i in range(POINTS)
-    )
+def lines(n_shards: int, dice: random.Random) -> Iterator[str]:
+    """Points that no compression makes small, of a few shards at a time: a server creates them."""
+    for first in range(0, n_shards, SHARDS_AT_ONCE):
+        yield "\n".join(
+            f'm,h=h{i % 3} v={i},s="{dice.randbytes(120).hex()}" {T0 + shard * HOUR + i}'
+            for shard in range(first, min(first + SHARDS_AT_ONCE, n_shards))
+            for i in range(POINTS)
+        )
 
 
 @contextmanager
@@ -153,7 +155,8 @@ def of_server(server: Influxd, dice: random.Random, name: str) -> Iterator[Scene
 
         def fill(database: str, n: int) -> None:
             server.create_database(database, with_=SHAPE.removeprefix("WITH "))
-            server.write(database, lines(n, dice), "s")
+            for some in lines(n, dice):
+                server.write(database, some, "s")
 
         yield Scene(
             name,
@@ -179,7 +182,8 @@ def of_cluster(cluster: AnyCluster, dice: random.Random, name: str) -> Iterator[
 
         def fill(database: str, n: int) -> None:
             cluster.query(f"CREATE DATABASE {database} {SHAPE}")
-            cluster.write(database, lines(n, dice))
+            for some in lines(n, dice):
+                cluster.write(database, some)
 
         def content(database: str) -> Any:
             text = f'SELECT * FROM "{database}"."rp"."m" GROUP BY *'
