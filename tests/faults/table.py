@@ -56,6 +56,20 @@ Of the 300 turns that `make interrupted` is meant for, 54 have passed so far: 29
 killed, 21 got one signal or two. The faults that earlier turns found are fixed and have tests of
 their own in `tests/faults/test_lost_places.py`. The other phase, `make interrupted N=failpoints`,
 has not been run completely.
+
+`make cuts N=300 KILLS=20` cuts each connection once, at random. On a busy machine of two cores,
+every backup and every restore ended with 0, and was complete and equal:
+
+| target | backup | restore |
+| --- | --- | --- |
+| influxd 1.6.7, 300 shards | 604 cuts, 392 s | 601 cuts, 63 s |
+| influxd 1.12, 300 shards | 604 cuts, 449 s | 601 cuts, 111 s |
+| a cluster of 3 meta and 3 data nodes, 600 shards | 1217 cuts, 109 s | 4212 cuts, 647 s |
+
+A restore into influxd 1.6.7 that was killed 20 times sent no shard twice, and was equal in the end.
+It moved 1.17 times the bytes of shards that an undisturbed one moves: what was under way at each
+kill is read. All its bytes were 5.9 times as many. Each run that continues asks the server once for
+its figures, 2 to 3 KB for each shard, and the shards of this campaign have only 10 KB.
 """
 
 
