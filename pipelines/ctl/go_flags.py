@@ -53,7 +53,10 @@ def require_values(params: Iterable[click.Parameter], ctx: click.Context) -> Non
         given = value if isinstance(value, tuple) else (value,)
         said = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
         if said and "" in given and param.name != MAY_BE_EMPTY:
-            raise click.BadParameter("it is empty; give a value, or leave it out", ctx, param)
+            is_path = isinstance(param, click.Argument)
+            step = "name the directory, . for this one" if is_path else "give a value, or no flag"
+            what = f"it is empty\n  next: {step}; is a variable not set?"
+            raise click.BadParameter(what, ctx, param)
 
 
 def spelled_out(
