@@ -19,6 +19,7 @@ from resources.engine.options import Retry
 from resources.errors import ShardkeeperError
 from resources.model import ShardID
 from tests.faults.trouble import Slow
+from tests.wire.cluster_restore.scenario import points
 from tests.wire.commands import Done, shardkeeper
 
 T0, WEEK = 1_600_000_000 * 10**9, 604_800 * 10**9
@@ -182,3 +183,68 @@ def test_a_run_that_fails_is_undone_through_another_meta_node(
     [shown] = cluster.query("SHOW DATABASES")["results"]
     assert ["again"] not in shown["series"][0]["values"]
     assert not list(backups.glob(".shardkeeper.restore-*"))
+
+
+@pytest.fixture
+def source(cluster: DevCluster, backups: Path) -> Path:
+    bind = cluster.meta[0].http_addr
+    assert shardkeeper("-bind", bind, "backup", "-db", "m", backups)
+    return backups
+
+
+def restore(cluster: DevCluster, source: Path, *flags: object) -> Done:
+    bind = cluster.meta[0].http_addr
+    return shardkeeper("-bind", bind, *flags, "restore", "-db", "m", "-newdb", "again", source)
+
+
+def test_a_node_that_is_back_in_a_restore_loses_nothing(cluster: DevCluster, source: Path) -> None:
+    """It goes away while its first shard is read back, and comes when the others are done."""
+    node, others = cluster.data[1], set[ShardID]()
+
+    def note(shard_id: ShardID) -> None:
+        others.add(shard_id)
+        if len(others) == 2 * WEEKS:
+            threading.Timer(0.3, node.start).start()
+
+    for at in (0, 2):
+        cluster.data[at].snapshotter.faults.before_shard = note
+    when_first_read(cluster, 1, node.stop)
+    done = restore(cluster, source, "-timeout", "2s")
+    assert done, done
+    assert done.err.count("everything else is done") == 1
+    assert points(cluster, "again") == points(cluster, "m")
+
+
+def test_a_node_that_stays_away_fails_a_restore_when_all_else_is_done(
+    cluster: DevCluster, source: Path
+) -> None:
+    node, others = cluster.data[1], set[ShardID]()
+    for at in (0, 2):
+        cluster.data[at].snapshotter.faults.before_shard = others.add
+    when_first_read(cluster, 1, node.stop)
+    done = restore(cluster, source, "-timeout", "2s")
+    assert done.code not in (0, 3), done
+    assert node.tcp_addr in done.err
+    assert len(others) == 2 * WEEKS
+    node.start()
+    again = restore(cluster, source)
+    assert again, again
+    assert points(cluster, "again") == points(cluster, "m")
+
+
+def test_a_node_that_stands_still_keeps_one_upload_waiting(
+    cluster: DevCluster, source: Path
+) -> None:
+    others, goes_on, in_time = set[ShardID](), threading.Event(), list[bool]()
+
+    def note(shard_id: ShardID) -> None:
+        others.add(shard_id)
+        if len(others) == 2 * WEEKS:
+            goes_on.set()
+
+    for at in (0, 2):
+        cluster.data[at].snapshotter.faults.before_shard = note
+    cluster.data[1].snapshotter.faults.before_shard = lambda _: in_time.append(goes_on.wait(30))
+    done = restore(cluster, source)
+    assert done, done
+    assert in_time == [True] * WEEKS

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from resources.clients.source import Source as BackupSource
+from resources.engine.await_nodes import MOST_RETURNS, await_nodes
 from resources.engine.backup.changes import ShardState
 from resources.engine.backup.damaged import NEXT_STEP, said_of_archive
 from resources.engine.backup.plan import BackupPlan, plan_backup
@@ -50,9 +51,6 @@ from resources.repository.evidence import (
 from resources.repository.manifest import Manifest, MetaEntry
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
-
-MOST_RETURNS = 4
-"""How often a node that is away and comes back is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,17 +332,10 @@ def _await_nodes(
     tell: Tell,
     stop: threading.Event,
 ) -> bool:
-    """Wait for nodes that do not answer, once for all that they have; whether any is back."""
-    deadline = time.monotonic() + options.retry.patience_s
-    back = False
-    for node in sorted({copy.node for state, _ in later for copy in state.copies}):
-        peer = source.peer(node)
-        if (why := peer.why_away) is not None:
-            tell(Warned(f"{why.what}; {len(later)} shards wait for it, everything else is done"))
-        back |= peer.await_return(stop, max(deadline - time.monotonic(), 0.0))
-        if stop.is_set():
-            raise Stopped("stopped before the backup was complete")
-    return back
+    """Wait for nodes that do not answer; whether any is back."""
+    nodes = sorted({node for state, _ in later for node in _nodes_of(state)})
+    peers = [source.peer(node) for node in nodes]
+    return await_nodes(peers, len(later), options.retry.patience_s, tell=tell, stop=stop)
 
 
 def _refuse_if_useless(plan: BackupPlan, result: _Copies) -> None:

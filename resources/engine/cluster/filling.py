@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -14,13 +15,14 @@ from resources.engine.cluster.target_plan import ClusterChange, NewShard
 from resources.engine.events import Progress, RestoreGoesOn, ShardRestored, Tell
 from resources.engine.restore.check import ArchiveContents
 from resources.engine.restore.plan import RestoreOptions
+from resources.engine.restore.postponed import Postponed, Postponing
 from resources.engine.restore.read_back import receipt_of
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipt
 from resources.engine.restore.restored import RestoredShard
 from resources.engine.restore.upload import Uploader
 from resources.engine.restore.uploading import News, bytes_of, upload_all
 from resources.engine.threads import each_in_threads
-from resources.errors import Stopped
+from resources.errors import Stopped, WireError
 from resources.model import ShardID
 from resources.protocol.meta_api import OwnerStatus
 from resources.repository.repository import BackupRepository
@@ -105,6 +107,7 @@ class Filling:
         }
         shards = [shard for shard in change.shards if shard.restore is not None]
         kept: dict[tuple[ShardID, str], Receipt] = {}
+        tried = set[tuple[ShardID, str]]()
         if left is not None:
             for shard in shards:
                 kept |= _kept(shard, uploaders, there, left)
@@ -116,8 +119,16 @@ class Filling:
             if (shard.id, node) in kept:
                 return kept[shard.id, node]
             status = there[node].get(shard.id) if left is not None else None
-            begun = status is not None and status.size_bytes != 0
-            return uploaders[node].upload(shard.restore, begun=begun)[0]
+            begun = (status is not None and status.size_bytes != 0) or (shard.id, node) in tried
+            try:
+                receipt = uploaders[node].upload(shard.restore, begun=begun)[0]
+            except WireError as error:
+                if not self._is_away(node) or self._stop.is_set():
+                    raise
+                tried.add((shard.id, node))
+                raise Postponed(node, error) from None
+            kept[shard.id, node] = receipt
+            return receipt
 
         def fill(shard: NewShard) -> RestoredShard:
             assert shard.restore is not None  # noqa: S101 - only those are given
@@ -135,8 +146,12 @@ class Filling:
             news=self._news,
             proved=self._note,
             event=lambda shard, restored: _event(restored, shard),
+            postponing=Postponing(self._cluster.peer, _nodes_of, tell=self._tell, stop=self._stop),
             tell=self._tell,
         )
+
+    def _is_away(self, node: str) -> bool:
+        return self._cluster.peer(node).why_away is not None
 
     def _uploader(self, change: ClusterChange, node: str) -> Uploader:
         places = {shard.id: (shard.database, shard.policy) for shard in change.shards}
@@ -148,6 +163,7 @@ class Filling:
             self._stop,
             copies=NodeCopies(self._cluster, node, places, owned=change.by_command),
             retried=self._news.retried,
+            is_away=partial(self._is_away, node),
             receipts=self._options.receipts,
             keep_tombstoned=self._options.keep_tombstoned,
         )
@@ -157,6 +173,10 @@ class Filling:
             self._filled(None, ())
         elif all(receipt.how == "identical" for receipt in restored.receipts):
             self._filled(restored.new_shard_id, [r.node for r in restored.receipts])
+
+
+def _nodes_of(shard: NewShard) -> Sequence[str]:
+    return [owner.tcp_addr for owner in shard.owners]
 
 
 def _kept(

@@ -123,6 +123,7 @@ class Uploader:
         receipts: whether to read back what was sent.
         keep_tombstoned: whether to send points that were deleted, too.
         before_each: called right before each upload; what it raises keeps it from being sent.
+        is_away: whether the server does not answer at all and whoever calls comes back to it.
     """
 
     def __init__(
@@ -138,6 +139,7 @@ class Uploader:
         receipts: bool = True,
         keep_tombstoned: bool = False,
         before_each: Callable[[], None] = lambda: None,
+        is_away: Callable[[], bool] = lambda: False,
         retry: Retry = UPLOADS,
     ) -> None:
         self.server = server
@@ -149,6 +151,7 @@ class Uploader:
         self._receipts = receipts
         self._keep_tombstoned = keep_tombstoned
         self._before_each = before_each
+        self._is_away = is_away
         self._retry = retry
         self._stop = stop
         self.bytes_done = 0
@@ -210,7 +213,7 @@ class Uploader:
                 ours |= {file.id for file in tries.sent.files}
                 hopeless = tries.is_hopeless(error)
                 last = attempt == self._retry.attempts
-                if self._stop.is_set() or self._is_gone(error, new_id):
+                if self._stop.is_set() or self._is_away() or self._is_gone(error, new_id):
                     raise
                 if hopeless or last:
                     if isinstance(error, (PeerSilent, PeerClosedEarly)):

@@ -15,6 +15,7 @@ from resources.engine.events import (
     ShardRetried,
     Tell,
 )
+from resources.engine.restore.postponed import Postponed, Postponing
 from resources.engine.restore.upload import Uploader
 from resources.engine.threads import running
 from resources.errors import ShardkeeperError
@@ -51,6 +52,7 @@ def upload_all(
     news: News,
     proved: Callable[[Result | None], None] = lambda _: None,
     event: Callable[[Item, Result], ShardRestored] | None = None,
+    postponing: Postponing[Item] | None = None,
     tell: Tell,
 ) -> list[Result]:
     """Send all items, `parallel` at a time; returns what became of each, in their order.
@@ -62,6 +64,7 @@ def upload_all(
         news: what `send` has to tell meanwhile.
         proved: called with what became of an item, and with None once a second when nothing ends.
         event: what to tell of one that was sent; None tells nothing.
+        postponing: in which order, and what to wait for at the end; None: as they come.
         tell: called from the calling thread.
 
     Raises: what the first one to fail raises.
@@ -71,27 +74,37 @@ def upload_all(
         stop.set()
         abort()
 
-    work = running(
-        lambda numbered: send(numbered[1]),
-        list(enumerate(items)),
-        parallel=parallel,
-        name="upload",
-        every_s=PROGRESS_EVERY_S,
-        give_up=give_up,
-    )
     done: dict[int, Result] = {}
-    with work as ended:
-        for one in ended:
-            news.tell(tell)
-            if one is None:
-                proved(None)
-                tell(progress(len(done)))
-                continue
-            (number, item), outcome = one
-            done[number] = outcome.result()
-            proved(done[number])
-            if event is not None:
-                tell(event(item, done[number]))
+    turn = list(enumerate(items))
+    while turn:
+        later: list[tuple[tuple[int, Item], Postponed]] = []
+        work = running(
+            lambda numbered: send(numbered[1]),
+            turn if postponing is None else postponing.in_turn(turn),
+            parallel=parallel,
+            name="upload",
+            every_s=PROGRESS_EVERY_S,
+            give_up=give_up,
+        )
+        with work as ended:
+            for one in ended:
+                news.tell(tell)
+                if one is None:
+                    proved(None)
+                    tell(progress(len(done)))
+                    continue
+                numbered, outcome = one
+                try:
+                    done[numbered[0]] = result = outcome.result()
+                except Postponed as postponed:
+                    later.append((numbered, postponed))
+                    continue
+                proved(result)
+                if event is not None:
+                    tell(event(numbered[1], result))
+        if later and (postponing is None or not postponing.await_nodes([why for _, why in later])):
+            raise later[0][1].cause
+        turn = [numbered for numbered, _ in later]
     return [done[number] for number in range(len(items))]
 
 

@@ -1,0 +1,81 @@
+"""Shards of a node that is away come last, when every other shard is in its place.
+
+A restore needs each copy on each of its owners. But a node that restarts or stands still holds up
+nobody else: whoever meets it leaves the shard for later, and once everything else is done the node
+is waited for, once for all that it is to have. What had been sent of a shard by then is looked at
+first when its turn comes again.
+
+Held by tests/faults/test_peers.py; on real clusters by tests/faults/peers.py.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from resources.clients.peers import Peer
+from resources.engine.await_nodes import MOST_RETURNS, await_nodes
+from resources.engine.events import Tell
+from resources.engine.options import Retry
+from resources.engine.spread import Spread, every_one
+from resources.errors import ShardkeeperError
+
+Item = TypeVar("Item")
+
+
+class Postponed(ShardkeeperError):
+    """A node that a shard goes to does not answer just now: its turn comes again.
+
+    Attributes:
+        node: which one.
+        cause: why it does not.
+    """
+
+    def __init__(self, node: str, cause: ShardkeeperError) -> None:
+        super().__init__(cause.what, hint=cause.hint)
+        self.node = node
+        self.cause = cause
+
+
+class Postponing(Generic[Item]):
+    """The order of a run's uploads, and the waiting at its end.
+
+    Args:
+        peer: a data node by its address.
+        nodes_of: those that an item goes to.
+    """
+
+    def __init__(
+        self,
+        peer: Callable[[str], Peer],
+        nodes_of: Callable[[Item], Sequence[str]],
+        *,
+        tell: Tell,
+        stop: threading.Event,
+    ) -> None:
+        self._peer = peer
+        self._nodes_of = nodes_of
+        self._tell = tell
+        self._stop = stop
+        self._returns = 0
+
+    def in_turn(self, numbered: Sequence[tuple[int, Item]]) -> Spread[tuple[int, Item]]:
+        """The items, so that workers do not all wait for one node."""
+        return Spread(numbered, lambda one: self._nodes_of(one[1]), every_one(self._is_away))
+
+    def await_nodes(self, later: Sequence[Postponed]) -> bool:
+        """Wait for the nodes of these; whether there is one to be tried again.
+
+        Raises:
+            Stopped: the run was stopped meanwhile.
+        """
+        self._returns += 1
+        if self._returns > MOST_RETURNS:
+            return False
+        nodes = [self._peer(node) for node in sorted({one.node for one in later})]
+        patience_s = Retry().patience_s
+        return await_nodes(nodes, len(later), patience_s, tell=self._tell, stop=self._stop)
+
+    def _is_away(self, node: str) -> bool:
+        return self._peer(node).why_away is not None
