@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
@@ -52,6 +53,12 @@ def decode_metastore(raw: bytes, *, groups: bool = True) -> Metastore:
         BadReply: no such message, a required field missing, text that is not UTF-8, or
             more than MAX_META_BYTES.
     """
+    return _decoded(bytes(raw), groups=groups)
+
+
+@lru_cache(maxsize=2)
+def _decoded(raw: bytes, *, groups: bool) -> Metastore:
+    """A metastore is read twice, and by several callers: of equal bytes the value is one."""
     message = parse_strictly(pb.Data, raw, "metastore")
     if not groups:
         for db in message.Databases:
