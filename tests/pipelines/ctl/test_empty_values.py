@@ -35,7 +35,7 @@ def commands() -> Iterator[tuple[str, str]]:
         yield from ((name, flag) for flag in naming(command))
 
 
-@pytest.mark.parametrize(("command", "flag"), commands())
+@pytest.mark.parametrize(("command", "flag"), list(commands()))
 def test_an_empty_value_of_a_flag_that_names_something_is_refused(command: str, flag: str) -> None:
     more = REQUIRED.get(command, ())
     done = shardkeeper(*([command, flag, "", *more] if command else [flag, "", "show"]))
