@@ -93,6 +93,20 @@ def is_work_done() -> bool:
     return _work_is_done
 
 
+def raise_again() -> None:
+    """Send the last signal once more, in a moment: what it raised was dropped by a finalizer.
+
+    Python prints an exception that leaves a finalizer or a callback of the collector, and goes
+    on; to `sys.unraisablehook` it is known.
+    """
+    _signals.raised = False
+    main = threading.main_thread().ident
+    assert main is not None  # noqa: S101 - it has started
+    again = threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+
 def say_what_goes_on(doing: list[str] | None = None) -> None:
     """Answer a signal that changes nothing; the stream may be gone, as after a hang-up."""
     doing = _signals.doing if doing is None else doing

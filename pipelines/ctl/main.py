@@ -18,7 +18,7 @@ from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.influxd_flags import UnknownFlag
 from resources.errors import ExitCode, ShardkeeperError, UsageError
 from resources.failpoints import FAILPOINTS, check_wish
-from resources.interrupts import SIGNALS, say_what_goes_on
+from resources.interrupts import SIGNALS, raise_again, say_what_goes_on
 from resources.version import VERSION
 
 HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
@@ -55,6 +55,7 @@ class Ctl(GoFlags, click.Group):
             module, _, attribute = self.later[cmd_name].partition(":")
             found = getattr(import_module(module), attribute)
         # Not earlier: what is raised amid an import may be swallowed by it, and so would the wish.
+        sys.unraisablehook = _hear_again
         for wish in SIGNALS:  # ignored by nohup, and by a shell for what is behind it
             if signal.getsignal(wish) is not signal.SIG_IGN:
                 signal.signal(wish, _stop)
@@ -129,6 +130,16 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
         return
     _stopped = True
     raise KeyboardInterrupt
+
+
+def _hear_again(dropped: sys.UnraisableHookArgs) -> None:
+    """A signal that comes in the midst of a finalizer ends nothing, and would be lost."""
+    global _stopped
+    if not isinstance(dropped.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)
+        return
+    _stopped = False
+    raise_again()
 
 
 def _say(line: str) -> None:

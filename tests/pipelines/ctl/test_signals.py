@@ -1,0 +1,45 @@
+"""A signal is heard wherever it comes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+FINALIZED = """
+import os, signal, sys, time, weakref
+import click
+from pipelines.ctl import main
+from resources.interrupts import interruptible, undisturbed
+
+class Held:
+    pass
+
+@main.tree.command("work")
+def work():
+    def end_with():
+        held = Held()
+        weakref.finalize(held, os.kill, os.getpid(), getattr(signal, sys.argv[1]))
+        del held
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+    if sys.argv[2] == "plain":
+        end_with()
+    else:
+        with undisturbed("cleaning"), interruptible():
+            end_with()
+
+main.tree(["work"], prog_name="shardkeeper")
+"""
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("place", ["plain", "undisturbed"])
+def test_a_signal_amid_a_finalizer_is_not_lost(number: str, place: str) -> None:
+    argv = [sys.executable, "-c", FINALIZED, number, place]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=25, check=False)
+    assert done.returncode == 130, done
+    assert "Traceback" not in done.stderr
