@@ -3,6 +3,9 @@
 Regular is a file with one block for each key, in the order of the index, one behind the other.
 Rows become columns, and columns are compared as a whole, so that hardly anything is done for each
 key by itself. What is not regular, or not whole, is left to `check_few` to judge.
+
+Without it a first backup of the benchmark's set `fleet` (shards of 20 KB) takes 4.23 seconds of CPU
+instead of 3.60 (the least of four runs of each, in turn).
 """
 
 from __future__ import annotations
