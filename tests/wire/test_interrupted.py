@@ -237,13 +237,7 @@ def test_a_killed_backup_is_swept_by_the_next(
     assert points(target, name) == points(source, db)
 
 
-@pytest.mark.fault(63)
-def test_the_next_restore_goes_on_where_a_killed_one_was(
-    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
-) -> None:
-    db, _ = life
-    backup(source, backups, "-db", db)
-    name = fresh()
+def kill_amid_upload(target: Influxd, db: str, name: str, backups: Path) -> None:
     with Proxy(target.bind_addr) as proxy:
         proxy.break_next(Stall(20, direction="to server"), chosen=uploads)
         process = started(
@@ -251,6 +245,16 @@ def test_the_next_restore_goes_on_where_a_killed_one_was(
         )
         assert proxy.stalled.wait(timeout=20)
         ended(process, signal.SIGKILL)
+
+
+@pytest.mark.fault(63)
+def test_the_next_restore_goes_on_where_a_killed_one_was(
+    source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
+) -> None:
+    db, _ = life
+    backup(source, backups, "-db", db)
+    name = fresh()
+    kill_amid_upload(target, db, name, backups)
     assert name in databases(target)
     noted = shardkeeper("verify", backups)
     assert f"of '{name}' is at work, or was killed" in noted.err, noted
@@ -268,13 +272,7 @@ def test_what_a_killed_restore_left_is_taken_away_by_another(
     db, _ = life
     backup(source, backups, "-db", db)
     name, other = fresh(), fresh()
-    with Proxy(target.bind_addr) as proxy:
-        proxy.break_next(Stall(20, direction="to server"), chosen=uploads)
-        process = started(
-            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
-        )
-        assert proxy.stalled.wait(timeout=20)
-        ended(process, signal.SIGKILL)
+    kill_amid_upload(target, db, name, backups)
     done = shardkeeper("restore", *at(target), "-db", db, "-newdb", other, backups)
     assert done, done
     assert "taken away first" in done.err
@@ -289,13 +287,7 @@ def test_points_that_were_written_into_what_a_killed_restore_left_are_kept(
     db, _ = life
     backup(source, backups, "-db", db)
     name = fresh()
-    with Proxy(target.bind_addr) as proxy:
-        proxy.break_next(Stall(20, direction="to server"), chosen=uploads)
-        process = started(
-            "restore", *at(target, tcp=proxy.address), "-db", db, "-newdb", name, backups
-        )
-        assert proxy.stalled.wait(timeout=20)
-        ended(process, signal.SIGKILL)
+    kill_amid_upload(target, db, name, backups)
     wait_until(
         lambda: not target.write(name, [f"mine v=1 {T0}"]), within_s=20, what="a write to be taken"
     )
