@@ -63,13 +63,13 @@ check: lint types ## what to run before a commit: no real server needed
 		$(BIN)/dagster definitions validate -w workspace.yaml --log-level warning
 
 demo: install ## the main job, on an embedded cluster
-	@$(BIN)/python -m resources.devcluster.demo
+	@$(BIN)/python -m resources.embedded.demo
 
 dev: install ## the Dagster UI on http://127.0.0.1:3000, with a cluster to try; PORT=3001
 	@$(BIN)/python -m pipelines.dev --port $(PORT)
 
 cluster: install ## an embedded cluster in .devcluster, until Ctrl-C
-	@$(BIN)/python -m resources.devcluster .devcluster
+	@$(BIN)/python -m resources.embedded .devcluster
 
 bench: install ## beside the original tool, in turn; needs influxd; N= rounds, SCALE= of the sets
 	@$(BIN)/python -m tests.bench beside -n $(or $(N),7) --scale $(or $(SCALE),1)
@@ -109,7 +109,7 @@ busy: install ## N backups of an influxd under load: each is complete, or fails 
 
 looks: install ## N looks and M backups of an influxd: what they cost and leave there; BIND= a real cluster
 	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)' SHARDKEEPER_WIRE_FILES='$(FILES)') \
-		$(BIN)/python -m tests.faults.looks $(or $(N),100) $(or $(M),50)
+		$(BIN)/python -m tests.faults.scans $(or $(N),100) $(or $(M),50)
 
 peers: install ## N backups, M restores of a cluster with one node in trouble; BIND= a real one
 	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)') \

@@ -7,15 +7,15 @@ from typing import Any
 import dagster as dg
 
 from assets.failures import explained
-from assets.history.asset_history import Ledger
-from assets.keys import KINDS, Family
+from assets.history.asset_history import AssetHistory
+from assets.keys import KINDS, ClusterAssets
 from assets.metadata.backups import set_facts
 from assets.run_backup import run_backup
 from assets.run_config import BackUpConfig
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Objectives
-from resources.engine.stored.succession import Succession
+from resources.engine.verify.backup_diff import Succession
 
 DESCRIPTION = """
 A restore point of the whole cluster.
@@ -30,13 +30,13 @@ it. If the last run failed, look there: what it did save is restorable.
 """
 
 
-def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinition:
+def build_backup_set(cluster_assets: ClusterAssets, objectives: Objectives) -> dg.AssetsDefinition:
     """The graph has two steps on purpose.
 
     Dagster takes the versions of a step's inputs when the step starts. An asset that makes new
     versions of its inputs and records itself in one step would be stale at once.
     """
-    copy_changed_shards, report_manifest = _copying(family), _reporting(family)
+    copy_changed_shards, report_manifest = _copying(cluster_assets), _reporting(cluster_assets)
 
     @dg.config_mapping
     def for_the_copies(config: BackUpConfig) -> dict[str, Any]:
@@ -45,16 +45,16 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
         return {copy_changed_shards.name: {"config": chosen}}
 
     @dg.graph_asset(
-        key=family.backup_set,
+        key=cluster_assets.backup_set,
         ins={
-            "snapshot": dg.AssetIn(family.meta_snapshot, dagster_type=dg.Nothing),
-            "shard_backups": dg.AssetIn(family.shard_backup, dagster_type=dg.Nothing),
+            "snapshot": dg.AssetIn(cluster_assets.meta_snapshot, dagster_type=dg.Nothing),
+            "shard_backups": dg.AssetIn(cluster_assets.shard_backup, dagster_type=dg.Nothing),
         },
-        description=DESCRIPTION.format(job=family.back_up_job),
+        description=DESCRIPTION.format(job=cluster_assets.back_up_job),
         config=for_the_copies,
-        group_name=family.name,
+        group_name=cluster_assets.name,
         kinds=KINDS,
-        tags=family.tags,
+        tags=cluster_assets.tags,
     )
     def backup_set(snapshot: Any, shard_backups: Any) -> Any:
         return report_manifest(copy_changed_shards(snapshot=snapshot, shard_backups=shard_backups))
@@ -66,12 +66,12 @@ def build_backup_set(family: Family, objectives: Objectives) -> dg.AssetsDefinit
     return backup_set.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=policy))
 
 
-def _copying(family: Family) -> dg.OpDefinition:
+def _copying(cluster_assets: ClusterAssets) -> dg.OpDefinition:
     @dg.op(
-        name=f"{family.name}_copy_changed_shards",
+        name=f"{cluster_assets.name}_copy_changed_shards",
         ins={"snapshot": dg.In(dg.Nothing), "shard_backups": dg.In(dg.Nothing)},
         out=dg.Out(str, description="The name of the manifest."),
-        pool=family.pool,
+        pool=cluster_assets.pool,
         description="Copy what changed, check it, and commit it with its manifest.",
     )
     def copy_changed_shards(
@@ -80,14 +80,14 @@ def _copying(family: Family) -> dg.OpDefinition:
         clusters: ClustersResource,
         repository: BackupRepositoryResource,
     ) -> str:
-        return run_backup(context, family, config, clusters, repository).manifest_file
+        return run_backup(context, cluster_assets, config, clusters, repository).manifest_file
 
     return copy_changed_shards
 
 
-def _reporting(family: Family) -> dg.OpDefinition:
+def _reporting(cluster_assets: ClusterAssets) -> dg.OpDefinition:
     @dg.op(
-        name=f"{family.name}_report_manifest",
+        name=f"{cluster_assets.name}_report_manifest",
         out=dg.Out(dg.Nothing, is_required=False),
         description="Report what the manifest holds; the restore point exists from here on.",
     )
@@ -95,14 +95,14 @@ def _reporting(family: Family) -> dg.OpDefinition:
         context: dg.OpExecutionContext, repository: BackupRepositoryResource, manifest_file: str
     ) -> Iterator[Any]:
         with explained():
-            backups = repository.open(family.name)
+            backups = repository.open(cluster_assets.name)
             stored = backups.manifest(manifest_file)
             kept = len(backups.current().archives)
             changes = Succession(backups).changes(stored)
-        ledger = Ledger.of_run(context, family)
-        found = set_facts(stored, backups.location, kept, changes, ledger.source_version())
+        history = AssetHistory.of_run(context, cluster_assets)
+        found = set_facts(stored, backups.location, kept, changes, history.source_version())
         if stored.manifest.limited:
-            ledger.limited_set(found)
+            history.limited_set(found)
         else:
             yield dg.Output(None, metadata=found)
 

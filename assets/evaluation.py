@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from assets.history.asset_history import Ledger
+from assets.history.asset_history import AssetHistory
 from assets.history.recording import left_behind
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from assets.metadata.common import Metadata, for_people
 from assets.metadata.scans import (
     copies_facts,
@@ -23,25 +23,25 @@ from assets.metadata.scans import (
     gone_facts,
     late_table,
     left_facts,
-    loss_facts,
+    loss_window_facts,
     problem_table,
     unread_archives,
     unread_facts,
 )
-from assets.scan import Look
+from assets.scan import Scan
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.config.values import Objectives
 from resources.engine.backup.plan import BackupPlan
+from resources.engine.backup.poll import ChangesFound
 from resources.engine.backup.run import BackupReport
-from resources.engine.backup.watch import Watch
-from resources.engine.stored.newest import newest_points
-from resources.engine.stored.objective import late_shards, missing_files
+from resources.engine.verify.newest_points import newest_points
+from resources.engine.verify.rpo import late_shards, missing_files
 from resources.errors import RepositoryError, WireError
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
+from resources.repository.cached_repository import CachedRepository
 from resources.repository.repository import BackupRepository
-from resources.repository.watched import WatchedRepository
 
 EVERY_SHARD_CURRENT = "every_shard_current"
 ARCHIVES_MATCH = "archives_match_their_digests"
@@ -54,62 +54,62 @@ WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 Found = list[dg.AssetCheckEvaluation]
 
 
-class Judge:
+class CheckEvaluator:
     """Evaluates the checks of one family, each by what is known at the moment."""
 
-    def __init__(self, family: Family, objectives: Objectives) -> None:
-        self._family = family
+    def __init__(self, cluster_assets: ClusterAssets, objectives: Objectives) -> None:
+        self._cluster_assets = cluster_assets
         self._objectives = objectives
 
     # --- occasions -------------------------------------------------------------------------
 
-    def after_look(self, ledger: Ledger, look: Look) -> Found:
+    def after_scan(self, history: AssetHistory, scan: Scan) -> Found:
         """A look tells whether shards are current and copies agree, and what is missing."""
-        plan, watched = look.plan, look.watched
+        plan, cached = scan.plan, scan.cached
         places = [state.place for state in plan.states]
         changed = [state.place for state in plan.to_copy]
         gone = [s.place.shard_id for s in plan.to_copy if s.reason == "archive missing"]
-        loss = self._loss(watched, look.source, plan.metastore, places, changed, gone)
+        loss_window = self._loss_window(cached, scan.source, plan.metastore, places, changed, gone)
         found = [
             self._every_shard_current(not changed, current_facts(plan)),
             self._copies_agree(plan),
-            self.within_objective(watched, places),
-            loss,
+            self.within_objective(cached, places),
+            loss_window,
         ]
         if gone:
-            known = ledger.verdict(self._family.shard_backup, ARCHIVES_MATCH)
+            known = history.last_evaluation(self._cluster_assets.shard_backup, ARCHIVES_MATCH)
             found.append(self._archives_gone(gone_facts(plan, known)))
-        if watched.archives:
-            found.append(self.nothing_missing(watched.plain))
-            found.append(self.undamaged(watched.archives.values()))
+        if cached.archives:
+            found.append(self.nothing_missing(cached.plain))
+            found.append(self.undamaged(cached.archives.values()))
         return found
 
-    def after_glance(self, watched: WatchedRepository, found: Watch) -> Found:
+    def after_poll(self, cached: CachedRepository, found: ChangesFound) -> Found:
         """A sensor asks less than a look does; it compares no copies and asks for no points."""
         changed = [state.place for state in found.changed]
         gone = [s.place.shard_id for s in found.changed if s.reason == "archive missing"]
-        places, metastore = found.glance.places, found.glance.metastore
+        places, metastore = found.fingerprint.places, found.fingerprint.metastore
         return [
             self._every_shard_current(not changed, left_facts(len(places), changed)),
-            self.within_objective(watched, places),
-            self._loss(watched, None, metastore, places, changed, gone),
+            self.within_objective(cached, places),
+            self._loss_window(cached, None, metastore, places, changed, gone),
         ]
 
     def after_backup(
         self,
-        ledger: Ledger,
-        watched: WatchedRepository,
+        history: AssetHistory,
+        cached: CachedRepository,
         source: Server | Cluster | None,
         report: BackupReport,
     ) -> Found:
         """What a backup left, of the whole cluster or of a part; it is not looked at again."""
-        watched.refresh()
+        cached.refresh()
         failed = [shard.shard_id for shard in report.failed]
-        found = self._as_far_as_known(ledger, watched, source, report.metastore, failed)
-        missing = self.nothing_missing(watched.plain)
-        return [*found, *self._of_what_is_stored(ledger, watched, missing)]
+        found = self._as_far_as_known(history, cached, source, report.metastore, failed)
+        missing = self.nothing_missing(cached.plain)
+        return [*found, *self._of_what_is_stored(history, cached, missing)]
 
-    def after_adoption(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+    def after_adoption(self, history: AssetHistory, cached: CachedRepository) -> Found:
         """What a backup that was made elsewhere left, as far as looks have told.
 
         A large one is recorded bit by bit, so manifests that were read are not read each time,
@@ -118,76 +118,82 @@ class Judge:
         """
         metastore = None
         with suppress(RepositoryError, WireError):
-            metastore = watched.metastore()
-        found = self._as_far_as_known(ledger, watched, None, metastore) if metastore else []
-        missing = self.nothing_missing(watched)
+            metastore = cached.metastore()
+        found = self._as_far_as_known(history, cached, None, metastore) if metastore else []
+        missing = self.nothing_missing(cached)
         if not missing.passed:
-            missing = self.nothing_missing(watched.plain)
-        return [*found, *self._of_what_is_stored(ledger, watched, missing)]
+            missing = self.nothing_missing(cached.plain)
+        return [*found, *self._of_what_is_stored(history, cached, missing)]
 
-    def anew(self, ledger: Ledger, watched: WatchedRepository) -> Found:
+    def anew(self, history: AssetHistory, cached: CachedRepository) -> Found:
         """What a run that died was to evaluate: its check is red, though no file may be missing."""
-        if watched.newest is None or not ledger.broke(self._family.backup_set, NOTHING_MISSING):
+        if cached.newest is None or not history.broke(
+            self._cluster_assets.backup_set, NOTHING_MISSING
+        ):
             return []
-        return [self.nothing_missing(watched.plain)]
+        return [self.nothing_missing(cached.plain)]
 
-    def loss_by_records(
-        self, ledger: Ledger, watched: WatchedRepository, metastore: Metastore | None
+    def loss_window_by_records(
+        self, history: AssetHistory, cached: CachedRepository, metastore: Metastore | None
     ) -> Found:
         """What would be lost, as far as looks have told; nothing where there is no backup."""
         if metastore is None:
             return []
-        there, left = left_behind(ledger, metastore)
-        return [self._loss(watched, None, metastore, there, left)]
+        there, left = left_behind(history, metastore)
+        return [self._loss_window(cached, None, metastore, there, left)]
 
     def _as_far_as_known(
         self,
-        ledger: Ledger,
-        watched: WatchedRepository,
+        history: AssetHistory,
+        cached: CachedRepository,
         source: Server | Cluster | None,
         metastore: Metastore,
         failed: Collection[ShardID] = (),
     ) -> Found:
-        there, left = left_behind(ledger, metastore, failed)
+        there, left = left_behind(history, metastore, failed)
         return [
             self._every_shard_current(not left, left_facts(len(there), left)),
-            self.within_objective(watched, there),
-            self._loss(watched, source if left else None, metastore, there, left),
+            self.within_objective(cached, there),
+            self._loss_window(cached, source if left else None, metastore, there, left),
         ]
 
     def _of_what_is_stored(
-        self, ledger: Ledger, watched: WatchedRepository, missing: dg.AssetCheckEvaluation
+        self, history: AssetHistory, cached: CachedRepository, missing: dg.AssetCheckEvaluation
     ) -> Found:
         """Nothing is read again, so what was bad is bad, though newer events would hide it.
 
         Archives of ours were checked while they were made; those of other tools are not known
         to be good before they are read.
         """
-        found = [missing, self.undamaged(watched.archives.values())]
-        copies = ledger.verdict(self._family.shards, COPIES_AGREE)
+        found = [missing, self.undamaged(cached.archives.values())]
+        copies = history.last_evaluation(self._cluster_assets.shards, COPIES_AGREE)
         if copies is not None and not copies.passed:
             found.append(copies)
-        known = ledger.verdict(self._family.shard_backup, ARCHIVES_MATCH)
+        known = history.last_evaluation(self._cluster_assets.shard_backup, ARCHIVES_MATCH)
         if known is not None and not known.passed:
             return [*found, known]
-        unread = unread_archives(watched.archives.values(), known)
-        if missing.passed and all(archive.entry.evidence for archive in unread):
-            facts = unread_facts(len(watched.archives), len(unread), known)
-            found.append(_evaluation(self._family.shard_backup, ARCHIVES_MATCH, True, facts, ERROR))
+        unread = unread_archives(cached.archives.values(), known)
+        if missing.passed and all(archive.entry.details for archive in unread):
+            facts = unread_facts(len(cached.archives), len(unread), known)
+            found.append(
+                _evaluation(self._cluster_assets.shard_backup, ARCHIVES_MATCH, True, facts, ERROR)
+            )
         return found
 
     # --- checks ----------------------------------------------------------------------------
 
     def _every_shard_current(self, passed: bool, metadata: Metadata) -> dg.AssetCheckEvaluation:
-        return _evaluation(self._family.shard_backup, EVERY_SHARD_CURRENT, passed, metadata)
+        return _evaluation(self._cluster_assets.shard_backup, EVERY_SHARD_CURRENT, passed, metadata)
 
     def _copies_agree(self, plan: BackupPlan) -> dg.AssetCheckEvaluation:
         return _evaluation(
-            self._family.shards, COPIES_AGREE, not plan.copies.differing, copies_facts(plan)
+            self._cluster_assets.shards, COPIES_AGREE, not plan.copies.differing, copies_facts(plan)
         )
 
     def _archives_gone(self, metadata: Metadata) -> dg.AssetCheckEvaluation:
-        return _evaluation(self._family.shard_backup, ARCHIVES_MATCH, False, metadata, ERROR)
+        return _evaluation(
+            self._cluster_assets.shard_backup, ARCHIVES_MATCH, False, metadata, ERROR
+        )
 
     def nothing_missing(self, repository: BackupRepository) -> dg.AssetCheckEvaluation:
         """Is there all that the newest state needs?
@@ -199,33 +205,35 @@ class Judge:
         found: Metadata = {"files": files, "missing": len(missing)}
         if missing:
             found["problems"] = problem_table(missing)
-        return _evaluation(self._family.backup_set, NOTHING_MISSING, not missing, found, ERROR)
+        return _evaluation(
+            self._cluster_assets.backup_set, NOTHING_MISSING, not missing, found, ERROR
+        )
 
     def undamaged(self, archives: Iterable[Archive]) -> dg.AssetCheckEvaluation:
         """Is every archive of the newest state free of damage that came from its source?"""
         metadata = damage_facts(archives)
         passed = not metadata["archives_damaged"]
-        return _evaluation(self._family.shard_backup, UNDAMAGED, passed, metadata, ERROR)
+        return _evaluation(self._cluster_assets.shard_backup, UNDAMAGED, passed, metadata, ERROR)
 
     def within_objective(
-        self, watched: WatchedRepository, places: Sequence[ShardPlace]
+        self, cached: CachedRepository, places: Sequence[ShardPlace]
     ) -> dg.AssetCheckEvaluation:
-        late = late_shards(watched, places, self.earliest())
+        late = late_shards(cached, places, self.earliest())
         found: Metadata = {
             "recovery_point": span(self._objectives),
-            "newest_restore_point": str(watched.last_whole or "none"),
+            "newest_restore_point": str(cached.last_whole or "none"),
             "shards": len(places),
             "shards_late": len(late),
         }
         if late:
-            found["late"] = late_table(late, watched)
-        young = watched.last_whole is not None and watched.last_whole.started_at >= self.earliest()
+            found["late"] = late_table(late, cached)
+        young = cached.last_whole is not None and cached.last_whole.started_at >= self.earliest()
         passed = not late if places else young
-        return _evaluation(self._family.backup_set, WITHIN_OBJECTIVE, passed, found)
+        return _evaluation(self._cluster_assets.backup_set, WITHIN_OBJECTIVE, passed, found)
 
-    def _loss(
+    def _loss_window(
         self,
-        watched: WatchedRepository,
+        cached: CachedRepository,
         source: Server | Cluster | None,
         metastore: Metastore,
         places: Sequence[ShardPlace],
@@ -237,13 +245,13 @@ class Judge:
         Args:
             gone: of the changed shards, those whose archive is missing.
         """
-        late = late_shards(watched, changed, self.earliest())
+        late = late_shards(cached, changed, self.earliest())
         ids = {place.shard_id for place in changed}
-        newest = newest_points(source, metastore, places, watched.archives, ids)
-        metadata = loss_facts(newest, watched, changed, gone, now=datetime.now(UTC))
+        newest = newest_points(source, metastore, places, cached.archives, ids)
+        metadata = loss_window_facts(newest, cached, changed, gone, now=datetime.now(UTC))
         metadata = {"recovery_point": span(self._objectives), **metadata}
         passed = not late and not gone
-        return _evaluation(self._family.backup_set, LITTLE_TO_LOSE, passed, metadata)
+        return _evaluation(self._cluster_assets.backup_set, LITTLE_TO_LOSE, passed, metadata)
 
     def earliest(self) -> datetime:
         """Backups that began before are older than the objective allows."""

@@ -22,12 +22,12 @@ def explained() -> Generator[dict[str, dg.MetadataValue]]:
     try:
         yield more
     except ShardkeeperError as error:
-        telling = error.exit_code is not ExitCode.FAILED
+        emit_to = error.exit_code is not ExitCode.FAILED
         raise dg.Failure(
             description=what_happened(error),
             metadata={
                 "kind": type(error).__name__,
-                **({"exit_code": error.exit_code.name} if telling else {}),
+                **({"exit_code": error.exit_code.name} if emit_to else {}),
                 **({"next_step": in_fields(error.hint)} if error.hint else {}),
                 **more,
             },

@@ -18,7 +18,7 @@ CODE_VERSION = "1"
 
 
 @dataclass(frozen=True)
-class Family:
+class ClusterAssets:
     """The assets that belong to one cluster or single server.
 
     Args:

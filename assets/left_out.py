@@ -56,10 +56,10 @@ def left_out_definitions(
     def can_be() -> dg.AssetCheckResult:
         with explained():
             found = read_sound(Path(configuration)).broken.get(name, [])
-        said = "\n".join(error.what for error in found)
+        message = "\n".join(error.what for error in found)
         return dg.AssetCheckResult(
             passed=not found,
-            metadata={"problems": said or "none any more: reload the code location"},
+            metadata={"problems": message or "none any more: reload the code location"},
         )
 
     spec = dg.AssetSpec(

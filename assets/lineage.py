@@ -10,7 +10,7 @@ from assets.checks.nothing_missing import build_nothing_missing
 from assets.checks.reachable import build_reachable
 from assets.checks.scan_checks import build_scan_checks
 from assets.checks.undamaged import build_undamaged
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from assets.meta_snapshot import build_meta_snapshot
 from assets.restored_meta import build_restored_meta
 from assets.restored_shards import build_restored_shards
@@ -19,27 +19,31 @@ from assets.shards import build_shards
 from resources.config.values import Cluster, Objectives
 
 
-def build_assets(family: Family, settings: Cluster) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+def build_assets(
+    cluster_assets: ClusterAssets, settings: Cluster
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The chain from a look at the cluster to shards that are restored from its backups."""
     return [
-        build_meta_snapshot(family),
-        build_shards(family),
-        build_shard_backup(family),
-        build_backup_set(family, settings.objectives),
-        build_restored_meta(family),
-        build_restored_shards(family),
+        build_meta_snapshot(cluster_assets),
+        build_shards(cluster_assets),
+        build_shard_backup(cluster_assets),
+        build_backup_set(cluster_assets, settings.objectives),
+        build_restored_meta(cluster_assets),
+        build_restored_shards(cluster_assets),
     ]
 
 
-def build_checks(family: Family, objectives: Objectives) -> list[dg.AssetChecksDefinition]:
+def build_checks(
+    cluster_assets: ClusterAssets, objectives: Objectives
+) -> list[dg.AssetChecksDefinition]:
     """What must hold for the backups to be worth having.
 
     Whatever learns of it evaluates them (`evaluation`); executing one takes a look.
     """
     return [
-        *build_scan_checks(family, objectives),
-        build_archives_match(family),
-        build_nothing_missing(family),
-        build_undamaged(family),
-        build_reachable(family),
+        *build_scan_checks(cluster_assets, objectives),
+        build_archives_match(cluster_assets),
+        build_nothing_missing(cluster_assets),
+        build_undamaged(cluster_assets),
+        build_reachable(cluster_assets),
     ]

@@ -50,8 +50,8 @@ def in_fields(text: str) -> str:
 
 def what_happened(error: ShardkeeperError) -> str:
     """What happened and the next step, in two lines at most."""
-    said, hint = str(error), error.hint
-    if isinstance(error, TargetNotEmpty) and said.startswith(NOT_EMPTY):
+    message, hint = str(error), error.hint
+    if isinstance(error, TargetNotEmpty) and message.startswith(NOT_EMPTY):
         # The original's words, for scripts; the hint begins with what is so.
-        said, _, hint = hint.partition("; ")
-    return in_fields(said) + (f"\nNext: {in_fields(hint)}" if hint else "")
+        message, _, hint = hint.partition("; ")
+    return in_fields(message) + (f"\nNext: {in_fields(hint)}" if hint else "")

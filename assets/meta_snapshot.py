@@ -2,13 +2,13 @@
 
 import dagster as dg
 
-from assets.evaluation import Judge
+from assets.evaluation import CheckEvaluator
 from assets.failures import explained
-from assets.history.asset_history import Ledger
-from assets.history.recording import record_look
-from assets.keys import KINDS, Family
-from assets.metadata.scans import look_facts
-from assets.scan import look
+from assets.history.asset_history import AssetHistory
+from assets.history.recording import record_scan
+from assets.keys import KINDS, ClusterAssets
+from assets.metadata.scans import scan_facts
+from assets.scan import scan
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 
@@ -24,26 +24,28 @@ which makes its partition of `shard_backup` stale.
 """
 
 
-def build_meta_snapshot(family: Family) -> dg.AssetsDefinition:
+def build_meta_snapshot(cluster_assets: ClusterAssets) -> dg.AssetsDefinition:
     @dg.asset(
-        key=family.meta_snapshot,
+        key=cluster_assets.meta_snapshot,
         description=DESCRIPTION,
-        group_name=family.name,
+        group_name=cluster_assets.name,
         kinds=KINDS,
-        tags=family.tags,
+        tags=cluster_assets.tags,
     )
     def meta_snapshot(
         context: dg.AssetExecutionContext,
         clusters: ClustersResource,
         repository: BackupRepositoryResource,
     ) -> dg.MaterializeResult:
-        ledger = Ledger.of_run(context, family)
+        history = AssetHistory.of_run(context, cluster_assets)
         with explained():
-            seen = look(family, clusters, repository, context.log, ledger)
-        version, gone = record_look(ledger, seen.plan, seen.watched.archives)
-        ledger.judge(Judge(family, seen.objectives).after_look(ledger, seen))
+            seen = scan(cluster_assets, clusters, repository, context.log, history)
+        version, gone = record_scan(history, seen.plan, seen.cached.archives)
+        history.record_checks(
+            CheckEvaluator(cluster_assets, seen.objectives).after_scan(history, seen)
+        )
         return dg.MaterializeResult(
-            metadata=look_facts(seen.plan, gone),
+            metadata=scan_facts(seen.plan, gone),
             data_version=dg.DataVersion(version),
         )
 

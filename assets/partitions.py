@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from resources.errors import UsageError, shown
 from resources.model import ShardID, ShardLocation, ShardPlace
-from resources.repository.names import parse_shard_id
+from resources.repository.formats.names import parse_shard_id
 
 ESCAPED = frozenset('%/|[],*"\\')
 """Our own two; Dagster's multi-dimensional keys; its lists, ranges and wildcards in forms."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from assets.messages import what_happened
 from assets.metadata.common import utc
 from resources.errors import ShardkeeperError, UsageError, WireError
@@ -23,32 +23,34 @@ SINCE = "since_seconds"
 
 
 @contextmanager
-def reached(ledger: Ledger, family: Family) -> Generator[None]:
+def reached(history: AssetHistory, cluster_assets: ClusterAssets) -> Generator[None]:
     """Write down whether the cluster answers what the block asks it, where that is news."""
     try:
         yield
     except (WireError, UsageError) as error:
-        _turn(ledger, family, error)
+        _turn(history, cluster_assets, error)
         raise
     except ShardkeeperError:
         raise  # of the directory of backups, which tells nothing of the cluster
-    _turn(ledger, family, None)
+    _turn(history, cluster_assets, None)
 
 
-def _turn(ledger: Ledger, family: Family, error: ShardkeeperError | None) -> None:
-    known = ledger.verdict(family.meta_snapshot, REACHABLE)
+def _turn(
+    history: AssetHistory, cluster_assets: ClusterAssets, error: ShardkeeperError | None
+) -> None:
+    known = history.last_evaluation(cluster_assets.meta_snapshot, REACHABLE)
     why = what_happened(error) if error else ""
     if known is not None:
         before = known.metadata.get("why")
         if known.passed == (error is None) and (before is None or before.value == why):
             return
-    ledger.judge([evaluation(family, why, since_s(known) or time.time())])
+    history.record_checks([evaluation(cluster_assets, why, since_s(known) or time.time())])
 
 
-def evaluation(family: Family, why: str, since: float) -> dg.AssetCheckEvaluation:
+def evaluation(cluster_assets: ClusterAssets, why: str, since: float) -> dg.AssetCheckEvaluation:
     """Of what an attempt to reach the cluster has found; no reason: it answers."""
     return dg.AssetCheckEvaluation(
-        asset_key=family.meta_snapshot,
+        asset_key=cluster_assets.meta_snapshot,
         check_name=REACHABLE,
         passed=not why,
         severity=dg.AssetCheckSeverity.ERROR,

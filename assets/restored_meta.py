@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.keys import KINDS, Family
+from assets.keys import KINDS, ClusterAssets
 from assets.messages import what_happened
 from resources.backup_repository import BackupRepositoryResource
 from resources.errors import ShardkeeperError
@@ -23,7 +23,7 @@ which restore points are newer than the one that was restored, and changes nothi
 """
 
 
-def build_restored_meta(family: Family) -> dg.AssetsDefinition:
+def build_restored_meta(cluster_assets: ClusterAssets) -> dg.AssetsDefinition:
     """Observed, not made: an asset that is made is red after any run that failed.
 
     So no button restores, and neither a wrong click nor a mistyped plan hides the last restore.
@@ -33,35 +33,35 @@ def build_restored_meta(family: Family) -> dg.AssetsDefinition:
         warnings.simplefilter("ignore", dg.BetaWarning)
 
         @dg.multi_observable_source_asset(
-            name=f"observe_{family.name}_restored_meta",
+            name=f"observe_{cluster_assets.name}_restored_meta",
             specs=[
                 dg.AssetSpec(
-                    family.restored_meta,
-                    deps=[family.backup_set],
-                    description=DESCRIPTION.format(job=family.restore_job),
+                    cluster_assets.restored_meta,
+                    deps=[cluster_assets.backup_set],
+                    description=DESCRIPTION.format(job=cluster_assets.restore_job),
                     skippable=True,
-                    group_name=family.name,
+                    group_name=cluster_assets.name,
                     kinds=KINDS,
-                    tags=family.tags,
+                    tags=cluster_assets.tags,
                 )
             ],
         )
         def restored_meta(
             context: dg.AssetExecutionContext, repository: BackupRepositoryResource
         ) -> Iterator[dg.ObserveResult]:
-            event = context.instance.get_latest_materialization_event(family.restored_meta)
+            event = context.instance.get_latest_materialization_event(cluster_assets.restored_meta)
             last = event.asset_materialization if event else None
             try:
-                names = repository.open(family.name).store.names()
+                names = repository.open(cluster_assets.name).store.names()
             except ShardkeeperError as error:  # a click that only asks fails nothing
                 context.log.warning(what_happened(error))
                 return
             points = sorted(n.removesuffix(".manifest") for n in names if n.endswith(".manifest"))
             restored = str(last.metadata["restore_point"].value) if last else ""
             newer = [point for point in points if point > restored]
-            context.log.info(f"to restore, launch the job {family.restore_job}")
+            context.log.info(f"to restore, launch the job {cluster_assets.restore_job}")
             yield dg.ObserveResult(
-                asset_key=family.restored_meta,
+                asset_key=cluster_assets.restored_meta,
                 metadata={
                     "restored": restored or "nothing yet",
                     "restore_points_since": len(newer),

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.keys import KINDS, Family
+from assets.keys import KINDS, ClusterAssets
 
 DESCRIPTION = """
 The shards that were restored and read back.
@@ -12,13 +12,13 @@ job `{job}`, through `restored_meta`.
 """
 
 
-def build_restored_shards(family: Family) -> dg.AssetSpec:
+def build_restored_shards(cluster_assets: ClusterAssets) -> dg.AssetSpec:
     return dg.AssetSpec(
-        family.restored_shards,
-        deps=[family.shard_backup, family.restored_meta],
-        description=DESCRIPTION.format(job=family.restore_job),
-        partitions_def=family.partitions,
-        group_name=family.name,
+        cluster_assets.restored_shards,
+        deps=[cluster_assets.shard_backup, cluster_assets.restored_meta],
+        description=DESCRIPTION.format(job=cluster_assets.restore_job),
+        partitions_def=cluster_assets.partitions,
+        group_name=cluster_assets.name,
         kinds=KINDS,
-        tags=family.tags,
+        tags=cluster_assets.tags,
     )

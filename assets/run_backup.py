@@ -6,26 +6,26 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from assets.evaluation import Judge
+from assets.evaluation import CheckEvaluator
 from assets.failures import explained
-from assets.history.asset_history import Ledger
+from assets.history.asset_history import AssetHistory
 from assets.history.public_calls import Context
 from assets.history.recording import record_backup, server_version, shard_keys
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from assets.metadata.backups import copied_facts, failed_table
 from assets.reachability import reached
 from assets.run_config import CopyConfig
-from assets.run_log import telling
+from assets.run_log import emit_to
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.opening import open_cluster
 from resources.engine.backup.run import BackupReport, back_up
-from resources.repository.watched import WatchedRepository
+from resources.repository.cached_repository import CachedRepository
 
 
 def run_backup(
     context: Context,
-    family: Family,
+    cluster_assets: ClusterAssets,
     config: CopyConfig,
     clusters: ClustersResource,
     repository: BackupRepositoryResource,
@@ -40,25 +40,28 @@ def run_backup(
     Raises:
         dg.Failure: something was not saved; whatever was is committed and recorded.
     """
-    history = Ledger.of_run(context, family)
+    history = AssetHistory.of_run(context, cluster_assets)
     with explained() as more:
         keys = None if partitions is None else shard_keys(partitions)
         only = None if keys is None else frozenset(key.location for key in keys.values())
-        with reached(history, family):
+        with reached(history, cluster_assets):
             reading = clusters.reading()
-            settings, source = reading.cluster(family.name), open_cluster(reading, family.name)
-        backups = WatchedRepository(repository.open(family.name, reading))
+            settings, source = (
+                reading.cluster(cluster_assets.name),
+                open_cluster(reading, cluster_assets.name),
+            )
+        backups = CachedRepository(repository.open(cluster_assets.name, reading))
         seen_before = history.observed()
         report = back_up(
             source,
             backups,
             config.options(
                 settings,
-                reading.repository(family.name).lock_wait,
+                reading.repository(cluster_assets.name).lock_wait,
                 only=only,
                 remembered=history.remembered(backups.location),
             ),
-            tell=telling(context.log),
+            emit=emit_to(context.log),
             command=f"dagster run {context.run.run_id}",
         )
         record_backup(
@@ -71,8 +74,8 @@ def run_backup(
         )
         if only is None and not config.limits:
             _record_source(history, report)
-        judge = Judge(family, settings.objectives)
-        history.judge(judge.after_backup(history, backups, source, report))
+        evaluator = CheckEvaluator(cluster_assets, settings.objectives)
+        history.record_checks(evaluator.after_backup(history, backups, source, report))
         if report.failed:
             more["failed"] = failed_table(report.failed)
             more["manifest"] = dg.MetadataValue.path(f"{backups.location}/{report.manifest_file}")
@@ -82,7 +85,7 @@ def run_backup(
     return report
 
 
-def _record_source(history: Ledger, report: BackupReport) -> None:
+def _record_source(history: AssetHistory, report: BackupReport) -> None:
     """The state of the whole server, where the backup saw one that was not known."""
     version = server_version(history, report.metastore)
     if version != history.source_version():

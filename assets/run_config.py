@@ -17,20 +17,20 @@ import dagster as dg
 from pydantic import Field
 
 from resources.config.values import Cluster
-from resources.engine.merge.plan import MOST_POINTS, MergeOptions
+from resources.engine.merge.merge_plan import MAX_POINTS, MergeOptions
 from resources.engine.options import BackupOptions, Retry
 from resources.engine.restore.as_of import LATEST, parse_moment
 from resources.engine.restore.plan import RestoreOptions
-from resources.engine.stored.sampling import Sample, today
+from resources.engine.verify.sampling import Sample, today
 from resources.errors import UsageError
 from resources.model import ShardID, ShardLocation
 from resources.protocol.durations import parse_duration
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 
-MOST_ATTEMPTS = 100
-MOST_AT_ONCE = 64
-MOST_NODES = 1000
-MOST_SHARD_ID = 2**63 - 1
+MAX_ATTEMPTS = 100
+MAX_AT_ONCE = 64
+MAX_NODES = 1000
+MAX_SHARD_ID = 2**63 - 1
 MAX_POINTS_AT_ONCE = 100_000_000
 """Points of one statement; a server answers it with nothing, but works on it without a pause."""
 
@@ -87,7 +87,7 @@ class CopyConfig(dg.Config):
         Raises:
             UsageError: a number is out of its range.
         """
-        check_number("attempts", self.attempts, 1, MOST_ATTEMPTS)
+        check_number("attempts", self.attempts, 1, MAX_ATTEMPTS)
         return BackupOptions(
             limits=self.limits,
             only=only,
@@ -181,7 +181,7 @@ class RestoreConfig(dg.Config):
             UsageError: the fields contradict each other, a number is out of its range, or
                 newduration is no duration.
         """
-        check_number("newrf", self.newrf, 1, MOST_NODES)
+        check_number("newrf", self.newrf, 1, MAX_NODES)
         options = RestoreOptions(
             limits=Limits(self.db, self.rp, shard_id("shard", self.shard)),
             new_database=self.newdb,
@@ -224,7 +224,7 @@ class MergeConfig(dg.Config):
         description="Leave out shards older than the live policy keeps points (-skip-expired).",
     )
     points: int = Field(
-        default=MOST_POINTS,
+        default=MAX_POINTS,
         description="How many points to copy with one statement, at most (-points).",
     )
     dry_run: bool = Field(
@@ -275,7 +275,7 @@ class VerifyConfig(dg.Config):
                 f"sample is {self.sample:g}, and a share has more than 0 and at most 100 percent",
                 hint="sample: 10 reads a tenth, sample: 100 everything",
             )
-        check_number("parallel", self.parallel, 1, MOST_AT_ONCE)
+        check_number("parallel", self.parallel, 1, MAX_AT_ONCE)
 
     def choose(self, names: Collection[str], *, always: Collection[str]) -> Collection[str]:
         """The archives to read.
@@ -311,7 +311,7 @@ def shard_id(name: str, number: int | None) -> ShardID | None:
     """
     if number is None:
         return None
-    if not 1 <= number <= MOST_SHARD_ID:
+    if not 1 <= number <= MAX_SHARD_ID:
         raise UsageError(
             f"{name} is {number}, and shards are numbered from 1 on",
             hint="the partitions of shard_backup end with the shard's number",

@@ -5,21 +5,21 @@ from __future__ import annotations
 import dagster as dg
 
 from resources.engine.events import (
+    Emit,
     Event,
     LeaseAwaited,
     OwnersGiven,
     Progress,
     ShardFailed,
     ShardRetried,
-    Tell,
     Warned,
 )
 
 
-def telling(log: dg.DagsterLogManager) -> Tell:
+def emit_to(log: dg.DagsterLogManager) -> Emit:
     """A listener that writes each event into a run's log, at the level it deserves."""
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         match event:
             case ShardFailed():
                 log.error(str(event))
@@ -30,4 +30,4 @@ def telling(log: dg.DagsterLogManager) -> Tell:
             case _:
                 log.info(str(event))
 
-    return tell
+    return emit

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from assets.reachability import reached
-from assets.run_log import telling
+from assets.run_log import emit_to
 from resources.backup_repository import BackupRepositoryResource
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -18,38 +18,38 @@ from resources.config.opening import open_cluster
 from resources.config.values import Objectives
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.options import BackupOptions
-from resources.repository.watched import WatchedRepository
+from resources.repository.cached_repository import CachedRepository
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Scan:
     """Who was looked at, beside what, and what was found."""
 
     source: Server | Cluster
-    watched: WatchedRepository
+    cached: CachedRepository
     plan: BackupPlan
     objectives: Objectives
     """As they are configured now."""
 
 
-def look(
-    family: Family,
+def scan(
+    cluster_assets: ClusterAssets,
     clusters: ClustersResource,
     repository: BackupRepositoryResource,
     log: dg.DagsterLogManager,
-    ledger: Ledger,
-) -> Look:
+    history: AssetHistory,
+) -> Scan:
     """Find out which shards differ from their archives.
 
     Raises:
         ShardkeeperError: the cluster or its backups cannot be read.
     """
-    with reached(ledger, family):
+    with reached(history, cluster_assets):
         reading = clusters.reading()
-        settings = reading.cluster(family.name)
-        source = open_cluster(reading, family.name)
-    watched = WatchedRepository(repository.open(family.name, reading))
+        settings = reading.cluster(cluster_assets.name)
+        source = open_cluster(reading, cluster_assets.name)
+    cached = CachedRepository(repository.open(cluster_assets.name, reading))
     options = BackupOptions(parallel=settings.limits.parallel, internal=settings.internal)
-    with reached(ledger, family):
-        plan = plan_backup(source, watched, options, tell=telling(log))
-    return Look(source, watched, plan, settings.objectives)
+    with reached(history, cluster_assets):
+        plan = plan_backup(source, cached, options, emit=emit_to(log))
+    return Scan(source, cached, plan, settings.objectives)

@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.keys import CODE_VERSION, KINDS, Family
+from assets.keys import CODE_VERSION, KINDS, ClusterAssets
 from assets.run_backup import run_backup
 from assets.run_config import CopyConfig
 from resources.backup_repository import BackupRepositoryResource
@@ -22,26 +22,26 @@ The job `{job}` copies all stale shards in a single run and is the usual way. Ma
 partitions here copies those shards alone, which is how to fill what is missing; a shard that is
 unchanged is not copied again unless `full` is set.
 """
-MOST_IN_ONE_RUN = 500
+MAX_IN_ONE_RUN = 500
 
 
-def build_shard_backup(family: Family) -> dg.AssetsDefinition:
+def build_shard_backup(cluster_assets: ClusterAssets) -> dg.AssetsDefinition:
     with warnings.catch_warnings():
         # backfill_policy is marked beta; the alternative is one run for each of 10,000 shards.
         warnings.simplefilter("ignore", dg.BetaWarning)
 
         @dg.asset(
-            key=family.shard_backup,
-            deps=[family.shards],
-            description=DESCRIPTION.format(job=family.back_up_job),
-            partitions_def=family.partitions,
-            backfill_policy=dg.BackfillPolicy.multi_run(MOST_IN_ONE_RUN),
+            key=cluster_assets.shard_backup,
+            deps=[cluster_assets.shards],
+            description=DESCRIPTION.format(job=cluster_assets.back_up_job),
+            partitions_def=cluster_assets.partitions,
+            backfill_policy=dg.BackfillPolicy.multi_run(MAX_IN_ONE_RUN),
             code_version=CODE_VERSION,
             output_required=False,
-            pool=family.pool,
-            group_name=family.name,
+            pool=cluster_assets.pool,
+            group_name=cluster_assets.name,
             kinds=KINDS,
-            tags=family.tags,
+            tags=cluster_assets.tags,
         )
         def shard_backup(
             context: dg.AssetExecutionContext,
@@ -50,7 +50,7 @@ def build_shard_backup(family: Family) -> dg.AssetsDefinition:
             repository: BackupRepositoryResource,
         ) -> Iterator[Any]:
             keys = list(context.partition_keys)
-            run_backup(context, family, config, clusters, repository, partitions=keys)
+            run_backup(context, cluster_assets, config, clusters, repository, partitions=keys)
             yield from ()
 
         return shard_backup

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from assets.evaluation import Judge
+from assets.evaluation import CheckEvaluator
 from assets.failures import explained
-from assets.history.asset_history import Ledger
-from assets.history.recording import record_look
-from assets.keys import KINDS, Family
-from assets.scan import look
+from assets.history.asset_history import AssetHistory
+from assets.history.recording import record_scan
+from assets.keys import KINDS, ClusterAssets
+from assets.scan import scan
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 
@@ -26,23 +26,23 @@ its page says since when it is gone; the look at the cluster, `meta_snapshot`, l
 """
 
 
-def build_shards(family: Family) -> dg.AssetsDefinition:
+def build_shards(cluster_assets: ClusterAssets) -> dg.AssetsDefinition:
     with warnings.catch_warnings():
         # Dagster marks the decorator beta; which of its features to use is our choice.
         warnings.simplefilter("ignore", dg.BetaWarning)
 
         @dg.multi_observable_source_asset(
-            name=f"observe_{family.name}_shards",
+            name=f"observe_{cluster_assets.name}_shards",
             specs=[
                 dg.AssetSpec(
-                    family.shards,
-                    deps=[family.meta_snapshot],
+                    cluster_assets.shards,
+                    deps=[cluster_assets.meta_snapshot],
                     description=DESCRIPTION,
-                    partitions_def=family.partitions,
+                    partitions_def=cluster_assets.partitions,
                     skippable=True,
-                    group_name=family.name,
+                    group_name=cluster_assets.name,
                     kinds=KINDS,
-                    tags=family.tags,
+                    tags=cluster_assets.tags,
                 )
             ],
         )
@@ -51,11 +51,13 @@ def build_shards(family: Family) -> dg.AssetsDefinition:
             clusters: ClustersResource,
             repository: BackupRepositoryResource,
         ) -> Iterator[dg.ObserveResult]:
-            ledger = Ledger.of_run(context, family)
+            history = AssetHistory.of_run(context, cluster_assets)
             with explained():
-                seen = look(family, clusters, repository, context.log, ledger)
-            record_look(ledger, seen.plan, seen.watched.archives)
-            ledger.judge(Judge(family, seen.objectives).after_look(ledger, seen))
+                seen = scan(cluster_assets, clusters, repository, context.log, history)
+            record_scan(history, seen.plan, seen.cached.archives)
+            history.record_checks(
+                CheckEvaluator(cluster_assets, seen.objectives).after_scan(history, seen)
+            )
             yield from ()
 
         return shards

@@ -10,8 +10,8 @@ from pathlib import Path
 import dagster as dg
 
 from assets.definition_errors import definition_errors
-from assets.history.io_manager import Handover
-from assets.keys import Family
+from assets.history.io_manager import EventLogIOManager
+from assets.keys import ClusterAssets
 from assets.left_out import left_out_definitions
 from assets.lineage import build_assets, build_checks
 from assets.messages import what_happened
@@ -56,13 +56,13 @@ def definitions(path: Path, url: str = "") -> dg.Definitions:
     reading = read_sound(path)
     configuration, where = reading.configuration, str(path.resolve())
     url = configuration.url or url
-    problems, families = list(reading.problems), list[dg.Definitions]()
+    problems, all_cluster_assets = list(reading.problems), list[dg.Definitions]()
     for name, settings in configuration.backed_up.items():
         try:
-            families.append(of_cluster(Family(name), settings, configuration, url))
+            all_cluster_assets.append(of_cluster(ClusterAssets(name), settings, configuration, url))
         except (UsageError, *definition_errors()) as error:
-            said = UsageError(f"{path}: clusters.{name}: {error}", hint=HINT)
-            problems.append(Problem(name, said))
+            message = UsageError(f"{path}: clusters.{name}: {error}", hint=HINT)
+            problems.append(Problem(name, message))
     executor = dg.in_process_executor
     try:
         executor = _executor(configuration.executor)
@@ -70,53 +70,53 @@ def definitions(path: Path, url: str = "") -> dg.Definitions:
         problems.append(Problem("", UsageError(f"{path}: {error.what}", hint=error.hint)))
     for problem in problems:
         _LOG.error("%s", what_happened(problem.error))
-    if not families:
+    if not all_cluster_assets:
         raise problems[0].error
-    told = (
+    reported = (
         failure_sensor(configuration, url),
         configuration_sensor(path, reading, tuple(problems), url),
     )
     left_out = {p.cluster: [q.error for q in problems if q.cluster == p.cluster] for p in problems}
     left_out.pop("", None)
     return dg.Definitions.merge(
-        *families,
+        *all_cluster_assets,
         *(left_out_definitions(name, errors, where) for name, errors in left_out.items()),
         dg.Definitions(
             resources={
-                "io_manager": Handover(),
+                "io_manager": EventLogIOManager(),
                 "clusters": ClustersResource(configuration=where),
                 "repository": BackupRepositoryResource(configuration=where),
                 "target": TargetResource.configure_at_launch(configuration=where),
             },
-            sensors=told,
+            sensors=reported,
             executor=executor,
         ),
     )
 
 
 def of_cluster(
-    family: Family, settings: Cluster, configuration: Configuration, url: str
+    cluster_assets: ClusterAssets, settings: Cluster, configuration: Configuration, url: str
 ) -> dg.Definitions:
     """What belongs to one cluster."""
-    back_up, back_up_shards = back_up_job(family), back_up_shards_job(family)
+    back_up, back_up_shards = back_up_job(cluster_assets), back_up_shards_job(cluster_assets)
     back_up_jobs = [back_up, back_up_shards]
     return dg.Definitions(
-        assets=build_assets(family, settings),
-        asset_checks=build_checks(family, settings.objectives),
+        assets=build_assets(cluster_assets, settings),
+        asset_checks=build_checks(cluster_assets, settings.objectives),
         jobs=[
             back_up,
-            back_up_full_job(family),
+            back_up_full_job(cluster_assets),
             back_up_shards,
-            verify_job(family),
-            merge_job(family),
-            restore_job(family, settings.target),
+            verify_job(cluster_assets),
+            merge_job(cluster_assets),
+            restore_job(cluster_assets, settings.target),
         ],
-        schedules=schedules(family, settings),
+        schedules=schedules(cluster_assets, settings),
         sensors=[
-            change_sensor(family, settings, back_up_jobs),
-            rpo_sensor(family, settings, back_up_jobs),
-            adopt_sensor(family, settings),
-            alerts_sensor(family, settings, configuration, url),
+            change_sensor(cluster_assets, settings, back_up_jobs),
+            rpo_sensor(cluster_assets, settings, back_up_jobs),
+            adopt_sensor(cluster_assets, settings),
+            alerts_sensor(cluster_assets, settings, configuration, url),
         ],
     )
 

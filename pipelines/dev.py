@@ -23,11 +23,11 @@ from pipelines.services import HOST, ROOT, Services
 from resources.config.embedded import BACKUPS_DIRECTORY, DIRECTORY, SOURCE
 from resources.config.reading import FILE, Reading, configuration_path, read_sound
 from resources.config.values import EMBEDDED, Configuration
-from resources.devcluster.cluster import DevCluster
-from resources.devcluster.household import fill, write_batch
-from resources.devcluster.listener import AddressTaken
-from resources.devcluster.ports import Ports
-from resources.devcluster.server import DevServer
+from resources.embedded.cluster import EmbeddedCluster
+from resources.embedded.listener import AddressTaken
+from resources.embedded.ports import Ports
+from resources.embedded.sample_data import fill, write_batch
+from resources.embedded.server import EmbeddedServer
 from resources.errors import ShardkeeperError
 
 HOME = Path(".dagster_home")
@@ -58,7 +58,7 @@ def main() -> int:
         _say(f"clusters      {_named(path, here, configuration)}")
         _warn(reading)
         with ExitStack() as stack:
-            _refuse_taken(asked.port)
+            _require_free(asked.port)
             clusters = _start_embedded(configuration, stack)
             if path.is_dir():
                 (here / BACKUPS_DIRECTORY).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,19 +90,19 @@ def _serve(
     _say("stopping")
 
 
-def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str, DevCluster]:
+def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str, EmbeddedCluster]:
     """Start every embedded cluster or server that is configured, in this process."""
-    started: dict[str, DevCluster] = {}
+    started: dict[str, EmbeddedCluster] = {}
     for name, cluster in configuration.clusters.items():
         if cluster.embedded is None:
             continue
         ports = Ports.read(cluster.embedded)
         if ports is not None and not ports.meta:
-            server = stack.enter_context(DevServer(cluster.embedded))
+            server = stack.enter_context(EmbeddedServer(cluster.embedded))
             _say(f"{name:<13} runs in this process, one server, {server.http_addr}")
             continue
         data_nodes = len(ports.data) if ports else 2 if name == EMBEDDED else 3
-        made = DevCluster(cluster.embedded, len(ports.meta) if ports else 1, data_nodes)
+        made = EmbeddedCluster(cluster.embedded, len(ports.meta) if ports else 1, data_nodes)
         started[name] = stack.enter_context(made)
         what = "empty at first, restores go here" if name == EMBEDDED else "backed up"
         _say(f"{name:<13} runs in this process, {data_nodes} data nodes; {what}")
@@ -116,7 +116,7 @@ class _Writing:
     The first come as soon as there is a backup that they make stale.
     """
 
-    def __init__(self, cluster: DevCluster, backups: Path) -> None:
+    def __init__(self, cluster: EmbeddedCluster, backups: Path) -> None:
         self._cluster = cluster
         self._backups = backups
         self._enough = threading.Event()
@@ -166,7 +166,7 @@ def _warn(reading: Reading) -> None:
                 _say(f"  {name:<12}{error}")
 
 
-def _refuse_taken(port: int) -> None:
+def _require_free(port: int) -> None:
     """Say so at once, rather than in a log after half a minute.
 
     Raises: AddressTaken.

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from assets.evaluation import ARCHIVES_MATCH, NOTHING_MISSING
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from assets.run_config import BackUpConfig, MergeConfig, RestoreConfig, VerifyConfig
 from pipelines.merge_op import build_merge_op
 from pipelines.restore_op import build_restore_op
@@ -16,11 +16,11 @@ BACKUPS_FIRST = "1"
 """A queue of restores does not hold up the next restore point."""
 
 
-def back_up_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
+def back_up_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
     """Look, copy what changed, record the restore point; one run, whatever changed."""
     return _back_up_job(
-        family,
-        family.back_up_job,
+        cluster_assets,
+        cluster_assets.back_up_job,
         BackUpConfig(),
         "Back up the cluster: look at it, copy every shard that changed since its newest archive, "
         "check the copies, and make a restore point. An unchanged cluster costs a look. Run it as "
@@ -28,55 +28,58 @@ def back_up_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
     )
 
 
-def back_up_full_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
+def back_up_full_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
     """The same, changed or not."""
     return _back_up_job(
-        family,
-        family.back_up_full_job,
+        cluster_assets,
+        cluster_assets.back_up_full_job,
         BackUpConfig(full=True),
         "Back up every shard of the cluster, changed or not, check the copies, and make a restore "
         "point that needs no earlier archive.",
     )
 
 
-def back_up_shards_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
+def back_up_shards_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
     """Copy the shards of chosen partitions, and no others."""
     return dg.define_asset_job(
-        family.back_up_shards_job,
-        selection=dg.AssetSelection.assets(family.shard_backup).without_checks(),
+        cluster_assets.back_up_shards_job,
+        selection=dg.AssetSelection.assets(cluster_assets.shard_backup).without_checks(),
         description="Back up chosen shards alone, to fill what is missing or has failed. "
-        f"{family.back_up_job} copies all that changed and makes a restore point of the whole "
+        f"{cluster_assets.back_up_job} copies all that changed and makes a restore point of the "
+        "whole "
         "cluster.",
-        tags={**family.tags, "dagster/priority": BACKUPS_FIRST},
+        tags={**cluster_assets.tags, "dagster/priority": BACKUPS_FIRST},
     )
 
 
 def _back_up_job(
-    family: Family, name: str, config: BackUpConfig, description: str
+    cluster_assets: ClusterAssets, name: str, config: BackUpConfig, description: str
 ) -> dg.UnresolvedAssetJobDefinition:
-    assets = dg.AssetSelection.assets(family.meta_snapshot, family.backup_set)
+    assets = dg.AssetSelection.assets(cluster_assets.meta_snapshot, cluster_assets.backup_set)
     # The steps evaluate the other checks themselves, of which each would take a look.
-    blocking = dg.AssetSelection.checks(dg.AssetCheckKey(family.backup_set, NOTHING_MISSING))
+    blocking = dg.AssetSelection.checks(
+        dg.AssetCheckKey(cluster_assets.backup_set, NOTHING_MISSING)
+    )
     return dg.define_asset_job(
         name,
         selection=assets.without_checks() | blocking,
-        config=dg.RunConfig(ops={family.backup_set.to_python_identifier(): config}),
+        config=dg.RunConfig(ops={cluster_assets.backup_set.to_python_identifier(): config}),
         description=description,
-        tags={**family.tags, "dagster/priority": BACKUPS_FIRST},
+        tags={**cluster_assets.tags, "dagster/priority": BACKUPS_FIRST},
     )
 
 
-def merge_job(family: Family) -> dg.JobDefinition:
+def merge_job(cluster_assets: ClusterAssets) -> dg.JobDefinition:
     """Merge into the cluster itself, unless the launch says otherwise."""
-    step = build_merge_op(family)
+    step = build_merge_op(cluster_assets)
 
     @dg.job(
-        name=family.merge_job,
-        config=_proposed(step.name, MergeConfig(), family.name),
+        name=cluster_assets.merge_job,
+        config=_proposed(step.name, MergeConfig(), cluster_assets.name),
         description="Bring the points of a backup into a database that lives on. Where both have a "
         "value for the same series, field and time, the backup's stays. Launched as proposed, "
         "it shows the plan; dry_run: false carries it out.",
-        tags=family.tags,
+        tags=cluster_assets.tags,
     )
     def merging() -> None:
         step()
@@ -84,34 +87,35 @@ def merge_job(family: Family) -> dg.JobDefinition:
     return merging
 
 
-def verify_job(family: Family) -> dg.UnresolvedAssetJobDefinition:
+def verify_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
     """Read what is stored; `sample` reads a part."""
-    key = dg.AssetCheckKey(family.shard_backup, ARCHIVES_MATCH)
-    asset = family.shard_backup.to_python_identifier()
+    key = dg.AssetCheckKey(cluster_assets.shard_backup, ARCHIVES_MATCH)
+    asset = cluster_assets.shard_backup.to_python_identifier()
     return dg.define_asset_job(
-        family.verify_job,
+        cluster_assets.verify_job,
         selection=dg.AssetSelection.checks(
-            key, dg.AssetCheckKey(family.backup_set, NOTHING_MISSING)
+            key, dg.AssetCheckKey(cluster_assets.backup_set, NOTHING_MISSING)
         ),
         config=dg.RunConfig(ops={f"{asset}_{ARCHIVES_MATCH}": VerifyConfig()}),
         description="Read every manifest, meta file and archive, or with sample a part of the "
         "archives, and hold them against what the manifests say. The cluster is not asked.",
-        tags=family.tags,
+        tags=cluster_assets.tags,
     )
 
 
-def restore_job(family: Family, target: str) -> dg.JobDefinition:
+def restore_job(cluster_assets: ClusterAssets, target: str) -> dg.JobDefinition:
     """Restore into the cluster `target`, unless the launch says otherwise."""
-    step = build_restore_op(family)
+    step = build_restore_op(cluster_assets)
 
     @dg.job(
-        name=family.restore_job,
+        name=cluster_assets.restore_job,
         config=_proposed(step.name, RestoreConfig(), target),
-        description=f"Restore from the backups of {family.name} into the target: everything, or a "
+        description=f"Restore from the backups of {cluster_assets.name} into the target: "
+        "everything, or a "
         "database, policy or shard, under its own name or a new one, in the latest state or that "
         "of a time. Launched as proposed, it shows the plan; dry_run: false restores. Existing "
         "databases are never written to.",
-        tags=family.tags,
+        tags=cluster_assets.tags,
     )
     def restoring() -> None:
         step()

@@ -15,7 +15,7 @@ SECRETS = {"password": "password_file", "secret": "secret_file"}
 """Fields of a target, and those that name a file with the same."""
 
 
-def refuse_plain_secrets(run_config: Mapping[str, Any]) -> None:
+def require_no_plain_secrets(run_config: Mapping[str, Any]) -> None:
     """A run keeps its settings for ever, for everybody who can open the UI.
 
     Raises:

@@ -3,24 +3,24 @@
 import dagster as dg
 
 from assets.failures import explained
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from assets.metadata.common import Metadata
 from assets.metadata.restores import merge_facts, merge_plan_facts, to_launch
 from assets.run_config import MergeConfig
-from assets.run_log import telling
-from pipelines.launch_checks import refuse_plain_secrets, say_when
+from assets.run_log import emit_to
+from pipelines.launch_checks import require_no_plain_secrets, say_when
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import TargetResource
 from resources.engine.merge.abandon import abandon_merge
-from resources.engine.merge.run import merge, prepare_merge
+from resources.engine.merge.merge_run import merge, prepare_merge
 from resources.errors import UsageError
 
 
-def build_merge_op(family: Family) -> dg.OpDefinition:
+def build_merge_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
     """The step; what it did is an observation of `restored_meta`."""
 
     @dg.op(
-        name=f"{family.name}_merge_backup",
+        name=f"{cluster_assets.name}_merge_backup",
         out=dg.Out(dg.Nothing),
         description="Restore beside the live database, copy point by point, look for every one, "
         "drop the copy. An interrupted merge is continued by the next one with these settings.",
@@ -32,7 +32,7 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
         target: TargetResource,
     ) -> None:
         with explained():
-            refuse_plain_secrets(context.run.run_config)
+            require_no_plain_secrets(context.run.run_config)
             options = config.options
             if config.abandon and config.dry_run:
                 raise UsageError(
@@ -42,10 +42,10 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
             if not config.abandon:
                 options.check()
             reading = repository.reading()
-            backups, live = repository.open(family.name, reading), target.open(reading)
-            tell = telling(context.log)
+            backups, live = repository.open(cluster_assets.name, reading), target.open(reading)
+            emit = emit_to(context.log)
             if config.abandon:
-                dropped = abandon_merge(live, backups, tell=tell)
+                dropped = abandon_merge(live, backups, emit=emit)
                 found: Metadata = {"target": live.address, "abandoned": dropped}
             elif config.dry_run:
                 say_when(context.log, config.as_of)
@@ -54,7 +54,7 @@ def build_merge_op(family: Family) -> dg.OpDefinition:
                 found["to_merge"] = to_launch(context.run.run_config, context.op.name, config, {})
                 context.log.warning("nothing is merged: this was the plan; dry_run: false merges")
             else:
-                found = merge_facts(merge(live, backups, options, tell=tell), live.address)
-        context.log_event(dg.AssetObservation(family.restored_meta, metadata=found))
+                found = merge_facts(merge(live, backups, options, emit=emit), live.address)
+        context.log_event(dg.AssetObservation(cluster_assets.restored_meta, metadata=found))
 
     return merge_backup

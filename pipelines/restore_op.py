@@ -3,14 +3,14 @@
 import dagster as dg
 
 from assets.failures import explained
-from assets.history.asset_history import Ledger
+from assets.history.asset_history import AssetHistory
 from assets.history.recording import record_restore
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from assets.messages import what_happened
 from assets.metadata.restores import restore_facts, restore_plan_facts, to_launch
 from assets.run_config import RestoreConfig
-from assets.run_log import telling
-from pipelines.launch_checks import refuse_plain_secrets, say_when
+from assets.run_log import emit_to
+from pipelines.launch_checks import require_no_plain_secrets, say_when
 from resources.backup_repository import BackupRepositoryResource
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -23,11 +23,11 @@ from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 
 
-def build_restore_op(family: Family) -> dg.OpDefinition:
+def build_restore_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
     """The step of the restore job; what it did is an event of `restored_meta`."""
 
     @dg.op(
-        name=family.restore_op,
+        name=cluster_assets.restore_op,
         out=dg.Out(dg.Nothing),
         description="Check every archive, restore, read every shard back; undo all of it on an "
         "error. With dry_run, which is the default, show the plan.",
@@ -39,10 +39,10 @@ def build_restore_op(family: Family) -> dg.OpDefinition:
         target: TargetResource,
     ) -> None:
         with explained():
-            refuse_plain_secrets(context.run.run_config)
+            require_no_plain_secrets(context.run.run_config)
             options = config.options
             reading = repository.reading()
-            backups = repository.open(family.name, reading)
+            backups = repository.open(cluster_assets.name, reading)
             say_when(context.log, config.as_of)
             backup = backup_as_of(backups, config.as_of)
             point = backup.newest.file_name.removesuffix(".manifest")
@@ -52,21 +52,23 @@ def build_restore_op(family: Family) -> dg.OpDefinition:
                 plan = prepare_restore_into(server, backups, backup, options)
                 planned = restore_plan_facts(plan, server.address)
                 planned["to_restore"] = to_launch(
-                    context.run.run_config, family.restore_op, config, {"as_of": point}
+                    context.run.run_config, cluster_assets.restore_op, config, {"as_of": point}
                 )
-                context.log_event(dg.AssetObservation(family.restored_meta, metadata=planned))
+                context.log_event(
+                    dg.AssetObservation(cluster_assets.restored_meta, metadata=planned)
+                )
                 context.log.warning(
                     "nothing is restored: this was the plan; launch with dry_run: false to restore"
                 )
             else:
-                _restore(context, family, server, backups, backup, options)
+                _restore(context, cluster_assets, server, backups, backup, options)
 
     return restore_backup
 
 
 def _restore(
     context: dg.OpExecutionContext,
-    family: Family,
+    cluster_assets: ClusterAssets,
     server: Server | Cluster,
     backups: BackupRepository,
     backup: BackupSet,
@@ -74,15 +76,15 @@ def _restore(
 ) -> None:
     """Raises: ShardkeeperError: as `restore_into`, and as `check_complete` of its report."""
     try:
-        report = restore_into(server, backups, backup, options, tell=telling(context.log))
+        report = restore_into(server, backups, backup, options, emit=emit_to(context.log))
     except ShardkeeperError as error:
         failed = {"outcome": "failed", "target": server.address, "why": what_happened(error)}
-        context.log_event(dg.AssetObservation(family.restored_meta, metadata=failed))
+        context.log_event(dg.AssetObservation(cluster_assets.restored_meta, metadata=failed))
         raise
-    record_restore(Ledger.of_run(context, family), report, server.address)
+    record_restore(AssetHistory.of_run(context, cluster_assets), report, server.address)
     context.log_event(
         dg.AssetMaterialization(
-            family.restored_meta, metadata=restore_facts(report, server.address)
+            cluster_assets.restored_meta, metadata=restore_facts(report, server.address)
         )
     )
     report.check_complete()

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from resources.config.values import Cluster
 
 
-def schedules(family: Family, settings: Cluster) -> list[dg.ScheduleDefinition]:
+def schedules(cluster_assets: ClusterAssets, settings: Cluster) -> list[dg.ScheduleDefinition]:
     """An incremental backup every so often, a full one at night, a reading of all archives."""
     crons, jobs = (
         settings.schedules,
         {
-            "incremental": (family.back_up_job, "Back up what changed."),
-            "full": (family.back_up_full_job, "Back up every shard, changed or not."),
-            "verify": (family.verify_job, "Read every archive and hold it against its manifest."),
+            "incremental": (cluster_assets.back_up_job, "Back up what changed."),
+            "full": (cluster_assets.back_up_full_job, "Back up every shard, changed or not."),
+            "verify": (
+                cluster_assets.verify_job,
+                "Read every archive and hold it against its manifest.",
+            ),
         },
     )
     return [
         dg.ScheduleDefinition(
-            name=f"{name}_{family.name}",
+            name=f"{name}_{cluster_assets.name}",
             job_name=job,
             cron_schedule=getattr(crons, name),
             execution_timezone=crons.timezone,
@@ -30,7 +33,7 @@ def schedules(family: Family, settings: Cluster) -> list[dg.ScheduleDefinition]:
                 else dg.DefaultScheduleStatus.STOPPED
             ),
             description=description,
-            tags=family.tags,
+            tags=cluster_assets.tags,
         )
         for name, (job, description) in jobs.items()
     ]

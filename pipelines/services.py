@@ -86,14 +86,16 @@ class Services:
     def _start(self) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
         # A path in a temporary directory: those of sockets must be short.
-        door = Path(self._scratch.name) / "code.sock"
+        socket_path = Path(self._scratch.name) / "code.sock"
         workspace = Path(self._scratch.name) / "workspace.yaml"
         workspace.write_text(
-            f"load_from:\n  - grpc_server: {{socket: {door}, location_name: {LOCATION}}}\n"
+            f"load_from:\n  - grpc_server: {{socket: {socket_path}, location_name: {LOCATION}}}\n"
         )
         module = ("-m", "pipelines.definitions", "-d", str(ROOT), "--location-name", LOCATION)
-        self._spawn("code", "dagster", "code-server", "start", "--socket", str(door), *module)
-        self.until("the code server", door.exists)
+        self._spawn(
+            "code", "dagster", "code-server", "start", "--socket", str(socket_path), *module
+        )
+        self.until("the code server", socket_path.exists)
         where = ("-h", HOST, "-p", str(self.port), "-w", str(workspace))
         self._spawn("web", "dagster-webserver", *where)
         self._spawn("daemon", "dagster-daemon", "run", "-w", str(workspace))
@@ -145,14 +147,14 @@ class Services:
         """Raises: ServiceEnded: a process ended; the message has its last words."""
         for name, process in self._processes.items():
             if process.poll() is not None:
-                last = "\n".join(self.said(name).splitlines()[-LAST_WORDS:])
+                last = "\n".join(self.message(name).splitlines()[-LAST_WORDS:])
                 raise ServiceEnded(
                     f"Dagster's {name} process ended with {process.returncode}; its last words:\n"
                     f"{last[-2000:]}",
                     hint=f"start again; all it said is in {self._logs / f'{name}.log'}",
                 )
 
-    def said(self, name: str) -> str:
+    def message(self, name: str) -> str:
         """What one of "code", "web" and "daemon" has printed."""
         return (self._logs / f"{name}.log").read_text(errors="replace")
 

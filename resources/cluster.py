@@ -10,8 +10,8 @@ from pydantic import Field
 
 from resources.clients.address_map import AddressMap
 from resources.clients.cluster import Cluster
+from resources.clients.connect import Address, AuthType, open_source
 from resources.clients.connection import MIN_BYTES_PER_S
-from resources.clients.door import Address, AuthType, open_source
 from resources.clients.server import Server
 from resources.config.opening import open_cluster
 from resources.config.reading import Reading, read_sound
@@ -22,7 +22,7 @@ CONFIGURATION = (
     "The configuration file, shardkeeper.yaml; of a directory, the embedded clusters below it."
 )
 
-MOST_TIMEOUT_S = 86_400.0
+MAX_TIMEOUT_S = 86_400.0
 
 
 class ClustersResource(dg.ConfigurableResource):
@@ -139,9 +139,9 @@ class TargetResource(dg.ConfigurableResource):
             raise UsageError(
                 "target: auth_type is none, basic or jwt", hint="leave it empty: basic with user"
             )
-        if not 0 < self.timeout <= MOST_TIMEOUT_S:
+        if not 0 < self.timeout <= MAX_TIMEOUT_S:
             raise UsageError(
-                f"target: timeout is {self.timeout:g}, which is not among 0 to {MOST_TIMEOUT_S:g} "
+                f"target: timeout is {self.timeout:g}, which is not among 0 to {MAX_TIMEOUT_S:g} "
                 "seconds",
                 hint="write timeout: 60, or leave the line out",
             )

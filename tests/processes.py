@@ -50,7 +50,7 @@ class Run:
         return self._code is None and not _speaks(self._line, 0)
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """Standard output and error so far."""
         return self._out.read_text(errors="replace") + self._err.read_text(errors="replace")
 
@@ -67,9 +67,9 @@ class Run:
         """Its end; the code is that of a signal, negative, if one ended it."""
         if self._code is None:
             if not _speaks(self._line, within_s):
-                said = self.said
+                output = self.output
                 self.kill()
-                raise AssertionError(f"still at work after {within_s:g} s: {said}")
+                raise AssertionError(f"still at work after {within_s:g} s: {output}")
             (self._code,) = STATUS.unpack(_exactly(self._line, STATUS.size))
             self._line.close()
         assert self._code is not None
@@ -84,7 +84,7 @@ def _speaks(line: socket.socket, within_s: float) -> bool:
     return bool(poll.poll(within_s * 1000))
 
 
-class Nursery:
+class ForkServer:
     """Where runs come from, until the block ends."""
 
     def __init__(self) -> None:
@@ -118,9 +118,9 @@ class Nursery:
         out, err = self.directory / f"{number}.out", self.directory / f"{number}.err"
         out.touch()
         err.touch()
-        wish = {"args": list(map(str, args)), "env": dict(env or {}), "out": str(out)}
+        request = {"args": list(map(str, args)), "env": dict(env or {}), "out": str(out)}
         line = self._connected()
-        line.sendall(json.dumps(wish | {"err": str(err)}).encode() + b"\n")
+        line.sendall(json.dumps(request | {"err": str(err)}).encode() + b"\n")
         run = Run(line, out, err)
         self._runs.append(run)
         return run
@@ -179,22 +179,22 @@ def _serve(path: str) -> None:
 def _mind(line: socket.socket, main: object) -> None:
     """Start one run, tell its pid, wait for it, tell how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    wish = json.loads(line.makefile("rb").readline())
+    request = json.loads(line.makefile("rb").readline())
     pid = os.fork()
     if pid == 0:
-        _run(wish, main)
+        _run(request, main)
     line.sendall(STATUS.pack(pid))
     _, status = os.waitpid(pid, 0)
     line.sendall(STATUS.pack(os.waitstatus_to_exitcode(status)))
 
 
-def _run(wish: Mapping[str, object], main: object) -> None:
+def _run(request: Mapping[str, object], main: object) -> None:
     os.setsid()
     for name, fd in (("out", 1), ("err", 2)):
-        opened = os.open(str(wish[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        opened = os.open(str(request[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, fd)
-    os.environ.update(wish["env"])  # type: ignore[arg-type]
-    sys.argv = ["shardkeeper", *wish["args"]]  # type: ignore[misc]
+    os.environ.update(request["env"])  # type: ignore[arg-type]
+    sys.argv = ["shardkeeper", *request["args"]]  # type: ignore[misc]
     code = 1
     try:
         main()  # type: ignore[operator]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from tests.influxd import Influxd
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +52,7 @@ def test_the_sessions_in_the_documents_work(
     influxd_factory: Callable[..., Influxd], tmp_path: Path, stack: ExitStack
 ) -> None:
     server = influxd_factory()
-    cluster = stack.enter_context(DevCluster(tmp_path / "cluster"))
+    cluster = stack.enter_context(EmbeddedCluster(tmp_path / "cluster"))
     cluster.query("CREATE DATABASE telegraf")
     cluster.write("telegraf", "cpu,host=a usage=1 1600000000000000000")
     server.create_database("telegraf")
@@ -93,7 +93,7 @@ def test_every_page_with_a_session_is_run() -> None:
 
 def test_the_demo_ends_with_its_proof() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "resources.devcluster.demo"],
+        [sys.executable, "-m", "resources.embedded.demo"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -4,17 +4,17 @@ import dagster as dg
 
 from assets.evaluation import ARCHIVES_MATCH, ERROR
 from assets.failures import explained
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from assets.metadata.scans import problem_rows, verify_facts
 from assets.run_config import VerifyConfig
 from resources.backup_repository import BackupRepositoryResource
-from resources.engine.stored.verify import verify
+from resources.engine.verify.verify import verify
 
 
-def build_archives_match(family: Family) -> dg.AssetChecksDefinition:
+def build_archives_match(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=family.shard_backup,
+        asset=cluster_assets.shard_backup,
         name=ARCHIVES_MATCH,
         description="Every archive that a manifest lists is there, and reads back as what its "
         "manifest says: SHA-256, every header, index and block. Evaluated by the verify job, and "
@@ -27,11 +27,11 @@ def build_archives_match(family: Family) -> dg.AssetChecksDefinition:
         config: VerifyConfig,
         repository: BackupRepositoryResource,
     ) -> dg.AssetCheckResult:
-        ledger = Ledger.of_run(context.op_execution_context, family)
+        history = AssetHistory.of_run(context.op_execution_context, cluster_assets)
         with explained():
             config.check()
-            backups = repository.open(family.name)
-            known = ledger.verdict(family.shard_backup, ARCHIVES_MATCH)
+            backups = repository.open(cluster_assets.name)
+            known = history.last_evaluation(cluster_assets.shard_backup, ARCHIVES_MATCH)
             bad = _bad_archives(known)
             report = verify(
                 backups,
@@ -45,8 +45,8 @@ def build_archives_match(family: Family) -> dg.AssetChecksDefinition:
     return archives_match
 
 
-def _bad_archives(verdict: dg.AssetCheckEvaluation | None) -> set[str] | None:
+def _bad_archives(evaluation: dg.AssetCheckEvaluation | None) -> set[str] | None:
     """Those that were bad when they were last read; None if not all of them are known by name."""
-    files = {str(row["file"]) for row in problem_rows(verdict)}
-    count = verdict.metadata.get("problems_found") if verdict else None
+    files = {str(row["file"]) for row in problem_rows(evaluation)}
+    count = evaluation.metadata.get("problems_found") if evaluation else None
     return files if count is None or count.value == len(files) else None

@@ -3,16 +3,16 @@
 import dagster as dg
 
 from assets.checks.result import result_of
-from assets.evaluation import NOTHING_MISSING, Judge
+from assets.evaluation import NOTHING_MISSING, CheckEvaluator
 from assets.failures import explained
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 
 
-def build_nothing_missing(family: Family) -> dg.AssetChecksDefinition:
+def build_nothing_missing(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=family.backup_set,
+        asset=cluster_assets.backup_set,
         name=NOTHING_MISSING,
         blocking=True,
         description="Every file that the newest state needs is in the directory, as long as it was "
@@ -25,8 +25,10 @@ def build_nothing_missing(family: Family) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         with explained():
             reading = clusters.reading()
-            judge = Judge(family, reading.cluster(family.name).objectives)
-            found = judge.nothing_missing(repository.open(family.name, reading))
+            evaluator = CheckEvaluator(
+                cluster_assets, reading.cluster(cluster_assets.name).objectives
+            )
+            found = evaluator.nothing_missing(repository.open(cluster_assets.name, reading))
         return result_of([found], NOTHING_MISSING)
 
     return manifest_lists_what_exists

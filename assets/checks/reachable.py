@@ -7,8 +7,8 @@ import dagster as dg
 
 from assets.evaluation import ERROR
 from assets.failures import explained
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from assets.metadata.tables import table
 from assets.reachability import REACHABLE, evaluation, since_s
 from resources.cluster import ClustersResource
@@ -17,11 +17,11 @@ from resources.engine.doctor.examine import examine
 from resources.engine.doctor.finding import Finding, passed
 
 
-def build_reachable(family: Family) -> dg.AssetChecksDefinition:
+def build_reachable(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinition:
     """The check of one cluster; only executing it asks, since that takes a request to each node."""
 
     @dg.asset_check(
-        asset=family.meta_snapshot,
+        asset=cluster_assets.meta_snapshot,
         name=REACHABLE,
         description="The cluster can be backed up from here: every node answers at an address that "
         "leads to it, in a release that is known, with credentials and certificates that are good, "
@@ -35,18 +35,18 @@ def build_reachable(family: Family) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         with explained():
             reading = clusters.reading()
-            at = address_of(reading.cluster(family.name))
-            directory = reading.repository(family.name)
-        found = examine(at, str(directory.path), tell=lambda one: context.log.info(str(one)))
-        known = Ledger.of_run(context.op_execution_context, family).verdict(
-            family.meta_snapshot, REACHABLE
+            at = address_of(reading.cluster(cluster_assets.name))
+            directory = reading.repository(cluster_assets.name)
+        found = examine(at, str(directory.path), emit=lambda one: context.log.info(str(one)))
+        known = AssetHistory.of_run(context.op_execution_context, cluster_assets).last_evaluation(
+            cluster_assets.meta_snapshot, REACHABLE
         )
         why = next((one.answer for one in found if one.status == "failed"), "")
         return dg.AssetCheckResult(
             passed=passed(found),
             severity=ERROR,
             metadata={
-                **evaluation(family, why, since_s(known) or time.time()).metadata,
+                **evaluation(cluster_assets, why, since_s(known) or time.time()).metadata,
                 **reach_facts(found),
             },
         )

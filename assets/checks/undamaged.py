@@ -3,16 +3,16 @@
 import dagster as dg
 
 from assets.checks.result import result_of
-from assets.evaluation import UNDAMAGED, Judge
+from assets.evaluation import UNDAMAGED, CheckEvaluator
 from assets.failures import explained
-from assets.keys import Family
+from assets.keys import ClusterAssets
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 
 
-def build_undamaged(family: Family) -> dg.AssetChecksDefinition:
+def build_undamaged(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinition:
     @dg.asset_check(
-        asset=family.shard_backup,
+        asset=cluster_assets.shard_backup,
         name=UNDAMAGED,
         description="No archive of the newest state has parts that were damaged at their source. "
         "The archives that have are listed, with the damage and the earlier backup that has the "
@@ -24,9 +24,11 @@ def build_undamaged(family: Family) -> dg.AssetChecksDefinition:
     ) -> dg.AssetCheckResult:
         with explained():
             reading = clusters.reading()
-            judge = Judge(family, reading.cluster(family.name).objectives)
-            archives = repository.open(family.name, reading).current().archives.values()
-            found = judge.undamaged(archives)
+            evaluator = CheckEvaluator(
+                cluster_assets, reading.cluster(cluster_assets.name).objectives
+            )
+            archives = repository.open(cluster_assets.name, reading).current().archives.values()
+            found = evaluator.undamaged(archives)
         return result_of([found], UNDAMAGED)
 
     return no_damage_at_source

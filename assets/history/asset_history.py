@@ -17,10 +17,10 @@ import dagster as dg
 
 from assets.history.event_log import EventLog
 from assets.history.public_calls import VERSION, Context
-from assets.keys import CODE_VERSION, Family
+from assets.keys import CODE_VERSION, ClusterAssets
 
-MOST_RESTORE_POINTS = 1000
-MOST_REMEMBERED = 20
+MAX_RESTORE_POINTS = 1000
+MAX_REMEMBERED = 20
 OURS = "dagster/data_version_is_user_provided"
 
 Metadata = Mapping[str, Any]
@@ -44,7 +44,7 @@ class Kept:
     """Of the archive."""
 
 
-class Ledger:
+class AssetHistory:
     """The events of one family.
 
     Args:
@@ -52,32 +52,34 @@ class Ledger:
     """
 
     def __init__(
-        self, instance: dg.DagsterInstance, family: Family, context: Context | None
+        self, instance: dg.DagsterInstance, cluster_assets: ClusterAssets, context: Context | None
     ) -> None:
         self._instance = instance
-        self._family = family
+        self._cluster_assets = cluster_assets
         self._log = EventLog(instance, context)
 
     @classmethod
-    def of_run(cls, context: Context, family: Family) -> Ledger:
+    def of_run(cls, context: Context, cluster_assets: ClusterAssets) -> AssetHistory:
         """Seen from a step of a run, whose events these are."""
-        return cls(context.instance, family, context)
+        return cls(context.instance, cluster_assets, context)
 
     @classmethod
-    def outside(cls, instance: dg.DagsterInstance, family: Family) -> Ledger:
+    def outside(cls, instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -> AssetHistory:
         """Seen from a sensor; the events belong to no run."""
-        return cls(instance, family, None)
+        return cls(instance, cluster_assets, None)
 
     # --- reading ---------------------------------------------------------------------------
 
     def observed(self) -> dict[str, str]:
         """By partition, the version of the shard that was seen last."""
-        return self._log.versions(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
+        return self._log.versions(
+            self._cluster_assets.shards, dg.DagsterEventType.ASSET_OBSERVATION
+        )
 
     def backed_up(self) -> dict[str, str]:
         """By partition, the version that was backed up last."""
         return self._log.versions(
-            self._family.shard_backup, dg.DagsterEventType.ASSET_MATERIALIZATION
+            self._cluster_assets.shard_backup, dg.DagsterEventType.ASSET_MATERIALIZATION
         )
 
     def version(self, key: dg.AssetKey) -> str | None:
@@ -88,28 +90,28 @@ class Ledger:
 
     def source_version(self) -> str | None:
         """The version of the whole server that was seen last."""
-        return self.version(self._family.meta_snapshot)
+        return self.version(self._cluster_assets.meta_snapshot)
 
     def restore_points(self) -> set[str]:
         """The newest backups that are recorded, by name."""
-        return {str(PurePath(path).stem) for path in self._manifests(MOST_RESTORE_POINTS)}
+        return {str(PurePath(path).stem) for path in self._manifests(MAX_RESTORE_POINTS)}
 
     def remembered(self, location: str) -> str:
         """The newest backup that was made in a directory, of those made lately; empty: none."""
-        for path in self._manifests(MOST_REMEMBERED):
+        for path in self._manifests(MAX_REMEMBERED):
             if PurePath(path).parent == PurePath(location):
                 return PurePath(path).stem
         return ""
 
     def _manifests(self, limit: int) -> list[str]:
         """The paths of manifests that are recorded, newest first."""
-        wanted = dg.AssetRecordsFilter(asset_key=self._family.backup_set)
+        wanted = dg.AssetRecordsFilter(asset_key=self._cluster_assets.backup_set)
         found = self._instance.fetch_materializations(wanted, limit=limit)
         events = [record.asset_materialization for record in found.records]
         paths = [event.metadata.get("manifest") for event in events if event]
         return [str(path.value) for path in paths if path is not None]
 
-    def verdict(self, key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
+    def last_evaluation(self, key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
         """The latest evaluation of a check, not counting runs that skipped or broke it."""
         found = self._log.evaluation(dg.AssetCheckKey(key, name))
         if found is None:
@@ -131,7 +133,7 @@ class Ledger:
         return run is None or run.is_finished
 
     def partitions(self) -> Sequence[str]:
-        return self._instance.get_dynamic_partitions(self._family.partitions.name or "")
+        return self._instance.get_dynamic_partitions(self._cluster_assets.partitions.name or "")
 
     # --- writing ---------------------------------------------------------------------------
 
@@ -140,24 +142,24 @@ class Ledger:
         known = set(self.partitions())
         new = [key for key in keys if key not in known]
         if new:
-            self._instance.add_dynamic_partitions(self._family.partitions.name or "", new)
+            self._instance.add_dynamic_partitions(self._cluster_assets.partitions.name or "", new)
 
     def forget_partitions(self, keys: Iterable[str]) -> None:
         """Take partitions out of the graph; what was ever written about them stays in the log."""
         for key in keys:
-            self._instance.delete_dynamic_partition(self._family.partitions.name or "", key)
+            self._instance.delete_dynamic_partition(self._cluster_assets.partitions.name or "", key)
 
     def gone(self) -> set[str]:
         """The partitions that are marked: their shard is not at the source any more."""
-        return set(self._instance.get_dynamic_partitions(self._family.gone))
+        return set(self._instance.get_dynamic_partitions(self._cluster_assets.gone))
 
     def mark_gone(self, keys: Sequence[str]) -> None:
         if keys:
-            self._instance.add_dynamic_partitions(self._family.gone, list(keys))
+            self._instance.add_dynamic_partitions(self._cluster_assets.gone, list(keys))
 
     def mark_back(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self._instance.delete_dynamic_partition(self._family.gone, key)
+            self._instance.delete_dynamic_partition(self._cluster_assets.gone, key)
 
     def observe(self, shards: Sequence[Seen]) -> None:
         """Note what shards at the source look like.
@@ -169,7 +171,7 @@ class Ledger:
             self._log.write_all(
                 [
                     event(
-                        self._family.shards,
+                        self._cluster_assets.shards,
                         partition=one.partition,
                         tags={VERSION: one.version, OURS: "true"},
                         metadata=dict(one.metadata),
@@ -187,12 +189,12 @@ class Ledger:
         self._log.write_all(
             [
                 dg.AssetMaterialization(
-                    self._family.shard_backup,
+                    self._cluster_assets.shard_backup,
                     partition=kept.seen.partition,
                     metadata=dict(kept.metadata),
                     tags=_tags(
                         kept.seen.version,
-                        self._family.shards,
+                        self._cluster_assets.shards,
                         kept.seen.version,
                         pointers[kept.seen.partition],
                     ),
@@ -205,23 +207,23 @@ class Ledger:
         """Note the state of the whole server."""
         self._log.write(
             dg.AssetMaterialization(
-                self._family.meta_snapshot,
+                self._cluster_assets.meta_snapshot,
                 tags={VERSION: version, OURS: "true"},
                 metadata=dict(metadata),
             )
         )
 
-    def judge(self, found: Iterable[dg.AssetCheckEvaluation]) -> None:
+    def record_checks(self, found: Iterable[dg.AssetCheckEvaluation]) -> None:
         """Note what checks found, from a step that is not their own."""
         for evaluation in found:
             self._log.write(evaluation)
 
     def limited_set(self, metadata: Metadata) -> None:
         """Note a backup of a part of the server; `backup_set` is out of sync with the whole."""
-        up = self._family.meta_snapshot.to_user_string()
+        up = self._cluster_assets.meta_snapshot.to_user_string()
         self._log.write(
             dg.AssetMaterialization(
-                self._family.backup_set,
+                self._cluster_assets.backup_set,
                 metadata=dict(metadata),
                 tags={f"dagster/input_data_version/{up}": "a part of the server"},
             )
@@ -233,10 +235,10 @@ class Ledger:
         Args:
             version: of the cluster as it was saved.
         """
-        up = self._family.meta_snapshot.to_user_string()
+        up = self._cluster_assets.meta_snapshot.to_user_string()
         self._log.write(
             dg.AssetMaterialization(
-                self._family.backup_set,
+                self._cluster_assets.backup_set,
                 metadata=dict(metadata),
                 tags={f"dagster/input_data_version/{up}": version},
             )
@@ -244,12 +246,12 @@ class Ledger:
 
     def restore(self, shards: Sequence[Seen]) -> None:
         """Note that the archives of these versions were restored."""
-        backup = self._family.shard_backup
+        backup = self._cluster_assets.shard_backup
         pointers = self._backups_of(shards)
         self._log.write_all(
             [
                 dg.AssetMaterialization(
-                    self._family.restored_shards,
+                    self._cluster_assets.restored_shards,
                     partition=one.partition,
                     metadata=dict(one.metadata),
                     tags=_tags(one.version, backup, one.version, pointers[one.partition]),
@@ -260,7 +262,9 @@ class Ledger:
 
     def _own_observations(self, shards: Sequence[Seen]) -> dict[str, int]:
         """The observations that were just made; another run may have made later ones."""
-        newest = self._log.newest_ids(self._family.shards, dg.DagsterEventType.ASSET_OBSERVATION)
+        newest = self._log.newest_ids(
+            self._cluster_assets.shards, dg.DagsterEventType.ASSET_OBSERVATION
+        )
         versions = self.observed()  # read after the ids: whose version is ours is ours, or alike
         return {
             one.partition: newest[one.partition]
@@ -270,7 +274,9 @@ class Ledger:
         }
 
     def _own_observation(self, partition: str) -> int:
-        wanted = dg.AssetRecordsFilter(asset_key=self._family.shards, asset_partitions=[partition])
+        wanted = dg.AssetRecordsFilter(
+            asset_key=self._cluster_assets.shards, asset_partitions=[partition]
+        )
         cursor = None
         while True:
             found = self._instance.fetch_observations(wanted, limit=5, cursor=cursor)
@@ -283,7 +289,7 @@ class Ledger:
 
     def _backups_of(self, shards: Sequence[Seen]) -> dict[str, int | None]:
         kind = dg.DagsterEventType.ASSET_MATERIALIZATION
-        newest = self._log.newest_ids(self._family.shard_backup, kind)
+        newest = self._log.newest_ids(self._cluster_assets.shard_backup, kind)
         versions = self.backed_up()
         return {
             one.partition: newest.get(one.partition)
@@ -295,7 +301,7 @@ class Ledger:
     def _backup_event(self, partition: str, version: str) -> int | None:
         found = self._instance.fetch_materializations(
             dg.AssetRecordsFilter(
-                asset_key=self._family.shard_backup, asset_partitions=[partition]
+                asset_key=self._cluster_assets.shard_backup, asset_partitions=[partition]
             ),
             limit=100,
         )

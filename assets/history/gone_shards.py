@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from assets.history.asset_history import Ledger, Seen
+from assets.history.asset_history import AssetHistory, Seen
 from assets.metadata.common import Metadata, utc
 from assets.partitions import ShardKey
 from resources.errors import UsageError
@@ -24,7 +24,7 @@ MAX_FORGOTTEN = 100
 
 
 def settle_gone(
-    ledger: Ledger, metastore: Metastore, archives: Mapping[ShardID, Archive]
+    history: AssetHistory, metastore: Metastore, archives: Mapping[ShardID, Archive]
 ) -> dict[str, Archive | None]:
     """Mark what has gone since the last look, and forget what leaves nothing.
 
@@ -36,24 +36,24 @@ def settle_gone(
         By partition, the shards that are gone, and their archive if it is still there.
     """
     there = {str(ShardKey.of(place)) for place in metastore.places()}
-    known, marked = set(ledger.partitions()), ledger.gone()
-    ledger.mark_back(marked & there)
+    known, marked = set(history.partitions()), history.gone()
+    history.mark_back(marked & there)
     absent = known - there
     news = absent - marked
     if news:
-        saved, seen = ledger.backed_up(), ledger.observed()
+        saved, seen = history.backed_up(), history.observed()
         kept = sorted(key for key in news if key in saved or _archive(key, archives) is not None)
         # Each costs Dagster a transaction; what is left is for the next look.
         forgotten = sorted(news - set(kept))[:MAX_FORGOTTEN]
-        ledger.forget_partitions(forgotten)
+        history.forget_partitions(forgotten)
         # At the version of its archive: what came after it is gone, so nothing is left to copy.
-        ledger.observe(
+        history.observe(
             [
                 Seen(key, saved.get(key) or seen.get(key) or "gone", _facts(key, archives))
                 for key in kept
             ]
         )
-        ledger.mark_gone(kept)
+        history.mark_gone(kept)
         absent -= set(forgotten)
     return {key: _archive(key, archives) for key in sorted(absent)}
 

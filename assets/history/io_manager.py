@@ -5,10 +5,10 @@ from typing import Any
 import dagster as dg
 
 LABEL = "handed_over"
-MOST_CHARACTERS = 1000
+MAX_CHARACTERS = 1000
 
 
-class Handover(dg.IOManager):
+class EventLogIOManager(dg.IOManager):
     """Hands a short text from step to step; of a run's steps each may be in its own container.
 
     Dagster's own way is a file on the local disk, which the next container does not have. Larger
@@ -21,7 +21,7 @@ class Handover(dg.IOManager):
         Raises:
             TypeError: it is no text, or too long for an event.
         """
-        if not isinstance(obj, str) or len(obj) > MOST_CHARACTERS:
+        if not isinstance(obj, str) or len(obj) > MAX_CHARACTERS:
             raise TypeError(
                 f"{context.step_key} hands over {type(obj).__name__}: steps tell each other short "
                 "texts; what is larger belongs into the repository of backups"
@@ -43,9 +43,9 @@ class Handover(dg.IOManager):
                 event = record.event_log_entry.dagster_event
                 if event is None or event.step_key != output.step_key:
                     continue
-                said: Any = event.event_specific_data
-                if said.output_name == output.name:
-                    return str(said.metadata[LABEL].value)
+                message: Any = event.event_specific_data
+                if message.output_name == output.name:
+                    return str(message.metadata[LABEL].value)
         raise LookupError(
             f"{context.op_def.name}: what the step before it said is not in Dagster's event log"
         )

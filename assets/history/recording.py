@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from assets.history.asset_history import Kept, Ledger, Seen
+from assets.history.asset_history import AssetHistory, Kept, Seen
 from assets.history.gone_shards import settle_gone
 from assets.metadata.backups import archive_facts
 from assets.metadata.common import place_facts
 from assets.metadata.restores import restored_shard_facts
 from assets.metadata.scans import state_facts
 from assets.partitions import ShardKey
-from resources.engine.backup.changes import ShardState, content_version, source_version
+from resources.engine.backup.change_detection import ShardState, content_version, source_version
 from resources.engine.backup.plan import BackupPlan
 from resources.engine.backup.run import BackupReport
 from resources.engine.restore.restored import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
-from resources.repository.evidence import BackupEvidence
-from resources.repository.manifest import ShardEntry
+from resources.repository.formats.details import BackupDetails
+from resources.repository.formats.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
 
 EARLIER = "earlier; found unchanged in this run"
 
 
-def record_look(
-    ledger: Ledger, plan: BackupPlan, archives: Mapping[ShardID, Archive]
+def record_scan(
+    history: AssetHistory, plan: BackupPlan, archives: Mapping[ShardID, Archive]
 ) -> tuple[str, dict[str, Archive | None]]:
     """Write down what is new since the last look.
 
@@ -38,33 +38,33 @@ def record_look(
     Returns:
         The version of the whole server, and the shards that are gone from it.
     """
-    gone = settle_gone(ledger, plan.metastore, archives)
-    seen = by_partition(ledger, plan.states)
-    ledger.add_partitions(seen)
-    before = ledger.observed()
-    ledger.observe(
+    gone = settle_gone(history, plan.metastore, archives)
+    seen = by_partition(history, plan.states)
+    history.add_partitions(seen)
+    before = history.observed()
+    history.observe(
         [
             Seen(key, state.version, state_facts(state))
             for key, state in seen.items()
             if before.get(key) != state.version
         ]
     )
-    return server_version(ledger, plan.metastore), gone
+    return server_version(history, plan.metastore), gone
 
 
-def by_partition(ledger: Ledger, states: Iterable[ShardState]) -> dict[str, ShardState]:
+def by_partition(history: AssetHistory, states: Iterable[ShardState]) -> dict[str, ShardState]:
     """The shards that have a partition or get one.
 
     A node that does not answer may hold any shard of its own, and most of those that nobody has
     seen are only planned ahead. A partition would be "Missing" for ever.
     """
-    known = set(ledger.partitions())
+    known = set(history.partitions())
     keyed = {str(ShardKey.of(state.place)): state for state in states}
     return {key: state for key, state in keyed.items() if key in known or not state.trouble}
 
 
 def record_backup(
-    ledger: Ledger,
+    history: AssetHistory,
     report: BackupReport,
     backups: BackupRepository,
     *,
@@ -81,20 +81,20 @@ def record_backup(
 
     Args:
         archives: the newest of each shard, as far as it is known.
-        seen_before: what `ledger` had observed when the backup began.
+        seen_before: what `history` had observed when the backup began.
         planned: whether Dagster expects an event for each shard of the run, copied or not; it
             counts those without one as failed.
     """
-    source, seen_as = report.manifest.evidence, ledger.source_version()
+    source, seen_as = report.manifest.details, history.source_version()
     copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
     unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
-    ledger.add_partitions([*copied, *unchanged])
-    before, seen_now = ledger.backed_up(), ledger.observed()
+    history.add_partitions([*copied, *unchanged])
+    before, seen_now = history.backed_up(), history.observed()
     fresh = [
         Kept(
             Seen(
                 key,
-                content_version(saved.entry.evidence),
+                content_version(saved.entry.details),
                 {**place_facts(saved.state.place), "state": "as in its archive"},
             ),
             archive_facts(
@@ -107,7 +107,7 @@ def record_backup(
             ),
         )
         for key, saved in copied.items()
-        if saved.entry.evidence is not None
+        if saved.entry.details is not None
     ]
     made_by = _Makers(backups)
     earlier = [
@@ -126,51 +126,51 @@ def record_backup(
         if state.previous is not None and (planned or before.get(key) != state.version)
     ]
     noted = {kept.seen.partition for kept in earlier}
-    ledger.observe(
+    history.observe(
         [
             Seen(key, state.version, state_facts(state))
             for key, state in unchanged.items()
             if key not in noted and seen_before.get(key) == seen_now.get(key) != state.version
         ]
     )
-    ledger.back_up(fresh + earlier)
-    settle_gone(ledger, report.metastore, archives)
+    history.back_up(fresh + earlier)
+    settle_gone(history, report.metastore, archives)
 
 
-class _Makers(dict[str, BackupEvidence | None]):
+class _Makers(dict[str, BackupDetails | None]):
     """By manifest, how its backup came about; each is read once."""
 
     def __init__(self, backups: BackupRepository) -> None:
         self._backups = backups
 
-    def __missing__(self, manifest_file: str) -> BackupEvidence | None:
-        self[manifest_file] = found = self._backups.manifest(manifest_file).manifest.evidence
+    def __missing__(self, manifest_file: str) -> BackupDetails | None:
+        self[manifest_file] = found = self._backups.manifest(manifest_file).manifest.details
         return found
 
 
 def server_version(
-    ledger: Ledger, metastore: Metastore, news: Mapping[ShardID, str] | None = None
+    history: AssetHistory, metastore: Metastore, news: Mapping[ShardID, str] | None = None
 ) -> str:
     """The version of the whole server, from the versions of its shards that were seen last.
 
     Args:
         news: versions that were seen and not written down.
     """
-    seen = ledger.observed()
+    seen = history.observed()
     keys = {str(ShardKey.of(place)): place.shard_id for place in metastore.places()}
     known = {shard_id: seen[key] for key, shard_id in keys.items() if key in seen}
     return source_version(metastore, {**known, **(news or {})})
 
 
 def left_behind(
-    ledger: Ledger, metastore: Metastore, failed: Collection[ShardID] = ()
+    history: AssetHistory, metastore: Metastore, failed: Collection[ShardID] = ()
 ) -> tuple[list[ShardPlace], list[ShardPlace]]:
     """(the shards that are known, those of them whose archive is not what was seen last).
 
     Args:
         failed: shards that could not be copied just now.
     """
-    seen, saved = ledger.observed(), ledger.backed_up()
+    seen, saved = history.observed(), history.backed_up()
     known = [(str(ShardKey.of(place)), place) for place in metastore.places()]
     there = [(key, place) for key, place in known if key in seen or place.shard_id in failed]
     left = [
@@ -179,22 +179,22 @@ def left_behind(
     return [place for _, place in there], left
 
 
-def record_restore(ledger: Ledger, report: RestoreReport, target: str) -> None:
+def record_restore(history: AssetHistory, report: RestoreReport, target: str) -> None:
     """Write down each shard that is on the target and was read back from there."""
     found = restored_shard_facts(report, target)
     restored = {str(ShardKey.of(done.restore.place)): done.restore for done in report.shards}
-    ledger.add_partitions(restored)
+    history.add_partitions(restored)
     shards: list[Seen] = []
     for key, shard in restored.items():
         entry = shard.archive.entry
         version = archive_version(entry)
         shards.append(Seen(key, version, {**found[entry.file_name], "shard_version": version}))
-    ledger.restore(shards)
+    history.restore(shards)
 
 
 def archive_version(entry: ShardEntry) -> str:
     """The version that an archive stands for; one without digests is like no shard."""
-    return content_version(entry.evidence) if entry.evidence else f"none+{entry.file_name}"
+    return content_version(entry.details) if entry.details else f"none+{entry.file_name}"
 
 
 def shard_keys(partitions: Sequence[str]) -> dict[str, ShardKey]:

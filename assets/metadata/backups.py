@@ -9,20 +9,20 @@ import dagster as dg
 from assets.metadata.common import Metadata, instant, size, stamp
 from assets.metadata.set_changes import change_facts
 from assets.metadata.tables import frame, frame_table, table
-from resources.engine.backup.changes import content_version
-from resources.engine.backup.damaged import NEXT_STEP, said_of_damage
+from resources.engine.backup.change_detection import content_version
+from resources.engine.backup.damaged import NEXT_STEP, describe_damage
 from resources.engine.backup.run import BackupReport
-from resources.engine.stored.succession import SetChanges
+from resources.engine.verify.backup_diff import SetChanges
 from resources.repository.backup_set import StoredManifest
-from resources.repository.evidence import BackupEvidence, FailedShard, ShardEvidence
-from resources.repository.manifest import Manifest, ShardEntry
-from resources.repository.names import BackupName, parse_file_name
+from resources.repository.formats.details import BackupDetails, FailedShard, ShardDetails
+from resources.repository.formats.manifest import Manifest, ShardEntry
+from resources.repository.formats.names import BackupName, parse_file_name
 
 
 def archive_facts(
     entry: ShardEntry,
     location: str,
-    source: BackupEvidence | None,
+    source: BackupDetails | None,
     *,
     how: str,
     manifest_file: str,
@@ -35,50 +35,50 @@ def archive_facts(
         how: how it came about, seen from the run that records it.
         meta_version: of `meta_snapshot`, in which the shard was seen; None: there is none.
     """
-    named, evidence = parse_file_name(entry.file_name), entry.evidence
+    named, details = parse_file_name(entry.file_name), entry.details
     facts: Metadata = {
         "database": entry.database,
         "retention_policy": entry.policy,
         "shard_id": str(entry.shard_id),
         **({"made_at": dg.MetadataValue.timestamp(named.backup.started_at)} if named else {}),
-        **(_content(evidence) if evidence else {}),
+        **(_content(details) if details else {}),
         "tar_bytes": entry.size_bytes,
-        "checked": _CHECKED[evidence.checked if evidence else None],
+        "checked": _CHECKED[details.checked if details else None],
         "copied": how,
         "path": dg.MetadataValue.path(f"{location}/{entry.file_name}"),
         "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
     }
     if source is not None and source.source.version:
         facts["server_version"] = source.source.version
-    if evidence is not None:
+    if details is not None:
         facts |= {
-            "keys": "read twice, the same" if evidence.read_twice else "read once: docs/verify.md",
-            "seconds": round(evidence.seconds, 3),
-            "files": len(evidence.files),
-            "tombstones_pending": evidence.tombstones,
-            "shard_version": content_version(evidence),
-            "sha256": evidence.sha256,
+            "keys": "read twice, the same" if details.read_twice else "read once: docs/verify.md",
+            "seconds": round(details.seconds, 3),
+            "files": len(details.files),
+            "tombstones_pending": details.tombstones,
+            "shard_version": content_version(details),
+            "sha256": details.sha256,
         }
-        if evidence.damaged:
-            facts["damaged_at_source"] = said_of_damage(evidence.files)
+        if details.damaged:
+            facts["damaged_at_source"] = describe_damage(details.files)
             facts["next_step"] = NEXT_STEP
     if meta_version:
         facts["meta_snapshot_version"] = meta_version
     return facts
 
 
-def _content(evidence: ShardEvidence) -> Metadata:
+def _content(details: ShardDetails) -> Metadata:
     """What people look for first."""
     return {
-        "size": size(evidence.stored_bytes),
-        "bytes": evidence.stored_bytes,
-        **({"points": evidence.points} if evidence.points is not None else {}),
-        **({"series": evidence.series} if evidence.series is not None else {}),
-        "first_point": instant(evidence.min_time_ns),
-        "last_point": instant(evidence.max_time_ns),
-        "group_start": instant(evidence.group_start_ns),
-        "group_end": instant(evidence.group_end_ns),
-        "node": evidence.node,
+        "size": size(details.stored_bytes),
+        "bytes": details.stored_bytes,
+        **({"points": details.points} if details.points is not None else {}),
+        **({"series": details.series} if details.series is not None else {}),
+        "first_point": instant(details.min_time_ns),
+        "last_point": instant(details.max_time_ns),
+        "group_start": instant(details.group_start_ns),
+        "group_end": instant(details.group_end_ns),
+        "node": details.node,
     }
 
 
@@ -91,7 +91,7 @@ _CHECKED: dict[str | None, str] = {
 
 def copied_facts(report: BackupReport, gone: Collection[str]) -> Metadata:
     """The server as a backup leaves it: what is not failed is as in its archive."""
-    evidence = report.manifest.evidence
+    details = report.manifest.details
     shards = len(report.saved) + len(report.unchanged) + len(report.failed)
     facts: Metadata = {
         "cluster_id": str(report.metastore.cluster_id),
@@ -103,10 +103,10 @@ def copied_facts(report: BackupReport, gone: Collection[str]) -> Metadata:
         "meta_bytes": report.manifest.meta.size_bytes,
         "seen": "by a backup, after its copies",
     }
-    if evidence is not None:
+    if details is not None:
         facts |= {
-            "server": evidence.source.address,
-            "server_version": evidence.source.version or "unknown (no HTTP)",
+            "server": details.source.address,
+            "server_version": details.source.version or "unknown (no HTTP)",
         }
     return facts
 
@@ -131,7 +131,7 @@ def set_facts(
     """
     manifest_file, manifest = stored.file_name, stored.manifest
     rows = [_row(entry) for entry in manifest.files]
-    evidence = manifest.evidence
+    details = manifest.details
     facts: Metadata = {
         "manifest": dg.MetadataValue.path(f"{location}/{manifest_file}"),
         "restore_point": manifest_file.removesuffix(".manifest"),
@@ -140,8 +140,8 @@ def set_facts(
         "made": "by this run",
         **_made_at(manifest_file),
         "shards_copied": len(manifest.files),
-        "shards_unchanged": len(evidence.unchanged) if evidence else 0,
-        "shards_failed": len(evidence.failed) if evidence else 0,
+        "shards_unchanged": len(details.unchanged) if details else 0,
+        "shards_failed": len(details.failed) if details else 0,
         "shards_restorable": kept,
         "size": size(sum(row["bytes"] for row in rows)),
         "bytes": sum(row["bytes"] for row in rows),
@@ -151,11 +151,11 @@ def set_facts(
         "tombstones_pending": sum(row["tombstones"] for row in rows),
         **change_facts(changes),
     }
-    if evidence is not None:
+    if details is not None:
         facts |= {
-            "strategy": evidence.strategy,
-            "server": evidence.source.address,
-            "server_version": evidence.source.version or "unknown",
+            "strategy": details.strategy,
+            "server": details.source.address,
+            "server_version": details.source.version or "unknown",
         }
     if rows:
         copied = frame(rows)
@@ -175,19 +175,19 @@ def _made_at(manifest_file: str) -> Metadata:
 
 
 def _row(entry: ShardEntry) -> Metadata:
-    evidence = entry.evidence
+    details = entry.details
     return {
         "shard": int(entry.shard_id),
         "database": entry.database,
         "policy": entry.policy,
-        "bytes": evidence.stored_bytes if evidence else 0,
-        "points": (evidence.points or 0) if evidence else 0,
-        "first point": stamp(evidence.min_time_ns if evidence else None),
-        "last point": stamp(evidence.max_time_ns if evidence else None),
-        "tombstones": evidence.tombstones if evidence else 0,
-        "seconds": round(evidence.seconds, 3) if evidence else 0.0,
+        "bytes": details.stored_bytes if details else 0,
+        "points": (details.points or 0) if details else 0,
+        "first point": stamp(details.min_time_ns if details else None),
+        "last point": stamp(details.max_time_ns if details else None),
+        "tombstones": details.tombstones if details else 0,
+        "seconds": round(details.seconds, 3) if details else 0.0,
         "file": entry.file_name,
-        "shard version": content_version(evidence) if evidence else "none",
+        "shard version": content_version(details) if details else "none",
     }
 
 

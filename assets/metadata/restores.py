@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from assets.metadata.common import Metadata, stamp
 from assets.metadata.tables import table
-from resources.engine.merge.plan import MergePlan
-from resources.engine.merge.run import MergeReport
+from resources.engine.merge.merge_plan import MergePlan
+from resources.engine.merge.merge_run import MergeReport
 from resources.engine.restore.plan import RestorePlan
 from resources.engine.restore.restored import RestoreReport
 

@@ -11,17 +11,17 @@ import dagster as dg
 from assets.metadata.common import Metadata, place_facts, stamp
 from assets.metadata.tables import table
 from assets.partitions import ShardKey
-from resources.engine.backup.changes import ShardState
-from resources.engine.backup.damaged import NEXT_STEP, lost_bytes, said_of_damage
+from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.damaged import NEXT_STEP, describe_damage, lost_bytes
 from resources.engine.backup.plan import BackupPlan
-from resources.engine.stored.inventory import Problem
-from resources.engine.stored.newest import Newest
-from resources.engine.stored.objective import last_backup
-from resources.engine.stored.restore_points import newest_whole
-from resources.engine.stored.verify import VerifyReport
+from resources.engine.verify.inventory import Problem
+from resources.engine.verify.newest_points import Newest
+from resources.engine.verify.restore_points import newest_whole
+from resources.engine.verify.rpo import last_backup
+from resources.engine.verify.verify import VerifyReport
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
-from resources.repository.watched import WatchedRepository
+from resources.repository.cached_repository import CachedRepository
 
 
 def state_facts(state: ShardState) -> Metadata:
@@ -56,8 +56,8 @@ def _to_copy(states: Iterable[ShardState]) -> dg.TableMetadataValue:
 
 
 def _archived(state: ShardState) -> int | None:
-    evidence = state.previous.entry.evidence if state.previous else None
-    return evidence.stored_bytes if evidence else None
+    details = state.previous.entry.details if state.previous else None
+    return details.stored_bytes if details else None
 
 
 _WHY = {
@@ -69,7 +69,7 @@ _WHY = {
 }
 
 
-def look_facts(plan: BackupPlan, gone: Mapping[str, Archive | None]) -> Metadata:
+def scan_facts(plan: BackupPlan, gone: Mapping[str, Archive | None]) -> Metadata:
     """A look at a whole server.
 
     Args:
@@ -124,7 +124,7 @@ def left_facts(shards: int, left: Sequence[ShardPlace]) -> Metadata:
     return facts
 
 
-def glance_facts(metastore: Metastore, shards: int, changed: Sequence[ShardPlace]) -> Metadata:
+def fingerprint_facts(metastore: Metastore, shards: int, changed: Sequence[ShardPlace]) -> Metadata:
     """What a sensor saw, which asks less than a look does."""
     return {
         "seen": "by the sensor",
@@ -245,11 +245,11 @@ def unread_facts(archives: int, unread: int, known: dg.AssetCheckEvaluation | No
 def damage_facts(archives: Iterable[Archive]) -> Metadata:
     """Which archives hold parts that were damaged at their source, and what helps."""
     known = list(archives)
-    damaged = [a for a in known if a.entry.evidence is not None and a.entry.evidence.damaged]
+    damaged = [a for a in known if a.entry.details is not None and a.entry.details.damaged]
     found: Metadata = {
         "archives": len(known),
         "archives_damaged": len(damaged),
-        "archives_without_details": sum(a.entry.evidence is None for a in known),
+        "archives_without_details": sum(a.entry.details is None for a in known),
     }
     if damaged:
         found["damaged"] = table([_damaged_row(archive) for archive in damaged])
@@ -259,33 +259,33 @@ def damage_facts(archives: Iterable[Archive]) -> Metadata:
 
 def _damaged_row(archive: Archive) -> dict[str, Any]:
     entry = archive.entry
-    files = entry.evidence.damaged if entry.evidence is not None else ()
+    files = entry.details.damaged if entry.details is not None else ()
     whole = max((file.damage.whole_in for file in files if file.damage is not None), default="")
     return {
         "database": entry.database,
         "retention_policy": entry.policy,
         "shard_id": str(entry.shard_id),
-        "node": entry.evidence.node if entry.evidence is not None else "",
+        "node": entry.details.node if entry.details is not None else "",
         "lost_bytes": lost_bytes(files),
-        "what": said_of_damage(files),
+        "what": describe_damage(files),
         "whole_in": whole.removesuffix(".manifest") or "none",
         "file": entry.file_name,
     }
 
 
-def late_table(late: Sequence[ShardPlace], watched: WatchedRepository) -> dg.TableMetadataValue:
+def late_table(late: Sequence[ShardPlace], cached: CachedRepository) -> dg.TableMetadataValue:
     """Shards without a backup that is young enough, and their last one."""
     return table(
         [
-            {**place_facts(p), "last_backup": str(watched.last_covered(p.shard_id) or "none")}
+            {**place_facts(p), "last_backup": str(cached.last_covered(p.shard_id) or "none")}
             for p in late
         ]
     )
 
 
-def loss_facts(
+def loss_window_facts(
     newest: Sequence[Newest],
-    watched: WatchedRepository,
+    cached: CachedRepository,
     changed: Sequence[ShardPlace],
     gone: Collection[ShardID],
     *,
@@ -299,7 +299,7 @@ def loss_facts(
         gone: those of them whose archive is missing.
     """
     facts: Metadata = {"shards_changed": len(changed), "archives_missing": len(gone)}
-    backups = [last_backup(watched, place) for place in changed]
+    backups = [last_backup(cached, place) for place in changed]
     covered = [name.started_at for name in backups if name is not None]
     if len(covered) == len(changed) and not gone:
         facts["lost_seconds"] = max(((now - at).total_seconds() for at in covered), default=0.0)

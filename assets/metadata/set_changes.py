@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from assets.metadata.common import Metadata
 from assets.metadata.tables import frame, frame_table
-from resources.engine.stored.succession import SetChanges
-from resources.repository.manifest import ShardEntry
+from resources.engine.verify.backup_diff import SetChanges
+from resources.repository.formats.manifest import ShardEntry
 
 _COUNTS = ("tar bytes before", "tar bytes now", "points before", "points now")
 
@@ -45,4 +45,4 @@ def _bytes(entry: ShardEntry | None) -> int | None:
 
 
 def _points(entry: ShardEntry | None) -> int | None:
-    return entry.evidence.points if entry and entry.evidence else None
+    return entry.details.points if entry and entry.details else None

@@ -10,7 +10,7 @@ import dagster as dg
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 """A run's metadata is read whole by the UI, each time the page is shown."""
 
 
@@ -18,7 +18,7 @@ def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
     """A table whose columns are the first row's; numbers stay numbers, None shows as nothing.
 
     Args:
-        rows: at least one; those beyond `MOST_ROWS` are left out.
+        rows: at least one; those beyond `MAX_ROWS` are left out.
     """
     return frame_table(frame(rows))
 
@@ -34,7 +34,7 @@ def frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def frame_table(data: pd.DataFrame) -> dg.TableMetadataValue:
     """The same of a data frame that has at least one row."""
     columns = [dg.TableColumn(str(name), type=_type(dtype)) for name, dtype in data.dtypes.items()]
-    head = data.head(MOST_ROWS).astype(object)
+    head = data.head(MAX_ROWS).astype(object)
     records = head.where(head.notna(), None).to_dict("records")
     return dg.MetadataValue.table(
         records=[dg.TableRecord({str(k): v for k, v in record.items()}) for record in records],

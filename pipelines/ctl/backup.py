@@ -9,26 +9,26 @@ from typing import Any
 import click
 
 from pipelines.ctl import render
-from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.estimate import render_estimate
 from pipelines.ctl.go_flags import GoFlags
+from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Duration, Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
-from pipelines.ctl.talk import Talk
 from resources.engine.backup.estimate import seconds_per_byte
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.errors import UsageError
-from resources.interrupts import note_work_is_done
 from resources.model import ShardID
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
+from resources.runtime.interrupts import note_work_is_done
 
 PROFILE_FILE = "backup.prof"
 
 
 @click.command(cls=GoFlags)
-@door_flags
+@connection_flags
 @click.option("-db", "--db", metavar="<string>", help="the name of the single database to back up")
 @click.option(
     "-rp",
@@ -190,7 +190,7 @@ PROFILE_FILE = "backup.prof"
 )
 @click.argument("path", metavar="<path-to-backup-directory>", required=False)
 @click.pass_obj
-def backup(door: Door, /, path: str | None, **flags: Any) -> None:
+def backup(connection: ConnectionFlags, /, path: str | None, **flags: Any) -> None:
     """Back up a server or a cluster into an existing directory.
 
     Only shards that changed since the newest backup in that directory are copied; if there is
@@ -230,22 +230,22 @@ def backup(door: Door, /, path: str | None, **flags: Any) -> None:
     path = "." if path is None else path
     profiling = flags.pop("profiling")
     repository = open_repository(path)
-    source = door.with_flags(**flags).source()
+    source = connection.with_flags(**flags).source()
     if estimate:
-        plan = plan_backup(source, repository, options, tell=Talk(render.backup_line))
+        plan = plan_backup(source, repository, options, emit=TerminalOutput(render.backup_line))
         click.echo(render_estimate(plan, seconds_per_byte(repository)))
         return
     command = f"backup {shlex.quote(path)}"
-    tell = Talk(render.backup_line)
+    emit = TerminalOutput(render.backup_line)
     with _profiled(profiling):
-        report = back_up(source, repository, options, tell=tell, command=command)
+        report = back_up(source, repository, options, emit=emit, command=command)
     note_work_is_done()
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
     report.check_complete()
 
 
-def _profiled(wished: bool) -> AbstractContextManager[None]:
-    if not wished:
+def _profiled(requested: bool) -> AbstractContextManager[None]:
+    if not requested:
         return nullcontext()
     from pipelines.ctl.cpu_profile import cpu_profile  # hardly any run needs to load it
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.render import printable
 from resources.engine.doctor.examine import examine
@@ -16,7 +16,7 @@ from resources.errors import ExitCode
 
 
 @click.command(cls=GoFlags)
-@door_flags
+@connection_flags
 @click.option(
     "-json", "--json", "as_json", is_flag=True, help="print one JSON object (docs/reach.md)"
 )
@@ -29,9 +29,9 @@ def doctor(ctx: click.Context, /, path: str, as_json: bool, **flags: str) -> Non
     asked, and answers from what it knows; in the directory a small file is made and deleted.
     Ends with 0 if backups can be made, else with 1.
     """
-    door: Door = ctx.obj
-    at = door.with_flags(**flags).address_with_secrets()
-    found = examine(at, path, tell=_ignore if as_json else _print)
+    connection: ConnectionFlags = ctx.obj
+    at = connection.with_flags(**flags).address_with_secrets()
+    found = examine(at, path, emit=_ignore if as_json else _print)
     if as_json:
         click.echo(
             json.dumps({"ok": passed(found), "findings": [asdict(f) for f in found]}, indent=1)

@@ -12,11 +12,11 @@ import click
 from click.core import ParameterSource
 
 from pipelines.ctl.influxd_flags import UnknownFlag, advice, translated
-from pipelines.ctl.seed_help import command_help, seed_help
+from pipelines.ctl.original_help import command_help, original_help
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
-SEED_NAME = "influxd-ctl"
+ORIGINAL_NAME = "influxd-ctl"
 MAY_BE_EMPTY = "password"
 
 
@@ -24,7 +24,7 @@ class GoFlags(click.Command):
     """A command, or a group, with flags of that kind."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if ctx.find_root().info_name != SEED_NAME:
+        if ctx.find_root().info_name != ORIGINAL_NAME:
             args = translated(str(ctx.info_name), args)
         left = super().parse_args(ctx, spelled_out(self.get_params(ctx), args, ctx))
         require_values(self.get_params(ctx), ctx)
@@ -32,10 +32,10 @@ class GoFlags(click.Command):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         root = ctx.find_root()
-        if root.info_name != SEED_NAME:
+        if root.info_name != ORIGINAL_NAME:
             super().format_help(ctx, formatter)
         elif ctx is root:
-            formatter.write(seed_help())
+            formatter.write(original_help())
         elif (text := command_help(str(ctx.info_name))) is not None:
             formatter.write(text)
         else:
@@ -51,8 +51,8 @@ def require_values(params: Iterable[click.Parameter], ctx: click.Context) -> Non
     for param in params:
         value = ctx.params.get(str(param.name))
         given = value if isinstance(value, tuple) else (value,)
-        said = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
-        if said and "" in given and param.name != MAY_BE_EMPTY:
+        emitted = ctx.get_parameter_source(str(param.name)) is ParameterSource.COMMANDLINE
+        if emitted and "" in given and param.name != MAY_BE_EMPTY:
             is_path = isinstance(param, click.Argument)
             step = "name the directory, . for this one" if is_path else "give a value, or no flag"
             what = f"it is empty\n  next: {step}; is a variable not set?"

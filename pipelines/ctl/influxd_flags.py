@@ -48,8 +48,8 @@ class UnknownFlag(click.NoSuchOption):
         self.advice = advice
 
     def format_message(self) -> str:
-        said = super().format_message()
-        return f"{said}\n  next: {self.advice}" if self.advice else said
+        emitted = super().format_message()
+        return f"{emitted}\n  next: {self.advice}" if self.advice else emitted
 
 
 def translated(command: str, words: Sequence[str]) -> list[str]:

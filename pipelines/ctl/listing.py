@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pipelines.ctl.render import instant, printable, table
-from resources.engine.backup.damaged import said_of_damage
+from resources.engine.backup.damaged import describe_damage
 from resources.engine.selection import select
 from resources.model import Metastore, ShardID
 from resources.repository.backup_set import Archive, BackupSet
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 
 HEAD = ("Shard", "Database", "Policy", "Start", "End", "Points", "Size", "Pending", "File")
 
@@ -32,7 +32,7 @@ def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
                 printable(place.policy),
                 instant(group.start_time_ns),
                 instant(group.end_time_ns),
-                *_evidence(archive),
+                *_details(archive),
             )
         )
     lines = [table(HEAD, rows) if rows else "no shards"]
@@ -46,11 +46,11 @@ def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
         lines.append(f"gone at the source since: shards {ids} (-as-of TIME lists earlier states)")
     for _, archive in sorted(backup.archives.items()):
         entry = archive.entry
-        if entry.evidence is not None and entry.evidence.damaged:
-            what = said_of_damage(entry.evidence.files)
+        if entry.details is not None and entry.details.damaged:
+            what = describe_damage(entry.details.files)
             lines.append(f"damaged at its source: shard {entry.shard_id}: {printable(what)}")
-    evidence = backup.newest.manifest.evidence
-    for failed in evidence.failed if evidence else ():
+    details = backup.newest.manifest.details
+    for failed in details.failed if details else ():
         if is_saved(backup, failed.shard_id):
             continue
         lines.append(f"not saved by {backup.newest.file_name}: shard {failed.shard_id}")
@@ -67,13 +67,13 @@ def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
 def is_saved(backup: BackupSet, shard_id: ShardID) -> bool:
     """Whether the newest backup has an archive of the shard, or found it up to date."""
     newest, archive = backup.newest, backup.archives.get(shard_id)
-    evidence = newest.manifest.evidence
-    unchanged = evidence is not None and shard_id in evidence.unchanged
+    details = newest.manifest.details
+    unchanged = details is not None and shard_id in details.unchanged
     return archive is not None and (unchanged or archive.manifest_file == newest.file_name)
 
 
-def _evidence(archive: Archive) -> tuple[str, str, str, str]:
-    entry, evidence = archive.entry, archive.entry.evidence
-    points = "-" if evidence is None or evidence.points is None else str(evidence.points)
-    pending = "-" if evidence is None else str(evidence.tombstones)
+def _details(archive: Archive) -> tuple[str, str, str, str]:
+    entry, details = archive.entry, archive.entry.details
+    points = "-" if details is None or details.points is None else str(details.points)
+    pending = "-" if details is None else str(details.tombstones)
     return points, str(entry.size_bytes), pending, entry.file_name

@@ -13,24 +13,24 @@ from typing import Any
 
 import click
 
-from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.influxd_flags import UnknownFlag
 from resources.errors import ExitCode, ShardkeeperError, UsageError
-from resources.failpoints import FAILPOINTS, check_wish
-from resources.interrupts import SIGNALS, raise_again, say_what_goes_on
+from resources.runtime.failpoints import FAILPOINTS, check_failpoint_request
+from resources.runtime.interrupts import SIGNALS, raise_again, say_what_goes_on
 from resources.version import VERSION
 
 HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
 
-SEED: Mapping[str, str] = {
+ORIGINAL: Mapping[str, str] = {
     "backup": "pipelines.ctl.backup:backup",
     "restore": "pipelines.ctl.restore:restore",
     "show": "pipelines.ctl.show:show",
     "show-shards": "pipelines.ctl.show:show_shards",
 }
 OURS: Mapping[str, str] = {
-    **SEED,
+    **ORIGINAL,
     "config": "pipelines.ctl.config:config",
     "doctor": "pipelines.ctl.doctor:doctor",
     "merge": "pipelines.ctl.merge:merge",
@@ -56,9 +56,9 @@ class Ctl(GoFlags, click.Group):
             found = getattr(import_module(module), attribute)
         # Not earlier: what is raised amid an import may be swallowed by it, and so would the wish.
         sys.unraisablehook = _hear_again
-        for wish in SIGNALS:  # ignored by nohup, and by a shell for what is behind it
-            if signal.getsignal(wish) is not signal.SIG_IGN:
-                signal.signal(wish, _stop)
+        for number in SIGNALS:  # ignored by nohup, and by a shell for what is behind it
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _stop)
         return found
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -79,7 +79,7 @@ class Ctl(GoFlags, click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            check_wish()
+            check_failpoint_request()
             return super().invoke(ctx)
         except ShardkeeperError as error:
             name = ctx.invoked_subcommand or ctx.info_name
@@ -152,10 +152,10 @@ class Tree(Ctl):
     later = OURS
 
 
-class Seed(Ctl):
+class OriginalCtl(Ctl):
     """As the original's command: its help, and its words for a command line that is wrong."""
 
-    later = SEED
+    later = ORIGINAL
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, args or ["help"])
@@ -187,28 +187,28 @@ class Seed(Ctl):
 
 
 @click.group(cls=Tree, name="shardkeeper", context_settings=HELP)
-@door_flags
+@connection_flags
 @click.version_option(VERSION, "-version", "--version")
 @click.pass_context
 def tree(ctx: click.Context, **flags: Any) -> None:
     """Back up and restore InfluxDB 1.x, every byte verified."""
-    ctx.obj = Door().with_flags(**flags)
+    ctx.obj = ConnectionFlags().with_flags(**flags)
 
 
 for command in (failpoints, help_):
     tree.add_command(command)
 
 
-@click.group(cls=Seed, name="influxd-ctl", context_settings=HELP)
-@door_flags
+@click.group(cls=OriginalCtl, name="influxd-ctl", context_settings=HELP)
+@connection_flags
 @click.version_option(VERSION, "-version", "--version")
 @click.pass_context
-def seed(ctx: click.Context, **flags: Any) -> None:
+def original_tree(ctx: click.Context, **flags: Any) -> None:
     """Back up and restore InfluxDB, with the syntax of InfluxDB Enterprise's influxd-ctl."""
-    ctx.obj = Door().with_flags(**flags)
+    ctx.obj = ConnectionFlags().with_flags(**flags)
 
 
-seed.add_command(help_)
+original_tree.add_command(help_)
 
 
 def _in_utf8() -> None:
@@ -230,7 +230,7 @@ def influxd_ctl() -> None:
     """Run `influxd-ctl`; exit statuses are the original's: 0 and 1, and 130 when interrupted."""
     _in_utf8()
     try:
-        seed(prog_name="influxd-ctl")
+        original_tree(prog_name="influxd-ctl")
     except SystemExit as done:
         if done.code not in (0, None, ExitCode.INTERRUPTED):
             sys.exit(ExitCode.FAILED)

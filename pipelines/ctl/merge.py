@@ -8,23 +8,23 @@ from typing import Any
 import click
 
 from pipelines.ctl import render
-from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.merge_render import merge_line, merged, render_merge_plan
+from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
-from pipelines.ctl.talk import Talk
-from resources.engine.merge import run as engine
+from resources.engine.merge import merge_run as engine
 from resources.engine.merge.abandon import abandon_merge
-from resources.engine.merge.plan import MOST_POINTS, MergeOptions
+from resources.engine.merge.merge_plan import MAX_POINTS, MergeOptions
 from resources.errors import UsageError
-from resources.interrupts import note_work_is_done
 from resources.model import ShardID
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
+from resources.runtime.interrupts import note_work_is_done
 
 
 @click.command(cls=GoFlags)
-@door_flags
+@connection_flags
 @click.option("-db", "--db", metavar="<string>", help="the name of the database in the backup")
 @click.option(
     "-newdb",
@@ -65,7 +65,7 @@ from resources.repository.manifest import Limits
     "--points",
     "most_points",
     type=Integer(min=1),
-    default=MOST_POINTS,
+    default=MAX_POINTS,
     show_default=True,
     metavar="<n>",
     help="how many points to copy with one statement, at most",
@@ -91,7 +91,7 @@ from resources.repository.manifest import Limits
 )
 @click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
 @click.pass_obj
-def merge(door: Door, /, path: str, **flags: Any) -> None:
+def merge(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     """Merge a database of a backup into the live one.
 
     It is restored beside the live database under a temporary name, copied over in slices of time,
@@ -125,16 +125,16 @@ def merge(door: Door, /, path: str, **flags: Any) -> None:
     if not abandon:
         options.check()
     repository = open_repository(directory)
-    target = door.with_flags(**flags).source()
-    tell = Talk(merge_line)
+    target = connection.with_flags(**flags).source()
+    emit = TerminalOutput(merge_line)
     if abandon:
-        abandon_merge(target, repository, tell=tell)
+        abandon_merge(target, repository, emit=emit)
         return
     if only_plan:
         plan = engine.prepare_merge(target, repository, options)
         click.echo(render_merge_plan(plan, target.address))
         return
-    report = engine.merge(target, repository, options, tell=tell)
+    report = engine.merge(target, repository, options, emit=emit)
     note_work_is_done()
     click.echo(render.printable(merged(report)))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipelines.ctl.render import go_duration, instant, printable, restore_line, table
 from resources.engine.events import Event, GroupMerged, MergeBegun, TemporaryDropped
-from resources.engine.merge.plan import MergePlan
-from resources.engine.merge.run import MergeReport
+from resources.engine.merge.merge_plan import MergePlan
+from resources.engine.merge.merge_run import MergeReport
 
 HEAD = ("Shard", "From", "To", "Start", "End", "Points", "Size", "File")
 
@@ -42,8 +42,8 @@ def render_merge_plan(plan: MergePlan, target: str) -> str:
     """Every shard with where its points go, what is left out, and the totals."""
     rows: list[tuple[str, ...]] = []
     for shard in plan.shards:
-        evidence = shard.archive.entry.evidence
-        points = None if evidence is None else evidence.points
+        details = shard.archive.entry.details
+        points = None if details is None else details.points
         live = f"{plan.into}.{plan.policies[shard.place.policy]}"
         rows.append(
             (

@@ -11,14 +11,14 @@ from pathlib import Path
 import click
 
 from pipelines.ctl import render
-from pipelines.ctl.connect import Door
+from pipelines.ctl.connection_flags import ConnectionFlags
+from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.planning import JSON_VERSION
 from pipelines.ctl.store import choose, open_repository
-from pipelines.ctl.talk import Talk
 from resources.clients.cluster import Cluster
 from resources.engine.events import MetaRestored, SourceChosen
-from resources.engine.overwrite.plan import Overwrite
-from resources.engine.overwrite.run import overwrite, prepare_overwrite, read_meta_file
+from resources.engine.overwrite.overwrite_plan import Overwrite
+from resources.engine.overwrite.overwrite_run import overwrite, prepare_overwrite, read_meta_file
 from resources.engine.restore.plan import RestoreOptions
 from resources.errors import PlanError, ShardkeeperError, UsageError
 from resources.model import ShardPlace
@@ -84,7 +84,7 @@ def check_alone(options: RestoreOptions, flag: str = "-meta-only-overwrite-force
             )
 
 
-def overwrite_metastore(door: Door, wanted: Wanted, *, skip_expired: bool) -> None:
+def overwrite_metastore(connection: ConnectionFlags, wanted: Wanted, *, skip_expired: bool) -> None:
     """Do it, or show it.
 
     Raises:
@@ -93,10 +93,10 @@ def overwrite_metastore(door: Door, wanted: Wanted, *, skip_expired: bool) -> No
     """
     began = time.monotonic()
     repository, meta, chosen = _source(wanted)
-    tell = Talk(render.restore_line)
+    emit = TerminalOutput(render.restore_line)
     if not wanted.as_json:
-        tell(chosen)
-    target = door.source()
+        emit(chosen)
+    target = connection.source()
     if not isinstance(target, Cluster):
         raise UsageError(
             f"{target.address} is a single server: its metastore cannot be replaced",
@@ -106,9 +106,9 @@ def overwrite_metastore(door: Door, wanted: Wanted, *, skip_expired: bool) -> No
         _show(target, chosen, meta, wanted, skip_expired=skip_expired)
         return
     try:
-        overwrite(target, repository, meta, skip_expired=skip_expired, tell=tell)
+        overwrite(target, repository, meta, skip_expired=skip_expired, emit=emit)
     except ShardkeeperError:
-        if not tell.said(MetaRestored):
+        if not emit.emitted(MetaRestored):
             click.echo("Restoring meta data... Error.")
         raise
     click.echo(render.restored(chosen.directory, time.monotonic() - began, len(meta)))

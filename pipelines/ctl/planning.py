@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pipelines.ctl.render import instant, printable, table
-from resources.engine.restore.check import said_of_deletes
+from resources.engine.restore.check import describe_deletes
 from resources.engine.restore_preview import RestorePreview, ShardPreview
 from resources.protocol.times import format_time
 
@@ -36,7 +36,7 @@ def render_plan(preview: RestorePreview) -> str:
     lines += [f"note: {printable(note)}" for note in preview.plan.notes]
     if preview.plan.deleted_ranges:
         keep = preview.plan.keep_tombstoned
-        lines.append(f"note: {said_of_deletes(preview.plan.deleted_ranges, keep=keep)}")
+        lines.append(f"note: {describe_deletes(preview.plan.deleted_ranges, keep=keep)}")
     for conflict in preview.conflicts:
         hint = f" ({conflict.hint})" if conflict.hint else ""
         lines.append(f"conflict: {printable(str(conflict) + hint)}")
@@ -56,7 +56,7 @@ def render_plan(preview: RestorePreview) -> str:
 def _row(shard: ShardPreview) -> tuple[str, ...]:
     restore = shard.restore
     group, entry = restore.place.group, restore.archive.entry
-    points = None if entry.evidence is None else entry.evidence.points
+    points = None if entry.details is None else entry.details.points
     return (
         str(restore.place.shard_id),
         "-" if shard.new_shard_id is None else str(shard.new_shard_id),
@@ -119,7 +119,7 @@ def plan_json(preview: RestorePreview) -> str:
 def _shard_json(shard: ShardPreview) -> dict[str, object]:
     restore = shard.restore
     group, entry = restore.place.group, restore.archive.entry
-    evidence = entry.evidence
+    details = entry.details
     return {
         "shard": restore.place.shard_id,
         "new_shard": shard.new_shard_id,
@@ -131,8 +131,8 @@ def _shard_json(shard: ShardPreview) -> dict[str, object]:
         "end": format_time(group.end_time_ns),
         "expires": None if shard.expires_at_ns is None else format_time(shard.expires_at_ns),
         "expired": shard.expired,
-        "points": None if evidence is None else evidence.points,
-        "pending_deletes": None if evidence is None else evidence.tombstones,
+        "points": None if details is None else details.points,
+        "pending_deletes": None if details is None else details.tombstones,
         "size_bytes": entry.size_bytes,
         "owners": [{"node": owner.id, "tcp_addr": owner.tcp_addr} for owner in shard.owners],
         "file": entry.file_name,

@@ -96,15 +96,15 @@ def restored(path: str, seconds: float, size_bytes: int) -> str:
     return f"Restored from {path} in {go_duration(seconds)}, transferred {size_bytes} bytes"
 
 
-def aside(event: Event, *, talkative: bool, seed: bool = False) -> str | None:
+def aside(event: Event, *, talkative: bool, original: bool = False) -> str | None:
     """What goes to standard error: warnings always, the rest when somebody is watching.
 
     Where a receipt is, the command says at its end; `influxd-ctl` prints nothing that is new.
 
     Args:
-        seed: whether `influxd-ctl` is asked.
+        original: whether `influxd-ctl` is asked.
     """
-    if isinstance(event, FirstBackup) and seed and not talkative:
+    if isinstance(event, FirstBackup) and original and not talkative:
         return None
     if isinstance(event, ReceiptStored):
         return None

@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.go_flags import GoFlags
+from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Integer
-from pipelines.ctl.talk import Talk
 from resources.clients.cluster import Cluster
 from resources.engine.repair_replica import (
     ReplicaRepair,
@@ -17,12 +17,12 @@ from resources.engine.repair_replica import (
     repair_replica,
 )
 from resources.errors import UsageError
-from resources.interrupts import note_work_is_done
 from resources.model import ShardID
+from resources.runtime.interrupts import note_work_is_done
 
 
 @click.command("repair-replica", cls=GoFlags)
-@door_flags
+@connection_flags
 @click.option(
     "-shard",
     "--shard",
@@ -41,7 +41,7 @@ from resources.model import ShardID
     help="where there is room for an archive of the shard (default: TMPDIR, or the system's)",
 )
 @click.pass_obj
-def repair(door: Door, /, **flags: Any) -> None:
+def repair(connection: ConnectionFlags, /, **flags: Any) -> None:
     """Fill owners that lost a shard from the owner that has all its points.
 
     Only an owner without any file of the shard is filled; what any owner has stays as it is. The
@@ -49,7 +49,7 @@ def repair(door: Door, /, **flags: Any) -> None:
     """
     shard_id, applying = ShardID(flags.pop("shard")), flags.pop("applying")
     scratch = flags.pop("scratch")
-    cluster = door.with_flags(**flags).source()
+    cluster = connection.with_flags(**flags).source()
     if not isinstance(cluster, Cluster):
         raise UsageError(
             f"{cluster.address} is a single server, whose shards have no replicas",
@@ -62,7 +62,7 @@ def repair(door: Door, /, **flags: Any) -> None:
     if not applying:
         click.echo("nothing was changed: -apply fills them")
         return
-    report = repair_replica(cluster, found, scratch, tell=Talk(lambda _: None))
+    report = repair_replica(cluster, found, scratch, emit=TerminalOutput(lambda _: None))
     note_work_is_done()
     nodes = ", ".join(copy.node for copy in found.lost)
     click.echo(f"shard {shard_id} on {nodes} is filled, read back and compared")
@@ -74,8 +74,8 @@ def _text(found: ReplicaRepair) -> str:
     lines = [f"shard {place.shard_id} of {place.database!a}.{place.policy!a}"]
     for copy in found.copies:
         size = sum(file.size_bytes for file in copy.files)
-        told = f"{len(copy.files)} files, {size} bytes" if copy.files else "nothing: to be filled"
-        lines.append(f"  {copy.node}: {told}")
+        text = f"{len(copy.files)} files, {size} bytes" if copy.files else "nothing: to be filled"
+        lines.append(f"  {copy.node}: {text}")
     if not found.lost:
         lines.append("no owner lost it; a backup says whether their points differ")
     return "\n".join(lines)

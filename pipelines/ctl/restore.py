@@ -8,28 +8,28 @@ from typing import Any
 import click
 
 from pipelines.ctl import render
-from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.listing import render_list
 from pipelines.ctl.meta_file import write_meta_file
+from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
-from pipelines.ctl.talk import Talk
 from resources.engine.events import MetaRestored, ReceiptStored
-from resources.engine.restore.journal import unfinished_restores
 from resources.engine.restore.plan import RestoreOptions
+from resources.engine.restore.server_journal import unfinished_restores
 from resources.engine.restore_into import restore_into
 from resources.engine.restore_preview import preview_restore
 from resources.errors import ShardkeeperError, UsageError
-from resources.interrupts import note_work_is_done
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
+from resources.runtime.interrupts import note_work_is_done
 
 
 @click.command(cls=GoFlags)
-@door_flags
+@connection_flags
 @click.option("-db", "--db", metavar="<string>", help="the name of the single database to restore")
 @click.option("-list", "--list", "listing", is_flag=True, help="shows the contents of the backup")
 @click.option(
@@ -152,7 +152,7 @@ from resources.repository.manifest import Limits
 )
 @click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
 @click.pass_obj
-def restore(door: Door, /, path: str, **flags: Any) -> None:
+def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     """Restore from a directory of incremental backups, or with -full from one manifest.
 
     Databases of the same names must not exist on the target; -newdb restores beside them.
@@ -178,14 +178,14 @@ def restore(door: Door, /, path: str, **flags: Any) -> None:
     if not overwriting:
         options.check()
     wanted.check()
-    door = door.with_flags(**flags)
+    connection = connection.with_flags(**flags)
     if listing:
         _list(wanted, options.limits)
     elif overwriting:
         check_alone(options)
-        overwrite_metastore(door, wanted, skip_expired=options.skip_expired)
+        overwrite_metastore(connection, wanted, skip_expired=options.skip_expired)
     else:
-        _restore(door, wanted, options)
+        _restore(connection, wanted, options)
 
 
 def _options(flags: dict[str, Any]) -> RestoreOptions:
@@ -213,20 +213,20 @@ def _options(flags: dict[str, Any]) -> RestoreOptions:
 def _list(wanted: Wanted, limits: Limits) -> None:
     repository, backup, chosen = wanted.choose()
     if not wanted.as_json:
-        Talk(render.restore_line)(chosen)
+        TerminalOutput(render.restore_line)(chosen)
     meta = decode_metastore(repository.read_meta(backup))
     click.echo(render_list(backup, meta, limits))
     for text in unfinished_restores(repository.store):
         click.echo(f"note: {text}", err=True)
 
 
-def _restore(door: Door, wanted: Wanted, options: RestoreOptions) -> None:
+def _restore(connection: ConnectionFlags, wanted: Wanted, options: RestoreOptions) -> None:
     began = time.monotonic()
     repository, backup, chosen = wanted.choose()
-    tell = Talk(render.restore_line)
+    emit = TerminalOutput(render.restore_line)
     if not wanted.as_json:
-        tell(chosen)
-    target = door.source()
+        emit(chosen)
+    target = connection.source()
     if wanted.plan:
         preview = preview_restore(target, repository, backup, options)
         click.echo(plan_json(preview) if wanted.as_json else render_plan(preview))
@@ -234,9 +234,9 @@ def _restore(door: Door, wanted: Wanted, options: RestoreOptions) -> None:
             raise conflict
         return
     try:
-        report = restore_into(target, repository, backup, options, tell=tell)
+        report = restore_into(target, repository, backup, options, emit=emit)
     except ShardkeeperError as error:
-        if not (isinstance(error, UsageError) or tell.said(MetaRestored)):
+        if not (isinstance(error, UsageError) or emit.emitted(MetaRestored)):
             click.echo("Restoring meta data... Error.")
         raise
     note_work_is_done()

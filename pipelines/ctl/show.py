@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pipelines.ctl.connect import Door
+from pipelines.ctl.connection_flags import ConnectionFlags
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.show_render import render_members, render_shards, render_single, shards_of
 from resources.clients.cluster import Cluster
@@ -13,9 +13,9 @@ from resources.engine.cluster.inconsistent import inconsistent_shards
 
 @click.command(cls=GoFlags)
 @click.pass_obj
-def show(door: Door) -> None:
+def show(connection: ConnectionFlags) -> None:
     """List the data nodes and meta nodes of a cluster."""
-    source = door.source()
+    source = connection.source()
     if isinstance(source, Cluster):
         click.echo(render_members(source.meta.members()), nl=False)
     else:
@@ -37,9 +37,9 @@ def show(door: Door) -> None:
     "metastore does not give that node",
 )
 @click.pass_obj
-def show_shards(door: Door, verbose: bool, inconsistent: bool) -> None:
+def show_shards(connection: ConnectionFlags, verbose: bool, inconsistent: bool) -> None:
     """List the shards of a cluster and who owns them; of a single server, without owners."""
-    source = door.source()
+    source = connection.source()
     if isinstance(source, Cluster):
         if inconsistent:
             shards, silent = inconsistent_shards(source)

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 
-WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # numpy's linear algebra would start a thread for each core, and nothing here asks it for any.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -27,8 +27,8 @@ def influxd_ctl() -> None:
 
 
 def _run(program: str) -> None:
-    wishes = [wish for wish in WISHES if signal.getsignal(wish) is not signal.SIG_IGN]
-    _answer(wishes, signal.SIG_DFL)
+    signals = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    _answer(signals, signal.SIG_DFL)
     # No context manager: an interrupt amid the lines of one that leave it would escape it.
     try:
         try:
@@ -36,15 +36,15 @@ def _run(program: str) -> None:
 
             getattr(main, program)()
         except SystemExit:  # its status is known, and what is left takes no time
-            _answer(wishes, signal.SIG_IGN)
+            _answer(signals, signal.SIG_IGN)
             raise
         except BaseException:
-            _answer(wishes, signal.SIG_DFL)
+            _answer(signals, signal.SIG_DFL)
             raise
     except KeyboardInterrupt:  # its last word was said
         sys.exit(130)
 
 
-def _answer(wishes: list[signal.Signals], how: signal.Handlers) -> None:
-    for wish in wishes:
-        signal.signal(wish, how)
+def _answer(signals: list[signal.Signals], how: signal.Handlers) -> None:
+    for number in signals:
+        signal.signal(number, how)

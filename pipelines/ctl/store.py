@@ -8,7 +8,7 @@ from pathlib import Path
 from resources.errors import UsageError
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 
 
 def open_repository(path: str) -> BackupRepository:

@@ -7,26 +7,26 @@ from typing import Any
 
 import click
 
-from pipelines.ctl.connect import Door, door_flags
+from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.go_flags import GoFlags
+from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.render import backup_line, printable
 from pipelines.ctl.store import open_repository
-from pipelines.ctl.talk import Talk
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
 from resources.engine.events import Event, Repaired, Warned
-from resources.engine.merge.journal import unfinished_merges
-from resources.engine.restore.journal import unfinished_restores
-from resources.engine.stored import verify as engine
-from resources.engine.stored.repair import Needs, pull_again, repair_manifests, settle
-from resources.engine.stored.sampling import Sample, today
-from resources.engine.stored.verify import VerifyReport
+from resources.engine.merge.merge_journal import unfinished_merges
+from resources.engine.restore.server_journal import unfinished_restores
+from resources.engine.verify import verify as engine
+from resources.engine.verify.repair import Needs, download_again, repair_manifests, settle
+from resources.engine.verify.sampling import Sample, today
+from resources.engine.verify.verify import VerifyReport
 from resources.errors import BackupIncomplete, BackupPartial, UsageError
-from resources.repository.copies import unfinished_backups
+from resources.repository.manifest_replica import unfinished_backups
 from resources.repository.repository import BackupRepository
 
 
 @click.command(cls=GoFlags)
-@door_flags
+@connection_flags
 @click.option(
     "-sample",
     "--sample",
@@ -54,7 +54,7 @@ from resources.repository.repository import BackupRepository
 )
 @click.argument("path", metavar="<path-to-backup-directory>")
 @click.pass_obj
-def verify(door: Door, /, path: str, **flags: Any) -> None:
+def verify(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     """Read everything in a directory of backups, and say what it still gives back.
 
     Every manifest, meta file, archive and receipt is read, every block of every TSM file checked,
@@ -63,23 +63,23 @@ def verify(door: Door, /, path: str, **flags: Any) -> None:
     """
     asked = _asked(flags.pop("sample"), flags.pop("day"))
     repairing, as_json = flags.pop("repairing"), flags.pop("as_json")
-    door = door.with_flags(**flags)
-    tell = _Tell(silent=as_json)
+    connection = connection.with_flags(**flags)
+    emit = _VerifyOutput(silent=as_json)
     repository = open_repository(path)
     if repairing:
-        repair_manifests(repository, tell=tell)
-    report = engine.verify(repository, choose=_choice(asked), tell=tell)
+        repair_manifests(repository, emit=emit)
+    report = engine.verify(repository, choose=_choice(asked), emit=emit)
     if repairing and report.problems:
-        report = _repair(repository, report, door, tell)
+        report = _repair(repository, report, connection, emit)
     for text in () if as_json else _unfinished(repository):
-        tell(Warned(text))
+        emit(Warned(text))
     if as_json:
-        click.echo(verify_json(report, asked, path, tell.repaired if repairing else None))
+        click.echo(verify_json(report, asked, path, emit.repaired if repairing else None))
     else:
         click.echo(printable(render_verify(report, asked)))
     if report.problems:
         raise BackupIncomplete(
-            f"{len(report.problems)} problems in {path}", hint=_next(report, door, repairing)
+            f"{len(report.problems)} problems in {path}", hint=_next(report, connection, repairing)
         )
     if report.damaged_now:
         raise BackupPartial(
@@ -101,7 +101,7 @@ def _unfinished(repository: BackupRepository) -> Iterator[str]:
     yield from unfinished_merges(repository.store)
 
 
-class _Tell(Talk):
+class _VerifyOutput(TerminalOutput):
     """Prints what a repair does; remembers it for the document that is printed at the end."""
 
     def __init__(self, *, silent: bool) -> None:
@@ -119,13 +119,16 @@ def _line(event: Event) -> str | None:
 
 
 def _repair(
-    repository: BackupRepository, report: VerifyReport, door: Door, tell: _Tell
+    repository: BackupRepository,
+    report: VerifyReport,
+    connection: ConnectionFlags,
+    emit: _VerifyOutput,
 ) -> VerifyReport:
     needs, stored = Needs.of(report), list[str]()
-    if needs and _is_named(door):
-        pulled = pull_again(door.source(), repository, needs, tell=tell)
-        stored = [saved.entry.file_name for saved in pulled.saved]
-    return settle(repository, report, stored, tell=tell)
+    if needs and _is_named(connection):
+        downloaded = download_again(connection.source(), repository, needs, emit=emit)
+        stored = [saved.entry.file_name for saved in downloaded.saved]
+    return settle(repository, report, stored, emit=emit)
 
 
 def _asked(sample: str | None, day: int | None) -> Asked:
@@ -147,17 +150,17 @@ def _choice(asked: Asked) -> engine.Choice | None:
     return choose
 
 
-def _is_named(door: Door) -> bool:
+def _is_named(connection: ConnectionFlags) -> bool:
     """Whether anybody said where the server is: its default is no place to copy from unasked."""
-    return bool(door.address.host or door.address.bind)
+    return bool(connection.address.host or connection.address.bind)
 
 
-def _next(report: VerifyReport, door: Door, repairing: bool) -> str:
+def _next(report: VerifyReport, connection: ConnectionFlags, repairing: bool) -> str:
     if not repairing:
         return (
             "restore -as-of TIME reads an earlier state; verify -repair, with the server's -host "
             "or -bind, copies again what is damaged here"
         )
-    if Needs.of(report) and not _is_named(door):
+    if Needs.of(report) and not _is_named(connection):
         return "name the server, -host or -bind, so that its shards can be copied again"
     return "what is left cannot be put right from here; restore -as-of TIME reads an earlier state"

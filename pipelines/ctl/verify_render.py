@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from pipelines.ctl.render import instant
-from resources.engine.stored.restore_points import Lack, RestorePoint, newest_whole
-from resources.engine.stored.sampling import Sample
-from resources.engine.stored.verify import VerifyReport
+from resources.engine.verify.restore_points import RestorePoint, UnrestorableShard, newest_whole
+from resources.engine.verify.sampling import Sample
+from resources.engine.verify.verify import VerifyReport
 from resources.errors import shown
 from resources.protocol.times import format_time
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 VERSION = 1
 
 
@@ -30,9 +30,9 @@ class Asked:
 def render_verify(report: VerifyReport, asked: Asked) -> str:
     """One line for each problem, what it means for restores, and a summary."""
     lines = [f"problem: {problem}" for problem in report.problems]
-    for loss in report.known:
-        now = f"; it is {loss.set_aside} now" if loss.set_aside else ""
-        lines.append(f"known: {loss.file_name}: {loss.why}{now}")
+    for loss_window in report.known:
+        now = f"; it is {loss_window.set_aside} now" if loss_window.set_aside else ""
+        lines.append(f"known: {loss_window.file_name}: {loss_window.why}{now}")
     lines += [f"damaged at its source: {name}: {what}" for name, what in report.damaged.items()]
     if not all(point.whole for point in report.points):
         lines += _restorable(report)
@@ -48,7 +48,7 @@ def render_verify(report: VerifyReport, asked: Asked) -> str:
 
 
 def _restorable(report: VerifyReport) -> Iterator[str]:
-    for (trouble, lacks), group in groupby(report.points, key=_like):
+    for (trouble, gaps), group in groupby(report.points, key=_like):
         points = list(group)
         names = points[0].name
         if len(points) > 1:
@@ -56,15 +56,15 @@ def _restorable(report: VerifyReport) -> Iterator[str]:
         if trouble:
             yield f"not restorable: {names}: {trouble}"
         else:
-            but = f" but {_named(points[0].lacks)}" if lacks else ""
+            but = f" but {_named(points[0].gaps)}" if gaps else ""
             yield f"restorable: {names}: everything{but}"
     newest = report.points[-1]
-    for lack in newest.lacks[:MOST_NAMED]:
-        yield _instead(lack)
-    if report.databases and newest.lacks:
+    for shard in newest.gaps[:MAX_NAMED]:
+        yield _instead(shard)
+    if report.databases and newest.gaps:
         yield f"databases in {newest.name}: " + "; ".join(
-            f"{shown(db.name)} without {db.lacking} of its {db.shards} shards"
-            if db.lacking
+            f"{shown(db.name)} without {db.unrestorable} of its {db.shards} shards"
+            if db.unrestorable
             else f"{shown(db.name)} is complete"
             for db in report.databases
         )
@@ -72,27 +72,29 @@ def _restorable(report: VerifyReport) -> Iterator[str]:
 
 def _like(point: RestorePoint) -> tuple[str, tuple[tuple[int, str], ...]]:
     """What states that stand next to each other have in common."""
-    return point.trouble, tuple((lack.shard_id, lack.file_name) for lack in point.lacks)
+    return point.trouble, tuple((shard.shard_id, shard.file_name) for shard in point.gaps)
 
 
-def _named(lacks: Sequence[Lack]) -> str:
-    names = [_shard(lack) for lack in lacks[:MOST_NAMED]]
-    more = len(lacks) - len(names)
+def _named(gaps: Sequence[UnrestorableShard]) -> str:
+    names = [_shard(shard) for shard in gaps[:MAX_NAMED]]
+    more = len(gaps) - len(names)
     return ", ".join(names) + (f" and {more} more" if more else "")
 
 
-def _shard(lack: Lack) -> str:
-    where = f" of {shown(lack.database)}.{shown(lack.policy)}" if lack.database else ""
-    return f"shard {lack.shard_id}{where}"
+def _shard(shard: UnrestorableShard) -> str:
+    where = f" of {shown(shard.database)}.{shown(shard.policy)}" if shard.database else ""
+    return f"shard {shard.shard_id}{where}"
 
 
-def _instead(lack: Lack) -> str:
+def _instead(shard: UnrestorableShard) -> str:
     span = ""
-    if lack.start_ns is not None:
-        span = f" ({instant(lack.start_ns)} to {instant(lack.end_ns)})"
-    if not lack.instead:
-        return f"{_shard(lack)}{span}: no earlier archive of it is whole"
-    return f"{_shard(lack)}{span}: restorable as it was in {lack.instead} (-as-of {lack.instead})"
+    if shard.start_ns is not None:
+        span = f" ({instant(shard.start_ns)} to {instant(shard.end_ns)})"
+    if not shard.instead:
+        return f"{_shard(shard)}{span}: no earlier archive of it is whole"
+    return (
+        f"{_shard(shard)}{span}: restorable as it was in {shard.instead} (-as-of {shard.instead})"
+    )
 
 
 def verify_json(
@@ -128,12 +130,12 @@ def verify_json(
             ],
             "known": [
                 {
-                    "file": loss.file_name,
-                    "manifest": loss.listed_by,
-                    "what": loss.why,
-                    "set_aside": loss.set_aside or None,
+                    "file": loss_window.file_name,
+                    "manifest": loss_window.listed_by,
+                    "what": loss_window.why,
+                    "set_aside": loss_window.set_aside or None,
                 }
-                for loss in report.known
+                for loss_window in report.known
             ],
             "damaged_at_source": [
                 {"file": name, "what": what, "newest": name in report.damaged_now}
@@ -145,8 +147,8 @@ def verify_json(
                 {
                     "name": db.name,
                     "shards": db.shards,
-                    "lacking": db.lacking,
-                    "complete": not db.lacking,
+                    "lacking": db.unrestorable,
+                    "complete": not db.unrestorable,
                 }
                 for db in report.databases
             ],
@@ -165,14 +167,14 @@ def _point_json(point: RestorePoint) -> dict[str, object]:
         "trouble": point.trouble or None,
         "lacks": [
             {
-                "database": lack.database,
-                "policy": lack.policy,
-                "shard": lack.shard_id,
-                "start": None if lack.start_ns is None else format_time(lack.start_ns),
-                "end": None if lack.end_ns is None else format_time(lack.end_ns),
-                "file": lack.file_name or None,
-                "instead": lack.instead or None,
+                "database": shard.database,
+                "policy": shard.policy,
+                "shard": shard.shard_id,
+                "start": None if shard.start_ns is None else format_time(shard.start_ns),
+                "end": None if shard.end_ns is None else format_time(shard.end_ns),
+                "file": shard.file_name or None,
+                "instead": shard.instead or None,
             }
-            for lack in point.lacks
+            for shard in point.gaps
         ],
     }

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from assets.history.asset_history import Kept, Ledger, Seen
+from assets.history.asset_history import AssetHistory, Kept, Seen
 from assets.history.recording import archive_version, server_version
 from assets.metadata.backups import archive_facts, set_facts
 from assets.metadata.common import Metadata, place_facts
 from assets.partitions import ShardKey
-from resources.engine.stored.succession import Succession
+from resources.engine.verify.backup_diff import Succession
 from resources.errors import RepositoryError, WireError
 from resources.model import Metastore
 from resources.repository.backup_set import StoredManifest
-from resources.repository.manifest import ShardEntry
-from resources.repository.watched import WatchedRepository
+from resources.repository.cached_repository import CachedRepository
+from resources.repository.formats.manifest import ShardEntry
 
-MOST_AT_ONCE = 200
+MAX_AT_ONCE = 200
 """Archives recorded by one tick, which takes a second with them."""
 
 
@@ -31,27 +31,27 @@ class Adopted:
     """Whether anything was recorded."""
 
 
-def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Adopted:
+def adopt(history: AssetHistory, cached: CachedRepository, cursor: str | None) -> Adopted:
     """Record what Dagster does not know of the manifests after the cursor.
 
     Raises:
         RepositoryError: a manifest is damaged, or the directory cannot be read.
     """
     done, _, at = (cursor or "").partition(" ")
-    watched.refresh()
-    names = sorted(n for n in watched.store.names() if n.endswith(".manifest") and n > done)
-    known = ledger.restore_points() if names else set()
-    recorded, sets, budget = 0, 0, MOST_AT_ONCE
-    succession = Succession(watched.plain)
+    cached.refresh()
+    names = sorted(n for n in cached.store.names() if n.endswith(".manifest") and n > done)
+    known = history.restore_points() if names else set()
+    recorded, sets, budget = 0, 0, MAX_AT_ONCE
+    succession = Succession(cached.plain)
     for name in names:
         if name.removesuffix(".manifest") in known:
             done, at = name, ""
             continue
-        stored = watched.manifest(name)
-        metastore, trouble = _metastore(watched, stored)
+        stored = cached.manifest(name)
+        metastore, trouble = _metastore(cached, stored)
         start = int(at or 0)
         entries = stored.manifest.files[start : start + budget]
-        recorded += _record(ledger, watched, stored, entries, metastore)
+        recorded += _record(history, cached, stored, entries, metastore)
         budget -= len(entries)
         if start + len(entries) < len(stored.manifest.files):
             left = len(stored.manifest.files) - start - len(entries)
@@ -60,9 +60,9 @@ def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Ado
             )
         sets += 1
         found = set_facts(
-            stored, watched.location, len(watched.archives), succession.changes(stored), None
+            stored, cached.location, len(cached.archives), succession.changes(stored), None
         )
-        _record_set(ledger, watched, stored, {**found, **trouble}, metastore)
+        _record_set(history, cached, stored, {**found, **trouble}, metastore)
         done, at = name, ""
         if budget <= 0:
             break
@@ -75,14 +75,14 @@ def adopt(ledger: Ledger, watched: WatchedRepository, cursor: str | None) -> Ado
 
 
 def _record(
-    ledger: Ledger,
-    watched: WatchedRepository,
+    history: AssetHistory,
+    cached: CachedRepository,
     stored: StoredManifest,
     entries: tuple[ShardEntry, ...],
     metastore: Metastore | None,
 ) -> int:
     """Of each shard the newest archive is what counts; an older one is history already."""
-    before, newest = ledger.backed_up(), watched.archives
+    before, newest = history.backed_up(), cached.archives
     places = {place.shard_id: place for place in metastore.places()} if metastore else {}
     found: list[Kept] = []
     for entry in entries:
@@ -96,43 +96,43 @@ def _record(
         seen = {**place_facts(place), "state": "as in its archive, made outside of Dagster"}
         made = archive_facts(
             entry,
-            watched.location,
-            stored.manifest.evidence,
+            cached.location,
+            stored.manifest.details,
             how="outside of Dagster",
             manifest_file=stored.file_name,
             meta_version=None,
         )
         found.append(Kept(Seen(key, version, seen), made))
-    ledger.add_partitions([kept.seen.partition for kept in found])
-    ledger.back_up(found)
+    history.add_partitions([kept.seen.partition for kept in found])
+    history.back_up(found)
     return len(found)
 
 
 def _record_set(
-    ledger: Ledger,
-    watched: WatchedRepository,
+    history: AssetHistory,
+    cached: CachedRepository,
     stored: StoredManifest,
     found: Metadata,
     metastore: Metastore | None,
 ) -> None:
     found = {**found, "made": "outside of Dagster"}
     if stored.manifest.limited or metastore is None:
-        ledger.limited_set(found)
+        history.limited_set(found)
         return
-    version = server_version(ledger, metastore)
-    if stored is watched.newest:
-        ledger.see_source(version, {"seen": f"by the backup {stored.file_name}"})
-    ledger.whole_set(version, {**found, "meta_snapshot_version": version})
+    version = server_version(history, metastore)
+    if stored is cached.newest:
+        history.see_source(version, {"seen": f"by the backup {stored.file_name}"})
+    history.whole_set(version, {**found, "meta_snapshot_version": version})
 
 
 def _metastore(
-    watched: WatchedRepository, stored: StoredManifest
+    cached: CachedRepository, stored: StoredManifest
 ) -> tuple[Metastore | None, Metadata]:
     """What a backup says of its source, or what to say of its trouble.
 
     Without it nobody knows where its shards belong; the backups after it are none the worse.
     """
     try:
-        return watched.metastore_of(stored), {}
+        return cached.metastore_of(stored), {}
     except (RepositoryError, WireError) as error:
         return None, {"trouble": str(error)}

@@ -6,48 +6,53 @@ from dataclasses import replace
 
 import dagster as dg
 
-from assets.evaluation import Judge
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.evaluation import CheckEvaluator
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from pipelines.sensors.adopt_backups import adopt
-from pipelines.sensors.backoff import pace
-from pipelines.sensors.cursor import Standing
+from pipelines.sensors.backoff import back_off
+from pipelines.sensors.cursor import SensorCursor
 from pipelines.sensors.requests import default_status
 from pipelines.sensors.ticks import TickMemory, spoken
 from resources.backup_repository import BackupRepositoryResource
-from resources.collector import collector_at_rest
 from resources.config.values import Cluster
+from resources.runtime.gc_pause import gc_paused
 
 
-def adopt_sensor(family: Family, settings: Cluster) -> dg.SensorDefinition:
+def adopt_sensor(cluster_assets: ClusterAssets, settings: Cluster) -> dg.SensorDefinition:
     memory = TickMemory()
-    judge = Judge(family, settings.objectives)
+    evaluator = CheckEvaluator(cluster_assets, settings.objectives)
 
     @dg.sensor(
-        name=f"adopt_{family.name}",
+        name=f"adopt_{cluster_assets.name}",
         minimum_interval_seconds=int(settings.watch_every),
         default_status=default_status(settings, "adopt"),
         description="Look into the directory of backups: record those that were made on the "
         "command line, with their own time and provenance, and turn checks when the newest one "
         "becomes too old. The cluster is not asked.",
     )
-    @collector_at_rest()
+    @gc_paused()
     def adopting(
         context: dg.SensorEvaluationContext, repository: BackupRepositoryResource
     ) -> dg.SensorResult | dg.SkipReason:
-        now = pace(context.instance, family)
+        now = back_off(context.instance, cluster_assets)
         if now.going:
             return dg.SkipReason(f"{now.going} is at work")
         with spoken():
-            watched = memory.directory(repository, family.name)
-            ledger, standing = Ledger.outside(context.instance, family), Standing.of(context.cursor)
-            adopted = adopt(ledger, watched, standing.adopted)
+            cached = memory.directory(repository, cluster_assets.name)
+            history, cursor = (
+                AssetHistory.outside(context.instance, cluster_assets),
+                SensorCursor.of(context.cursor),
+            )
+            adopted = adopt(history, cached, cursor.adopted)
             if adopted.something:
-                ledger.judge(judge.after_adoption(ledger, watched))
+                history.record_checks(evaluator.after_adoption(history, cached))
             else:
-                ledger.judge(judge.anew(ledger, watched))
-            standing = standing.look(judge, ledger, watched, watched.metastore(), watched.covered())
-        context.update_cursor(replace(standing, adopted=adopted.cursor).cursor)
+                history.record_checks(evaluator.anew(history, cached))
+            cursor = cursor.advance(
+                evaluator, history, cached, cached.metastore(), cached.covered()
+            )
+        context.update_cursor(replace(cursor, adopted=adopted.cursor).cursor)
         return dg.SkipReason(adopted.text)
 
     return adopting

@@ -40,7 +40,11 @@ class Trouble:
 class _Known:
     since_s: float
     text: str
-    told_s: float | None = None
+    reported_s: float | None = None
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Self:
+        return cls(kept["since_s"], kept["text"], kept["told_s"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ class Alerts:
         """From a cursor; one that cannot be read is as none."""
         try:
             kept: dict[str, Any] = json.loads(cursor or "{}")
-            known = {name: _Known(**one) for name, one in kept.get("known", {}).items()}
+            known = {name: _Known.of(one) for name, one in kept.get("known", {}).items()}
             outbox = Outbox.of(kept.get("outbox", ()))
             return cls(known, outbox, float(kept.get("first_s", now_s)))
         except (ValueError, TypeError, KeyError, AttributeError):
@@ -69,14 +73,14 @@ class Alerts:
             {
                 "first_s": self.first_s,
                 "known": {
-                    name: {"since_s": k.since_s, "text": k.text, "told_s": k.told_s}
+                    name: {"since_s": k.since_s, "text": k.text, "told_s": k.reported_s}
                     for name, k in self.known.items()
                 },
                 "outbox": self.outbox.kept,
             }
         )
 
-    def look(
+    def advance(
         self,
         configuration: Configuration,
         clusters: Sequence[str],
@@ -96,7 +100,7 @@ class Alerts:
         for trouble in found:
             before = self.known.get(trouble.name)
             since = before.since_s if before else trouble.since_s or now_s
-            told = before.told_s if before else None
+            told = before.reported_s if before else None
             due = now_s - since >= trouble.lasting_s if told is None else now_s - told >= REMIND_S
             if due:
                 text = f"{about}: {trouble.text}\nSince {utc(since)}"
@@ -105,7 +109,7 @@ class Alerts:
                 told = now_s
             known[trouble.name] = _Known(since, trouble.text, told)
         for name, before in self.known.items():
-            if name not in known and before.told_s is not None:
+            if name not in known and before.reported_s is not None:
                 what = before.text.partition("\n")[0]
                 text = f"{about}: over after {for_people(now_s - before.since_s)}: {what}"
                 facts = {"trouble": name, "why": what, "state": "over"}
@@ -131,5 +135,5 @@ def _put(
     link: str,
 ) -> Outbox:
     more = {"url": link} if link else {}
-    said = f"{text}\n{link}" if link else text
-    return outbox.put(configuration, clusters, said, {**facts, **more}, now_s)
+    message = f"{text}\n{link}" if link else text
+    return outbox.put(configuration, clusters, message, {**facts, **more}, now_s)

@@ -6,38 +6,41 @@ import time
 
 import dagster as dg
 
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from pipelines.sensors.alerts import Alerts
 from pipelines.sensors.requests import running_if
 from pipelines.sensors.ticks import TickMemory, spoken
 from pipelines.sensors.troubles import troubles
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
-from resources.collector import collector_at_rest
 from resources.config.values import Cluster, Configuration
 from resources.errors import ShardkeeperError
-from resources.repository.watched import WatchedRepository
+from resources.repository.cached_repository import CachedRepository
+from resources.runtime.gc_pause import gc_paused
 
 
 def alerts_sensor(
-    family: Family, settings: Cluster, configuration: Configuration, url: str
+    cluster_assets: ClusterAssets, settings: Cluster, configuration: Configuration, url: str
 ) -> dg.SensorDefinition:
     """Tell the teams that asked for it of what is wrong without a run having failed."""
     memory = TickMemory()
 
     @dg.sensor(
-        name=f"alerts_{family.name}",
+        name=f"alerts_{cluster_assets.name}",
         minimum_interval_seconds=int(settings.watch_every),
         default_status=running_if(
-            any(not one.clusters or family.name in one.clusters for one in configuration.notify)
+            any(
+                not one.clusters or cluster_assets.name in one.clusters
+                for one in configuration.notify
+            )
         ),
         description="Post to the webhooks under notify in shardkeeper.yaml when the recovery point "
         "objective is missed, the cluster has not answered for a minute, the directory of backups "
         "cannot be read or a check of what is stored has failed, and again when it is over. The "
         "cluster is not asked; what nobody has heard is said again.",
     )
-    @collector_at_rest()
+    @gc_paused()
     def alerts(
         context: dg.SensorEvaluationContext,
         clusters: ClustersResource,
@@ -48,14 +51,16 @@ def alerts_sensor(
         with spoken():
             current = clusters.reading().configuration
         try:
-            watched: WatchedRepository | ShardkeeperError
-            watched = memory.directory(repository, family.name)
+            cached: CachedRepository | ShardkeeperError
+            cached = memory.directory(repository, cluster_assets.name)
         except ShardkeeperError as error:
-            watched = error
-        ledger = Ledger.outside(context.instance, family)
-        found = troubles(ledger, family, settings.objectives, watched, first_s=before.first_s)
-        link = f"{url}/assets/{'/'.join(family.backup_set.path)}" if url else ""
-        after = before.look(current, [family.name], list(found), now_s, link)
+            cached = error
+        history = AssetHistory.outside(context.instance, cluster_assets)
+        found = troubles(
+            history, cluster_assets, settings.objectives, cached, first_s=before.first_s
+        )
+        link = f"{url}/assets/{'/'.join(cluster_assets.backup_set.path)}" if url else ""
+        after = before.advance(current, [cluster_assets.name], list(found), now_s, link)
         context.update_cursor(after.cursor)
         for error in after.outbox.errors:
             context.log.error(str(error))

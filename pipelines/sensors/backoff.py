@@ -11,17 +11,17 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from assets.keys import Family
+from assets.keys import ClusterAssets
 
 FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
-_MOST_COUNTED = 8
+_MAX_COUNTED = 8
 SENSOR, SCHEDULE = "dagster/sensor_name", "dagster/schedule_name"
 """Tags that Dagster gives a run that one of them asked for."""
 
 
 @dataclass(frozen=True)
-class Pace:
+class BackOff:
     """What earlier backup runs say about the next one."""
 
     going: str
@@ -34,16 +34,16 @@ class Pace:
     """Whether somebody has stopped the last of them, which is no failure."""
 
 
-def pace(instance: dg.DagsterInstance, family: Family) -> Pace:
+def back_off(instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -> BackOff:
     """Look at the runs of a cluster's backup jobs."""
     going = ""
-    for job in (family.back_up_job, family.back_up_full_job):
+    for job in (cluster_assets.back_up_job, cluster_assets.back_up_full_job):
         unfinished = dg.RunsFilter(job_name=job, statuses=list(_UNFINISHED))
         if instance.get_run_ids(unfinished, limit=1):
             going = job
-    good_s = _last_success(instance, family)
+    good_s = _last_success(instance, cluster_assets)
     failures, last_s, terminated = 0, 0.0, False
-    for record in _ended_by_themselves(instance, family):
+    for record in _ended_by_themselves(instance, cluster_assets):
         status, ended_s = record.dagster_run.status, record.end_time or 0.0
         if status is dg.DagsterRunStatus.SUCCESS or ended_s <= good_s:
             break
@@ -53,34 +53,40 @@ def pace(instance: dg.DagsterInstance, family: Family) -> Pace:
             terminated = True
         last_s = last_s or ended_s
     if not last_s:
-        return Pace(going, 0, 0.0)
+        return BackOff(going, 0, 0.0)
     pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** max(0, failures - 1))
-    return Pace(going, failures, last_s + (FIRST_PAUSE_S if terminated else pause), terminated)
+    return BackOff(going, failures, last_s + (FIRST_PAUSE_S if terminated else pause), terminated)
 
 
-def _last_success(instance: dg.DagsterInstance, family: Family) -> float:
+def _last_success(instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -> float:
     """When a run of the job last succeeded, whoever launched it; 0: never."""
-    wanted = dg.RunsFilter(job_name=family.back_up_job, statuses=[dg.DagsterRunStatus.SUCCESS])
+    wanted = dg.RunsFilter(
+        job_name=cluster_assets.back_up_job, statuses=[dg.DagsterRunStatus.SUCCESS]
+    )
     records = instance.get_run_records(wanted, limit=1)
     return (records[0].end_time or 0.0) if records else 0.0
 
 
-def _ended_by_themselves(instance: dg.DagsterInstance, family: Family) -> list[dg.RunRecord]:
+def _ended_by_themselves(
+    instance: dg.DagsterInstance, cluster_assets: ClusterAssets
+) -> list[dg.RunRecord]:
     """Newest first, those that a sensor or a schedule asked for.
 
     A run that somebody executed again carries the tags of the first.
     """
     found: list[dg.RunRecord] = []
-    for tags in _asked_by(family):
-        wanted = dg.RunsFilter(job_name=family.back_up_job, statuses=list(_ENDED), tags=tags)
-        records = instance.get_run_records(wanted, limit=_MOST_COUNTED)
+    for tags in _asked_by(cluster_assets):
+        wanted = dg.RunsFilter(
+            job_name=cluster_assets.back_up_job, statuses=list(_ENDED), tags=tags
+        )
+        records = instance.get_run_records(wanted, limit=_MAX_COUNTED)
         found += [record for record in records if record.dagster_run.parent_run_id is None]
     return sorted(found, key=lambda record: record.end_time or 0.0, reverse=True)
 
 
-def _asked_by(family: Family) -> list[dict[str, str | list[str]]]:
-    sensors = [f"watch_{family.name}", f"missed_{family.name}"]
-    return [{SENSOR: sensors}, {SCHEDULE: f"incremental_{family.name}"}]
+def _asked_by(cluster_assets: ClusterAssets) -> list[dict[str, str | list[str]]]:
+    sensors = [f"watch_{cluster_assets.name}", f"missed_{cluster_assets.name}"]
+    return [{SENSOR: sensors}, {SCHEDULE: f"incremental_{cluster_assets.name}"}]
 
 
 _ENDED = (

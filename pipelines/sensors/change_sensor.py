@@ -6,12 +6,12 @@ import time
 
 import dagster as dg
 
-from assets.evaluation import Judge
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.evaluation import CheckEvaluator
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from assets.metadata.common import for_people
 from assets.reachability import reached
-from pipelines.sensors.backoff import pace
+from pipelines.sensors.backoff import back_off
 from pipelines.sensors.report_changes import report_changes
 from pipelines.sensors.requests import BackUpJobs, default_status, request_backup, why_waiting
 from pipelines.sensors.ticks import TickMemory, spoken
@@ -19,26 +19,26 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.clients.cluster import Cluster as OpenCluster
 from resources.clients.server import Server
 from resources.cluster import ClustersResource
-from resources.collector import collector_at_rest
 from resources.config.opening import open_cluster
 from resources.config.values import Cluster
-from resources.engine.backup.watch import Glance, glance
+from resources.engine.backup.poll import SourceFingerprint, fingerprint
 from resources.engine.events import Event
 from resources.engine.options import BackupOptions
-from resources.repository.watched import WatchedRepository
+from resources.repository.cached_repository import CachedRepository
+from resources.runtime.gc_pause import gc_paused
 
 SILENCE_S = 15.0
 """How long a source may be silent to a sensor, which asks again soon."""
 
 
 def change_sensor(
-    family: Family, settings: Cluster, back_up_jobs: BackUpJobs
+    cluster_assets: ClusterAssets, settings: Cluster, back_up_jobs: BackUpJobs
 ) -> dg.SensorDefinition:
     memory = TickMemory()
-    judge = Judge(family, settings.objectives)
+    evaluator = CheckEvaluator(cluster_assets, settings.objectives)
 
     @dg.sensor(
-        name=f"watch_{family.name}",
+        name=f"watch_{cluster_assets.name}",
         jobs=back_up_jobs,
         minimum_interval_seconds=int(settings.watch_every),
         default_status=default_status(settings, "watch"),
@@ -48,63 +48,69 @@ def change_sensor(
         "newest restore point stays young. After a run of its own failed it waits a minute, then "
         "two, up to an hour.",
     )
-    @collector_at_rest()
-    def watch(
+    @gc_paused()
+    def poll(
         context: dg.SensorEvaluationContext,
         clusters: ClustersResource,
         repository: BackupRepositoryResource,
     ) -> dg.SensorResult | dg.SkipReason:
-        now = pace(context.instance, family)
+        now = back_off(context.instance, cluster_assets)
         if now.going:
             return dg.SkipReason(f"{now.going} is at work")
         if time.time() < now.wait_until_s:
-            return dg.SkipReason(why_waiting(now, family))
-        ledger = Ledger.outside(context.instance, family)
+            return dg.SkipReason(why_waiting(now, cluster_assets))
+        history = AssetHistory.outside(context.instance, cluster_assets)
         with spoken():
-            with reached(ledger, family):
-                source, seen = _glance(memory, family, clusters, internal=settings.internal)
-            watched, shards = memory.directory(repository, family.name), len(seen.marks)
+            with reached(history, cluster_assets):
+                source, seen = _fingerprint(
+                    memory, cluster_assets, clusters, internal=settings.internal
+                )
+            cached, shards = memory.directory(repository, cluster_assets.name), len(seen.marks)
             if context.cursor == seen.digest and not now.failures:
-                return _at_rest(family, settings, watched, f"none of {shards} shards has changed")
-            _, watcher = memory.of(watched.plain)
+                return _at_rest(
+                    cluster_assets, settings, cached, f"none of {shards} shards has changed"
+                )
+            _, poller = memory.of(cached.plain)
             options = BackupOptions(peek=True, internal=settings.internal)
-            with reached(ledger, family):
+            with reached(history, cluster_assets):
                 found = memory.patience.wait_for(
-                    f"comparing the shards of {family.name}",
-                    lambda: watcher.look(source, seen, options, tell=_quiet),
+                    f"comparing the shards of {cluster_assets.name}",
+                    lambda: poller.poll(source, seen, options, emit=_quiet),
                 )
             if found.something:
-                report_changes(ledger, judge, watched, found)
+                report_changes(history, evaluator, cached, found)
                 count = len(found.changed)
                 what = f"{count} shard{'s' * (count != 1)} changed" if count else "settings changed"
-                return request_backup(family, what.replace(" ", "-"))
+                return request_backup(cluster_assets, what.replace(" ", "-"))
             if found.left:
                 return dg.SkipReason(f"{found.left} of {shards} shards are yet to be compared")
             context.update_cursor(seen.digest)
-            return _at_rest(family, settings, watched, f"{shards} shards are as in their archives")
+            return _at_rest(
+                cluster_assets, settings, cached, f"{shards} shards are as in their archives"
+            )
 
-    return watch
+    return poll
 
 
-def _glance(
-    memory: TickMemory, family: Family, clusters: ClustersResource, *, internal: bool
-) -> tuple[Server | OpenCluster, Glance]:
+def _fingerprint(
+    memory: TickMemory, cluster_assets: ClusterAssets, clusters: ClustersResource, *, internal: bool
+) -> tuple[Server | OpenCluster, SourceFingerprint]:
     """Raises: ShardkeeperError: nobody answers there, or not within the time of a tick."""
 
-    def ask() -> tuple[Server | OpenCluster, Glance]:
-        source = open_cluster(clusters.reading(), family.name, silence_s=SILENCE_S)
-        return source, glance(source, internal=internal)
+    def ask() -> tuple[Server | OpenCluster, SourceFingerprint]:
+        source = open_cluster(clusters.reading(), cluster_assets.name, silence_s=SILENCE_S)
+        return source, fingerprint(source, internal=internal)
 
-    return memory.patience.wait_for(f"a look at {family.name}", ask)
+    return memory.patience.wait_for(f"a look at {cluster_assets.name}", ask)
 
 
 def _at_rest(
-    family: Family, settings: Cluster, watched: WatchedRepository, why_not: str
+    cluster_assets: ClusterAssets, settings: Cluster, cached: CachedRepository, why_not: str
 ) -> dg.SensorResult | dg.SkipReason:
     """That nothing has changed is worth a restore point before the newest one is too old."""
-    newest, goal_s = watched.last_whole, settings.objectives.recovery_point
+    newest, goal_s = cached.last_whole, settings.objectives.recovery_point
     if newest is not None and time.time() - newest.started_at.timestamp() > goal_s / 2:
-        return request_backup(family, "nothing-changed-for-long")
+        return request_backup(cluster_assets, "nothing-changed-for-long")
     return dg.SkipReason(why_not)
 
 

@@ -46,7 +46,7 @@ def configuration_sensor(
             if one.cluster and one.error.what not in before.known:
                 event = is_left_out(one.cluster, what_happened(one.error))
                 context.instance.report_runless_asset_event(event)
-        after = before.look(now.configuration, [], found, now_s, url)
+        after = before.advance(now.configuration, [], found, now_s, url)
         context.update_cursor(after.cursor)
         changed = now.configuration != loaded.configuration
         note = "; it has changed: reload the code location (Deployment)" if changed else ""

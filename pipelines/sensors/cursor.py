@@ -6,17 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from assets.evaluation import Judge
-from assets.history.asset_history import Ledger
+from assets.evaluation import CheckEvaluator
+from assets.history.asset_history import AssetHistory
 from resources.model import Metastore, ShardPlace
-from resources.repository.watched import WatchedRepository
+from resources.repository.cached_repository import CachedRepository
 
-MOST_LOOKS = 1000
+MAX_POLLS = 1000
 """Counted; a cursor that never changes need not be written."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SensorCursor:
     """What a sensor has written down already, as its cursor keeps it."""
 
     passed: bool | None = None
@@ -31,7 +31,7 @@ class Standing:
     """How far `adopt` has come."""
 
     @classmethod
-    def of(cls, cursor: str | None) -> Standing:
+    def of(cls, cursor: str | None) -> SensorCursor:
         if cursor and not cursor.startswith("{"):
             return cls(adopted=cursor)
         try:
@@ -43,24 +43,26 @@ class Standing:
     def cursor(self) -> str:
         return json.dumps(asdict(self))
 
-    def look(
+    def advance(
         self,
-        judge: Judge,
-        ledger: Ledger,
-        watched: WatchedRepository,
+        evaluator: CheckEvaluator,
+        history: AssetHistory,
+        cached: CachedRepository,
         metastore: Metastore | None,
         places: Sequence[ShardPlace],
-    ) -> Standing:
+    ) -> SensorCursor:
         """Evaluate what depends on the time; it is written down only when it has changed.
 
         Args:
             metastore: of the cluster, or of its newest backup; None: there is no backup.
             places: the shards that should be in a backup.
         """
-        within = judge.within_objective(watched, places)
+        within = evaluator.within_objective(cached, places)
         late = within.metadata["shards_late"].value
         assert isinstance(late, int)  # noqa: S101 - it was written as one
-        looks = 1 if self.passed is not within.passed else min(self.looks + 1, MOST_LOOKS)
+        looks = 1 if self.passed is not within.passed else min(self.looks + 1, MAX_POLLS)
         if (self.passed, self.late) != (within.passed, late):
-            ledger.judge([within, *judge.loss_by_records(ledger, watched, metastore)])
+            history.record_checks(
+                [within, *evaluator.loss_window_by_records(history, cached, metastore)]
+            )
         return replace(self, passed=within.passed, late=late, looks=looks)

@@ -16,7 +16,7 @@ from resources.config.values import Configuration
 
 OVERLAP_S = 120.0
 """Runs are looked for from that long ago on: the clocks of two machines differ."""
-MOST_AT_ONCE = 25
+MAX_AT_ONCE = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class FailedRuns:
         kept = {"since_s": self.since_s, "seen": list(self.seen), "outbox": self.outbox.kept}
         return json.dumps(kept)
 
-    def look(
+    def advance(
         self, instance: dg.DagsterInstance, configuration: Configuration, now_s: float, url: str
     ) -> FailedRuns:
         """Tell of the runs that have failed since, and send what is to be sent."""
@@ -52,11 +52,11 @@ class FailedRuns:
             updated_after=datetime.fromtimestamp(self.since_s - OVERLAP_S, UTC),
         )
         records = instance.get_run_records(
-            wanted, limit=MOST_AT_ONCE + len(self.seen), order_by="update_timestamp", ascending=True
+            wanted, limit=MAX_AT_ONCE + len(self.seen), order_by="update_timestamp", ascending=True
         )
         fresh = [one for one in records if one.dagster_run.run_id not in self.seen]
         fresh = [one for one in fresh if (one.end_time or now_s) >= self.since_s - OVERLAP_S]
-        for record in fresh[:MOST_AT_ONCE]:
+        for record in fresh[:MAX_AT_ONCE]:
             run = record.dagster_run
             clusters = clusters_of(run, configuration.clusters)
             why, link = why_failed(instance, run.run_id), f"{url}/runs/{run.run_id}" if url else ""
@@ -64,8 +64,8 @@ class FailedRuns:
             facts = {"job": run.job_name, "run": run.run_id, "why": why}
             facts |= {"url": link} if link else {}
             outbox = outbox.put(configuration, clusters, text, facts, now_s)
-        since_s = self.since_s if len(fresh) > MOST_AT_ONCE else max(self.since_s, now_s)
-        ids = {one.dagster_run.run_id for one in fresh[:MOST_AT_ONCE]}
+        since_s = self.since_s if len(fresh) > MAX_AT_ONCE else max(self.since_s, now_s)
+        ids = {one.dagster_run.run_id for one in fresh[:MAX_AT_ONCE]}
         listed = {one.dagster_run.run_id for one in records}
         seen = tuple(sorted(ids | (set(self.seen) & listed)))
         return replace(self, since_s=since_s, seen=seen, outbox=outbox.send(configuration, now_s))

@@ -30,7 +30,7 @@ def failure_sensor(configuration: Configuration, url: str) -> dg.SensorDefinitio
         with spoken():
             current = clusters.reading().configuration
         before = FailedRuns.of(context.cursor, now_s)
-        after = before.look(context.instance, current, now_s, url)
+        after = before.advance(context.instance, current, now_s, url)
         context.update_cursor(after.cursor)
         for error in after.outbox.errors:
             context.log.error(str(error))

@@ -15,9 +15,9 @@ from resources.clients.webhook import post
 from resources.config.values import Configuration
 from resources.errors import ShardkeeperError
 
-MOST_KEPT = 50
+MAX_KEPT = 50
 KEPT_FOR_S = 86_400.0
-MOST_TEXT = 3000
+MAX_TEXT = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class Outbox:
         )
         if not left:
             return self
-        said = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
-        message = Message(", ".join(clusters), said, dict(facts), now_s, left)
-        return replace(self, messages=(*self.messages, message)[-MOST_KEPT:])
+        answer = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+        message = Message(", ".join(clusters), answer, dict(facts), now_s, left)
+        return replace(self, messages=(*self.messages, message)[-MAX_KEPT:])
 
     def send(self, configuration: Configuration, now_s: float) -> Outbox:
         """Try each message once; a webhook that does not take one is not asked for the next."""

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from assets.evaluation import Judge
-from assets.history.asset_history import Ledger, Seen
+from assets.evaluation import CheckEvaluator
+from assets.history.asset_history import AssetHistory, Seen
 from assets.history.gone_shards import settle_gone
 from assets.history.recording import by_partition, server_version
-from assets.metadata.scans import glance_facts, state_facts
-from resources.engine.backup.watch import Watch
-from resources.repository.watched import WatchedRepository
+from assets.metadata.scans import fingerprint_facts, state_facts
+from resources.engine.backup.poll import ChangesFound
+from resources.repository.cached_repository import CachedRepository
 
-MOST_REPORTED = 250
+MAX_REPORTED = 250
 """Changed shards that a sensor marks itself, at two events each. The run marks the rest."""
 
 
-def report_changes(ledger: Ledger, judge: Judge, watched: WatchedRepository, found: Watch) -> None:
+def report_changes(
+    history: AssetHistory, evaluator: CheckEvaluator, cached: CachedRepository, found: ChangesFound
+) -> None:
     """Make the changed shards stale, `backup_set` unsynced and the checks yellow."""
-    settle_gone(ledger, found.glance.metastore, watched.archives)
-    fresh = by_partition(ledger, found.changed)
-    ledger.add_partitions(fresh)
-    before = ledger.observed()
+    settle_gone(history, found.fingerprint.metastore, cached.archives)
+    fresh = by_partition(history, found.changed)
+    history.add_partitions(fresh)
+    before = history.observed()
     marked = [
         Seen(key, state.version, state_facts(state))
         for key, state in fresh.items()
         if before.get(key) != state.version
     ]
-    ledger.observe(marked[:MOST_REPORTED])
+    history.observe(marked[:MAX_REPORTED])
     changed = [state.place for state in found.changed]
-    metastore, shards = found.glance.metastore, len(found.glance.marks)
-    looked = glance_facts(metastore, shards, changed)
+    metastore, shards = found.fingerprint.metastore, len(found.fingerprint.marks)
+    scanned = fingerprint_facts(metastore, shards, changed)
     versions = {state.place.shard_id: state.version for state in found.changed}
-    ledger.see_source(server_version(ledger, metastore, versions), looked)
-    ledger.judge(judge.after_glance(watched, found))
+    history.see_source(server_version(history, metastore, versions), scanned)
+    history.record_checks(evaluator.after_poll(cached, found))

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 import dagster as dg
 
-from assets.keys import Family
-from pipelines.sensors.backoff import Pace
+from assets.keys import ClusterAssets
+from pipelines.sensors.backoff import BackOff
 from resources.config.values import Cluster
 
 BackUpJobs: TypeAlias = "Sequence[dg.UnresolvedAssetJobDefinition]"
@@ -19,12 +19,14 @@ Dagster lists a sensor on the pages of those assets alone that its jobs select.
 """
 
 
-def request_backup(family: Family, why: str) -> dg.SensorResult:
-    tags = {**family.tags, "shardkeeper/why": why}
-    return dg.SensorResult(run_requests=[dg.RunRequest(job_name=family.back_up_job, tags=tags)])
+def request_backup(cluster_assets: ClusterAssets, why: str) -> dg.SensorResult:
+    tags = {**cluster_assets.tags, "shardkeeper/why": why}
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(job_name=cluster_assets.back_up_job, tags=tags)]
+    )
 
 
-def why_waiting(now: Pace, family: Family) -> str:
+def why_waiting(now: BackOff, cluster_assets: ClusterAssets) -> str:
     what = (
         "somebody has terminated the last run that was asked for"
         if now.terminated
@@ -33,7 +35,10 @@ def why_waiting(now: Pace, family: Family) -> str:
         else "the last backup failed"
     )
     at = datetime.fromtimestamp(now.wait_until_s, UTC).strftime("%H:%M:%S UTC")
-    return f"{what}; looks again at {at}, or once {family.back_up_job} was launched and succeeded"
+    return (
+        f"{what}; looks again at {at}, or once {cluster_assets.back_up_job} was launched and "
+        "succeeded"
+    )
 
 
 def default_status(settings: Cluster, name: str) -> dg.DefaultSensorStatus:

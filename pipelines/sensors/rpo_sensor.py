@@ -6,30 +6,32 @@ import time
 
 import dagster as dg
 
-from assets.evaluation import Judge
-from assets.history.asset_history import Ledger
-from assets.keys import Family
+from assets.evaluation import CheckEvaluator
+from assets.history.asset_history import AssetHistory
+from assets.keys import ClusterAssets
 from assets.metadata.common import for_people
-from pipelines.sensors.backoff import pace
-from pipelines.sensors.cursor import Standing
+from pipelines.sensors.backoff import back_off
+from pipelines.sensors.cursor import SensorCursor
 from pipelines.sensors.requests import BackUpJobs, default_status, request_backup, why_waiting
 from pipelines.sensors.ticks import TickMemory, spoken
 from resources.backup_repository import BackupRepositoryResource
-from resources.collector import collector_at_rest
 from resources.config.values import Cluster
+from resources.runtime.gc_pause import gc_paused
 
 MISSED_EVERY_S = 60
 
 
-def rpo_sensor(family: Family, settings: Cluster, back_up_jobs: BackUpJobs) -> dg.SensorDefinition:
+def rpo_sensor(
+    cluster_assets: ClusterAssets, settings: Cluster, back_up_jobs: BackUpJobs
+) -> dg.SensorDefinition:
     memory = TickMemory()
     objectives = settings.objectives
     asks = objectives.missed == "request"
-    judge = Judge(family, objectives)
+    evaluator = CheckEvaluator(cluster_assets, objectives)
     goal = for_people(objectives.recovery_point)
 
     @dg.sensor(
-        name=f"missed_{family.name}",
+        name=f"missed_{cluster_assets.name}",
         jobs=back_up_jobs,
         minimum_interval_seconds=MISSED_EVERY_S,
         default_status=default_status(settings, "missed"),
@@ -38,31 +40,31 @@ def rpo_sensor(family: Family, settings: Cluster, back_up_jobs: BackUpJobs) -> d
         + (", and a backup is asked for. " if asks else ". ")
         + "The cluster is not asked, so it judges while the cluster is away, too.",
     )
-    @collector_at_rest()
+    @gc_paused()
     def missed(
         context: dg.SensorEvaluationContext, repository: BackupRepositoryResource
     ) -> dg.SensorResult | dg.SkipReason:
         with spoken():
-            watched = memory.directory(repository, family.name)
-            places = watched.covered()
-            ledger = Ledger.outside(context.instance, family)
-            standing = Standing.of(context.cursor)
-            standing = standing.look(judge, ledger, watched, watched.metastore(), places)
-        context.update_cursor(standing.cursor)
-        if standing.passed:
+            cached = memory.directory(repository, cluster_assets.name)
+            places = cached.covered()
+            history = AssetHistory.outside(context.instance, cluster_assets)
+            cursor = SensorCursor.of(context.cursor)
+            cursor = cursor.advance(evaluator, history, cached, cached.metastore(), places)
+        context.update_cursor(cursor.cursor)
+        if cursor.passed:
             return dg.SkipReason(f"{len(places)} shards are in a backup that is young enough")
-        text = f"{standing.late} of {len(places)} shards are in no backup of the last {goal}"
-        if watched.newest is None:
+        text = f"{cursor.late} of {len(places)} shards are in no backup of the last {goal}"
+        if cached.newest is None:
             text = "there is no backup yet"
         if not asks:
             return dg.SkipReason(text)
-        now = pace(context.instance, family)
+        now = back_off(context.instance, cluster_assets)
         if now.going:
             return dg.SkipReason(f"{text}; {now.going} is at work")
         if time.time() < now.wait_until_s:
-            return dg.SkipReason(f"{text}; {why_waiting(now, family)}")
-        if standing.looks < 2:  # another sensor may have asked in this very moment
+            return dg.SkipReason(f"{text}; {why_waiting(now, cluster_assets)}")
+        if cursor.looks < 2:  # another sensor may have asked in this very moment
             return dg.SkipReason(f"{text}; asks for one at the next look")
-        return request_backup(family, "missed")
+        return request_backup(cluster_assets, "missed")
 
     return missed

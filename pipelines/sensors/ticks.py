@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from assets.messages import what_happened
 from pipelines.sensors.bounded_wait import Patience
 from resources.backup_repository import BackupRepositoryResource
-from resources.engine.backup.watch import Watcher
+from resources.engine.backup.poll import ChangePoller
 from resources.errors import ShardkeeperError
+from resources.repository.cached_repository import CachedRepository
 from resources.repository.repository import BackupRepository
-from resources.repository.watched import WatchedRepository
 
-LOOK_S = 45.0
+SCAN_TIMEOUT_S = 45.0
 """How long a look of a sensor may take; a tick may take 60 s."""
 
 
@@ -31,32 +31,32 @@ class TickMemory:
 
     def __init__(self) -> None:
         self._forget()
-        self.patience = Patience(LOOK_S, forget=self._forget)
+        self.patience = Patience(SCAN_TIMEOUT_S, forget=self._forget)
 
     def _forget(self) -> None:
         """Whoever still hangs in the old ones keeps them for itself."""
-        self._repository: WatchedRepository | None = None
-        self._watcher: Watcher | None = None
+        self._repository: CachedRepository | None = None
+        self._poller: ChangePoller | None = None
 
-    def of(self, repository: BackupRepository) -> tuple[WatchedRepository, Watcher]:
-        watched, watcher = self._repository, self._watcher
-        if watched is None or watcher is None or watched.location != repository.location:
-            watched = WatchedRepository(repository)
-            watcher = Watcher(watched)
-            self._repository, self._watcher = watched, watcher
-        return watched, watcher
+    def of(self, repository: BackupRepository) -> tuple[CachedRepository, ChangePoller]:
+        cached, poller = self._repository, self._poller
+        if cached is None or poller is None or cached.location != repository.location:
+            cached = CachedRepository(repository)
+            poller = ChangePoller(cached)
+            self._repository, self._poller = cached, poller
+        return cached, poller
 
-    def directory(self, repository: BackupRepositoryResource, cluster: str) -> WatchedRepository:
+    def directory(self, repository: BackupRepositoryResource, cluster: str) -> CachedRepository:
         """The directory of backups, with its manifests read.
 
         Raises:
             ShardkeeperError: it is not there, or cannot be read.
         """
 
-        def read() -> WatchedRepository:
-            watched, _ = self.of(repository.open(cluster))
-            watched.refresh()
-            return watched
+        def read() -> CachedRepository:
+            cached, _ = self.of(repository.open(cluster))
+            cached.refresh()
+            return cached
 
         return self.patience.wait_for(f"reading the backups of {cluster}", read)
 

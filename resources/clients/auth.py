@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from resources.clients.scrubbing import scrubbed
+from resources.clients.redaction import redacted
 from resources.errors import UsageError
 from resources.protocol.jwt import signed_token
 
@@ -77,6 +77,6 @@ class Auth:
             case AuthType.JWT:
                 return f"Bearer {signed_token(self.user, self.secret, now_s)}"
 
-    def scrubbed(self, text: str) -> str:
+    def redacted(self, text: str) -> str:
         """`text` without our secrets, should a server repeat them."""
-        return scrubbed(text, self.user, self.password, self.secret)
+        return redacted(text, self.user, self.password, self.secret)

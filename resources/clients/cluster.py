@@ -12,18 +12,18 @@ from ssl import SSLContext
 from typing import Literal
 
 from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.backup_directories import Leftovers
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.http import InfluxHTTP
-from resources.clients.leftovers import Leftovers
 from resources.clients.meta import MetaClient
-from resources.clients.newest import Newest
+from resources.clients.newest_metastore import Newest
 from resources.clients.peers import Crashes, Peer
 from resources.clients.releases import ReleaseGate
-from resources.clients.settled import settled
 from resources.clients.shard_stream import ShardStream
 from resources.clients.snapshotter import SnapshotterClient
-from resources.clients.source import Holdings, ShardCopy, SourceFacts
+from resources.clients.source import ReplicaInventory, ShardCopy, SourceFacts
+from resources.clients.stable_metastore import settled
 from resources.errors import (
     BadReply,
     CredentialsRefused,
@@ -38,7 +38,7 @@ from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
 from resources.protocol.meta_api import OwnerStatus
 
-MOST_NODES_AT_ONCE = 8
+MAX_NODES_AT_ONCE = 8
 MUTE_S = 60.0
 """How long a node whose HTTP does not answer is not asked again, by however many shards."""
 TLS_THERE = "does it speak TLS there? Then -data-tls"
@@ -80,7 +80,7 @@ class Cluster:
         self._snapshotters: dict[str, SnapshotterClient] = {}
         self._aborted = False
         self._http_addrs: dict[str, tuple[str, str]] = {}
-        self._told: set[str] = set()
+        self._described: set[str] = set()
         self._starts: dict[str, int] = {}
         self._mute_until: dict[str, float] = {}
 
@@ -110,17 +110,17 @@ class Cluster:
         if time.monotonic() < self._mute_until.get(node, 0.0):
             return SourceFacts()
         try:
-            with self.peer(node).talking():
-                said = self._http_of(node).server_vars(activity=False)
+            with self.peer(node).exchange():
+                reply = self._http_of(node).server_vars(activity=False)
         except (PeerUnreachable, CredentialsRefused, PeerRefused, BadReply, UsageError):
-            if node in self._told:
+            if node in self._described:
                 raise
             self._mute_until[node] = time.monotonic() + MUTE_S
             return SourceFacts()
-        self._told.add(node)
-        if said.started_ns is not None:
-            self._starts.setdefault(node, said.started_ns)
-        return SourceFacts("", said.current_time_ns, said.started_ns, said.shards)
+        self._described.add(node)
+        if reply.started_ns is not None:
+            self._starts.setdefault(node, reply.started_ns)
+        return SourceFacts("", reply.current_time_ns, reply.started_ns, reply.shards)
 
     def _is_restarted(self, node: str) -> bool | None:
         """Whether another process answers than the one that told figures, or than last time."""
@@ -146,10 +146,10 @@ class Cluster:
         scheme, address = self._http_addrs.get(node, ("", ""))
         if not address:
             raise UsageError(f"the HTTP address of {node} is not known")
-        door = self.http(f"{scheme}://{address}" if scheme else address)
-        if address not in door.http_addr:
+        endpoint = self.http(f"{scheme}://{address}" if scheme else address)
+        if address not in endpoint.http_addr:
             raise UsageError(f"the HTTP address of {node} is not known")
-        return door
+        return endpoint
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """From the leader, since the others may be behind; never older than what they know.
@@ -166,7 +166,7 @@ class Cluster:
         )
         return raw, decode_metastore(raw)
 
-    def holdings(self, metastore: Metastore) -> Holdings:
+    def inventory(self, metastore: Metastore) -> ReplicaInventory:
         """Ask every data node for the shards on its disk, one request each.
 
         A node that does not answer is listed as silent; that is no error here.
@@ -176,7 +176,7 @@ class Cluster:
         broken: dict[ShardID, dict[str, str]] = {}
         self.check_release()
         addresses = [node.tcp_addr for node in metastore.data_nodes]
-        with ThreadPoolExecutor(min(MOST_NODES_AT_ONCE, len(addresses) or 1)) as pool:
+        with ThreadPoolExecutor(min(MAX_NODES_AT_ONCE, len(addresses) or 1)) as pool:
             for address, found in zip(addresses, pool.map(self._list, addresses), strict=True):
                 if isinstance(found, WireError):
                     silent[address] = found
@@ -187,7 +187,7 @@ class Cluster:
                     else:
                         copies.setdefault(shard_id, []).append(_copy(address, status))
         found_copies = {shard_id: tuple(found) for shard_id, found in copies.items()}
-        return Holdings(found_copies, silent, broken)
+        return ReplicaInventory(found_copies, silent, broken)
 
     def _list(self, address: str) -> Mapping[ShardID, OwnerStatus] | WireError:
         try:

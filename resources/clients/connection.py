@@ -84,10 +84,10 @@ class Reaching:
                 hint=why_tls_failed(error),
             ) from None
         if isinstance(error, OSError):
-            said = (error.strerror or "failed").lower()
+            reply = (error.strerror or "failed").lower()
             cut = error.errno in _RESET
             raise (ConnectionCut if cut else PeerUnreachable)(
-                f"{address}: {said} while {phase}", hint=_hint(error)
+                f"{address}: {reply} while {phase}", hint=_hint(error)
             ) from error
         if isinstance(error, ShardkeeperError) and not error.what.startswith(f"{address}: "):
             raise type(error)(f"{address}: {error.what} while {phase}", hint=error.hint) from None
@@ -102,8 +102,8 @@ UNKNOWN_HOST = (
 def why_tls_failed(error: ssl.SSLError) -> str:
     """The next step, from what OpenSSL says."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        said = str(error.verify_message or "")[:200]
-        return f"the certificate is not good: {said}; {NOT_TRUSTED}"
+        reply = str(error.verify_message or "")[:200]
+        return f"the certificate is not good: {reply}; {NOT_TRUSTED}"
     reason = str(error.reason or "")
     if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
         return "the server wants a certificate of ours: -cert and -key name it"
@@ -122,7 +122,7 @@ def _hint(error: OSError) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class StallLimit:
     """How slow a peer may be.
 
     Attributes:
@@ -138,8 +138,8 @@ class Pace:
 class Meter:
     """Holds one direction of a connection to its pace."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, stall_limit: StallLimit) -> None:
+        self._stall_limit = stall_limit
         self._waited_s = 0.0
         self._n_bytes = 0
 
@@ -151,12 +151,12 @@ class Meter:
         """
         self._waited_s += waited_s
         self._n_bytes += n_bytes
-        if self._waited_s < self._pace.idle_s:
+        if self._waited_s < self._stall_limit.idle_s:
             return
         rate = self._n_bytes / self._waited_s
-        if n_bytes and rate < self._pace.min_bytes_per_s:
+        if n_bytes and rate < self._stall_limit.min_bytes_per_s:
             raise PeerTooSlow(
-                f"only {rate:.0f} bytes a second, less than {self._pace.min_bytes_per_s},",
+                f"only {rate:.0f} bytes a second, less than {self._stall_limit.min_bytes_per_s},",
                 hint="look at the network and at the server's load; -min-rate lowers the minimum",
             )
         self._waited_s, self._n_bytes = 0.0, 0
@@ -170,7 +170,7 @@ class Connection:
 
     Args:
         address: where to.
-        pace: how slow the peer may be.
+        stall_limit: how slow the peer may be.
         tls: how to encrypt; a port speaks TLS as a whole, or not at all.
         service: who should answer, for errors.
         route: where to connect to instead; the certificate is still `address`'s.
@@ -179,7 +179,7 @@ class Connection:
     def __init__(
         self,
         address: HostPort,
-        pace: Pace,
+        stall_limit: StallLimit,
         *,
         tls: ssl.SSLContext | None = None,
         service: str = "snapshotter",
@@ -187,10 +187,10 @@ class Connection:
     ) -> None:
         self.address = route.named(address)
         """As errors name it."""
-        self._pace = pace
+        self._stall_limit = stall_limit
         self._service = service
         self._phase = "connecting"
-        self._coming, self._going = Meter(pace), Meter(pace)
+        self._coming, self._going = Meter(stall_limit), Meter(stall_limit)
         self._answering = False
         self._finished = False
         self._aborted = ""
@@ -198,12 +198,12 @@ class Connection:
         self._patient = False
         with Reaching(self.address, "connecting"):
             self._sock = socket.create_connection(
-                route.reach(address), timeout=min(CONNECT_TIMEOUT_S, pace.idle_s)
+                route.reach(address), timeout=min(CONNECT_TIMEOUT_S, stall_limit.idle_s)
             )
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
                 self._sock = _encrypted(self._sock, tls, address.host)
-            self._sock.settimeout(pace.idle_s)
+            self._sock.settimeout(stall_limit.idle_s)
 
     def __enter__(self) -> Connection:
         return self
@@ -262,7 +262,7 @@ class Connection:
                 self._coming.add(time.monotonic() - before, n_bytes)
             else:
                 self._answering, self._patient = True, False
-                self._sock.settimeout(self._pace.idle_s)
+                self._sock.settimeout(self._stall_limit.idle_s)
             if n_bytes == 0 and self._aborted:
                 raise PeerUnreachable(self._aborted)  # our own end is not the peer's
             return n_bytes

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from resources.clients.address import split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
-from resources.clients.connection import MIN_BYTES_PER_S, Connection, Pace
+from resources.clients.connection import MIN_BYTES_PER_S, Connection, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.peers import Peer
 from resources.errors import PeerClosedEarly, PeerRefused, PeerUnreachable, UnknownOutcome
@@ -37,7 +37,7 @@ class CoordinatorClient:
     Args:
         tcp_addr: host:port, 8088 if the port is left out.
         timeout_s: how long the node may be silent.
-        min_bytes_per_s: how slow it may be; see `Pace`.
+        min_bytes_per_s: how slow it may be; see `StallLimit`.
         tls: how to encrypt; `None` if the node's port does not speak TLS.
         before_change: called right before each change; what it raises keeps it from being sent.
         route: where to connect to instead.
@@ -56,11 +56,11 @@ class CoordinatorClient:
         peer: Peer | None = None,
     ) -> None:
         self._address = split_host_port(tcp_addr, default_port=COORDINATOR_PORT)
-        self._pace = Pace(timeout_s, min_bytes_per_s)
+        self._stall_limit = StallLimit(timeout_s, min_bytes_per_s)
         self._tls = tls
         self._before_change = before_change
         self._route = route
-        self._talking = peer.talking if peer is not None else nullcontext
+        self._exchange = peer.exchange if peer is not None else nullcontext
 
     def __repr__(self) -> str:
         return f"CoordinatorClient({self.tcp_addr!r})"
@@ -174,7 +174,7 @@ class CoordinatorClient:
         answer_s: float,
     ) -> T:
         raw = wire.MUX_HEADER + request.encode()
-        with self._talking(), self._connect(phase) as connection:
+        with self._exchange(), self._connect(phase) as connection:
             self._before_change()
             try:
                 return self._answer(connection, raw, parse, phase, answer_s)
@@ -191,7 +191,7 @@ class CoordinatorClient:
         raw = wire.MUX_HEADER + request.encode()
 
         def ask() -> T:
-            with self._talking(), self._connect(phase) as connection:
+            with self._exchange(), self._connect(phase) as connection:
                 return self._answer(connection, raw, parse, phase, None)
 
         return asked_again(ask)
@@ -212,7 +212,7 @@ class CoordinatorClient:
 
     def _connect(self, phase: str) -> Connection:
         connection = Connection(
-            self._address, self._pace, tls=self._tls, service="data node", route=self._route
+            self._address, self._stall_limit, tls=self._tls, service="data node", route=self._route
         )
         connection.phase(phase)
         return connection

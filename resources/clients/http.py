@@ -11,22 +11,22 @@ import requests
 from requests.auth import HTTPBasicAuth
 
 from resources.clients.address_map import NO_MAP, AddressMap
-from resources.clients.connection import MIN_BYTES_PER_S, Pace
+from resources.clients.connection import MIN_BYTES_PER_S, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.http_address import HTTP_PORT, http_target
 from resources.clients.http_body import pieces
 from resources.clients.http_clock import clock_ns
-from resources.clients.http_trouble import (
+from resources.clients.http_errors import (
     HTTPReply,
     is_broken_off,
     refusal,
     unreachable,
     wants_tls,
 )
-from resources.clients.scrubbing import scrubbed
+from resources.clients.redaction import redacted
 from resources.clients.session import plain_session
 from resources.clients.tls import Trust, trusting
-from resources.clients.tls_probe import look_for_tls
+from resources.clients.tls_probe import probe_tls
 from resources.errors import (
     BadReply,
     PeerRefused,
@@ -35,7 +35,7 @@ from resources.errors import (
     UsageError,
 )
 from resources.protocol.query_results import Series, query_results
-from resources.protocol.said import ErrorInstead
+from resources.protocol.reply_fields import ErrorInstead
 from resources.protocol.server_vars import ServerVars, server_vars
 
 CONNECT_TIMEOUT_S = 10.0
@@ -74,7 +74,7 @@ class InfluxHTTP:
         verify: whether an https certificate must be good, or a file of authorities to trust.
         trust: the same, with a certificate of our own; wins over `verify`.
         route: where to connect to instead.
-        min_bytes_per_s: how slow it may be, once it answers; see `Pace`.
+        min_bytes_per_s: how slow it may be, once it answers; see `StallLimit`.
 
     Of an address without a scheme the server is asked, before the first request and without
     credentials, whether it speaks https.
@@ -104,7 +104,7 @@ class InfluxHTTP:
         self._user = user or target.user
         self._password = password or target.password
         self._timeout_s = timeout_s
-        self._pace = Pace(timeout_s, min_bytes_per_s)
+        self._stall_limit = StallLimit(timeout_s, min_bytes_per_s)
         self._trust = trust or trusting(verify)
         self._route = route
         self._label = route.named(target.address)
@@ -313,7 +313,7 @@ class InfluxHTTP:
         except (requests.RequestException, OSError) as error:
             if not is_broken_off(error):
                 raise unreachable(self._label, error) from None
-            found = look_for_tls(self._address, timeout_s=self._timeout_s, route=self._route)
+            found = probe_tls(self._address, timeout_s=self._timeout_s, route=self._route)
             return "https" if found else "http"
 
     def _whole(self, response: requests.Response) -> HTTPReply:
@@ -354,7 +354,7 @@ class InfluxHTTP:
 
     def _pieces(self, response: requests.Response) -> Iterator[bytes]:
         try:
-            yield from pieces(response, self._pace)
+            yield from pieces(response, self._stall_limit)
         except PeerTooSlow as error:
             raise PeerTooSlow(
                 f"{self._label}: {error.what} while answering", hint=error.hint
@@ -374,7 +374,7 @@ class InfluxHTTP:
         try:
             yield
         except ErrorInstead as error:
-            raise PeerRefused(f"{self._label}: {self._shown(error.said)}") from None
+            raise PeerRefused(f"{self._label}: {self._shown(error.message)}") from None
         except BadReply as error:
             if error.what.startswith(f"{self._label}: "):
                 raise
@@ -386,7 +386,7 @@ class InfluxHTTP:
     def _shown(self, error: object) -> str:
         """An error text of the server, fit for a terminal and without our password."""
         text = error if isinstance(error, str) else "an error without a text"
-        text = scrubbed(text, self._user, self._password)
+        text = redacted(text, self._user, self._password)
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
         return shown.strip() or "no reason"
 

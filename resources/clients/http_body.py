@@ -12,19 +12,19 @@ from collections.abc import Iterator
 import requests
 from urllib3.exceptions import HTTPError, ProtocolError, SSLError
 
-from resources.clients.connection import Meter, Pace
+from resources.clients.connection import Meter, StallLimit
 
 CHUNK_BYTES = 64 * 1024
 
 
-def pieces(response: requests.Response, pace: Pace) -> Iterator[bytes]:
+def pieces(response: requests.Response, stall_limit: StallLimit) -> Iterator[bytes]:
     """Yield the body, never an empty piece.
 
     Raises:
         requests.RequestException: it breaks off.
         PeerTooSlow: without the peer's address.
     """
-    meter, answering = Meter(pace), False
+    meter, answering = Meter(stall_limit), False
     while True:
         before = time.monotonic()
         piece = _next(response)

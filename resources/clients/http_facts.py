@@ -28,9 +28,9 @@ def shards_known(http: InfluxHTTP) -> dict[ShardID, str]:
     found: dict[ShardID, str] = {}
     for series in http.query("SHOW SHARDS", again=True):
         for row in series.values:
-            said = dict(zip(series.columns, row, strict=False))
-            shard_id = said.get("id")
+            reply = dict(zip(series.columns, row, strict=False))
+            shard_id = reply.get("id")
             if isinstance(shard_id, int):
-                database, policy = said.get("database"), said.get("retention_policy")
+                database, policy = reply.get("database"), reply.get("retention_policy")
                 found[ShardID(shard_id)] = f"{database}/{policy}"
     return found

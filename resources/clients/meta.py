@@ -78,7 +78,7 @@ class MetaClient:
         clock: seconds since 1970, for tokens.
         trust: whose certificates are good, and ours; wins over `skip_verify` and `ca_file`.
         route: where to connect to instead of what the nodes advertise.
-        min_bytes_per_s: how slow a node may be, once it answers; see `Pace`.
+        min_bytes_per_s: how slow a node may be, once it answers; see `StallLimit`.
 
     Raises:
         UsageError: `bind` is no address, or settings contradict each other.

@@ -12,10 +12,10 @@ import requests
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
 from resources.clients.auth import Auth
-from resources.clients.connection import MIN_BYTES_PER_S, UNKNOWN_HOST, Pace
+from resources.clients.connection import MIN_BYTES_PER_S, UNKNOWN_HOST, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.http_body import pieces
-from resources.clients.http_trouble import (
+from resources.clients.http_errors import (
     is_cut,
     is_half_asked,
     is_unknown_host,
@@ -75,7 +75,7 @@ class MetaHTTP:
     route: AddressMap = NO_MAP
     """Where to connect to instead of what meta nodes advertise."""
     min_bytes_per_s: int = MIN_BYTES_PER_S
-    """How slow a meta node may be, once it answers; see `Pace`."""
+    """How slow a meta node may be, once it answers; see `StallLimit`."""
 
     @property
     def scheme(self) -> str:
@@ -103,7 +103,7 @@ class MetaHTTP:
             except _Broken as broken:
                 raise broken.error from None
 
-        return self.judged(address, asked_again(ask), accept)
+        return self.checked(address, asked_again(ask), accept)
 
     def post(self, address: HostPort, path: str, body: bytes, *, limit: int) -> Reply:
         """Send a command; 307 is returned.
@@ -161,7 +161,7 @@ class MetaHTTP:
 
     def shown(self, text: str) -> str:
         """Text of a server, fit for a terminal and without our secrets."""
-        cut = self.auth.scrubbed(text)[:500]
+        cut = self.auth.redacted(text)[:500]
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
         return shown.strip() or "no reason"
 
@@ -218,7 +218,7 @@ class MetaHTTP:
     def _body(self, address: HostPort, response: requests.Response, limit: int) -> bytes:
         deadline = time.monotonic() + PATIENCE * self.timeout_s
         body = bytearray()
-        for piece in pieces(response, Pace(self.timeout_s, self.min_bytes_per_s)):
+        for piece in pieces(response, StallLimit(self.timeout_s, self.min_bytes_per_s)):
             body += piece
             if len(body) > limit:
                 raise BadReply(f"{address}: its reply goes on beyond {limit} bytes")
@@ -228,7 +228,7 @@ class MetaHTTP:
 
     # --- judging --------------------------------------------------------------------------
 
-    def judged(self, address: HostPort, reply: Reply, accept: tuple[int, ...] = ()) -> Reply:
+    def checked(self, address: HostPort, reply: Reply, accept: tuple[int, ...] = ()) -> Reply:
         """The reply, if it is a success.
 
         Raises:

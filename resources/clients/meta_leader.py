@@ -6,7 +6,7 @@ nothing away, the leader says that this is no ID, and the others name the leader
 
 Source: influxdb-cluster services/meta/store.go (peers calls leader), handler.go (serveLease).
 
-Held by tests/resources/clients/test_meta_nodes.py and tests/faults/test_looks.py.
+Held by tests/resources/clients/test_meta_nodes.py and tests/faults/test_scans.py.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def leader_from(address: HostPort, http: MetaHTTP, nodes: MetaNodes) -> HostPort
         if reply.status == 400 and reply.body.startswith(NO_ID):
             # By the address that we came by: behind a forwarded port only that works.
             return address
-        if http.judged(address, reply, (307,)).status != 307:
+        if http.checked(address, reply, (307,)).status != 307:
             raise BadReply(
                 f"{address}: does not say who leads",
                 hint="is this a meta node? Its HTTP port is 8091 by default",

@@ -29,7 +29,7 @@ AWAY_S = 60.0
 ELECTION_S = 15.0
 """How long a run that is under way waits for a leader; meta nodes elect one within seconds."""
 PAUSE_S = 0.5
-MOST_META_NODES = 16
+MAX_META_NODES = 16
 
 
 def meta_addresses(nodes: Sequence[NodeInfo]) -> list[HostPort]:
@@ -40,7 +40,7 @@ def meta_addresses(nodes: Sequence[NodeInfo]) -> list[HostPort]:
 def addresses_of(texts: Iterable[str]) -> list[HostPort]:
     """Those that are addresses."""
     found: list[HostPort] = []
-    for text in list(texts)[:MOST_META_NODES]:
+    for text in list(texts)[:MAX_META_NODES]:
         try:
             found.append(split_host_port(text, META_PORT))
         except UsageError:
@@ -76,7 +76,7 @@ class MetaNodes:
         """Note others, as the cluster itself tells them."""
         with self._mutex:
             self._known += [a for a in dict.fromkeys(addresses) if a not in self._known]
-            del self._known[2 * MOST_META_NODES :]
+            del self._known[2 * MAX_META_NODES :]
 
     def is_away(self, address: HostPort) -> bool:
         """Whether it did not answer a moment ago."""

@@ -7,10 +7,10 @@ from ssl import SSLContext
 
 from resources.clients.address import split_host_port
 from resources.clients.address_map import NO_MAP, AddressMap
-from resources.clients.connection import Connection, Pace
+from resources.clients.connection import Connection, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.snapshotter import IDLE_TIMEOUT_S, SNAPSHOTTER_PORT
-from resources.clients.tls_probe import look_for_tls
+from resources.clients.tls_probe import probe_tls
 from resources.errors import ConnectionCut, PeerUnreachable
 from resources.protocol import snapshotter as requests
 from resources.protocol.meta import decode_metastore
@@ -60,14 +60,14 @@ def probe_kind(
     answer: MetastoreReply | Stranger
 
     def ask() -> MetastoreReply | Stranger:
-        with Connection(address, Pace(timeout_s), tls=tls, route=route) as connection:
+        with Connection(address, StallLimit(timeout_s), tls=tls, route=route) as connection:
             connection.phase("asking who listens")
             connection.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
-            said = connection.receive(who_answers)
+            reply = connection.receive(who_answers)
             connection.finished()
-        if said is Stranger.NOBODY:
+        if reply is Stranger.NOBODY:
             raise ConnectionCut("no answer")  # perhaps it was there a moment ago
-        return said
+        return reply
 
     try:
         answer = asked_again(ask)
@@ -82,7 +82,7 @@ def probe_kind(
     if answer is Stranger.HTTP:
         return PeerKind.HTTP
     if tls is None and (
-        answer is Stranger.TLS or look_for_tls(address, timeout_s=timeout_s, route=route)
+        answer is Stranger.TLS or probe_tls(address, timeout_s=timeout_s, route=route)
     ):
         return PeerKind.TLS
     raise PeerUnreachable(

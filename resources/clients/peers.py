@@ -1,6 +1,6 @@
 """One peer's trouble delays its own shards only.
 
-Whoever talks to a server or data node does so within `Peer.talking`. If it does not answer there,
+Whoever talks to a server or data node does so within `Peer.exchange`. If it does not answer there,
 it is asked at once, briefly, whether it is still there. If not, it counts as away. Nobody waits for
 it again: who wants something of it hears so at once (`PeerAway`), and what others wait for is
 broken off, so that it costs one time-out, whenever each of them began. Its turn comes again with
@@ -41,8 +41,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 240.0
 """How long a peer that is away is not asked, if asking takes time."""
 AT_ONCE_S, SHORT_PAUSE_S = 0.5, 0.5
 """Who refuses within the first may be asked again after the second."""
-MOST_SILENCES = 2
-MOST_CRASHES = 2
+MAX_SILENCES = 2
+MAX_CRASHES = 2
 ALONE_WITHIN_S = 120.0
 """How long a reader waits until nobody else reads from the same server."""
 
@@ -70,7 +70,7 @@ class Crashes:
             self.counts[shard_id] = self.counts.get(shard_id, 0) + 1
             if len(shards) == 1:
                 self.alone.add(shard_id)
-            if self.counts[shard_id] >= MOST_CRASHES and shard_id in self.alone:
+            if self.counts[shard_id] >= MAX_CRASHES and shard_id in self.alone:
                 times = self.counts[shard_id]
                 self.left[shard_id] = f"reading it brought its server down {times} times"
 
@@ -138,7 +138,7 @@ class Peer:
     # --- talking ----------------------------------------------------------------------------
 
     @contextmanager
-    def talking(self, aborted: Callable[[], bool] = lambda: False) -> Generator[None]:
+    def exchange(self, aborted: Callable[[], bool] = lambda: False) -> Generator[None]:
         """Talk to it in the block.
 
         Args:
@@ -168,7 +168,7 @@ class Peer:
             PeerAway: it did not answer a moment ago.
         """
         self.crashes.require_readable(shard_id)
-        with self._among_readers(shard_id), self.talking(aborted):
+        with self._among_readers(shard_id), self.exchange(aborted):
             try:
                 yield
             except (WireError, ArchiveCorrupt) as error:
@@ -236,7 +236,7 @@ class Peer:
                 self._silences += 1
             if not self._is_there():
                 self._set_away(error)
-            elif self._silences >= MOST_SILENCES:
+            elif self._silences >= MAX_SILENCES:
                 self._ask_at = time.monotonic() + self._pause_s
                 self._set_away(error)
 

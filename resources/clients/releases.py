@@ -50,12 +50,12 @@ class ReleaseGate:
         with self._mutex:
             if time.monotonic() < self._open_until:
                 return
-            said = self._said()
-            check_releases(said)
-            everybody = bool(said) and all(version for _, version in said)
+            reply = self._described()
+            check_releases(reply)
+            everybody = bool(reply) and all(version for _, version in reply)
             self._open_until = float("inf") if everybody else time.monotonic() + AGAIN_S
 
-    def _said(self) -> list[tuple[str, str]]:
+    def _described(self) -> list[tuple[str, str]]:
         try:
             members = self._meta.members().data
         except PeerUnreachable:

@@ -7,14 +7,14 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Literal
 
+from resources.clients.backup_directories import Leftovers, range_of
 from resources.clients.http import InfluxHTTP
 from resources.clients.http_facts import diagnosed_version, shards_known
-from resources.clients.leftovers import Leftovers, range_of
 from resources.clients.peers import Crashes, Peer
-from resources.clients.settled import settled
 from resources.clients.shard_stream import ShardStream
 from resources.clients.snapshotter import SnapshotterClient
-from resources.clients.source import Holdings, ShardCopy, SourceFacts
+from resources.clients.source import ReplicaInventory, ShardCopy, SourceFacts
+from resources.clients.stable_metastore import settled
 from resources.errors import (
     ArchiveCorrupt,
     PeerClosedEarly,
@@ -26,7 +26,7 @@ from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
 from resources.protocol.server_vars import ServerVars
 
-LOOKS = 2
+MAX_ATTEMPTS = 2
 
 
 class Server:
@@ -43,7 +43,7 @@ class Server:
         self._known_start: int | None = None
         self._last_start: int | None = None
         tcp.peer.restarted = self._is_restarted
-        self._never_told = False
+        self._never_reported = False
         self.leftovers = Leftovers()
         """What its release leaves behind when shards are read."""
 
@@ -91,10 +91,10 @@ class Server:
         listed = self.tcp.listed_shards()
         return frozenset(path.shard_id for path in (*listed.paths, *listed.odd))
 
-    def holdings(self, metastore: Metastore) -> Holdings:
+    def inventory(self, metastore: Metastore) -> ReplicaInventory:
         """What is on the server's disk; it is the only node."""
         here = (ShardCopy(self.address),)
-        return Holdings(dict.fromkeys(self.shards_on_disk(), here))
+        return ReplicaInventory(dict.fromkeys(self.shards_on_disk(), here))
 
     def has_shard(self, shard_id: ShardID) -> bool:
         return shard_id in self.shards_on_disk()
@@ -131,11 +131,11 @@ class Server:
         if self.http is None:
             return SourceFacts()
         try:
-            said = self.http.ping()
+            reply = self.http.ping()
         except WireError:
             return SourceFacts()
-        self.leftovers.version = said.version
-        return SourceFacts(said.version, said.clock_ns)
+        self.leftovers.version = reply.version
+        return SourceFacts(reply.version, reply.clock_ns)
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """What HTTP tells, or nothing and the reason why.
@@ -151,12 +151,12 @@ class Server:
         version = ""
         try:
             version = self.leftovers.version = _version(self.http)
-            said, orphans = self._vars_of_this_server(self.http, activity)
+            reply, orphans = self._vars_of_this_server(self.http, activity)
         except WireError as error:
-            self._never_told = self._known_start is None
+            self._never_reported = self._known_start is None
             return SourceFacts(version), error
-        self._never_told = False
-        return replace(_facts(version, said), orphans=orphans), None
+        self._never_reported = False
+        return replace(_facts(version, reply), orphans=orphans), None
 
     def figures(self, node: str = "") -> SourceFacts:
         """As `facts`; whose figures these are is looked at again only if another process tells.
@@ -167,13 +167,13 @@ class Server:
             WireError: HTTP does not answer.
             UsageError: the HTTP address is another server's by now.
         """
-        if self.http is None or self._never_told:
+        if self.http is None or self._never_reported:
             return SourceFacts()
-        with self.tcp.peer.talking():
-            said = self.http.server_vars(activity=False)
-        if said.started_ns is None or said.started_ns != self._known_start:
-            said, _ = self._vars_of_this_server(self.http, activity=False)
-        return _facts("", said)
+        with self.tcp.peer.exchange():
+            reply = self.http.server_vars(activity=False)
+        if reply.started_ns is None or reply.started_ns != self._known_start:
+            reply, _ = self._vars_of_this_server(self.http, activity=False)
+        return _facts("", reply)
 
     def _vars_of_this_server(
         self, http: InfluxHTTP, activity: bool
@@ -190,25 +190,25 @@ class Server:
             UsageError: HTTP tells of shards that the other door does not have.
             WireError
         """
-        said, strange = http.server_vars(activity=activity), dict[ShardID, str]()
-        for look in range(LOOKS):
+        reply, strange = http.server_vars(activity=activity), dict[ShardID, str]()
+        for scan in range(MAX_ATTEMPTS):
             listed = self.tcp.listed_shards()
             here = {p.shard_id: f"{p.database}/{p.policy}" for p in listed.paths}
             here |= {p.shard_id: p.path.rpartition("/")[0] for p in listed.odd}
             strange = {
                 shard_id: f"{stats.database}/{stats.policy}"
-                for shard_id, stats in said.shards.items()
+                for shard_id, stats in reply.shards.items()
                 if here.get(shard_id) != f"{stats.database}/{stats.policy}"
             }
             if not strange:
-                self._known_start = said.started_ns
-                return said, {}
-            if look < LOOKS - 1:  # a shard may just have been dropped
-                said = http.server_vars(activity=activity)
+                self._known_start = reply.started_ns
+                return reply, {}
+            if scan < MAX_ATTEMPTS - 1:  # a shard may just have been dropped
+                reply = http.server_vars(activity=activity)
         orphans = self._orphans(http, strange)
-        self._known_start = said.started_ns
-        kept = {i: stats for i, stats in said.shards.items() if i not in strange}
-        return replace(said, shards=kept), orphans
+        self._known_start = reply.started_ns
+        kept = {i: stats for i, stats in reply.shards.items() if i not in strange}
+        return replace(reply, shards=kept), orphans
 
     def _orphans(self, http: InfluxHTTP, strange: Mapping[ShardID, str]) -> dict[ShardID, str]:
         """Those that neither metastore knows; of the others both must say the same."""
@@ -229,9 +229,9 @@ class Server:
         )
 
 
-def _facts(version: str, said: ServerVars) -> SourceFacts:
+def _facts(version: str, reply: ServerVars) -> SourceFacts:
     return SourceFacts(
-        version, said.current_time_ns, said.started_ns, said.shards, uptime_s=said.uptime_s
+        version, reply.current_time_ns, reply.started_ns, reply.shards, uptime_s=reply.uptime_s
     )
 
 

@@ -20,7 +20,7 @@ from resources.clients.connection import (
     MIN_BYTES_PER_S,
     Bytes,
     Connection,
-    Pace,
+    StallLimit,
 )
 from resources.clients.cut_again import asked_again
 from resources.clients.peers import BRIEFLY_S, Crashes, Peer
@@ -92,7 +92,7 @@ class SnapshotterClient:
         self._before_change = before_change
         self._tls = tls
         self._route = route
-        self._pace = Pace(timeout_s, min_bytes_per_s)
+        self._stall_limit = StallLimit(timeout_s, min_bytes_per_s)
         self._finish_timeout_s = finish_timeout_s
         self._connections: WeakSet[Connection] = WeakSet()
         self._aborted = False
@@ -113,7 +113,7 @@ class SnapshotterClient:
     def _break_off_silent(self) -> None:
         """Others have waited for as long as it takes to be asked whether it is there, too."""
         for connection in list(self._connections):
-            if connection.waits_s() >= min(BRIEFLY_S, self._pace.idle_s):
+            if connection.waits_s() >= min(BRIEFLY_S, self._stall_limit.idle_s):
                 connection.abort("no answer here either")
 
     def resume(self) -> None:
@@ -139,7 +139,7 @@ class SnapshotterClient:
         Raises:
             PeerUnreachable, PeerClosedEarly, BadReply
         """
-        reply = self._look(requests.MetastoreBackup(), metastore_reply, "reading the metastore")
+        reply = self._ask_for(requests.MetastoreBackup(), metastore_reply, "reading the metastore")
         return reply.meta
 
     def shard_paths(self, database: str = "", policy: str | None = None) -> list[ShardPath]:
@@ -161,7 +161,7 @@ class SnapshotterClient:
             if policy is None
             else requests.RetentionPolicyPaths(database, policy)
         )
-        return self._look(request, shard_paths, "listing shards")
+        return self._ask_for(request, shard_paths, "listing shards")
 
     @contextmanager
     def open_shard(
@@ -270,7 +270,7 @@ class SnapshotterClient:
             PeerUnreachable, BadReply: while sending, or in `finish()`.
         """
         with (
-            self.peer.talking(self._is_aborted),
+            self.peer.exchange(self._is_aborted),
             self._connect(f"uploading shard {shard_id}") as connection,
         ):
             self._before_change()
@@ -281,10 +281,14 @@ class SnapshotterClient:
 
         A tunnel may cut that off, too, so it is asked more than once.
         """
-        pace = Pace(min(BRIEFLY_S, self._pace.idle_s), self._pace.min_bytes_per_s)
+        stall_limit = StallLimit(
+            min(BRIEFLY_S, self._stall_limit.idle_s), self._stall_limit.min_bytes_per_s
+        )
         for _ in range(BRIEF_ASKS):
             try:
-                with Connection(self._address, pace, tls=self._tls, route=self._route) as line:
+                with Connection(
+                    self._address, stall_limit, tls=self._tls, route=self._route
+                ) as line:
                     line.phase("asking whether it is there")
                     line.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
                     line.receive(metastore_reply)
@@ -302,14 +306,14 @@ class SnapshotterClient:
         return self._aborted
 
     def _connect(self, phase: str) -> Connection:
-        connection = Connection(self._address, self._pace, tls=self._tls, route=self._route)
+        connection = Connection(self._address, self._stall_limit, tls=self._tls, route=self._route)
         connection.phase(phase)
         self._connections.add(connection)
         if self._aborted:
             connection.abort()
         return connection
 
-    def _look(
+    def _ask_for(
         self, request: requests.Request, parse: Callable[[StreamReader], Parsing[T]], phase: str
     ) -> T:
         return asked_again(lambda: self._ask(request, parse, phase), given_up=lambda: self._aborted)
@@ -322,7 +326,7 @@ class SnapshotterClient:
         *,
         answer_s: float | None = None,
     ) -> T:
-        with self.peer.talking(self._is_aborted), self._connect(phase) as connection:
+        with self.peer.exchange(self._is_aborted), self._connect(phase) as connection:
             # One send: servers 1.5 to 1.7 take type byte, JSON and payload as they come.
             connection.sendall(requests.MUX_HEADER + request.encode())
             connection.phase(phase, answer_s=answer_s)

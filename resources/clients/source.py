@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from resources.clients.leftovers import Leftovers
+from resources.clients.backup_directories import Leftovers
 from resources.clients.peers import Crashes, Peer
 from resources.clients.shard_stream import ShardStream
 from resources.errors import WireError
@@ -48,7 +48,7 @@ class ShardCopy:
 
 
 @dataclass(frozen=True, slots=True)
-class Holdings:
+class ReplicaInventory:
     """Which nodes really have which shards; a metastore also knows planned ones."""
 
     copies: Mapping[ShardID, tuple[ShardCopy, ...]]
@@ -105,7 +105,7 @@ class Source(Protocol):
         """The metastore as bytes, to be stored unchanged, and decoded."""
         ...
 
-    def holdings(self, metastore: Metastore) -> Holdings:
+    def inventory(self, metastore: Metastore) -> ReplicaInventory:
         """Ask every node what it has."""
         ...
 

@@ -26,7 +26,7 @@ class TLSFound:
     certificate: bytes = b""
 
 
-def look_for_tls(
+def probe_tls(
     address: HostPort, *, timeout_s: float = 10.0, route: AddressMap = NO_MAP
 ) -> TLSFound | None:
     """Shake hands with whoever listens, whatever the certificate; None: it is no TLS, or nobody.

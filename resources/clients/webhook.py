@@ -15,7 +15,7 @@ from resources.clients.tls import Trust
 from resources.errors import PeerRefused, PeerUnreachable
 
 TIMEOUT_S = 10.0
-MOST_TEXT = 3000
+MAX_TEXT = 3000
 
 
 def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack", "json"]) -> None:
@@ -30,8 +30,8 @@ def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack
         PeerUnreachable: nobody took it.
         PeerRefused: it was refused.
     """
-    said = text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + "…"
-    body = {"text": escaped(said)} if style == "slack" else {"text": said, **facts}
+    reply = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
+    body = {"text": escaped(reply)} if style == "slack" else {"text": reply, **facts}
     session = plain_session(Trust())
     try:
         answer = session.post(url, json=body, timeout=TIMEOUT_S, allow_redirects=False, stream=True)

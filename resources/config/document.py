@@ -37,7 +37,7 @@ SETTINGS = frozenset(
     for name in model.model_fields
 )
 """Of an entry; what is called so begins none."""
-MOST_TRIES = 40
+MAX_TRIES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Document:
         self.content: Any = content
         self.problems = list(problems)
         self._node = node
-        told = (_mapping(content) or {}).get("notify")
+        problem = (_mapping(content) or {}).get("notify")
         self._names = {
             section: {
                 *(str(name) for name in _keys(content, section)),
@@ -71,7 +71,9 @@ class Document:
             }
             for section in PIECES[:2]
         }
-        self._kept = list(range(len(cast("list[Any]", told)))) if isinstance(told, list) else []
+        self._kept = (
+            list(range(len(cast("list[Any]", problem)))) if isinstance(problem, list) else []
+        )
 
     def names(self, section: str) -> Collection[str]:
         """All that a section names, also what was left out."""
@@ -143,15 +145,17 @@ def load_document(raw: bytes, name: str, *, hint: str) -> Document:
     """
     problems: list[tuple[Place, UsageError]] = []
     lines = _text(raw, name, problems, hint)
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         try:
             node, content = _load(lines)
         except yaml.MarkedYAMLError as error:
             piece = _to_blame(lines, error)
-            told = UsageError(f"{name}:{_where(lines, error, piece)}: {error.problem}", hint=hint)
+            problem = UsageError(
+                f"{name}:{_where(lines, error, piece)}: {error.problem}", hint=hint
+            )
             if piece is None:
-                raise told from None
-            problems.append((piece.place, told))
+                raise problem from None
+            problems.append((piece.place, problem))
             lines = _blank(lines, piece)
             continue
         except RecursionError:
@@ -172,8 +176,8 @@ def _text(raw: bytes, name: str, problems: list[tuple[Place, UsageError]], hint:
         piece = next((p for p in _pieces(lines) if p.start <= bad[0] < p.end), None)
         if piece is None:
             raise UsageError(f"{name} is not text in UTF-8", hint=hint)
-        told = UsageError(f"{name}:{bad[0] + 1}: this line is not text in UTF-8", hint=hint)
-        problems.append((piece.place, told))
+        problem = UsageError(f"{name}:{bad[0] + 1}: this line is not text in UTF-8", hint=hint)
+        problems.append((piece.place, problem))
         lines = _blank(lines, piece)
         bad = [at for at in bad if not piece.start <= at < piece.end]
     return lines
@@ -304,14 +308,14 @@ def _drop_twice(document: Document, node: yaml.Node, name: str, hint: str) -> No
         UsageError: it is not in a piece.
     """
     for where, line, first in _twice(node):
-        told = UsageError(
+        problem = UsageError(
             f"{name}:{line}: {where[-1]} stands here again, first in line {first}", hint=hint
         )
         piece = document.piece(where)
         if document.drop(piece):
-            document.problems.append((piece, told))
+            document.problems.append((piece, problem))
         elif piece not in [place for place, _ in document.problems]:
-            raise told
+            raise problem
 
 
 def _twice(root: yaml.Node) -> Iterator[tuple[Place, int, int]]:

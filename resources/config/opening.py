@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from resources.clients.cluster import Cluster as OpenCluster
-from resources.clients.door import Address, open_source
+from resources.clients.connect import Address, open_source
 from resources.clients.server import Server
 from resources.config.reading import Reading
 from resources.config.values import Cluster
-from resources.devcluster.listener import HOST
-from resources.devcluster.ports import Ports
+from resources.embedded.listener import HOST
+from resources.embedded.ports import Ports
 from resources.errors import PeerUnreachable
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 
 NOT_RUNNING = "start it with make dev, or name your own clusters in shardkeeper.yaml"
 

@@ -120,9 +120,9 @@ def read_sound(path: Path) -> Reading:
     base = path.resolve().parent
     configuration = _absolute(found.configuration, base)
     shared: list[Problem] = []
-    for place, said in _shared(configuration):
+    for place, message in _shared(configuration):
         name = str(place[1])
-        shared.append(Problem(name, UsageError(f"{path}: clusters.{name}: {said}", hint=HINT)))
+        shared.append(Problem(name, UsageError(f"{path}: clusters.{name}: {message}", hint=HINT)))
         configuration = _without(configuration, name)
     return Reading(configuration, (*found.problems, *shared), path)
 
@@ -188,23 +188,23 @@ def _wrong(document: Document, name: str) -> Iterator[tuple[Place, UsageError]]:
         pieces: dict[Place, list[tuple[Place, str]]] = {}
         for one in error.errors(include_url=False, include_context=False, include_input=False):
             where = document.place(one["loc"])
-            pieces.setdefault(document.piece(where), []).append((where, _said(dict(one))))
+            pieces.setdefault(document.piece(where), []).append((where, _described(dict(one))))
         for piece, found in pieces.items():
             found.sort(key=lambda one: not one[1].startswith(MISSPELT))
             yield piece, _explained(document, name, *found[0], more=len(found) - 1)
         return
-    told: set[Place] = set()
-    for where, said in (
+    problem: set[Place] = set()
+    for where, message in (
         *configuration.dangling(document.names("clusters"), document.names("repositories")),
         *_shared(configuration),
     ):
         place = document.place(where)
-        if document.piece(place) not in told:
-            told.add(document.piece(place))
-            yield document.piece(place), _explained(document, name, place, said)
+        if document.piece(place) not in problem:
+            problem.add(document.piece(place))
+            yield document.piece(place), _explained(document, name, place, message)
 
 
-def _said(error: Mapping[str, object]) -> str:
+def _described(error: Mapping[str, object]) -> str:
     last = error["loc"][-1] if error["loc"] else ""  # type: ignore[index]
     if error["type"] == "extra_forbidden":
         return f"{MISSPELT} {last}"
@@ -216,13 +216,13 @@ def _said(error: Mapping[str, object]) -> str:
 
 
 def _explained(
-    document: Document, name: str, where: Place, said: str, *, more: int = 0
+    document: Document, name: str, where: Place, message: str, *, more: int = 0
 ) -> UsageError:
     place = ".".join(str(part) for part in where)
     return UsageError(
         f"{name}:{document.line(where)}: "
         + (f"{place}: " if place else "")
-        + said
+        + message
         + (f" (and {more} more)" if more else ""),
         hint=HINT,
     )

@@ -21,8 +21,8 @@ from pydantic import (
 
 from resources.clients.address import split_host_port
 from resources.clients.address_map import AddressMap
+from resources.clients.connect import TCP_PORT, AuthType
 from resources.clients.connection import MIN_BYTES_PER_S
-from resources.clients.door import TCP_PORT, AuthType
 from resources.clients.meta_nodes import named_addresses
 from resources.config.cron import check_cron
 from resources.errors import UsageError, shown

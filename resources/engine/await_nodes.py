@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 
 from resources.clients.peers import Peer
-from resources.engine.events import Tell, Warned
+from resources.engine.events import Emit, Warned
 from resources.errors import Stopped
 
-MOST_RETURNS = 4
+MAX_RETURNS = 4
 """How often a node that is away and comes back is waited for."""
 
 
 def await_nodes(
-    nodes: Sequence[Peer], n_shards: int, patience_s: float, *, tell: Tell, stop: threading.Event
+    nodes: Sequence[Peer], n_shards: int, patience_s: float, *, emit: Emit, stop: threading.Event
 ) -> bool:
     """Wait for them, once for all shards that they have or are to have; whether any is back.
 
@@ -26,7 +26,7 @@ def await_nodes(
     back = False
     for node in nodes:
         if (why := node.why_away) is not None:
-            tell(Warned(f"{why.what}; {n_shards} shards wait for it, everything else is done"))
+            emit(Warned(f"{why.what}; {n_shards} shards wait for it, everything else is done"))
         back |= node.await_return(stop, max(deadline - time.monotonic(), 0.0))
         if stop.is_set():
             raise Stopped("stopped before everything was done")

@@ -11,9 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
-from resources.repository.manifest import ShardEntry
+from resources.repository.formats.manifest import ShardEntry
 
-Tell = Callable[["Event"], None]
+Emit = Callable[["Event"], None]
 PROGRESS_EVERY_S = 1.0
 """How far things are is told that often at most."""
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from resources.model import ShardID, ShardLocation
-from resources.repository.evidence import Checked, Strategy
-from resources.repository.gzip_stream import Level
-from resources.repository.manifest import Limits
+from resources.repository.archives.gzip_stream import Level
+from resources.repository.formats.details import Checked, Strategy
+from resources.repository.formats.manifest import Limits
 
 Damaged = Literal["keep", "refuse"]
 

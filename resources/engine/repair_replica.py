@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.engine.backup.run import back_up
-from resources.engine.events import Tell
+from resources.engine.events import Emit
 from resources.engine.options import BackupOptions
 from resources.engine.restore.fill_shard import CopyThere, copies_there
 from resources.engine.restore.plan import RestoreOptions
@@ -25,9 +25,9 @@ from resources.engine.restore.run import RestoreReport
 from resources.engine.restore_into import restore_into
 from resources.errors import NothingMatches, PlanError
 from resources.model import ShardID, ShardPlace
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def plan_replica_repair(cluster: Cluster, shard_id: ShardID) -> ReplicaRepair:
 
 
 def repair_replica(
-    cluster: Cluster, repair: ReplicaRepair, scratch_dir: str | None, *, tell: Tell
+    cluster: Cluster, repair: ReplicaRepair, scratch_dir: str | None, *, emit: Emit
 ) -> RestoreReport:
     """Fill the owners that lost the shard, and read them back.
 
@@ -90,8 +90,8 @@ def repair_replica(
     with tempfile.TemporaryDirectory(prefix="shardkeeper-repair-", dir=scratch_dir) as directory:
         repository = BackupRepository(DirectoryStore(directory), directory)
         options = BackupOptions(limits=limits, full=True)
-        report = back_up(cluster, repository, options, tell=tell, command="repair-replica")
+        report = back_up(cluster, repository, options, emit=emit, command="repair-replica")
         if len(report.failed) > len(report.damaged):
             report.check_complete()
         wanted = RestoreOptions(limits=limits, new_shard_id=place.shard_id)
-        return restore_into(cluster, repository, repository.current(), wanted, tell=tell)
+        return restore_into(cluster, repository, repository.current(), wanted, emit=emit)

@@ -8,18 +8,18 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.journal import Journal, JournalFile
 from resources.engine.cluster.node_copies import NodeCopies
 from resources.engine.cluster.restore import prepare_cluster_restore, restore_into_cluster
+from resources.engine.cluster.restore_journal import Journal, JournalFile
 from resources.engine.cluster.rollback import undo_interrupted
-from resources.engine.events import Tell, Warned
+from resources.engine.events import Emit, Warned
 from resources.engine.restore.fill_shard import restore_into_shard
 from resources.engine.restore.identity import identity_of
-from resources.engine.restore.journal import take_over
 from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.restored import RestoreReport
 from resources.engine.restore.run import prepare_restore, restore
+from resources.engine.restore.server_journal import take_over
 from resources.engine.restore.target_copies import ServerCopies, TargetCopies
 from resources.engine.restore.unfinished import Unfinished, left_over, what_is_there
 from resources.errors import PlanError, ShardHeld
@@ -51,7 +51,7 @@ def restore_into(
     backup: BackupSet,
     options: RestoreOptions,
     *,
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event | None = None,
 ) -> RestoreReport:
     """Plan a restore and carry it out; the same one that was killed is gone on with.
@@ -62,18 +62,18 @@ def restore_into(
         ShardkeeperError: the restore failed; its notes say whether it could be undone.
     """
     try:
-        gone_on = _gone_on(target, repository, backup, options, tell, stop)
+        gone_on = _gone_on(target, repository, backup, options, emit, stop)
     except ShardHeld as held:
-        tell(
+        emit(
             Warned(f"{held.what}; what the killed restore left is taken away, and all begins anew")
         )
         gone_on = None
     if gone_on is not None:
         return gone_on
     if isinstance(target, Cluster):
-        undo_interrupted(target, repository, tell=tell, stop=stop or threading.Event())
+        undo_interrupted(target, repository, emit=emit, stop=stop or threading.Event())
     else:
-        take_back_interrupted(target, repository, tell=tell)
+        take_back_interrupted(target, repository, emit=emit)
     plan = prepare_restore_into(target, repository, backup, options)
     if plan.into is not None:
         return restore_into_shard(
@@ -82,12 +82,12 @@ def restore_into(
             plan,
             options,
             copies_on=lambda node, into: _copies_on(target, node, into),
-            tell=tell,
+            emit=emit,
             stop=stop,
         )
     if isinstance(target, Cluster):
-        return restore_into_cluster(target, repository, plan, options, tell=tell, stop=stop)
-    return restore(target, repository, plan, options, tell=tell, stop=stop)
+        return restore_into_cluster(target, repository, plan, options, emit=emit, stop=stop)
+    return restore(target, repository, plan, options, emit=emit, stop=stop)
 
 
 def _gone_on(
@@ -95,7 +95,7 @@ def _gone_on(
     repository: BackupRepository,
     backup: BackupSet,
     options: RestoreOptions,
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event | None,
 ) -> RestoreReport | None:
     """Go on with this very restore, if a run of it was killed; None if there is none.
@@ -111,14 +111,14 @@ def _gone_on(
             return None
         plan, left = going_on
         return restore_into_cluster(
-            target, repository, plan, options, tell=tell, stop=stop, goes_on=left
+            target, repository, plan, options, emit=emit, stop=stop, goes_on=left
         )
     with ExitStack() as stack:
         unfinished = _unfinished(stack, target, repository, backup, options)
         if unfinished is None:
             return None
         plan = unfinished.plan
-        return restore(target, repository, plan, options, tell=tell, stop=stop, goes_on=unfinished)
+        return restore(target, repository, plan, options, emit=emit, stop=stop, goes_on=unfinished)
 
 
 def _copies_on(target: Server | Cluster, node: str, into: ShardPlace) -> TargetCopies:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.guards import shards_on_disk
+from resources.engine.cluster.preconditions import shards_on_disk
 from resources.engine.cluster.restore import prepare_cluster_restore
 from resources.engine.cluster.target_plan import draft_databases, plan_cluster_change
-from resources.engine.restore.fill_shard import copies_there, refuse_filled
+from resources.engine.restore.fill_shard import copies_there, require_empty
 from resources.engine.restore.plan import (
     DatabaseRestore,
     RestoreOptions,
@@ -198,7 +198,7 @@ def _filled(
     try:
         for copy in copies_there(target, into):
             try:
-                refuse_filled(copy, into, plan.shards[0].archive)
+                require_empty(copy, into, plan.shards[0].archive)
             except TargetNotEmpty as error:
                 conflicts.append(error)
     except (PlanError, WireError) as error:

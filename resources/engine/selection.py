@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from resources.errors import NothingMatches, UsageError, shown
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardLocation, ShardPlace
 from resources.protocol.influxql import objection_to
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 
 MAX_LISTED = 10
 DATABASE_FLAGS = ("-db", "-newdb")
@@ -112,22 +112,22 @@ def not_there(
     by_id = {place.shard_id: ShardLocation.of(place) for place in places}
     elsewhere = [one for one in sorted(wanted) if by_id.get(one.shard_id, one) != one]
     gone = [str(one.shard_id) for one in sorted(wanted) if one not in elsewhere]
-    said = [
+    message = [
         f"shard {one.shard_id} belongs to {_policy_of(by_id[one.shard_id])}, "
         f"not to {_policy_of(one)}"
         for one in elsewhere[:MAX_LISTED]
     ]
     if gone:
         numbers = ", ".join(gone[:MAX_LISTED]) + (" …" if len(gone) > MAX_LISTED else "")
-        said.append(f"the server has no shard {numbers}")
-    if not said:
-        said.append("no shard was asked for")
+        message.append(f"the server has no shard {numbers}")
+    if not message:
+        message.append("no shard was asked for")
     hint = (
         "choose each shard by the database and the policy that it belongs to"
         if elsewhere
         else "it was dropped or has expired; what is backed up of it stays restorable"
     )
-    return NothingMatches("; ".join(said) + so, hint=hint)
+    return NothingMatches("; ".join(message) + so, hint=hint)
 
 
 def _policy_of(location: ShardLocation) -> str:

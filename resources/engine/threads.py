@@ -7,8 +7,8 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import Generic, TypeVar, cast
 
-from resources.crew import Crew
 from resources.engine.spread import Spread, in_order
+from resources.runtime.workers import WorkerGroup
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -52,13 +52,13 @@ def running(
     n_items = waiting.n_items
 
     def one_after_the_other() -> None:
-        while not crew.over and (taken := waiting.take()) is not None:
+        while not workers.over and (taken := waiting.take()) is not None:
             number, item = taken
             outcome = _outcome(work, item)
             waiting.ended(number)
             ended.put((item, outcome))
 
-    crew = Crew(name, one_after_the_other)
+    workers = WorkerGroup(name, one_after_the_other)
 
     def as_they_end(left: int) -> Generator[tuple[Item, Outcome[Result]] | None]:
         while left:
@@ -70,13 +70,13 @@ def running(
 
     try:
         for _ in range(min(parallel, n_items)):
-            crew.begin(parallel)
+            workers.begin(parallel)
         yield as_they_end(n_items)
     except BaseException:
         give_up()
         raise
     finally:
-        crew.end()
+        workers.end()
 
 
 def _outcome(work: Callable[[Item], Result], item: Item) -> Outcome[Result]:

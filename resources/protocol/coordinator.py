@@ -26,7 +26,7 @@ from resources.protocol.influxql import check_name
 from resources.protocol.meta import parse_strictly
 from resources.protocol.meta_api import OwnerStatus, owner_status
 from resources.protocol.records import fitting, parse_known
-from resources.protocol.said import Said
+from resources.protocol.reply_fields import ReplyFields
 from resources.protocol.snapshotter import MAX_UINT64, go_json
 from resources.protocol.snapshotter_replies import DECIMAL
 from resources.protocol.stream import Parsing, StreamReader
@@ -304,7 +304,7 @@ def _shard_id(key: str) -> ShardID:
 
 
 def _owner(value: object) -> OwnerStatus:
-    return owner_status(Said.item(value, "the list of shards"))
+    return owner_status(ReplyFields.item(value, "the list of shards"))
 
 
 # --- framing ------------------------------------------------------------------------------

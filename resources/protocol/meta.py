@@ -95,8 +95,8 @@ def parse_strictly(kind: Callable[[], M], raw: bytes, name: str) -> M:
         ) from None
     # Parsing alone does not complain about missing fields.
     if not message.IsInitialized():
-        lacking = ", ".join(cast(Any, message).FindInitializationErrors()[:5])
-        raise BadReply(f"{name} lacks required fields: {lacking}")
+        unrestorable = ", ".join(cast(Any, message).FindInitializationErrors()[:5])
+        raise BadReply(f"{name} lacks required fields: {unrestorable}")
     return message
 
 
@@ -322,13 +322,13 @@ def trimmed(
     for rp in kept:
         check_name("retention policy", _text(rp.Name))
     by_name = {rp.Name: rp for rp in kept}
-    _insist(wanted - by_name.keys(), f"database {database!a} has no retention policy")
-    _insist(set(durations or ()) - by_name.keys(), "a duration was given for a policy not kept:")
+    _require(wanted - by_name.keys(), f"database {database!a} has no retention policy")
+    _require(set(durations or ()) - by_name.keys(), "a duration was given for a policy not kept:")
     for name, duration_ns in (durations or {}).items():
         by_name[name].Duration = duration_ns
     if shards is not None:
         there = {shard.ID for rp in kept for group in rp.ShardGroups for shard in group.Shards}
-        _insist(set(shards) - there, f"database {database!a} has no live shard")
+        _require(set(shards) - there, f"database {database!a} has no live shard")
     default = found.DefaultRetentionPolicy
     if default not in by_name:
         default = kept[0].Name if len(kept) == 1 else ""
@@ -366,7 +366,7 @@ def _trimmed_policy(
     return rp
 
 
-def _insist(missing: set[str] | set[ShardID], complaint: str) -> None:
+def _require(missing: set[str] | set[ShardID], complaint: str) -> None:
     if missing:
         names = ", ".join(ascii(name) for name in sorted(missing)[:5])
         raise NothingMatches(f"{complaint} {names}{', …' if len(missing) > 5 else ''}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from resources.errors import BadReply
 from resources.model import NodeID, ShardGroupID, ShardID
-from resources.protocol.said import Said, said_each
+from resources.protocol.reply_fields import ReplyFields, each_field
 from resources.protocol.snapshotter import go_json
 from resources.protocol.strict_json import Json, decode_json
 from resources.protocol.times import format_time
@@ -94,9 +94,9 @@ def cluster_members(raw: bytes) -> ClusterMembers:
     Raises:
         BadReply: not such an answer.
     """
-    said = Said.of(raw, "show-cluster")
+    reply = ReplyFields.of(raw, "show-cluster")
     return ClusterMembers(
-        said.each(
+        reply.each(
             "data",
             lambda node: DataNodeMember(
                 NodeID(node.uint("id")),
@@ -107,7 +107,7 @@ def cluster_members(raw: bytes) -> ClusterMembers:
                 node.text("version"),
             ),
         ),
-        said.each(
+        reply.each(
             "meta",
             lambda node: MetaNodeMember(
                 NodeID(node.uint("id")),
@@ -192,10 +192,10 @@ def shard_statuses(raw: bytes) -> tuple[ShardStatus, ...]:
     Raises:
         BadReply: not such an answer.
     """
-    return said_each(decode_json(raw, "show-shards"), "show-shards", _shard_status)
+    return each_field(decode_json(raw, "show-shards"), "show-shards", _shard_status)
 
 
-def _shard_status(shard: Said) -> ShardStatus:
+def _shard_status(shard: ReplyFields) -> ShardStatus:
     start_ns, end_ns = shard.time("start-time"), shard.time("end-time")
     if start_ns is None or end_ns is None:
         raise BadReply("show-shards names a shard without a time range")
@@ -213,7 +213,7 @@ def _shard_status(shard: Said) -> ShardStatus:
     )
 
 
-def owner_status(owner: Said) -> OwnerStatus:
+def owner_status(owner: ReplyFields) -> OwnerStatus:
     return OwnerStatus(
         NodeID(owner.uint("id")),
         owner.text("tcpAddr"),
@@ -259,11 +259,11 @@ def meta_node_status(raw: bytes) -> MetaNodeStatus:
     Raises:
         BadReply: not such an answer, or a data node's.
     """
-    said = Said.of(raw, "status")
-    if said.text("nodeType") != "meta":
+    reply = ReplyFields.of(raw, "status")
+    if reply.text("nodeType") != "meta":
         raise BadReply("status of a node that is no meta node")
     return MetaNodeStatus(
-        said.text("leader"), said.text("httpAddr"), said.text("raftAddr"), said.texts("peers")
+        reply.text("leader"), reply.text("httpAddr"), reply.text("raftAddr"), reply.texts("peers")
     )
 
 
@@ -298,16 +298,16 @@ def data_node_status(raw: bytes) -> DataNodeStatus:
     Raises:
         BadReply: not such an answer, or a meta node's.
     """
-    said = Said.of(raw, "status")
-    if said.text("nodeType") != "data":
+    reply = ReplyFields.of(raw, "status")
+    if reply.text("nodeType") != "data":
         raise BadReply("status of a node that is no data node")
     return DataNodeStatus(
-        said.text("hostname"),
-        said.text("tcpBind"),
-        said.text("tcpAddr"),
-        said.text("httpAddr"),
-        said.text("nodeStatus"),
-        said.texts("metaAddrs"),
+        reply.text("hostname"),
+        reply.text("tcpBind"),
+        reply.text("tcpAddr"),
+        reply.text("httpAddr"),
+        reply.text("nodeStatus"),
+        reply.texts("metaAddrs"),
     )
 
 
@@ -352,8 +352,8 @@ def lease(raw: bytes) -> Lease:
     Raises:
         BadReply: not such an answer.
     """
-    said = Said.of(raw, "lease")
-    return Lease(said.text("name"), said.time("expiration"), NodeID(said.uint("owner")))
+    reply = ReplyFields.of(raw, "lease")
+    return Lease(reply.text("name"), reply.time("expiration"), NodeID(reply.uint("owner")))
 
 
 # --- errors -------------------------------------------------------------------------------
@@ -366,6 +366,6 @@ def encode_error(text: str) -> bytes:
 def error_text(raw: bytes) -> str | None:
     """The reason in an error's body; `None` if it is not in JSON, as few older errors are."""
     try:
-        return Said.of(raw, "error").text("error")
+        return ReplyFields.of(raw, "error").text("error")
     except BadReply:
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resources.errors import BadReply
-from resources.protocol.said import ErrorInstead
+from resources.protocol.reply_fields import ErrorInstead
 from resources.protocol.strict_json import decode_json, is_array, is_object
 
 

@@ -50,7 +50,7 @@ def read_record(kind: type[R], message: Message) -> R:
     Raises:
         BadReply: fields that the message's kind does not have, or text that is not UTF-8.
     """
-    refuse_unknown(message)
+    require_known(message)
     values: dict[str, object] = {}
     for mine, its in zip(fields(cast(Any, kind)), message.DESCRIPTOR.fields, strict=True):
         if not message.HasField(its.name):
@@ -73,11 +73,11 @@ def parse_known(kind: Callable[[], M], raw: bytes, name: str) -> M:
         BadReply: not such a message, or more than that.
     """
     message = parse_strictly(kind, raw, name)
-    refuse_unknown(message)
+    require_known(message)
     return message
 
 
-def refuse_unknown(message: Message) -> None:
+def require_known(message: Message) -> None:
     if len(UnknownFieldSet(message)):
         raise BadReply(f"{_name(message)} holds fields that it does not have")
 

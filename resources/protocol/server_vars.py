@@ -12,7 +12,7 @@ from itertools import chain
 
 from resources.errors import BadReply
 from resources.model import ShardID
-from resources.protocol.said import ErrorInstead
+from resources.protocol.reply_fields import ErrorInstead
 from resources.protocol.snapshotter import MAX_UINT64
 from resources.protocol.strict_json import decode_json, is_integer, is_object
 from resources.protocol.times import parse_time
@@ -98,11 +98,11 @@ def server_vars(
         BadReply: no JSON object, or one that does not end.
         ErrorInstead: the reply is an error.
     """
-    said = _Said()
+    reply = _VarsReader()
     for key, value in _members(iter(lines), _FILES + _ACTIVITY if activity else _FILES):
-        said.take(key, value)
-    now_ns = said.now_ns if said.now_ns is not None else fallback_ns()
-    return ServerVars(now_ns, said.started_ns, said.shards(), said.uptime_s)
+        reply.take(key, value)
+    now_ns = reply.now_ns if reply.now_ns is not None else fallback_ns()
+    return ServerVars(now_ns, reply.started_ns, reply.shards(), reply.uptime_s)
 
 
 _FILES = (b'"system"', b'"tsm1_')
@@ -137,15 +137,15 @@ def _member(line: bytes) -> tuple[str, object] | None:
 
 
 def _whole(raw: bytes) -> Iterator[tuple[str, object]]:
-    said = decode_json(raw, "its reply")
-    if not is_object(said):
+    reply = decode_json(raw, "its reply")
+    if not is_object(reply):
         raise BadReply("unexpected reply: it is not an object")
-    if "error" in said:
-        raise ErrorInstead(said["error"])
-    yield from said.items()
+    if "error" in reply:
+        raise ErrorInstead(reply["error"])
+    yield from reply.items()
 
 
-class _Said:
+class _VarsReader:
     """What was told so far; of entries named tsm1_… and shard, by shard."""
 
     def __init__(self) -> None:
@@ -230,9 +230,9 @@ _COMPACTIONS = (
 
 def _cache(values: Mapping[str, object]) -> CacheStats | None:
     """None unless all its figures are there: what is missing must not pass for zero."""
-    told = [values.get(k) for k in ("memBytes", "diskBytes", "snapshotCount", "cachedBytes")]
-    counts = [figure for figure in told if is_integer(figure)]
-    return CacheStats(*counts) if len(counts) == len(told) else None
+    reported = [values.get(k) for k in ("memBytes", "diskBytes", "snapshotCount", "cachedBytes")]
+    counts = [figure for figure in reported if is_integer(figure)]
+    return CacheStats(*counts) if len(counts) == len(reported) else None
 
 
 def _shard_id(text: object) -> ShardID | None:

@@ -35,10 +35,10 @@ def check_storable(meta: bytes) -> None:
     complaints = (
         (not store.meta_nodes, "names no meta node"),
         (bool(legacy), "lists nodes in a form of before 0.10"),
-        (_twins(data_nodes), "has a data node twice"),
-        (_twins([db.name for db in store.databases]), "has a database twice"),
-        (_twins(shards), "has a shard ID twice"),
-        (_twins(group_ids), "has a shard group ID twice"),
+        (_duplicates(data_nodes), "has a data node twice"),
+        (_duplicates([db.name for db in store.databases]), "has a database twice"),
+        (_duplicates(shards), "has a shard ID twice"),
+        (_duplicates(group_ids), "has a shard group ID twice"),
         (not owners <= set(data_nodes), "has owners that are no data nodes"),
         (max(shards, default=0) > store.max_shard_id, "has a shard ID beyond the highest"),
         (max(group_ids, default=0) > store.max_shard_group_id, "has a group ID beyond the highest"),
@@ -49,5 +49,5 @@ def check_storable(meta: bytes) -> None:
             raise PlanError(f"metadata to be set {complaint}")
 
 
-def _twins(values: Collection[Hashable]) -> bool:
+def _duplicates(values: Collection[Hashable]) -> bool:
     return len(set(values)) < len(values)

@@ -45,12 +45,12 @@ def _no_constant(text: str) -> object:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def _no_twins(pairs: list[tuple[str, object]]) -> Json:
+def _no_duplicates(pairs: list[tuple[str, object]]) -> Json:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key occurs twice")
     return cast(Json, value)
 
 
-_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_twins)
+_DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
 """Making one takes longer than it takes to read a short text."""

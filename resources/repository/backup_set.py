@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from resources.model import ShardID
-from resources.repository.manifest import Manifest, MetaEntry, ShardEntry
-from resources.repository.proof import Proof, ProvenAgain
+from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
+from resources.repository.formats.proof import Proof, ProvenAgain
 
 _Content = tuple[str, str, ShardID, str]
 
@@ -46,14 +46,14 @@ class Archive:
     @property
     def may_be_damaged(self) -> bool:
         """Whether files in it came damaged from their server, as far as is known."""
-        evidence = self.entry.evidence
-        return evidence is None or bool(evidence.damaged)
+        details = self.entry.details
+        return details is None or bool(details.damaged)
 
     @property
     def proof(self) -> Proof | None:
         """The newest one."""
-        evidence = self.entry.evidence
-        return self.proven_again or (evidence.proof if evidence else None)
+        details = self.entry.details
+        return self.proven_again or (details.proof if details else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,8 @@ def era_of(stored: StoredManifest, before: str) -> str:
     Args:
         before: the era of the backup before it, in which those of other tools are, too.
     """
-    evidence = stored.manifest.evidence
-    return before if evidence is None else evidence.era
+    details = stored.manifest.details
+    return before if details is None else details.era
 
 
 def newest_era(newest_first: Sequence[StoredManifest]) -> list[StoredManifest]:
@@ -144,7 +144,7 @@ def current_set(manifests: Iterable[StoredManifest], sizes: Mapping[str, int]) -
         note_proof(present, shard)
     missing = tuple(a for a in best.values() if a.entry.file_name not in sizes)
     from_copies = tuple(stored for stored in newest_first if stored.damage)
-    eras = [m.manifest.evidence.era for m in newest_first if m.manifest.evidence]
+    eras = [m.manifest.details.era for m in newest_first if m.manifest.details]
     return BackupSet(
         newest_first[0], present, missing, from_copies=from_copies, before=(eras or [""])[0]
     )
@@ -159,14 +159,14 @@ def keep_newest(kept: dict[ShardID, Archive], archive: Archive) -> None:
 
 def proven_by(stored: StoredManifest) -> tuple[ProvenAgain, ...]:
     """The shards that this backup found to be as in their archives."""
-    evidence = stored.manifest.evidence
-    return evidence.proven_again if evidence else ()
+    details = stored.manifest.details
+    return details.proven_again if details else ()
 
 
 def note_proof(kept: dict[ShardID, Archive], shard: ProvenAgain) -> None:
     """Note that a shard is as in its archive, if that is the one that is noted for it."""
     held = kept.get(shard.shard_id)
-    if held and held.entry.evidence and held.entry.evidence.content == shard.content:
+    if held and held.entry.details and held.entry.details.content == shard.content:
         kept[shard.shard_id] = replace(held, proven_again=shard.proof)
 
 
@@ -175,7 +175,7 @@ def _order(archive: Archive) -> tuple[int, str]:
     return archive.entry.last_modified_ns, archive.manifest_file
 
 
-def twins(missing: Iterable[Archive], there: Iterable[Archive]) -> dict[str, Archive]:
+def substitutes(missing: Iterable[Archive], there: Iterable[Archive]) -> dict[str, Archive]:
     """Archives that hold the very same files as missing ones, by the file name of those.
 
     Of several the one that comes last. A shard that did not change between two backups has such
@@ -186,18 +186,21 @@ def twins(missing: Iterable[Archive], there: Iterable[Archive]) -> dict[str, Arc
         if (content := _content(archive)) is not None:
             by_content[content] = archive
     found = ((a.entry.file_name, by_content.get(c)) for a in missing if (c := _content(a)))
-    return {name: twin for name, twin in found if twin is not None}
+    return {name: substitute for name, substitute in found if substitute is not None}
 
 
-def with_twins(
+def with_substitutes(
     backup: BackupSet, manifests: Iterable[StoredManifest], sizes: Mapping[str, int]
 ) -> BackupSet:
     """The set with twins in the place of archives that are missing, where there are any."""
     listed = (Archive(entry, m.file_name) for m in manifests for entry in m.manifest.files)
-    found = twins(backup.missing, (a for a in listed if a.entry.file_name in sizes))
+    found = substitutes(backup.missing, (a for a in listed if a.entry.file_name in sizes))
     return replace(
         backup,
-        archives={**backup.archives, **{twin.entry.shard_id: twin for twin in found.values()}},
+        archives={
+            **backup.archives,
+            **{substitute.entry.shard_id: substitute for substitute in found.values()},
+        },
         missing=tuple(a for a in backup.missing if a.entry.file_name not in found),
         replaced=tuple(a for a in backup.missing if a.entry.file_name in found),
     )
@@ -205,6 +208,6 @@ def with_twins(
 
 def _content(archive: Archive) -> _Content | None:
     entry = archive.entry
-    if entry.evidence is None:
+    if entry.details is None:
         return None
-    return entry.database, entry.policy, entry.shard_id, entry.evidence.content
+    return entry.database, entry.policy, entry.shard_id, entry.details.content

@@ -22,8 +22,8 @@ from typing import Any, cast
 from resources.errors import BadReply, NameMissing, RepositoryError
 from resources.model import ShardID
 from resources.protocol.times import format_time, parse_time
-from resources.repository.names import parse_shard_id
-from resources.repository.store import Store
+from resources.repository.formats.names import parse_shard_id
+from resources.repository.storage.store import Store
 
 VERSION = 1
 MAX_BYTES = 1 << 20
@@ -66,10 +66,10 @@ class CrashRecord:
 
     def write(self, known: Mapping[ShardID, Crash]) -> None:
         """Put it in the place of what is there; it is an aid, so nothing fails without it."""
-        said = {
+        document = {
             str(i): {"crashes": c.crashes, "last": format_time(c.last_ns)} for i, c in known.items()
         }
-        new = json.dumps({"version": VERSION, "shards": said}).encode() if known else None
+        new = json.dumps({"version": VERSION, "shards": document}).encode() if known else None
         with suppress(RepositoryError):
             old = self._raw()
             if old is not None:
@@ -85,11 +85,11 @@ class CrashRecord:
 
 
 def _decode(raw: bytes) -> dict[ShardID, Crash]:
-    said = cast("dict[str, Any]", json.loads(raw))
-    if said["version"] != VERSION:
+    document = cast("dict[str, Any]", json.loads(raw))
+    if document["version"] != VERSION:
         return {}
     found: dict[ShardID, Crash] = {}
-    for key, value in cast("dict[str, dict[str, Any]]", said["shards"]).items():
+    for key, value in cast("dict[str, dict[str, Any]]", document["shards"]).items():
         shard_id, last_ns = parse_shard_id(key), parse_time(value["last"], "last")
         if shard_id is not None and last_ns is not None:
             found[shard_id] = Crash(int(value["crashes"]), last_ns)

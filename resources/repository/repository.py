@@ -21,8 +21,6 @@ from resources.errors import (
     RepositoryError,
     shown,
 )
-from resources.failpoints import passing
-from resources.interrupts import interruptible, undisturbed
 from resources.protocol.meta import PortableData
 from resources.repository.backup_set import (
     Archive,
@@ -30,14 +28,16 @@ from resources.repository.backup_set import (
     StoredManifest,
     current_set,
     single_set,
-    with_twins,
+    with_substitutes,
 )
-from resources.repository.copies import explain_lost, lost_manifests, read_manifest
-from resources.repository.holding import Held, Watching, holding, not_told
-from resources.repository.names import BackupName, parse_file_name
-from resources.repository.other_layouts import next_step
-from resources.repository.store import DirectoryStore, Source, Store
+from resources.repository.formats.names import BackupName, parse_file_name
+from resources.repository.formats.other_layouts import next_step
+from resources.repository.manifest_replica import explain_lost, lost_manifests, read_manifest
+from resources.repository.storage.held_lock import Held, OnWait, holding, no_listener
+from resources.repository.storage.store import DirectoryStore, Source, Store
 from resources.repository.writer import BackupWriter
+from resources.runtime.failpoints import passing
+from resources.runtime.interrupts import interruptible, undisturbed
 
 MAX_META_BYTES = 64 << 20
 MAX_AHEAD = timedelta(days=1)
@@ -109,7 +109,7 @@ class BackupRepository:
         sizes = self.store.names()
         found = current_set(manifests, sizes)
         if found is not None and found.missing:
-            found = with_twins(found, self._readable(), sizes)
+            found = with_substitutes(found, self._readable(), sizes)
         if found is None:
             raise self.no_backups(
                 "name the directory that influxd-ctl backup or influxd backup -portable wrote into"
@@ -142,7 +142,7 @@ class BackupRepository:
                 hint="-full takes the path of a .manifest file",
             )
         found = single_set(self.manifest(manifest_file), sizes)
-        return with_twins(found, self._readable(), sizes) if found.missing else found
+        return with_substitutes(found, self._readable(), sizes) if found.missing else found
 
     def _readable(self) -> Iterator[StoredManifest]:
         """All manifests but those that are damaged; oldest first."""
@@ -169,8 +169,8 @@ class BackupRepository:
                 f"{name} is listed by {stored.file_name} and missing in {self.location}",
                 hint="copy it back, or restore an older backup: shardkeeper restore -as-of TIME",
             ) from None
-        evidence = stored.manifest.evidence
-        if evidence is not None and hashlib.sha256(raw).hexdigest() != evidence.meta_sha256:
+        details = stored.manifest.details
+        if details is not None and hashlib.sha256(raw).hexdigest() != details.meta_sha256:
             raise BackupIncomplete(
                 f"{name} is not the file that was stored: its SHA-256 differs from the manifest's",
                 hint="restore an older backup: shardkeeper restore -as-of TIME",
@@ -216,7 +216,7 @@ class BackupRepository:
 
     @contextmanager
     def begin(
-        self, *, command: str, wait_s: float = 0.0, watching: Watching = not_told
+        self, *, command: str, wait_s: float = 0.0, on_wait: OnWait = no_listener
     ) -> Generator[BackupWriter]:
         """Open a backup; it exists only if the block calls `commit`.
 
@@ -226,13 +226,13 @@ class BackupRepository:
         Args:
             command: what to show to others who meet the lock.
             wait_s: how long to wait for another run; 0 refuses at once.
-            watching: called when it takes a while to know whether that run is dead.
+            on_wait: called when it takes a while to know whether that run is dead.
 
         Raises:
             RepositoryLocked: another run is at work here.
             RepositoryError: the newest backup is dated in the future.
         """
-        with self.locked(command=command, wait_s=wait_s, watching=watching) as held:
+        with self.locked(command=command, wait_s=wait_s, on_wait=on_wait) as held:
             name = self._free_name()
             held.note_backup(str(name))
             passing("backup.named")
@@ -248,7 +248,7 @@ class BackupRepository:
                     writer.discard(None)
 
     def locked(
-        self, *, command: str, wait_s: float = 0.0, watching: Watching = not_told
+        self, *, command: str, wait_s: float = 0.0, on_wait: OnWait = no_listener
     ) -> AbstractContextManager[Held]:
         """Hold the repository's lock for the block, after sweeping what a dead run left.
 
@@ -256,7 +256,7 @@ class BackupRepository:
             RepositoryLocked: another run is at work here.
             StoreFailed: nothing can be written here.
         """
-        return holding(self.store, command=command, wait_s=wait_s, watching=watching)
+        return holding(self.store, command=command, wait_s=wait_s, on_wait=on_wait)
 
     def _free_name(self) -> BackupName:
         now = BackupName.of(self.clock())

@@ -14,14 +14,14 @@ from resources.errors import (
     ShardkeeperError,
     StoreFailed,
 )
-from resources.failpoints import passing
-from resources.interrupts import undisturbed
 from resources.model import ShardID
 from resources.protocol.meta import PortableData
-from resources.repository.holding import Held, copies_first
-from resources.repository.manifest import Manifest, MetaEntry
-from resources.repository.names import BackupName
-from resources.repository.store import Sink, Store
+from resources.repository.formats.manifest import Manifest, MetaEntry
+from resources.repository.formats.names import BackupName
+from resources.repository.storage.held_lock import Held, copies_first
+from resources.repository.storage.store import Sink, Store
+from resources.runtime.failpoints import passing
+from resources.runtime.interrupts import undisturbed
 
 
 class BackupWriter:
@@ -78,13 +78,13 @@ class BackupWriter:
         self._check_all_there(manifest)
         raw = manifest.encode()
         with undisturbed(f"committing {self.name}"):
-            if manifest.evidence is not None and manifest.evidence.has_copy:
+            if manifest.details is not None and manifest.details.has_copy:
                 with self._new(self.name.copy_file, self._held.stage.create) as sink:
                     sink.write(raw)
             passing("backup.before-commit")
             with self._new(self.name.manifest_file, self._held.stage.create) as sink:
                 sink.write(raw)
-            self._look_again(manifest)
+            self._check_again(manifest)
             self.committed = True
         passing("backup.after-commit")
         return self.name.manifest_file
@@ -146,11 +146,11 @@ class BackupWriter:
         if manifest.meta.file_name not in sizes:
             raise _not_as_written(manifest.meta.file_name)
         for entry in manifest.files:
-            written = entry.evidence.stored_bytes if entry.evidence else sizes.get(entry.file_name)
+            written = entry.details.stored_bytes if entry.details else sizes.get(entry.file_name)
             if sizes.get(entry.file_name) != written or written is None:
                 raise _not_as_written(entry.file_name)
 
-    def _look_again(self, manifest: Manifest) -> None:
+    def _check_again(self, manifest: Manifest) -> None:
         with suppress(StoreFailed):
             if self._held.lock.is_mine():
                 return

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NoReturn
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOfOrder
+from resources.tsm.coverage import Coverage
 from resources.tsm.crc import crc32
 from resources.tsm.facts import TSMFacts
 from resources.tsm.index import LAST_TYPE, cut_off, unordered, unsplittable, unusable
@@ -19,7 +20,6 @@ from resources.tsm.layout import (
     shown,
 )
 from resources.tsm.source import Source, read_exactly
-from resources.tsm.tiling import Tiling
 from resources.tsm.time_counts import HEAD_BYTES, MAX_WORD, count_timestamps, time_span
 from resources.tsm.varint import uvarint
 
@@ -113,7 +113,7 @@ class _Runs:
     """Stretches of blocks without gaps, which must tile the space before the index."""
 
     def __init__(self, index_start: int) -> None:
-        self._tiling = Tiling(len(HEADER), index_start)
+        self._coverage = Coverage(len(HEADER), index_start)
         self._start = self.end = -1
         self._key = b""
 
@@ -124,13 +124,13 @@ class _Runs:
 
     def finish(self) -> None:
         self._add()
-        self._tiling.finish()
+        self._coverage.finish()
 
     def _add(self) -> None:
         if self._start < 0:
             return
         try:
-            self._tiling.add(self._start, self.end)
+            self._coverage.add(self._start, self.end)
         except IndexOutOfOrder as error:
             error.add_note(_name(self._key, self._start))
             raise
@@ -155,18 +155,18 @@ class _Blocks:
                 f"{_name(key, begin)}: its CRC-32 is {crc:08x} and should be {stored:08x}"
             )
         if its_kind != kind:
-            _refuse(key, begin, "its type is not the index's")
+            _reject(key, begin, "its type is not the index's")
         at = begin + 6
         if length > MAX_SHORT_BYTES:
             length, at, its_first = self._long_head(begin, end)
         if length < HEAD_BYTES or at + length >= end:
-            _refuse(key, begin, "its timestamps have an impossible length")
+            _reject(key, begin, "its timestamps have an impossible length")
         if its_first != first:
-            _refuse(key, begin, "its first time is not the index's")
+            _reject(key, begin, "its first time is not the index's")
         try:
             return counted(self._data[at : at + length], last)
         except BlockUndecodable as error:
-            _refuse(key, begin, error.what)
+            _reject(key, begin, error.what)
 
     def _long_head(self, begin: int, end: int) -> tuple[int, int, int]:
         """Length of the timestamps, where they begin, and the first one; length -1: none fits."""
@@ -190,7 +190,7 @@ def counted(times: bytes, last: int) -> int:
     return points
 
 
-def _refuse(key: bytes, begin: int, why: str) -> NoReturn:
+def _reject(key: bytes, begin: int, why: str) -> NoReturn:
     raise BlockUndecodable(f"{_name(key, begin)}: {why}")
 
 

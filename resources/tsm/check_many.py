@@ -12,11 +12,11 @@ import numpy as np
 
 from resources.errors import IndexOutOfOrder
 from resources.tsm.counting import BlockTable, check_blocks, check_large_block
+from resources.tsm.coverage import Coverage
 from resources.tsm.facts import TSMFacts
 from resources.tsm.index import IndexWindow, index_windows
 from resources.tsm.layout import ENTRY, HEADER, MIN_BLOCK_BYTES
 from resources.tsm.source import Source, read_exactly
-from resources.tsm.tiling import Tiling
 
 WINDOW_BYTES = 512 << 10
 WINDOW_BLOCKS = 4096
@@ -26,7 +26,7 @@ _ENTRY = np.dtype([("min", ">i8"), ("max", ">i8"), ("offset", ">u8"), ("size", "
 
 def check_many(source: Source, start: int, *, blocks: bool) -> TSMFacts:
     """As `check_tsm`; the index begins at `start`."""
-    tiling = Tiling(len(HEADER), start)
+    coverage = Coverage(len(HEADER), start)
     n_keys = n_series = n_blocks = n_points = 0
     min_time, max_time = np.iinfo(np.int64).max, np.iinfo(np.int64).min
     for window in index_windows(source, start):
@@ -39,13 +39,13 @@ def check_many(source: Source, start: int, *, blocks: bool) -> TSMFacts:
         for first, last in _runs(table):
             begin, end = int(table.starts[first]), int(table.ends[last - 1])
             try:
-                tiling.add(begin, end)
+                coverage.add(begin, end)
             except IndexOutOfOrder as error:
                 error.add_note(table.name(first))
                 raise
             if blocks:
                 n_points += _check_run(source, table, first, last)
-    tiling.finish()
+    coverage.finish()
     return TSMFacts(
         size_bytes=source.size,
         keys=n_keys,

@@ -79,22 +79,22 @@ def check_blocks(data: bytes, begin: int, table: BlockTable) -> int:
     window = np.frombuffer(data, dtype=np.uint8)
     starts, ends = table.starts - begin, table.ends - begin
     _check_crcs(data, starts, ends, table)
-    _refuse(table, window[starts + CRC.size] != table.types, "its type is not the index's")
+    _reject(table, window[starts + CRC.size] != table.types, "its type is not the index's")
     lengths, at = uvarints(window, starts + CRC.size + 1, ends)
     # A length beyond the block is as bad as one beyond int64, and easier to add.
     sizes = np.minimum(lengths, np.uint64(len(data))).astype(np.int64)
     time_ends = at + sizes
     bad = (at < 0) | (sizes < HEAD_BYTES) | (time_ends >= ends)
-    _refuse(table, bad, "its timestamps have an impossible length")
+    _reject(table, bad, "its timestamps have an impossible length")
 
     firsts = np.ndarray((len(data) - 7,), ">i8", data, strides=(1,))[at + 1]
-    _refuse(table, firsts != table.min_times, "its first time is not the index's")
+    _reject(table, firsts != table.min_times, "its first time is not the index's")
     points, spans = _count(data, window, at, time_ends, table)
     bad = (points < 1) | (points > MAX_BLOCK_POINTS)
-    _refuse(table, bad, f"it has no points, or more than {MAX_BLOCK_POINTS}")
+    _reject(table, bad, f"it has no points, or more than {MAX_BLOCK_POINTS}")
     lasts = firsts.astype(np.int64).view(np.uint64) + spans
     bad = lasts != table.max_times.view(np.uint64)
-    _refuse(table, bad, "its last time is not the index's")
+    _reject(table, bad, "its last time is not the index's")
     return int(points.sum())
 
 
@@ -110,7 +110,7 @@ def check_large_block(source: Source, table: BlockTable) -> int:
     if crc != CRC.unpack_from(head)[0]:
         raise BlockChecksumMismatch(f"{table.name(0)}: its CRC-32 does not fit its bytes")
     row = table.part(0, 1)
-    _refuse(row, row.types != head[CRC.size], "its type is not the index's")
+    _reject(row, row.types != head[CRC.size], "its type is not the index's")
     try:
         length, at = uvarint(head, CRC.size + 1, len(head))
         if length > MAX_TIMESTAMP_BYTES or start + at + length >= end:
@@ -121,9 +121,9 @@ def check_large_block(source: Source, table: BlockTable) -> int:
         error.add_note(table.name(0))
         raise
     first = int.from_bytes(raw[1:HEAD_BYTES], signed=True)
-    _refuse(row, row.min_times != first, "its first time is not the index's")
+    _reject(row, row.min_times != first, "its first time is not the index's")
     last = np.uint64((first + _large_span(raw)) & MAX_WORD)
-    _refuse(row, row.max_times.view(np.uint64) != last, "its last time is not the index's")
+    _reject(row, row.max_times.view(np.uint64) != last, "its last time is not the index's")
     return points
 
 
@@ -156,9 +156,9 @@ def _count(
 ) -> tuple[Ints, Words]:
     """Points of each block, and the ns from its first to its last, mod 2^64."""
     encodings = window[at] >> 4
-    _refuse(table, encodings > RLE, "its timestamps have an unknown encoding")
+    _reject(table, encodings > RLE, "its timestamps have an unknown encoding")
     n_words, rest = np.divmod(ends - at - HEAD_BYTES, 8)
-    _refuse(table, (rest != 0) & (encodings != RLE), "its timestamps end inside a word")
+    _reject(table, (rest != 0) & (encodings != RLE), "its timestamps end inside a word")
     points = np.ones(len(at), dtype=np.int64)
     spans = np.zeros(len(at), dtype=np.uint64)
     view = memoryview(data)
@@ -197,17 +197,17 @@ def _count_even(
     bad = np.zeros(len(at), dtype=np.bool_)
     # Both numbers need a byte before the end, or there is nothing to look at.
     bad[rle] = part_ends - at[rle] < HEAD_BYTES + 2
-    _refuse(table, bad, "its timestamps are cut")
+    _reject(table, bad, "its timestamps are cut")
     differences, behind = uvarints(window, at[rle] + HEAD_BYTES, part_ends)
     bad[rle] = (behind < 0) | (behind >= part_ends)
-    _refuse(table, bad, "its timestamps are cut")
+    _reject(table, bad, "its timestamps are cut")
     counts, behind = uvarints(window, behind, part_ends)
     bad[rle] = behind != part_ends
-    _refuse(table, bad, "its timestamps do not end where they should")
+    _reject(table, bad, "its timestamps do not end where they should")
     points[rle] = np.minimum(counts, np.uint64(MAX_BLOCK_POINTS + 1)).astype(np.int64)
     spans[rle] = (counts - np.uint64(1)) * differences * _SCALES[window[at[rle]] & 0x0F]
 
 
-def _refuse(table: BlockTable, bad: Mask, why: str) -> None:
+def _reject(table: BlockTable, bad: Mask, why: str) -> None:
     if bad.any():
         raise BlockUndecodable(f"{table.name(int(bad.argmax()))}: {why}")

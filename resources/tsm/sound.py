@@ -267,8 +267,8 @@ def _read(data: bytes, offset: int, size_bytes: int) -> _Block | None:
     return _Block(BlockType(data[0]), IndexEntry(first, last, offset, size_bytes), points)
 
 
-def _agree(found: IndexEntry, told: IndexEntry) -> bool:
-    return found.min_time == told.min_time or found.max_time == told.max_time
+def _agree(found: IndexEntry, reported: IndexEntry) -> bool:
+    return found.min_time == reported.min_time or found.max_time == reported.max_time
 
 
 def _lost(record: Record, entry: IndexEntry) -> Damage:

@@ -70,16 +70,16 @@ class SoundIndex:
         self._tries = 0
         self.footer = ""
         self.start = self._end
-        told = -1
+        reported = -1
         if source.size >= len(HEADER) + FOOTER.size:
-            (told,) = FOOTER.unpack(read_exactly(source, self._end, FOOTER.size))
-        inside = len(HEADER) <= told < self._end
-        if inside and self._begins(told, told):
-            self.start = told
+            (reported,) = FOOTER.unpack(read_exactly(source, self._end, FOOTER.size))
+        inside = len(HEADER) <= reported < self._end
+        if inside and self._begins(reported, reported):
+            self.start = reported
             return
-        self.start = self._searched(told if inside else len(HEADER))
-        if self.start != told:
-            self.footer = f"its footer puts the index at {told}, and it begins at {self.start}"
+        self.start = self._searched(reported if inside else len(HEADER))
+        if self.start != reported:
+            self.footer = f"its footer puts the index at {reported}, and it begins at {self.start}"
 
     def records(self) -> Iterator[Record | Hole]:
         """What is there, front to back."""
@@ -99,11 +99,11 @@ class SoundIndex:
         head = self._head(at)
         if head is None:
             return None
-        key, entries_at, told = head
+        key, entries_at, reported = head
         most = min((self._end - entries_at) // ENTRY.size, MAX_ENTRIES)
-        count = told if self._is_followed(entries_at, told, most) else 0
-        if not count and 1 <= told <= most:
-            count = told if self._all_plausible(entries_at, told) else 0
+        count = reported if self._is_followed(entries_at, reported, most) else 0
+        if not count and 1 <= reported <= most:
+            count = reported if self._all_plausible(entries_at, reported) else 0
         if not count and self._leads_to_a_block(at, self.start):
             # Its number of entries is what is damaged.
             found = (n for n in range(1, most + 1) if self._is_followed(entries_at, n, most))

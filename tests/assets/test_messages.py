@@ -31,11 +31,11 @@ from resources.errors import TargetNotEmpty, UsageError
         ("influxd backup -portable", "influxd backup -portable"),
     ],
 )
-def test_flags_are_told_as_fields(flags: str, fields: str) -> None:
+def test_flags_are_reported_as_fields(flags: str, fields: str) -> None:
     assert fields in in_fields(flags)
 
 
-def test_what_the_original_says_of_a_target_that_is_not_empty_is_told_as_what_is_so() -> None:
+def test_what_the_original_says_of_a_target_that_is_not_empty_is_reported_as_what_is_so() -> None:
     error = TargetNotEmpty(
         "problem setting snapshot: cannot restore into non-empty cluster",
         hint="drill has house already; restore beside it with -db house -newdb NAME, or drop it",

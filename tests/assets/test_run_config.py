@@ -9,7 +9,7 @@ from resources.config.reading import parse_configuration
 
 
 @pytest.mark.parametrize(
-    ("said", "damaged", "require_complete"),
+    ("message", "damaged", "require_complete"),
     [
         ("", "keep", False),
         (", damaged: refuse", "refuse", False),
@@ -17,9 +17,11 @@ from resources.config.reading import parse_configuration
     ],
 )
 def test_a_backup_is_as_strict_as_its_cluster_is_configured(
-    said: str, damaged: str, require_complete: bool
+    message: str, damaged: str, require_complete: bool
 ) -> None:
-    text = f"clusters: {{eu: {{host: h, repository: r{said}}}}}\nrepositories: {{r: {{path: b}}}}\n"
+    text = (
+        f"clusters: {{eu: {{host: h, repository: r{message}}}}}\nrepositories: {{r: {{path: b}}}}\n"
+    )
     settings = parse_configuration(text.encode(), "shardkeeper.yaml").clusters["eu"]
     options = CopyConfig().options(settings, 0.0, remembered="")
     assert (options.damaged, options.require_complete) == (damaged, require_complete)

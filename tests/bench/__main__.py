@@ -72,17 +72,17 @@ def beside(n: int, scale: float, sets: str, *, write: bool) -> None:
 @click.option("--most", default=10_000, show_default=True, help="shards")
 @click.option("--manifests", "most_manifests", default=1_000, show_default=True)
 @kept
-def alone(n: int, most: int, most_manifests: int, *, write: bool) -> None:
+def alone(n: int, most: int, max_manifests: int, *, write: bool) -> None:
     """Ours at great size: many shards, many manifests."""
     load, _, _ = os.getloadavg()
-    command = f"python -m tests.bench alone -n {n} --most {most} --manifests {most_manifests}"
+    command = f"python -m tests.bench alone -n {n} --most {most} --manifests {max_manifests}"
     with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
         root = Path(directory)
         for name, counted, steps in (
             ("shards", "shards", shards([most // 4, most // 2, most], n, root)),
-            ("manifests", "backups", manifests([most_manifests // 4, most_manifests], n, root)),
+            ("manifests", "backups", manifests([max_manifests // 4, max_manifests], n, root)),
         ):
-            text = report.alone(_told(steps, counted), command, counted, load)
+            text = report.alone(_described(steps, counted), command, counted, load)
             click.echo(text)
             if write:
                 report.write(name, text)
@@ -98,13 +98,13 @@ def deletes_(n: int, most: int, *, write: bool) -> None:
     command = f"python -m tests.bench deletes -n {n} --most {most}"
     with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
         steps = deletes([most // 4, most // 2, most], n, Path(directory))
-        text = report.alone(_told(steps, "deletes"), command, "deletes", load)
+        text = report.alone(_described(steps, "deletes"), command, "deletes", load)
     click.echo(text)
     if write:
         report.write("deletes", text)
 
 
-def _told(steps: Iterator[Step], counted: str) -> list[Step]:
+def _described(steps: Iterator[Step], counted: str) -> list[Step]:
     found: list[Step] = []
     for step in steps:
         found.append(step)

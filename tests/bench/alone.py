@@ -18,7 +18,7 @@ from resources.clients.meta import MetaClient
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from tests.bench.cost import Cost, measured
 from tests.live.large import many_shards
 
@@ -91,7 +91,7 @@ def manifests(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
         for size in sizes:
             while made < size:
                 write(3, float(made))
-                back_up(source, repository, BackupOptions(), tell=lambda _: None)
+                back_up(source, repository, BackupOptions(), emit=lambda _: None)
                 made += 1
             there = ("-bind", bind)
             yield _step("backup, nothing changed", size, (*there, "backup", backups), bind, n=n)
@@ -112,9 +112,9 @@ def _step(what: str, size: int, words: Sequence[str | Path], bind: str, *, n: in
 
 
 def _asked(words: Sequence[str | Path]) -> Mapping[str, int]:
-    with tempfile.NamedTemporaryFile() as told:
-        measured((sys.executable, "-c", COUNTING, told.name, *words), {"PYTHONPATH": str(ROOT)})
-        return json.load(told)
+    with tempfile.NamedTemporaryFile() as events:
+        measured((sys.executable, "-c", COUNTING, events.name, *words), {"PYTHONPATH": str(ROOT)})
+        return json.load(events)
 
 
 def unchanged(server_words: Sequence[str | Path], backups: Path, n: int) -> Cost:

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from resources.clients.snapshotter import SnapshotterClient
-from resources.repository.archive import ArchiveWriter, Place, inspect_archive, scratch_in
-from resources.repository.store import DirectoryStore
+from resources.repository.archives.archive import ArchiveWriter, Place, inspect_archive, scratch_in
+from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
 
 

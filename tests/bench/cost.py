@@ -48,9 +48,9 @@ def measured(words: Sequence[str | Path], env: Mapping[str, str] | None = None) 
     Raises:
         CommandFailed: with what it said.
     """
-    with tempfile.NamedTemporaryFile() as told:
+    with tempfile.NamedTemporaryFile() as events:
         done = subprocess.run(
-            [sys.executable, "-I", "-S", "-c", LAUNCHER, told.name, *words],
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, events.name, *words],
             env={**os.environ, **(env or {})},
             capture_output=True,
             text=True,
@@ -59,4 +59,4 @@ def measured(words: Sequence[str | Path], env: Mapping[str, str] | None = None) 
         if done.returncode != 0:
             shown = " ".join(map(str, words))
             raise CommandFailed(f"{shown}: status {done.returncode}\n{done.stdout}{done.stderr}")
-        return Cost(*json.load(told))
+        return Cost(*json.load(events))

@@ -49,7 +49,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def beside(found: Mapping[str, Rounds], command: str, version: str, load: float) -> str:
     """The tables of ours beside the original's; `load` is the machine's before it began."""
     rounds = len(next(iter(found.values())).backups["original"])
-    said = (
+    message = (
         f"`{command}`, {rounds} rounds after one to warm up, influxd {version}, "
         f"Python {platform.python_version()}, {_machine(load)}. Medians of the ratios to the "
         "original, taken round by round; below 1 is better.\n\n"
@@ -72,7 +72,7 @@ def beside(found: Mapping[str, Rounds], command: str, version: str, load: float)
         "restore", {name: of.restores for name, of in found.items()}, SHOWN_OF_RESTORES
     )
     picture = f"![ratios to the original]({PLOT.relative_to(DOCS)})"
-    return f"{said}{sizes}\n{backups}\n{restores}\n{picture}\n"
+    return f"{message}{sizes}\n{backups}\n{restores}\n{picture}\n"
 
 
 def _costs(what: str, found: Mapping[str, Mapping[str, Sequence[Cost]]], ways: Ways) -> str:

@@ -27,17 +27,17 @@ class ClusterRestore(Scenario):
     def prepare(self) -> None:
         self.expected = self.commit_what_is_there()
         self.elsewhere = _elsewhere(self.backups)
-        self.place.source.drop_database(self.witness.database)
-        self.before -= {self.witness.database}
+        self.place.source.drop_database(self.expectation.database)
+        self.before -= {self.expectation.database}
         if self.dead:
             self.die(self.rng.choice(self.failpoints()), *self.command())
 
     def command(self) -> Args:
-        flags = ("-timeout", "5s", "-db", self.witness.database)
-        return ("restore", *self.witness.flags, *flags, self.backups)
+        flags = ("-timeout", "5s", "-db", self.expectation.database)
+        return ("restore", *self.expectation.flags, *flags, self.backups)
 
     def beside(self) -> Args:
-        there = ("-newdb", f"other-{self.witness.database}", self.elsewhere)
+        there = ("-newdb", f"other-{self.expectation.database}", self.elsewhere)
         return self.rng.choice((self.command(), (*self.command()[:-1], *there), self.verify()))
 
     def is_whole(self, name: str) -> bool:
@@ -46,7 +46,7 @@ class ClusterRestore(Scenario):
     def settle(self, ends: list[End]) -> None:
         self.check_ends(ends)
         self.check_all_named(ends)
-        cluster, database = self.place.cluster, self.witness.database
+        cluster, database = self.place.cluster, self.expectation.database
         assert cluster is not None
         other = f"other-{database}"
         if any(end.done.code == 0 and other in end.args for end in ends):
@@ -65,7 +65,7 @@ class ClusterRestore(Scenario):
         if other in self.new_databases():
             self.place.source.drop_database(other)
         shutil.rmtree(self.elsewhere)
-        self.judge()
+        self.check_all()
 
 
 class Overwrite(Scenario):
@@ -75,7 +75,7 @@ class Overwrite(Scenario):
 
     def prepare(self) -> None:
         self.commit()  # a restore since the last one has given its shards other numbers
-        self.expected = self.witness.now()
+        self.expected = self.expectation.now()
         self.elsewhere = _elsewhere(self.backups)
         self.since = f"since-{secrets.token_hex(5)}"
         self.place.source.create_database(self.since)
@@ -86,7 +86,7 @@ class Overwrite(Scenario):
         return self._from(self.backups)
 
     def _from(self, backups: Path) -> Args:
-        return (*self.witness.flags, "restore", "-meta-only-overwrite-force", backups)
+        return (*self.expectation.flags, "restore", "-meta-only-overwrite-force", backups)
 
     def beside(self) -> Args:
         return self.rng.choice((self.command(), self._from(self.elsewhere), self.verify()))
@@ -102,12 +102,12 @@ class Overwrite(Scenario):
         again = self.run(*self.command())
         assert again, (again, ends)
         assert self.since not in databases(self.place.source)
-        assert points(self.place.source, self.witness.database) == self.expected, ends
+        assert points(self.place.source, self.expectation.database) == self.expected, ends
         assert not list(self.backups.glob(".shardkeeper*")), ends
         for path in self.backups.glob("*.replaced.meta"):
             path.unlink()
         shutil.rmtree(self.elsewhere)
-        self.judge()
+        self.check_all()
 
 
 ON_A_SERVER: tuple[type[Scenario], ...] = (Backup, Restore, Merge, Repair)

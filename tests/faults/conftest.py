@@ -8,12 +8,12 @@ import pytest
 
 from tests.conftest import need_influxd
 from tests.faults.places import Place, dev_cluster, dev_server, real_server
-from tests.processes import Nursery
+from tests.processes import ForkServer
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as running:
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as running:
         yield running
 
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.influxd import Influxd
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.proxy import Cut, Fault, Proxy, Reset
 from tests.wire.any_cluster import BIND, AnyCluster, first_cluster
 from tests.wire.commands import Done, shardkeeper, verify
@@ -44,7 +44,7 @@ POINTS = 30
 SHARDS_AT_ONCE = 5
 SHORTEST = 6000
 """Every archive is longer, so a cut before that meets it."""
-MOST_WORK = 1.5
+MAX_WORK = 1.5
 SHAPE = "WITH DURATION INF REPLICATION 2 SHARD DURATION 1h NAME rp"
 FROM_SHARD, INTO_SHARD = b"\x03\x00", b"\x03\x07"
 
@@ -234,34 +234,36 @@ class Campaign:
         assert cuts >= 2 * self._n, "each upload, and each reading back"
         return f"restore of {self._n} shards, {cuts} connections cut: equal, {seconds:.1f} s"
 
-    def kills(self, kills: int, nursery: Nursery, *, most_work: float | None = MOST_WORK) -> str:
+    def kills(
+        self, kills: int, fork_server: ForkServer, *, most_work: float | None = MAX_WORK
+    ) -> str:
         """A restore is killed so many times, and goes on."""
-        alone = self._undisturbed(nursery)
+        alone = self._undisturbed(fork_server)
         before = self._counts()
         per_life = alone[0] / (kills + 1)
         lives = list[Done]()
         while len(lives) < kills:
-            run = nursery.start(*self._restore("back_killed"))
+            run = fork_server.start(*self._restore("back_killed"))
             self._wait(run, self._scene.uploads + round(self._dice.uniform(0, 1.2) * per_life))
-            assert run.running, run.said
+            assert run.running, run.output
             run.kill()
             lives.append(run.wait())
-        done = nursery.start(*self._restore("back_killed")).wait(within_s=600)
+        done = fork_server.start(*self._restore("back_killed")).wait(within_s=600)
         work = tuple(now - then for now, then in zip(self._counts(), before, strict=True))
         self._require_equal(done, "back_killed")
         went_on = sum("goes on where it was" in life.err for life in [*lives, done])
         ratios = [one / other for one, other in zip(work, alone, strict=True)]
-        said = (
+        output = (
             f"restore of {self._n} shards, killed {kills} times, {went_on} runs went on: equal; "
             f"{ratios[0]:.2f} times the uploads, {ratios[1]:.2f} times the bytes of shards, "
             f"{ratios[2]:.2f} times all bytes of an undisturbed one"
         )
-        assert most_work is None or max(ratios[:2]) <= most_work, said
-        return said
+        assert most_work is None or max(ratios[:2]) <= most_work, output
+        return output
 
-    def _undisturbed(self, nursery: Nursery) -> tuple[int, ...]:
+    def _undisturbed(self, fork_server: ForkServer) -> tuple[int, ...]:
         before = self._counts()
-        done = nursery.start(*self._restore("back_alone")).wait(within_s=600)
+        done = fork_server.start(*self._restore("back_alone")).wait(within_s=600)
         work = tuple(now - then for now, then in zip(self._counts(), before, strict=True))
         self._require_equal(done, "back_alone")
         return work
@@ -304,14 +306,14 @@ def main(n_shards: int, kills: int, seed: int) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="cut-off-") as directory,
         scene_of(dice, Path(directory)) as scene,
-        Nursery() as nursery,
+        ForkServer() as fork_server,
     ):
         say(f"{scene.name}, seed {seed}")
         campaign = Campaign(scene, n_shards, dice, Path(directory))
         try:
             say(campaign.backup())
             say(campaign.restore())
-            say(campaign.kills(kills, nursery))
+            say(campaign.kills(kills, fork_server))
         finally:
             campaign.close()
 

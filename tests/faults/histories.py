@@ -30,7 +30,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from resources.devcluster.server import DevServer
+from resources.embedded.server import EmbeddedServer
 from resources.model import ShardID
 from tests.wire.commands import Done, shardkeeper
 
@@ -62,14 +62,14 @@ class Front:
                 headers = {k: v for k, v in self.headers.items() if k.lower() != "host"}
                 to.request(self.command, self.path, body, headers)
                 reply = to.getresponse()
-                said = front.shifted(reply.read())
+                message = front.shifted(reply.read())
                 self.send_response(reply.status)
                 for key, value in reply.getheaders():
                     if key.lower() not in ("content-length", "connection", "transfer-encoding"):
                         self.send_header(key, value)
-                self.send_header("Content-Length", str(len(said)))
+                self.send_header("Content-Length", str(len(message)))
                 self.end_headers()
-                self.wfile.write(said)
+                self.wfile.write(message)
 
             do_POST = do_HEAD = do_GET
 
@@ -82,8 +82,8 @@ class Front:
 
     def shifted(self, body: bytes) -> bytes:
         def later(found: re.Match[bytes]) -> bytes:
-            told = datetime.fromisoformat(found[1].decode()[:26]).replace(tzinfo=UTC)
-            now = (told + timedelta(seconds=self.ahead_s)).strftime("%Y-%m-%dT%H:%M:%S.%f")
+            events = datetime.fromisoformat(found[1].decode()[:26]).replace(tzinfo=UTC)
+            now = (events + timedelta(seconds=self.ahead_s)).strftime("%Y-%m-%dT%H:%M:%S.%f")
             return b'"currentTime":"' + now.encode() + b'Z"'
 
         return re.sub(rb'"currentTime": ?"([^"Z]+)Z?"', later, body)
@@ -99,10 +99,10 @@ class History:
 
     def __init__(self, scratch: Path, stack: ExitStack, dice: random.Random) -> None:
         self.dice = dice
-        self.said: list[str] = []
+        self.events: list[str] = []
         self._scratch = scratch
-        self._server = stack.enter_context(DevServer(scratch / "server"))
-        self._target = stack.enter_context(DevServer(scratch / "target"))
+        self._server = stack.enter_context(EmbeddedServer(scratch / "server"))
+        self._target = stack.enter_context(EmbeddedServer(scratch / "target"))
         self._front = Front(self._server.http_addr)
         stack.callback(self._front.close)
         self._held: Held = {}

@@ -31,25 +31,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resources.failpoints import VARIABLE
+from resources.runtime.failpoints import VARIABLE
+from tests.expectation import Expectation
 from tests.faults.cluster_scenarios import ON_A_CLUSTER, ON_A_SERVER
 from tests.faults.interruptions import (
     LEASE_S,
     SIGNALS,
     WAYS,
-    Pace,
+    Timing,
     await_moment,
     await_stop,
     interrupt,
+    poll,
     stand_still,
-    watch,
 )
 from tests.faults.places import PLACES, Place
 from tests.faults.scenarios import ENV, Args, End, Scenario
 from tests.faults.second_host import SecondHost, is_possible
 from tests.influxd import Influxd
-from tests.oracle import Witness
-from tests.processes import Nursery, Run
+from tests.processes import ForkServer, Run
 
 TURNS_PER_DIRECTORY = 2
 TURNS_PER_HOST = 10
@@ -60,13 +60,13 @@ AT_ONCE = ("kill", "stop", *(number.name.removeprefix("SIG") for number in SIGNA
 
 
 @dataclass
-class Rack:
+class Testbed:
     """A place, the database in use, and the pace of each scenario there."""
 
     name: str
     place: Place
-    witness: Witness
-    paces: dict[str, Pace] = field(default_factory=dict[str, Pace])
+    expectation: Expectation
+    paces: dict[str, Timing] = field(default_factory=dict[str, Timing])
     turns: int = 0
 
 
@@ -76,9 +76,9 @@ class Interrupted:
     def __init__(self, places: dict[str, Place], rng: random.Random, stack: ExitStack) -> None:
         self._rng = rng
         self._stack = stack
-        self._first = stack.enter_context(Nursery())
-        self._second: Nursery = self._first
-        self._racks = [Rack(name, place, _backed_up(place)) for name, place in places.items()]
+        self._first = stack.enter_context(ForkServer())
+        self._second: ForkServer = self._first
+        self._testbeds = [Testbed(name, place, _backed_up(place)) for name, place in places.items()]
         for place in places.values():
             for node in place.cluster.meta if place.cluster else ():
                 node.leases.duration_s = CLUSTER_LEASE_S
@@ -87,18 +87,18 @@ class Interrupted:
         """Interrupt `n` runs at random moments; yields a line for each."""
         tally = Counter[str]()
         for number in range(n):
-            rack = self._next_rack(number)
-            kind = self._rng.choice(ON_A_CLUSTER if rack.place.cluster else ON_A_SERVER)
+            testbed = self._next_testbed(number)
+            kind = self._rng.choice(ON_A_CLUSTER if testbed.place.cluster else ON_A_SERVER)
             way = self._rng.choice(WAYS)
             for _ in range(TRIES):
-                scenario = self._scenario(kind, rack)
-                what = self._turn(scenario, rack, way)
+                scenario = self._scenario(kind, testbed)
+                what = self._turn(scenario, testbed, way)
                 if what:
                     break
             else:
                 raise AssertionError("no interruption came in time")
-            tally[f"{rack.name}: {kind.__name__.lower()}: {way}"] += 1
-            yield f"{number + 1}/{n} on {rack.name}: {what}"
+            tally[f"{testbed.name}: {kind.__name__.lower()}: {way}"] += 1
+            yield f"{number + 1}/{n} on {testbed.name}: {what}"
         yield f"{n} runs interrupted ({_sum(tally)})"
 
     def at_failpoints(self) -> Iterator[str]:
@@ -114,19 +114,19 @@ class Interrupted:
         met = Counter[str]()
         for number, (kind, at, way) in enumerate(todo):
             fitting = [
-                rack
-                for rack in self._racks
-                if kind in (ON_A_CLUSTER if rack.place.cluster else ON_A_SERVER)
+                testbed
+                for testbed in self._testbeds
+                if kind in (ON_A_CLUSTER if testbed.place.cluster else ON_A_SERVER)
             ]
-            rack = self._next_rack(number, fitting)
-            what = self._turn(self._scenario(kind, rack), rack, way, at)
+            testbed = self._next_testbed(number, fitting)
+            what = self._turn(self._scenario(kind, testbed), testbed, way, at)
             met[at] += bool(what)
-            yield f"{number + 1}/{len(todo)} on {rack.name}: {what or f'{at} was not met'}"
+            yield f"{number + 1}/{len(todo)} on {testbed.name}: {what or f'{at} was not met'}"
         yield f"{sum(met.values())} runs interrupted at {len(+met)} failpoints"
 
-    def _scenario(self, kind: type[Scenario], rack: Rack) -> Scenario:
+    def _scenario(self, kind: type[Scenario], testbed: Testbed) -> Scenario:
         settling = self._second if self._is_second_ahead() else self._first
-        scenario = kind(rack.place, rack.witness, settling, self._rng)
+        scenario = kind(testbed.place, testbed.expectation, settling, self._rng)
         scenario.prepare()
         return scenario
 
@@ -134,7 +134,7 @@ class Interrupted:
         """No backup follows one that is of tomorrow, but by a clock that is ahead, too."""
         return isinstance(self._second, SecondHost) and self._second.skew_s > 0
 
-    def _turn(self, scenario: Scenario, rack: Rack, way: str, at: str = "") -> str:
+    def _turn(self, scenario: Scenario, testbed: Testbed, way: str, at: str = "") -> str:
         """What happened; empty if the run ended before it could be interrupted."""
         rng = self._rng
         one, other = rng.sample((self._first, self._second), 2)
@@ -149,11 +149,11 @@ class Interrupted:
             args = scenario.beside()
             companion = args, other.start(*args, env=ENV)
             time.sleep(rng.uniform(0, 0.5))
-        run = one.start(*command, env={**ENV, **({VARIABLE: _wish(at, way)} if at else {})})
+        run = one.start(*command, env={**ENV, **({VARIABLE: _request(at, way)} if at else {})})
         if at:
             met = _at_failpoint(run, way, beside)
         else:
-            met = self._at_a_moment(run, scenario, rack, way, beside)
+            met = self._at_a_moment(run, scenario, testbed, way, beside)
         done = run.wait()
         ends.append(End(command, done, disturbed=True))
         if companion is not None:
@@ -165,48 +165,48 @@ class Interrupted:
         except AssertionError as failure:
             failure.add_note(f"{scenario}: {way} {at}, on {one} beside {other}: {ends}")
             raise
-        rack.turns += 1
+        testbed.turns += 1
         host = "the second host" if one is self._second else "the first host"
         with_ = ", ".join(f"{_verb(end.args)} {end.done.code}" for end in ends)
         return f"{scenario} on {host}: {way} {at}: {with_}" if met else ""
 
     def _at_a_moment(
-        self, run: Run, scenario: Scenario, rack: Rack, way: str, beside: object
+        self, run: Run, scenario: Scenario, testbed: Testbed, way: str, beside: object
     ) -> bool:
         name = type(scenario).__name__
-        pace = rack.paces.get(name)
-        if pace is None:  # the first one is watched to its end
+        timing = testbed.paces.get(name)
+        if timing is None:  # the first one is watched to its end
             began = time.monotonic()
-            signs = watch(run, scenario.backups)
-            rack.paces[name] = Pace(signs, time.monotonic() - began)
+            signs = poll(run, scenario.backups)
+            testbed.paces[name] = Timing(signs, time.monotonic() - began)
             return False
-        if not await_moment(run, scenario.backups, pace.moment(self._rng)):
+        if not await_moment(run, scenario.backups, timing.moment(self._rng)):
             return False
         assert callable(beside)
         interrupt(run, way, self._rng, beside)
         return True
 
-    def _next_rack(self, number: int, racks: list[Rack] | None = None) -> Rack:
+    def _next_testbed(self, number: int, testbeds: list[Testbed] | None = None) -> Testbed:
         """The places take turns; each starts a new directory every few turns."""
         if number % TURNS_PER_HOST == 0 and is_possible():
             if isinstance(self._second, SecondHost):
                 self._second.__exit__(None, None, None)
             self._second = SecondHost(self._rng)
             self._second.__enter__()
-            for rack in self._racks:  # what one who was a year ahead has named stays behind
-                self._renew(rack)
-        racks = racks or self._racks
-        rack = racks[number % len(racks)]
-        if rack.turns >= TURNS_PER_DIRECTORY:
-            self._renew(rack)
-        return rack
+            for testbed in self._testbeds:  # what one who was a year ahead has named stays behind
+                self._renew(testbed)
+        testbeds = testbeds or self._testbeds
+        testbed = testbeds[number % len(testbeds)]
+        if testbed.turns >= TURNS_PER_DIRECTORY:
+            self._renew(testbed)
+        return testbed
 
-    def _renew(self, rack: Rack) -> None:
-        rack.place.source.drop_database(rack.witness.database)
-        shutil.rmtree(rack.witness.backups)
-        rack.witness = _backed_up(rack.place)
-        rack.turns = 0
-        for node in rack.place.cluster.meta if rack.place.cluster else ():
+    def _renew(self, testbed: Testbed) -> None:
+        testbed.place.source.drop_database(testbed.expectation.database)
+        shutil.rmtree(testbed.expectation.backups)
+        testbed.expectation = _backed_up(testbed.place)
+        testbed.turns = 0
+        for node in testbed.place.cluster.meta if testbed.place.cluster else ():
             node.leases.forget()  # another directory's run would be waited for
 
     def close(self) -> None:
@@ -214,14 +214,14 @@ class Interrupted:
             self._second.__exit__(None, None, None)
 
 
-def _backed_up(place: Place) -> Witness:
+def _backed_up(place: Place) -> Expectation:
     """A database of its own, and a first backup of it."""
-    witness = place.witness()
-    witness.back_up()
-    return witness
+    expectation = place.expectation()
+    expectation.back_up()
+    return expectation
 
 
-def _wish(at: str, way: str) -> str:
+def _request(at: str, way: str) -> str:
     return at if way == "kill" else f"{at}={way.upper()}"
 
 

@@ -26,7 +26,7 @@ READY_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
-class Pace:
+class Timing:
     """How many signs of life a run gives that nothing disturbs, and how long it takes."""
 
     signs: int
@@ -46,7 +46,7 @@ class Moment:
     delay_s: float
 
 
-def watch(run: Run, backups: Path, *, until: int | None = None) -> int:
+def poll(run: Run, backups: Path, *, until: int | None = None) -> int:
     """Count a run's signs of life until it ends, or has given so many."""
     signs, last = 0, _signs(run, backups)
     while run.running and (until is None or signs < until):
@@ -59,7 +59,7 @@ def watch(run: Run, backups: Path, *, until: int | None = None) -> int:
 
 def await_moment(run: Run, backups: Path, moment: Moment) -> bool:
     """Whether the run is still at work then."""
-    watch(run, backups, until=moment.signs)
+    poll(run, backups, until=moment.signs)
     end = time.monotonic() + moment.delay_s
     while run.running and time.monotonic() < end:
         time.sleep(0.0005)
@@ -94,7 +94,7 @@ def await_stop(run: Run) -> bool:
     """Whether a run stops before it ends."""
     deadline = time.monotonic() + READY_WITHIN_S
     while run.running and not is_stopped(run):
-        assert time.monotonic() < deadline, run.said
+        assert time.monotonic() < deadline, run.output
         time.sleep(0.002)
     return run.running
 
@@ -107,4 +107,4 @@ def is_stopped(run: Run) -> bool:
 
 
 def _signs(run: Run, backups: Path) -> tuple[int, frozenset[str]]:
-    return run.said.count("\n"), frozenset(path.name for path in backups.iterdir())
+    return run.output.count("\n"), frozenset(path.name for path in backups.iterdir())

@@ -31,13 +31,13 @@ from itertools import chain
 from pathlib import Path
 
 from resources.clients.meta import MetaClient
-from resources.engine.overwrite.run import read_meta_file
+from resources.engine.overwrite.overwrite_run import read_meta_file
 from resources.errors import WireError
-from resources.failpoints import FAILPOINTS, VARIABLE
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore
+from resources.runtime.failpoints import FAILPOINTS, VARIABLE
 from tests.faults.others import LIFE, START_S, Acknowledged, NotAcknowledged, Others, Users
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.wire.any_cluster import AnyCluster, first_cluster
 from tests.wire.cluster_restore.meta_proxy import Answered, Asked, MetaProxy
 from tests.wire.commands import Done
@@ -47,7 +47,7 @@ POINTS = 60
 SOURCE = "living_source"
 KILLS = [name for name in FAILPOINTS if name.startswith(("cluster.", "store."))]
 FAULTS = ("nothing", "flip", "flip in every look", "stale", "stood still", "in between", "kill")
-SAID = (
+DOCUMENT = (
     "it is put back",
     "may have been lost",
     "created by single commands",
@@ -60,8 +60,10 @@ SETTLED_WITHIN_S = 60.0
 class Campaign:
     """All of it on one cluster; what must not be is an AssertionError."""
 
-    def __init__(self, cluster: AnyCluster, nursery: Nursery, rng: random.Random, at: Path) -> None:
-        self._bind, self._nursery, self._rng = cluster.bind, nursery, rng
+    def __init__(
+        self, cluster: AnyCluster, fork_server: ForkServer, rng: random.Random, at: Path
+    ) -> None:
+        self._bind, self._fork_server, self._rng = cluster.bind, fork_server, rng
         self._backups = at / "backups"
         self._backups.mkdir(mode=0o700)
         self._users = Users(cluster.nodes[0].addr)
@@ -74,14 +76,14 @@ class Campaign:
             cluster.query(f"CREATE DATABASE {name} {shape}")
         lines = (f"cpu,host=h{i % 7} v={i}i {START_S + i * 7200}" for i in range(POINTS))
         cluster.write(SOURCE, "\n".join(lines))
-        self._others.said.databases.add(LIFE)
+        self._others.acknowledged.databases.add(LIFE)
         done = self._run("backup", self._backups)
         assert done, done
         self._stale = self._meta.snapshot()
 
     def _run(self, *words: object, bind: str = "", env: dict[str, str] | None = None) -> Done:
         flags = ("-bind", bind or self._bind, "-timeout", "10s")
-        return self._nursery.start(*flags, *words, env=env).wait(within_s=600)
+        return self._fork_server.start(*flags, *words, env=env).wait(within_s=600)
 
     # --- rounds -----------------------------------------------------------------------------
 
@@ -95,11 +97,11 @@ class Campaign:
                 words = ("restore", "-db", SOURCE, "-newdb")
                 done = self._with_fault(fault, (*words, name, self._backups))
             self._others.also = ""
-            self._judge(f"restore {number}, {fault}", done, name)
+            self._check(f"restore {number}, {fault}", done, name)
             again = self._run(*words, other, self._backups)
             assert again, again
             assert not list(self._backups.glob(".shardkeeper.restore-*"))
-            self._judge(f"restore {number}, {fault}, and the next", again, other)
+            self._check(f"restore {number}, {fault}, and the next", again, other)
             self._count(fault, done, again)
             yield f"restore {number + 1}/{n}: {fault}, others every {every_s} s: exit {done.code}"
             yield from why(done)
@@ -108,12 +110,12 @@ class Campaign:
     def overwrites(self, n: int) -> Iterator[str]:
         for number in range(n):
             fault = FAULTS[number % len(FAULTS)]
-            before = copy.deepcopy(self._others.said)
+            before = copy.deepcopy(self._others.acknowledged)
             there = set(self._backups.glob("*.replaced.meta"))
             with self._others.at_work(3.0):
                 done = self._with_fault(fault, ("restore", FORCE, self._backups))
             kept = sorted(set(self._backups.glob("*.replaced.meta")) - there)
-            self._judge_overwrite(f"overwrite {number}, {fault}", done, before, kept)
+            self._check_overwrite(f"overwrite {number}, {fault}", done, before, kept)
             self._count(f"overwrite, {fault}", done)
             yield f"overwrite {number + 1}/{n}: {fault}: exit {done.code}, kept {len(kept)}"
             yield from why(done)
@@ -124,54 +126,54 @@ class Campaign:
 
     def _count(self, fault: str, *runs: Done) -> None:
         self.tally[f"{fault}: exit {runs[0].code}"] += 1
-        for text in SAID:
+        for text in DOCUMENT:
             self.tally[f"said: {text}"] += sum(text in done.err for done in runs)
 
     def _tidy(self, *names: str) -> None:
         for name in names:
-            self._others.said.points.pop(name, None)
+            self._others.acknowledged.points.pop(name, None)
             with suppress(NotAcknowledged):
                 self._users.query(f"DROP DATABASE {name}")
 
     # --- judging ----------------------------------------------------------------------------
 
-    def _judge(self, what: str, done: Done, name: str) -> None:
-        missing = self._missing(self._others.said)
+    def _check(self, what: str, done: Done, name: str) -> None:
+        missing = self._missing(self._others.acknowledged)
         assert not missing, (what, missing, done)
         if done:
             found = self._users.query("SELECT count(v) FROM cpu", name)
             assert found[0]["series"][0]["values"][0][1] == POINTS, (what, found, done)
 
-    def _judge_overwrite(
+    def _check_overwrite(
         self, what: str, done: Done, before: Acknowledged, kept: list[Path]
     ) -> None:
         """What is not there any more is kept, and comes back from there."""
-        now, said = self._now(), self._others.said
+        now, output = self._now(), self._others.acknowledged
         databases, users = ({one.name for one in kind} for kind in (now.databases, now.users))
-        before.databases &= said.databases  # what was dropped meanwhile may be either
+        before.databases &= output.databases  # what was dropped meanwhile may be either
         if not before.missing(self._users, now):
             return
         assert kept, (what, before.missing(self._users, now), done)
         newest = decode_metastore(read_meta_file(str(kept[-1])))
         databases |= {db.name for db in newest.databases}
         users |= {user.name for user in newest.users}
-        assert said.databases <= databases, (what, said.databases - databases, done)
-        assert said.users.keys() <= users, (what, said.users.keys() - users, done)
+        assert output.databases <= databases, (what, output.databases - databases, done)
+        assert output.users.keys() <= users, (what, output.users.keys() - users, done)
         assert done.code < 0 or str(kept[0]) in done.err, (what, done)
         back = self._run("restore", FORCE, kept[-1])
         assert back, back
         missing = self._missing(before)
         assert not missing, (what, missing, done)
         now = self._now()
-        self._others.said = before
-        before.databases |= said.databases & {db.name for db in now.databases}
+        self._others.acknowledged = before
+        before.databases |= output.databases & {db.name for db in now.databases}
 
-    def _missing(self, said: Acknowledged) -> list[str]:
+    def _missing(self, output: Acknowledged) -> list[str]:
         """Data nodes hear late of what the meta nodes know, so what is missing is waited for."""
         deadline = time.monotonic() + SETTLED_WITHIN_S
         while True:
             try:
-                found = said.missing(self._users, self._now())
+                found = output.missing(self._users, self._now())
             except (NotAcknowledged, WireError) as error:
                 found = [str(error)]
             if not found or time.monotonic() > deadline:
@@ -195,15 +197,17 @@ class Campaign:
             at = self._rng.randint(1, 25)
             seed = self._rng.random()
             if fault == "flip":
-                proxy.reply = lambda a, r: flipped(a, r, seed) if proxy.looks == at else r
+                proxy.reply = lambda a, r: flipped(a, r, seed) if proxy.scans == at else r
             elif fault == "flip in every look":
                 proxy.reply = lambda a, r: flipped(a, r, seed)
             elif fault == "stale":
                 proxy.reply = lambda a, r: (
-                    r.with_body(self._stale) if a.is_look and proxy.looks >= at else r
+                    r.with_body(self._stale) if a.is_reading and proxy.scans >= at else r
                 )
             elif fault == "stood still":
-                proxy.request = once(lambda a: a.is_look and proxy.looks == at, self._stand_still)
+                proxy.request = once(
+                    lambda a: a.is_reading and proxy.scans == at, self._stand_still
+                )
             elif fault == "in between":
                 proxy.request = once(lambda a: a.is_setting, self._others.change)
             return self._run(*words, bind=proxy.address)
@@ -227,12 +231,12 @@ class Campaign:
         others = [
             node.addr for node in decode_metastore(self._stale).meta_nodes if node.addr != leader
         ]
-        tell(pause, leader)
+        emit(pause, leader)
         try:
             if _leads_soon(others[0]):
                 self._others.change()
         finally:
-            tell(resume, leader)
+            emit(resume, leader)
 
 
 def _leads_soon(address: str) -> bool:
@@ -246,7 +250,7 @@ def _leads_soon(address: str) -> bool:
     return False
 
 
-def tell(command: str, address: str) -> None:
+def emit(command: str, address: str) -> None:
     words = [word.replace("{}", address) for word in shlex.split(command)]
     subprocess.run(words, check=True)
 
@@ -256,7 +260,7 @@ def why(done: Done) -> list[str]:
 
 
 def flipped(asked: Asked, answered: Answered, seed: float) -> Answered:
-    if not asked.is_look or not answered.body:
+    if not asked.is_reading or not answered.body:
         return answered
     raw = bytearray(answered.body)
     raw[int(seed * len(raw))] ^= 1 << int(seed * 8000) % 8
@@ -279,9 +283,9 @@ def main(restores: int, overwrites: int, seed: int) -> None:
     with (
         tempfile.TemporaryDirectory(prefix="shardkeeper-living-") as directory,
         first_cluster(Path(directory)) as cluster,
-        Nursery() as nursery,
+        ForkServer() as fork_server,
     ):
-        campaign = Campaign(cluster, nursery, random.Random(seed), Path(directory))
+        campaign = Campaign(cluster, fork_server, random.Random(seed), Path(directory))
         for line in chain(campaign.restores(restores), campaign.overwrites(overwrites)):
             sys.stdout.write(f"{line}\n")
             sys.stdout.flush()

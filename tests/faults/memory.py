@@ -32,13 +32,13 @@ from resources.protocol.tar_header import encode_header
 from resources.tsm.layout import ENTRY, FOOTER, HEADER
 from tests.influxd import Influxd
 from tests.proxy import Proxy, shard_backups
-from tests.resources.devcluster.dev_influxd import DevInfluxd
+from tests.resources.embedded.dev_influxd import DevInfluxd
 from tests.resources.tsm.writing import T0, block, even_times, raw_integers
 
 BLOCK_POINTS = 1000
 BLOCKS_PER_KEY = 1000
 FILE_BYTES = 512 << 20
-MOST_BYTES = 16 << 20
+MAX_BYTES = 16 << 20
 """How much more memory the largest shard may take than a small one."""
 SMALL_BYTES = 1_000_000
 """It has so few blocks that they are checked without numpy, which alone takes a dozen MiB."""
@@ -170,16 +170,16 @@ def main() -> int:
     too_much = False
     with tempfile.TemporaryDirectory(prefix="shardkeeper-memory-") as name:
         for measure in (backup_cost, restore_cost):
-            room = shutil.disk_usage(name).free > 2 * large
-            if measure is restore_cost and not (Influxd.installed() and room):
+            space = shutil.disk_usage(name).free > 2 * large
+            if measure is restore_cost and not (Influxd.installed() and space):
                 sys.stdout.write("no restore: there is no influxd, or too little room\n")
                 break
             costs = [measure(Path(name), size) for size in (SMALL_BYTES, large)]
             more = costs[1].peak_bytes - costs[0].peak_bytes
-            said = "; ".join(map(str, costs))
-            sys.stdout.write(f"{said}; {more / (1 << 20):.1f} MiB more\n")
+            output = "; ".join(map(str, costs))
+            sys.stdout.write(f"{output}; {more / (1 << 20):.1f} MiB more\n")
             sys.stdout.flush()
-            too_much |= more > MOST_BYTES
+            too_much |= more > MAX_BYTES
     return int(too_much)
 
 

@@ -33,10 +33,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from resources.failpoints import FAILPOINTS, VARIABLE
+from resources.runtime.failpoints import FAILPOINTS, VARIABLE
 from tests.faults.places import PLACES, T0, WEEK, Place
 from tests.influxd import Influxd
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.wire.commands import Done, shardkeeper, verify
 from tests.wire.points import databases, points
 
@@ -68,11 +68,11 @@ some = st.lists(place_in_time, max_size=8)
 class Life(RuleBasedStateMachine):
     """One life: two databases, one directory, and what each backup of it must give back.
 
-    `place`, `nursery` and `counted` are set by `lives`.
+    `place`, `fork_server` and `counted` are set by `lives`.
     """
 
     place: Place
-    nursery: Nursery
+    fork_server: ForkServer
     counted: Counter[str]
 
     def __init__(self) -> None:
@@ -100,7 +100,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         if sys.exception() is None:
             self.back_up(None, False, [])
-            self.judge()
+            self.check_all()
         for name in self.names:
             self.place.source.drop_database(name)
         shutil.rmtree(self.backups)
@@ -180,7 +180,9 @@ class Life(RuleBasedStateMachine):
         self, db: int | None, full: bool, where: str, n: int, rows: list[Key]
     ) -> None:
         self._write_to_all(rows)
-        done = self.nursery.start(*self._backup(db, full), env={VARIABLE: f"{where}:{n}"}).wait()
+        done = self.fork_server.start(
+            *self._backup(db, full), env={VARIABLE: f"{where}:{n}"}
+        ).wait()
         assert done.code in (0, KILLED), done
         assert self._take_note(db, full) or done.code == KILLED
         self.counted["backups killed"] += done.code == KILLED
@@ -207,7 +209,7 @@ class Life(RuleBasedStateMachine):
         self.counted["backups"] += len(new)
         return bool(new)
 
-    def judge(self) -> None:
+    def check_all(self) -> None:
         """Exactly what was committed is there, is sound, and every state of it comes back."""
         assert {path.stem for path in self.backups.glob("*.manifest")} == set(self.states)
         verify(self.backups)
@@ -236,7 +238,7 @@ class Life(RuleBasedStateMachine):
             return
         server, to = self._target(beside)
         done = shardkeeper("restore", *to, *flags, "-db", name, "-newdb", copy, path)
-        self._judge(done, server, copy, expected[name])
+        self._check(done, server, copy, expected[name])
 
     @rule(
         state=st.integers(0, 99),
@@ -252,22 +254,22 @@ class Life(RuleBasedStateMachine):
         if name not in expected:
             return
         server, to = self._target(beside)
-        wish = ("restore", *to, "-as-of", backup, "-db", name, "-newdb", copy, self.backups)
+        request = ("restore", *to, "-as-of", backup, "-db", name, "-newdb", copy, self.backups)
         failpoints = IN_RESTORES["cluster" if beside and self.place.cluster else "restore"]
         env = {VARIABLE: f"{failpoints[where % len(failpoints)]}:{n}"}
-        done = self.nursery.start(*wish, env=env).wait()
+        done = self.fork_server.start(*request, env=env).wait()
         if done.code == KILLED:
             self.counted["restores killed"] += 1
-            done = shardkeeper(*wish)
+            done = shardkeeper(*request)
             if done.code == 14 and "drop it first" in done.err:
                 server.drop_database(copy)
-                done = shardkeeper(*wish)
+                done = shardkeeper(*request)
             elif "is complete now" in done.err:
                 done = Done(0, done.out, done.err)
-        self._judge(done, server, copy, expected[name])
+        self._check(done, server, copy, expected[name])
         assert not list(self.backups.glob(".shardkeeper.restore-*"))
 
-    def _judge(self, done: Done, server: Influxd, copy: str, expected: Held) -> None:
+    def _check(self, done: Done, server: Influxd, copy: str, expected: Held) -> None:
         assert done, done
         assert held(server, copy) == expected
         server.drop_database(copy)
@@ -299,7 +301,9 @@ def held(server: Influxd, database: str) -> Held:
     return found
 
 
-def lives(place: Place, nursery: Nursery, n: int, *, steps: int, first: int | None) -> Counter[str]:
+def lives(
+    place: Place, fork_server: ForkServer, n: int, *, steps: int, first: int | None
+) -> Counter[str]:
     """Lead `n` lives; what was done in them.
 
     Args:
@@ -313,7 +317,7 @@ def lives(place: Place, nursery: Nursery, n: int, *, steps: int, first: int | No
     class OfThisPlace(Life):
         pass
 
-    OfThisPlace.place, OfThisPlace.nursery, OfThisPlace.counted = place, nursery, counted
+    OfThisPlace.place, OfThisPlace.fork_server, OfThisPlace.counted = place, fork_server, counted
     factory = OfThisPlace if first is None else seed(first)(OfThisPlace)
     run_state_machine_as_test(
         factory,
@@ -344,11 +348,11 @@ def main() -> int:
         with (
             tempfile.TemporaryDirectory(prefix="shardkeeper-model-") as directory,
             PLACES[name](Path(directory)) as place,
-            Nursery() as nursery,
+            ForkServer() as fork_server,
         ):
-            counted = lives(place, nursery, n, steps=40, first=first)
-        said = ", ".join(f"{number} {what}" for what, number in counted.items())
-        sys.stdout.write(f"{name}: {said}, in {time.monotonic() - began:.0f} s; all held\n")
+            counted = lives(place, fork_server, n, steps=40, first=first)
+        output = ", ".join(f"{number} {what}" for what, number in counted.items())
+        sys.stdout.write(f"{name}: {output}, in {time.monotonic() - began:.0f} s; all held\n")
     return 0
 
 

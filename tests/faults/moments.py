@@ -27,10 +27,12 @@ class Part:
     began: Callable[[Run, Path], bool]
 
 
-PREPARING = Part("while it prepared", lambda run, _: "Using meta backup: " in run.said)
+PREPARING = Part("while it prepared", lambda run, _: "Using meta backup: " in run.output)
 CREATING = Part("while it created", lambda _, backups: any(backups.glob(".shardkeeper.restore-*")))
-FILLING = Part("while it filled", lambda run, _: "shards mapped\n" in run.said)
-ENDING = Part("once all was sent", lambda run, _: run.said.count("Done. Restored shard ") == SHARDS)
+FILLING = Part("while it filled", lambda run, _: "shards mapped\n" in run.output)
+ENDING = Part(
+    "once all was sent", lambda run, _: run.output.count("Done. Restored shard ") == SHARDS
+)
 ON_A_SERVER = (PREPARING, FILLING, ENDING)
 ON_A_CLUSTER = (PREPARING, CREATING, FILLING, ENDING)
 

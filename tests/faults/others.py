@@ -91,7 +91,7 @@ class Others:
         self._rng = rng
         self._mutex = threading.Lock()
         self._n = 0
-        self.said = Acknowledged()
+        self.acknowledged = Acknowledged()
         self.also = ""
         """A database that a restore is making, into which they write, too."""
 
@@ -118,23 +118,23 @@ class Others:
 
     def _change(self) -> None:
         self._n += 1
-        name, said = f"living_{self._n}", self.said
+        name, output = f"living_{self._n}", self.acknowledged
         what = self._rng.choice(("create", "drop", "user", "grant", "write", "write"))
-        if what == "drop" and len(said.databases) > 4:
-            gone = self._rng.choice(sorted(said.databases - {LIFE}))
-            said.databases.discard(gone)  # from now on either is right
+        if what == "drop" and len(output.databases) > 4:
+            gone = self._rng.choice(sorted(output.databases - {LIFE}))
+            output.databases.discard(gone)  # from now on either is right
             self._users.query(f"DROP DATABASE {gone}")
         elif what == "user":
             self._users.query(f"CREATE USER {name} WITH PASSWORD 'a-secret'")
-            said.users[name] = set()
-        elif what == "grant" and said.users:
-            user = self._rng.choice(sorted(said.users))
+            output.users[name] = set()
+        elif what == "grant" and output.users:
+            user = self._rng.choice(sorted(output.users))
             self._users.query(f"GRANT READ ON {LIFE} TO {user}")
-            said.users[user].add(LIFE)
+            output.users[user].add(LIFE)
         elif what == "write":
             database = LIFE if not self.also or self._rng.random() < 0.5 else self.also
             self._users.write(database, f"theirs v={self._n}i {START_S + self._n * 3600}")
-            said.points.setdefault(database, set()).add(self._n)
+            output.points.setdefault(database, set()).add(self._n)
         else:
             self._users.query(f"CREATE DATABASE {name} WITH DURATION 9000d NAME rp")
-            said.databases.add(name)
+            output.databases.add(name)

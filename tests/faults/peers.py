@@ -39,7 +39,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from tests.faults.trouble import Nodes, nodes_of
 from tests.wire.any_cluster import AnyCluster, first_cluster
 
@@ -49,7 +49,7 @@ NAMED_FIRST = 3
 """Lines of a command that may come before it has heard of the other meta nodes."""
 SLACK_S = 6.0
 """For what the machine does besides."""
-MOST_S = 2 * (TIMEOUT_S + SLACK_S)
+MAX_S = 2 * (TIMEOUT_S + SLACK_S)
 """By how much longer than alone a restore may take that waits for a node, or is undone."""
 KINDS = ("stopped", "standing still", "slow")
 SAVED = re.compile(r"Backing up node (\S+), db \S+, rp \S+, shard (\d+)\.\.\. Done")
@@ -242,7 +242,7 @@ class Campaign:
             ran = self._restore(name, moment, trouble.flags)
             begun = trouble.begun.is_set()
         alone_s, others_s = alone.seconds, max(ran.done_without(victim), default=0.0)
-        if others_s - alone_s > TIMEOUT_S + SLACK_S or ran.seconds - alone_s > MOST_S:
+        if others_s - alone_s > TIMEOUT_S + SLACK_S or ran.seconds - alone_s > MAX_S:
             alone_s = max(alone_s, self._restored_alone(name).seconds)
         late, others = ran.seconds - alone_s, others_s - alone_s
         if begun:
@@ -277,7 +277,7 @@ class Campaign:
             return f"exit {ran.code}:\n{ran.out[-3000:]}"
         if others > TIMEOUT_S + SLACK_S:
             return f"others' shards took {others:.1f} s more than alone:\n{ran.out[-3000:]}"
-        if late > MOST_S:
+        if late > MAX_S:
             return f"it took {late:.1f} s more than alone:\n{ran.out[-3000:]}"
         if ran.code:
             again = self._restore(name)
@@ -330,7 +330,7 @@ def main() -> None:
                 nodes = nodes_of(cluster, None)
                 wrong = campaign(cluster, nodes, n, m, seed, Path(directory), _say)
         else:
-            with DevCluster(Path(directory) / "cluster", meta_nodes=3) as embedded:
+            with EmbeddedCluster(Path(directory) / "cluster", meta_nodes=3) as embedded:
                 cluster = AnyCluster(embedded.meta[0].http_addr, ours=True)
                 nodes = nodes_of(cluster, embedded)
                 wrong = campaign(cluster, nodes, n, m, seed, Path(directory), _say)

@@ -11,10 +11,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
+from tests.expectation import Expectation
 from tests.influxd import Influxd
-from tests.oracle import Witness
-from tests.resources.devcluster.dev_influxd import DevInfluxd
+from tests.resources.embedded.dev_influxd import DevInfluxd
 from tests.wire.commands import at
 
 T0 = 1_600_000_000_000_000_000
@@ -33,22 +33,22 @@ class Place:
     target: Influxd
     target_flags: Sequence[str]
     directory: Path
-    cluster: DevCluster | None = None
+    cluster: EmbeddedCluster | None = None
     """The target, if it is a cluster."""
     n_written: int = 0
 
-    def witness(self, *, filled: bool = True) -> Witness:
+    def expectation(self, *, filled: bool = True) -> Expectation:
         """A database of its own and an empty directory."""
         name = f"db-{secrets.token_hex(5)}"
         backups = self.directory / f"backups-{name}"
         backups.mkdir(mode=0o700)
         self.source.create_database(name)
-        found = Witness(self.source, self.source_flags, name, backups, self.target)
+        found = Expectation(self.source, self.source_flags, name, backups, self.target)
         if filled:
             self.write(found)
         return found
 
-    def write(self, witness: Witness, shards: Sequence[int] = range(SHARDS)) -> None:
+    def write(self, expectation: Expectation, shards: Sequence[int] = range(SHARDS)) -> None:
         """Some points more in each of these shards, all of other times than those before."""
         self.n_written += 1
         lines = [
@@ -57,7 +57,7 @@ class Place:
             for shard in shards
             for i in range(20)
         ]
-        self.source.write(witness.database, lines)
+        self.source.write(expectation.database, lines)
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def real_server(directory: Path) -> Iterator[Place]:
 def dev_cluster(directory: Path) -> Iterator[Place]:
     """A cluster of two data nodes; what it saves is judged on a single server."""
     with ExitStack() as stack:
-        cluster = stack.enter_context(DevCluster(directory / "cluster", 1, 2))
+        cluster = stack.enter_context(EmbeddedCluster(directory / "cluster", 1, 2))
         source = DevInfluxd(directory / "front", cluster.data[0])
         target = stack.enter_context(DevInfluxd(directory / "target"))
         flags = ("-bind", cluster.meta[0].http_addr)

@@ -39,10 +39,10 @@ from resources.clients.coordinator import CoordinatorClient
 from resources.clients.snapshotter import SnapshotterClient
 from resources.errors import ShardkeeperError
 from resources.model import NodeInfo
-from resources.repository.archive import ArchiveReader
+from resources.repository.archives.archive import ArchiveReader
+from resources.repository.archives.unpacked import UnpackedShard
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
-from resources.repository.unpacked import UnpackedShard
+from resources.repository.storage.store import DirectoryStore
 from resources.tsm.layout import split_key
 from tests.wire.any_cluster import AnyCluster, first_cluster
 from tests.wire.commands import Done
@@ -130,9 +130,9 @@ class Load:
             before, node = self.up, self.a_node()
             consistency = "all" if len(before) == len(self.nodes) else "one"
         lines = "\n".join(f"m,host={h} v={v} {at}" for (h, at), v in points.items())
-        said = None
+        output = None
         with suppress(requests.RequestException):
-            said = self.session.post(
+            output = self.session.post(
                 f"http://{node.addr}/write",
                 params={"db": self.name, "precision": "s", "consistency": consistency},
                 data=lines.encode(),
@@ -141,7 +141,7 @@ class Load:
         with self.lock:
             if self.wanted is not None:
                 self.wanted.unknown(points)
-            if said is not None and said.status_code == 204:
+            if output is not None and output.status_code == 204:
                 self.known.acknowledged(points, before & self.up)
             else:
                 self.known.unknown(points)
@@ -253,7 +253,7 @@ class Load:
             for thread in threads:
                 thread.join()
         wanted, self.wanted = self.wanted, None
-        return judged(self, done, wanted, up)
+        return checked(self, done, wanted, up)
 
     def failed_hours(self, done: Done) -> set[int]:
         """Hours of which a shard was named as failed."""
@@ -265,7 +265,7 @@ class Load:
         }
 
 
-def judged(load: Load, done: Done, wanted: Known, up: frozenset[str]) -> str:
+def checked(load: Load, done: Done, wanted: Known, up: frozenset[str]) -> str:
     """What is wrong with a backup; empty if nothing."""
     failed = load.failed_hours(done)
     if done.code not in (0, 3) and not failed:

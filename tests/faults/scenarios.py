@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from resources.failpoints import FAILPOINTS, VARIABLE
-from resources.repository.lock import LEASE_VARIABLE
+from resources.repository.storage.lock import LEASE_VARIABLE
+from resources.runtime.failpoints import FAILPOINTS, VARIABLE
+from tests.expectation import Expectation
 from tests.faults.interruptions import LEASE_S, SIGNALS
 from tests.faults.places import SHARDS, Place
-from tests.oracle import Witness
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.wire.commands import Done
 from tests.wire.points import Points, databases, points
 
@@ -54,7 +54,7 @@ class End:
         return self.done.code == 130 and has_begun and is_bare
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.done.out + self.done.err
 
 
@@ -62,19 +62,21 @@ class Scenario:
     """A run to be interrupted.
 
     Args:
-        witness: what is committed so far, and what each of it gives back.
+        expectation: what is committed so far, and what each of it gives back.
         here: where runs come from that nobody disturbs.
     """
 
     points_at: tuple[str, ...] = ()
     """How the names of the failpoints begin that it passes."""
 
-    def __init__(self, place: Place, witness: Witness, here: Nursery, rng: random.Random) -> None:
+    def __init__(
+        self, place: Place, expectation: Expectation, here: ForkServer, rng: random.Random
+    ) -> None:
         self.place = place
-        self.witness = witness
+        self.expectation = expectation
         self.here = here
         self.rng = rng
-        self.backups = witness.backups
+        self.backups = expectation.backups
         self.dead = rng.random() < DEAD_BEFORE
         self.before = databases(place.target) | databases(place.source)
 
@@ -112,16 +114,19 @@ class Scenario:
         self.note_commits([])
 
     def backup(self, *flags: str) -> Args:
-        witness = self.witness
-        return ("backup", *witness.flags, *flags, "-db", witness.database, self.backups)
+        expectation = self.expectation
+        return ("backup", *expectation.flags, *flags, "-db", expectation.database, self.backups)
 
     def verify(self) -> Args:
         return ("verify", self.backups)
 
     def commit_what_is_there(self) -> Points:
         """Have a backup of what is there, if there is none; returns its points."""
-        now = self.witness.now()
-        if not self.witness.states or self.witness.states[max(self.witness.states)] != now:
+        now = self.expectation.now()
+        if (
+            not self.expectation.states
+            or self.expectation.states[max(self.expectation.states)] != now
+        ):
             self.commit()
         return now
 
@@ -139,7 +144,7 @@ class Scenario:
             may = {0, *REFUSED}
             if end.disturbed:
                 may |= {130, KILLED}
-                if not end.said:  # before it could hear signals
+                if not end.output:  # before it could hear signals
                     may |= {-number for number in SIGNALS}
             ahead = end.done.code == 1 and "in the future" in end.done.err
             assert end.done.code in may or ahead, end
@@ -147,9 +152,9 @@ class Scenario:
 
     def note_commits(self, ends: list[End]) -> None:
         """Insist that exactly those backups are new that runs have claimed."""
-        new = self.witness.committed - set(self.witness.states)
+        new = self.expectation.committed - set(self.expectation.states)
         for name in new:
-            self.witness.states[name] = self.witness.now()
+            self.expectation.states[name] = self.expectation.now()
         if not ends:
             return
         surely = sum(
@@ -162,31 +167,31 @@ class Scenario:
     def check_all_named(self, ends: list[End]) -> Done:
         """Insist that whatever is left is in a message, or in what `verify` says."""
         done = self.run(*self.verify())
-        said = done.err + done.out + "".join(end.said for end in ends)
+        output = done.err + done.out + "".join(end.output for end in ends)
         for path in self.backups.iterdir():
             match = OF_A_BACKUP.fullmatch(path.name)
             if match and not (self.backups / f"{match[1]}.manifest").exists():
-                assert match[1] in said, (path.name, said)
+                assert match[1] in output, (path.name, output)
             if ON_RECORD.fullmatch(path.name):
-                assert path.name in said, (path.name, said)
+                assert path.name in output, (path.name, output)
         for name in self.new_databases():
-            assert name in said or self.is_whole(name), (name, said)
+            assert name in output or self.is_whole(name), (name, output)
         for end in ends:
             assert not end.is_mute, end
         return done
 
     def is_whole(self, name: str) -> bool:
         """Whether a database holds all that a restore brings."""
-        return points(self.place.target, name) == self.witness.now()
+        return points(self.place.target, name) == self.expectation.now()
 
     def new_databases(self) -> set[str]:
         return (databases(self.place.target) | databases(self.place.source)) - self.before
 
     def check_tidy(self) -> None:
-        assert self.witness.tidy(), sorted(path.name for path in self.backups.iterdir())
+        assert self.expectation.tidy(), sorted(path.name for path in self.backups.iterdir())
 
-    def judge(self) -> None:
-        self.witness.judge()
+    def check_all(self) -> None:
+        self.expectation.check_all()
 
 
 class Backup(Scenario):
@@ -194,7 +199,7 @@ class Backup(Scenario):
 
     def prepare(self) -> None:
         shards = sorted(self.rng.sample(range(SHARDS), self.rng.randint(1, SHARDS)))
-        self.place.write(self.witness, shards)
+        self.place.write(self.expectation, shards)
         if self.dead:
             self.die("backup.before-commit", *self.backup("-full"))
             if self.rng.random() < 0.3:
@@ -205,7 +210,11 @@ class Backup(Scenario):
 
     def beside(self) -> Args:
         return self.rng.choice(
-            (self.backup(), self.verify(), ("verify", "-repair", *self.witness.flags, self.backups))
+            (
+                self.backup(),
+                self.verify(),
+                ("verify", "-repair", *self.expectation.flags, self.backups),
+            )
         )
 
     def settle(self, ends: list[End]) -> None:
@@ -218,7 +227,7 @@ class Backup(Scenario):
         assert done, done
         self.note_commits([End(self.backup(), done)])
         self.check_tidy()
-        self.judge()
+        self.check_all()
 
 
 class Restore(Scenario):
@@ -241,7 +250,7 @@ class Restore(Scenario):
         return self.rng.choice(others)
 
     def _into(self, name: str) -> Args:
-        flags = ("-db", self.witness.database, "-newdb", name)
+        flags = ("-db", self.expectation.database, "-newdb", name)
         return ("restore", *self.place.target_flags, *flags, self.backups)
 
     def settle(self, ends: list[End]) -> None:
@@ -260,7 +269,7 @@ class Restore(Scenario):
         assert not list(self.backups.glob(".shardkeeper.server-restore-*")), ends
         for name in self.new_databases():
             self.place.target.drop_database(name)
-        self.judge()
+        self.check_all()
 
     def _check_claims(self, ends: list[End]) -> None:
         """Insist that whatever a restore called complete is there."""
@@ -283,13 +292,13 @@ class Merge(Scenario):
 
     def prepare(self) -> None:
         self.expected = self.commit_what_is_there()
-        self.place.source.query("DROP SERIES FROM m WHERE t = '1'", db=self.witness.database)
+        self.place.source.query("DROP SERIES FROM m WHERE t = '1'", db=self.expectation.database)
         if self.dead:
             self.die(self.rng.choice(self.failpoints()), *self.merge())
         self.abandons = self.dead and self.rng.random() < 0.3
 
     def merge(self, *flags: str) -> Args:
-        db = () if flags else ("-db", self.witness.database)
+        db = () if flags else ("-db", self.expectation.database)
         return ("merge", *self.place.source_flags, *flags, *db, self.backups)
 
     def command(self) -> Args:
@@ -307,15 +316,15 @@ class Merge(Scenario):
         self.check_ends([end for end in ends if "no merge into" not in end.done.err])
         self.check_all_named(ends)
         if any(end.done.code == 0 for end in merges):
-            assert self.witness.now() == self.expected, ends
+            assert self.expectation.now() == self.expected, ends
         forget_leases(self.place)
         again = self.run(*self.merge())
         assert again, (again, ends)
-        assert self.witness.now() == self.expected, (again, ends)
+        assert self.expectation.now() == self.expected, (again, ends)
         assert not self.new_databases(), (self.new_databases(), ends)
         left = {path.name for path in self.backups.glob(".shardkeeper*.json")}
         assert not left, (left, ends)
-        self.judge()
+        self.check_all()
 
 
 class Repair(Scenario):
@@ -325,9 +334,9 @@ class Repair(Scenario):
 
     def prepare(self) -> None:
         self.commit_what_is_there()
-        good = self.witness
+        good = self.expectation
         copy = Path(shutil.copytree(good.backups, f"{good.backups}-{secrets.token_hex(4)}"))
-        self.witness = Witness(
+        self.expectation = Expectation(
             good.source, good.flags, good.database, copy, good.target, dict(good.states)
         )
         self.backups = copy
@@ -343,7 +352,7 @@ class Repair(Scenario):
             self.die(self.rng.choice(self.failpoints()), *self.command())
 
     def command(self) -> Args:
-        return ("verify", "-repair", *self.witness.flags, self.backups)
+        return ("verify", "-repair", *self.expectation.flags, self.backups)
 
     def beside(self) -> Args:
         return self.rng.choice((self.command(), self.backup()))
@@ -363,11 +372,13 @@ class Repair(Scenario):
         assert not list(self.backups.glob(".shardkeeper*")), ends
         found = self.run(*self.verify())
         assert found, found
-        for name, expected in self.witness.states.items():
+        for name, expected in self.expectation.states.items():
             # The server has another file by now if it wrote its files anew.
             if f"restorable: {name}: everything but" not in found.out:
-                assert self.witness.restored(name) == expected, (name, ends)
-        assert f"restorable: {max(self.witness.committed)}: everything but" not in found.out, found
+                assert self.expectation.restored(name) == expected, (name, ends)
+        assert f"restorable: {max(self.expectation.committed)}: everything but" not in found.out, (
+            found
+        )
         shutil.rmtree(self.backups)
 
 

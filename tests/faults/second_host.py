@@ -19,7 +19,7 @@ import subprocess
 import uuid
 from collections.abc import Sequence
 
-from tests.processes import Nursery
+from tests.processes import ForkServer
 
 LONGEST_SKEW_S = 365 * 86_400.0
 LONGEST_BOOT_S = 10_000_000
@@ -45,7 +45,7 @@ def is_possible() -> bool:
     return subprocess.run(probe, capture_output=True, timeout=30, check=False).returncode == 0
 
 
-class SecondHost(Nursery):
+class SecondHost(ForkServer):
     """Where runs on the other machine come from, until the block ends.
 
     Attributes:

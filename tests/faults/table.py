@@ -153,8 +153,8 @@ def _result(row: int, tests: list[str], ended: Mapping[str, Mapping[str, int]]) 
     counts: Counter[str] = Counter()
     for test in tests:
         counts.update(ended.get(test, {"not run": 1}))
-    said = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
-    return "; ".join(text for text in (said or UNTESTED, LIMITS.get(row, "")) if text)
+    output = ", ".join(f"{n} {outcome}" for outcome, n in sorted(counts.items()))
+    return "; ".join(text for text in (output or UNTESTED, LIMITS.get(row, "")) if text)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resources.devcluster.server import DevServer
+from resources.embedded.server import EmbeddedServer
 from resources.model import ShardID
 from tests.wire.commands import Done, shardkeeper
 
@@ -18,8 +18,8 @@ T0 = 1_600_000_000 * 10**9
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[DevServer]:
-    with DevServer(tmp_path / "server") as running:
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path / "server") as running:
         running.query("CREATE DATABASE telegraf")
         running.write("telegraf", f"cpu v=1 {T0}")
         yield running
@@ -37,7 +37,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("resources.engine.backup.written_out.PATIENCE_S", 0.3)
 
 
-def run(server: DevServer, *words: object, http: str = "") -> Done:
+def run(server: EmbeddedServer, *words: object, http: str = "") -> Done:
     return shardkeeper("-host", server.tcp_addr, "-http", http or server.http_addr, *words)
 
 
@@ -45,7 +45,7 @@ def manifest(backups: Path) -> dict[str, Any]:
     return json.loads(max(backups.glob("*.manifest")).read_text())
 
 
-def saved(server: DevServer, backups: Path) -> int:
+def saved(server: EmbeddedServer, backups: Path) -> int:
     """How many points a restore brings back."""
     assert run(server, "restore", "-db", "telegraf", "-newdb", "copy", backups)
     [result] = server.query("SELECT count(v) FROM cpu", database="copy")["results"]
@@ -55,7 +55,7 @@ def saved(server: DevServer, backups: Path) -> int:
 
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_busy_server_is_asked_again_until_its_cache_is_in_files(
-    server: DevServer, backups: Path, empty: bool
+    server: EmbeddedServer, backups: Path, empty: bool
 ) -> None:
     server.node.store.empty_when_busy = empty
     server.node.store.busy = 3
@@ -67,7 +67,7 @@ def test_a_busy_server_is_asked_again_until_its_cache_is_in_files(
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_server_that_stays_busy_makes_the_shard_fail(
-    server: DevServer, backups: Path, empty: bool
+    server: EmbeddedServer, backups: Path, empty: bool
 ) -> None:
     assert run(server, "backup", backups)
     server.write("telegraf", f"cpu v=2 {T0 + 1}")
@@ -85,7 +85,7 @@ def test_a_server_that_stays_busy_makes_the_shard_fail(
 
 @pytest.mark.usefixtures("impatient")
 def test_other_shards_are_saved_beside_one_that_stays_in_memory(
-    server: DevServer, backups: Path
+    server: EmbeddedServer, backups: Path
 ) -> None:
     week = 7 * 86_400 * 10**9
     server.write("telegraf", f"cpu v=2 {T0 + week}")
@@ -100,7 +100,7 @@ def test_other_shards_are_saved_beside_one_that_stays_in_memory(
     assert "in memory" in failed["why"] or "snapshot" in failed["why"]
 
 
-def test_a_busy_server_is_not_unchanged(server: DevServer, backups: Path) -> None:
+def test_a_busy_server_is_not_unchanged(server: EmbeddedServer, backups: Path) -> None:
     """The probe of a busy shard is answered empty from 1.8.0 to 1.8.4."""
     assert run(server, "backup", backups)
     server.write("telegraf", f"cpu v=2 {T0 + 1}")
@@ -111,7 +111,9 @@ def test_a_busy_server_is_not_unchanged(server: DevServer, backups: Path) -> Non
     assert saved(server, backups) == 2
 
 
-def test_without_http_it_is_said_that_nobody_knows(server: DevServer, backups: Path) -> None:
+def test_without_http_it_is_reported_that_nobody_knows(
+    server: EmbeddedServer, backups: Path
+) -> None:
     done = run(server, "backup", backups, http="none")
     assert done, done
     assert "not known whether the server has written its caches out" in done.err
@@ -119,7 +121,7 @@ def test_without_http_it_is_said_that_nobody_knows(server: DevServer, backups: P
 
 
 def test_who_requires_completeness_gets_no_archive_of_which_nobody_knows(
-    server: DevServer, backups: Path
+    server: EmbeddedServer, backups: Path
 ) -> None:
     done = run(server, "backup", "-require-complete", backups, http="none")
     assert done.code == 3, done
@@ -132,7 +134,7 @@ def test_who_requires_completeness_gets_no_archive_of_which_nobody_knows(
 
 
 def test_after_a_restart_a_shard_is_read_again_and_stored_only_if_it_differs(
-    server: DevServer, backups: Path
+    server: EmbeddedServer, backups: Path
 ) -> None:
     assert run(server, "backup", backups)
     for _ in range(2):
@@ -150,7 +152,7 @@ def test_after_a_restart_a_shard_is_read_again_and_stored_only_if_it_differs(
 
 
 def test_files_put_back_with_their_names_sizes_and_times_are_found(
-    server: DevServer, backups: Path
+    server: EmbeddedServer, backups: Path
 ) -> None:
     server.node.store.flush(ShardID(1))
     assert run(server, "backup", backups)
@@ -158,10 +160,10 @@ def test_files_put_back_with_their_names_sizes_and_times_are_found(
     stat, content = tsm.stat(), tsm.read_bytes()
     server.stop()
     other = server.directory.parent / "other"
-    with DevServer(other) as twin:  # a file of the same size with another value in it
-        twin.query("CREATE DATABASE telegraf")
-        twin.write("telegraf", f"cpu v=2 {T0}")
-        twin.node.store.flush(ShardID(1))
+    with EmbeddedServer(other) as substitute:  # a file of the same size with another value in it
+        substitute.query("CREATE DATABASE telegraf")
+        substitute.write("telegraf", f"cpu v=2 {T0}")
+        substitute.node.store.flush(ShardID(1))
         [odd] = (other / "data").glob("**/*.tsm")
         assert len(odd.read_bytes()) == len(content) != 0
         tsm.write_bytes(odd.read_bytes())
@@ -174,7 +176,7 @@ def test_files_put_back_with_their_names_sizes_and_times_are_found(
 # --- shards that no one serves ----------------------------------------------------------------
 
 
-def test_a_shard_that_did_not_open_has_failed(server: DevServer, backups: Path) -> None:
+def test_a_shard_that_did_not_open_has_failed(server: EmbeddedServer, backups: Path) -> None:
     assert run(server, "backup", backups)
     server.node.store.remove(ShardID(1))
     done = run(server, "backup", backups)
@@ -190,7 +192,7 @@ def test_a_shard_that_did_not_open_has_failed(server: DevServer, backups: Path) 
 
 
 def test_a_shard_that_may_have_been_planned_is_named_in_a_directory_without_it(
-    server: DevServer, backups: Path
+    server: EmbeddedServer, backups: Path
 ) -> None:
     server.write("telegraf", f"cpu v=2 {T0 + 7 * 86_400 * 10**9}")
     server.node.store.remove(ShardID(2))

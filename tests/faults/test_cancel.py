@@ -15,8 +15,8 @@ import pytest
 from dagster._grpc.types import ExecuteRunArgs
 
 from tests.faults.places import Place
-from tests.pipelines.world import ROOT, at, configure, launched
-from tests.processes import Nursery, Run
+from tests.pipelines.harness import ROOT, at, configure, launched
+from tests.processes import ForkServer, Run
 from tests.proxy import Proxy, Stall, shard_backups, uploads
 from tests.wire.commands import shardkeeper
 from tests.wire.points import databases, points
@@ -61,47 +61,54 @@ def seconds_of(run: Run) -> float:
 
 @pytest.mark.parametrize("kind", ["server", "cluster"])
 def test_a_backup_stops_at_any_moment(
-    request: pytest.FixtureRequest, nursery: Nursery, kind: str
+    request: pytest.FixtureRequest, fork_server: ForkServer, kind: str
 ) -> None:
     place: Place = request.getfixturevalue(kind)
-    witness = place.witness()
-    witness.back_up()
-    flags = ("backup", *witness.flags, "-full", "-db", witness.database, witness.backups)
-    whole_s = seconds_of(nursery.start(*flags))
-    assert witness.take_note()
+    expectation = place.expectation()
+    expectation.back_up()
+    flags = (
+        "backup",
+        *expectation.flags,
+        "-full",
+        "-db",
+        expectation.database,
+        expectation.backups,
+    )
+    whole_s = seconds_of(fork_server.start(*flags))
+    assert expectation.take_note()
     stopped: list[float] = []
     for moment_s, how in moments(whole_s, stopped):
-        run = nursery.start(*flags)
+        run = fork_server.start(*flags)
         time.sleep(moment_s)
-        code, said = asked_to_stop(run, how)
-        committed = witness.take_note()
-        assert code in (0, INTERRUPTED, *TOO_EARLY), (code, said)
+        code, output = asked_to_stop(run, how)
+        committed = expectation.take_note()
+        assert code in (0, INTERRUPTED, *TOO_EARLY), (code, output)
         assert not (code == 0 and not committed)
         if code == INTERRUPTED and not committed:
             stopped.append(moment_s)
     # A signal between two instructions may leave a file of no backup; the next run sweeps it.
-    witness.back_up()
-    assert witness.tidy(), sorted(witness.backups.iterdir())
-    witness.judge()
+    expectation.back_up()
+    assert expectation.tidy(), sorted(expectation.backups.iterdir())
+    expectation.check_all()
 
 
 def test_a_restore_stops_at_any_moment_and_takes_back_what_it_did(
-    server: Place, nursery: Nursery
+    server: Place, fork_server: ForkServer
 ) -> None:
-    witness = server.witness()
-    witness.back_up()
-    name = f"copy-{witness.database}"
+    expectation = server.expectation()
+    expectation.back_up()
+    name = f"copy-{expectation.database}"
     before = databases(server.target)
-    flags = ("restore", *server.target_flags, "-db", witness.database, "-newdb", name)
-    whole_s = seconds_of(nursery.start(*flags, witness.backups))
+    flags = ("restore", *server.target_flags, "-db", expectation.database, "-newdb", name)
+    whole_s = seconds_of(fork_server.start(*flags, expectation.backups))
     server.target.drop_database(name)
     stopped: list[float] = []
     for moment_s, how in moments(whole_s, stopped):
-        run = nursery.start(*flags, witness.backups)
+        run = fork_server.start(*flags, expectation.backups)
         time.sleep(moment_s)
-        code, said = asked_to_stop(run, how)
+        code, output = asked_to_stop(run, how)
         if code == 0 or name in databases(server.target):
-            assert points(server.target, name) == witness.now(), said
+            assert points(server.target, name) == expectation.now(), output
             server.target.drop_database(name)
         if code == INTERRUPTED:
             stopped.append(moment_s)
@@ -109,48 +116,48 @@ def test_a_restore_stops_at_any_moment_and_takes_back_what_it_did(
 
 
 def test_a_restore_into_a_cluster_stops_at_any_moment_and_takes_back_what_it_did(
-    cluster: Place, nursery: Nursery
+    cluster: Place, fork_server: ForkServer
 ) -> None:
     running = cluster.cluster
     assert running is not None
     for node in running.meta:
         node.leases.forget()
-    witness = cluster.witness()
-    witness.back_up()
-    expected = witness.now()
-    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", witness.database)
-    cluster.source.drop_database(witness.database)
+    expectation = cluster.expectation()
+    expectation.back_up()
+    expected = expectation.now()
+    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", expectation.database)
+    cluster.source.drop_database(expectation.database)
     before = databases(cluster.source)
-    whole_s = seconds_of(nursery.start(*flags, witness.backups))
-    cluster.source.drop_database(witness.database)
+    whole_s = seconds_of(fork_server.start(*flags, expectation.backups))
+    cluster.source.drop_database(expectation.database)
     stopped: list[float] = []
     for moment_s, how in moments(whole_s, stopped):
-        run = nursery.start(*flags, witness.backups)
+        run = fork_server.start(*flags, expectation.backups)
         time.sleep(moment_s)
-        code, said = asked_to_stop(run, how)
-        if witness.database in databases(cluster.source):
-            assert points(cluster.source, witness.database) == expected, said
-            cluster.source.drop_database(witness.database)
-        assert databases(cluster.source) == before, said
-        if list(witness.backups.glob(".shardkeeper.restore-*")):  # a command was on its way
-            assert "run restore again" in said
+        code, output = asked_to_stop(run, how)
+        if expectation.database in databases(cluster.source):
+            assert points(cluster.source, expectation.database) == expected, output
+            cluster.source.drop_database(expectation.database)
+        assert databases(cluster.source) == before, output
+        if list(expectation.backups.glob(".shardkeeper.restore-*")):  # a command was on its way
+            assert "run restore again" in output
         if code == INTERRUPTED:
             stopped.append(moment_s)
-    again = shardkeeper(*flags, witness.backups)
+    again = shardkeeper(*flags, expectation.backups)
     assert again, again
-    assert points(cluster.source, witness.database) == expected
-    assert not list(witness.backups.glob(".shardkeeper.restore-*"))
+    assert points(cluster.source, expectation.database) == expected
+    assert not list(expectation.backups.glob(".shardkeeper.restore-*"))
     known = {found.shard_id for found in running.group.metastore.places()}
     assert {shard for node in running.data for shard in node.store.shards()} <= known
 
 
 @pytest.mark.parametrize("how", SIGNALS)
-def test_verify_stops(server: Place, nursery: Nursery, how: signal.Signals) -> None:
-    witness = server.witness()
+def test_verify_stops(server: Place, fork_server: ForkServer, how: signal.Signals) -> None:
+    expectation = server.expectation()
     for _ in range(3):
-        witness.back_up()
-        server.write(witness)
-    run = nursery.start("verify", witness.backups)
+        expectation.back_up()
+        server.write(expectation)
+    run = fork_server.start("verify", expectation.backups)
     time.sleep(random.random() * 0.05)
     code, _ = asked_to_stop(run, how)
     assert code in (0, INTERRUPTED, *TOO_EARLY)
@@ -214,43 +221,43 @@ def configured(
 def test_dagsters_cancel_stops_a_backup(
     server: Place, home: dg.DagsterInstance, configured: Callable[..., Path], how: signal.Signals
 ) -> None:
-    witness = server.witness()
-    witness.back_up()
-    server.write(witness)
-    before = {path.name for path in witness.backups.iterdir()}
-    config = {"ops": {"influxdb__backup_set": {"config": {"db": witness.database}}}}
+    expectation = server.expectation()
+    expectation.back_up()
+    server.write(expectation)
+    before = {path.name for path in expectation.backups.iterdir()}
+    config = {"ops": {"influxdb__backup_set": {"config": {"db": expectation.database}}}}
     with Proxy(server.source.bind_addr) as proxy:
         proxy.break_all(Stall(20), chosen=shard_backups)
-        path = configured(witness.backups, source=proxy.address)
+        path = configured(expectation.backups, source=proxy.address)
         run_id, process = worker(home, "back_up_influxdb", path, config)
         assert proxy.stalled.wait(timeout=60), process.communicate(timeout=20)
         process.send_signal(how)
         began = time.monotonic()
-        while (witness.backups / ".shardkeeper.lock").exists():
+        while (expectation.backups / ".shardkeeper.lock").exists():
             assert time.monotonic() - began < SOON_S
             time.sleep(0.02)
-        said, _ = process.communicate(timeout=60)
-    assert {path.name for path in witness.backups.iterdir()} == before, said
+        output, _ = process.communicate(timeout=60)
+    assert {path.name for path in expectation.backups.iterdir()} == before, output
     run = home.get_run_by_id(run_id)
     assert run is not None
-    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE), said
-    witness.back_up()
-    witness.judge()
+    assert run.status in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE), output
+    expectation.back_up()
+    expectation.check_all()
 
 
 def test_dagsters_cancel_takes_back_a_restore(
     server: Place, home: dg.DagsterInstance, configured: Callable[..., Path]
 ) -> None:
-    witness = server.witness()
-    witness.back_up()
+    expectation = server.expectation()
+    expectation.back_up()
     before = databases(server.target)
-    name = f"copy-{witness.database}"
-    wish = {"db": witness.database, "newdb": name}
+    name = f"copy-{expectation.database}"
+    request = {"db": expectation.database, "newdb": name}
     with Proxy(server.target.bind_addr) as proxy:
         proxy.break_all(Stall(20, direction="to server"), chosen=uploads)
-        path = configured(witness.backups, target=proxy.address)
+        path = configured(expectation.backups, target=proxy.address)
         config: dict[str, object] = {
-            "ops": {"influxdb__restored_meta": {"config": {**wish, "dry_run": False}}},
+            "ops": {"influxdb__restored_meta": {"config": {**request, "dry_run": False}}},
             "resources": {"target": {"config": {"cluster": "elsewhere"}}},
         }
         _, process = worker(home, "restore_influxdb", path, config)
@@ -260,12 +267,12 @@ def test_dagsters_cancel_takes_back_a_restore(
         while name in databases(server.target):
             assert time.monotonic() - began < SOON_S
             time.sleep(0.02)
-        said, _ = process.communicate(timeout=60)
-    assert databases(server.target) == before, said
-    assert shardkeeper("restore", *server.target_flags, *_as_flags(wish), witness.backups)
-    assert points(server.target, name) == witness.now()
+        output, _ = process.communicate(timeout=60)
+    assert databases(server.target) == before, output
+    assert shardkeeper("restore", *server.target_flags, *_as_flags(request), expectation.backups)
+    assert points(server.target, name) == expectation.now()
     server.target.drop_database(name)
 
 
-def _as_flags(wish: dict[str, str]) -> list[str]:
-    return [text for key, value in wish.items() for text in (f"-{key}", value)]
+def _as_flags(request: dict[str, str]) -> list[str]:
+    return [text for key, value in request.items() for text in (f"-{key}", value)]

@@ -8,8 +8,8 @@ import zlib
 import pytest
 
 from resources.errors import ArchiveCorrupt
-from resources.repository import gzip_stream
-from resources.repository.gzip_stream import EARLY_BYTES, GzipWriter
+from resources.repository.archives import gzip_stream
+from resources.repository.archives.gzip_stream import EARLY_BYTES, GzipWriter
 from tests.faults.places import Place
 from tests.wire.commands import shardkeeper
 
@@ -60,19 +60,19 @@ def test_no_bit_of_a_compressor_goes_wrong_unnoticed(
 def test_a_shard_that_is_compressed_badly_is_no_backup(
     server: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    witness = server.witness()
-    witness.back_up()
-    server.write(witness)
-    before = {path.name for path in witness.backups.iterdir()}
-    flags = (*witness.flags, "-full", "-verify", "inflated", "-db", witness.database)
+    expectation = server.expectation()
+    expectation.back_up()
+    server.write(expectation)
+    before = {path.name for path in expectation.backups.iterdir()}
+    flags = (*expectation.flags, "-full", "-verify", "inflated", "-db", expectation.database)
     with monkeypatch.context() as patched:
         patched.setattr(gzip_stream, "deflater", lambda level: Erring(100))
         patched.setattr("resources.engine.options.Retry.pause_s", lambda self, attempt: 0.001)
-        done = shardkeeper("backup", *flags, witness.backups)
+        done = shardkeeper("backup", *flags, expectation.backups)
     assert done.code == 13, done
     assert "does not inflate to what arrived" in done.err
     assert "-gzipCompressionLevel none" in done.err
-    assert {path.name for path in witness.backups.iterdir()} == before
-    witness.judge()
-    witness.back_up()
-    witness.judge()
+    assert {path.name for path in expectation.backups.iterdir()} == before
+    expectation.check_all()
+    expectation.back_up()
+    expectation.check_all()

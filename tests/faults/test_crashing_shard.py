@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.server import DevServer
+from resources.embedded.server import EmbeddedServer
 from resources.model import ShardID
 from resources.protocol.times import parse_time
 from resources.repository import crash_record
 from resources.repository.crash_record import CrashRecord
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from tests.wire.commands import Done, shardkeeper
 
 T0, WEEK = 1_600_000_000 * 10**9, 604_800 * 10**9
@@ -25,7 +25,7 @@ DEADLY = ShardID(2)
 class Deadly:
     """A server that dies of one shard, and is started again by whoever looks after it."""
 
-    server: DevServer
+    server: EmbeddedServer
     shards: set[ShardID] = field(default_factory=lambda: {DEADLY})
     deaths: int = 0
     threads: list[threading.Thread] = field(default_factory=list[threading.Thread])
@@ -47,7 +47,7 @@ class Deadly:
 
 @pytest.fixture
 def deadly(tmp_path: Path) -> Iterator[Deadly]:
-    with DevServer(tmp_path / "server") as running:
+    with EmbeddedServer(tmp_path / "server") as running:
         running.query("CREATE DATABASE m")
         for week in range(4):
             running.write("m", f"cpu v={week} {T0 + week * WEEK}")

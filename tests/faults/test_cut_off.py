@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import need_influxd
 from tests.faults.cut_off import Campaign, of_cluster, of_server
 from tests.influxd import Influxd
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.wire.any_cluster import first_cluster
 
 SHARDS, KILLS, SEED = 6, 3, 7
@@ -41,9 +41,9 @@ def campaign(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Campaig
 @pytest.mark.wire
 @pytest.mark.fault(4, 64)
 def test_backups_and_restores_survive_a_cut_of_every_connection(
-    campaign: Campaign, nursery: Nursery
+    campaign: Campaign, fork_server: ForkServer
 ) -> None:
     campaign.backup()
     campaign.restore()
-    campaign.kills(KILLS, nursery, most_work=None)
+    campaign.kills(KILLS, fork_server, most_work=None)
     campaign.close()

@@ -12,29 +12,31 @@ from pathlib import Path
 import pytest
 
 from tests.disk import RecordedDisk
+from tests.expectation import Expectation
 from tests.faults.places import Place
-from tests.oracle import Witness
 from tests.wire.commands import Done, shardkeeper
 
 SEED = 20261126
 
 
 @pytest.fixture
-def witness(server: Place) -> Witness:
+def expectation(server: Place) -> Expectation:
     """One good backup, and something to back up."""
-    found = server.witness()
+    found = server.expectation()
     found.back_up()
     server.write(found, [0, 2])
     return found
 
 
-def back_up(witness: Witness, *flags: object) -> Done:
-    return shardkeeper("backup", *witness.flags, *flags, "-db", witness.database, witness.backups)
+def back_up(expectation: Expectation, *flags: object) -> Done:
+    return shardkeeper(
+        "backup", *expectation.flags, *flags, "-db", expectation.database, expectation.backups
+    )
 
 
 def calls_of_a_backup(server: Place) -> int:
-    """How often a backup as in `witness` asks the disk for something."""
-    sample = server.witness()
+    """How often a backup as in `expectation` asks the disk for something."""
+    sample = server.expectation()
     sample.back_up()
     server.write(sample, [0, 2])
     with RecordedDisk(sample.backups) as disk:
@@ -57,14 +59,14 @@ def failing_at(number: int, code: int) -> Callable[[int, str], None]:
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
 def test_a_disk_that_fails_at_any_call_loses_no_backup(server: Place, code: int) -> None:
     """Once at each call of a backup, from the lock's first byte to the lock's end."""
-    witness = server.witness()
-    witness.back_up()
+    expectation = server.expectation()
+    expectation.back_up()
     failed = 0
     for number in range(1, calls_of_a_backup(server) + 1):
-        server.write(witness, [0, 2])
-        with RecordedDisk(witness.backups, fail=failing_at(number, code)):
-            done = back_up(witness)
-        committed = witness.take_note()
+        server.write(expectation, [0, 2])
+        with RecordedDisk(expectation.backups, fail=failing_at(number, code)):
+            done = back_up(expectation)
+        committed = expectation.take_note()
         if not done:
             failed += 1
             assert done.code == (15 if code == errno.ENOSPC else 1), (number, done)
@@ -73,15 +75,15 @@ def test_a_disk_that_fails_at_any_call_loses_no_backup(server: Place, code: int)
             assert not committed, (number, done)
         else:  # the lock could not be renewed or given back, and that harms nothing
             assert committed, (number, done)
-        (witness.backups / ".shardkeeper.lock").unlink(missing_ok=True)
+        (expectation.backups / ".shardkeeper.lock").unlink(missing_ok=True)
     assert failed > 20
-    witness.back_up()
-    witness.judge()
+    expectation.back_up()
+    expectation.check_all()
 
 
 @pytest.mark.fault(31)
-def test_a_disk_that_fails_for_good_is_told_and_what_was_stays(
-    server: Place, witness: Witness
+def test_a_disk_that_fails_for_good_is_reported_and_what_was_stays(
+    server: Place, expectation: Expectation
 ) -> None:
     for call in ("open", "write", "fsync", "link", "close"):
 
@@ -89,31 +91,31 @@ def test_a_disk_that_fails_for_good_is_told_and_what_was_stays(
             if asked == call:
                 raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-        with RecordedDisk(witness.backups, fail=fail):
-            done = back_up(witness)
+        with RecordedDisk(expectation.backups, fail=fail):
+            done = back_up(expectation)
         assert not done, call
-        assert not witness.take_note()
-        (witness.backups / ".shardkeeper.lock").unlink(missing_ok=True)
-        witness.judge()
+        assert not expectation.take_note()
+        (expectation.backups / ".shardkeeper.lock").unlink(missing_ok=True)
+        expectation.check_all()
 
 
 @pytest.mark.fault(31)
-def test_a_file_whose_sync_failed_is_thrown_away(server: Place, witness: Witness) -> None:
-    before = {path.name for path in witness.backups.iterdir()}
+def test_a_file_whose_sync_failed_is_thrown_away(server: Place, expectation: Expectation) -> None:
+    before = {path.name for path in expectation.backups.iterdir()}
     failed: list[int] = []
 
     def first_sync_of_an_archive(n: int, call: str) -> None:
-        new = {path.name for path in witness.backups.iterdir()} - before
+        new = {path.name for path in expectation.backups.iterdir()} - before
         if call == "fsync" and not failed and any(".tar.gz" in name for name in new):
             failed.append(n)
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with RecordedDisk(witness.backups, fail=first_sync_of_an_archive):
-        done = back_up(witness)
+    with RecordedDisk(expectation.backups, fail=first_sync_of_an_archive):
+        done = back_up(expectation)
     assert failed
     assert done.code == 1, done
     assert "syncing" in done.err
-    assert {path.name for path in witness.backups.iterdir()} == before
+    assert {path.name for path in expectation.backups.iterdir()} == before
 
 
 # --- power --------------------------------------------------------------------------------
@@ -134,36 +136,40 @@ def boot_anew(directory: Path) -> None:
 
 @pytest.mark.fault(29)
 def test_whatever_moment_the_power_fails_committed_backups_are_whole(
-    server: Place, witness: Witness, tmp_path: Path
+    server: Place, expectation: Expectation, tmp_path: Path
 ) -> None:
     """Every prefix of what the disk was asked, with what was not synced there or not."""
-    first = dict(witness.states)
-    with RecordedDisk(witness.backups) as disk:
-        done = back_up(witness)
+    first = dict(expectation.states)
+    with RecordedDisk(expectation.backups) as disk:
+        done = back_up(expectation)
     assert done, done
-    assert witness.take_note()
-    second = dict(witness.states)
+    assert expectation.take_note()
+    second = dict(expectation.states)
     rng = random.Random(SEED)
     seen: set[int] = set()
-    judged: list[dict[str, bytes]] = []
+    checked: list[dict[str, bytes]] = []
     for place in range(len(disk.log) + 1):
         for turn in range(2):
             directory = tmp_path / f"{place}-{turn}"
             directory.mkdir(mode=0o700)
             disk.after_power_loss(place, directory, rng)
-            left = Witness(
-                witness.source, witness.flags, witness.database, directory, witness.target
+            left = Expectation(
+                expectation.source,
+                expectation.flags,
+                expectation.database,
+                directory,
+                expectation.target,
             )
             left.states = dict(second if left.committed == set(second) else first)
             seen.add(len(left.states))
             boot_anew(directory)
             held = {path.name: path.read_bytes() for path in directory.iterdir()}
-            if held not in judged:
-                judged.append(held)
-                left.judge()
+            if held not in checked:
+                checked.append(held)
+                left.check_all()
             if turn and place % 5 == 0:
                 left.back_up()
-                left.judge()
+                left.check_all()
     assert seen == {1, 2}
     directory = tmp_path / "at the end"
     directory.mkdir()

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
-from resources.failpoints import FAILPOINTS, VARIABLE
+from resources.embedded.cluster import EmbeddedCluster
 from resources.protocol.commands import Command, CopyShardOwner
+from resources.runtime.failpoints import FAILPOINTS, VARIABLE
 from tests.faults.places import Place
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.proxy import Flip, Proxy, uploads
 from tests.wire.commands import shardkeeper
 from tests.wire.points import databases, points
@@ -65,18 +65,31 @@ def test_a_command_lists_them() -> None:
     assert "failpoints" not in shardkeeper("-h").out
 
 
-@pytest.mark.parametrize("wish", ["nonsense", "backup.before-commit:0", "backup.mid-stream:x"])
-def test_a_wish_that_cannot_come_true_is_refused(nursery: Nursery, wish: str) -> None:
-    done = nursery.start("failpoints", env={VARIABLE: wish}).wait()
+@pytest.mark.parametrize(
+    "failpoint_request", ["nonsense", "backup.before-commit:0", "backup.mid-stream:x"]
+)
+def test_a_request_that_cannot_come_true_is_refused(
+    fork_server: ForkServer, failpoint_request: str
+) -> None:
+    done = fork_server.start("failpoints", env={VARIABLE: failpoint_request}).wait()
     assert done.code == 2
     assert "is no failpoint" in done.err
 
 
-def test_a_wish_kills_outside_of_tests_too() -> None:
-    program = "from resources.failpoints import passing; passing('backup.locked'); print('here')"
-    for wish, code in (("backup.locked", KILLED), ("backup.locked:2", 0), ("backup.named", 0)):
+def test_a_request_kills_outside_of_tests_too() -> None:
+    program = (
+        "from resources.runtime.failpoints import passing; passing('backup.locked'); print('here')"
+    )
+    for failpoint_request, code in (
+        ("backup.locked", KILLED),
+        ("backup.locked:2", 0),
+        ("backup.named", 0),
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, env={VARIABLE: wish}, check=False
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={VARIABLE: failpoint_request},
+            check=False,
         )
         assert done.returncode == code
 
@@ -84,97 +97,97 @@ def test_a_wish_kills_outside_of_tests_too() -> None:
 # --- backups ------------------------------------------------------------------------------
 
 
-def backup_killed_at(place: Place, nursery: Nursery, wish: str) -> None:
+def backup_killed_at(place: Place, fork_server: ForkServer, failpoint_request: str) -> None:
     """A backup dies; what was committed is there; the next one converges."""
-    witness = place.witness()
-    witness.back_up()
-    place.write(witness)
-    flags = ("backup", *witness.flags, "-db", witness.database, witness.backups)
-    if wish.startswith("backup.sweeping"):  # there must be something to sweep
-        dead = nursery.start(*flags, env={VARIABLE: "backup.before-commit"}).wait()
+    expectation = place.expectation()
+    expectation.back_up()
+    place.write(expectation)
+    flags = ("backup", *expectation.flags, "-db", expectation.database, expectation.backups)
+    if failpoint_request.startswith("backup.sweeping"):  # there must be something to sweep
+        dead = fork_server.start(*flags, env={VARIABLE: "backup.before-commit"}).wait()
         assert dead.code == KILLED
-    done = nursery.start(*flags, env={VARIABLE: wish}).wait()
+    done = fork_server.start(*flags, env={VARIABLE: failpoint_request}).wait()
     assert done.code == KILLED, done
-    committed = witness.take_note()
-    assert committed == (wish == "backup.after-commit"), wish
-    witness.judge()
-    name = witness.back_up()
-    witness.judge()
-    assert witness.tidy()
-    copied = len(list(witness.backups.glob(f"{name}.s*.tar.gz")))
+    committed = expectation.take_note()
+    assert committed == (failpoint_request == "backup.after-commit"), failpoint_request
+    expectation.check_all()
+    name = expectation.back_up()
+    expectation.check_all()
+    assert expectation.tidy()
+    copied = len(list(expectation.backups.glob(f"{name}.s*.tar.gz")))
     assert copied == (0 if committed else 3)
 
 
 @pytest.mark.fault(26, 29)
-@pytest.mark.parametrize("wish", [*IN_BACKUPS, *LATER])
+@pytest.mark.parametrize("failpoint_request", [*IN_BACKUPS, *LATER])
 def test_a_backup_killed_anywhere_leaves_what_was_and_the_next_converges(
-    server: Place, nursery: Nursery, wish: str
+    server: Place, fork_server: ForkServer, failpoint_request: str
 ) -> None:
-    backup_killed_at(server, nursery, wish)
+    backup_killed_at(server, fork_server, failpoint_request)
 
 
 @pytest.mark.wire
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("wish", BACKING_UP)
+@pytest.mark.parametrize("failpoint_request", BACKING_UP)
 def test_a_backup_of_a_real_server_killed_anywhere_leaves_what_was(
-    real: Place, nursery: Nursery, wish: str
+    real: Place, fork_server: ForkServer, failpoint_request: str
 ) -> None:
-    backup_killed_at(real, nursery, wish)
+    backup_killed_at(real, fork_server, failpoint_request)
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("wish", BACKING_UP)
+@pytest.mark.parametrize("failpoint_request", BACKING_UP)
 def test_a_backup_of_a_cluster_killed_anywhere_leaves_what_was(
-    cluster: Place, nursery: Nursery, wish: str
+    cluster: Place, fork_server: ForkServer, failpoint_request: str
 ) -> None:
-    backup_killed_at(cluster, nursery, wish)
+    backup_killed_at(cluster, fork_server, failpoint_request)
 
 
 # --- restores -----------------------------------------------------------------------------
 
 
-def restore_killed_at(place: Place, nursery: Nursery, name: str) -> None:
+def restore_killed_at(place: Place, fork_server: ForkServer, name: str) -> None:
     """A restore dies; the backup is as it was; the next one goes on where it was."""
-    witness = place.witness()
-    witness.back_up()
-    copy = f"copy-of-{witness.database}"
+    expectation = place.expectation()
+    expectation.back_up()
+    copy = f"copy-of-{expectation.database}"
     before = databases(place.target)
-    flags = ("restore", *place.target_flags, "-db", witness.database, "-newdb", copy)
+    flags = ("restore", *place.target_flags, "-db", expectation.database, "-newdb", copy)
     with Proxy(place.target.bind_addr) as proxy:
         if name.endswith("rollback"):
             proxy.break_all(Flip(700, direction="to server"), chosen=uploads)
         to = ("-host", proxy.address)
-        done = nursery.start(*flags, *to, witness.backups, env={VARIABLE: name}).wait()
+        done = fork_server.start(*flags, *to, expectation.backups, env={VARIABLE: name}).wait()
     assert done.code == KILLED, done
-    again = shardkeeper(*flags, witness.backups)
+    again = shardkeeper(*flags, expectation.backups)
     assert again, again  # nobody needs to drop anything by hand
     assert databases(place.target) - before == {copy}
     left = name not in ("restore.checked", "restore.after-rollback")
     assert ("goes on where it was" in again.err) == left, again
-    assert not list(witness.backups.glob(".shardkeeper.server-restore-*"))
-    assert points(place.target, copy) == witness.now()
+    assert not list(expectation.backups.glob(".shardkeeper.server-restore-*"))
+    assert points(place.target, copy) == expectation.now()
     place.target.drop_database(copy)
-    witness.judge()
+    expectation.check_all()
 
 
 @pytest.mark.fault(26, 63)
 @pytest.mark.parametrize("name", IN_RESTORES)
 def test_a_restore_killed_anywhere_harms_nothing_and_can_be_repeated(
-    server: Place, nursery: Nursery, name: str
+    server: Place, fork_server: ForkServer, name: str
 ) -> None:
-    restore_killed_at(server, nursery, name)
+    restore_killed_at(server, fork_server, name)
 
 
 @pytest.mark.wire
 @pytest.mark.fault(26, 63)
 @pytest.mark.parametrize("name", IN_RESTORES)
 def test_a_restore_into_a_real_server_killed_anywhere_can_be_repeated(
-    real: Place, nursery: Nursery, name: str
+    real: Place, fork_server: ForkServer, name: str
 ) -> None:
-    restore_killed_at(real, nursery, name)
+    restore_killed_at(real, fork_server, name)
 
 
-def lose_copies(cluster: DevCluster, command: Command) -> None:
+def lose_copies(cluster: EmbeddedCluster, command: Command) -> None:
     """A node loses a proved copy right before its shard gets an owner."""
     if isinstance(command, CopyShardOwner):
         cluster.data[1].store.remove(command.shard_id)
@@ -183,40 +196,40 @@ def lose_copies(cluster: DevCluster, command: Command) -> None:
 @pytest.mark.fault(26, 63)
 @pytest.mark.parametrize("name", IN_CLUSTERS)
 def test_a_restore_into_a_cluster_killed_anywhere_is_undone_or_finished_by_the_next(
-    cluster: Place, nursery: Nursery, name: str
+    cluster: Place, fork_server: ForkServer, name: str
 ) -> None:
     running = cluster.cluster
     assert running is not None
     for node in running.meta:
         node.leases.forget()  # else the last test's directory would be waited for
-    witness = cluster.witness()
-    witness.back_up()
-    expected = witness.now()
-    cluster.source.drop_database(witness.database)
-    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", witness.database)
+    expectation = cluster.expectation()
+    expectation.back_up()
+    expected = expectation.now()
+    cluster.source.drop_database(expectation.database)
+    flags = ("restore", *cluster.source_flags, "-timeout", "5s", "-db", expectation.database)
     if name.endswith("rollback"):
         running.before_command(lambda command: lose_copies(running, command))
-    done = nursery.start(*flags, witness.backups, env={VARIABLE: name}).wait()
+    done = fork_server.start(*flags, expectation.backups, env={VARIABLE: name}).wait()
     running.before_command(None)
     assert done.code == KILLED, done
-    again = shardkeeper(*flags, witness.backups)
+    again = shardkeeper(*flags, expectation.backups)
     if not again:  # it was complete but for its journal, so now the database is there
         assert "is complete now" in again.err, again
-    assert points(cluster.source, witness.database) == expected
-    assert not list(witness.backups.glob(".shardkeeper.restore-*"))
+    assert points(cluster.source, expectation.database) == expected
+    assert not list(expectation.backups.glob(".shardkeeper.restore-*"))
     known = {place.shard_id for place in running.group.metastore.places()}
     assert {shard for node in running.data for shard in node.store.shards()} <= known
-    cluster.source.drop_database(witness.database)
+    cluster.source.drop_database(expectation.database)
 
 
 @pytest.mark.fault(26)
-@pytest.mark.parametrize("wish", IN_OVERWRITES)
+@pytest.mark.parametrize("failpoint_request", IN_OVERWRITES)
 def test_a_metastore_that_a_killed_run_was_replacing_is_the_old_or_the_new_one(
-    tmp_path: Path, nursery: Nursery, wish: str
+    tmp_path: Path, fork_server: ForkServer, failpoint_request: str
 ) -> None:
     backups = tmp_path / "backups"
     backups.mkdir(mode=0o700)
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
 
         def names() -> list[str]:
             return [database.name for database in cluster.group.metastore.databases]
@@ -226,8 +239,11 @@ def test_a_metastore_that_a_killed_run_was_replacing_is_the_old_or_the_new_one(
         cluster.query("CREATE DATABASE telegraf")
         assert shardkeeper(*flags, "backup", backups)
         cluster.query("DROP DATABASE telegraf; CREATE DATABASE since")
-        assert nursery.start(*force, backups, env={VARIABLE: wish}).wait().code == KILLED
-        assert names() == (["telegraf"] if wish == "overwrite.set" else ["since"])
+        assert (
+            fork_server.start(*force, backups, env={VARIABLE: failpoint_request}).wait().code
+            == KILLED
+        )
+        assert names() == (["telegraf"] if failpoint_request == "overwrite.set" else ["since"])
         [replaced] = backups.glob("*.replaced.meta")
         assert shardkeeper(*force, backups)
         assert names() == ["telegraf"]

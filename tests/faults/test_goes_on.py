@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from resources.failpoints import VARIABLE
 from resources.model import ShardID
+from resources.runtime.failpoints import VARIABLE
 from tests.faults.places import SHARDS, Place
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.proxy import Proxy, uploads
 from tests.wire.commands import Done, shardkeeper
 from tests.wire.points import databases, points
@@ -39,27 +39,34 @@ def place(request: pytest.FixtureRequest) -> Place:
 class Restore:
     """One restore under a new name, as often as it is started."""
 
-    def __init__(self, place: Place, nursery: Nursery) -> None:
-        self.place, self._nursery = place, nursery
-        self.witness = place.witness()
-        self.witness.back_up()
-        self.name = f"copy-of-{self.witness.database}"
+    def __init__(self, place: Place, fork_server: ForkServer) -> None:
+        self.place, self._fork_server = place, fork_server
+        self.expectation = place.expectation()
+        self.expectation.back_up()
+        self.name = f"copy-of-{self.expectation.database}"
         self.server = place.source if place.cluster else place.target
 
     @property
     def flags(self) -> tuple[object, ...]:
         place = self.place
         to = place.source_flags if place.cluster else place.target_flags
-        return ("restore", *to, "-parallel", 1, "-db", self.witness.database)
+        return ("restore", *to, "-parallel", 1, "-db", self.expectation.database)
 
     def killed(self, where: str, *flags: object) -> None:
-        done = self._nursery.start(
-            *self.flags, "-newdb", self.name, *flags, self.witness.backups, env={VARIABLE: where}
+        done = self._fork_server.start(
+            *self.flags,
+            "-newdb",
+            self.name,
+            *flags,
+            self.expectation.backups,
+            env={VARIABLE: where},
         ).wait()
         assert done.code == KILLED, done
 
     def again(self, *flags: object, name: str = "") -> Done:
-        done = shardkeeper(*self.flags, "-newdb", name or self.name, *flags, self.witness.backups)
+        done = shardkeeper(
+            *self.flags, "-newdb", name or self.name, *flags, self.expectation.backups
+        )
         assert done, done
         return done
 
@@ -80,7 +87,7 @@ class Restore:
 
     @property
     def record(self) -> Path:
-        [path] = self.witness.backups.glob(".shardkeeper.*restore-*.json")
+        [path] = self.expectation.backups.glob(".shardkeeper.*restore-*.json")
         return path
 
     def change(self, change: Callable[[Record], None]) -> None:
@@ -89,17 +96,17 @@ class Restore:
         self.record.write_text(json.dumps(record))
 
     def require_restored(self, name: str = "") -> None:
-        assert points(self.server, name or self.name) == self.witness.now()
-        assert not list(self.witness.backups.glob(".shardkeeper.*restore-*"))
+        assert points(self.server, name or self.name) == self.expectation.now()
+        assert not list(self.expectation.backups.glob(".shardkeeper.*restore-*"))
         self.server.drop_database(name or self.name)
 
 
 @pytest.fixture
-def restore(place: Place, nursery: Nursery) -> Restore:
-    return Restore(place, nursery)
+def restore(place: Place, fork_server: ForkServer) -> Restore:
+    return Restore(place, fork_server)
 
 
-def test_what_is_proved_and_noted_is_not_looked_at_again(restore: Restore) -> None:
+def test_what_is_proved_and_noted_is_not_scanned_at_again(restore: Restore) -> None:
     """The last shard was under way; of those before some are noted, as the record says."""
     restore.killed(restore.last_upload)
     noted = len(restore.noted)
@@ -109,8 +116,8 @@ def test_what_is_proved_and_noted_is_not_looked_at_again(restore: Restore) -> No
     restore.require_restored()
 
 
-def test_only_what_is_left_goes_over_the_wire(real: Place, nursery: Nursery) -> None:
-    restore = Restore(real, nursery)
+def test_only_what_is_left_goes_over_the_wire(real: Place, fork_server: ForkServer) -> None:
+    restore = Restore(real, fork_server)
     restore.killed(restore.last_upload)
     with Proxy(real.target.bind_addr) as proxy:
         restore.again("-host", proxy.address)
@@ -140,8 +147,8 @@ def test_nothing_is_passed_over_on_the_records_word(restore: Restore) -> None:
 
 def test_another_state_is_not_mixed_up_with_it(restore: Restore) -> None:
     restore.killed("restore.uploaded:2")
-    restore.place.write(restore.witness)
-    restore.witness.back_up()
+    restore.place.write(restore.expectation)
+    restore.expectation.back_up()
     done = restore.again()
     assert ANEW in done.err
     assert GOES_ON not in done.err
@@ -168,7 +175,7 @@ def test_a_database_that_somebody_changed_is_not_gone_on_with(restore: Restore) 
     """Its policy is no more the one that was sent: then it is not what this restore makes."""
     restore.killed("restore.uploaded:2")
     restore.server.query(f'ALTER RETENTION POLICY autogen ON "{restore.name}" DURATION 7000d')
-    done = shardkeeper(*restore.flags, "-newdb", restore.name, restore.witness.backups)
+    done = shardkeeper(*restore.flags, "-newdb", restore.name, restore.expectation.backups)
     assert GOES_ON not in done.err
     if restore.place.cluster:  # what somebody changed is somebody's
         assert done.code == 14, done
@@ -178,9 +185,11 @@ def test_a_database_that_somebody_changed_is_not_gone_on_with(restore: Restore) 
     restore.require_restored()
 
 
-def test_a_server_that_was_started_since_has_counted_nothing(real: Place, nursery: Nursery) -> None:
+def test_a_server_that_was_started_since_has_counted_nothing(
+    real: Place, fork_server: ForkServer
+) -> None:
     """So every shard is read, and none is sent that is there."""
-    restore = Restore(real, nursery)
+    restore = Restore(real, fork_server)
     restore.killed(f"restore.read-back:{SHARDS - 1}")
     real.target.restart()
     with Proxy(real.target.bind_addr) as proxy:
@@ -191,8 +200,8 @@ def test_a_server_that_was_started_since_has_counted_nothing(real: Place, nurser
     restore.require_restored()
 
 
-def test_a_copy_that_a_node_lost_is_made_anew(cluster: Place, nursery: Nursery) -> None:
-    restore = Restore(cluster, nursery)
+def test_a_copy_that_a_node_lost_is_made_anew(cluster: Place, fork_server: ForkServer) -> None:
+    restore = Restore(cluster, fork_server)
     assert cluster.cluster is not None
     for node in cluster.cluster.meta:
         node.leases.forget()

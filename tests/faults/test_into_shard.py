@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from resources.clients.coordinator import CoordinatorClient
-from resources.devcluster.cluster import DevCluster
-from resources.failpoints import VARIABLE
+from resources.embedded.cluster import EmbeddedCluster
 from resources.model import ShardID
-from tests.processes import Nursery
+from resources.runtime.failpoints import VARIABLE
+from tests.processes import ForkServer
 from tests.wire.commands import shardkeeper
 
 T0 = 1_600_000_000 * 10**9
@@ -28,21 +28,21 @@ def backups(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def dev(tmp_path: Path) -> Iterator[DevCluster]:
+def dev(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     """Two nodes that both lost shard 1, of which there is a backup."""
-    with DevCluster(tmp_path / "dev", meta_nodes=1, data_nodes=2) as running:
+    with EmbeddedCluster(tmp_path / "dev", meta_nodes=1, data_nodes=2) as running:
         running.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         running.write("telegraf", "\n".join(f"cpu,host=h{i} n={i}i {T0 + i}" for i in range(99)))
         yield running
 
 
-def seen(dev: DevCluster) -> list[Any]:
+def seen(dev: EmbeddedCluster) -> list[Any]:
     return [dev.query(ALL, database="telegraf", at=at)["results"] for at in range(2)]
 
 
 @pytest.mark.fault(63)
 def test_a_copy_that_was_filled_is_emptied_when_the_other_fails_and_the_same_command_goes_on(
-    dev: DevCluster, backups: Path
+    dev: EmbeddedCluster, backups: Path
 ) -> None:
     bind = ("-bind", dev.meta[0].http_addr)
     before = seen(dev)
@@ -66,9 +66,11 @@ def test_a_copy_that_was_filled_is_emptied_when_the_other_fails_and_the_same_com
 
 
 @pytest.mark.fault(63)
-@pytest.mark.parametrize("wish", ["restore.mid-upload", "restore.uploaded", "restore.read-back"])
+@pytest.mark.parametrize(
+    "failpoint_request", ["restore.mid-upload", "restore.uploaded", "restore.read-back"]
+)
 def test_a_run_that_is_killed_is_finished_by_the_same_command(
-    dev: DevCluster, backups: Path, nursery: Nursery, wish: str
+    dev: EmbeddedCluster, backups: Path, fork_server: ForkServer, failpoint_request: str
 ) -> None:
     bind = ("-bind", dev.meta[0].http_addr)
     before = seen(dev)
@@ -76,7 +78,7 @@ def test_a_run_that_is_killed_is_finished_by_the_same_command(
     for node in dev.data:
         CoordinatorClient(node.tcp_addr).remove_shard(ShardID(1))
     flags = ("restore", "-shard", 1, "-newshard", 1, backups)
-    killed = nursery.start(*bind, *flags, env={VARIABLE: wish}).wait()
+    killed = fork_server.start(*bind, *flags, env={VARIABLE: failpoint_request}).wait()
     assert killed.code == -signal.SIGKILL, killed
     again = shardkeeper(*bind, *flags)
     assert again, again

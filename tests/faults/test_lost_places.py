@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from resources.engine.merge.alone import LOCK as MERGE_LOCK
+from resources.engine.merge.exclusive import LOCK as MERGE_LOCK
 from resources.engine.options import Retry
 from resources.engine.restore import upload
-from resources.failpoints import FAILPOINTS, VARIABLE
-from resources.repository import directory
-from resources.repository.lock import LEASE_VARIABLE
-from resources.repository.lock_record import LOCK_NAME, LockRecord
+from resources.repository.storage import directory
+from resources.repository.storage.lock import LEASE_VARIABLE
+from resources.repository.storage.lock_record import LOCK_NAME, LockRecord
+from resources.runtime.failpoints import FAILPOINTS, VARIABLE
 from tests.faults.places import Place
 from tests.faults.test_failpoints import databases, points
 from tests.faults.test_repair import flip, is_clean, listing, newest, oldest, repair
 from tests.faults.test_stood_still import is_stopped
-from tests.processes import Nursery, Run
+from tests.processes import ForkServer, Run
 from tests.wire.commands import Done, shardkeeper
 
 pytestmark = pytest.mark.fault(37)
@@ -45,14 +45,14 @@ IN_REPAIRS = [
 ]
 
 
-def stopped(nursery: Nursery, where: str, *args: object) -> Run:
+def stopped(fork_server: ForkServer, where: str, *args: object) -> Run:
     """A run that has stopped at a failpoint."""
     env = {VARIABLE: f"{where}=STOP", LEASE_VARIABLE: str(LONG_S)}
-    run = nursery.start(*args, env=env)
+    run = fork_server.start(*args, env=env)
     deadline = time.monotonic() + 60
     while not is_stopped(run):
         assert run.running, run.wait()
-        assert time.monotonic() < deadline, run.said
+        assert time.monotonic() < deadline, run.output
         time.sleep(0.005)
     return run
 
@@ -86,20 +86,20 @@ def woken(run: Run) -> Done:
     ],
 )
 def test_a_merge_that_lost_its_place_drops_and_forgets_nothing_of_its_heirs(
-    server: Place, nursery: Nursery, where: str
+    server: Place, fork_server: ForkServer, where: str
 ) -> None:
-    witness, source = server.witness(), server.source
-    witness.back_up()
-    expected = witness.now()
-    source.query("DROP SERIES FROM m WHERE t = '1'", db=witness.database)
-    flags = ("merge", *server.source_flags, "-db", witness.database, witness.backups)
-    sleeper = stopped(nursery, where, *flags)
-    lease_is_over(witness.backups, MERGE_LOCK)
+    expectation, source = server.expectation(), server.source
+    expectation.back_up()
+    expected = expectation.now()
+    source.query("DROP SERIES FROM m WHERE t = '1'", db=expectation.database)
+    flags = ("merge", *server.source_flags, "-db", expectation.database, expectation.backups)
+    sleeper = stopped(fork_server, where, *flags)
+    lease_is_over(expectation.backups, MERGE_LOCK)
     heir = shardkeeper(*flags)
     assert heir, heir
-    dead = nursery.start(*flags, env={VARIABLE: "merge.restored"}).wait()
+    dead = fork_server.start(*flags, env={VARIABLE: "merge.restored"}).wait()
     assert dead.code == KILLED, dead
-    notes = {path: path.read_bytes() for path in witness.backups.glob(".shardkeeper.merge*.j*")}
+    notes = {path: path.read_bytes() for path in expectation.backups.glob(".shardkeeper.merge*.j*")}
     assert notes
     left = databases(source)
     done = woken(sleeper)
@@ -109,22 +109,22 @@ def test_a_merge_that_lost_its_place_drops_and_forgets_nothing_of_its_heirs(
     assert databases(source) == left
     assert {path: path.read_bytes() for path in notes} == notes
     assert shardkeeper(*flags)
-    assert witness.now() == expected
+    assert expectation.now() == expected
     assert not {name for name in databases(source) if "shardkeeper" in name}
-    source.drop_database(witness.database)
+    source.drop_database(expectation.database)
 
 
 def test_no_merge_begins_beside_one_that_stands_still_amid_renewing_its_lock(
-    server: Place, nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+    server: Place, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds the file system's lock of the record, so nobody can take its place."""
     monkeypatch.setattr(directory, "LOCK_PATIENCE_S", 0.2)
-    witness, source = server.witness(), server.source
-    witness.back_up()
-    expected = witness.now()
-    flags = ("merge", *server.source_flags, "-db", witness.database, witness.backups)
-    sleeper = stopped(nursery, "store.before-replace", *flags)
-    lease_is_over(witness.backups, MERGE_LOCK)
+    expectation, source = server.expectation(), server.source
+    expectation.back_up()
+    expected = expectation.now()
+    flags = ("merge", *server.source_flags, "-db", expectation.database, expectation.backups)
+    sleeper = stopped(fork_server, "store.before-replace", *flags)
+    lease_is_over(expectation.backups, MERGE_LOCK)
     before = databases(source)
     heir = shardkeeper(*flags)
     assert heir.code == 11, heir
@@ -132,9 +132,9 @@ def test_no_merge_begins_beside_one_that_stands_still_amid_renewing_its_lock(
     assert databases(source) == before
     woken(sleeper)
     assert shardkeeper(*flags)
-    assert witness.now() == expected
-    assert not list(witness.backups.glob(".shardkeeper*"))
-    source.drop_database(witness.database)
+    assert expectation.now() == expected
+    assert not list(expectation.backups.glob(".shardkeeper*"))
+    source.drop_database(expectation.database)
 
 
 # --- restores into servers ----------------------------------------------------------------
@@ -150,7 +150,7 @@ def lock_of_restore(backups: Path) -> str:
 @pytest.mark.parametrize("where", IN_RESTORES)
 def test_a_restore_into_a_server_that_lost_its_place_is_not_called_complete(
     server: Place,
-    nursery: Nursery,
+    fork_server: ForkServer,
     monkeypatch: pytest.MonkeyPatch,
     where: str,
     same_name: bool,
@@ -158,15 +158,22 @@ def test_a_restore_into_a_server_that_lost_its_place_is_not_called_complete(
     """The next restore from there takes back what it had created; nothing of that one's is lost."""
     monkeypatch.setattr(Retry, "pause_s", lambda self, attempt: 0.01)
     monkeypatch.setattr(upload, "SETTLES_S", 1.0)  # the sleeper may have a shard open
-    witness, target = server.witness(), server.target
-    witness.back_up()
-    expected, before = witness.now(), databases(target)
-    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
-    mine = f"copy-of-{witness.database}"
+    expectation, target = server.expectation(), server.target
+    expectation.back_up()
+    expected, before = expectation.now(), databases(target)
+    flags = (
+        "restore",
+        *server.target_flags,
+        "-db",
+        expectation.database,
+        expectation.backups,
+        "-newdb",
+    )
+    mine = f"copy-of-{expectation.database}"
     theirs = mine if same_name else f"other-{mine}"
-    sleeper = stopped(nursery, where, *flags, mine)
+    sleeper = stopped(fork_server, where, *flags, mine)
     if where != "restore.checked":  # nothing is created yet, and there is no lock
-        lease_is_over(witness.backups, lock_of_restore(witness.backups))
+        lease_is_over(expectation.backups, lock_of_restore(expectation.backups))
     heir = shardkeeper(*flags, theirs)
     assert heir, heir
     done = woken(sleeper)
@@ -179,27 +186,34 @@ def test_a_restore_into_a_server_that_lost_its_place_is_not_called_complete(
         assert "another run took its place" in done.err
     assert databases(target) - before == {theirs, *([mine] if done else [])}
     assert points(target, theirs) == expected
-    assert not list(witness.backups.glob(".shardkeeper*"))
+    assert not list(expectation.backups.glob(".shardkeeper*"))
     for name in databases(target) - before:
         target.drop_database(name)
 
 
 @pytest.mark.fault(63)
 def test_a_restore_that_was_complete_before_it_lost_its_place_stays(
-    server: Place, nursery: Nursery
+    server: Place, fork_server: ForkServer
 ) -> None:
-    witness, target = server.witness(), server.target
-    witness.back_up()
-    expected, before = witness.now(), databases(target)
-    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
+    expectation, target = server.expectation(), server.target
+    expectation.back_up()
+    expected, before = expectation.now(), databases(target)
+    flags = (
+        "restore",
+        *server.target_flags,
+        "-db",
+        expectation.database,
+        expectation.backups,
+        "-newdb",
+    )
     # The receipt comes after the record says that all is there.
-    mine, theirs = f"copy-of-{witness.database}", f"other-of-{witness.database}"
-    sleeper = stopped(nursery, "store.before-rename:3", *flags, mine)  # a lock, a record
+    mine, theirs = f"copy-of-{expectation.database}", f"other-of-{expectation.database}"
+    sleeper = stopped(fork_server, "store.before-rename:3", *flags, mine)  # a lock, a record
     assert (
         '"complete": true'
-        in next(witness.backups.glob(".shardkeeper.server-restore-*.json")).read_text()
+        in next(expectation.backups.glob(".shardkeeper.server-restore-*.json")).read_text()
     )
-    lease_is_over(witness.backups, lock_of_restore(witness.backups))
+    lease_is_over(expectation.backups, lock_of_restore(expectation.backups))
     heir = shardkeeper(*flags, theirs)
     assert heir, heir
     assert "was complete when it was killed" in heir.err
@@ -214,32 +228,46 @@ def test_a_restore_that_was_complete_before_it_lost_its_place_stays(
 @pytest.mark.fault(63)
 @pytest.mark.parametrize("passes", [1, 2])
 def test_a_lock_that_a_killed_restore_left_goes_with_the_next_one(
-    server: Place, nursery: Nursery, passes: int
+    server: Place, fork_server: ForkServer, passes: int
 ) -> None:
     """It is there before the record is."""
-    witness, copy = server.witness(), "copied"
-    witness.back_up()
-    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
-    dead = nursery.start(*flags, copy, env={VARIABLE: f"store.after-rename:{passes}"}).wait()
+    expectation, copy = server.expectation(), "copied"
+    expectation.back_up()
+    flags = (
+        "restore",
+        *server.target_flags,
+        "-db",
+        expectation.database,
+        expectation.backups,
+        "-newdb",
+    )
+    dead = fork_server.start(*flags, copy, env={VARIABLE: f"store.after-rename:{passes}"}).wait()
     assert dead.code == KILLED
-    assert list(witness.backups.glob(".shardkeeper*.lock"))
+    assert list(expectation.backups.glob(".shardkeeper*.lock"))
     assert shardkeeper(*flags, copy)
-    assert not list(witness.backups.glob(".shardkeeper*"))
+    assert not list(expectation.backups.glob(".shardkeeper*"))
     server.target.drop_database(copy)
 
 
 @pytest.mark.fault(27)
 def test_a_restore_that_is_interrupted_once_all_is_there_says_so(
-    server: Place, nursery: Nursery
+    server: Place, fork_server: ForkServer
 ) -> None:
-    witness, copy = server.witness(), "copied"
-    witness.back_up()
-    flags = ("restore", *server.target_flags, "-db", witness.database, witness.backups, "-newdb")
-    done = nursery.start(*flags, copy, env={VARIABLE: "store.before-rename:3=TERM"}).wait()
+    expectation, copy = server.expectation(), "copied"
+    expectation.back_up()
+    flags = (
+        "restore",
+        *server.target_flags,
+        "-db",
+        expectation.database,
+        expectation.backups,
+        "-newdb",
+    )
+    done = fork_server.start(*flags, copy, env={VARIABLE: "store.before-rename:3=TERM"}).wait()
     assert done.code == 130, done
     assert "everything is restored all the same" in done.err
-    assert points(server.target, copy) == witness.now()
-    assert not list(witness.backups.glob(".shardkeeper*"))
+    assert points(server.target, copy) == expectation.now()
+    assert not list(expectation.backups.glob(".shardkeeper*"))
     server.target.drop_database(copy)
 
 
@@ -250,41 +278,43 @@ def test_a_restore_that_is_interrupted_once_all_is_there_says_so(
 @pytest.mark.parametrize("heirs", ["verify", "backup"])
 @pytest.mark.parametrize("where", IN_REPAIRS)
 def test_a_repair_that_lost_its_place_changes_nothing_more(
-    server: Place, nursery: Nursery, where: str, heirs: str
+    server: Place, fork_server: ForkServer, where: str, heirs: str
 ) -> None:
     """No bytes are lost, damaged ones included; the next repair leaves nothing to be found."""
-    witness = server.witness()
+    expectation = server.expectation()
     for shards in ([0, 1, 2], [0], [0]):
-        server.write(witness, shards)
-        witness.back_up()
-    flip(oldest(witness, "*.manifest"))
-    flip(oldest(witness, "*.meta"))
-    flip(newest(witness, "*.tar.gz"))
-    before = listing(witness)
-    flags = ("verify", "-repair", *witness.flags, witness.backups)
-    sleeper = stopped(nursery, where, *flags)
-    if (witness.backups / LOCK_NAME).exists():
-        lease_is_over(witness.backups, LOCK_NAME)
+        server.write(expectation, shards)
+        expectation.back_up()
+    flip(oldest(expectation, "*.manifest"))
+    flip(oldest(expectation, "*.meta"))
+    flip(newest(expectation, "*.tar.gz"))
+    before = listing(expectation)
+    flags = ("verify", "-repair", *expectation.flags, expectation.backups)
+    sleeper = stopped(fork_server, where, *flags)
+    if (expectation.backups / LOCK_NAME).exists():
+        lease_is_over(expectation.backups, LOCK_NAME)
     if heirs == "verify":
         heir = shardkeeper(*flags)
     else:
-        heir = shardkeeper("backup", *witness.flags, "-db", witness.database, witness.backups)
-    then = listing(witness)
+        heir = shardkeeper(
+            "backup", *expectation.flags, "-db", expectation.database, expectation.backups
+        )
+    then = listing(expectation)
     done = woken(sleeper)
     assert done.code in (0, 11), done
     if done.code == 11:
         assert "lost the repository's lock" in done.err, done
-        assert _lasting(listing(witness)) == _lasting(then)
-    assert set(before.values()) <= set(listing(witness).values())
+        assert _lasting(listing(expectation)) == _lasting(then)
+    assert set(before.values()) <= set(listing(expectation).values())
     assert heir or heirs == "backup", heir
-    again = repair(witness, *witness.flags)
+    again = repair(expectation, *expectation.flags)
     assert again, again
-    is_clean(witness)
-    for name in witness.committed - set(witness.states):
-        witness.states[name] = witness.now()
-    for name in sorted(witness.states)[1:]:
-        assert witness.restored(name) == witness.states[name]
-    assert not list(witness.backups.glob(".shardkeeper*"))
+    is_clean(expectation)
+    for name in expectation.committed - set(expectation.states):
+        expectation.states[name] = expectation.now()
+    for name in sorted(expectation.states)[1:]:
+        assert expectation.restored(name) == expectation.states[name]
+    assert not list(expectation.backups.glob(".shardkeeper*"))
 
 
 def _lasting(files: dict[str, bytes]) -> dict[str, bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.server import DevServer
+from resources.embedded.server import EmbeddedServer
 from tests.wire.commands import Done, shardkeeper
 
 T0 = 1_600_000_000 * 10**9
@@ -15,8 +15,8 @@ COUNT = "SELECT count(v) FROM cpu"
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[DevServer]:
-    with DevServer(tmp_path / "server", version="1.6.7") as running:
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer(tmp_path / "server", version="1.6.7") as running:
         running.query("CREATE DATABASE telegraf")
         running.write("telegraf", f"cpu v=1 {T0}")
         yield running
@@ -29,18 +29,18 @@ def backups(tmp_path: Path) -> Path:
     return path
 
 
-def run(server: DevServer, *words: object) -> Done:
+def run(server: EmbeddedServer, *words: object) -> Done:
     return shardkeeper("-host", server.tcp_addr, "-http", server.http_addr, *words)
 
 
-def counted(server: DevServer, database: str = "telegraf") -> int:
+def counted(server: EmbeddedServer, database: str = "telegraf") -> int:
     [result] = server.query(COUNT, database=database)["results"]
     return result["series"][0]["values"][0][1] if "series" in result else 0
 
 
 @pytest.mark.fault(78)
 def test_metadata_of_which_a_server_reads_a_part_makes_no_database(
-    server: DevServer, backups: Path
+    server: EmbeddedServer, backups: Path
 ) -> None:
     assert run(server, "backup", backups)
     flags = ("restore", "-db", "telegraf", "-newdb", "copy", backups)
@@ -54,7 +54,9 @@ def test_metadata_of_which_a_server_reads_a_part_makes_no_database(
 
 
 @pytest.mark.fault(78)
-def test_a_snapshot_that_is_in_progress_is_waited_for(server: DevServer, backups: Path) -> None:
+def test_a_snapshot_that_is_in_progress_is_waited_for(
+    server: EmbeddedServer, backups: Path
+) -> None:
     server.node.snapshotter.faults.in_progress = 2
     done = run(server, "backup", backups)
     assert done, done
@@ -65,7 +67,7 @@ def test_a_snapshot_that_is_in_progress_is_waited_for(server: DevServer, backups
 
 
 @pytest.mark.fault(78)
-def test_changes_that_a_coarse_clock_hides_are_found(server: DevServer, backups: Path) -> None:
+def test_changes_that_a_coarse_clock_hides_are_found(server: EmbeddedServer, backups: Path) -> None:
     """A file gets the time of the last tick, which is before the backup that it follows."""
     server.node.snapshotter.faults.coarse_ns = 10**9
     assert run(server, "backup", backups)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.options import Retry
 from resources.errors import ShardkeeperError
 from resources.model import ShardID
@@ -28,8 +28,8 @@ SAVED = re.compile(r"Backing up node (\S+), db m, rp rp, shard \d+")
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", meta_nodes=3, data_nodes=3) as running:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=3, data_nodes=3) as running:
         running.query("CREATE DATABASE m WITH REPLICATION 1 SHARD DURATION 7d NAME rp")
         running.query("CREATE DATABASE twice WITH REPLICATION 2 SHARD DURATION 7d NAME rp")
         for name in ("m", "twice"):
@@ -50,7 +50,7 @@ def backups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def when_first_read(cluster: DevCluster, at: int, do: Callable[[], object]) -> None:
+def when_first_read(cluster: EmbeddedCluster, at: int, do: Callable[[], object]) -> None:
     """Have something happen when the first whole shard of a data node is asked for."""
     node, once = cluster.data[at], threading.Lock()
 
@@ -61,7 +61,7 @@ def when_first_read(cluster: DevCluster, at: int, do: Callable[[], object]) -> N
     node.snapshotter.faults.before_shard = before
 
 
-def back_up(cluster: DevCluster, backups: Path, *flags: object) -> Done:
+def back_up(cluster: EmbeddedCluster, backups: Path, *flags: object) -> Done:
     bind = cluster.meta[2].http_addr
     return shardkeeper(
         "-bind", bind, "-timeout", "2s", *flags, "backup", "-full", "-db", "m", backups
@@ -69,7 +69,7 @@ def back_up(cluster: DevCluster, backups: Path, *flags: object) -> Done:
 
 
 def test_others_are_saved_and_the_node_is_waited_for_once(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     tcp = cluster.data[1].tcp_addr
     when_first_read(cluster, 1, cluster.data[1].stop)
@@ -84,7 +84,7 @@ def test_others_are_saved_and_the_node_is_waited_for_once(
     assert time.monotonic() - began < 15  # six attempts with their pauses, for five shards: 75
 
 
-def test_a_node_that_is_back_loses_nothing(cluster: DevCluster, backups: Path) -> None:
+def test_a_node_that_is_back_loses_nothing(cluster: EmbeddedCluster, backups: Path) -> None:
     node = cluster.data[1]
 
     def restart() -> None:
@@ -97,7 +97,9 @@ def test_a_node_that_is_back_loses_nothing(cluster: DevCluster, backups: Path) -
     assert len(SAVED.findall(done.out)) == 3 * WEEKS
 
 
-def test_a_node_that_stands_still_costs_one_time_out(cluster: DevCluster, backups: Path) -> None:
+def test_a_node_that_stands_still_costs_one_time_out(
+    cluster: EmbeddedCluster, backups: Path
+) -> None:
     faults = cluster.data[1].tcp.faults
     when_first_read(cluster, 1, lambda: setattr(faults, "hang", True))
     began = time.monotonic()
@@ -110,7 +112,7 @@ def test_a_node_that_stands_still_costs_one_time_out(cluster: DevCluster, backup
 
 
 def test_a_node_that_stands_still_does_not_keep_the_others_waiting(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     """All of the others' shards are copied while the first of its own is waited for."""
     seen, others, goes_on = set[ShardID](), set[ShardID](), threading.Event()
@@ -136,7 +138,9 @@ def test_a_node_that_stands_still_does_not_keep_the_others_waiting(
 
 
 @pytest.mark.fault(8)
-def test_a_node_that_trickles_is_given_up_by_default(cluster: DevCluster, backups: Path) -> None:
+def test_a_node_that_trickles_is_given_up_by_default(
+    cluster: EmbeddedCluster, backups: Path
+) -> None:
     slow = Slow(cluster.data[1].tcp_addr)
     slow.slow.set()
     done = back_up(cluster, backups, "-map", slow.way)
@@ -146,15 +150,15 @@ def test_a_node_that_trickles_is_given_up_by_default(cluster: DevCluster, backup
     slow.close()
 
 
-def test_another_replica_is_read_at_once(cluster: DevCluster, backups: Path) -> None:
+def test_another_replica_is_read_at_once(cluster: EmbeddedCluster, backups: Path) -> None:
     when_first_read(cluster, 1, cluster.data[1].stop)
     bind = cluster.meta[0].http_addr
     done = shardkeeper("-bind", bind, "-timeout", "2s", "backup", "-db", "twice", backups)
     assert done, done
 
 
-def test_a_restore_survives_the_meta_node_that_it_was_told_of(
-    cluster: DevCluster, backups: Path
+def test_a_restore_survives_the_meta_node_that_it_was_reported_of(
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     bind = cluster.meta[2]
     source = ("-bind", bind.http_addr, "-timeout", "2s")
@@ -166,7 +170,7 @@ def test_a_restore_survives_the_meta_node_that_it_was_told_of(
 
 
 def test_a_run_that_fails_is_undone_through_another_meta_node(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     bind = cluster.meta[2]
     source = ("-bind", bind.http_addr, "-timeout", "2s")
@@ -186,18 +190,20 @@ def test_a_run_that_fails_is_undone_through_another_meta_node(
 
 
 @pytest.fixture
-def source(cluster: DevCluster, backups: Path) -> Path:
+def source(cluster: EmbeddedCluster, backups: Path) -> Path:
     bind = cluster.meta[0].http_addr
     assert shardkeeper("-bind", bind, "backup", "-db", "m", backups)
     return backups
 
 
-def restore(cluster: DevCluster, source: Path, *flags: object) -> Done:
+def restore(cluster: EmbeddedCluster, source: Path, *flags: object) -> Done:
     bind = cluster.meta[0].http_addr
     return shardkeeper("-bind", bind, *flags, "restore", "-db", "m", "-newdb", "again", source)
 
 
-def test_a_node_that_is_back_in_a_restore_loses_nothing(cluster: DevCluster, source: Path) -> None:
+def test_a_node_that_is_back_in_a_restore_loses_nothing(
+    cluster: EmbeddedCluster, source: Path
+) -> None:
     """It goes away while its first shard is read back, and comes when the others are done."""
     node, others = cluster.data[1], set[ShardID]()
 
@@ -216,7 +222,7 @@ def test_a_node_that_is_back_in_a_restore_loses_nothing(cluster: DevCluster, sou
 
 
 def test_a_node_that_stays_away_fails_a_restore_when_all_else_is_done(
-    cluster: DevCluster, source: Path
+    cluster: EmbeddedCluster, source: Path
 ) -> None:
     node, others = cluster.data[1], set[ShardID]()
     for at in (0, 2):
@@ -233,7 +239,7 @@ def test_a_node_that_stays_away_fails_a_restore_when_all_else_is_done(
 
 
 def test_a_node_that_stands_still_keeps_one_upload_waiting(
-    cluster: DevCluster, source: Path
+    cluster: EmbeddedCluster, source: Path
 ) -> None:
     others, goes_on, in_time = set[ShardID](), threading.Event(), list[bool]()
 

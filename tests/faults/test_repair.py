@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from resources.failpoints import FAILPOINTS, VARIABLE
-from resources.repository.lock import StoreLock
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.store import DirectoryStore
+from resources.runtime.failpoints import FAILPOINTS, VARIABLE
+from tests.expectation import Expectation
 from tests.faults.places import Place
 from tests.faults.shards import shards_of
-from tests.oracle import Witness
-from tests.processes import Nursery
-from tests.resources.devcluster.dev_influxd import DevInfluxd
+from tests.processes import ForkServer
+from tests.resources.embedded.dev_influxd import DevInfluxd
 from tests.wire.commands import Done, at, restore, shardkeeper
 from tests.wire.points import points
 
@@ -26,21 +26,21 @@ Harm = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
-def good(server: Place) -> Iterator[Witness]:
+def good(server: Place) -> Iterator[Expectation]:
     """Three backups of three shards: all of them, the first one, the first one again."""
-    witness = server.witness()
-    witness.back_up()
+    expectation = server.expectation()
+    expectation.back_up()
     for _ in range(2):
-        server.write(witness, [0])
-        witness.back_up()
-    yield witness
-    server.source.drop_database(witness.database)
+        server.write(expectation, [0])
+        expectation.back_up()
+    yield expectation
+    server.source.drop_database(expectation.database)
 
 
 @pytest.fixture
-def witness(good: Witness, tmp_path: Path) -> Witness:
+def expectation(good: Expectation, tmp_path: Path) -> Expectation:
     copy = Path(shutil.copytree(good.backups, tmp_path / "copy"))
-    return Witness(good.source, good.flags, good.database, copy, good.target, dict(good.states))
+    return Expectation(good.source, good.flags, good.database, copy, good.target, dict(good.states))
 
 
 def flip(path: Path) -> bytes:
@@ -51,25 +51,25 @@ def flip(path: Path) -> bytes:
     return bytes(raw)
 
 
-def repair(witness: Witness, *flags: object) -> Done:
-    return shardkeeper("verify", "-repair", *flags, witness.backups)
+def repair(expectation: Expectation, *flags: object) -> Done:
+    return shardkeeper("verify", "-repair", *flags, expectation.backups)
 
 
-def listing(witness: Witness) -> dict[str, bytes]:
-    files = (path for path in witness.backups.rglob("*") if path.is_file())
+def listing(expectation: Expectation) -> dict[str, bytes]:
+    files = (path for path in expectation.backups.rglob("*") if path.is_file())
     return {path.name: path.read_bytes() for path in files}
 
 
-def newest(witness: Witness, pattern: str) -> Path:
-    return max(witness.backups.glob(pattern))
+def newest(expectation: Expectation, pattern: str) -> Path:
+    return max(expectation.backups.glob(pattern))
 
 
-def oldest(witness: Witness, pattern: str) -> Path:
-    return min(witness.backups.glob(pattern))
+def oldest(expectation: Expectation, pattern: str) -> Path:
+    return min(expectation.backups.glob(pattern))
 
 
-def is_clean(witness: Witness) -> Done:
-    done = shardkeeper("verify", witness.backups)
+def is_clean(expectation: Expectation) -> Done:
+    done = shardkeeper("verify", expectation.backups)
     assert done, done
     return done
 
@@ -81,40 +81,40 @@ def is_clean(witness: Witness) -> Done:
 @pytest.mark.parametrize("suffix", ["manifest", "manifest.copy"])
 @pytest.mark.parametrize("harm", [flip, Path.unlink], ids=["flipped", "gone"])
 def test_a_manifest_and_its_copy_are_written_again_from_each_other(
-    witness: Witness, harm: Harm, suffix: str
+    expectation: Expectation, harm: Harm, suffix: str
 ) -> None:
-    before = listing(witness)
-    path = newest(witness, f"*.{suffix}")
+    before = listing(expectation)
+    path = newest(expectation, f"*.{suffix}")
     harm(path)
     harmed = path.read_bytes() if path.exists() else b""
-    done = repair(witness)
+    done = repair(expectation)
     assert done, done
     assert f"repaired: {path.name}: written again" in done.out
-    after = listing(witness)
+    after = listing(expectation)
     assert {name: after[name] for name in before} == before
     assert after.get(f"{path.name}.damaged", b"") == harmed
-    is_clean(witness)
-    witness.judge()
+    is_clean(expectation)
+    expectation.check_all()
 
 
-def test_what_is_sound_stays_as_it_is(witness: Witness) -> None:
-    before = listing(witness)
-    done = repair(witness)
+def test_what_is_sound_stays_as_it_is(expectation: Expectation) -> None:
+    before = listing(expectation)
+    done = repair(expectation)
     assert done, done
     assert "repaired" not in done.out
-    assert listing(witness) == before
+    assert listing(expectation) == before
 
 
 @pytest.mark.fault(50)
-def test_where_both_are_damaged_nothing_is_done(witness: Witness, server: Place) -> None:
-    for path in witness.backups.glob(f"{max(witness.states)}.manifest*"):
+def test_where_both_are_damaged_nothing_is_done(expectation: Expectation, server: Place) -> None:
+    for path in expectation.backups.glob(f"{max(expectation.states)}.manifest*"):
         flip(path)
-    flip(oldest(witness, "*.tar.gz"))
-    before = listing(witness)
-    done = repair(witness, *witness.flags)
+    flip(oldest(expectation, "*.tar.gz"))
+    before = listing(expectation)
+    done = repair(expectation, *expectation.flags)
     assert done.code == 13, done
     assert done.out.count("problem: ") == 3
-    assert listing(witness) == before
+    assert listing(expectation) == before
 
 
 # --- from the source ----------------------------------------------------------------------
@@ -125,51 +125,51 @@ def test_where_both_are_damaged_nothing_is_done(witness: Witness, server: Place)
     "harm", [flip, Path.unlink, lambda path: path.write_bytes(b"")], ids=["flip", "gone", "empty"]
 )
 def test_an_archive_is_copied_again_and_an_unchanged_shard_heals_every_state(
-    witness: Witness, harm: Harm
+    expectation: Expectation, harm: Harm
 ) -> None:
-    before = listing(witness)
-    path = newest(witness, "*.tar.gz")
+    before = listing(expectation)
+    path = newest(expectation, "*.tar.gz")
     harm(path)
     harmed = path.read_bytes() if path.exists() else None
-    assert repair(witness).code == 13
-    assert "name the server" in repair(witness).err
-    assert listing(witness).get(path.name) == harmed
-    done = repair(witness, *witness.flags)
+    assert repair(expectation).code == 13
+    assert "name the server" in repair(expectation).err
+    assert listing(expectation).get(path.name) == harmed
+    done = repair(expectation, *expectation.flags)
     assert done, done
     assert done.out.count("Backing up node") == 1
-    assert witness.take_note()
-    after = listing(witness)
+    assert expectation.take_note()
+    after = listing(expectation)
     del before[path.name]
     assert {name: after[name] for name in before} == before
     assert after.get(f"{path.name}.damaged") == harmed
     assert path.name not in after
-    assert f"known: {path.name}" in is_clean(witness).out
-    witness.judge()
-    assert "repaired" not in repair(witness).out
+    assert f"known: {path.name}" in is_clean(expectation).out
+    expectation.check_all()
+    assert "repaired" not in repair(expectation).out
 
 
 @pytest.mark.fault(46)
 def test_a_shard_that_changed_since_is_whole_from_then_on(server: Place, tmp_path: Path) -> None:
-    witness = server.witness()
-    first, second = witness.back_up(), ""
-    server.write(witness, [0])
-    second = witness.back_up()
-    flip(newest(witness, "*.tar.gz"))
-    server.write(witness, [0])
-    done = repair(witness, *witness.flags)
+    expectation = server.expectation()
+    first, second = expectation.back_up(), ""
+    server.write(expectation, [0])
+    second = expectation.back_up()
+    flip(newest(expectation, "*.tar.gz"))
+    server.write(expectation, [0])
+    done = repair(expectation, *expectation.flags)
     assert done, done
-    assert witness.take_note()
-    is_clean(witness)
-    [third] = set(witness.states) - {first, second}
+    assert expectation.take_note()
+    is_clean(expectation)
+    [third] = set(expectation.states) - {first, second}
     for name in (first, third):
-        assert witness.restored(name) == witness.states[name]
-    lost = ("-db", witness.database, "-newdb", "never", "-as-of", second)
-    refused = shardkeeper("restore", *at(witness.target), *lost, witness.backups)
+        assert expectation.restored(name) == expectation.states[name]
+    lost = ("-db", expectation.database, "-newdb", "never", "-as-of", second)
+    refused = shardkeeper("restore", *at(expectation.target), *lost, expectation.backups)
     assert refused.code == 13, refused
-    document = json.loads(shardkeeper("verify", "-json", witness.backups).out)
+    document = json.loads(shardkeeper("verify", "-json", expectation.backups).out)
     assert [b["whole"] for b in document["backups"]] == [True, False, True]
-    [lack] = document["backups"][1]["lacks"]
-    assert lack["instead"] == first
+    [gap] = document["backups"][1]["lacks"]
+    assert gap["instead"] == first
     [known] = document["known"]
     assert known["set_aside"] == f"{known['file']}.damaged"
     assert known["manifest"] == f"{second}.manifest"
@@ -177,73 +177,73 @@ def test_a_shard_that_changed_since_is_whole_from_then_on(server: Place, tmp_pat
 
 @pytest.mark.fault(46)
 def test_old_damage_that_nothing_new_needs_is_set_aside_without_a_source(
-    witness: Witness,
+    expectation: Expectation,
 ) -> None:
-    shard = newest(witness, "*.tar.gz").name.split(".")[1]
-    path = oldest(witness, f"*.{shard}.tar.gz")
+    shard = newest(expectation, "*.tar.gz").name.split(".")[1]
+    path = oldest(expectation, f"*.{shard}.tar.gz")
     harmed = flip(path)
-    meta = flip(oldest(witness, "*.meta"))
-    done = repair(witness)
+    meta = flip(oldest(expectation, "*.meta"))
+    done = repair(expectation)
     assert done, done
-    after = listing(witness)
+    after = listing(expectation)
     assert after[f"{path.name}.damaged"] == harmed
-    assert after[f"{min(witness.states)}.meta.damaged"] == meta
-    is_clean(witness)
-    for name in sorted(witness.states)[1:]:
-        assert witness.restored(name) == witness.states[name]
+    assert after[f"{min(expectation.states)}.meta.damaged"] == meta
+    is_clean(expectation)
+    for name in sorted(expectation.states)[1:]:
+        assert expectation.restored(name) == expectation.states[name]
 
 
 @pytest.mark.fault(46)
-def test_the_metastore_is_read_again(witness: Witness) -> None:
-    flip(newest(witness, "*.meta"))
-    assert repair(witness).code == 13
-    done = repair(witness, *witness.flags)
+def test_the_metastore_is_read_again(expectation: Expectation) -> None:
+    flip(newest(expectation, "*.meta"))
+    assert repair(expectation).code == 13
+    done = repair(expectation, *expectation.flags)
     assert done, done
     assert done.out.count("Backing up node") == 0
-    assert witness.take_note()
-    is_clean(witness)
-    assert witness.restored(max(witness.states)) == witness.now()
+    assert expectation.take_note()
+    is_clean(expectation)
+    assert expectation.restored(max(expectation.states)) == expectation.now()
 
 
-def test_a_damaged_receipt_is_set_aside(witness: Witness) -> None:
-    witness.restored(max(witness.states))
-    path = newest(witness, "*.receipt.json")
+def test_a_damaged_receipt_is_set_aside(expectation: Expectation) -> None:
+    expectation.restored(max(expectation.states))
+    path = newest(expectation, "*.receipt.json")
     flip(path)
-    assert shardkeeper("verify", witness.backups).code == 13
-    done = repair(witness)
+    assert shardkeeper("verify", expectation.backups).code == 13
+    done = repair(expectation)
     assert done, done
     assert path.with_name(f"{path.name}.damaged").exists()
-    is_clean(witness)
+    is_clean(expectation)
 
 
 @pytest.mark.fault(16)
 def test_a_shard_that_the_source_has_no_more_is_given_up(server: Place) -> None:
-    witness = server.witness()
-    first = witness.back_up()
-    gone = min(shards_of(server.source, witness.database))
-    flip(next(witness.backups.glob(f"*.s{gone}.tar.gz")))
+    expectation = server.expectation()
+    first = expectation.back_up()
+    gone = min(shards_of(server.source, expectation.database))
+    flip(next(expectation.backups.glob(f"*.s{gone}.tar.gz")))
     server.source.query(f"DROP SHARD {gone}")
-    done = repair(witness, *witness.flags)
+    done = repair(expectation, *expectation.flags)
     assert done, done
-    assert witness.take_note()
-    is_clean(witness)
-    [second] = set(witness.states) - {first}
-    assert witness.restored(second) == witness.now()
+    assert expectation.take_note()
+    is_clean(expectation)
+    [second] = set(expectation.states) - {first}
+    assert expectation.restored(second) == expectation.now()
 
 
 def test_a_database_that_was_restored_under_its_name_is_copied_instead(server: Place) -> None:
     """Its shards have other numbers since, so none of the lacking ones is there."""
-    witness = server.witness()
-    first = witness.back_up()
-    server.source.drop_database(witness.database)
-    restore(server.source, witness.backups, "-db", witness.database)
-    flip(min(witness.backups.glob("*.tar.gz")))
-    done = repair(witness, *witness.flags)
+    expectation = server.expectation()
+    first = expectation.back_up()
+    server.source.drop_database(expectation.database)
+    restore(server.source, expectation.backups, "-db", expectation.database)
+    flip(min(expectation.backups.glob("*.tar.gz")))
+    done = repair(expectation, *expectation.flags)
     assert done, done
-    assert witness.take_note()
-    is_clean(witness)
-    [second] = set(witness.states) - {first}
-    assert witness.restored(second) == witness.now()
+    assert expectation.take_note()
+    is_clean(expectation)
+    [second] = set(expectation.states) - {first}
+    assert expectation.restored(second) == expectation.now()
 
 
 def test_a_directory_of_everything_gets_a_backup_of_everything(tmp_path: Path) -> None:
@@ -267,13 +267,13 @@ def test_a_directory_of_everything_gets_a_backup_of_everything(tmp_path: Path) -
 
 
 def test_a_cluster_is_asked_as_well(cluster: Place) -> None:
-    witness = cluster.witness()
-    witness.back_up()
-    flip(newest(witness, "*.tar.gz"))
-    done = repair(witness, *witness.flags)
+    expectation = cluster.expectation()
+    expectation.back_up()
+    flip(newest(expectation, "*.tar.gz"))
+    done = repair(expectation, *expectation.flags)
     assert done, done
-    assert witness.take_note()
-    witness.judge()
+    assert expectation.take_note()
+    expectation.check_all()
 
 
 # --- guards -------------------------------------------------------------------------------
@@ -281,39 +281,39 @@ def test_a_cluster_is_asked_as_well(cluster: Place) -> None:
 
 @pytest.mark.fault(21, 38)
 def test_another_server_is_refused_and_another_run_waited_for(
-    witness: Witness, server: Place
+    expectation: Expectation, server: Place
 ) -> None:
-    flip(newest(witness, "*.tar.gz"))
-    before = listing(witness)
-    done = repair(witness, *server.target_flags)
+    flip(newest(expectation, "*.tar.gz"))
+    before = listing(expectation)
+    done = repair(expectation, *server.target_flags)
     assert done.code == 14, done
     assert "backups of another server" in done.err
-    assert listing(witness) == before
-    lock = StoreLock.acquire(DirectoryStore(witness.backups), command="another")
-    assert repair(witness, *witness.flags).code == 11
-    flip(oldest(witness, "*.manifest"))
-    assert repair(witness).code == 11
+    assert listing(expectation) == before
+    lock = StoreLock.acquire(DirectoryStore(expectation.backups), command="another")
+    assert repair(expectation, *expectation.flags).code == 11
+    flip(oldest(expectation, "*.manifest"))
+    assert repair(expectation).code == 11
     lock.release()
-    assert repair(witness, *witness.flags)
+    assert repair(expectation, *expectation.flags)
 
 
-def test_json_says_what_was_done(witness: Witness) -> None:
-    manifest, archive = newest(witness, "*.manifest"), newest(witness, "*.tar.gz")
+def test_json_says_what_was_done(expectation: Expectation) -> None:
+    manifest, archive = newest(expectation, "*.manifest"), newest(expectation, "*.tar.gz")
     flip(manifest)
     flip(archive)
-    done = repair(witness, "-json", *witness.flags)
+    done = repair(expectation, "-json", *expectation.flags)
     assert done, done
     document = json.loads(done.out)
     assert document["clean"]
-    saved = newest(witness, "*.tar.gz")
+    saved = newest(expectation, "*.tar.gz")
     assert [item["file"] for item in document["repaired"]] == [
-        manifest.name, saved.name, archive.name, newest(witness, "*.repair.json").name,
+        manifest.name, saved.name, archive.name, newest(expectation, "*.repair.json").name,
     ]  # fmt: skip
-    flip(newest(witness, "*.repair.json"))
-    found = json.loads(shardkeeper("verify", "-json", witness.backups).out)
+    flip(newest(expectation, "*.repair.json"))
+    found = json.loads(shardkeeper("verify", "-json", expectation.backups).out)
     assert {p["kind"] for p in found["problems"]} == {"repair", "archive"}
-    assert repair(witness)
-    is_clean(witness)
+    assert repair(expectation)
+    is_clean(expectation)
 
 
 # --- killed -------------------------------------------------------------------------------
@@ -322,16 +322,16 @@ def test_json_says_what_was_done(witness: Witness) -> None:
 @pytest.mark.fault(26)
 @pytest.mark.parametrize("name", IN_REPAIRS)
 def test_a_repair_killed_anywhere_is_finished_by_the_next(
-    witness: Witness, nursery: Nursery, name: str
+    expectation: Expectation, fork_server: ForkServer, name: str
 ) -> None:
-    flip(oldest(witness, "*.manifest"))
-    flip(newest(witness, "*.tar.gz"))
-    before = listing(witness)
-    flags = ("verify", "-repair", *witness.flags, witness.backups)
-    done = nursery.start(*flags, env={VARIABLE: name}).wait()
+    flip(oldest(expectation, "*.manifest"))
+    flip(newest(expectation, "*.tar.gz"))
+    before = listing(expectation)
+    flags = ("verify", "-repair", *expectation.flags, expectation.backups)
+    done = fork_server.start(*flags, env={VARIABLE: name}).wait()
     assert done.code == -9, done
-    assert set(before.values()) <= set(listing(witness).values())
-    again = repair(witness, *witness.flags)
+    assert set(before.values()) <= set(listing(expectation).values())
+    again = repair(expectation, *expectation.flags)
     assert again, again
-    is_clean(witness)
-    assert witness.restored(max(witness.committed)) == witness.now()
+    is_clean(expectation)
+    assert expectation.restored(max(expectation.committed)) == expectation.now()

@@ -18,13 +18,13 @@ from unittest.mock import patch
 import dagster as dg
 import pytest
 
-from resources.devcluster.cluster import DevCluster
-from resources.devcluster.meta.auth import MetaAuth
-from resources.devcluster.server import DevServer
-from resources.failpoints import VARIABLE
+from resources.embedded.cluster import EmbeddedCluster
+from resources.embedded.meta.auth import MetaAuth
+from resources.embedded.server import EmbeddedServer
+from resources.runtime.failpoints import VARIABLE
 from tests.influxd import wait_until
-from tests.pipelines.world import World
-from tests.processes import Nursery
+from tests.pipelines.harness import DagsterHarness
+from tests.processes import ForkServer
 from tests.resources.clients.peer import closed_port, peer, silent
 from tests.wire.commands import Done, influxd_ctl, shardkeeper
 
@@ -48,8 +48,8 @@ class Canary:
         shifted = [base64.b64encode(b"x" * n + raw)[4 if n else 0 : -4] for n in range(3)]
         return [raw, *shifted]
 
-    def is_in(self, said: bytes) -> bool:
-        return any(form in said for form in self.forms())
+    def is_in(self, output: bytes) -> bool:
+        return any(form in output for form in self.forms())
 
 
 def test_a_canary_is_found_in_any_form() -> None:
@@ -109,7 +109,7 @@ def bad_addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
     with ExitStack() as stack:
         auth = MetaAuth(enabled=True, internal_shared_secret="another")
         where = tmp_path_factory.mktemp("refusing")
-        refusing = stack.enter_context(DevCluster(where, 1, 1, auth=auth))
+        refusing = stack.enter_context(EmbeddedCluster(where, 1, 1, auth=auth))
         refusing.query(f"CREATE USER {USER} WITH PASSWORD 'another' WITH ALL PRIVILEGES")
         yield {
             "unreachable": closed_port(),
@@ -135,7 +135,7 @@ def commands(directory: Path) -> dict[str, Flags]:
     }
 
 
-def insist(canary: Canary, left: bytes, what: object) -> None:
+def require(canary: Canary, left: bytes, what: object) -> None:
     assert not canary.is_in(left), (canary.where, what)
 
 
@@ -151,7 +151,7 @@ def backed_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("backed-up")
     directory = where / "backups"
     directory.mkdir(mode=0o700)
-    with DevCluster(where / "cluster", 1, 1) as cluster:
+    with EmbeddedCluster(where / "cluster", 1, 1) as cluster:
         cluster.query("CREATE DATABASE db")
         cluster.write("db", f"m v=1 {T0}")
         assert shardkeeper("-bind", cluster.meta[0].http_addr, "backup", directory)
@@ -165,7 +165,7 @@ def both(flags: Flags, command: Flags) -> list[Done]:
 
 
 @pytest.mark.parametrize("wrong", ["unreachable", "refused", "no TLS", "hostile"])
-def test_no_command_tells_a_secret_however_it_fails(
+def test_no_command_reports_a_secret_however_it_fails(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     bad_addresses: Mapping[str, str],
@@ -183,10 +183,10 @@ def test_no_command_tells_a_secret_however_it_fails(
         with patch.dict(os.environ, environment):
             for name, command in commands(backed_up).items():
                 for done in both((*address, *tls, *flags), command):
-                    insist(canary, (done.out + done.err).encode(), name)
+                    require(canary, (done.out + done.err).encode(), name)
                     assert "Traceback" not in done.err, done
                     failed += not done
-        insist(canary, everything_in(backed_up), "the directory")
+        require(canary, everything_in(backed_up), "the directory")
     assert failed >= 18 * len(ways)
     assert {path.name for path in tmp_path.iterdir()} == {"purse"}
 
@@ -195,12 +195,12 @@ URLS = ("http://{user}:{secret}@{at}", "https://{user}:{secret}@{at}", "{user}:{
 
 
 @pytest.mark.parametrize("flag", ["-http", "-host", "-bind"])
-def test_a_password_in_an_address_is_not_told(
+def test_a_password_in_an_address_is_not_reported(
     tmp_path: Path, bad_addresses: Mapping[str, str], backed_up: Path, flag: str
 ) -> None:
     """Whether such an address is taken or refused."""
     canaries: list[Canary] = []
-    with DevServer(tmp_path / "server") as server:
+    with EmbeddedServer(tmp_path / "server") as server:
         tcp = ("-host", server.tcp_addr) if flag == "-http" else ()
         for at in (*bad_addresses.values(), server.http_addr):
             for form in URLS:
@@ -208,49 +208,51 @@ def test_a_password_in_an_address_is_not_told(
                 url = form.format(user=USER, secret=canary.core, at=at)
                 for command in (("backup", backed_up), ("show",), ("restore", "-plan", backed_up)):
                     for done in both((*tcp, flag, url, "-timeout", "2s"), command):
-                        insist(canary, (done.out + done.err).encode(), (form, command, done))
+                        require(canary, (done.out + done.err).encode(), (form, command, done))
     left = everything_in(backed_up)
     for canary in canaries:
-        insist(canary, left, "the directory")
+        require(canary, left, "the directory")
 
 
 def test_neither_success_nor_a_crash_nor_argv_has_a_secret(
-    tmp_path: Path, nursery: Nursery
+    tmp_path: Path, fork_server: ForkServer
 ) -> None:
     canary = Canary("the right password")
     environment = {"INFLUX_USERNAME": USER, "INFLUX_PASSWORD": canary.core}
     backups = tmp_path / "backups"
     backups.mkdir(mode=0o700)
-    with DevCluster(tmp_path / "cluster", 1, 2, auth=MetaAuth(enabled=True)) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", 1, 2, auth=MetaAuth(enabled=True)) as cluster:
         cluster.query(f"CREATE USER {USER} WITH PASSWORD '{canary.core}' WITH ALL PRIVILEGES")
         cluster.query("CREATE DATABASE db")
         cluster.write("db", f"m v=1 {T0}")
         at = ("-bind", cluster.meta[0].http_addr, "-timeout", "5s")
         again = ("restore", *at, "-db", "db", "-newdb", "new", backups)
-        said = b""
-        for args, wish, code in (
+        output = b""
+        for args, request, code in (
             (("backup", *at, backups), "backup.before-commit", -9),
             (("backup", *at, backups), "", 0),
             (again, "cluster.shards-created", -9),  # its journal stays
         ):
-            run = nursery.start(*args, env={**environment, **({VARIABLE: wish} if wish else {})})
+            run = fork_server.start(
+                *args, env={**environment, **({VARIABLE: request} if request else {})}
+            )
             done = run.wait()
             assert done.code == code, done
-            said += (done.out + done.err).encode()
+            output += (done.out + done.err).encode()
         assert list(backups.glob(".shardkeeper.restore-*"))
-        insist(canary, said + everything_in(backups), "a killed run")
+        require(canary, output + everything_in(backups), "a killed run")
         with patch.dict(os.environ, environment):
             for command in (again, ("merge", *at, "-db", "db", backups), (*at, "show")):
                 done = shardkeeper(*command)
                 assert done, done
-                said += (done.out + done.err).encode()
+                output += (done.out + done.err).encode()
             assert list(backups.glob("*.receipt.json"))
             for what in (
                 "resources.engine.backup.run.plan_backup",
                 "resources.engine.backup.plan.select",
             ):
-                said += bug(what, ("backup", *at, backups)).encode()
-    insist(canary, said + everything_in(backups), "a run")
+                output += bug(what, ("backup", *at, backups)).encode()
+    require(canary, output + everything_in(backups), "a run")
 
 
 def bug(what: str, args: Flags) -> str:
@@ -288,7 +290,7 @@ def test_no_process_has_a_secret_in_its_argv(tmp_path: Path) -> None:
         lines = b"\n".join(all_argv())
     assert lines.count(b"shardkeeper()") >= len(ways)
     for canary, _, _ in ways:
-        insist(canary, lines, "argv")
+        require(canary, lines, "argv")
 
 
 def all_argv() -> list[bytes]:
@@ -318,7 +320,7 @@ def test_no_run_leaves_a_secret_in_dagsters_storage(
     monkeypatch.setenv("HOOK", NOTIFIED.format(port=port, secret=hook.core))
     with ExitStack() as stack:
         cluster = stack.enter_context(
-            DevCluster(tmp_path / "cluster", 1, 1, auth=MetaAuth(enabled=True))
+            EmbeddedCluster(tmp_path / "cluster", 1, 1, auth=MetaAuth(enabled=True))
         )
         cluster.query(f"CREATE USER {USER} WITH PASSWORD '{password.core}' WITH ALL PRIVILEGES")
         cluster.query("CREATE DATABASE db")
@@ -332,16 +334,20 @@ def test_no_run_leaves_a_secret_in_dagsters_storage(
             "tls": wrong == "no TLS",
             "timeout": "2s",
         }
-        world = World(tmp_path, instance, here, target=here, notify=[{"url": {"env": "HOOK"}}])
-        world.tell_of_failures()  # what failed earlier is history
-        results = [world.back_up(attempts=1), world.look()]
-        results.append(world.run("restore_influxdb", db="db", newdb="new", allow_same_server=True))
-        told = world.tell_of_failures()
-        assert ("a webhook could not be told" in told) == (wrong != "let in")
-        insist(hook, told.encode(), wrong)
+        harness = DagsterHarness(
+            tmp_path, instance, here, target=here, notify=[{"url": {"env": "HOOK"}}]
+        )
+        harness.tell_of_failures()  # what failed earlier is history
+        results = [harness.back_up(attempts=1), harness.scan()]
+        results.append(
+            harness.run("restore_influxdb", db="db", newdb="new", allow_same_server=True)
+        )
+        events = harness.tell_of_failures()
+        assert ("a webhook could not be told" in events) == (wrong != "let in")
+        require(hook, events.encode(), wrong)
         assert [result.success for result in results] == [wrong == "let in"] * len(results)
         assert instance.get_runs_count() == len(results)
-    left = everything_in(home) + everything_in(world.backups)
+    left = everything_in(home) + everything_in(harness.backups)
     assert b"back_up_influxdb" in left
-    insist(password, left, wrong)
-    insist(hook, left, wrong)
+    require(password, left, wrong)
+    require(hook, left, wrong)

@@ -163,7 +163,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 @pytest.mark.fault(24)
-def test_a_server_without_room_for_a_snapshot_is_named_and_the_next_run_converges(
+def test_a_server_without_package_for_a_snapshot_is_named_and_the_next_run_converges(
     influxd_factory: Callable[..., Influxd],
     small_disk: Callable[[str], Path],
     real: Place,
@@ -193,7 +193,7 @@ def test_a_server_without_room_for_a_snapshot_is_named_and_the_next_run_converge
 
 
 @pytest.mark.fault(71)
-def test_a_target_without_room_keeps_nothing_and_takes_it_once_there_is(
+def test_a_target_without_package_keeps_nothing_and_takes_it_once_there_is(
     influxd_factory: Callable[..., Influxd],
     small_disk: Callable[[str], Path],
     real: Place,
@@ -217,24 +217,24 @@ def test_a_target_without_room_keeps_nothing_and_takes_it_once_there_is(
 
 
 @pytest.mark.fault(71)
-def test_more_series_than_a_target_takes_are_told_or_there(
+def test_more_series_than_a_target_takes_are_reported_or_there(
     influxd_factory: Callable[..., Influxd], real: Place, backups: Path
 ) -> None:
     """Its limit is for what is written; what is restored is read back, whatever it does."""
-    witness = real.witness(filled=False)
+    expectation = real.expectation(filled=False)
     lines = [f"m,t={i} v={i} {T0}" for i in range(50)]
-    real.source.write(witness.database, lines)
-    backup(real.source, backups, "-db", witness.database)
+    real.source.write(expectation.database, lines)
+    backup(real.source, backups, "-db", expectation.database)
     target = influxd_factory(config={"data": {"max-series-per-database": 10}})
     target.create_database("limited")
     with pytest.raises(InfluxdFailed, match="max-series"):
         target.write("limited", lines)
-    done = shardkeeper("restore", *at(target), "-db", witness.database, backups)
+    done = shardkeeper("restore", *at(target), "-db", expectation.database, backups)
     if done:
-        assert points(target, witness.database) == points(real.source, witness.database)
+        assert points(target, expectation.database) == points(real.source, expectation.database)
     else:
         assert "rolled back: dropped" in done.err
-        assert witness.database not in databases(target)
+        assert expectation.database not in databases(target)
 
 
 # --- another kind of server ------------------------------------------------------------------

@@ -20,7 +20,7 @@ def test_markers_name_rows_that_there_are() -> None:
     assert set(LIMITS) <= set(ROWS)
 
 
-def test_every_row_of_the_first_gate_is_tested_or_lacks_its_feature() -> None:
+def test_every_row_of_the_first_gate_is_tested_or_misses_its_feature() -> None:
     bare = FIRST_GATE - set(by_row(marked()))
     owed = [row for row in sorted(bare) if "no such feature yet" not in LIMITS.get(row, "")]
     assert owed == []

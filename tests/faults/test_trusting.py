@@ -25,8 +25,8 @@ NEVER_CALLED = {"eval", "exec", "compile", "os.system", "os.popen", "os.path.exp
 @pytest.mark.fault(101)
 def test_nothing_that_is_read_can_run_code() -> None:
     """No module of ours takes a loader that would; it is looked for in the code itself."""
-    for room in ("assets", "pipelines", "resources"):
-        for path in (ROOT / room).rglob("*.py"):
+    for space in ("assets", "pipelines", "resources"):
+        for path in (ROOT / space).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Import):
                     names = {alias.name.partition(".")[0] for alias in node.names}
@@ -73,13 +73,13 @@ def test_a_server_that_a_backup_names_is_never_asked(
     def listening(sock: socket.socket) -> None:
         heard.append(sock.recv(100))
 
-    witness = server.witness()
-    witness.back_up()
-    new = f"copy-{witness.database}"
+    expectation = server.expectation()
+    expectation.back_up()
+    new = f"copy-{expectation.database}"
     if command == ("merge",):
         server.target.create_database(new)
     with peer(listening) as address:
-        for manifest in witness.backups.glob("*.manifest*"):
+        for manifest in expectation.backups.glob("*.manifest*"):
             document = json.loads(manifest.read_bytes())
             ours = document.pop("shardkeeper")  # another tool's manifest has neither seal nor copy
             assert ours
@@ -88,13 +88,19 @@ def test_a_server_that_a_backup_names_is_never_asked(
                 del entry["shardkeeper"]
                 entry |= {"host": address, "target": address}
             manifest.write_text(json.dumps(document))
-        for copy in witness.backups.glob("*.manifest.copy"):
+        for copy in expectation.backups.glob("*.manifest.copy"):
             copy.unlink()
         done = shardkeeper(
-            *command, *server.target_flags, "-db", witness.database, "-newdb", new, witness.backups
+            *command,
+            *server.target_flags,
+            "-db",
+            expectation.database,
+            "-newdb",
+            new,
+            expectation.backups,
         )
         assert done, done
         assert heard == []
     if "-plan" not in command:
-        assert points(server.target, new) == witness.now()
+        assert points(server.target, new) == expectation.now()
         server.target.drop_database(new)

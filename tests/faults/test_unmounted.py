@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.repository import mounts
+from resources.repository.storage import mounts
 from tests.faults.places import Place
 from tests.wire.commands import influxd_ctl, shardkeeper
 
@@ -15,32 +15,32 @@ from tests.wire.commands import influxd_ctl, shardkeeper
 def test_a_mount_point_without_a_file_system_gets_no_first_backup(
     server: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    witness = server.witness()
+    expectation = server.expectation()
     fstab = tmp_path / "fstab"
-    fstab.write_text(f"UUID=1 {witness.backups} xfs defaults 0 2\n")
-    flags = (*witness.flags, "-db", witness.database, witness.backups)
-    witness.back_up()  # there are backups, so what fstab says is no matter
+    fstab.write_text(f"UUID=1 {expectation.backups} xfs defaults 0 2\n")
+    flags = (*expectation.flags, "-db", expectation.database, expectation.backups)
+    expectation.back_up()  # there are backups, so what fstab says is no matter
     monkeypatch.setattr(mounts, "FSTAB", fstab)
-    witness.back_up()
-    mounted = witness.backups.rename(tmp_path / "not mounted")
-    witness.backups.mkdir()
+    expectation.back_up()
+    mounted = expectation.backups.rename(tmp_path / "not mounted")
+    expectation.backups.mkdir()
     for command, full in ((shardkeeper, ()), (shardkeeper, ("-full",)), (influxd_ctl, ())):
         done = command("backup", *full, *flags)
         assert done.code == (1 if command is influxd_ctl else 10), done
-        assert f"nothing is mounted on {str(witness.backups)!r}" in done.err
+        assert f"nothing is mounted on {str(expectation.backups)!r}" in done.err
         assert "\n  next: mount" in done.err
-        assert list(witness.backups.iterdir()) == []
-    witness.backups.rmdir()
-    mounted.rename(witness.backups)
-    witness.back_up()
-    witness.judge()
+        assert list(expectation.backups.iterdir()) == []
+    expectation.backups.rmdir()
+    mounted.rename(expectation.backups)
+    expectation.back_up()
+    expectation.check_all()
 
 
 @pytest.mark.fault(34)
-def test_a_first_backup_is_told_unless_a_full_one_was_asked_for(server: Place) -> None:
-    witness = server.witness()
-    flags = (*witness.flags, "-db", witness.database)
-    told = "holds no backup yet"
+def test_a_first_backup_is_reported_unless_a_full_one_was_asked_for(server: Place) -> None:
+    expectation = server.expectation()
+    flags = (*expectation.flags, "-db", expectation.database)
+    events = "holds no backup yet"
     for number, (command, full, says) in enumerate(
         (
             (shardkeeper, (), True),
@@ -48,9 +48,9 @@ def test_a_first_backup_is_told_unless_a_full_one_was_asked_for(server: Place) -
             (influxd_ctl, (), False),  # prints what the original prints, and no more
         )
     ):
-        directory = witness.backups / str(number)
+        directory = expectation.backups / str(number)
         directory.mkdir()
         done = command("backup", *flags, *full, directory)
         assert done, done
-        assert (told in done.err) == says, done
-        assert told not in command("backup", *flags, *full, directory).err
+        assert (events in done.err) == says, done
+        assert events not in command("backup", *flags, *full, directory).err

@@ -10,42 +10,42 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ctl.talk import Talk
+from pipelines.ctl.output import TerminalOutput
 from resources.engine.events import Event, MetaRestoring
+from tests.expectation import Expectation
 from tests.faults.cuts import places
 from tests.faults.places import Place
 from tests.faults.shards import shards_of, stream_of
-from tests.oracle import Witness
 from tests.wire.commands import restore, shardkeeper
 from tests.wire.points import databases, points
 
 
 @pytest.fixture(scope="module")
-def witness(server: Place) -> Iterator[Witness]:
+def expectation(server: Place) -> Iterator[Expectation]:
     """A backup of one shard of two TSM files."""
-    witness = server.witness(filled=False)
+    expectation = server.expectation(filled=False)
     for _ in range(2):
-        server.write(witness, [0])
-        [shard] = shards_of(server.source, witness.database)
+        server.write(expectation, [0])
+        [shard] = shards_of(server.source, expectation.database)
         stream_of(server.source, shard)  # writes the cache to a file
-    witness.back_up()
-    yield witness
-    server.source.drop_database(witness.database)
+    expectation.back_up()
+    yield expectation
+    server.source.drop_database(expectation.database)
 
 
 @pytest.fixture
 def meanwhile(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """What becomes of a file once it is checked, and before it is sent, by its path."""
     changes: dict[str, bytes] = {}
-    say = Talk.__call__
+    say = TerminalOutput.__call__
 
-    def change(talk: Talk, event: Event) -> None:
+    def change(output: TerminalOutput, event: Event) -> None:
         if isinstance(event, MetaRestoring):
             for path, raw in changes.items():
                 Path(path).write_bytes(raw)
-        say(talk, event)
+        say(output, event)
 
-    monkeypatch.setattr(Talk, "__call__", change)
+    monkeypatch.setattr(TerminalOutput, "__call__", change)
     return changes
 
 
@@ -58,7 +58,7 @@ def as_it_was(path: Path) -> Iterator[bytes]:
         path.write_bytes(raw)
 
 
-def forget_evidence(directory: Path) -> None:
+def forget_details(directory: Path) -> None:
     """As another tool would have written the manifest."""
     [path] = directory.glob("*.manifest")
     document = json.loads(path.read_text())
@@ -68,12 +68,12 @@ def forget_evidence(directory: Path) -> None:
     path.with_name(f"{path.name}.copy").unlink(missing_ok=True)
 
 
-def is_refused(server: Place, witness: Witness) -> str:
+def is_refused(server: Place, expectation: Expectation) -> str:
     """What is said; nothing is left on the target."""
     before = databases(server.target)
     done = shardkeeper(
-        "restore", *server.target_flags, "-db", witness.database, "-newdb", "never",
-        witness.backups,
+        "restore", *server.target_flags, "-db", expectation.database, "-newdb", "never",
+        expectation.backups,
     )  # fmt: skip
     assert done.code == 13, done
     assert "rolled back: dropped" in done.err, done
@@ -84,15 +84,15 @@ def is_refused(server: Place, witness: Witness) -> str:
 @pytest.mark.fault(1, 2, 3, 46, 47)
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "without evidence"])
 def test_an_archive_that_is_cut_or_changed_once_it_is_checked_is_not_sent_whole(
-    server: Place, witness: Witness, meanwhile: dict[str, bytes], ours: bool
+    server: Place, expectation: Expectation, meanwhile: dict[str, bytes], ours: bool
 ) -> None:
     """Cut and changed inside, with a gzip trailer that fits; and the stored file itself."""
-    [path] = witness.backups.glob("*.tar.gz")
-    [manifest] = witness.backups.glob("*.manifest")
+    [path] = expectation.backups.glob("*.tar.gz")
+    [manifest] = expectation.backups.glob("*.manifest")
     copy = manifest.with_name(f"{manifest.name}.copy")
     with as_it_was(path) as stored, as_it_was(manifest), as_it_was(copy):
         if not ours:
-            forget_evidence(witness.backups)
+            forget_details(expectation.backups)
         clean = gzip.decompress(stored)
         bad: dict[str, bytes] = {}
         for where, at in places(clean).items():
@@ -105,29 +105,29 @@ def test_an_archive_that_is_cut_or_changed_once_it_is_checked_is_not_sent_whole(
             bad[f"stored file flipped at {at}"] = flipped
         for what, raw in bad.items():
             meanwhile[str(path)] = raw
-            assert "Traceback" not in is_refused(server, witness), what
+            assert "Traceback" not in is_refused(server, expectation), what
             path.write_bytes(stored)
         meanwhile.clear()
-        name = f"copy-of-{witness.database}"
-        restore(server.target, witness.backups, "-db", witness.database, "-newdb", name)
-        assert points(server.target, name) == witness.now()
+        name = f"copy-of-{expectation.database}"
+        restore(server.target, expectation.backups, "-db", expectation.database, "-newdb", name)
+        assert points(server.target, name) == expectation.now()
         server.target.drop_database(name)
 
 
 @pytest.mark.fault(49)
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "without evidence"])
 def test_a_sound_archive_in_the_place_of_the_one_that_was_checked_is_refused(
-    server: Place, witness: Witness, meanwhile: dict[str, bytes], ours: bool
+    server: Place, expectation: Expectation, meanwhile: dict[str, bytes], ours: bool
 ) -> None:
     """Another state of the same shard: nothing in it is wrong, but it is not what was read."""
-    [path] = witness.backups.glob("*.tar.gz")
-    [manifest] = witness.backups.glob("*.manifest")
+    [path] = expectation.backups.glob("*.tar.gz")
+    [manifest] = expectation.backups.glob("*.manifest")
     copy = manifest.with_name(f"{manifest.name}.copy")
     clean = gzip.decompress(path.read_bytes())
     second = [at for where, at in places(clean).items() if "between members, before 1" in where]
     other = clean[: second[0]] + bytes(1024)
     with as_it_was(path), as_it_was(manifest), as_it_was(copy):
         if not ours:
-            forget_evidence(witness.backups)
+            forget_details(expectation.backups)
         meanwhile[str(path)] = gzip.compress(other)
-        assert "changed while it was being restored" in is_refused(server, witness)
+        assert "changed while it was being restored" in is_refused(server, expectation)

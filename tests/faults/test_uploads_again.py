@@ -16,7 +16,7 @@ from resources.model import ShardID
 from tests.faults.places import SHARDS, Place
 from tests.faults.shards import shards_of, stream_of
 from tests.faults.test_lost_places import lease_is_over, lock_of_restore, stopped, woken
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.proxy import Act, Cut, Fault, Proxy, Reset, uploads
 from tests.wire.commands import Done, shardkeeper
 from tests.wire.points import databases, points
@@ -63,15 +63,15 @@ def shard_in(head: bytes) -> ShardID:
 
 def restored(server: Place, proxy: Proxy) -> tuple[str, Callable[[], Done]]:
     """A new name, and a restore of a new database under it through a proxy, when it is called."""
-    witness = server.witness()
-    witness.back_up()
-    name = f"copy-of-{witness.database}"
-    flags = (*server.target_flags, "-host", proxy.address, "-db", witness.database)
+    expectation = server.expectation()
+    expectation.back_up()
+    name = f"copy-of-{expectation.database}"
+    flags = (*server.target_flags, "-host", proxy.address, "-db", expectation.database)
 
     def run() -> Done:
-        done = shardkeeper("restore", *flags, "-newdb", name, witness.backups)
+        done = shardkeeper("restore", *flags, "-newdb", name, expectation.backups)
         if done:
-            assert points(server.target, name) == witness.now()
+            assert points(server.target, name) == expectation.now()
         return done
 
     return name, run
@@ -129,47 +129,49 @@ def run_directly(server: Place, name: str) -> Done:
 
 @pytest.mark.fault(37, 63)
 def test_a_shard_that_a_sleeper_sends_to_has_all_begin_anew(
-    server: Place, nursery: Nursery
+    server: Place, fork_server: ForkServer
 ) -> None:
     """The server holds it as long as the sleeper's connection lives."""
-    witness, target = server.witness(), server.target
-    witness.back_up()
-    before, name = databases(target), f"copy-of-{witness.database}"
-    to = (*server.target_flags, "-db", witness.database, "-newdb", name)
-    flags = ("restore", *to, witness.backups)
-    sleeper = stopped(nursery, "restore.mid-upload", *flags[:-1], "-parallel", 1, flags[-1])
+    expectation, target = server.expectation(), server.target
+    expectation.back_up()
+    before, name = databases(target), f"copy-of-{expectation.database}"
+    to = (*server.target_flags, "-db", expectation.database, "-newdb", name)
+    flags = ("restore", *to, expectation.backups)
+    sleeper = stopped(fork_server, "restore.mid-upload", *flags[:-1], "-parallel", 1, flags[-1])
     until_held(SnapshotterClient(target.bind_addr), *map(ShardID, shards_of(target, name)))
-    lease_is_over(witness.backups, lock_of_restore(witness.backups))
+    lease_is_over(expectation.backups, lock_of_restore(expectation.backups))
     heir = shardkeeper(*flags)
     assert heir, heir
     assert HELD in heir.err
     assert "all begins anew" in heir.err
     assert woken(sleeper).code == LOST
-    assert points(target, name) == witness.now()
+    assert points(target, name) == expectation.now()
     assert databases(target) - before == {name}
-    assert not list(witness.backups.glob(".shardkeeper*"))
+    assert not list(expectation.backups.glob(".shardkeeper*"))
     target.drop_database(name)
 
 
 @pytest.mark.fault(37, 63)
 def test_a_sleeper_sends_nothing_more_into_what_another_run_has_gone_on_with(
-    server: Place, nursery: Nursery
+    server: Place, fork_server: ForkServer
 ) -> None:
     """They are the same shards, and may have writers since."""
-    witness, target = server.witness(), server.target
-    witness.back_up()
-    name = f"copy-of-{witness.database}"
-    to = (*server.target_flags, "-db", witness.database, "-newdb", name)
+    expectation, target = server.expectation(), server.target
+    expectation.back_up()
+    name = f"copy-of-{expectation.database}"
+    to = (*server.target_flags, "-db", expectation.database, "-newdb", name)
     with Proxy(target.bind_addr) as proxy:
         through = ("-host", proxy.address, "-parallel", 1)
-        sleeper = stopped(nursery, "restore.read-back", "restore", *to, *through, witness.backups)
-        lease_is_over(witness.backups, lock_of_restore(witness.backups))
-        heir = shardkeeper("restore", *to, witness.backups)
+        sleeper = stopped(
+            fork_server, "restore.read-back", "restore", *to, *through, expectation.backups
+        )
+        lease_is_over(expectation.backups, lock_of_restore(expectation.backups))
+        heir = shardkeeper("restore", *to, expectation.backups)
         assert heir, heir
         assert "goes on where it was" in heir.err
         streams = [stream_of(target, shard) for shard in shards_of(target, name)]
         assert woken(sleeper).code == LOST
         assert sum(uploads(head) for head in proxy.heads) == 1
     assert [stream_of(target, shard) for shard in shards_of(target, name)] == streams
-    assert points(target, name) == witness.now()
+    assert points(target, name) == expectation.now()
     target.drop_database(name)

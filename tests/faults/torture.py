@@ -27,6 +27,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.expectation import Expectation
 from tests.faults.moments import (
     ON_A_CLUSTER,
     ON_A_SERVER,
@@ -38,24 +39,23 @@ from tests.faults.moments import (
 )
 from tests.faults.places import PLACES, SHARDS, Place
 from tests.influxd import Influxd
-from tests.oracle import Witness
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.wire.commands import Done, shardkeeper
 from tests.wire.points import databases, points
 
 KILLS_PER_DIRECTORY = 4
-MOST_STATES = 10
+MAX_STATES = 10
 TRIES = 50
 """How often a run may end before its kill comes, in a row."""
 
 
 @dataclass
-class Rack:
+class Testbed:
     """A place, the database in use, and how long undisturbed runs take there."""
 
     name: str
     place: Place
-    witness: Witness
+    expectation: Expectation
     backup_s: float = 0.3
     copying_s: float = 0.1
     restoring_s: dict[Part, float] = field(default_factory=dict[Part, float])
@@ -79,12 +79,16 @@ class Tally:
 class Torture:
     """All of it, on some places; every failure is an AssertionError."""
 
-    def __init__(self, places: dict[str, Place], nursery: Nursery, rng: random.Random) -> None:
+    def __init__(
+        self, places: dict[str, Place], fork_server: ForkServer, rng: random.Random
+    ) -> None:
         self._rng = rng
-        self._nursery = nursery
-        self._racks = [Rack(name, place, place.witness()) for name, place in places.items()]
-        for rack in self._racks:
-            self._time_a_backup(rack)
+        self._fork_server = fork_server
+        self._testbeds = [
+            Testbed(name, place, place.expectation()) for name, place in places.items()
+        ]
+        for testbed in self._testbeds:
+            self._time_a_backup(testbed)
 
     # --- kills ----------------------------------------------------------------------------
 
@@ -92,116 +96,118 @@ class Torture:
         """Kill `n` backups; yields a line for each."""
         tally = Tally()
         for number in range(n):
-            rack = self._next_rack(number)
+            testbed = self._next_testbed(number)
             for _ in range(TRIES):
-                rack.place.write(rack.witness, self._some_shards())
-                killed, where = self._kill_backup(rack)
+                testbed.place.write(testbed.expectation, self._some_shards())
+                killed, where = self._kill_backup(testbed)
                 if killed:
                     break
             else:
                 raise AssertionError("no kill came in time")
-            tally.add(f"{rack.name}: {where}")
-            rack.witness.judge()
-            rack.witness.back_up()
-            assert rack.witness.tidy(), sorted(rack.witness.backups.iterdir())
-            rack.witness.judge()
-            rack.kills += 1
-            yield f"backup {number + 1}/{n} on {rack.name}: killed {where}"
+            tally.add(f"{testbed.name}: {where}")
+            testbed.expectation.check_all()
+            testbed.expectation.back_up()
+            assert testbed.expectation.tidy(), sorted(testbed.expectation.backups.iterdir())
+            testbed.expectation.check_all()
+            testbed.kills += 1
+            yield f"backup {number + 1}/{n} on {testbed.name}: killed {where}"
         yield f"{n} backups killed ({tally})"
 
-    def _kill_backup(self, rack: Rack) -> tuple[bool, str]:
-        witness = rack.witness
-        before = {path.name for path in witness.backups.iterdir()}
+    def _kill_backup(self, testbed: Testbed) -> tuple[bool, str]:
+        expectation = testbed.expectation
+        before = {path.name for path in expectation.backups.iterdir()}
         full = ["-full"] if self._rng.random() < 0.3 else []
-        run = self._nursery.start(
-            "backup", *witness.flags, *full, "-db", witness.database, witness.backups
+        run = self._fork_server.start(
+            "backup", *expectation.flags, *full, "-db", expectation.database, expectation.backups
         )
         # Planning takes most of the time, so half of the kills are for what comes after it.
         sign = self._rng.choice((".shardkeeper.lock", "*.meta"))
-        n_before = len(list(witness.backups.glob(sign)))
+        n_before = len(list(expectation.backups.glob(sign)))
         killed = kill_after(
             run,
-            lambda: len(list(witness.backups.glob(sign))) > n_before,
-            self._rng.uniform(0, 1.1 * (rack.backup_s if sign != "*.meta" else rack.copying_s)),
+            lambda: len(list(expectation.backups.glob(sign))) > n_before,
+            self._rng.uniform(
+                0, 1.1 * (testbed.backup_s if sign != "*.meta" else testbed.copying_s)
+            ),
         )
         if not killed:
             done = run.wait()
             assert done, done
-        new = {path.name for path in witness.backups.iterdir()} - before
+        new = {path.name for path in expectation.backups.iterdir()} - before
         archives = sum(name.endswith(".tar.gz") for name in new)
-        if witness.take_note():
+        if expectation.take_note():
             return killed, "after the commit"
         if not any(name.endswith(".meta") for name in new):
             return killed, "before anything was stored"
         return killed, f"with {archives} archives stored"
 
-    def _time_a_backup(self, rack: Rack) -> None:
+    def _time_a_backup(self, testbed: Testbed) -> None:
         """The first backup of a directory, which nothing disturbs: how long do its parts take?"""
-        witness = rack.witness
-        run = self._nursery.start(
-            "backup", *witness.flags, "-db", witness.database, witness.backups
+        expectation = testbed.expectation
+        run = self._fork_server.start(
+            "backup", *expectation.flags, "-db", expectation.database, expectation.backups
         )
-        locked = when(run, (witness.backups / ".shardkeeper.lock").exists)
-        stored = when(run, lambda: any(witness.backups.glob("*.meta")))
+        locked = when(run, (expectation.backups / ".shardkeeper.lock").exists)
+        stored = when(run, lambda: any(expectation.backups.glob("*.meta")))
         done = run.wait()
         assert done, done
-        assert witness.take_note()
-        rack.backup_s, rack.copying_s = time.monotonic() - locked, time.monotonic() - stored
+        assert expectation.take_note()
+        testbed.backup_s, testbed.copying_s = time.monotonic() - locked, time.monotonic() - stored
 
     def restores(self, n: int) -> Iterator[str]:
         """Kill `n` restores; yields a line for each."""
         tally = Tally()
         for number in range(n):
-            rack = self._next_rack(number)
-            kill = self._kill_cluster_restore if rack.place.cluster else self._kill_restore
+            testbed = self._next_testbed(number)
+            kill = self._kill_cluster_restore if testbed.place.cluster else self._kill_restore
             for _ in range(TRIES):
-                killed, where = kill(rack)
+                killed, where = kill(testbed)
                 if killed:
                     break
             else:
                 raise AssertionError("no kill came in time")
-            tally.add(f"{rack.name}: {where}")
-            rack.witness.judge()
-            rack.kills += 1
-            yield f"restore {number + 1}/{n} on {rack.name}: killed {where}"
+            tally.add(f"{testbed.name}: {where}")
+            testbed.expectation.check_all()
+            testbed.kills += 1
+            yield f"restore {number + 1}/{n} on {testbed.name}: killed {where}"
         yield f"{n} restores killed ({tally})"
 
-    def _kill_restore(self, rack: Rack) -> tuple[bool, str]:
-        witness, target = rack.witness, rack.place.target
+    def _kill_restore(self, testbed: Testbed) -> tuple[bool, str]:
+        expectation, target = testbed.expectation, testbed.place.target
         copy = f"copy-{secrets.token_hex(5)}"
         before = databases(target)
-        flags = ("-db", witness.database, "-newdb", copy)
-        killed, part = self._kill_restoring(rack, *rack.place.target_flags, *flags)
+        flags = ("-db", expectation.database, "-newdb", copy)
+        killed, part = self._kill_restoring(testbed, *testbed.place.target_flags, *flags)
         there = copy in databases(target)
         assert databases(target) - {copy} == before
         found, complete = "the target untouched", False
         if there:
-            complete = points(target, copy) == witness.now()
+            complete = points(target, copy) == expectation.now()
             found = "all points there" if complete else "some points there"
         if killed:
-            again = shardkeeper("restore", *rack.place.target_flags, *flags, witness.backups)
+            again = shardkeeper("restore", *testbed.place.target_flags, *flags, expectation.backups)
             if again.code == 14:  # it was complete when it was killed
                 assert complete, again
             else:
                 assert again, again
-            assert not list(witness.backups.glob(".shardkeeper.server-restore-*"))
-        assert points(target, copy) == witness.now()
+            assert not list(expectation.backups.glob(".shardkeeper.server-restore-*"))
+        assert points(target, copy) == expectation.now()
         target.drop_database(copy)
         return killed, f"{part}, {found}"
 
-    def _kill_cluster_restore(self, rack: Rack) -> tuple[bool, str]:
+    def _kill_cluster_restore(self, testbed: Testbed) -> tuple[bool, str]:
         """The cluster itself is restored into, after its database was dropped."""
-        cluster, witness = rack.place.cluster, rack.witness
+        cluster, expectation = testbed.place.cluster, testbed.expectation
         assert cluster is not None
-        expected = witness.now()
-        newest = max(witness.states)
-        assert expected == witness.states[newest]
-        rack.place.source.drop_database(witness.database)
-        flags = (*witness.flags, "-timeout", "5s", "-db", witness.database)
-        killed, part = self._kill_restoring(rack, *flags)
+        expected = expectation.now()
+        newest = max(expectation.states)
+        assert expected == expectation.states[newest]
+        testbed.place.source.drop_database(expectation.database)
+        flags = (*expectation.flags, "-timeout", "5s", "-db", expectation.database)
+        killed, part = self._kill_restoring(testbed, *flags)
         found = "nothing created"
         if killed:
-            again: Done = shardkeeper("restore", *flags, witness.backups)
+            again: Done = shardkeeper("restore", *flags, expectation.backups)
             if "is complete now" in again.err:
                 found = "every copy proved"
             elif "taken away first" in again.err:
@@ -210,40 +216,40 @@ class Torture:
                 found = "all done"
             else:
                 assert again, again
-        assert points(rack.place.source, witness.database) == expected
-        assert not list(witness.backups.glob(".shardkeeper.restore-*"))
+        assert points(testbed.place.source, expectation.database) == expected
+        assert not list(expectation.backups.glob(".shardkeeper.restore-*"))
         known = {at.shard_id for at in cluster.group.metastore.places()}
         assert {shard for node in cluster.data for shard in node.store.shards()} <= known
         return killed, f"{part}, {found}"
 
-    def _kill_restoring(self, rack: Rack, *flags: object) -> tuple[bool, str]:
+    def _kill_restoring(self, testbed: Testbed, *flags: object) -> tuple[bool, str]:
         """Whether the kill came in time, and which part of the restore it met."""
-        run = self._nursery.start("restore", *flags, rack.witness.backups)
-        backups = rack.witness.backups
-        if not rack.restoring_s:  # the first one is watched to its end
-            parts = ON_A_CLUSTER if rack.place.cluster else ON_A_SERVER
-            rack.restoring_s = lengths(run, backups, parts)
+        run = self._fork_server.start("restore", *flags, testbed.expectation.backups)
+        backups = testbed.expectation.backups
+        if not testbed.restoring_s:  # the first one is watched to its end
+            parts = ON_A_CLUSTER if testbed.place.cluster else ON_A_SERVER
+            testbed.restoring_s = lengths(run, backups, parts)
             killed, part = False, ""
         else:
-            killed, part = kill_in_one(run, backups, rack.restoring_s, self._rng)
+            killed, part = kill_in_one(run, backups, testbed.restoring_s, self._rng)
         if not killed:
             done = run.wait()
             assert done, done
         return killed, part
 
-    def _next_rack(self, number: int) -> Rack:
+    def _next_testbed(self, number: int) -> Testbed:
         """The places take turns; each starts a new directory every few kills."""
-        rack = self._racks[number % len(self._racks)]
-        if rack.kills >= KILLS_PER_DIRECTORY or len(rack.witness.states) > MOST_STATES:
-            rack.place.source.drop_database(rack.witness.database)
-            shutil.rmtree(rack.witness.backups)
-            rack.witness = rack.place.witness()
-            self._time_a_backup(rack)
-            rack.kills = 0
-            if rack.place.cluster is not None:
-                for node in rack.place.cluster.meta:
+        testbed = self._testbeds[number % len(self._testbeds)]
+        if testbed.kills >= KILLS_PER_DIRECTORY or len(testbed.expectation.states) > MAX_STATES:
+            testbed.place.source.drop_database(testbed.expectation.database)
+            shutil.rmtree(testbed.expectation.backups)
+            testbed.expectation = testbed.place.expectation()
+            self._time_a_backup(testbed)
+            testbed.kills = 0
+            if testbed.place.cluster is not None:
+                for node in testbed.place.cluster.meta:
                     node.leases.forget()  # another directory's run would be waited for
-        return rack
+        return testbed
 
     def _some_shards(self) -> list[int]:
         return sorted(self._rng.sample(range(SHARDS), self._rng.randint(1, SHARDS)))
@@ -253,19 +259,19 @@ class Torture:
     def damage(self, how: str, n: int) -> Iterator[str]:
         """Flip a bit or cut a file, `n` times; yields a line for each."""
         tally = Tally()
-        good = self._racks[0].witness
+        good = self._testbeds[0].expectation
         for number in range(n):
             if number % 25 == 0:
-                good = self._good_backups(self._racks[number // 25 % len(self._racks)])
+                good = self._good_backups(self._testbeds[number // 25 % len(self._testbeds)])
             kind = self._rng.choice(("*.tar.gz", "*.manifest", "*.manifest.copy", "*.meta"))
             name = self._rng.choice(sorted(path.name for path in good.backups.glob(kind)))
             copy = good.backups.with_name(f"{good.backups.name}-{how}")
             shutil.copytree(good.backups, copy)
             what = self._harm(copy / name, how)
-            good_here = Witness(
+            good_here = Expectation(
                 good.source, good.flags, good.database, copy, good.target, good.states
             )
-            refused, restored = _judge_damage(good_here, name)
+            refused, restored = _check_damage(good_here, name)
             shutil.rmtree(copy)
             tally.add(name.split(".", 1)[1].split(".")[-1])
             yield (
@@ -285,51 +291,51 @@ class Torture:
         path.write_bytes(raw[:at])
         return f"{path.name} after byte {at} of {len(raw)}"
 
-    def _good_backups(self, rack: Rack) -> Witness:
+    def _good_backups(self, testbed: Testbed) -> Expectation:
         """Four backups, full and incremental."""
-        witness = rack.place.witness()
+        expectation = testbed.place.expectation()
         for shards in ([0, 1, 2], [1], [0, 2], [2]):
-            rack.place.write(witness, shards)
-            witness.back_up()
-        witness.judge()
-        return witness
+            testbed.place.write(expectation, shards)
+            expectation.back_up()
+        expectation.check_all()
+        return expectation
 
 
-def _judge_damage(witness: Witness, harmed: str) -> tuple[int, int]:
+def _check_damage(expectation: Expectation, harmed: str) -> tuple[int, int]:
     """`verify` names the file; every state either needs it and is refused, or comes back."""
-    found = shardkeeper("verify", witness.backups)
+    found = shardkeeper("verify", expectation.backups)
     assert found.code == 13, (harmed, found)
     assert harmed in found.out, (harmed, found)
     refused = restored = 0
-    for name, expected in witness.states.items():
-        if harmed in _needed(witness, name):
+    for name, expected in expectation.states.items():
+        if harmed in _needed(expectation, name):
             done = shardkeeper(
-                "restore", *_to(witness), "-db", witness.database, "-newdb", "never",
-                "-as-of", name, witness.backups,
+                "restore", *_to(expectation), "-db", expectation.database, "-newdb", "never",
+                "-as-of", name, expectation.backups,
             )  # fmt: skip
             assert done.code == 13, (harmed, name, done)
             refused += 1
         else:
-            assert witness.restored(name) == expected, (harmed, name)
+            assert expectation.restored(name) == expected, (harmed, name)
             restored += 1
-    assert "never" not in databases(witness.target)
+    assert "never" not in databases(expectation.target)
     return refused, restored
 
 
-def _to(witness: Witness) -> tuple[str, ...]:
-    target = witness.target
+def _to(expectation: Expectation) -> tuple[str, ...]:
+    target = expectation.target
     return ("-host", target.bind_addr, "-http", f"http://{target.http_addr}")
 
 
-def _needed(witness: Witness, name: str) -> set[str]:
+def _needed(expectation: Expectation, name: str) -> set[str]:
     """What no other file stands in for: each shard's newest archive until then, the meta file.
 
     A manifest that is damaged is read from its copy.
     """
     newest: dict[str, str] = {}
-    for state in sorted(witness.states):
+    for state in sorted(expectation.states):
         if state <= name:
-            for path in witness.backups.glob(f"{state}.s*.tar.gz"):
+            for path in expectation.backups.glob(f"{state}.s*.tar.gz"):
                 newest[path.name.split(".")[1]] = path.name
     return {f"{name}.meta", *newest.values()}
 
@@ -344,12 +350,12 @@ def torture(
     """Run everything; yields what to print, and raises AssertionError at the first failure."""
     rng = random.Random(seed)
     with ExitStack() as stack:
-        nursery = stack.enter_context(Nursery())
+        fork_server = stack.enter_context(ForkServer())
         places = {
             name: stack.enter_context(PLACES[name](directory / name.replace(" ", "-")))
             for name in names
         }
-        run = Torture(places, nursery, rng)
+        run = Torture(places, fork_server, rng)
         yield from run.backups(kills)
         yield from run.restores(kills // 2)
         yield from run.damage("flip", kills // 2)

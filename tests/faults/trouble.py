@@ -16,7 +16,7 @@ from functools import partial
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.clients.meta_nodes import meta_addresses
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.errors import ShardkeeperError
 from tests.wire.any_cluster import AnyCluster
 
@@ -157,7 +157,7 @@ class Nodes:
         raise AssertionError(f"{victim} does not come back")
 
 
-def nodes_of(cluster: AnyCluster, embedded: DevCluster | None) -> Nodes:
+def nodes_of(cluster: AnyCluster, embedded: EmbeddedCluster | None) -> Nodes:
     """The nodes, with the commands of the environment or those of an embedded cluster."""
     now = cluster.metastore()
     meta = [str(address) for address in meta_addresses(now.meta_nodes)]

@@ -19,7 +19,7 @@ TEXTS = (
     b"", b"\0", b"../", b"/", b"\\", b"\xff\xfe", b"NaN", b"-1", b"1e999", b"[" * 200, b"{", b'"',
     b"\n", b"0" * 40, b"7777777", b"\x80" * 11, b"\x1f\x8b\x08", b"\x16\xd1\x16\xd1",
 )  # fmt: skip
-MOST_STROKES = 4
+MAX_STROKES = 4
 
 Stroke = Callable[[bytearray], None]
 
@@ -61,7 +61,7 @@ def changed(
     """
     seed = draw(st.sampled_from(corpus))
     raw = bytearray(seed)
-    for stroke in draw(st.lists(strokes(len(seed)), min_size=1, max_size=MOST_STROKES)):
+    for stroke in draw(st.lists(strokes(len(seed)), min_size=1, max_size=MAX_STROKES)):
         stroke(raw)
     return repair(seed, bytes(raw)) if draw(st.booleans()) else bytes(raw)
 

@@ -54,11 +54,11 @@ def fuzz(name: str, seconds: float, first_seed: int) -> int:
         n += 1
         began = time.thread_time()
         if n % MEASURE_EVERY:
-            target.judge(raw)
+            target.check(raw)
         else:
             tracemalloc.start()
             try:
-                target.judge(raw)
+                target.check(raw)
                 peak = tracemalloc.get_traced_memory()[1]
             finally:
                 tracemalloc.stop()
@@ -96,12 +96,12 @@ def main() -> int:
         running = [(x, pool.submit(_in_child, x, seconds, secrets.randbits(32))) for x in chosen]
         for name, future in running:
             try:
-                said = future.result()
+                message = future.result()
             except Exception as finding:  # noqa: BLE001 - whatever escapes a parser is a finding
                 found += 1
                 notes = "\n".join(getattr(finding, "__notes__", ()))
-                said = f"{name}: FOUND {type(finding).__name__}: {finding}\n{notes}"
-            sys.stdout.write(said + "\n")
+                message = f"{name}: FOUND {type(finding).__name__}: {finding}\n{notes}"
+            sys.stdout.write(message + "\n")
             sys.stdout.flush()
     return int(bool(found))
 

@@ -21,10 +21,10 @@ from resources.errors import ArchiveCorrupt, BadReply, RepositoryError, Shardkee
 from resources.protocol.meta import PortableData, decode_metastore, encode_metastore
 from resources.protocol.snapshotter_replies import shard_paths
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
-from resources.repository import seal
-from resources.repository.gzip_stream import GzipReader, GzipWriter
-from resources.repository.manifest import Manifest
-from resources.repository.names import check_file_name, parse_file_name, parse_shard_id
+from resources.repository.archives.gzip_stream import GzipReader, GzipWriter
+from resources.repository.formats import self_checksum
+from resources.repository.formats.manifest import Manifest
+from resources.repository.formats.names import check_file_name, parse_file_name, parse_shard_id
 from resources.tsm.check import check_tsm
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
@@ -47,7 +47,7 @@ def read(*patterns: str) -> tuple[bytes, ...]:
 class Target:
     """A parser, what to begin with, and how to make checksums fit after a change."""
 
-    judge: Callable[[bytes], None]
+    check: Callable[[bytes], None]
     corpus: Sequence[bytes]
     repair: Callable[[bytes, bytes], bytes] = lambda _seed, raw: raw
 
@@ -161,11 +161,11 @@ def manifest(raw: bytes) -> None:
     assert Manifest.decode(found.encode(), "again").files == found.files
 
 
-def right_seal(_seed: bytes, raw: bytes) -> bytes:
+def correct_checksum(_seed: bytes, raw: bytes) -> bytes:
     try:
         document = json.loads(raw)
-        document["shardkeeper"][seal.KEY] = seal.BLANK
-        return seal.encode_sealed(document)
+        document["shardkeeper"][self_checksum.KEY] = self_checksum.BLANK
+        return self_checksum.encode_with_checksum(document)
     except (ValueError, TypeError, KeyError, RecursionError):
         return raw
 
@@ -260,7 +260,7 @@ TARS = (*read("wire/*.tar"), extended("d\u00e4b/rp/1/000000001-000000001.tsm"))
 TARGETS: dict[str, Target] = {
     "tar": Target(tar, TARS, right_headers),
     "gzip": Target(gzip_, tuple(x for one in TARS for x in gzipped(one)), right_trailer),
-    "manifest": Target(manifest, (ORIGINAL, OURS.encode()), right_seal),
+    "manifest": Target(manifest, (ORIGINAL, OURS.encode()), correct_checksum),
     "meta": Target(
         meta,
         (*(r[16:] for r in read("wire/metastore")), PortableData(b"\x08\x01\x10\x02", 3).encode()),

@@ -23,7 +23,7 @@ def test_hostile_bytes_are_refused_or_mean_the_same_to_another_reader(name: str)
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_the_corpus_itself_is_judged_well(name: str) -> None:
+def test_the_corpus_itself_is_checked_well(name: str) -> None:
     for raw in TARGETS[name].corpus:
-        TARGETS[name].judge(raw)
-        TARGETS[name].judge(TARGETS[name].repair(raw, raw))
+        TARGETS[name].check(raw)
+        TARGETS[name].check(TARGETS[name].repair(raw, raw))

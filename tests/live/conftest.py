@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from tests.live.deployment import Deployment
-from tests.live.world import configure, write_weeks
+from tests.live.live_harness import configure, write_weeks
 
 WEEKS = 117
 
@@ -19,8 +19,8 @@ WEEKS = 117
 class Plant:
     """What a team has: clusters, backups, and Dagster over them."""
 
-    source: DevCluster
-    target: DevCluster
+    source: EmbeddedCluster
+    target: EmbeddedCluster
     backups: Path
     dagster: Deployment
 
@@ -29,7 +29,10 @@ class Plant:
 def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
     """120 shards: 117 weeks of `telegraf` in three copies each, three of `lonely` in one."""
     root = tmp_path_factory.mktemp("plant")
-    with DevCluster(root / "source") as source, DevCluster(root / "target", 1, 2) as target:
+    with (
+        EmbeddedCluster(root / "source") as source,
+        EmbeddedCluster(root / "target", 1, 2) as target,
+    ):
         source.query("CREATE DATABASE telegraf WITH REPLICATION 3")
         write_weeks(source, "telegraf", range(WEEKS), 1.0)
         source.query("CREATE DATABASE lonely WITH REPLICATION 1")

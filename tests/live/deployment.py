@@ -31,15 +31,15 @@ class DagsterFailed(AssertionError):
     """Dagster did not do what was asked of it."""
 
 
-def wait_for(what: str, look: Callable[[], T | None], within_s: float = RUN_WITHIN_S) -> T:
-    """Poll until `look` returns something true, and return that.
+def wait_for(what: str, scan: Callable[[], T | None], within_s: float = RUN_WITHIN_S) -> T:
+    """Poll until `scan` returns something true, and return that.
 
     Raises:
         DagsterFailed: it did not in time.
     """
     deadline = time.monotonic() + within_s
     while True:
-        found = look()
+        found = scan()
         if found:
             return found
         if time.monotonic() > deadline:

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from resources.devcluster.cluster import DevCluster
-from resources.devcluster.meta.shard_groups import HOUR_NS
-from resources.devcluster.shards.line_protocol import parse_lines
+from resources.embedded.cluster import EmbeddedCluster
+from resources.embedded.meta.shard_groups import HOUR_NS
+from resources.embedded.shards.line_protocol import parse_lines
 from resources.model import (
     DatabaseInfo,
     Metastore,
@@ -56,7 +56,7 @@ def _with_shards(store: Metastore, count: int, databases: int) -> Metastore:
     return replace(store, databases=tuple(found), max_shard_group_id=count, max_shard_id=count)
 
 
-def _write(cluster: DevCluster, count: int, value: float) -> None:
+def _write(cluster: EmbeddedCluster, count: int, value: float) -> None:
     stores = {node.id: node.store for node in cluster.data}
     for place in list(cluster.group.metastore.places())[:count]:
         line = f"cpu,host=a v={value} {place.group.start_time_ns}".encode()
@@ -79,17 +79,17 @@ def many_shards(
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    told, heard = process.stdin, process.stdout
+    events, heard = process.stdin, process.stdout
 
     def write(count: int, value: float) -> None:
-        told.write(f"write {count} {value}\n")
-        told.flush()
+        events.write(f"write {count} {value}\n")
+        events.flush()
         assert heard.readline() == "done\n"
 
     try:
         yield heard.readline().strip(), write
     finally:
-        told.close()
+        events.close()
         process.wait()
 
 
@@ -97,7 +97,7 @@ def main() -> None:
     """Serve until stdin ends."""
     directory, count = Path(sys.argv[1]), int(sys.argv[2])
     databases = int(sys.argv[3]) if len(sys.argv) > 3 else 1
-    with DevCluster(directory, 1, 3) as cluster:
+    with EmbeddedCluster(directory, 1, 3) as cluster:
         cluster.group.change(lambda store: _with_shards(store, count, databases))
         _write(cluster, count, 1.0)
         sys.stdout.write(f"{cluster.meta[0].http_addr}\n")

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.history.asset_history import Kept, Ledger, Seen
-from assets.keys import Family
-from resources.devcluster.cluster import DevCluster
+from assets.history.asset_history import AssetHistory, Kept, Seen
+from assets.keys import ClusterAssets
+from resources.embedded.cluster import EmbeddedCluster
 from tests.live.deployment import Deployment
-from tests.live.world import BACKUP, NAME, configure
+from tests.live.live_harness import BACKUP, NAME, configure
 from tests.screenshots.browser import Browser
 
 TIMES = 3
@@ -30,7 +30,10 @@ def main() -> None:
     shards = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     with tempfile.TemporaryDirectory(prefix="shardkeeper-") as name:
         root = Path(name)
-        with DevCluster(root / "source", 1, 1) as source, DevCluster(root / "target", 1, 1) as to:
+        with (
+            EmbeddedCluster(root / "source", 1, 1) as source,
+            EmbeddedCluster(root / "target", 1, 1) as to,
+        ):
             config = configure(root, source, to)
             dagster = Deployment(root / "home", {"SHARDKEEPER_CONFIG": str(config)})
             _record(root / "home", shards)
@@ -42,22 +45,22 @@ def _record(home: Path, shards: int) -> None:
     """Write down a backup of all shards but the last ones."""
     os.chdir(home)  # dagster.yaml names its folders relative to where it is started
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        ledger = Ledger.outside(instance, Family(NAME))
+        history = AssetHistory.outside(instance, ClusterAssets(NAME))
         keys = [f"db{number % 50}/autogen/{number}" for number in range(1, shards + 1)]
-        ledger.add_partitions(keys)
+        history.add_partitions(keys)
         facts = {"bytes": 4096, "points": 1000, "seconds": 0.1}
-        ledger.back_up([Kept(Seen(key, "a" * 32, {}), facts) for key in keys[:-MISSING]])
+        history.back_up([Kept(Seen(key, "a" * 32, {}), facts) for key in keys[:-MISSING]])
 
 
 def _measure(url: str, browser: Browser) -> None:
     asset = f"{url}/assets/{BACKUP}?view="
 
     def shows(address: str, *texts: str) -> Callable[[], None]:
-        def look() -> None:
+        def scan() -> None:
             browser.open(address)
             browser.wait_for(*texts)
 
-        return look
+        return scan
 
     def dialog() -> None:
         browser.click("Materialize…", kind="button")

@@ -27,9 +27,9 @@ from resources.clients.meta import MetaClient
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 from tests.live.large import many_shards
-from tests.pipelines.world import World
+from tests.pipelines.harness import DagsterHarness
 
 T = TypeVar("T")
 
@@ -50,55 +50,55 @@ def _measure(
     home.mkdir()
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        world = World(root, instance, {"bind": bind, "limits": {"parallel": 2}})
-        _back_up_all(world, bind)
+        harness = DagsterHarness(root, instance, {"bind": bind, "limits": {"parallel": 2}})
+        _back_up_all(harness, bind)
         say(f"{shards} shards; CPU seconds of this process, wall seconds, peak memory")
-        asked, cursor = timed("first look of the sensor", lambda: world.sense("watch_influxdb"))
+        asked, cursor = timed("first look of the sensor", lambda: harness.sense("watch_influxdb"))
         assert not asked.run_requests, asked
-        timed("a look when nothing changed", lambda: world.sense("watch_influxdb", cursor))
+        timed("a look when nothing changed", lambda: harness.sense("watch_influxdb", cursor))
         write(1, 2.0)
-        asked, _ = timed("a look when one has", lambda: world.sense("watch_influxdb", cursor))
+        asked, _ = timed("a look when one has", lambda: harness.sense("watch_influxdb", cursor))
         assert len(asked.run_requests) == 1
-        _, done = timed("first tick of adopt", lambda: world.sense("adopt_influxdb", None))
-        timed("its next tick", lambda: world.sense("adopt_influxdb", done))
+        _, done = timed("first tick of adopt", lambda: harness.sense("adopt_influxdb", None))
+        timed("its next tick", lambda: harness.sense("adopt_influxdb", done))
         write(changed, 3.0)
-        asked, _ = timed(f"a look when {changed} have", lambda: world.sense("watch_influxdb"))
+        asked, _ = timed(f"a look when {changed} have", lambda: harness.sense("watch_influxdb"))
         assert len(asked.run_requests) == 1
-        result = timed("that run, which records what was made elsewhere", world.back_up)
+        result = timed("that run, which records what was made elsewhere", harness.back_up)
         assert result.success
         write(changed, 4.0)
         with engine_time() as engine:
-            result = timed(f"a run that copies {changed}", world.back_up)
+            result = timed(f"a run that copies {changed}", harness.back_up)
         assert result.success
         say(f"{'of that, the engine':40} {engine[0]:8.1f} {engine[1]:8.1f}")
 
 
-def _back_up_all(world: World, bind: str) -> None:
-    repository = world.repository
+def _back_up_all(harness: DagsterHarness, bind: str) -> None:
+    repository = harness.repository
     source = Cluster(MetaClient(bind))
     only = BackupOptions(limits=Limits(shard_id=ShardID(1)))
-    report = back_up(source, repository, only, tell=lambda _: None)
+    report = back_up(source, repository, only, emit=lambda _: None)
     [template] = report.manifest.files
     _, metastore = source.metastore()
-    copies = source.holdings(metastore).copies
+    copies = source.inventory(metastore).copies
     with repository.begin(command="scale") as writer:
-        assert report.manifest.evidence is not None
+        assert report.manifest.details is not None
         data, _ = source.metastore()
         meta, digest = writer.put_meta(data, metastore.max_node_id)
         entries = []
         for place in metastore.places():
-            evidence = template.evidence
-            assert evidence is not None
+            details = template.details
+            assert details is not None
             modified = copies[place.shard_id][0].last_modified_ns
             file_name = writer.name.shard_file(place.shard_id)
-            os.link(world.backups / template.file_name, world.backups / file_name)
+            os.link(harness.backups / template.file_name, harness.backups / file_name)
             entries.append(
                 replace(
                     template,
                     shard_id=place.shard_id,
                     file_name=file_name,
                     last_modified_ns=modified or 0,
-                    evidence=replace(evidence, modified_ns=modified),
+                    details=replace(details, modified_ns=modified),
                 )
             )
         manifest = replace(
@@ -107,7 +107,7 @@ def _back_up_all(world: World, bind: str) -> None:
             files=tuple(entries),
             limits=Limits(),
             limited=False,
-            evidence=replace(report.manifest.evidence, meta_sha256=digest),
+            details=replace(report.manifest.details, meta_sha256=digest),
         )
         writer.commit(manifest)
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.live.conftest import WEEKS, Plant
 from tests.live.deployment import RUN_WITHIN_S, wait_for
-from tests.live.world import (
+from tests.live.live_harness import (
     BACKUP,
     LOCK,
     NAME,
@@ -36,7 +36,7 @@ def back_up(plant: Plant) -> str:
     return plant.dagster.outcome(plant.dagster.launch(f"back_up_{NAME}"))
 
 
-def look(plant: Plant) -> None:
+def scan(plant: Plant) -> None:
     run_id = plant.dagster.launch("__ASSET_JOB", assets=[f"{NAME}/meta_snapshot"])
     assert plant.dagster.outcome(run_id) == "SUCCESS", plant.dagster.why(run_id)
 
@@ -75,7 +75,7 @@ def test_exactly_the_shards_that_were_written_to_are_stale_until_the_next_backup
     plant: Plant,
 ) -> None:
     write_weeks(plant.source, "telegraf", [3, 50, 110], 2.0)
-    look(plant)
+    scan(plant)
     written = [partition(plant, "telegraf", week) for week in (3, 50, 110)]
     assert not_fresh(plant) == dict.fromkeys(written, "STALE")
     assert plant.dagster.stale(SET) == {"": "STALE"}
@@ -141,9 +141,9 @@ def test_the_sensor_sees_what_changed_and_launches_the_run_that_backs_it_up(plan
         assert plant.dagster.outcome(run_id) == "SUCCESS", plant.dagster.why(run_id)
         quiet = wait_for(
             "a tick after it that asks for nothing",
-            lambda: [t for t in plant.dagster.ticks(f"watch_{NAME}") if "as in" in _said(t)],
+            lambda: [t for t in plant.dagster.ticks(f"watch_{NAME}") if "as in" in _described(t)],
         )
-        assert f"{len(plant.dagster.partitions(BACKUP))} shards" in _said(quiet[0])
+        assert f"{len(plant.dagster.partitions(BACKUP))} shards" in _described(quiet[0])
     finally:
         plant.dagster.turn("Sensor", f"watch_{NAME}", False)
     assert not_fresh(plant) == {}
@@ -157,7 +157,7 @@ def test_the_sensor_sees_what_changed_and_launches_the_run_that_backs_it_up(plan
         assert backup["runId"] == run_id
 
 
-def _said(tick: dict[str, Any]) -> str:
+def _described(tick: dict[str, Any]) -> str:
     return tick["skipReason"] or ""
 
 
@@ -233,7 +233,7 @@ def test_a_new_database_appears_as_partitions_whose_backups_a_backfill_makes(
 ) -> None:
     plant.source.query('CREATE DATABASE "new|one" WITH REPLICATION 3')
     write_weeks(plant.source, "new|one", [0, 1], 5.0)
-    look(plant)
+    scan(plant)
     numbers = shard_numbers(plant.source, "new|one")
     new = [f"new%7Cone/autogen/{shard_id}" for shard_id in numbers]
     assert not_fresh(plant) == dict.fromkeys(new, "MISSING")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.services import ROOT
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from tests.live.deployment import Deployment
+from tests.live.live_harness import BACKUP, NAME, SET, configure, points, write_weeks
 from tests.live.postgres import Postgres, programs
-from tests.live.world import BACKUP, NAME, SET, configure, points, write_weeks
 
 pytestmark = pytest.mark.xdist_group("live")
 REQUIRE = "SHARDKEEPER_REQUIRE_POSTGRES"
@@ -47,8 +47,8 @@ def test_a_cluster_is_backed_up_and_restored_with_all_records_in_postgres(
     postgres: Postgres, tmp_path: Path
 ) -> None:
     with (
-        DevCluster(tmp_path / "source", 1, 2) as source,
-        DevCluster(tmp_path / "target", 1, 1) as target,
+        EmbeddedCluster(tmp_path / "source", 1, 2) as source,
+        EmbeddedCluster(tmp_path / "target", 1, 1) as target,
     ):
         source.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         write_weeks(source, "telegraf", range(WEEKS), 1.0)
@@ -66,8 +66,8 @@ def test_a_cluster_is_backed_up_and_restored_with_all_records_in_postgres(
             assert len(shards) == WEEKS
             assert dagster.stale(SET) == {"": "FRESH"}
             write_weeks(source, "telegraf", [1], 2.0)
-            look = dagster.launch("__ASSET_JOB", assets=[f"{NAME}/meta_snapshot"])
-            assert dagster.outcome(look) == "SUCCESS", dagster.why(look)
+            scan = dagster.launch("__ASSET_JOB", assets=[f"{NAME}/meta_snapshot"])
+            assert dagster.outcome(scan) == "SUCCESS", dagster.why(scan)
             assert sorted(dagster.stale(BACKUP, shards).values()) == ["FRESH", "FRESH", "STALE"]
             again = dagster.launch(f"back_up_{NAME}")
             assert dagster.outcome(again) == "SUCCESS", dagster.why(again)

@@ -6,9 +6,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from tests.influxd import Influxd
-from tests.pipelines.world import World, at, write_to
+from tests.pipelines.harness import DagsterHarness, at, write_to
 
 
 @pytest.fixture
@@ -23,14 +23,14 @@ def source(influxd_factory: Callable[..., Influxd]) -> Influxd:
 
 
 @pytest.fixture
-def world(source: Influxd, tmp_path: Path, instance: dg.DagsterInstance) -> World:
-    return World(tmp_path, instance, at(source))
+def harness(source: Influxd, tmp_path: Path, instance: dg.DagsterInstance) -> DagsterHarness:
+    return DagsterHarness(tmp_path, instance, at(source))
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     """Three shards in two copies each: 1, 4 and 7."""
-    with DevCluster(tmp_path / "cluster", data_nodes=3) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", data_nodes=3) as cluster:
         cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         for week in range(3):
             write_to(cluster, week, 1.0)
@@ -38,5 +38,7 @@ def cluster(tmp_path: Path) -> Iterator[DevCluster]:
 
 
 @pytest.fixture
-def over_cluster(cluster: DevCluster, tmp_path: Path, instance: dg.DagsterInstance) -> World:
-    return World(tmp_path, instance, {"bind": cluster.meta[0].http_addr})
+def over_cluster(
+    cluster: EmbeddedCluster, tmp_path: Path, instance: dg.DagsterInstance
+) -> DagsterHarness:
+    return DagsterHarness(tmp_path, instance, {"bind": cluster.meta[0].http_addr})

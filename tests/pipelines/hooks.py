@@ -16,7 +16,7 @@ class Hook:
     """What was said to it; it answers with `status`."""
 
     url: str = ""
-    said: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    received: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     status: int = 200
 
 
@@ -27,7 +27,7 @@ def listening() -> Iterator[Hook]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            hook.said.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            hook.received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(hook.status)
             self.end_headers()
 

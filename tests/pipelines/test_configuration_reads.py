@@ -12,9 +12,9 @@ import pytest
 
 from assets.evaluation import EVERY_SHARD_CURRENT, NOTHING_MISSING, UNDAMAGED
 from assets.reachability import REACHABLE
-from tests.pipelines.world import FAMILY, World
+from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness
 
-HERE = {"cluster": FAMILY.name}
+HERE = {"cluster": CLUSTER_ASSETS.name}
 
 
 @contextmanager
@@ -32,44 +32,46 @@ def opens(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
         yield opened
 
 
-def executed(world: World, asset: dg.AssetKey, name: str) -> dg.ExecuteInProcessResult:
+def executed(harness: DagsterHarness, asset: dg.AssetKey, name: str) -> dg.ExecuteInProcessResult:
     """Execute one check."""
     selection = dg.AssetSelection.checks(dg.AssetCheckKey(asset, name))
     job = dg.define_asset_job("execute", selection=selection)
-    with_job = dg.Definitions.merge(world.defs, dg.Definitions(jobs=[job]))
-    return with_job.resolve_job_def("execute").execute_in_process(instance=world.instance)
+    with_job = dg.Definitions.merge(harness.defs, dg.Definitions(jobs=[job]))
+    return with_job.resolve_job_def("execute").execute_in_process(instance=harness.instance)
 
 
-def plan_a_restore(world: World) -> dg.ExecuteInProcessResult:
+def plan_a_restore(harness: DagsterHarness) -> dg.ExecuteInProcessResult:
     options = {"newdb": "other", "allow_same_server": True, "dry_run": True}
-    return world.run("restore_influxdb", target=HERE, db="telegraf", **options)
+    return harness.run("restore_influxdb", target=HERE, db="telegraf", **options)
 
 
-def plan_a_merge(world: World) -> dg.ExecuteInProcessResult:
-    return world.run("merge_influxdb", target=HERE, db="telegraf", dry_run=True)
+def plan_a_merge(harness: DagsterHarness) -> dg.ExecuteInProcessResult:
+    return harness.run("merge_influxdb", target=HERE, db="telegraf", dry_run=True)
 
 
-STEPS: dict[str, Callable[[World], dg.ExecuteInProcessResult]] = {
-    "scan": lambda world: world.look(),
-    "observe": lambda world: world.materialize(FAMILY.shards),
-    "partition": lambda world: world.materialize(FAMILY.shard_backup, first=world.partitions[0]),
-    "backup": lambda world: world.back_up(),
-    "verify": lambda world: world.run("verify_influxdb"),
+STEPS: dict[str, Callable[[DagsterHarness], dg.ExecuteInProcessResult]] = {
+    "scan": lambda harness: harness.scan(),
+    "observe": lambda harness: harness.materialize(CLUSTER_ASSETS.shards),
+    "partition": lambda harness: harness.materialize(
+        CLUSTER_ASSETS.shard_backup, first=harness.partitions[0]
+    ),
+    "backup": lambda harness: harness.back_up(),
+    "verify": lambda harness: harness.run("verify_influxdb"),
     "restore": plan_a_restore,
     "merge": plan_a_merge,
-    "current": lambda world: executed(world, FAMILY.shard_backup, EVERY_SHARD_CURRENT),
-    "missing": lambda world: executed(world, FAMILY.backup_set, NOTHING_MISSING),
-    "undamaged": lambda world: executed(world, FAMILY.shard_backup, UNDAMAGED),
-    "reachable": lambda world: executed(world, FAMILY.meta_snapshot, REACHABLE),
+    "current": lambda harness: executed(harness, CLUSTER_ASSETS.shard_backup, EVERY_SHARD_CURRENT),
+    "missing": lambda harness: executed(harness, CLUSTER_ASSETS.backup_set, NOTHING_MISSING),
+    "undamaged": lambda harness: executed(harness, CLUSTER_ASSETS.shard_backup, UNDAMAGED),
+    "reachable": lambda harness: executed(harness, CLUSTER_ASSETS.meta_snapshot, REACHABLE),
 }
 
 
 @pytest.mark.parametrize("work", STEPS.values(), ids=STEPS.keys())
 def test_each_step_reads_the_configuration_once(
-    over_cluster: World,
+    over_cluster: DagsterHarness,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    work: Callable[[World], dg.ExecuteInProcessResult],
+    work: Callable[[DagsterHarness], dg.ExecuteInProcessResult],
 ) -> None:
     assert over_cluster.back_up().success
     with opens((tmp_path / "shardkeeper.yaml").resolve(), monkeypatch) as opened:

@@ -19,7 +19,7 @@ import yaml
 from pipelines.definitions import definitions
 from resources.errors import UsageError
 from tests.influxd import Influxd
-from tests.pipelines.world import at, configure, fill
+from tests.pipelines.harness import at, configure, fill
 from tests.wire.points import points
 
 ROOT = Path(__file__).parents[2]
@@ -153,21 +153,21 @@ def test_an_executor_of_the_deployment_runs_the_jobs(tmp_path: Path) -> None:
         path.write_text(TWO + f"executor: {name}\n")
         found = definitions(path)  # backups go on, as without one, and it is told
         assert found.resolve_job_def("back_up_eu").executor_def.name == "in_process"
-        assert "executor: " in said(found, "check_configuration")
+        assert "executor: " in output(found, "check_configuration")
 
 
 def test_the_code_location_loads_and_says_nothing_of_its_own(tmp_path: Path) -> None:
-    said = dagster(["definitions", "validate", "-w", "workspace.yaml"], tmp_path / "home")
-    assert said.returncode == 0, said.stderr
+    output = dagster(["definitions", "validate", "-w", "workspace.yaml"], tmp_path / "home")
+    assert output.returncode == 0, output.stderr
     ours = [
         line
-        for line in said.stderr.splitlines()
+        for line in output.stderr.splitlines()
         if ("Warning" in line and str(ROOT / "assets") in line) or "BetaWarning" in line
     ]
     assert ours == []
 
 
-def said(defs: dg.Definitions, name: str, cursor: str | None = None) -> str:
+def output(defs: dg.Definitions, name: str, cursor: str | None = None) -> str:
     """What a sensor says of itself."""
     [sensor] = [one for one in defs.sensors or () if one.name == name]
     with (
@@ -177,18 +177,18 @@ def said(defs: dg.Definitions, name: str, cursor: str | None = None) -> str:
         return str(sensor.evaluate_tick(context).skip_message)
 
 
-def test_a_file_in_which_nothing_can_be_backed_up_is_told_when_the_location_loads(
+def test_a_file_in_which_nothing_can_be_backed_up_is_reported_when_the_location_loads(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "shardkeeper.yaml"
     path.write_text(TWO.replace("repository: us", "repositroy: us").replace("eu, obj", "ue, obj"))
-    said = dagster(
+    output = dagster(
         ["definitions", "validate", "-w", "workspace.yaml"],
         tmp_path / "home",
         SHARDKEEPER_CONFIG=str(path),
     )
-    assert said.returncode != 0
-    assert f"{path}:6: clusters.us.repositroy: there is no setting repositroy" in said.stdout
+    assert output.returncode != 0
+    assert f"{path}:6: clusters.us.repositroy: there is no setting repositroy" in output.stdout
 
 
 BAD = (
@@ -225,8 +225,8 @@ def test_one_bad_line_leaves_the_other_clusters_running_and_its_own_in_red(
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     with dg.DagsterInstance.ephemeral() as instance:
         with dg.build_sensor_context(instance=instance, definitions=found) as context:
-            told = sensor.evaluate_tick(context)
-        assert f"us is left out and not backed up: {path}{why}" in str(told.skip_message)
+            events = sensor.evaluate_tick(context)
+        assert f"us is left out and not backed up: {path}{why}" in str(events.skip_message)
         key = dg.AssetCheckKey(dg.AssetKey(["us", "configuration"]), "can_be")
         [record] = instance.event_log_storage.get_asset_check_execution_history(key, limit=9)
         assert record.status.value == "FAILED"
@@ -239,7 +239,7 @@ def test_one_bad_line_leaves_the_other_clusters_running_and_its_own_in_red(
             key, limit=9
         )
         assert (mended.status.value, still.status.value) == ("SUCCEEDED", "FAILED")
-    assert "it has changed: reload the code location" in said(found, "check_configuration")
+    assert "it has changed: reload the code location" in output(found, "check_configuration")
 
 
 def test_a_file_that_breaks_while_everything_runs_costs_its_own_cluster_alone(

@@ -46,13 +46,13 @@ def test_a_newcomer_sees_backups_made_again_and_again_and_ctrl_c_ends_everything
     tmp_path: Path,
 ) -> None:
     port = free_port()
-    with (tmp_path / "said").open("wb") as said:
+    with (tmp_path / "said").open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipelines.dev", "--port", str(port)],
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=said,
-            stderr=said,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
         )
     try:
@@ -76,7 +76,7 @@ def test_a_newcomer_sees_backups_made_again_and_again_and_ctrl_c_ends_everything
     assert {path.name for path in tmp_path.iterdir()} == {".dagster_home", ".devcluster", "said"}
 
 
-def test_a_port_that_is_taken_is_said_at_once(tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_reported_at_once(tmp_path: Path) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()

@@ -10,11 +10,11 @@ import pytest
 from dagster._core.events import HandledOutputData
 from dagster._core.instance import DagsterInstance
 
-from assets.history.io_manager import LABEL, Handover
-from resources.devcluster.cluster import DevCluster
-from tests.pipelines.world import FAMILY, World, launched
+from assets.history.io_manager import LABEL, EventLogIOManager
+from resources.embedded.cluster import EmbeddedCluster
+from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness, launched
 
-REPORT = f"{FAMILY.name}_report_manifest"
+REPORT = f"{CLUSTER_ASSETS.name}_report_manifest"
 # Each step is a process forked from one that has imported what definitions are made of, which
 # takes seconds, and has made none.
 IMPORTED = ["assets.lineage", "pipelines.jobs", "pipelines.sensors.change_sensor"]
@@ -41,28 +41,30 @@ local_artifact_storage:
 
 
 def test_a_backup_whose_steps_are_processes_of_their_own_hands_nothing_over_on_disk(
-    cluster: DevCluster,
+    cluster: EmbeddedCluster,
     tmp_path: Path,
     shared: DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     where = {"bind": cluster.meta[0].http_addr}
-    world = World(tmp_path, shared, where, executor="dagster:multiprocess_executor")
+    harness = DagsterHarness(tmp_path, shared, where, executor="dagster:multiprocess_executor")
     monkeypatch.setenv("SHARDKEEPER_CONFIG", str(tmp_path / "shardkeeper.yaml"))
     job = launched("back_up_influxdb")
     with dg.execute_job(job, instance=shared, run_config=FORKED) as result:
         assert result.success
-        said = [event.event_specific_data for event in result.all_events]
+        output = [event.event_specific_data for event in result.all_events]
     steps = {event.pid for event in result.all_events if event.is_step_start}
     assert len(steps) == 4
-    [handed] = [one for one in said if isinstance(one, HandledOutputData)]
-    [manifest] = world.backups.glob("*.manifest")
+    [handed] = [one for one in output if isinstance(one, HandledOutputData)]
+    [manifest] = harness.backups.glob("*.manifest")
     assert handed.metadata[LABEL].value == manifest.name
     # A step that is launched again alone finds what the run before told it.
-    last = dg.ReexecutionOptions(result.run_id, [f"{FAMILY.name}__backup_set.{REPORT}"])
+    last = dg.ReexecutionOptions(result.run_id, [f"{CLUSTER_ASSETS.name}__backup_set.{REPORT}"])
     with dg.execute_job(job, instance=shared, run_config=FORKED, reexecution_options=last) as again:
         assert again.success
-    points = [event.metadata["restore_point"].value for event in world.events(FAMILY.backup_set)]
+    points = [
+        event.metadata["restore_point"].value for event in harness.events(CLUSTER_ASSETS.backup_set)
+    ]
     assert points == [manifest.stem] * 2
 
 
@@ -74,7 +76,7 @@ def test_what_is_more_than_a_short_text_is_refused(instance: dg.DagsterInstance)
     @dg.op
     def take(value: list[int]) -> None: ...
 
-    @dg.job(resource_defs={"io_manager": Handover()})
+    @dg.job(resource_defs={"io_manager": EventLogIOManager()})
     def job() -> None:
         take(make())
 

@@ -14,24 +14,32 @@ import pytest
 
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup.run import back_up
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
-from tests.pipelines.world import DAY_NS, FAMILY, FIRST_NS, World, failure, fill, write
+from tests.pipelines.harness import (
+    CLUSTER_ASSETS,
+    DAY_NS,
+    FIRST_NS,
+    DagsterHarness,
+    failure,
+    fill,
+    write,
+)
 from tests.wire.points import count, points
 
 
-def rows(cluster: DevCluster, database: str) -> Any:
+def rows(cluster: EmbeddedCluster, database: str) -> Any:
     [result] = cluster.query(f"SELECT * FROM {database}..cpu")["results"]
     return result["series"][0]["values"]
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", data_nodes=3) as cluster:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "cluster", data_nodes=3) as cluster:
         cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         for week in range(6):
             cluster.write("telegraf", f"cpu,host=a v={week} {FIRST_NS + week * 7 * DAY_NS}")
@@ -40,25 +48,27 @@ def cluster(tmp_path: Path) -> Iterator[DevCluster]:
 
 @pytest.mark.wire
 def test_a_merge_brings_back_what_was_deleted_and_keeps_what_is_new(
-    source: Influxd, world: World
+    source: Influxd, harness: DagsterHarness
 ) -> None:
     fill(source, "telegraf", weeks=range(3))
-    assert world.back_up().success
+    assert harness.back_up().success
     before = points(source, "telegraf")
     source.query(f"DELETE FROM cpu WHERE time < {FIRST_NS + DAY_NS}", db="telegraf")
     write(source, "telegraf", weeks=[3], value=6.0)
-    refused = failure(world.run("merge_influxdb"))
+    refused = failure(harness.run("merge_influxdb"))
     assert refused.metadata["exit_code"].value == "USAGE"
-    assert world.run("merge_influxdb", db="telegraf", dry_run=True).success
+    assert harness.run("merge_influxdb", db="telegraf", dry_run=True).success
     assert count(points(source, "telegraf")) == 30
-    refused = failure(world.run("merge_influxdb", db="telegraf", dry_run=True, abandon=True))
+    refused = failure(harness.run("merge_influxdb", db="telegraf", dry_run=True, abandon=True))
     assert refused.metadata["exit_code"].value == "USAGE"
-    assert world.run("merge_influxdb", db="telegraf").success
+    assert harness.run("merge_influxdb", db="telegraf").success
     after = points(source, "telegraf")
     assert count(after) == 40
     for series, found in before.items():
         assert all(row in after[series] for row in found)
-    [merged, planned] = world.instance.fetch_observations(FAMILY.restored_meta, limit=9).records
+    [merged, planned] = harness.instance.fetch_observations(
+        CLUSTER_ASSETS.restored_meta, limit=9
+    ).records
     assert merged.asset_observation is not None
     assert merged.asset_observation.metadata["points_added"].value == 10
     assert planned.asset_observation is not None
@@ -66,26 +76,26 @@ def test_a_merge_brings_back_what_was_deleted_and_keeps_what_is_new(
 
 
 def test_a_cluster_is_restored_into_the_configured_target_by_default(
-    cluster: DevCluster, tmp_path: Path, instance: dg.DagsterInstance
+    cluster: EmbeddedCluster, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    with DevCluster(tmp_path / "target", data_nodes=2) as target:
-        world = World(
+    with EmbeddedCluster(tmp_path / "target", data_nodes=2) as target:
+        harness = DagsterHarness(
             tmp_path,
             instance,
             {"bind": cluster.meta[0].http_addr},
             target={"bind": target.meta[0].http_addr},
         )
-        assert world.back_up().success
-        assert world.run("restore_influxdb", newrf=2).success
+        assert harness.back_up().success
+        assert harness.run("restore_influxdb", newrf=2).success
         assert rows(target, "telegraf") == rows(cluster, "telegraf")
-        assert len(world.events(FAMILY.restored_shards)) == 6
+        assert len(harness.events(CLUSTER_ASSETS.restored_shards)) == 6
         both = {"cluster": "elsewhere", "bind": target.meta[0].http_addr}
-        refused = failure(world.run("restore_influxdb", target=both))
+        refused = failure(harness.run("restore_influxdb", target=both))
         assert refused.description.startswith("target names the cluster elsewhere and the address")
 
 
 def test_no_node_is_read_by_more_than_its_share(
-    cluster: DevCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: EmbeddedCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "here").mkdir()
     source = Cluster(MetaClient(cluster.meta[0].http_addr))
@@ -109,6 +119,6 @@ def test_no_node_is_read_by_more_than_its_share(
     repository = BackupRepository(DirectoryStore(tmp_path / "here"), "here")
     # A second reading follows the first before its connection is closed.
     options = BackupOptions(parallel=6, per_node=1, read_twice_bytes=0)
-    report = back_up(source, repository, options, tell=lambda _: None)
+    report = back_up(source, repository, options, emit=lambda _: None)
     assert len(report.saved) == 6
     assert max(most.values()) == 1  # a node may have been asked and read by nobody

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from dagster._core.definitions.data_version import StaleStatus
 
-from resources.devcluster.cluster import DevCluster
-from tests.pipelines.world import FAMILY, World, write_to
+from resources.embedded.cluster import EmbeddedCluster
+from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness, write_to
 
 FAST = "assets.history.storage_calls"
 
@@ -23,17 +23,17 @@ def other_dagster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_backup_is_recorded_and_the_next_one_copies_what_changed(
-    cluster: DevCluster, over_cluster: World
+    cluster: EmbeddedCluster, over_cluster: DagsterHarness
 ) -> None:
-    world = over_cluster
-    assert world.back_up().success
-    assert set(world.shards().values()) == {StaleStatus.FRESH}
-    assert world.check().passed
+    harness = over_cluster
+    assert harness.back_up().success
+    assert set(harness.shards().values()) == {StaleStatus.FRESH}
+    assert harness.check().passed
     write_to(cluster, 0, 2.0)
-    assert world.look().success
-    assert Counter(world.shards().values()) == {StaleStatus.FRESH: 2, StaleStatus.STALE: 1}
-    assert not world.check().passed
-    assert world.back_up().success
-    assert set(world.shards().values()) == {StaleStatus.FRESH}
-    newest = world.events(FAMILY.backup_set)[0]
+    assert harness.scan().success
+    assert Counter(harness.shards().values()) == {StaleStatus.FRESH: 2, StaleStatus.STALE: 1}
+    assert not harness.check().passed
+    assert harness.back_up().success
+    assert set(harness.shards().values()) == {StaleStatus.FRESH}
+    newest = harness.events(CLUSTER_ASSETS.backup_set)[0]
     assert newest.metadata["shards_copied"].value == 1

@@ -7,36 +7,36 @@ from typing import Any
 import dagster as dg
 
 from assets.reachability import REACHABLE
-from resources.devcluster.cluster import DevCluster
-from tests.pipelines.world import FAMILY, World
+from resources.embedded.cluster import EmbeddedCluster
+from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness
 
 
-def questions(world: World) -> tuple[Any, dict[str, dict[str, Any]]]:
+def questions(harness: DagsterHarness) -> tuple[Any, dict[str, dict[str, Any]]]:
     """The check's latest evaluation, and its table by question."""
-    found = world.check(FAMILY.meta_snapshot, REACHABLE)
+    found = harness.check(CLUSTER_ASSETS.meta_snapshot, REACHABLE)
     table = found.metadata["questions"]
     assert isinstance(table, dg.TableMetadataValue)
     return found, {str(row.data["question"]): dict(row.data) for row in table.records}
 
 
-def ask(world: World) -> None:
-    key = dg.AssetCheckKey(FAMILY.meta_snapshot, REACHABLE)
+def ask(harness: DagsterHarness) -> None:
+    key = dg.AssetCheckKey(CLUSTER_ASSETS.meta_snapshot, REACHABLE)
     job = dg.define_asset_job("ask", selection=dg.AssetSelection.checks(key))
-    with_job = dg.Definitions.merge(world.defs, dg.Definitions(jobs=[job]))
-    assert with_job.resolve_job_def("ask").execute_in_process(instance=world.instance).success
+    with_job = dg.Definitions.merge(harness.defs, dg.Definitions(jobs=[job]))
+    assert with_job.resolve_job_def("ask").execute_in_process(instance=harness.instance).success
 
 
 def test_a_node_that_is_down_turns_the_check_red_with_the_next_step(
-    cluster: DevCluster, over_cluster: World
+    cluster: EmbeddedCluster, over_cluster: DagsterHarness
 ) -> None:
-    world = over_cluster
-    ask(world)
-    found, rows = questions(world)
+    harness = over_cluster
+    ask(harness)
+    found, rows = questions(harness)
     assert found.passed
     assert {row["status"] for row in rows.values()} == {"ok"}
     cluster.stop_node(1)
-    ask(world)
-    found, rows = questions(world)
+    ask(harness)
+    found, rows = questions(harness)
     assert not found.passed
     down = rows[f"data node {cluster.data[1].tcp_addr}"]
     assert down["status"] == "failed"

@@ -13,7 +13,7 @@ import yaml
 from resources.cluster import TargetResource
 from resources.errors import UsageError
 from tests.influxd import Influxd
-from tests.pipelines.world import FAMILY, World, at, failure, fill, write
+from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness, at, failure, fill, write
 from tests.wire.points import count, points
 
 pytestmark = pytest.mark.wire
@@ -25,8 +25,10 @@ def target(influxd_factory: Callable[..., Influxd]) -> Influxd:
 
 
 @pytest.fixture
-def world(source: Influxd, target: Influxd, tmp_path: Path, instance: dg.DagsterInstance) -> World:
-    return World(tmp_path, instance, at(source), target=at(target))
+def harness(
+    source: Influxd, target: Influxd, tmp_path: Path, instance: dg.DagsterInstance
+) -> DagsterHarness:
+    return DagsterHarness(tmp_path, instance, at(source), target=at(target))
 
 
 def databases(server: Influxd) -> list[str]:
@@ -34,128 +36,130 @@ def databases(server: Influxd) -> list[str]:
     return [name for series in result["series"] for [name] in series.get("values", [])]
 
 
-def restore(world: World, **config: Any) -> dg.ExecuteInProcessResult:
-    return world.run("restore_influxdb", **config)
+def restore(harness: DagsterHarness, **config: Any) -> dg.ExecuteInProcessResult:
+    return harness.run("restore_influxdb", **config)
 
 
 def test_a_database_comes_back_under_a_new_name_with_every_point(
-    source: Influxd, target: Influxd, world: World
+    source: Influxd, target: Influxd, harness: DagsterHarness
 ) -> None:
     target.create_database("already there")  # so that shard ids differ
     target.write("already there", "m v=1 1")
     fill(source, "telegraf", weeks=range(3))
     fill(source, "other", weeks=[0])
-    world.back_up()
-    assert restore(world, db="telegraf", newdb="copy").success
+    harness.back_up()
+    assert restore(harness, db="telegraf", newdb="copy").success
     assert points(target, "copy") == points(source, "telegraf")
     assert count(points(target, "copy")) == 30
     assert databases(target) == ["already there", "copy"]
 
-    [meta] = world.events(FAMILY.restored_meta)
+    [meta] = harness.events(CLUSTER_ASSETS.restored_meta)
     assert meta.metadata["target"].value == target.bind_addr
     rows = [record.data for record in meta.metadata["shards_restored"].records]
     assert [(row["shard"], row["new shard"]) for row in rows] == [(1, 2), (2, 3), (3, 4)]
     assert {row["read back"] for row in rows} <= {"identical", "same points"}
     for shard in (1, 2, 3):
         partition = f"telegraf/autogen/{shard}"
-        [restored] = world.events(FAMILY.restored_shards, partition)
-        [backup] = world.events(FAMILY.shard_backup, partition)
+        [restored] = harness.events(CLUSTER_ASSETS.restored_shards, partition)
+        [backup] = harness.events(CLUSTER_ASSETS.shard_backup, partition)
         assert restored.tags["dagster/data_version"] == backup.tags["dagster/data_version"]
         assert restored.tags["dagster/input_event_pointer/influxdb/shard_backup"].isdigit()
-    assert world.events(FAMILY.restored_shards, "other/autogen/4") == []
+    assert harness.events(CLUSTER_ASSETS.restored_shards, "other/autogen/4") == []
 
 
 def test_an_earlier_state_comes_back_by_its_time(
-    source: Influxd, target: Influxd, world: World
+    source: Influxd, target: Influxd, harness: DagsterHarness
 ) -> None:
     fill(source, "telegraf", weeks=[0], value=1.0)
-    world.back_up()
+    harness.back_up()
     before = points(source, "telegraf")
-    [point] = world.events(FAMILY.backup_set)
+    [point] = harness.events(CLUSTER_ASSETS.backup_set)
     write(source, "telegraf", weeks=[0], value=2.0)
-    world.back_up()
-    assert restore(world, as_of=point.metadata["restore_point"].value).success
+    harness.back_up()
+    assert restore(harness, as_of=point.metadata["restore_point"].value).success
     assert points(target, "telegraf") == before
 
 
 def test_a_dry_run_shows_the_plan_and_changes_nothing(
-    source: Influxd, target: Influxd, world: World
+    source: Influxd, target: Influxd, harness: DagsterHarness
 ) -> None:
     fill(source, "telegraf", weeks=range(2))
-    world.back_up()
-    assert restore(world, dry_run=True).success
+    harness.back_up()
+    assert restore(harness, dry_run=True).success
     assert databases(target) == []
-    assert world.events(FAMILY.restored_meta) == []
-    [seen] = world.instance.fetch_observations(FAMILY.restored_meta, limit=10).records
+    assert harness.events(CLUSTER_ASSETS.restored_meta) == []
+    [seen] = harness.instance.fetch_observations(CLUSTER_ASSETS.restored_meta, limit=10).records
     assert seen.asset_observation is not None
     plan = seen.asset_observation.metadata["plan"]
     assert isinstance(plan, dg.TableMetadataValue)
     assert [record.data["to"] for record in plan.records] == ["telegraf.autogen"] * 2
 
 
-def test_a_restore_into_the_source_must_be_allowed(source: Influxd, world: World) -> None:
+def test_a_restore_into_the_source_must_be_allowed(
+    source: Influxd, harness: DagsterHarness
+) -> None:
     fill(source, "telegraf", weeks=[0])
-    world.back_up()
+    harness.back_up()
     same = {"cluster": "", "host": source.bind_addr, "http": source.http_addr}
     wanted = {"db": "telegraf", "newdb": "copy"}
-    refused = failure(restore(world, target=same, **wanted))
+    refused = failure(restore(harness, target=same, **wanted))
     assert "is the server that this backup was taken from" in refused.description
     assert refused.metadata["exit_code"].value == "CONFLICT"
-    allowed = restore(world, target=same, allow_same_server=True, **wanted)
+    allowed = restore(harness, target=same, allow_same_server=True, **wanted)
     assert allowed.success
     assert points(source, "copy") == points(source, "telegraf")
 
 
 def test_no_click_on_assets_restores_or_makes_the_last_restore_red(
-    source: Influxd, target: Influxd, world: World
+    source: Influxd, target: Influxd, harness: DagsterHarness
 ) -> None:
     fill(source, "telegraf", weeks=[0])
-    world.back_up()
-    assert restore(world, db="telegraf", newdb="copy").success
-    node = world.defs.resolve_asset_graph().get(FAMILY.restored_meta)
+    harness.back_up()
+    assert restore(harness, db="telegraf", newdb="copy").success
+    node = harness.defs.resolve_asset_graph().get(CLUSTER_ASSETS.restored_meta)
     assert not node.is_materializable  # so there is no such button, and "all" leaves it out
-    assert world.materialize(FAMILY.restored_meta).success  # that is *Observe*
-    assert not restore(world, db="mistyped", dry_run=True).success
-    assert not restore(world, db="telegraf", newdb="copy").success  # it is there already
+    assert harness.materialize(CLUSTER_ASSETS.restored_meta).success  # that is *Observe*
+    assert not restore(harness, db="mistyped", dry_run=True).success
+    assert not restore(harness, db="telegraf", newdb="copy").success  # it is there already
     planned = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
-    restores = [run for run in world.instance.get_runs() if run.job_name == "restore_influxdb"]
+    restores = [run for run in harness.instance.get_runs() if run.job_name == "restore_influxdb"]
     assert len(restores) == 3
     for run in restores:
-        records = world.instance.get_records_for_run(run.run_id, of_type=planned).records
-        assert FAMILY.restored_meta not in {one.asset_key for one in records}
-    assert len(world.events(FAMILY.restored_meta)) == 1
-    [failed, observed, *_] = observations(world)
+        records = harness.instance.get_records_for_run(run.run_id, of_type=planned).records
+        assert CLUSTER_ASSETS.restored_meta not in {one.asset_key for one in records}
+    assert len(harness.events(CLUSTER_ASSETS.restored_meta)) == 1
+    [failed, observed, *_] = observations(harness)
     assert (failed["outcome"].value, failed["why"].value.partition("\n")[0]) == (
         "failed",
         f"{target.bind_addr} has 'copy' already",
     )
     assert observed["restore_points_since"].value == 0
-    world.back_up(full=True)
-    world.materialize(FAMILY.restored_meta)
-    assert observations(world)[0]["restore_points_since"].value == 1
+    harness.back_up(full=True)
+    harness.materialize(CLUSTER_ASSETS.restored_meta)
+    assert observations(harness)[0]["restore_points_since"].value == 1
     assert databases(target) == ["copy"]
-    world.backups.rename(world.backups.with_name("not mounted"))
-    assert world.materialize(FAMILY.restored_meta).success
+    harness.backups.rename(harness.backups.with_name("not mounted"))
+    assert harness.materialize(CLUSTER_ASSETS.restored_meta).success
 
 
-def observations(world: World) -> list[Any]:
-    found = world.instance.fetch_observations(FAMILY.restored_meta, limit=20).records
+def observations(harness: DagsterHarness) -> list[Any]:
+    found = harness.instance.fetch_observations(CLUSTER_ASSETS.restored_meta, limit=20).records
     return [one.asset_observation.metadata for one in found if one.asset_observation]
 
 
 @pytest.mark.parametrize("job", ["restore_influxdb", "merge_influxdb"])
 def test_who_does_not_say_dry_run_false_gets_a_plan_however_it_is_launched(
-    job: str, source: Influxd, target: Influxd, world: World
+    job: str, source: Influxd, target: Influxd, harness: DagsterHarness
 ) -> None:
     fill(source, "telegraf", weeks=[0])
-    world.back_up()
-    found = world.defs.resolve_job_def(job)
+    harness.back_up()
+    found = harness.defs.resolve_job_def(job)
     [op] = (found.run_config or {})["ops"]
     asked: dict[str, Any] = {"db": "telegraf"}
     if job.startswith("restore"):
         asked |= {"newdb": "copy", "as_of": "2099-01-01T00:00:00Z"}
     launched = found.execute_in_process(
-        instance=world.instance,
+        instance=harness.instance,
         run_config={
             "ops": {op: {"config": asked}},
             "resources": {
@@ -167,23 +171,23 @@ def test_who_does_not_say_dry_run_false_gets_a_plan_however_it_is_launched(
     )
     assert launched.success
     assert databases(target) == []
-    [plan] = observations(world)
-    said = plan["to_restore" if "to_restore" in plan else "to_merge"].value
-    ready = yaml.safe_load(said.removeprefix("```yaml\n").removesuffix("```"))
+    [plan] = observations(harness)
+    output = plan["to_restore" if "to_restore" in plan else "to_merge"].value
+    ready = yaml.safe_load(output.removeprefix("```yaml\n").removesuffix("```"))
     assert ready["ops"][op]["config"]["dry_run"] is False
-    logged = " ".join(log(launched, world))
+    logged = " ".join(log(launched, harness))
     if job.startswith("restore"):
         assert "2099-01-01T00:00:00Z lies ahead, so it means the latest restore point" in logged
         assert ready["ops"][op]["config"]["newdb"] == "copy"
         # What was planned is what is done, as it stands there.
-        done = found.execute_in_process(instance=world.instance, run_config=ready)
+        done = found.execute_in_process(instance=harness.instance, run_config=ready)
         assert done.success
         assert points(target, "copy") == points(source, "telegraf")
 
 
-def log(result: dg.ExecuteInProcessResult, world: World) -> list[str]:
+def log(result: dg.ExecuteInProcessResult, harness: DagsterHarness) -> list[str]:
     """What a run has said."""
-    entries = world.instance.all_logs(result.run_id)
+    entries = harness.instance.all_logs(result.run_id)
     return [entry.user_message for entry in entries if not entry.is_dagster_event]
 
 
@@ -204,9 +208,9 @@ def log(result: dg.ExecuteInProcessResult, world: World) -> list[str]:
     ],
 )
 def test_a_number_out_of_its_range_gets_one_sentence(
-    job: str, config: dict[str, Any], sentence: str, source: Influxd, world: World
+    job: str, config: dict[str, Any], sentence: str, source: Influxd, harness: DagsterHarness
 ) -> None:
-    refused = failure(world.run(job, **config))
+    refused = failure(harness.run(job, **config))
     assert sentence in refused.description
     assert "\nNext: " in refused.description
     assert refused.metadata["exit_code"].value == "USAGE"
@@ -219,9 +223,9 @@ def test_a_number_out_of_its_range_gets_one_sentence(
 def test_a_secret_in_the_settings_of_a_run_is_refused_and_not_repeated(
     job: str, secret: dict[str, Any], tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    world = World(tmp_path, instance, {"host": "127.0.0.1:1"})
+    harness = DagsterHarness(tmp_path, instance, {"host": "127.0.0.1:1"})
     there = {"cluster": "", "host": "127.0.0.1:1", **secret}
-    refused = failure(world.run(job, target=there, db="x"))
+    refused = failure(harness.run(job, target=there, db="x"))
     assert "is written in plain, and a run's settings are kept" in refused.description
     assert "hunter2" not in refused.description
     assert "{env: NAME}" in refused.description
@@ -248,7 +252,7 @@ def test_settings_that_contradict_each_other_get_one_sentence(
     tmp_path: Path, instance: dg.DagsterInstance, config: dict[str, str], sentence: str
 ) -> None:
     # Nobody listens there: settings are judged before anyone is called.
-    world = World(tmp_path, instance, {"host": "127.0.0.1:1"})
-    refused = failure(restore(world, **config))
+    harness = DagsterHarness(tmp_path, instance, {"host": "127.0.0.1:1"})
+    refused = failure(restore(harness, **config))
     assert refused.description.startswith(sentence)
     assert refused.metadata["exit_code"].value == "USAGE"

@@ -86,9 +86,9 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        door = profile / "DevToolsActivePort"
-        self._until("Chromium to start", lambda: door.exists() and "\n" in door.read_text())
-        port = int(door.read_text().splitlines()[0])
+        endpoint = profile / "DevToolsActivePort"
+        self._until("Chromium to start", lambda: endpoint.exists() and "\n" in endpoint.read_text())
+        port = int(endpoint.read_text().splitlines()[0])
         tabs = requests.get(f"http://127.0.0.1:{port}/json", timeout=60).json()
         tab = next(tab for tab in tabs if tab["type"] == "page")
         self._socket = connect(

@@ -20,8 +20,8 @@ from resources.config.embedded import (
     SOURCE_DIRECTORY,
     TARGET_DIRECTORY,
 )
-from resources.devcluster.cluster import DevCluster
-from resources.devcluster.household import DAY_NS, fill, power, write_batch
+from resources.embedded.cluster import EmbeddedCluster
+from resources.embedded.sample_data import DAY_NS, fill, power, write_batch
 from tests.live.deployment import REPOSITORY, Deployment, wait_for
 
 BACKUP = f"{SOURCE}/shard_backup"
@@ -42,8 +42,8 @@ class Story:
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             here = self.directory
-            self.target = stack.enter_context(DevCluster(here / TARGET_DIRECTORY, 1, 2))
-            self.source = stack.enter_context(DevCluster(here / SOURCE_DIRECTORY, 1, 3))
+            self.target = stack.enter_context(EmbeddedCluster(here / TARGET_DIRECTORY, 1, 2))
+            self.source = stack.enter_context(EmbeddedCluster(here / SOURCE_DIRECTORY, 1, 3))
             fill(self.source, time.time_ns())
             (here / BACKUPS_DIRECTORY).mkdir(mode=0o700)
             # Without a configuration file, the embedded clusters of the folder are served.
@@ -67,10 +67,10 @@ class Story:
         """The sensor asks for it by itself; then it is switched off, for the pictures' sake."""
         job = f"back_up_{SOURCE}"
         wait_for("the first backup", lambda: self._ended(job))
-        self.watch(on=False)
+        self.poll(on=False)
         wait_for("the last backup to end", lambda: self._all_ended(job))
 
-    def watch(self, *, on: bool) -> None:
+    def poll(self, *, on: bool) -> None:
         """Switch the sensor that asks for backups."""
         self.dagster.turn("Sensor", f"watch_{SOURCE}", on=on)
 
@@ -102,7 +102,7 @@ class Story:
         )
         now = time.time_ns()
         self.source.write("orders", "\n".join(power(now - 21 * DAY_NS, now)))
-        self.look()
+        self.scan()
 
     def run(self, job: str, config: dict[str, Any] | None = None, *assets: str) -> str:
         """Launch a job and see it succeed; the run's id."""
@@ -117,9 +117,9 @@ class Story:
         while self.dagster.stale(f"{SOURCE}/backup_set")[""] != "STALE":
             # The sensor's last tick may have come after it was switched off.
             self.readings_come(4)
-            self.look()
+            self.scan()
 
-    def look(self) -> str:
+    def scan(self) -> str:
         """Materialize `meta_snapshot`, which copies nothing."""
         return self.run("__ASSET_JOB", None, f"{SOURCE}/meta_snapshot")
 

@@ -21,7 +21,7 @@ from tests.screenshots.story import BACKUP, Story
 
 PICTURES = Path(__file__).parents[2] / "docs" / "ui"
 DIRECTORY = Path("/srv/shardkeeper")
-MOST_BYTES = 150_000
+MAX_BYTES = 150_000
 PROGRAMS = ("chromium", "pngquant")
 SHARD = "house/autogen/6"
 """The shard that the readings of this week go into."""
@@ -52,12 +52,12 @@ class Camera:
         """
         self.browser.quiet()
         text = self.browser.text()
-        told = [words for words in TROUBLE if words in text]
-        if told:
-            raise PageFailed(f"{name}: the page tells of trouble, {told}:\n{text}")
+        events = [words for words in TROUBLE if words in text]
+        if events:
+            raise PageFailed(f"{name}: the page tells of trouble, {events}:\n{text}")
         path = PICTURES / f"{name}.png"
         path.write_bytes(_small(self.browser.picture(clip)))
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise PageFailed(f"{path.name} has {path.stat().st_size} bytes")
         sys.stdout.write(f"{path.name}: {path.stat().st_size} bytes\n")
         sys.stdout.flush()
@@ -78,13 +78,13 @@ def main() -> int:
     PICTURES.mkdir(exist_ok=True)
     try:
         with Story(directory) as story, Browser(width=1200, height=800) as browser:
-            _tell(Camera(browser, story))
+            _emit(Camera(browser, story))
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     return 0
 
 
-def _tell(camera: Camera) -> None:
+def _emit(camera: Camera) -> None:
     story = camera.story
     story.first_backup()
     camera.open("/automation", "watch_dev", "adopt_dev")
@@ -99,7 +99,7 @@ def _tell(camera: Camera) -> None:
     _restored(camera)
     story.lose_a_database()
     _merged(camera)
-    story.watch(on=True)
+    story.poll(on=True)
     camera.open("/automation", "watch_dev", "adopt_dev", height=620)
     camera.take("automation")
 

@@ -30,7 +30,7 @@ import requests
 from resources.clients.auth import Auth
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.errors import PeerUnreachable, WireError
 from resources.model import Metastore, NodeInfo
 from tests.influxd import InfluxdFailed, wait_until
@@ -43,7 +43,7 @@ TIMEOUT_S = 60.0
 SETTLED_WITHIN_S = 60.0
 
 
-class ClusterSaidNo(AssertionError):
+class ClusterRefused(AssertionError):
     """A statement or a write failed."""
 
 
@@ -116,7 +116,7 @@ class AnyCluster:
         results = reply.get("results", [])
         errors = [result["error"] for result in (reply, *results) if "error" in result]
         if errors:
-            raise ClusterSaidNo(f"{text}: {'; '.join(errors)}")
+            raise ClusterRefused(f"{text}: {'; '.join(errors)}")
         return results
 
     def write(self, database: str, lines: str, *, node: NodeInfo | None = None) -> None:
@@ -126,10 +126,10 @@ class AnyCluster:
             ClusterSaidNo
         """
         to = node or self.nodes[0]
-        said = ""
+        output = ""
 
         def written() -> bool:
-            nonlocal said
+            nonlocal output
             reply = self._session.post(
                 f"http://{to.addr}/write",
                 params={"db": database, "precision": "s", "consistency": "all"},
@@ -137,16 +137,16 @@ class AnyCluster:
                 auth=_credentials(),
                 timeout=TIMEOUT_S,
             )
-            said = f"{reply.status_code} {reply.text}"
+            output = f"{reply.status_code} {reply.text}"
             # A node that was down a moment ago is not written to at once: 500, partial write.
             if reply.status_code not in (204, 500):
-                raise ClusterSaidNo(f"write into {database}: {said}")
+                raise ClusterRefused(f"write into {database}: {output}")
             return reply.status_code == 204
 
         try:
             wait_until(written, within_s=SETTLED_WITHIN_S, what=f"a write into {database}")
         except InfluxdFailed as failure:
-            raise ClusterSaidNo(f"{failure}: {said}") from failure
+            raise ClusterRefused(f"{failure}: {output}") from failure
 
     def everywhere(self, text: str, database: str) -> list[Any]:
         """What each data node in turn answers."""
@@ -156,12 +156,12 @@ class AnyCluster:
         """Wait until every data node, having heard of the newest metastore, answers this."""
         last: list[object] = []
 
-        def told() -> bool:
+        def events() -> bool:
             last[:] = self.everywhere(text, database)
             return all(answer == expected for answer in last)
 
         try:
-            wait_until(told, within_s=SETTLED_WITHIN_S, what=f"{database} on every node")
+            wait_until(events, within_s=SETTLED_WITHIN_S, what=f"{database} on every node")
         except InfluxdFailed:
             assert last == [expected] * len(last)
             raise
@@ -187,7 +187,7 @@ class AnyCluster:
         ids = {p.shard_id for p in self.metastore().places() if p.database == database}
 
         def gone() -> bool:
-            with suppress(ClusterSaidNo):
+            with suppress(ClusterRefused):
                 self.query(f'DROP DATABASE "{database}"')
             return self.metastore().database(database) is None
 
@@ -231,7 +231,7 @@ def second_cluster(directory: Path) -> Iterator[AnyCluster]:
 @contextmanager
 def _cluster(real: str | None, directory: Path) -> Iterator[AnyCluster]:
     if real is None:
-        with DevCluster(directory, meta_nodes=3, data_nodes=3) as dev:
+        with EmbeddedCluster(directory, meta_nodes=3, data_nodes=3) as dev:
             where = {node.tcp_addr: at for at, node in enumerate(dev.data)}
             yield AnyCluster(
                 # One that follows: what it does not do itself it sends on to the leader.

@@ -57,9 +57,9 @@ def _inside(name: str, main: Callable[[], None], args: tuple[object, ...]) -> Do
 def doctor(*flags: object) -> tuple[Done, dict[str, dict[str, str]]]:
     """`shardkeeper doctor -json`, and what it finds, by question."""
     done = shardkeeper(*flags, "doctor", "-json")
-    said = json.loads(done.out)
-    assert said["ok"] is (done.code == 0)
-    return done, {finding["question"]: finding for finding in said["findings"]}
+    output = json.loads(done.out)
+    assert output["ok"] is (done.code == 0)
+    return done, {finding["question"]: finding for finding in output["findings"]}
 
 
 def at(server: Influxd, *, tcp: str = "") -> tuple[str, ...]:

@@ -183,14 +183,14 @@ def test_databases_that_others_create_meanwhile_are_all_there_afterwards(
     others.start()
     try:
         names = {n: cluster.fresh("again") for n in (1, 2, 3)}
-        said = [
+        output = [
             restore(cluster, here, "-db", database, "-newdb", name, "-newrf", replica_n)
             for replica_n, name in names.items()
         ]
     finally:
         done.set()
         others.join()
-    assert all(said), said
+    assert all(output), output
     assert created
     there = {db.name for db in cluster.metastore().databases}
     assert set(created) <= there
@@ -220,11 +220,11 @@ def test_points_that_others_write_meanwhile_are_all_there_afterwards(
     others = threading.Thread(target=write)
     others.start()
     try:
-        said = restore(cluster, here, "-db", database, "-newdb", cluster.fresh("again"))
+        output = restore(cluster, here, "-db", database, "-newdb", cluster.fresh("again"))
     finally:
         done.set()
         others.join()
-    assert said, said
+    assert output, output
     assert written
     [result] = cluster.query("SELECT count(n) FROM cpu", database=busy)
     assert result["series"][0]["values"][0][1] == written

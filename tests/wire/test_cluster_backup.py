@@ -16,9 +16,9 @@ import pytest
 
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
-from resources.clients.source import Holdings
-from resources.devcluster.cluster import DevCluster
-from resources.engine.backup.copies_at_rest import differing_copies
+from resources.clients.source import ReplicaInventory
+from resources.embedded.cluster import EmbeddedCluster
+from resources.engine.backup.idle_replicas import differing_copies
 from resources.model import ShardID
 from tests.influxd import Influxd
 from tests.wire.commands import Done, at, shardkeeper
@@ -29,8 +29,8 @@ HOSTS, WEEKS = 20, 3
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
         running.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         lines = [
             f"cpu,host=h{host} usage={host}.5,n={host}i {START_S + week * WEEK_S + host}"
@@ -48,7 +48,7 @@ def backups(tmp_path: Path) -> Path:
     return path
 
 
-def backup(cluster: DevCluster, directory: Path, *flags: str) -> Done:
+def backup(cluster: EmbeddedCluster, directory: Path, *flags: str) -> Done:
     return shardkeeper("-bind", cluster.meta[0].http_addr, "backup", *flags, str(directory))
 
 
@@ -62,7 +62,7 @@ def saved(done: Done) -> dict[int, str]:
     return found
 
 
-def owners(cluster: DevCluster) -> dict[int, set[str]]:
+def owners(cluster: EmbeddedCluster) -> dict[int, set[str]]:
     """TCP addresses of each shard's owners."""
     _, metastore = MetaClient(cluster.meta[0].http_addr).metastore()
     addresses = {node.id: node.tcp_addr for node in metastore.data_nodes}
@@ -77,7 +77,7 @@ def newest_manifest(directory: Path) -> Any:
 
 
 def test_a_cluster_is_backed_up_whole_and_then_only_where_it_changed(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     first = backup(cluster, backups)
     assert first.code == 0, first.err
@@ -92,14 +92,16 @@ def test_a_cluster_is_backed_up_whole_and_then_only_where_it_changed(
     assert saved(backup(cluster, backups)) == {}
 
 
-def test_a_delete_is_a_change(cluster: DevCluster, backups: Path) -> None:
+def test_a_delete_is_a_change(cluster: EmbeddedCluster, backups: Path) -> None:
     assert backup(cluster, backups).code == 0
     cluster.query("DELETE FROM cpu WHERE host = 'h1'", database="telegraf")
     assert saved(backup(cluster, backups))
 
 
 @pytest.mark.fault(19)
-def test_a_node_that_is_down_is_gone_around_and_named(cluster: DevCluster, backups: Path) -> None:
+def test_a_node_that_is_down_is_gone_around_and_named(
+    cluster: EmbeddedCluster, backups: Path
+) -> None:
     down = cluster.data[0].tcp_addr
     cluster.stop_node(0)
     done = backup(cluster, backups)
@@ -111,7 +113,7 @@ def test_a_node_that_is_down_is_gone_around_and_named(cluster: DevCluster, backu
 
 @pytest.mark.fault(19)
 def test_a_shard_without_any_owner_that_answers_fails_alone(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     down = {cluster.data[0].tcp_addr, cluster.data[1].tcp_addr}
     lost = {shard for shard, nodes in owners(cluster).items() if nodes <= down}
@@ -133,7 +135,7 @@ def test_a_shard_without_any_owner_that_answers_fails_alone(
 
 @pytest.mark.fault(1, 19)
 def test_a_stream_that_breaks_is_read_from_the_next_owner(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     prefer = cluster.data[2]
     cluster.cut_after(700, at=2)
@@ -144,8 +146,8 @@ def test_a_stream_that_breaks_is_read_from_the_next_owner(
 
 
 @pytest.mark.fault(20)
-def test_copies_that_differ_are_told_once_nobody_writes_to_them(
-    cluster: DevCluster, backups: Path
+def test_copies_that_differ_are_reported_once_nobody_writes_to_them(
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     shard, nodes = next(iter(owners(cluster).items()))
     one, other = (at for at in range(3) if cluster.data[at].tcp_addr in nodes)
@@ -159,35 +161,35 @@ def test_copies_that_differ_are_told_once_nobody_writes_to_them(
     for node in (one, other):
         cluster.data[node].store.compact(ShardID(shard))
     for done in (backup(cluster, backups), backup(cluster, backups, "-full")):
-        [told] = [line for line in done.err.splitlines() if "differ" in line]
-        assert f"shard {shard}: " in told
+        [events] = [line for line in done.err.splitlines() if "differ" in line]
+        assert f"shard {shard}: " in events
         for node in (one, other):
             size = cluster.data[node].store.shards()[ShardID(shard)].disk_bytes
-            assert f"{cluster.data[node].tcp_addr} has {size} bytes" in told
+            assert f"{cluster.data[node].tcp_addr} has {size} bytes" in events
     cluster.data[one].store.remove(ShardID(shard))
     lost = backup(cluster, backups)
     assert f"{cluster.data[one].tcp_addr} has nothing" in lost.err
 
 
 @pytest.mark.fault(20)
-def test_copies_that_changed_since_the_first_look_are_not_told_to_differ(
-    cluster: DevCluster, backups: Path
+def test_copies_that_changed_since_the_first_look_are_not_reported_to_differ(
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     assert backup(cluster, backups).code == 0
     source = Cluster(MetaClient(cluster.meta[0].http_addr))
     _, metastore = source.metastore()
     places = tuple(metastore.places())
-    now = source.holdings(metastore)
+    now = source.inventory(metastore)
     shard = places[0].shard_id
     first, second = now.copies[shard]
     assert first.size_bytes is not None
     earlier = replace(first, size_bytes=first.size_bytes + 1)
-    before = Holdings({**now.copies, shard: (earlier, second)})
+    before = ReplicaInventory({**now.copies, shard: (earlier, second)})
     assert differing_copies(source, metastore, places, before, {}).differing == {}
 
 
 def test_the_preferred_node_is_read_where_it_has_the_shard(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     prefer = cluster.data[1].tcp_addr
     done = backup(cluster, backups, "-from", prefer)
@@ -200,7 +202,7 @@ def test_the_preferred_node_is_read_where_it_has_the_shard(
     assert prefer in refused.err
 
 
-def test_a_data_node_by_itself_is_no_server(cluster: DevCluster, backups: Path) -> None:
+def test_a_data_node_by_itself_is_no_server(cluster: EmbeddedCluster, backups: Path) -> None:
     done = shardkeeper("-host", cluster.data[0].tcp_addr, "backup", str(backups))
     assert done.code == 16
     assert "-bind names a meta node" in done.err
@@ -208,7 +210,7 @@ def test_a_data_node_by_itself_is_no_server(cluster: DevCluster, backups: Path) 
 
 @pytest.mark.wire
 def test_a_clusters_backup_restores_into_a_real_server(
-    cluster: DevCluster, backups: Path, influxd: Influxd
+    cluster: EmbeddedCluster, backups: Path, influxd: Influxd
 ) -> None:
     assert backup(cluster, backups).code == 0
     done = shardkeeper(
@@ -219,8 +221,8 @@ def test_a_clusters_backup_restores_into_a_real_server(
     assert rows[0][1:] == [HOSTS * WEEKS, WEEKS * sum(range(HOSTS))]
 
 
-def test_an_estimate_tells_what_would_be_copied_and_copies_nothing(
-    cluster: DevCluster, backups: Path
+def test_an_estimate_reports_what_would_be_copied_and_copies_nothing(
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     done = backup(cluster, backups, "-estimate")
     assert done.code == 0, done.err
@@ -235,7 +237,7 @@ def test_an_estimate_tells_what_would_be_copied_and_copies_nothing(
     assert "at the speed of the archives that are here" in full.out
 
 
-def test_only_the_metadata_can_be_saved(cluster: DevCluster, backups: Path) -> None:
+def test_only_the_metadata_can_be_saved(cluster: EmbeddedCluster, backups: Path) -> None:
     done = backup(cluster, backups, "-strategy", "only-meta")
     assert done.code == 0, done.err
     manifest = newest_manifest(backups)
@@ -245,7 +247,9 @@ def test_only_the_metadata_can_be_saved(cluster: DevCluster, backups: Path) -> N
     assert len(list(backups.glob("*.meta"))) == 1
 
 
-def test_a_time_range_takes_whole_shards_that_touch_it(cluster: DevCluster, backups: Path) -> None:
+def test_a_time_range_takes_whole_shards_that_touch_it(
+    cluster: EmbeddedCluster, backups: Path
+) -> None:
     middle = START_S + WEEK_S
     done = backup(cluster, backups, "-start", "2020-09-14T00:00:00Z", "-end", "2020-09-21")
     assert done.code == 0, done.err
@@ -253,7 +257,7 @@ def test_a_time_range_takes_whole_shards_that_touch_it(cluster: DevCluster, back
     chosen = newest_manifest(backups)["files"]
     assert 0 < len(chosen) < len(owners(cluster))
     for entry in chosen:
-        evidence = entry["shardkeeper"]
-        assert evidence["groupStart"] <= middle * 10**9 < evidence["groupEnd"]
+        details = entry["shardkeeper"]
+        assert details["groupStart"] <= middle * 10**9 < details["groupEnd"]
     refused = backup(cluster, backups, "-start", "2020-09-21", "-end", "2020-09-14")
     assert refused.code == 2

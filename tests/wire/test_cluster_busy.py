@@ -13,15 +13,15 @@ import pytest
 
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup import replica_caches
 from tests.faults.replicas import stored
 from tests.wire.test_cluster_replicas import backup, create, places, write
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
         yield running
 
 
@@ -38,7 +38,9 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.fault(20)
-def test_a_node_that_is_busy_for_a_while_is_waited_for(cluster: DevCluster, backups: Path) -> None:
+def test_a_node_that_is_busy_for_a_while_is_waited_for(
+    cluster: EmbeddedCluster, backups: Path
+) -> None:
     create(cluster, copies=3)
     for node in cluster.data:
         node.store.busy = 2
@@ -48,7 +50,7 @@ def test_a_node_that_is_busy_for_a_while_is_waited_for(cluster: DevCluster, back
 
 
 @pytest.mark.fault(20)
-def test_a_shard_that_no_node_writes_out_fails(cluster: DevCluster, backups: Path) -> None:
+def test_a_shard_that_no_node_writes_out_fails(cluster: EmbeddedCluster, backups: Path) -> None:
     create(cluster, copies=3)
     assert backup(cluster, backups).code == 0
     write(cluster, range(20, 40))
@@ -67,7 +69,7 @@ def test_a_shard_that_no_node_writes_out_fails(cluster: DevCluster, backups: Pat
 
 @pytest.mark.fault(20)
 def test_another_owner_is_read_and_the_busy_one_is_named(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     create(cluster, copies=3)
     busy = cluster.data[1]
@@ -78,7 +80,9 @@ def test_another_owner_is_read_and_the_busy_one_is_named(
     assert len(stored(backups)) == 20
 
 
-def test_where_http_does_not_tell_that_is_said(cluster: DevCluster, backups: Path) -> None:
+def test_where_http_does_not_report_that_is_reported(
+    cluster: EmbeddedCluster, backups: Path
+) -> None:
     create(cluster, copies=3)
     for node in cluster.data:
         node.store.busy = 10**6
@@ -88,18 +92,18 @@ def test_where_http_does_not_tell_that_is_said(cluster: DevCluster, backups: Pat
     assert "whether caches were written out is not known" in done.err
 
 
-def test_a_node_tells_its_figures_or_nothing_but_never_stops_telling(
-    cluster: DevCluster,
+def test_a_node_reports_its_figures_or_nothing_but_never_stops_reporting(
+    cluster: EmbeddedCluster,
 ) -> None:
     source = Cluster(MetaClient(cluster.meta[0].http_addr))
     create(cluster, copies=3)
-    telling, mute = cluster.data[0], cluster.data[1]
+    emit_to, mute = cluster.data[0], cluster.data[1]
     mute.http.faults.refuse = True
     shard = places(cluster)[0].shard_id
-    cache = source.figures(telling.tcp_addr).shards[shard].cache
+    cache = source.figures(emit_to.tcp_addr).shards[shard].cache
     assert cache is not None
     assert cache.memory_bytes > 0
     assert not source.figures(mute.tcp_addr).shards
-    telling.http.faults.refuse = True
-    with pytest.raises(Exception, match=str(telling.http_addr)):
-        source.figures(telling.tcp_addr)
+    emit_to.http.faults.refuse = True
+    with pytest.raises(Exception, match=str(emit_to.http_addr)):
+        source.figures(emit_to.tcp_addr)

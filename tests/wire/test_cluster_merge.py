@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
+from resources.clients.connect import Address, open_source
 from resources.clients.coordinator import CoordinatorClient
-from resources.clients.door import Address, open_source
 from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import SnapshotterClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.events import Event
-from resources.engine.merge.plan import MergeOptions
-from resources.engine.merge.run import merge
+from resources.engine.merge.merge_plan import MergeOptions
+from resources.engine.merge.merge_run import merge
 from resources.protocol.commands import Command, CreateShardGroup
 from resources.protocol.tar import END_MARKER, encode_header, padding
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from tests.resources.tsm.writing import block, raw_integers, raw_times, tsm_file
 from tests.wire.commands import Done, shardkeeper
 
@@ -43,15 +43,15 @@ LINES = [
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", meta_nodes=3, data_nodes=3) as running:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=3, data_nodes=3) as running:
         create(running)
         running.write("telegraf", "\n".join(LINES), precision="s")
         yield running
 
 
 @pytest.fixture
-def backups(tmp_path: Path, cluster: DevCluster) -> Path:
+def backups(tmp_path: Path, cluster: EmbeddedCluster) -> Path:
     path = tmp_path / "backups"
     path.mkdir(mode=0o700)
     done = run(cluster, "backup", path)
@@ -59,15 +59,15 @@ def backups(tmp_path: Path, cluster: DevCluster) -> Path:
     return path
 
 
-def create(cluster: DevCluster, replication: int = 2) -> None:
+def create(cluster: EmbeddedCluster, replication: int = 2) -> None:
     cluster.query(f"CREATE DATABASE telegraf WITH REPLICATION {replication}")
 
 
-def run(cluster: DevCluster, *words: object) -> Done:
+def run(cluster: EmbeddedCluster, *words: object) -> Done:
     return shardkeeper("-bind", cluster.meta[-1].http_addr, "-timeout", "60s", *words)
 
 
-def answers(cluster: DevCluster) -> list[Any]:
+def answers(cluster: EmbeddedCluster) -> list[Any]:
     """Every point, as each node in turn tells them."""
     q = 'SELECT * FROM "cpu" GROUP BY *; SELECT * FROM "we ird,x" GROUP BY *'
     return [
@@ -75,7 +75,7 @@ def answers(cluster: DevCluster) -> list[Any]:
     ]
 
 
-def traces(cluster: DevCluster, directory: Path) -> list[str]:
+def traces(cluster: EmbeddedCluster, directory: Path) -> list[str]:
     """What a finished merge has taken away again: database, shards without one, journal."""
     _, now = MetaClient(cluster.meta[0].http_addr).metastore()
     known = {place.shard_id for place in now.places()}
@@ -93,7 +93,7 @@ def traces(cluster: DevCluster, directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("replication", [1, 2, 3])
 def test_what_was_lost_comes_back_on_every_node_and_what_was_written_since_stays(
-    cluster: DevCluster, backups: Path, replication: int
+    cluster: EmbeddedCluster, backups: Path, replication: int
 ) -> None:
     before = answers(cluster)
     cluster.query("DROP DATABASE telegraf")
@@ -110,7 +110,7 @@ def test_what_was_lost_comes_back_on_every_node_and_what_was_written_since_stays
     assert traces(cluster, backups) == []
 
 
-def test_a_merge_into_what_is_whole_writes_nothing(cluster: DevCluster, backups: Path) -> None:
+def test_a_merge_into_what_is_whole_writes_nothing(cluster: EmbeddedCluster, backups: Path) -> None:
     before = answers(cluster)
     done = run(cluster, "merge", "-db", "telegraf", backups)
     assert done, done
@@ -119,7 +119,7 @@ def test_a_merge_into_what_is_whole_writes_nothing(cluster: DevCluster, backups:
     assert traces(cluster, backups) == []
 
 
-def test_without_a_live_database_restore_is_named(cluster: DevCluster, backups: Path) -> None:
+def test_without_a_live_database_restore_is_named(cluster: EmbeddedCluster, backups: Path) -> None:
     cluster.query("DROP DATABASE telegraf")
     done = run(cluster, "merge", "-db", "telegraf", backups)
     assert done.code == 1
@@ -128,7 +128,7 @@ def test_without_a_live_database_restore_is_named(cluster: DevCluster, backups: 
 
 
 def test_without_http_a_merge_is_refused_before_anything_is_done(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     done = run(cluster, "-http", "none", "merge", "-db", "telegraf", backups)
     assert done.code == 2
@@ -139,13 +139,13 @@ def test_without_http_a_merge_is_refused_before_anything_is_done(
 # --- bad days -----------------------------------------------------------------------------
 
 
-def lose(cluster: DevCluster) -> None:
+def lose(cluster: EmbeddedCluster) -> None:
     cluster.query("DROP DATABASE telegraf")
     create(cluster)
 
 
 def test_a_node_that_hears_of_the_restored_shards_late_is_waited_for(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     before = answers(cluster)
     lose(cluster)
@@ -157,7 +157,7 @@ def test_a_node_that_hears_of_the_restored_shards_late_is_waited_for(
     assert traces(cluster, backups) == []
 
 
-def on_first_copy(cluster: DevCluster, do: Callable[[], None]) -> None:
+def on_first_copy(cluster: EmbeddedCluster, do: Callable[[], None]) -> None:
     """Have something happen when the first points of a merge come into the live database."""
     begun: list[Command] = []
 
@@ -169,29 +169,31 @@ def on_first_copy(cluster: DevCluster, do: Callable[[], None]) -> None:
     cluster.before_command(hook)
 
 
-def test_a_door_that_is_shut_for_a_moment_is_waited_for(cluster: DevCluster, backups: Path) -> None:
+def test_a_endpoint_that_is_shut_for_a_moment_is_waited_for(
+    cluster: EmbeddedCluster, backups: Path
+) -> None:
     before = answers(cluster)
     lose(cluster)
 
-    door, said = cluster.data[1].http, list[str]()
+    endpoint, output = cluster.data[1].http, list[str]()
 
-    def tell(event: Event) -> None:
-        said.append(str(event))
-        if "trying again" in said[-1]:
-            door.start()
+    def emit(event: Event) -> None:
+        output.append(str(event))
+        if "trying again" in output[-1]:
+            endpoint.start()
 
-    on_first_copy(cluster, door.stop)
+    on_first_copy(cluster, endpoint.stop)
     repository = BackupRepository(DirectoryStore(backups), str(backups), scratch_dir=str(backups))
     target = open_source(Address(bind=cluster.meta[0].http_addr))
-    report = merge(target, repository, MergeOptions(Limits("telegraf")), tell=tell)
+    report = merge(target, repository, MergeOptions(Limits("telegraf")), emit=emit)
     assert report.points == 3 * len(LINES)
-    assert any("trying again" in line for line in said)
+    assert any("trying again" in line for line in output)
     assert answers(cluster) == before
     assert traces(cluster, backups) == []
 
 
 def test_a_merge_that_is_killed_goes_on_and_one_that_is_abandoned_leaves_nothing(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     before = answers(cluster)
     lose(cluster)
@@ -219,7 +221,7 @@ def test_a_merge_that_is_killed_goes_on_and_one_that_is_abandoned_leaves_nothing
 
 
 def test_a_number_of_another_type_is_not_taken_for_the_same(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     """A server writes the float 1.0 as it writes the integer 1."""
     lose(cluster)
@@ -234,7 +236,7 @@ def test_a_number_of_another_type_is_not_taken_for_the_same(
     assert "60 points were not merged" in done.err  # of every host and week, and no others
 
 
-def test_unsigned_numbers_arrive(cluster: DevCluster, backups: Path) -> None:
+def test_unsigned_numbers_arrive(cluster: EmbeddedCluster, backups: Path) -> None:
     """No release takes them over HTTP; files of TSM may hold them."""
     [shard, *_] = (p for p in cluster.group.metastore.places() if p.database == "telegraf")
     highest = block(4, raw_times([T0, T0 + 1]), raw_integers([2**64 - 1, 7]))

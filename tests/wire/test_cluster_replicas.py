@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.model import ShardID, ShardPlace
 from tests.faults.replicas import stored
 from tests.wire.commands import Done, shardkeeper
@@ -24,8 +24,8 @@ START_S, HOUR_S = 1_600_041_600, 3600
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
         yield running
 
 
@@ -36,11 +36,11 @@ def backups(tmp_path: Path) -> Path:
     return path
 
 
-def backup(cluster: DevCluster, directory: Path, *flags: str) -> Done:
+def backup(cluster: EmbeddedCluster, directory: Path, *flags: str) -> Done:
     return shardkeeper("-bind", cluster.meta[0].http_addr, "backup", *flags, str(directory))
 
 
-def create(cluster: DevCluster, copies: int, hours: int = 1) -> None:
+def create(cluster: EmbeddedCluster, copies: int, hours: int = 1) -> None:
     """A database of 20 points an hour."""
     cluster.query(
         f"CREATE DATABASE db WITH DURATION INF REPLICATION {copies} SHARD DURATION 1h NAME rp"
@@ -49,17 +49,17 @@ def create(cluster: DevCluster, copies: int, hours: int = 1) -> None:
         write(cluster, range(20), hour=hour)
 
 
-def write(cluster: DevCluster, seconds: range, *, hour: int = 0, value: int = 0) -> None:
+def write(cluster: EmbeddedCluster, seconds: range, *, hour: int = 0, value: int = 0) -> None:
     base = START_S + hour * HOUR_S
     lines = [f"m,host=h{s % 5} v={value or s} {base + s}" for s in seconds]
     cluster.write("db", "\n".join(lines), precision="s")
 
 
-def places(cluster: DevCluster) -> list[ShardPlace]:
+def places(cluster: EmbeddedCluster) -> list[ShardPlace]:
     return list(MetaClient(cluster.meta[0].http_addr).metastore()[1].places())
 
 
-def write_around(cluster: DevCluster, node: int, seconds: range, **more: int) -> None:
+def write_around(cluster: EmbeddedCluster, node: int, seconds: range, **more: int) -> None:
     """Write while a node is down, and flush it as a backup to elsewhere does when it is back."""
     cluster.stop_node(node)
     write(cluster, seconds, **more)
@@ -70,7 +70,7 @@ def write_around(cluster: DevCluster, node: int, seconds: range, **more: int) ->
 
 @pytest.mark.fault(20)
 def test_the_archive_is_made_of_the_replica_with_all_points(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     create(cluster, copies=3)
     write_around(cluster, 1, range(20, 60))
@@ -84,7 +84,7 @@ def test_the_archive_is_made_of_the_replica_with_all_points(
 
 @pytest.mark.fault(20)
 def test_a_later_run_replaces_the_archive_of_a_worse_replica(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     create(cluster, copies=3)
     write_around(cluster, 1, range(20, 60))
@@ -100,7 +100,7 @@ def test_a_later_run_replaces_the_archive_of_a_worse_replica(
 
 @pytest.mark.fault(20)
 def test_replicas_of_which_none_has_all_points_are_named_each_time(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     create(cluster, copies=3)
     write_around(cluster, 0, range(20, 60))
@@ -122,7 +122,7 @@ def test_replicas_of_which_none_has_all_points_are_named_each_time(
 
 
 @pytest.mark.fault(20)
-def test_an_owner_without_the_shard_is_named(cluster: DevCluster, backups: Path) -> None:
+def test_an_owner_without_the_shard_is_named(cluster: EmbeddedCluster, backups: Path) -> None:
     create(cluster, copies=3)
     shard = places(cluster)[0].shard_id
     cluster.data[2].store.remove(shard)
@@ -133,7 +133,7 @@ def test_an_owner_without_the_shard_is_named(cluster: DevCluster, backups: Path)
 
 @pytest.mark.parametrize("how", ["lost", "broken"])
 def test_a_shard_that_is_gone_or_did_not_open_is_no_planned_one(
-    cluster: DevCluster, backups: Path, tmp_path: Path, how: str
+    cluster: EmbeddedCluster, backups: Path, tmp_path: Path, how: str
 ) -> None:
     create(cluster, copies=1, hours=2)
     assert backup(cluster, backups).code == 0
@@ -162,7 +162,7 @@ def test_a_shard_that_is_gone_or_did_not_open_is_no_planned_one(
     assert f" {shard}" in first.err.partition("on no node:")[2]
 
 
-def test_a_delete_in_one_shard_copies_one_shard(cluster: DevCluster, backups: Path) -> None:
+def test_a_delete_in_one_shard_copies_one_shard(cluster: EmbeddedCluster, backups: Path) -> None:
     create(cluster, copies=3, hours=12)
     assert len(saved(backup(cluster, backups))) == 12
     times = {s: node.last_modified_ns for s, node in cluster.data[0].store.shards().items()}
@@ -176,7 +176,7 @@ def test_a_delete_in_one_shard_copies_one_shard(cluster: DevCluster, backups: Pa
 
 
 def test_a_write_under_a_clock_that_went_back_is_a_change(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     """The time of the last change stays as it was, since a later one is known."""
     create(cluster, copies=3)

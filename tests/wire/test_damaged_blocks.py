@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from resources.failpoints import VARIABLE
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
+from resources.runtime.failpoints import VARIABLE
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from tests.conftest import need_influxd
 from tests.influxd import Influxd
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.wire.commands import (
     Done,
     at,
@@ -134,8 +134,8 @@ def test_all_but_the_damage_is_saved_and_comes_back(
     assert "damaged" in again.err
     assert len(list(backups.glob("*.tar.gz"))) == 1  # what is unchanged is not copied again
     [archive] = newest(backups).current().archives.values()
-    assert archive.entry.evidence is not None
-    [file] = archive.entry.evidence.damaged
+    assert archive.entry.details is not None
+    [file] = archive.entry.details.damaged
     assert file.size_bytes == len(raw)
     assert raw in _unzipped(backups / archive.entry.file_name)
 
@@ -165,8 +165,8 @@ def test_a_restore_of_damage_that_was_killed_goes_on_and_says_what_is_left_out(
     damage(server, what)
     assert shardkeeper("backup", *at(server), "-db", DB, backups).code == 3
     flags = ("restore", *at(target), "-db", DB, "-newdb", name, backups)
-    with Nursery() as nursery:
-        assert nursery.start(*flags, env={VARIABLE: where}).wait().code == -signal.SIGKILL
+    with ForkServer() as fork_server:
+        assert fork_server.start(*flags, env={VARIABLE: where}).wait().code == -signal.SIGKILL
     back = shardkeeper(*flags)
     assert back.code == 3, back
     assert "goes on where it was" in back.err
@@ -191,8 +191,8 @@ def test_who_refuses_damage_keeps_the_earlier_archive(server: Influxd, backups: 
     assert done.code in (3, 13), done
     assert "-damaged keep" in done.err
     [archive] = newest(backups).current().archives.values()
-    assert archive.entry.evidence is not None
-    assert not archive.entry.evidence.damaged
+    assert archive.entry.details is not None
+    assert not archive.entry.details.damaged
 
 
 def test_an_earlier_backup_that_has_the_file_whole_is_named(
@@ -226,8 +226,8 @@ def test_damage_is_one_json_object(server: Influxd, backups: Path) -> None:
     damage(server, block(0, 1))
     assert shardkeeper("backup", *at(server), "-db", DB, backups).code == 3
     done: Done = shardkeeper("verify", "-json", backups)
-    said = json.loads(done.out)
-    assert said["clean"] is True
-    [one] = said["damaged_at_source"]
+    output = json.loads(done.out)
+    assert output["clean"] is True
+    [one] = output["damaged_at_source"]
     assert one["newest"] is True
     assert "'aaa#!~#v'" in one["what"]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from tests.faults.replicas import stored
@@ -25,15 +25,15 @@ Damage = Callable[[bytearray], None]
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
         yield running
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[DevCluster]:
+def alone(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     """A cluster of one data node, so that there is one replica."""
-    with DevCluster(tmp_path / "alone", meta_nodes=1, data_nodes=1) as running:
+    with EmbeddedCluster(tmp_path / "alone", meta_nodes=1, data_nodes=1) as running:
         yield running
 
 
@@ -72,7 +72,7 @@ def nothing_left(data: bytearray) -> None:
     data.clear()
 
 
-def files(cluster: DevCluster, node: int, kind: str = "tsm") -> list[Path]:
+def files(cluster: EmbeddedCluster, node: int, kind: str = "tsm") -> list[Path]:
     return sorted((cluster.data[node].store.directory / "data" / "db").rglob(f"*.{kind}"))
 
 
@@ -82,24 +82,24 @@ def harm(path: Path, what: Damage) -> None:
     path.write_bytes(data)
 
 
-def flush(cluster: DevCluster) -> None:
+def flush(cluster: EmbeddedCluster) -> None:
     for node in cluster.data:
         for shard in node.store.shards():
             node.store.flush(shard)
 
 
-def prefer(cluster: DevCluster, node: int) -> tuple[str, str]:
+def prefer(cluster: EmbeddedCluster, node: int) -> tuple[str, str]:
     return "-from", cluster.data[node].tcp_addr
 
 
 def made_of(backups: Path) -> list[str]:
     """The nodes that the newest archives were read from."""
     repository = BackupRepository(DirectoryStore(backups), str(backups))
-    evidences = [archive.entry.evidence for archive in repository.current().archives.values()]
-    return [evidence.node for evidence in evidences if evidence is not None]
+    evidences = [archive.entry.details for archive in repository.current().archives.values()]
+    return [details.node for details in evidences if details is not None]
 
 
-def restored(cluster: DevCluster, backups: Path) -> tuple[Done, dict[str, int]]:
+def restored(cluster: EmbeddedCluster, backups: Path) -> tuple[Done, dict[str, int]]:
     """Restore under another name; how many points of which host are there then."""
     done = shardkeeper(
         "-bind", cluster.meta[0].http_addr, "restore", "-db", "db", "-newdb", "back", backups
@@ -111,7 +111,7 @@ def restored(cluster: DevCluster, backups: Path) -> tuple[Done, dict[str, int]]:
 @pytest.mark.parametrize("what", [block(0), cut, footer, index, nothing_left])
 @pytest.mark.parametrize("node", [0, 2])
 def test_the_archive_is_made_of_a_whole_replica(
-    cluster: DevCluster, backups: Path, what: Damage, node: int
+    cluster: EmbeddedCluster, backups: Path, what: Damage, node: int
 ) -> None:
     create(cluster, copies=3)
     flush(cluster)
@@ -125,10 +125,10 @@ def test_the_archive_is_made_of_a_whole_replica(
     assert shardkeeper("verify", backups).code == 0
 
 
-def test_a_damaged_replica_with_more_points_is_saved_and_what_it_lacks_is_named(
+def test_a_damaged_replica_with_more_points_is_saved_and_what_it_misses_is_named(
     tmp_path: Path, backups: Path
 ) -> None:
-    with DevCluster(tmp_path / "two", meta_nodes=1, data_nodes=2) as two:
+    with EmbeddedCluster(tmp_path / "two", meta_nodes=1, data_nodes=2) as two:
         create(two, copies=2)
         write_around(two, 1, range(20, 60))
         flush(two)
@@ -141,7 +141,7 @@ def test_a_damaged_replica_with_more_points_is_saved_and_what_it_lacks_is_named(
 
 
 def test_where_every_replica_is_damaged_all_that_is_sound_comes_back_on_every_owner(
-    cluster: DevCluster, backups: Path
+    cluster: EmbeddedCluster, backups: Path
 ) -> None:
     create(cluster, copies=3)
     flush(cluster)
@@ -158,7 +158,7 @@ def test_where_every_replica_is_damaged_all_that_is_sound_comes_back_on_every_ow
 
 
 def test_a_file_that_was_cut_below_its_server_is_saved_with_all_that_is_whole(
-    alone: DevCluster, backups: Path
+    alone: EmbeddedCluster, backups: Path
 ) -> None:
     """Its server still tells the size that the file had when it was opened."""
     create(alone, copies=1)
@@ -174,7 +174,7 @@ def test_a_file_that_was_cut_below_its_server_is_saved_with_all_that_is_whole(
 
 
 def test_of_damaged_tombstones_the_sound_ones_are_applied_and_the_others_named(
-    alone: DevCluster, backups: Path
+    alone: EmbeddedCluster, backups: Path
 ) -> None:
     create(alone, copies=1)
     flush(alone)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from tests.conftest import need_influxd
 from tests.influxd import Influxd
 from tests.wire.commands import at, backup, restore, shardkeeper

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.ctl.meta_config import address_in
-from resources.clients import door
-from resources.devcluster.cluster import DevCluster
+from resources.clients import connect
+from resources.embedded.cluster import EmbeddedCluster
 from tests.wire.commands import shardkeeper
 
 T0 = 1_600_000_000 * 10**9
@@ -24,7 +24,7 @@ def test_what_changed_within_the_threshold_waits_and_the_next_backup_takes_it(
 ) -> None:
     backups = tmp_path / "backups"
     backups.mkdir(mode=0o700)
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
         bind = ("-bind", cluster.meta[0].http_addr)
         cluster.query("CREATE DATABASE telegraf")
         cluster.write("telegraf", f"m v=1 {T0}")
@@ -55,26 +55,26 @@ def test_a_password_is_asked_for_at_a_terminal_and_never_shown() -> None:
         words, stdin=theirs, stderr=theirs, stdout=theirs, env=environment, start_new_session=True
     )
     os.close(theirs)
-    said = b""
-    while b"Password of 'admin'" not in said:
-        assert select.select([ours], [], [], 30)[0], said
-        said += os.read(ours, 4096)
+    output = b""
+    while b"Password of 'admin'" not in output:
+        assert select.select([ours], [], [], 30)[0], output
+        output += os.read(ours, 4096)
     os.write(ours, b"s3cr3t-canary\n")
     try:
         while select.select([ours], [], [], 30)[0] and (more := os.read(ours, 4096)):
-            said += more
+            output += more
     except OSError:
         pass  # the end of a terminal
     os.close(ours)
     assert process.wait(timeout=30) == 1
-    assert b"s3cr3t-canary" not in said
+    assert b"s3cr3t-canary" not in output
 
 
-def test_a_meta_nodes_configuration_tells_where_it_is_and_its_secret_lets_in(
+def test_a_meta_nodes_configuration_reports_where_it_is_and_its_secret_lets_in(
     tmp_path: Path,
 ) -> None:
     config = tmp_path / "meta.conf"
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
         address = cluster.meta[0].http_addr
         config.write_text(f'[meta]\nhttp-bind-address = ":{address.rpartition(":")[2]}"\n')
         done = shardkeeper("-config", config, "show")
@@ -84,11 +84,11 @@ def test_a_meta_nodes_configuration_tells_where_it_is_and_its_secret_lets_in(
         assert "127.0.0.1:1: connection refused" in other.err
 
 
-def test_who_names_an_http_port_is_told_which_port_was_tried_instead(
+def test_who_names_an_http_port_is_reported_which_port_was_tried_instead(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door, "TCP_PORT", 1)
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
+    monkeypatch.setattr(connect, "TCP_PORT", 1)
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=1) as cluster:
         address = cluster.data[0].http_addr
         done = shardkeeper("-bind", address, "show")
     assert done.code == 1
@@ -96,7 +96,7 @@ def test_who_names_an_http_port_is_told_which_port_was_tried_instead(
     assert f"{address} is the HTTP port of an InfluxDB server, so its port 1 was tried" in done.err
 
 
-def test_a_configuration_tells_whether_data_nodes_speak_tls(tmp_path: Path) -> None:
+def test_a_configuration_reports_whether_data_nodes_speak_tls(tmp_path: Path) -> None:
     config = tmp_path / "meta.conf"
     config.write_text("[meta]\ndata-use-tls = true\n")
     assert address_in(str(config)) == {"data_tls": True}

@@ -13,7 +13,7 @@ import pytest
 from resources.clients.snapshotter import SnapshotterClient
 from resources.engine.options import Retry
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from tests.influxd import Influxd
@@ -66,11 +66,11 @@ def keys_in(stream: bytes) -> list[int]:
     return places
 
 
-def evidence_in(directory: Path) -> bool:
+def details_in(directory: Path) -> bool:
     current = BackupRepository(DirectoryStore(directory), str(directory)).current()
     [archive] = [a for a in current.archives.values() if a.entry.database == DB]
-    assert archive.entry.evidence is not None
-    return archive.entry.evidence.read_twice
+    assert archive.entry.details is not None
+    return archive.entry.details.read_twice
 
 
 @pytest.mark.parametrize("which", ["first", "second"])
@@ -95,7 +95,7 @@ def test_a_flipped_key_is_read_anew(
             done = shardkeeper(*at(source, tcp=proxy.address), "backup", "-db", DB, str(directory))
         assert done.code == 0, done
         assert "attempt 2" in done.err
-        assert evidence_in(directory)
+        assert details_in(directory)
     name = fresh()
     restore(target, directory, "-db", DB, "-newdb", name)
     assert points(target, name) == expected
@@ -111,10 +111,10 @@ def test_what_the_earlier_archive_has_is_not_read_again(
             return sum(shard_backups(head) for head in proxy.heads)
 
     assert run() == 2
-    assert evidence_in(tmp_path)
+    assert details_in(tmp_path)
     source.write(DB, [f"cpu,host=later v=1 {T0}"])
     assert run() >= 2
-    assert evidence_in(tmp_path)
+    assert details_in(tmp_path)
 
 
 def test_never_reads_once_and_says_so(
@@ -124,4 +124,4 @@ def test_never_reads_once_and_says_so(
         words = ("backup", "-read-twice", "0", "-db", DB, str(tmp_path))
         assert shardkeeper(*at(source, tcp=proxy.address), *words).code == 0
         assert sum(shard_backups(head) for head in proxy.heads) == 1
-    assert not evidence_in(tmp_path)
+    assert not details_in(tmp_path)

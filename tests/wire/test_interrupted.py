@@ -183,7 +183,7 @@ def test_an_import_that_is_under_way_when_a_restore_stops_is_waited_for_and_take
 
 
 @pytest.mark.fault(27)
-def test_an_import_of_which_nothing_is_seen_any_more_is_told(
+def test_an_import_of_which_nothing_is_seen_any_more_is_reported(
     source: Influxd, target: Influxd, backups: Path, life: tuple[str, Points], fresh: Fresh
 ) -> None:
     db, _ = life

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from resources.clients.connect import Address, open_source
 from resources.clients.coordinator import CoordinatorClient
-from resources.clients.door import Address, open_source
 from resources.clients.meta import MetaClient
 from resources.engine.events import Event, MetaRestored
 from resources.engine.restore.plan import RestoreOptions
@@ -22,9 +22,9 @@ from resources.engine.restore_into import restore_into
 from resources.errors import ReadBackMismatch
 from resources.model import NodeInfo, ShardPlace
 from resources.protocol.commands import CreateShardGroup
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
 from tests.wire.any_cluster import START_S, WEEK_S, AnyCluster, first_cluster
 from tests.wire.commands import Done, at, backup, influxd_restore, shardkeeper
@@ -171,7 +171,7 @@ def test_a_point_that_somebody_writes_meanwhile_is_not_deleted(
     host = lost_host(cluster, database, place)
     point = f"cpu,host={host} n=77i {START_S + 5000}"
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         if isinstance(event, MetaRestored):  # the shard was seen to be empty
             cluster.write(database, point)
 
@@ -179,7 +179,7 @@ def test_a_point_that_somebody_writes_meanwhile_is_not_deleted(
     options = RestoreOptions(Limits(database, shard_id=place.shard_id), new_shard_id=place.shard_id)
     target = open_source(Address(bind=cluster.bind))
     with pytest.raises(ReadBackMismatch) as failed:
-        restore_into(target, repository, repository.current(), options, tell=tell)
+        restore_into(target, repository, repository.current(), options, emit=emit)
     for node in owners(cluster, place):
         assert f"on {node.tcp_addr} holds more than was sent, and is left so" in str(failed.value)
     found = cluster.query(f"SELECT n FROM cpu WHERE host = '{host}' AND n = 77", database=database)

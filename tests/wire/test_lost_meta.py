@@ -62,7 +62,7 @@ def test_the_metastore_of_the_newest_backup_brings_everything_back(
     backup(server, backups)  # it is the same server, and goes on
 
 
-def test_without_any_backup_it_is_said_all_the_same(server: Influxd, backups: Path) -> None:
+def test_without_any_backup_it_is_reported_all_the_same(server: Influxd, backups: Path) -> None:
     lose_meta(server)
     done = shardkeeper("backup", *at(server), backups)
     assert done.code == 14, done
@@ -71,7 +71,9 @@ def test_without_any_backup_it_is_said_all_the_same(server: Influxd, backups: Pa
     assert not list(backups.glob("*.manifest"))
 
 
-def test_who_created_one_database_again_is_told_the_same(server: Influxd, backups: Path) -> None:
+def test_who_created_one_database_again_is_reported_the_same(
+    server: Influxd, backups: Path
+) -> None:
     backup(server, backups)
     lose_meta(server)
     server.create_database("m")

@@ -15,14 +15,14 @@ import pytest
 
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
-from resources.devcluster.server import DevServer
-from resources.engine.cluster import setting
-from resources.engine.overwrite.run import read_meta_file
+from resources.embedded.cluster import EmbeddedCluster
+from resources.embedded.server import EmbeddedServer
+from resources.engine.cluster import atomic_commit
+from resources.engine.overwrite.overwrite_run import read_meta_file
 from resources.model import INTERNAL_DATABASE, ShardID
 from resources.protocol.commands import Command, DropDatabase, SetData
 from resources.protocol.meta import decode_metastore
-from tests.processes import Nursery
+from tests.processes import ForkServer
 from tests.wire.any_cluster import START_S, WEEK_S, AnyCluster, first_cluster
 from tests.wire.cluster_restore.scenario import nobody_hears, right_before_it_is_set
 from tests.wire.commands import Done, shardkeeper
@@ -135,7 +135,7 @@ def test_a_metastore_that_is_the_backups_already_is_left_alone(
     assert list(here.glob("*.replaced.meta")) == []
 
 
-def test_a_plan_tells_what_would_change_and_changes_nothing(
+def test_a_plan_reports_what_would_change_and_changes_nothing(
     cluster: AnyCluster, database: str, here: Path
 ) -> None:
     newer = cluster.filled()
@@ -144,10 +144,10 @@ def test_a_plan_tells_what_would_change_and_changes_nothing(
     assert text, text
     assert f"note: database '{newer}' is forgotten" in text.out
     assert "nothing was changed" in text.out
-    told = json.loads(run(cluster, "restore", FORCE, "-plan", "-json", here).out)
-    assert told["possible"]
-    assert [shard["shard"] for shard in told["overwrite"]["forgotten"]] == numbers(cluster, newer)
-    assert told["overwrite"]["recovered"] == []
+    events = json.loads(run(cluster, "restore", FORCE, "-plan", "-json", here).out)
+    assert events["possible"]
+    assert [shard["shard"] for shard in events["overwrite"]["forgotten"]] == numbers(cluster, newer)
+    assert events["overwrite"]["recovered"] == []
     assert cluster.metastore() == before
     assert list(here.glob("*.replaced.meta")) == []
 
@@ -167,21 +167,21 @@ def test_flags_about_points_are_refused(flags: list[str], tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def dev(tmp_path: Path) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path / "dev", meta_nodes=3, data_nodes=2) as running:
+def dev(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path / "dev", meta_nodes=3, data_nodes=2) as running:
         running.query("CREATE DATABASE telegraf")
         running.write("telegraf", f"cpu v=1 {START_S * 10**9}")
         yield running
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as running:
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as running:
         yield running
 
 
 @pytest.fixture
-def backups(tmp_path: Path, dev: DevCluster) -> Path:
+def backups(tmp_path: Path, dev: EmbeddedCluster) -> Path:
     path = tmp_path / "backups"
     path.mkdir(mode=0o700)
     assert shardkeeper("-bind", dev.meta[0].http_addr, "backup", path)
@@ -189,15 +189,15 @@ def backups(tmp_path: Path, dev: DevCluster) -> Path:
 
 
 def test_the_backup_of_another_cluster_or_server_is_refused(
-    dev: DevCluster, backups: Path, tmp_path: Path
+    dev: EmbeddedCluster, backups: Path, tmp_path: Path
 ) -> None:
-    with DevCluster(tmp_path / "other", meta_nodes=1, data_nodes=1) as other:
+    with EmbeddedCluster(tmp_path / "other", meta_nodes=1, data_nodes=1) as other:
         for flags in ([], ["-plan"]):
             done = shardkeeper("-bind", other.meta[0].http_addr, "restore", FORCE, *flags, backups)
             assert done.code == 14, done
             assert f"is of cluster {dev.group.metastore.cluster_id}" in done.err
         assert other.group.metastore.database("telegraf") is None
-    with DevServer(tmp_path / "single") as server:
+    with EmbeddedServer(tmp_path / "single") as server:
         where = ("-host", server.tcp_addr, "-http", server.http_addr)
         done = shardkeeper(*where, "restore", FORCE, backups)
         assert done.code == 2
@@ -206,10 +206,10 @@ def test_the_backup_of_another_cluster_or_server_is_refused(
 
 
 @pytest.mark.fault(73)
-def test_a_change_that_nobody_saw_before_it_was_lost_is_told(
-    dev: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_change_that_nobody_saw_before_it_was_lost_is_reported(
+    dev: EmbeddedCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
+    monkeypatch.setattr(atomic_commit, "SEEN_WITHIN_S", 0.1)
     dev.query("CREATE DATABASE since")
     nobody_hears(dev)
     right_before_it_is_set(dev, lambda: dev.query("CREATE DATABASE racer"), seen=False)
@@ -221,7 +221,7 @@ def test_a_change_that_nobody_saw_before_it_was_lost_is_told(
 
 @pytest.mark.fault(73)
 def test_what_others_change_in_the_moment_before_it_is_set_is_put_back_and_kept(
-    dev: DevCluster, backups: Path
+    dev: EmbeddedCluster, backups: Path
 ) -> None:
     dev.query("CREATE DATABASE since")
     right_before_it_is_set(dev, lambda: dev.query("CREATE DATABASE racer"))
@@ -244,12 +244,14 @@ def names_in(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("ending", ["leader is away", "interrupted"])
 def test_what_may_be_replaced_is_kept_whatever_fails_then(
-    dev: DevCluster, backups: Path, nursery: Nursery, ending: str
+    dev: EmbeddedCluster, backups: Path, fork_server: ForkServer, ending: str
 ) -> None:
     """The command arrived, and nothing that was to be said after it."""
     dev.query("CREATE DATABASE since; CREATE USER ann WITH PASSWORD 'a-secret'")
     nobody_hears(dev)
-    run = nursery.start("-bind", dev.meta[0].http_addr, "-timeout", "2s", "restore", FORCE, backups)
+    run = fork_server.start(
+        "-bind", dev.meta[0].http_addr, "-timeout", "2s", "restore", FORCE, backups
+    )
 
     def fail(command: Command) -> None:
         if not isinstance(command, SetData):
@@ -275,7 +277,7 @@ def test_what_may_be_replaced_is_kept_whatever_fails_then(
     assert [user.name for user in dev.group.metastore.users] == ["ann"]
 
 
-def test_a_file_that_is_no_metastore_is_refused(dev: DevCluster, backups: Path) -> None:
+def test_a_file_that_is_no_metastore_is_refused(dev: EmbeddedCluster, backups: Path) -> None:
     for content in (b"", b"noise", b"\x0a\x02\x08\x01\x10\x00"):
         file = backups / "x.meta"
         file.write_bytes(content)

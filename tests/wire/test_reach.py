@@ -98,16 +98,16 @@ def test_a_restore_goes_through_a_tunnel_without_half_closes(
     assert len(server.rows("SELECT * FROM m", db="again")) == len(LINES)
 
 
-def test_a_published_port_with_nobody_behind_is_told(server: Influxd, directory: Path) -> None:
+def test_a_published_port_with_nobody_behind_is_reported(server: Influxd, directory: Path) -> None:
     with Tunnel(server.bind_addr, nobody_behind=True) as tunnel:
         flags = ("-host", tunnel.address, "-http", server.http_addr)
         done = shardkeeper(*flags, "backup", directory)
         assert done.code == 1
         assert "bind-address" in done.err.partition("next:")[2]
-        diagnosed, said = doctor(*flags)
+        diagnosed, output = doctor(*flags)
     assert diagnosed.code == 1
-    assert "bind-address" in said["connection"]["next_step"]
-    assert said["HTTP"]["status"] == "ok"
+    assert "bind-address" in output["connection"]["next_step"]
+    assert output["HTTP"]["status"] == "ok"
 
 
 def test_tls_before_the_port_of_a_single_server_is_spoken_and_asked_for(
@@ -124,9 +124,9 @@ def test_tls_before_the_port_of_a_single_server_is_spoken_and_asked_for(
         assert shardkeeper(*flags, "backup", directory)
         done = shardkeeper(*flags, "restore", "-db", "precious", "-newdb", "again", directory)
         assert done, done
-        _, said = doctor(*flags)
-    assert "for 2 days" in said[f"certificate of {tunnel.address}"]["answer"]
-    assert said[f"certificate of {tunnel.address}"]["status"] == "warning"
+        _, output = doctor(*flags)
+    assert "for 2 days" in output[f"certificate of {tunnel.address}"]["answer"]
+    assert output[f"certificate of {tunnel.address}"]["status"] == "warning"
     assert len(server.rows("SELECT * FROM m", db="again")) == len(LINES)
 
 
@@ -148,7 +148,7 @@ def test_an_address_map_leads_to_a_name_that_nobody_here_knows(
 
 
 @pytest.mark.parametrize("where", ["precious/autogen/9999", "ghost/autogen/9999"])
-def test_an_orphan_directory_is_told_of_and_holds_nothing_up(
+def test_an_orphan_directory_is_reported_of_and_holds_nothing_up(
     server: Influxd, directory: Path, where: str
 ) -> None:
     [shard] = (server.data_dir / "precious" / "autogen").iterdir()
@@ -162,9 +162,9 @@ def test_an_orphan_directory_is_told_of_and_holds_nothing_up(
         assert f"'{where.rpartition('/')[0]}'/9999" in done.err
         assert "not in its metastore" in done.err
     assert len(archives(directory)) == 1  # the second time nothing had changed
-    diagnosed, said = doctor(*flags)
+    diagnosed, output = doctor(*flags)
     assert diagnosed.code == 0
-    assert "9999" in said["orphans"]["answer"]
+    assert "9999" in output["orphans"]["answer"]
 
 
 def test_another_servers_shard_is_no_orphan(
@@ -180,9 +180,9 @@ def test_another_servers_shard_is_no_orphan(
     done = shardkeeper(*flags, "backup", directory)
     assert done.code == 2
     assert "is not the HTTP address of" in done.err
-    diagnosed, said = doctor(*flags)
+    diagnosed, output = doctor(*flags)
     assert diagnosed.code == 1
-    assert said["same server"]["status"] == "failed"
+    assert output["same server"]["status"] == "failed"
 
 
 def test_a_database_with_a_slash_in_its_name_is_named_and_the_others_are_saved(
@@ -232,8 +232,8 @@ def test_a_database_with_a_slash_in_its_name_is_named_and_the_others_are_saved(
     assert restored.code == 0, restored
     assert "'dc1/graphite' is left out" in restored.err + restored.out
     assert len(target.rows("SELECT * FROM m", db="precious")) == len(LINES)
-    _, said = doctor(*flags)
-    assert "'dc1/graphite'.'autogen'" in said["names"]["answer"]
+    _, output = doctor(*flags)
+    assert "'dc1/graphite'.'autogen'" in output["names"]["answer"]
 
 
 def test_ipv6_in_every_place_of_an_address(

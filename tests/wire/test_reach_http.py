@@ -125,10 +125,10 @@ def test_behind_a_proxy_that_hides_the_figures_everything_is_copied(
             done = shardkeeper(*flags, "backup", directory)
             assert done.code == 0, done
             assert "every shard is copied" in done.err
-        diagnosed, said = doctor(*flags)
+        diagnosed, output = doctor(*flags)
     assert len(archives(directory)) == 2
     assert diagnosed.code == 0
-    warned = [finding for finding in said.values() if finding["status"] == "warning"]
+    warned = [finding for finding in output.values() if finding["status"] == "warning"]
     assert any("every backup copies everything" in finding["answer"] for finding in warned)
     assert all(finding["next_step"] for finding in warned), warned
     if how == "redirect":
@@ -145,10 +145,10 @@ def test_behind_a_proxy_that_lets_enough_through_only_changes_are_copied(
             done = shardkeeper(*flags, "backup", directory)
             assert done.code == 0, done
             assert "every shard is copied" not in done.err
-        diagnosed, said = doctor(*flags)
+        diagnosed, output = doctor(*flags)
     assert len(archives(directory)) == 1
     assert diagnosed.code == 0
-    assert server.version in said["HTTP"]["answer"]
+    assert server.version in output["HTTP"]["answer"]
 
 
 def test_https_is_found_out_and_a_private_authority_is_trusted(
@@ -169,16 +169,16 @@ def test_https_is_found_out_and_a_private_authority_is_trusted(
     untrusted = shardkeeper(*flags, "backup", directory)
     assert untrusted.code == 0
     assert "-ca" in untrusted.err
-    _, said = doctor(*flags)
-    assert "-ca" in said["HTTP"]["next_step"]
+    _, output = doctor(*flags)
+    assert "-ca" in output["HTTP"]["next_step"]
     trusted = shardkeeper(*flags, "-ca", authority.ca_file, "backup", directory)
     assert trusted.code == 0
     assert "every shard is copied" not in trusted.err
     monkeypatch.setenv("SSL_CERT_FILE", authority.ca_file)
     assert "every shard is copied" not in shardkeeper(*flags, "backup", directory).err
     assert shardkeeper("-bind", server.http_addr, "show").code != 0  # its 8088 is elsewhere
-    _, said = doctor(*flags)
-    assert "over https" in said["HTTP"]["answer"]
+    _, output = doctor(*flags)
+    assert "over https" in output["HTTP"]["answer"]
     wrong = ("-host", server.bind_addr, "-http", f"http://{server.http_addr}")
     plainly = shardkeeper(*wrong, "backup", directory)
     assert plainly.code == 0

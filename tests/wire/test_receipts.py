@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resources.repository.seal import seal_fits
+from resources.repository.formats.self_checksum import checksum_matches
 from tests.influxd import Influxd
 from tests.wire.commands import backup, influxd_backup, restore
 from tests.wire.points import count, points
@@ -36,7 +36,7 @@ def life(source: Influxd) -> Iterator[str]:
 def receipt_in(directory: Path) -> dict[str, Any]:
     [path] = directory.glob("*.receipt.json")
     assert path.stat().st_mode & 0o777 == 0o600
-    assert seal_fits(path.read_bytes())
+    assert checksum_matches(path.read_bytes())
     return json.loads(path.read_bytes())
 
 
@@ -59,7 +59,7 @@ def test_a_receipt_says_what_the_target_holds(
     assert [copy["series"] for copy in copies] == [3, 3]
     assert min(copy["minTime"] for copy in copies) == T0
     assert max(copy["maxTime"] for copy in copies) == T0 + WEEK + 59
-    said = {
+    output = {
         (str(shard["newShardID"]), file["name"]): (file["size"], file["crc32"])
         for shard in shards
         for file in shard["copies"][0]["files"]
@@ -68,7 +68,7 @@ def test_a_receipt_says_what_the_target_holds(
         (path.parent.name, path.name): (path.stat().st_size, f"{zlib.crc32(path.read_bytes()):08x}")
         for path in target.tsm_files(new)
     }
-    assert said == there
+    assert output == there
 
 
 def test_content_is_the_manifests_when_nothing_was_deleted(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from tests.influxd import Influxd
 from tests.wire.commands import Done, at, backup, shardkeeper
 
@@ -36,47 +36,49 @@ def db(source: Influxd, backups: Path, fresh: Callable[[], str]) -> str:
 
 
 @pytest.mark.wire
-def test_a_server_gives_the_numbers_that_the_plan_told(
+def test_a_server_gives_the_numbers_that_the_plan_reported(
     source: Influxd, target: Influxd, backups: Path, db: str, fresh: Callable[[], str]
 ) -> None:
     flags = ("-db", db, "-newdb", fresh())
-    done, said = plan(target, backups, *flags)
+    done, output = plan(target, backups, *flags)
     assert done, done
-    assert said["version"] == 1
-    assert said["possible"] is True
-    assert said["target"]["kind"] == "server"
-    assert [shard["points"] for shard in said["shards"]] == [1, 1, 1, 1]
-    assert all(shard["expires"] is None for shard in said["shards"])
-    assert said["totals"]["copied_bytes"] == said["totals"]["size_bytes"] > 0
-    told = {shard["shard"]: shard["new_shard"] for shard in said["shards"]}
+    assert output["version"] == 1
+    assert output["possible"] is True
+    assert output["target"]["kind"] == "server"
+    assert [shard["points"] for shard in output["shards"]] == [1, 1, 1, 1]
+    assert all(shard["expires"] is None for shard in output["shards"])
+    assert output["totals"]["copied_bytes"] == output["totals"]["size_bytes"] > 0
+    events = {shard["shard"]: shard["new_shard"] for shard in output["shards"]}
     done = shardkeeper("restore", *at(target), *flags, backups)
     assert done, done
     became = re.findall(r"Restored shard (\d+) into shard (\d+)", done.out)
-    assert {int(old): int(new) for old, new in became} == told
+    assert {int(old): int(new) for old, new in became} == events
 
 
 @pytest.mark.wire
-def test_all_that_is_in_the_way_is_told_at_once(source: Influxd, backups: Path, db: str) -> None:
-    done, said = plan(source, backups, "-db", db, "-newduration", "2d")
+def test_all_that_is_in_the_way_is_reported_at_once(
+    source: Influxd, backups: Path, db: str
+) -> None:
+    done, output = plan(source, backups, "-db", db, "-newduration", "2d")
     assert done.code != 0
-    assert said["possible"] is False
-    whats = [conflict["what"] for conflict in said["conflicts"]]
+    assert output["possible"] is False
+    whats = [conflict["what"] for conflict in output["conflicts"]]
     assert len(whats) == 2
     assert "4 of 4 shards are older" in whats[0]
     assert "non-empty cluster" in whats[1]
-    assert {conflict["status"] for conflict in said["conflicts"]} == {1, 14}
-    assert [shard["expired"] for shard in said["shards"]] == [True] * 4
-    assert said["shards"][0]["expires"] == "2020-09-16T00:00:00Z"
+    assert {conflict["status"] for conflict in output["conflicts"]} == {1, 14}
+    assert [shard["expired"] for shard in output["shards"]] == [True] * 4
+    assert output["shards"][0]["expires"] == "2020-09-16T00:00:00Z"
     table = shardkeeper("restore", *at(source), "-plan", "-db", db, backups)
     assert table.code == 14
     assert "conflict: problem setting snapshot" in table.out
     assert "nothing was changed" in table.out
 
 
-def test_a_cluster_gives_the_owners_and_numbers_that_the_plan_told(tmp_path: Path) -> None:
+def test_a_cluster_gives_the_owners_and_numbers_that_the_plan_reported(tmp_path: Path) -> None:
     backups = tmp_path / "backups"
     backups.mkdir(mode=0o700)
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as cluster:
         bind = ("-bind", cluster.meta[0].http_addr)
         cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         cluster.write("telegraf", f"m v=1 {T0}\nm v=2 {T0 + WEEK_NS}")
@@ -84,8 +86,8 @@ def test_a_cluster_gives_the_owners_and_numbers_that_the_plan_told(tmp_path: Pat
         flags = ("-db", "telegraf", "-newdb", "again", "-newrf", 3)
         done = shardkeeper(*bind, "restore", "-plan", "-json", *flags, backups)
         assert done, done
-        said = json.loads(done.out)
-        assert said["totals"]["copied_bytes"] == 3 * said["totals"]["size_bytes"]
+        output = json.loads(done.out)
+        assert output["totals"]["copied_bytes"] == 3 * output["totals"]["size_bytes"]
         assert shardkeeper(*bind, "restore", *flags, backups)
         _, now = MetaClient(bind[1]).metastore()
         owners = {
@@ -93,12 +95,12 @@ def test_a_cluster_gives_the_owners_and_numbers_that_the_plan_told(tmp_path: Pat
             for place in now.places()
             if place.database == "again"
         }
-        told = {
+        events = {
             shard["new_shard"]: sorted(owner["node"] for owner in shard["owners"])
-            for shard in said["shards"]
+            for shard in output["shards"]
         }
-        assert told.items() <= owners.items()
-        assert len(told) == 2
+        assert events.items() <= owners.items()
+        assert len(events) == 2
 
 
 def test_json_goes_with_a_plan_only(tmp_path: Path) -> None:

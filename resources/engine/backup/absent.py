@@ -26,7 +26,7 @@ from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 
 Absence = Literal["planned", "unknown", "lost"]
-MOST_NAMED = 10
+MAX_NAMED = 10
 
 
 def absence(
@@ -40,8 +40,8 @@ def absence(
         now_ns: not later than the cluster's own clock.
     """
     if archive is not None:
-        evidence = archive.entry.evidence
-        return "lost" if evidence is None or evidence.files else "unknown"
+        details = archive.entry.details
+        return "lost" if details is None or details.files else "unknown"
     if place.group.start_time_ns > now_ns and not group_is_there:
         return "planned"
     return "unknown"
@@ -78,19 +78,19 @@ class MissingReplica:
 
 def named(missing: Sequence[MissingReplica]) -> Iterable[str]:
     """A warning for each of some, and how many more there are."""
-    for one in missing[:MOST_NAMED]:
+    for one in missing[:MAX_NAMED]:
         yield (
             f"{one}: a replica is missing; queries that are sent there see none of its points "
             f"(shardkeeper repair-replica -shard {one.shard_id} fills it)"
         )
-    if len(missing) > MOST_NAMED:
-        yield f"{len(missing) - MOST_NAMED} more replicas are missing"
+    if len(missing) > MAX_NAMED:
+        yield f"{len(missing) - MAX_NAMED} more replicas are missing"
 
 
 def named_unknown(places: Sequence[ShardPlace]) -> str:
     """One warning for all of which nothing is known."""
-    numbers = ", ".join(str(place.shard_id) for place in places[:MOST_NAMED])
-    more = " …" if len(places) > MOST_NAMED else ""
+    numbers = ", ".join(str(place.shard_id) for place in places[:MAX_NAMED])
+    more = " …" if len(places) > MAX_NAMED else ""
     return (
         f"{len(places)} shards are in the metastore and on no node: {numbers}{more}; they hold "
         "nothing if nobody ever wrote to them, which the cluster does not tell; if somebody did, "

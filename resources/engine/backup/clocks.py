@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from resources.repository.proof import Clocks
+from resources.repository.formats.proof import Clocks
 
 TOLERANCE_NS = 5_000_000_000
 DRIFT = 5_000

@@ -28,8 +28,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from resources.protocol.server_vars import ShardStats
-from resources.repository.evidence import FileFacts
-from resources.repository.proof import ShardFigures
+from resources.repository.formats.details import FileFacts
+from resources.repository.formats.proof import ShardFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Sample:
     stats: ShardStats
 
 
-def tells_enough(stats: ShardStats) -> bool:
+def is_sufficient(stats: ShardStats) -> bool:
     """Whether completeness can be known: a node that tells no figures of caches leaves it open."""
     return stats.cache is not None
 
@@ -98,7 +98,7 @@ def figures(sample: Sample) -> ShardFigures | None:
     stats, cache = sample.stats, sample.stats.cache
     if cache is None or cache.is_snapshotting or cache.memory_bytes:
         return None
-    told = (
+    described = (
         sample.started_ns,
         stats.num_files,
         stats.disk_bytes,
@@ -107,10 +107,10 @@ def figures(sample: Sample) -> ShardFigures | None:
         stats.compactions or 0,
         cache.taken_bytes,
     )
-    return None if min(told) < 0 else ShardFigures(*told)
+    return None if min(described) < 0 else ShardFigures(*described)
 
 
-def lacks(files: Iterable[FileFacts], before: Sample, after: Sample) -> str:
+def missing_files(files: Iterable[FileFacts], before: Sample, after: Sample) -> str:
     """What an archive lacks of the files that its server had; empty if nothing.
 
     A server whose counters moved between the two samples may have put files in the place of

@@ -27,7 +27,7 @@ from resources.errors import ArchiveCorrupt, TSMError, shown
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
 from resources.repository.backup_set import Archive
-from resources.repository.evidence import FileFacts, ShardEvidence
+from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.tsm.damage import Damage
 
 NAMED_FILES = NAMED_PARTS = 3
@@ -80,7 +80,7 @@ class Choice:
             DamagedCopy: another one is to be read.
         """
         found = DamagedCopy(
-            f"{node}: shard {shard_id} is damaged there: {said_of_damage(files)}",
+            f"{node}: shard {shard_id} is damaged there: {describe_damage(files)}",
             lost_bytes(files),
         )
         known = self.damaged.setdefault(node, found) is not found
@@ -113,7 +113,7 @@ def require_something_sound(shard_id: ShardID, node: str, files: Sequence[FileFa
     """
     if not any(file.keys for file in files if file.is_tsm):
         raise ArchiveCorrupt(
-            f"{node}: nothing of shard {shard_id} can be read: {said_of_damage(files)}",
+            f"{node}: nothing of shard {shard_id} can be read: {describe_damage(files)}",
             hint="run the backup again; if it stays so, find out whether the server's disk fails, "
             "and restore the shard from an earlier backup",
         )
@@ -147,7 +147,7 @@ def lost_bytes(files: Iterable[FileFacts]) -> int:
     return sum(file.damage.lost_bytes for file in files if file.damage is not None)
 
 
-def said_of_damage(files: Iterable[FileFacts]) -> str:
+def describe_damage(files: Iterable[FileFacts]) -> str:
     """What is damaged: files, keys, times, bytes; the first of many."""
     damaged = [file for file in files if file.damage is not None]
     texts = [_of_file(file) for file in damaged[:NAMED_FILES]]
@@ -156,27 +156,27 @@ def said_of_damage(files: Iterable[FileFacts]) -> str:
     return "; ".join(texts)
 
 
-def said_of_archive(evidence: ShardEvidence | None) -> str:
+def describe_archive(details: ShardDetails | None) -> str:
     """What to say of a shard's newest archive; empty if nothing in it is damaged."""
-    if evidence is None or not evidence.damaged:
+    if details is None or not details.damaged:
         return ""
     text = (
-        f"damaged at {evidence.node}, and saved as it is with all that is whole: "
-        f"{said_of_damage(evidence.files)}"
+        f"damaged at {details.node}, and saved as it is with all that is whole: "
+        f"{describe_damage(details.files)}"
     )
-    earlier = sorted({f.damage.whole_in for f in evidence.damaged if f.damage} - {""})
+    earlier = sorted({f.damage.whole_in for f in details.damaged if f.damage} - {""})
     if earlier:
         text += f"; the backup {earlier[-1].removesuffix('.manifest')} has it whole"
     return text
 
 
-def said_of_left_out(place: ShardPlace, files: Iterable[FileFacts]) -> str:
+def describe_left_out(place: ShardPlace, files: Iterable[FileFacts]) -> str:
     """What a restore of a damaged archive leaves out."""
     damaged = [file for file in files if file.damage is not None]
     earlier = sorted({file.damage.whole_in for file in damaged if file.damage} - {""})
     text = (
         f"shard {place.shard_id} of {shown(place.database)} was damaged at its source, and what is "
-        f"damaged is left out: {said_of_damage(damaged)}"
+        f"damaged is left out: {describe_damage(damaged)}"
     )
     if earlier:
         backup = earlier[-1].removesuffix(".manifest")
@@ -189,7 +189,7 @@ def with_whole_ones(files: Sequence[FileFacts], previous: Archive | None) -> tup
 
     A file never changes while it has its name, so that of an earlier archive is the same.
     """
-    before = previous.entry.evidence if previous else None
+    before = previous.entry.details if previous else None
     if before is None or previous is None:
         return tuple(files)
     known = {(file.name, file.size_bytes): file.damage for file in before.files}

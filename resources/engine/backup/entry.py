@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from resources.engine.backup.changes import ShardState
+from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.damaged import with_whole_ones
-from resources.repository.archive import StoredArchive
+from resources.repository.archives.archive import StoredArchive
 from resources.repository.backup_set import Archive
-from resources.repository.evidence import Completeness, ShardEvidence
-from resources.repository.manifest import ShardEntry
-from resources.repository.proof import Clocks, Proof
+from resources.repository.formats.details import Completeness, ShardDetails
+from resources.repository.formats.manifest import ShardEntry
+from resources.repository.formats.proof import Clocks, Proof
 
 
 def shard_entry(
@@ -36,7 +36,7 @@ def shard_entry(
         file_name=file_name,
         size_bytes=facts.size_bytes,
         last_modified_ns=_later_than(state.previous, state.modified_ns, floor_ns),
-        evidence=ShardEvidence(
+        details=ShardDetails(
             sha256=stored.sha256,
             stored_bytes=stored.stored_bytes,
             content=facts.content,

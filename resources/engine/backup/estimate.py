@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resources.engine.backup.changes import ShardState
+from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.plan import BackupPlan
 from resources.errors import BackupNotFound
 from resources.repository.repository import BackupRepository
@@ -26,7 +26,7 @@ def seconds_per_byte(repository: BackupRepository) -> float | None:
         archives = repository.current().archives.values()
     except BackupNotFound:
         return None
-    ours = [a.entry for a in archives if a.entry.evidence is not None]
+    ours = [a.entry for a in archives if a.entry.details is not None]
     size = sum(entry.size_bytes for entry in ours)
-    took = sum(entry.evidence.seconds for entry in ours if entry.evidence is not None)
+    took = sum(entry.details.seconds for entry in ours if entry.details is not None)
     return took / size if size else None

@@ -21,14 +21,14 @@ from collections.abc import Iterable, Sequence
 
 from resources.clients.source import SourceFacts
 from resources.engine.backup.clocks import MARGIN_NS, passed_ns
-from resources.engine.backup.meta_lost import meta_lost, strange
+from resources.engine.backup.lost_metastore import meta_lost, strange
 from resources.errors import RepositoryError, SourceChanged, WireError, shown
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.protocol.times import format_time
 from resources.repository.backup_set import Archive, BackupSet
-from resources.repository.evidence import FileFacts, ShardEvidence, Source
-from resources.repository.proof import Clocks
+from resources.repository.formats.details import FileFacts, ShardDetails, Source
+from resources.repository.formats.proof import Clocks
 from resources.repository.repository import BackupRepository
 
 CONFIRM = (
@@ -54,16 +54,16 @@ def check_identity(
     Raises:
         SourceChanged: it is another one, a copy, or an earlier state of it.
     """
-    evidence = backups.newest.manifest.evidence
+    details = backups.newest.manifest.details
     known = _known(repository, backups)
-    number = known.cluster_id if known else evidence.source.cluster_id if evidence else None
+    number = known.cluster_id if known else details.source.cluster_id if details else None
     if number is not None and number != metastore.cluster_id:
         if strange(facts.orphans):
             raise meta_lost(facts.orphans, address, repository.location)
         raise _another(repository, backups, metastore, number, address)
     _check_places(backups, metastore.places(), address)
-    if evidence is not None:
-        _check_process(evidence.source, facts, clocks, address)
+    if details is not None:
+        _check_process(details.source, facts, clocks, address)
     if known is None or metastore.index >= known.index:
         return ""
     put_back = (
@@ -79,7 +79,7 @@ def check_identity(
     )
 
 
-def diverged(previous: ShardEvidence, files: Sequence[FileFacts]) -> str:
+def diverged(previous: ShardDetails, files: Sequence[FileFacts]) -> str:
     """A file that is not the one of its name any more, beside others that are; empty: none."""
     before = {f.name: f.id for f in previous.files if f.is_tsm and f.damage is None}
     now = [f for f in files if f.is_tsm and f.damage is None and f.name in before]
@@ -88,7 +88,7 @@ def diverged(previous: ShardEvidence, files: Sequence[FileFacts]) -> str:
     return next((f.name for f in now if before[f.name] != f.id), "")
 
 
-def said_of_divergence(shard_id: ShardID, address: str, file: str) -> SourceChanged:
+def describe_divergence(shard_id: ShardID, address: str, file: str) -> SourceChanged:
     return SourceChanged(
         f"shard {shard_id} on {address}: {file} is not the file of that name that was backed up, "
         "while others are the same: this is a copy of the server that was backed up, or somebody "
@@ -101,7 +101,7 @@ def _known(repository: BackupRepository, backups: BackupSet) -> Metastore | None
     try:
         return decode_metastore(repository.read_meta(backups), groups=False)
     except (RepositoryError, WireError):
-        if backups.newest.manifest.evidence is None:
+        if backups.newest.manifest.details is None:
             raise
         return None
 
@@ -132,7 +132,7 @@ def _check_places(backups: BackupSet, places: Iterable[ShardPlace], address: str
             f"shard {place.shard_id} of {address} is {shown(place.database)}.{shown(place.policy)} "
             f"from {format_time(place.group.start_time_ns)} on, and the archive of that number, "
             f"{entry.file_name}, is of {shown(entry.database)}.{shown(entry.policy)}"
-            f"{_from(entry.evidence)}: numbers are given once, so it was put back to an earlier "
+            f"{_from(entry.details)}: numbers are given once, so it was put back to an earlier "
             "state, or is a copy that went its own way",
             hint=CONFIRM,
         )
@@ -142,13 +142,13 @@ def _is_of(archive: Archive, place: ShardPlace) -> bool:
     entry = archive.entry
     if not entry.database:  # influxd 1.6 leaves both names empty when only -shard is given
         return True
-    start_ns = entry.evidence.group_start_ns if entry.evidence else place.group.start_time_ns
+    start_ns = entry.details.group_start_ns if entry.details else place.group.start_time_ns
     named = (entry.database, entry.policy, start_ns)
     return named == (place.database, place.policy, place.group.start_time_ns)
 
 
-def _from(evidence: ShardEvidence | None) -> str:
-    return f" from {format_time(evidence.group_start_ns)} on" if evidence else ""
+def _from(details: ShardDetails | None) -> str:
+    return f" from {format_time(details.group_start_ns)} on" if details else ""
 
 
 def _check_process(source: Source, facts: SourceFacts, clocks: Clocks | None, address: str) -> None:

@@ -7,19 +7,19 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from resources.clients.source import Holdings, Source, SourceFacts
-from resources.engine.backup.changes import ShardState
+from resources.clients.source import ReplicaInventory, Source, SourceFacts
+from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.clocks import clocks_at
-from resources.engine.backup.copies_at_rest import Comparison
 from resources.engine.backup.identity import check_identity
-from resources.engine.backup.known import KnownArchives
-from resources.engine.backup.left_alone import LeftAlone
-from resources.engine.backup.look_cluster import look_at_cluster
-from resources.engine.backup.look_server import look_at_server
-from resources.engine.backup.meta_lost import require_metastore
+from resources.engine.backup.idle_replicas import Comparison
+from resources.engine.backup.lost_metastore import require_metastore
+from resources.engine.backup.previous_backups import KnownArchives
+from resources.engine.backup.quarantine import describe_orphans, set_aside
+from resources.engine.backup.scan_cluster import scan_cluster
+from resources.engine.backup.scan_server import scan_server
 from resources.engine.backup.served import Unserved, named, unserved
-from resources.engine.backup.set_aside import said_of_orphans, set_aside
-from resources.engine.events import BackupPlanned, FirstBackup, Tell, Warned
+from resources.engine.backup.skipped_shards import LeftAlone
+from resources.engine.events import BackupPlanned, Emit, FirstBackup, Warned
 from resources.engine.options import BackupOptions
 from resources.engine.selection import (
     choose,
@@ -36,11 +36,11 @@ from resources.errors import (
 )
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace, is_passing
 from resources.repository.backup_set import BackupSet
-from resources.repository.evidence import FailedShard
-from resources.repository.mounts import unmounted_above
-from resources.repository.proof import Clocks
+from resources.repository.formats.details import FailedShard
+from resources.repository.formats.proof import Clocks
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.mounts import unmounted_above
+from resources.repository.storage.store import DirectoryStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +91,12 @@ class BackupPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
+class ObservedSource:
     """What a source said of itself a moment ago, so that it need not be asked again."""
 
     meta: bytes
     metastore: Metastore
-    holdings: Holdings | None = None
+    inventory: ReplicaInventory | None = None
     """None: its nodes were not asked."""
 
 
@@ -105,8 +105,8 @@ def plan_backup(
     repository: BackupRepository,
     options: BackupOptions,
     *,
-    tell: Tell,
-    seen: Sighting | None = None,
+    emit: Emit,
+    seen: ObservedSource | None = None,
 ) -> BackupPlan:
     """Find out what a backup has to copy.
 
@@ -122,7 +122,7 @@ def plan_backup(
     """
     facts, silence = source.facts()
     clocks = clocks_at(facts.clock_ns) if facts.clock_ns is not None else None
-    seen = seen or Sighting(*source.metastore())
+    seen = seen or ObservedSource(*source.metastore())
     meta, metastore = seen.meta, seen.metastore
     _check_node(source, metastore, options.prefer)
     wanted = choose(select(metastore, options.limits), options.only)
@@ -137,7 +137,7 @@ def plan_backup(
         backups = repository.current()
     except BackupNotFound:
         backups = None
-        _check_directory(repository, options, tell=tell)
+        _check_directory(repository, options, emit=emit)
     if source.kind == "server" and not options.new_era:
         where = repository.location if backups is not None else ""
         require_metastore(metastore, facts.orphans, source.address, where)
@@ -147,32 +147,32 @@ def plan_backup(
     if backups is not None:
         odd = check_identity(repository, backups, metastore, facts, clocks, source.address)
         if odd:
-            tell(Warned(odd))
+            emit(Warned(odd))
         for stored in backups.from_copies:
-            tell(Warned(stored.note))
+            emit(Warned(stored.note))
     if source.kind == "server" and not facts.shards and wanted:
-        tell(Warned(_untold(silence)))
+        emit(Warned(_untold(silence)))
     if facts.orphans:
-        tell(Warned(said_of_orphans(facts.orphans)))
+        emit(Warned(describe_orphans(facts.orphans)))
     left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
     wanted, spared = left_alone.split(wanted, options)
     known = KnownArchives(repository, backups, options.again)
-    holdings = seen.holdings or source.holdings(metastore)
-    wanted, refused = set_aside(wanted, holdings.copies)
+    inventory = seen.inventory or source.inventory(metastore)
+    wanted, refused = set_aside(wanted, inventory.copies)
     copies, failed = Comparison(), ()
     try:
         if source.kind == "cluster":
-            states, absent, copies = look_at_cluster(
-                source, metastore, wanted, holdings, known, options, tell=tell
+            states, absent, copies = scan_cluster(
+                source, metastore, wanted, inventory, known, options, emit=emit
             )
         else:
-            present, gone = split_present(wanted, holdings.copies.keys())
-            missing = _unserved(gone, metastore, known, facts, tell=tell)
+            present, gone = split_present(wanted, inventory.copies.keys())
+            missing = _unserved(gone, metastore, known, facts, emit=emit)
             absent, failed = list(missing.planned), missing.failed
-            states = look_at_server(source, present, holdings, known, facts, clocks, options)
+            states = scan_server(source, present, inventory, known, facts, clocks, options)
     finally:
-        left_alone.note(tell=tell)
-    tell(
+        left_alone.note(emit=emit)
+    emit(
         BackupPlanned(
             copy=sum(state.stale for state in states),
             unchanged=sum(not state.stale for state in states),
@@ -209,11 +209,11 @@ def _first(
 ) -> dict[str, SourceFacts]:
     """What nodes tell of the shards that will be read, asked once for all of them."""
     copies = (copy for state in states if state.stale for copy in state.copies)
-    told: dict[str, SourceFacts] = {}
+    described: dict[str, SourceFacts] = {}
     for node in [] if options.peek else sorted({copy.node for copy in copies}):
         with suppress(WireError):  # it is asked again when it is read
-            told[node] = source.figures(node)
-    return told
+            described[node] = source.figures(node)
+    return described
 
 
 def _unserved(
@@ -222,12 +222,12 @@ def _unserved(
     known: KnownArchives,
     facts: SourceFacts,
     *,
-    tell: Tell,
+    emit: Emit,
 ) -> Unserved:
     now_ns = facts.clock_ns or time.time_ns()
     missing = unserved(gone, metastore, known.has_heard_of, now_ns)
     if warning := named(missing.planned, now_ns):
-        tell(Warned(warning))
+        emit(Warned(warning))
     return missing
 
 
@@ -250,7 +250,7 @@ def _check_node(source: Source, metastore: Metastore, prefer: str) -> None:
         )
 
 
-def _check_directory(repository: BackupRepository, options: BackupOptions, *, tell: Tell) -> None:
+def _check_directory(repository: BackupRepository, options: BackupOptions, *, emit: Emit) -> None:
     """A directory without backups: is it a new one, or is a file system not mounted?"""
     if options.remembered:
         raise RepositoryMissing(
@@ -268,11 +268,11 @@ def _check_directory(repository: BackupRepository, options: BackupOptions, *, te
             )
         point = unmounted_above(repository.store.path, on_demand=True)
         if point:
-            tell(
+            emit(
                 Warned(
                     f"nothing is mounted on {shown(point)}, which /etc/fstab names with noauto: "
                     "the backup goes to the disk below it"
                 )
             )
     if not options.full and not options.peek:
-        tell(FirstBackup(repository.location))
+        emit(FirstBackup(repository.location))

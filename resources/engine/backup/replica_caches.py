@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from resources.clients.source import Source, SourceFacts
 from resources.engine.backup.completeness import (
     Sample,
+    is_sufficient,
     is_written_out,
-    tells_enough,
     was_written_out,
 )
 from resources.errors import WireError
@@ -86,13 +86,13 @@ def unproven(
 
 def _samples(source: Source, nodes: Collection[str]) -> dict[str, SourceFacts | None]:
     """What nodes tell of all their shards; None of one that told before and does not now."""
-    told: dict[str, SourceFacts | None] = {}
+    described: dict[str, SourceFacts | None] = {}
     for node in nodes:
         try:
-            told[node] = source.figures(node)
+            described[node] = source.figures(node)
         except WireError:
-            told[node] = None
-    return told
+            described[node] = None
+    return described
 
 
 def _is_silent(samples: dict[str, SourceFacts | None], replica: Replica) -> bool:
@@ -104,7 +104,7 @@ def _sample(samples: dict[str, SourceFacts | None], replica: Replica) -> Sample 
     shard_id, node = replica
     facts = samples.get(node)
     stats = facts.shards.get(shard_id) if facts else None
-    if facts is None or facts.started_ns is None or stats is None or not tells_enough(stats):
+    if facts is None or facts.started_ns is None or stats is None or not is_sufficient(stats):
         return None
     return Sample(facts.started_ns, stats)
 

@@ -20,8 +20,8 @@ from typing import Self, cast
 
 import numpy as np
 
-from resources.repository.owner_facts import Holds
-from resources.repository.unpacked import UnpackedShard
+from resources.repository.archives.unpacked import UnpackedShard
+from resources.repository.formats.owner_facts import Holds
 from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Values
 from resources.tsm.merge import SeriesPoints
@@ -54,12 +54,12 @@ class Ranking:
     """What comparing the replicas of a shard told."""
 
     best: str
-    """The node to read; its replica has all that the others have, unless `lacks` says not."""
+    """The node to read; its replica has all that the others have, unless `gaps` says not."""
     holds: dict[str, Holds] = field(default_factory=dict[str, Holds])
     """By node: what it has, beside the best."""
-    told: tuple[str, ...] = ()
+    described: tuple[str, ...] = ()
     """What differs, one line for each node."""
-    lacks: str = ""
+    gaps: str = ""
     """What others have and the best does not; empty if nothing."""
 
 
@@ -72,7 +72,7 @@ def rank(nodes: Sequence[str], read: Read) -> Ranking:
     """
     with _Reading(read) as reading:
         best, holds = nodes[0], dict[str, Holds]()
-        told: list[str] = []
+        described: list[str] = []
         contested: list[str] = []
         reading.hold(best)
         for node in nodes[1:]:
@@ -84,9 +84,9 @@ def rank(nodes: Sequence[str], read: Read) -> Ranking:
                 holds[node] = "same"
             elif found.first_is_whole:
                 holds[node] = "less"
-                told.append(f"{node} lacks {found.only_first} points that {best} has")
+                described.append(f"{node} lacks {found.only_first} points that {best} has")
             elif found.second_is_whole:
-                told.append(f"{best} lacks {found.only_second} points that {node} has")
+                described.append(f"{best} lacks {found.only_second} points that {node} has")
                 holds |= dict.fromkeys((*holds, best), "less")
                 best = node
                 reading.hold(best)
@@ -95,15 +95,15 @@ def rank(nodes: Sequence[str], read: Read) -> Ranking:
                 best = node if worse == best else best
                 contested.append(worse)
                 reading.hold(best)
-        lacks: list[str] = []
+        gaps: list[str] = []
         for node in contested:
             found = reading.compare(node)
             holds[node] = "less" if found.first_is_whole else "other"
-            told.append(_told(best, node, found))
+            described.append(_described(best, node, found))
             if not found.first_is_whole:
-                lacks.append(told[-1])
+                gaps.append(described[-1])
     holds[best] = "same"
-    return Ranking(best, holds, tuple(told), "; ".join(lacks))
+    return Ranking(best, holds, tuple(described), "; ".join(gaps))
 
 
 class _Reading:
@@ -181,7 +181,7 @@ def _different(ours: Values, theirs: Values, at_ours: Ints, at_theirs: Ints) -> 
     return int(np.count_nonzero(one != other))
 
 
-def _told(best: str, node: str, found: Difference) -> str:
+def _described(best: str, node: str, found: Difference) -> str:
     parts = [
         f"{best} lacks {found.only_second} points that {node} has" if found.only_second else "",
         f"{node} lacks {found.only_first} points that {best} has" if found.only_first else "",

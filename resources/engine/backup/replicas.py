@@ -15,23 +15,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from resources.clients.source import Holdings, ShardCopy, Source
-from resources.engine.backup.changes import ShardState
-from resources.engine.backup.damaged import said_of_damage
+from resources.clients.source import ReplicaInventory, ShardCopy, Source
+from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.damaged import describe_damage
 from resources.engine.backup.replica_caches import Replica, Unproven, unproven
 from resources.engine.backup.replica_files import files_of, is_proof
-from resources.engine.events import Tell, Warned
+from resources.engine.events import Emit, Warned
 from resources.engine.options import BackupOptions
 from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError, WireError
 from resources.model import Metastore, ShardID
-from resources.repository.evidence import FileFacts
-from resources.repository.owner_facts import Holds, OwnerFacts
+from resources.repository.formats.details import FileFacts
+from resources.repository.formats.owner_facts import Holds, OwnerFacts
 from resources.tsm.damage import FileDamage
 
 MAX_COMPARED_BYTES = 2 << 30
 """Of all replicas of a shard; two of them at a time need room in scratch space."""
-LOOKS = 2
+MAX_ATTEMPTS = 2
 BUFFER_BYTES = 256 << 10
 
 
@@ -98,7 +98,7 @@ def settle(
     scratch_dir: str | None,
     options: BackupOptions,
     *,
-    tell: Tell,
+    emit: Emit,
 ) -> list[ShardState]:
     """Have caches of what will be copied written out, note what nodes say after that, and rank.
 
@@ -110,10 +110,10 @@ def settle(
         return list(states)
     asked = [(state.place.shard_id, copy.node) for state in stale for copy in state.copies]
     files = _write_out(source, asked, options)
-    later = source.holdings(metastore)
-    doubted = _unproven(source, asked, later, files, options, tell=tell)
+    later = source.inventory(metastore)
+    doubted = _unproven(source, asked, later, files, options, emit=emit)
     if doubted is not None:
-        later = source.holdings(metastore)
+        later = source.inventory(metastore)
     settled: dict[ShardID, ShardState] = {}
     for state in stale:
         nodes = {copy.node for copy in state.copies}
@@ -123,7 +123,7 @@ def settle(
     if doubted is not None:
         settled = {i: _without(state, doubted.busy) for i, state in settled.items()}
     unlike = [state for state in settled.values() if _unlike(state.copies)]
-    ranked = _ranked(source, unlike, scratch_dir, options, tell=tell)
+    ranked = _ranked(source, unlike, scratch_dir, options, emit=emit)
     settled |= {state.place.shard_id: state for state in ranked}
     return [settled.get(state.place.shard_id, state) for state in states]
 
@@ -131,11 +131,11 @@ def settle(
 def _unproven(
     source: Source,
     asked: Sequence[Replica],
-    later: Holdings,
+    later: ReplicaInventory,
     files: dict[Replica, str],
     options: BackupOptions,
     *,
-    tell: Tell,
+    emit: Emit,
 ) -> Unproven | None:
     """Replicas of which something may be in memory only; None if all are at rest."""
     at_rest = {(i, c.node) for i, copies in later.copies.items() for c in copies if c.is_at_rest}
@@ -151,7 +151,7 @@ def _unproven(
     found = unproven(source, doubted, write_out)
     if found.mute:
         nodes = ", ".join(sorted(found.mute))
-        tell(
+        emit(
             Warned(
                 f"{nodes}: whether caches were written out is not known, so that archives may lack "
                 "the newest points: HTTP does not tell (-http, -user and -pwd-file; -http none "
@@ -177,7 +177,7 @@ def _without(state: ShardState, busy: Collection[Replica]) -> ShardState:
         state,
         copies=good,
         owners=tuple(owner for owner in state.owners if owner.node not in nodes),
-        lacks=f"{why}; the archive is made of what {good[0].node} has, which may be less",
+        gaps=f"{why}; the archive is made of what {good[0].node} has, which may be less",
     )
 
 
@@ -238,7 +238,7 @@ def _ranked(
     scratch_dir: str | None,
     options: BackupOptions,
     *,
-    tell: Tell,
+    emit: Emit,
 ) -> list[ShardState]:
     """Read replicas of different sizes, and put those with all points first."""
 
@@ -246,13 +246,13 @@ def _ranked(
         if sum(copy.size_bytes or 0 for copy in state.copies) > MAX_COMPARED_BYTES:
             return _too_large(state)
         why = ""
-        for _ in range(LOOKS):
+        for _ in range(MAX_ATTEMPTS):
             try:
                 return _compared(source, state, scratch_dir, keep_damaged=options.damaged == "keep")
             except ShardkeeperError as error:
                 why = error.what
-        lacks = f"its replicas have different sizes, and could not be compared: {why}"
-        return replace(state, lacks=f"{lacks}; {_sizes(state)}"), ()
+        gaps = f"its replicas have different sizes, and could not be compared: {why}"
+        return replace(state, gaps=f"{gaps}; {_sizes(state)}"), ()
 
     try:
         ranked = each_in_threads(
@@ -262,7 +262,7 @@ def _ranked(
         source.resume()
     for state, lines in ranked:
         for line in lines:
-            tell(Warned(f"shard {state.place.shard_id}: {line}"))
+            emit(Warned(f"shard {state.place.shard_id}: {line}"))
     return [state for state, _ in ranked]
 
 
@@ -270,7 +270,7 @@ def _compared(
     source: Source, state: ShardState, scratch_dir: str | None, *, keep_damaged: bool
 ) -> tuple[ShardState, tuple[str, ...]]:
     from resources.engine.backup.replica_points import rank
-    from resources.repository.unpacked import UnpackedShard
+    from resources.repository.archives.unpacked import UnpackedShard
 
     damaged: dict[str, dict[str, FileDamage]] = {}
 
@@ -294,22 +294,22 @@ def _compared(
     first = state.copies[0].node
     if found.holds[first] == "same":
         best = [copy for copy in good if copy.node == first]
-    lines = [f"{line}; the archive is made of what {best[0].node} has" for line in found.told]
+    lines = [f"{line}; the archive is made of what {best[0].node} has" for line in found.described]
     lines += [
         f"{node} has it damaged: "
-        + said_of_damage(FileFacts(name, 0, 0, damage=damage) for name, damage in files.items())
+        + describe_damage(FileFacts(name, 0, 0, damage=damage) for name, damage in files.items())
         for node, files in damaged.items()
         if files
     ]
-    lacks = found.lacks and f"no node has all of its points: {found.lacks}"
-    lacks = "; ".join(text for text in (state.lacks, lacks) if text)
+    gaps = found.gaps and f"no node has all of its points: {found.gaps}"
+    gaps = "; ".join(text for text in (state.gaps, gaps) if text)
     ranked = replace(
         state,
         copies=(*best, *(copy for copy in good if copy not in best)),
         owners=tuple(replace(owner, holds=found.holds[owner.node]) for owner in state.owners),
-        lacks=lacks,
+        gaps=gaps,
     )
-    return ranked, () if found.lacks else tuple(lines)
+    return ranked, () if found.gaps else tuple(lines)
 
 
 def _too_large(state: ShardState) -> tuple[ShardState, tuple[str, ...]]:

@@ -9,14 +9,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from resources.clients.source import Source as BackupSource
-from resources.engine.await_nodes import MOST_RETURNS, await_nodes
-from resources.engine.backup.changes import ShardState
-from resources.engine.backup.damaged import NEXT_STEP, said_of_archive
+from resources.engine.await_nodes import MAX_RETURNS, await_nodes
+from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.damaged import NEXT_STEP, describe_archive
+from resources.engine.backup.download import (
+    NodesAway,
+    ReadAgain,
+    Saved,
+    ShardDownloader,
+    ShardGoneAtSource,
+)
 from resources.engine.backup.plan import BackupPlan, plan_backup
-from resources.engine.backup.pull import NodesAway, Puller, ReadAgain, Saved, ShardGoneAtSource
-from resources.engine.backup.set_aside import INTO_ANOTHER, NO_ARCHIVE
+from resources.engine.backup.quarantine import INTO_ANOTHER, NO_ARCHIVE
 from resources.engine.events import (
     PROGRESS_EVERY_S,
+    Emit,
     Event,
     MetaSaved,
     Progress,
@@ -26,10 +33,9 @@ from resources.engine.events import (
     ShardReadAgain,
     ShardRetried,
     ShardSaved,
-    Tell,
     Warned,
 )
-from resources.engine.lock_news import tell_left, tell_watched
+from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
 from resources.engine.selection import not_there
 from resources.engine.spread import Spread, whichever_is_there
@@ -42,13 +48,13 @@ from resources.errors import (
     StoreFailed,
 )
 from resources.model import Metastore, ShardLocation, ShardPlace
-from resources.repository.evidence import (
-    BackupEvidence,
+from resources.repository.formats.details import (
+    BackupDetails,
     FailedShard,
-    ShardEvidence,
+    ShardDetails,
     Source,
 )
-from resources.repository.manifest import Manifest, MetaEntry
+from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
 
@@ -111,7 +117,7 @@ def back_up(
     repository: BackupRepository,
     options: BackupOptions,
     *,
-    tell: Tell,
+    emit: Emit,
     command: str = "backup",
     stop: threading.Event | None = None,
 ) -> BackupReport:
@@ -122,7 +128,7 @@ def back_up(
     could be saved, or the repository fails, nothing is committed.
 
     Args:
-        tell: called with events, always from the calling thread.
+        emit: called with events, always from the calling thread.
         stop: set it to end early; nothing is committed then.
 
     Raises:
@@ -130,20 +136,20 @@ def back_up(
     """
     began = time.monotonic()
     stop = stop or threading.Event()
-    watching = tell_watched(tell)
-    with repository.begin(command=command, wait_s=options.lock_wait_s, watching=watching) as writer:
-        tell_left(writer.left, tell)
-        plan = plan_backup(source, repository, options, tell=tell)
+    on_wait = emit_waiting(emit)
+    with repository.begin(command=command, wait_s=options.lock_wait_s, on_wait=on_wait) as writer:
+        emit_left(writer.left, emit)
+        plan = plan_backup(source, repository, options, emit=emit)
         meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
-        tell(MetaSaved(meta.size_bytes))
-        result = _Copies(plan, tell)
+        emit(MetaSaved(meta.size_bytes))
+        result = _Copies(plan, emit)
         for state in plan.unchanged:
-            result.note_lack(state)
-            result.note_damage(state, state.previous.entry.evidence if state.previous else None)
+            result.note_gap(state)
+            result.note_damage(state, state.previous.entry.details if state.previous else None)
         for missing in plan.unserved:
-            tell(ShardFailed(missing.shard_id, missing.why))
+            emit(ShardFailed(missing.shard_id, missing.why))
         _copy(source, repository, writer, plan, options, result, stop)
-        _refuse_if_useless(plan, result)
+        _require_useful(plan, result)
         manifest = _manifest(source, plan, options, meta, meta_sha256, result, str(writer.name))
         manifest_file = writer.commit(manifest)
     return BackupReport(
@@ -162,14 +168,14 @@ def back_up(
 class _Copies:
     """What became of each planned copy."""
 
-    def __init__(self, plan: BackupPlan, tell: Tell) -> None:
-        self.tell = tell
+    def __init__(self, plan: BackupPlan, emit: Emit) -> None:
+        self.emit = emit
         self.total = len(plan.to_copy)
         self.saved: list[Saved] = []
         self.gone: list[ShardPlace] = []
         self.failed: list[FailedShard] = list(plan.unserved)
         self.damaged: list[FailedShard] = []
-        self.lacking = len(plan.unserved)
+        self.unrestorable = len(plan.unserved)
         self.read_again: list[ReadAgain] = []
         self.first_error: ShardkeeperError | None = None
 
@@ -183,7 +189,7 @@ class _Copies:
             saved = outcome.result()
         except ShardGoneAtSource:
             self.gone.append(state.place)
-            self.tell(ShardGone(state.place))
+            self.emit(ShardGone(state.place))
         except (StoreFailed, Stopped, NodesAway, SourceChanged):
             raise
         except ShardkeeperError as error:
@@ -191,21 +197,21 @@ class _Copies:
         else:
             if isinstance(saved, ReadAgain):
                 self.read_again.append(saved)
-                self.tell(ShardReadAgain(state.place))
+                self.emit(ShardReadAgain(state.place))
                 previous = state.previous
-                self.note_damage(state, previous.entry.evidence if previous else None)
+                self.note_damage(state, previous.entry.details if previous else None)
                 return
             self.saved.append(saved)
-            self.tell(ShardSaved(saved.node, saved.entry, saved.seconds))
-            self.note_lack(saved.state)
-            evidence = saved.entry.evidence
-            self.note_damage(saved.state, evidence)
+            self.emit(ShardSaved(saved.node, saved.entry, saved.seconds))
+            self.note_gap(saved.state)
+            details = saved.entry.details
+            self.note_damage(saved.state, details)
             for line in saved.damaged_elsewhere:
-                self.tell(Warned(f"{line}; the archive is made of what {saved.node} has"))
-            if evidence is not None and evidence.tombstones:
-                self.tell(
+                self.emit(Warned(f"{line}; the archive is made of what {saved.node} has"))
+            if details is not None and details.tombstones:
+                self.emit(
                     Warned(
-                        f"shard {state.place.shard_id}: {evidence.tombstones} deleted ranges are "
+                        f"shard {state.place.shard_id}: {details.tombstones} deleted ranges are "
                         "still pending on the server; our restore applies them, the original "
                         "tools bring those points back"
                     )
@@ -214,29 +220,29 @@ class _Copies:
     def fail(self, state: ShardState, error: ShardkeeperError) -> None:
         self.first_error = self.first_error or error
         self.failed.append(FailedShard(state.place.shard_id, str(error)))
-        self.tell(ShardFailed(state.place.shard_id, str(error)))
+        self.emit(ShardFailed(state.place.shard_id, str(error)))
 
-    def note_lack(self, state: ShardState) -> None:
+    def note_gap(self, state: ShardState) -> None:
         """An archive without points that another replica has is kept, and is not all."""
-        if state.lacks:
-            self.lacking += 1
-            self.failed.append(FailedShard(state.place.shard_id, state.lacks))
-            self.tell(ShardFailed(state.place.shard_id, state.lacks))
+        if state.gaps:
+            self.unrestorable += 1
+            self.failed.append(FailedShard(state.place.shard_id, state.gaps))
+            self.emit(ShardFailed(state.place.shard_id, state.gaps))
 
-    def note_damage(self, state: ShardState, evidence: ShardEvidence | None) -> None:
+    def note_damage(self, state: ShardState, details: ShardDetails | None) -> None:
         """A damaged archive is kept, and named each time while it is the newest."""
-        why = said_of_archive(evidence)
+        why = describe_archive(details)
         if why:
-            self.lacking += 1
+            self.unrestorable += 1
             found = FailedShard(state.place.shard_id, why)
             self.failed.append(found)
             self.damaged.append(found)
-            self.tell(ShardDamaged(state.place.shard_id, why))
+            self.emit(ShardDamaged(state.place.shard_id, why))
 
     @property
     def done(self) -> int:
         copied = len(self.saved) + len(self.read_again) + len(self.gone)
-        return copied + len(self.failed) - self.lacking
+        return copied + len(self.failed) - self.unrestorable
 
 
 def _copy(
@@ -250,7 +256,7 @@ def _copy(
 ) -> None:
     """Copy everything; what only nodes have that do not answer comes last, and once more."""
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    puller = Puller(
+    downloader = ShardDownloader(
         source,
         writer,
         plan.clocks,
@@ -264,25 +270,25 @@ def _copy(
         ),
     )
     try:
-        later = _copy_each(source, puller, plan.to_copy, options, result, retries, stop)
-        plan.left_alone.note(tell=result.tell)
-        for _ in range(MOST_RETURNS):
-            if not later or not _await_nodes(source, later, options, result.tell, stop):
+        later = _copy_each(source, downloader, plan.to_copy, options, result, retries, stop)
+        plan.left_alone.note(emit=result.emit)
+        for _ in range(MAX_RETURNS):
+            if not later or not _await_nodes(source, later, options, result.emit, stop):
                 break
             states = [state for state, _ in later]
-            later = _copy_each(source, puller, states, options, result, retries, stop)
-            plan.left_alone.note(tell=result.tell)
+            later = _copy_each(source, downloader, states, options, result, retries, stop)
+            plan.left_alone.note(emit=result.emit)
         for state, away in later:
             result.fail(state, away.cause)
-        if said := source.leftovers.said():
-            result.tell(Warned(said))
+        if message := source.leftovers.message():
+            result.emit(Warned(message))
     finally:
-        puller.close()
+        downloader.close()
 
 
 def _copy_each(
     source: BackupSource,
-    puller: Puller,
+    downloader: ShardDownloader,
     states: Sequence[ShardState],
     options: BackupOptions,
     result: _Copies,
@@ -297,8 +303,8 @@ def _copy_each(
         source.abort()
 
     work = running(
-        puller.pull,
-        Spread(states, _nodes_of, whichever_is_there(puller.is_away)),
+        downloader.download,
+        Spread(states, _nodes_of, whichever_is_there(downloader.is_away)),
         parallel=options.parallel,
         name="pull",
         every_s=PROGRESS_EVERY_S,
@@ -308,9 +314,9 @@ def _copy_each(
         with work as ended:
             for one in ended:
                 while not retries.empty():
-                    result.tell(retries.get())
+                    result.emit(retries.get())
                 if one is None:
-                    result.tell(Progress(result.done, result.total, puller.bytes_done))
+                    result.emit(Progress(result.done, result.total, downloader.bytes_done))
                     continue
                 try:
                     result.add(one[0], one[1])
@@ -329,16 +335,16 @@ def _await_nodes(
     source: BackupSource,
     later: Sequence[tuple[ShardState, NodesAway]],
     options: BackupOptions,
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event,
 ) -> bool:
     """Wait for nodes that do not answer; whether any is back."""
     nodes = sorted({node for state, _ in later for node in _nodes_of(state)})
     peers = [source.peer(node) for node in nodes]
-    return await_nodes(peers, len(later), options.retry.patience_s, tell=tell, stop=stop)
+    return await_nodes(peers, len(later), options.retry.patience_s, emit=emit, stop=stop)
 
 
-def _refuse_if_useless(plan: BackupPlan, result: _Copies) -> None:
+def _require_useful(plan: BackupPlan, result: _Copies) -> None:
     """A run in which every copy failed is a failed run, not a backup of nothing."""
     if result.saved or result.read_again:
         return
@@ -364,7 +370,7 @@ def _manifest(
         files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
         limits=options.limits,
         limited=options.limited or len(result.failed) > len(result.damaged),
-        evidence=BackupEvidence(
+        details=BackupDetails(
             tool_version=VERSION,
             strategy=options.strategy,
             started_at_ns=plan.facts.clock_ns or time.time_ns(),
@@ -380,7 +386,7 @@ def _manifest(
             unchanged=tuple(
                 state.place.shard_id
                 for state in (*plan.unchanged, *result.as_before)
-                if not state.lacks
+                if not state.gaps
             ),
             failed=tuple(result.failed),
             proven_again=tuple(r.proven for r in result.read_again),

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from resources.clients.shard_stream import ShardStream
 from resources.clients.source import Source
-from resources.engine.backup.changes import ShardState
+from resources.engine.backup.change_detection import ShardState
 from resources.errors import ArchiveCorrupt
 from resources.protocol.tar import MemberData, MemberStart, TarWalker
-from resources.repository.evidence import FileFacts, ShardEvidence
+from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.tsm.crc import crc32
 
 SECOND_NS = 1_000_000_000
@@ -41,7 +41,7 @@ class SecondRead:
 
 
 def second_read(
-    files: tuple[FileFacts, ...], modified_s: Mapping[str, int], previous: ShardEvidence | None
+    files: tuple[FileFacts, ...], modified_s: Mapping[str, int], previous: ShardDetails | None
 ) -> SecondRead:
     """What of an archive was not read before.
 
@@ -79,7 +79,7 @@ def read_again(
         ArchiveCorrupt: the readings differ.
         WireError: the second one failed.
     """
-    previous = state.previous.entry.evidence if state.previous is not None else None
+    previous = state.previous.entry.details if state.previous is not None else None
     wanted = second_read(files, modified_s, previous)
     if not wanted.files:  # each stands in the earlier archive, the same
         return True

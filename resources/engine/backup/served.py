@@ -30,9 +30,9 @@ from resources.model import (
     ShardID,
     ShardPlace,
 )
-from resources.repository.evidence import FailedShard
+from resources.repository.formats.details import FailedShard
 
-MOST_NAMED = 10
+MAX_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +99,9 @@ def named(planned: Sequence[ShardPlace], now_ns: int) -> str:
     if not begun:
         return ""
     ids = ", ".join(
-        f"shard {place.shard_id} ({place.database}/{place.policy})" for place in begun[:MOST_NAMED]
+        f"shard {place.shard_id} ({place.database}/{place.policy})" for place in begun[:MAX_NAMED]
     )
-    more = f" and {len(begun) - MOST_NAMED} more" if len(begun) > MOST_NAMED else ""
+    more = f" and {len(begun) - MAX_NAMED} more" if len(begun) > MAX_NAMED else ""
     return (
         f"{ids}{more}: known to the metastore, served by no node, and in no backup here; nobody "
         'wrote to them, or they did not open: look for "Failed to open shard" in the log'

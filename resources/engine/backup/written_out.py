@@ -15,8 +15,8 @@ from resources.clients.source import Source, SourceFacts
 from resources.engine.backup.completeness import (
     Sample,
     Written,
+    is_sufficient,
     is_written_out,
-    tells_enough,
     written,
 )
 from resources.errors import NotWrittenOut, PeerClosedEarly, ShardBusy, Stopped
@@ -72,7 +72,7 @@ class _Node:
 def sample_of(facts: SourceFacts | None, shard_id: ShardID) -> Sample | None:
     """A shard's sample; None if its node does not tell enough."""
     stats = facts.shards.get(shard_id) if facts else None
-    if facts is None or facts.started_ns is None or stats is None or not tells_enough(stats):
+    if facts is None or facts.started_ns is None or stats is None or not is_sufficient(stats):
         return None
     return Sample(facts.started_ns, stats)
 

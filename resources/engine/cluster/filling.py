@@ -9,10 +9,10 @@ from functools import partial
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.journal import Journal
 from resources.engine.cluster.node_copies import NodeCopies
+from resources.engine.cluster.restore_journal import Journal
 from resources.engine.cluster.target_plan import ClusterChange, NewShard
-from resources.engine.events import Progress, RestoreGoesOn, ShardRestored, Tell
+from resources.engine.events import Emit, Progress, RestoreGoesOn, ShardRestored
 from resources.engine.restore.check import ArchiveContents
 from resources.engine.restore.plan import RestoreOptions
 from resources.engine.restore.postponed import Postponed, Postponing
@@ -49,7 +49,7 @@ class Filling:
         options: RestoreOptions,
         *,
         filled: Callable[[ShardID | None, Sequence[str]], None],
-        tell: Tell,
+        emit: Emit,
         stop: threading.Event,
     ) -> None:
         self._cluster = cluster
@@ -57,7 +57,7 @@ class Filling:
         self._contents = contents
         self._options = options
         self._filled = filled
-        self._tell = tell
+        self._emit = emit
         self._stop = stop
         self._news = News()
 
@@ -112,7 +112,7 @@ class Filling:
             for shard in shards:
                 kept |= _kept(shard, uploaders, there, left)
             whole = [s for s in shards if all((s.id, o.tcp_addr) in kept for o in s.owners)]
-            self._tell(RestoreGoesOn(len(whole), len(shards)))
+            self._emit(RestoreGoesOn(len(whole), len(shards)))
 
         def copy(shard: NewShard, node: str) -> Receipt:
             assert shard.restore is not None  # noqa: S101 - only those are given
@@ -146,8 +146,8 @@ class Filling:
             news=self._news,
             proved=self._note,
             event=lambda shard, restored: _event(restored, shard),
-            postponing=Postponing(self._cluster.peer, _nodes_of, tell=self._tell, stop=self._stop),
-            tell=self._tell,
+            postponing=Postponing(self._cluster.peer, _nodes_of, emit=self._emit, stop=self._stop),
+            emit=self._emit,
         )
 
     def _is_away(self, node: str) -> bool:

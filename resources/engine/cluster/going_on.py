@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resources.engine.cluster.journal import Journal
-from resources.engine.cluster.ours import changed_by_others, shards_of
+from resources.engine.cluster.own_shards import changed_by_others, shards_of
+from resources.engine.cluster.restore_journal import Journal
 from resources.engine.cluster.target_plan import ClusterChange, NewShard
 from resources.engine.restore.plan import RestorePlan
 from resources.model import Metastore, NodeInfo, ShardID

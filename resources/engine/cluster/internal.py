@@ -10,9 +10,9 @@ Source: influxdb-cluster monitor/service.go, createInternalStorage.
 from __future__ import annotations
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster.looks import databases_of, proven_look
+from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of
 from resources.engine.cluster.rollback import persistently
-from resources.engine.events import InternalEmptied, Tell, Warned
+from resources.engine.events import Emit, InternalEmptied, Warned
 from resources.errors import WireError
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace
 from resources.protocol.commands import DeleteShardGroup
@@ -29,13 +29,13 @@ def note_internal(now: Metastore) -> list[str]:
     ]
 
 
-def empty_internal(cluster: Cluster, *, tell: Tell) -> None:
+def empty_internal(cluster: Cluster, *, emit: Emit) -> None:
     """Drop the shards of `_internal`, on every node's disk too.
 
     What fails is reported, and undoes nothing.
     """
     try:
-        now = proven_look(cluster, about=databases_of([INTERNAL_DATABASE])).metastore
+        now = confirmed_reading(cluster, about=databases_of([INTERNAL_DATABASE])).metastore
         places = _places(now)
         if not places:
             return
@@ -45,14 +45,14 @@ def empty_internal(cluster: Cluster, *, tell: Tell) -> None:
         for node in now.data_nodes:
             _remove(cluster, node.tcp_addr, ids)
     except WireError as error:
-        tell(
+        emit(
             Warned(
                 f"{INTERNAL_DATABASE} could not be emptied ({error.what}); all else is restored, "
                 "and its old points do no harm"
             )
         )
     else:
-        tell(InternalEmptied(len(places)))
+        emit(InternalEmptied(len(places)))
 
 
 def _remove(cluster: Cluster, node: str, ids: set[ShardID]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster.ours import more_than_sent
+from resources.engine.cluster.own_shards import more_than_sent
 from resources.engine.restore.read_back import SentFile
 from resources.errors import ConnectionCut, UnknownOutcome
 from resources.model import ShardID
-from resources.repository.evidence import FileID
+from resources.repository.formats.details import FileID
 
 REMOVALS = 4
 

@@ -101,9 +101,11 @@ def _merged(
     both: list[str] = []
     for name in [*new, *(name for name in old if name not in new)]:
         wanted = new.get(name)
-        if _said(wanted) == _said(old.get(name)) or _said(wanted) == _said(result.get(name)):
+        if _described(wanted) == _described(old.get(name)) or _described(wanted) == _described(
+            result.get(name)
+        ):
             continue
-        if _said(result.get(name)) != _said(old.get(name)):
+        if _described(result.get(name)) != _described(old.get(name)):
             both.append(name)
             continue
         changed.append(name)
@@ -120,5 +122,5 @@ def _copy(message: Message) -> Message:
     return copy
 
 
-def _said(message: Message | None) -> bytes | None:
+def _described(message: Message | None) -> bytes | None:
     return None if message is None else message.SerializeToString(deterministic=True)

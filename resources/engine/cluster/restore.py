@@ -13,29 +13,29 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.filling import Filling
-from resources.engine.cluster.guards import shards_on_disk, warn_of_casualties
 from resources.engine.cluster.internal import empty_internal, note_internal
-from resources.engine.cluster.journal import Journal, JournalFile
-from resources.engine.cluster.looks import databases_of, proven_look
-from resources.engine.cluster.making import Making
+from resources.engine.cluster.metastore_change import MetastoreChange
+from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of
+from resources.engine.cluster.preconditions import shards_on_disk, warn_of_lost_updates
+from resources.engine.cluster.restore_journal import Journal, JournalFile
 from resources.engine.cluster.rollback import give_owners, take_away
 from resources.engine.cluster.target_plan import ClusterChange, NewShard
 from resources.engine.cluster.users import create_users, note_users
-from resources.engine.events import MetaRestored, MetaRestoring, Tell, Warned
+from resources.engine.events import Emit, MetaRestored, MetaRestoring, Warned
 from resources.engine.restore.check import ArchiveContents, check_archives, left_out
 from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.restore.receipt import Receipts, Target
 from resources.engine.restore.restored import RestoredShard, RestoreReport, noting_completion
 from resources.errors import RestoreFailed, ShardkeeperError, Stopped, shown
-from resources.failpoints import passing
-from resources.interrupts import interruptible, undisturbed
 from resources.model import Metastore, ShardID
 from resources.protocol.commands import CreateContinuousQuery
 from resources.protocol.influxql import check_continuous_query
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
+from resources.runtime.failpoints import passing
+from resources.runtime.interrupts import interruptible, undisturbed
 
 
 def prepare_cluster_restore(
@@ -91,7 +91,7 @@ def restore_into_cluster(
     plan: RestorePlan,
     options: RestoreOptions,
     *,
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event | None = None,
     goes_on: Journal | None = None,
 ) -> RestoreReport:
@@ -110,27 +110,27 @@ def restore_into_cluster(
     began = time.monotonic()
     stop = stop or threading.Event()
     for note in plan.notes:
-        tell(Warned(note))
-    receipts = Receipts(repository, plan, options, tell=tell)
+        emit(Warned(note))
+    receipts = Receipts(repository, plan, options, emit=emit)
     contents = check_archives(
         repository,
         plan.shards,
         keep_tombstoned=options.keep_tombstoned,
         checked_before=goes_on is not None,
-        tell=tell,
+        emit=emit,
         stop=stop,
     )
     cluster_id = cluster.metastore()[1].cluster_id
     target = Target("cluster", cluster.address, cluster.about().version, cluster_id)
-    tell(MetaRestoring())
+    emit(MetaRestoring())
 
     def lost() -> None:
-        tell(Warned("another restore took over; this one stops"))
+        emit(Warned("another restore took over; this one stops"))
         stop.set()
         cluster.abort()
 
-    with holding_lease(cluster.meta, repository.store, stop, lost, tell=tell):
-        run = _ClusterRestore(cluster, repository, plan, contents, options, tell, stop)
+    with holding_lease(cluster.meta, repository.store, stop, lost, emit=emit):
+        run = _ClusterRestore(cluster, repository, plan, contents, options, emit, stop)
         shards = run.run(goes_on)
     path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     seconds = time.monotonic() - began
@@ -147,7 +147,7 @@ class _ClusterRestore:
         plan: RestorePlan,
         contents: Mapping[ShardID, ArchiveContents],
         options: RestoreOptions,
-        tell: Tell,
+        emit: Emit,
         stop: threading.Event,
     ) -> None:
         self._cluster = cluster
@@ -155,20 +155,20 @@ class _ClusterRestore:
         self._plan = plan
         self._contents = contents
         self._options = options
-        self._tell = tell
+        self._emit = emit
         self._stop = stop
 
     def run(self, left: Journal | None) -> list[RestoredShard]:
         """Carry it out; `left` is the record of a killed run of the same plan."""
         began = time.monotonic()
         on_disk = shards_on_disk(self._cluster)
-        making = Making(
+        metastore_change = MetastoreChange(
             self._cluster,
             self._repository.store,
             self._plan,
             self._options,
             self._contents,
-            self._tell,
+            self._emit,
             self._stop,
         )
         with (
@@ -177,49 +177,51 @@ class _ClusterRestore:
         ):
             try:
                 with interruptible():
-                    change = making.go_on(left) if left is not None else None
+                    change = metastore_change.go_on(left) if left is not None else None
                     going_on = left if change is not None else None
                     if change is None:
                         on_disk = self._take_away(left) if left is not None else on_disk
-                        change = making.make(on_disk)
-                    self._tell(MetaRestored(len(change.ids), time.monotonic() - began))
-                    shards = self._fill(change, making, going_on)
+                        change = metastore_change.make(on_disk)
+                    self._emit(MetaRestored(len(change.ids), time.monotonic() - began))
+                    shards = self._fill(change, metastore_change, going_on)
                     passing("cluster.before-adoption")
-                    making.proved({shard.new_shard_id: shard.receipts for shard in shards})
-                    self._adopt(change)
+                    metastore_change.proved(
+                        {shard.new_shard_id: shard.receipts for shard in shards}
+                    )
+                    self._activate(change)
                     passing("cluster.after-adoption")
             except BaseException as error:
                 self._stop.set()
                 self._cluster.resume()
-                making.undo(error)
+                metastore_change.undo(error)
                 raise
             is_complete.set()
-            making.done()
+            metastore_change.done()
         if not change.by_command:
-            warn_of_casualties(self._cluster, change, on_disk, tell=self._tell)
+            warn_of_lost_updates(self._cluster, change, on_disk, emit=self._emit)
         self._continuous_queries()
         if self._options.users:
-            create_users(self._cluster, self._plan.metastore.users, tell=self._tell)
+            create_users(self._cluster, self._plan.metastore.users, emit=self._emit)
         if not self._options.limits:
-            empty_internal(self._cluster, tell=self._tell)
+            empty_internal(self._cluster, emit=self._emit)
         return shards
 
     def _take_away(self, left: Journal) -> frozenset[ShardID]:
         """What the killed run left is not what it was: begin anew. Returns what is on disk then."""
-        take_away(self._cluster, left, self._tell)
+        take_away(self._cluster, left, self._emit)
         JournalFile(self._repository.store, left.cluster_id).remove()
         return shards_on_disk(self._cluster)
 
     def _fill(
-        self, change: ClusterChange, making: Making, left: Journal | None
+        self, change: ClusterChange, metastore_change: MetastoreChange, left: Journal | None
     ) -> list[RestoredShard]:
         filling = Filling(
             self._cluster,
             self._repository,
             self._contents,
             self._options,
-            filled=making.filled,
-            tell=self._tell,
+            filled=metastore_change.filled,
+            emit=self._emit,
             stop=self._stop,
         )
         there = filling.create(change)
@@ -228,26 +230,26 @@ class _ClusterRestore:
 
     # --- owners -----------------------------------------------------------------------------
 
-    def _adopt(self, change: ClusterChange) -> None:
+    def _activate(self, change: ClusterChange) -> None:
         """Every copy is there and proved: now they get readers, unless they had them."""
         self._unless_stopped()
         if not change.by_command:
             owners = [(shard.id, node.id) for shard in change.shards for node in shard.owners]
-            give_owners(self._cluster, owners, tell=self._tell)
+            give_owners(self._cluster, owners, emit=self._emit)
         about = databases_of(change.databases)
-        now = proven_look(self._cluster, about=about, stop=self._stop).metastore
+        now = confirmed_reading(self._cluster, about=about, stop=self._stop).metastore
         found = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
-        holdings = self._cluster.holdings(now)
+        inventory = self._cluster.inventory(now)
         silent = set[str]()
         if self._options.receipts:  # what such a node has was read back before it went away
             silent = {node for shard in change.shards for node in _addresses_of(shard)}
-            silent &= holdings.silent.keys()
+            silent &= inventory.silent.keys()
         for node in sorted(silent):
-            what = f"{holdings.silent[node].what}; its copies were read back before"
-            self._tell(Warned(f"a data node has gone away meanwhile: {what}"))
+            what = f"{inventory.silent[node].what}; its copies were read back before"
+            self._emit(Warned(f"a data node has gone away meanwhile: {what}"))
         for shard in change.shards:
             wanted = {node.id for node in shard.owners}
-            there = {copy.node for copy in holdings.copies.get(shard.id, ())} | silent
+            there = {copy.node for copy in inventory.copies.get(shard.id, ())} | silent
             if found.get(shard.id) != wanted or not _addresses_of(shard) <= there:
                 raise RestoreFailed(
                     f"shard {shard.id} did not get the owners it was to have",
@@ -266,7 +268,7 @@ class _ClusterRestore:
                         CreateContinuousQuery(database.new_name, query.name, query.query)
                     )
                 except ShardkeeperError as error:
-                    self._tell(
+                    self._emit(
                         Warned(
                             f"a continuous query could not be created ({error.what}); run it by "
                             f"hand: {query.query}"

@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
-from resources.engine.cluster.journal import Journal, JournalFile
-from resources.engine.cluster.looks import databases_of, nodes_of, proven_look
-from resources.engine.cluster.ours import NotOurs, more_than_sent, not_ours, shards_of
-from resources.engine.events import PROGRESS_EVERY_S, OwnersGiven, RolledBack, Tell, Warned
+from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of, nodes_of
+from resources.engine.cluster.own_shards import NotOurs, more_than_sent, not_ours, shards_of
+from resources.engine.cluster.restore_journal import Journal, JournalFile
+from resources.engine.events import PROGRESS_EVERY_S, Emit, OwnersGiven, RolledBack, Warned
 from resources.engine.restore.lease import holding_lease
 from resources.engine.threads import running
 from resources.errors import (
@@ -23,10 +23,10 @@ from resources.errors import (
     WireError,
     shown,
 )
-from resources.failpoints import passing
 from resources.model import Metastore, NodeID, ShardID
 from resources.protocol.commands import Command, CopyShardOwner, DropDatabase
 from resources.repository.repository import BackupRepository
+from resources.runtime.failpoints import passing
 
 ATTEMPTS = 8
 PAUSE_S = 1.0
@@ -65,12 +65,12 @@ class Undone:
                 f"there: {why.why}; what is missing in it shardkeeper merge can bring"
                 for name, why in self.left.items()
             ),
-            *map(said_of_kept, self.kept),
+            *map(describe_kept, self.kept),
             *(f"copies of restored shards may be left: {why}" for why in self.unreached),
         ]
 
 
-def said_of_kept(why: str) -> str:
+def describe_kept(why: str) -> str:
     return (
         f"{why}, so it is left there although no database has it any more; influxd backup -host "
         "of that node with -shard saves its points"
@@ -86,7 +86,7 @@ def undo(cluster: Cluster, journal: Journal) -> Undone:
     Raises:
         WireError: the meta nodes could not be asked.
     """
-    now = proven_look(cluster, about=databases_of(journal.databases)).metastore
+    now = confirmed_reading(cluster, about=databases_of(journal.databases)).metastore
     dropped: list[str] = []
     left: dict[str, NotOurs] = {}
     reached = 0
@@ -115,7 +115,7 @@ def _clear(cluster: Cluster, journal: Journal, *, at_least: int = 0) -> tuple[li
     def about(metastore: Metastore) -> object:
         return nodes_of(metastore), _known(metastore) & journal.copies.keys()
 
-    now = proven_look(cluster, about=about, at_least=at_least).metastore
+    now = confirmed_reading(cluster, about=about, at_least=at_least).metastore
     members = {node.tcp_addr for node in now.data_nodes}
     kept: list[str] = []
     unreached: list[str] = []
@@ -152,7 +152,7 @@ def _remove(cluster: Cluster, node: str, ids: Collection[ShardID], journal: Jour
 
 
 def undo_interrupted(
-    cluster: Cluster, repository: BackupRepository, *, tell: Tell, stop: threading.Event
+    cluster: Cluster, repository: BackupRepository, *, emit: Emit, stop: threading.Event
 ) -> None:
     """Deal with what a killed restore from this repository left in this cluster.
 
@@ -164,37 +164,37 @@ def undo_interrupted(
         TargetBusy: that restore is still at work.
         WireError, RepositoryError
     """
-    cluster_id = proven_look(cluster, about=nodes_of).metastore.cluster_id
+    cluster_id = confirmed_reading(cluster, about=nodes_of).metastore.cluster_id
     file = JournalFile(repository.store, cluster_id)
     if file.read() is None:
         return
-    with holding_lease(cluster.meta, repository.store, stop, stop.set, tell=tell):
+    with holding_lease(cluster.meta, repository.store, stop, stop.set, emit=emit):
         journal = file.read()
         if journal is None:
             return
-        now = proven_look(cluster, about=databases_of(journal.databases)).metastore
-        if journal.proved or (journal.proved is None and _adopted(now, journal)):
-            _finish(cluster, journal, now, tell)
+        now = confirmed_reading(cluster, about=databases_of(journal.databases)).metastore
+        if journal.proved or (journal.proved is None and _activated(now, journal)):
+            _finish(cluster, journal, now, emit)
         else:
-            take_away(cluster, journal, tell)
+            take_away(cluster, journal, emit)
         file.remove()
 
 
-def take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
+def take_away(cluster: Cluster, journal: Journal, emit: Emit) -> None:
     """Take away what a killed run made, as far as nobody else has a part in it.
 
     Raises:
         RestoreFailed: a node may be down.
         WireError
     """
-    tell(
+    emit(
         Warned("an earlier restore from here was not finished; what it created is taken away first")
     )
     undone = undo(cluster, journal)
     for text in undone.notes():
-        tell(Warned(text))
+        emit(Warned(text))
     if undone.dropped:
-        tell(RolledBack(undone.dropped))
+        emit(RolledBack(undone.dropped))
     if undone.unsure:
         raise RestoreFailed(
             f"an interrupted restore is not undone yet: {undone.unsure[0]}",
@@ -202,14 +202,14 @@ def take_away(cluster: Cluster, journal: Journal, tell: Tell) -> None:
         )
 
 
-def _adopted(now: Metastore, journal: Journal) -> bool:
+def _activated(now: Metastore, journal: Journal) -> bool:
     """Of a record that does not say whether every copy was proved."""
     return not journal.by_command and any(
         place.shard.owners for place in now.places() if place.shard_id in journal.copies
     )
 
 
-def _finish(cluster: Cluster, journal: Journal, now: Metastore, tell: Tell) -> None:
+def _finish(cluster: Cluster, journal: Journal, now: Metastore, emit: Emit) -> None:
     node_ids = {node.tcp_addr: node.id for node in now.data_nodes}
     places = [
         place
@@ -223,17 +223,17 @@ def _finish(cluster: Cluster, journal: Journal, now: Metastore, tell: Tell) -> N
             for node in journal.copies.get(place.shard_id, ())
             if node in node_ids
         ]
-        give_owners(cluster, owners, tell=tell)
-    holdings = cluster.holdings(now)
-    for error in holdings.silent.values():
+        give_owners(cluster, owners, emit=emit)
+    inventory = cluster.inventory(now)
+    for error in inventory.silent.values():
         raise RestoreFailed(
             f"an interrupted restore is not finished yet: {error.what}",
             hint="start that data node, then run restore again",
         )
     for place in places:
-        there = {copy.node for copy in holdings.copies.get(place.shard_id, ())}
+        there = {copy.node for copy in inventory.copies.get(place.shard_id, ())}
         for node in sorted(set(journal.copies.get(place.shard_id, ())) & node_ids.keys() - there):
-            tell(
+            emit(
                 Warned(
                     f"shard {place.shard_id} of database {shown(place.database)} is not on {node} "
                     "any more, which owns it; influxd-ctl copy-shard brings it from another owner"
@@ -244,12 +244,12 @@ def _finish(cluster: Cluster, journal: Journal, now: Metastore, tell: Tell) -> N
     if gone:
         kept, _ = _clear(cluster, journal)
         for why in kept:
-            tell(Warned(said_of_kept(why)))
+            emit(Warned(describe_kept(why)))
     for name in journal.databases:
         outcome = "it is complete now, but for continuous queries"
         if name in gone:
             outcome = "it is not there any more, since it was dropped"
-        tell(
+        emit(
             Warned(
                 f"an earlier restore of {shown(name)} was killed when all its shards were there; "
                 f"{outcome}"
@@ -257,7 +257,7 @@ def _finish(cluster: Cluster, journal: Journal, now: Metastore, tell: Tell) -> N
         )
 
 
-def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, tell: Tell) -> None:
+def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, emit: Emit) -> None:
     """Make nodes owners of shards; those that are already stay so.
 
     Each takes the meta nodes a round through their log, which they make for several at once.
@@ -279,15 +279,15 @@ def give_owners(cluster: Cluster, owners: Sequence[tuple[ShardID, NodeID]], *, t
         every_s=PROGRESS_EVERY_S,
         give_up=stop.set,
     )
-    done, told_at = 0, time.monotonic()
+    done, reported_at = 0, time.monotonic()
     with work as ended:
         for one in ended:
             if one is not None:
                 one[1].result()
                 done += 1
-            if time.monotonic() - told_at >= PROGRESS_EVERY_S:
-                tell(OwnersGiven(done, len(owners)))
-                told_at = time.monotonic()
+            if time.monotonic() - reported_at >= PROGRESS_EVERY_S:
+                emit(OwnersGiven(done, len(owners)))
+                reported_at = time.monotonic()
 
 
 def persistently(cluster: Cluster, command: Command, stop: threading.Event | None = None) -> int:

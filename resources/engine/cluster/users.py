@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from resources.clients.cluster import Cluster
-from resources.engine.events import Tell, Warned
+from resources.engine.events import Emit, Warned
 from resources.errors import ShardkeeperError, shown
 from resources.model import UserInfo
 from resources.protocol.commands import CreateUser, SetPrivilege
@@ -32,7 +32,7 @@ def note_users(source: Sequence[UserInfo], there: Sequence[UserInfo]) -> list[st
     return notes
 
 
-def create_users(cluster: Cluster, source: Sequence[UserInfo], *, tell: Tell) -> None:
+def create_users(cluster: Cluster, source: Sequence[UserInfo], *, emit: Emit) -> None:
     """Create the users that are missing, and grant what they had on databases that are there.
 
     One that fails is reported and undoes nothing.
@@ -43,14 +43,14 @@ def create_users(cluster: Cluster, source: Sequence[UserInfo], *, tell: Tell) ->
             if any(found.name == user.name for found in now.users):
                 continue
             if not user.name or not user.hash.startswith(BCRYPT):
-                tell(Warned(f"user {shown(user.name)} is left out: it has no name or no password"))
+                emit(Warned(f"user {shown(user.name)} is left out: it has no name or no password"))
                 continue
             cluster.meta.execute(CreateUser(user.name, user.hash, user.admin))
             for grant in user.privileges:
                 if grant.privilege in PRIVILEGES and now.database(grant.database):
                     cluster.meta.execute(SetPrivilege(user.name, grant.database, grant.privilege))
         except ShardkeeperError as error:
-            tell(
+            emit(
                 Warned(
                     f"user {shown(user.name)} could not be created with all its grants "
                     f"({error.what}); SHOW GRANTS tells which it has"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from resources.clients.address import split_host_port
 from resources.clients.cluster import TLS_THERE, Cluster
-from resources.clients.door import META_PORT, TCP_PORT, Address, open_cluster
+from resources.clients.connect import META_PORT, TCP_PORT, Address, open_cluster
 from resources.clients.meta import MetaClient
 from resources.engine.doctor.finding import Findings
 from resources.engine.doctor.server import (
@@ -109,20 +109,20 @@ def _examine_copies(
                 "nothing reads them, and they are not backed up; shardkeeper show-shards -m tells "
                 "what there is of inconsistent shards",
             )
-    lacking: list[str] = []
+    missing: list[str] = []
     nowhere: list[str] = []
     for place in metastore.places():
         owners = [owner.node_id for owner in place.shard.owners]
         asked = [owner for owner in owners if owner in on_disk]
         have = [owner for owner in asked if place.shard_id in on_disk[owner]]
         if have and len(have) < len(asked):
-            lacking.append(str(place.shard_id))
+            missing.append(str(place.shard_id))
         elif not owners and any(place.shard_id in shards for shards in on_disk.values()):
             nowhere.append(str(place.shard_id))
-    if lacking:
+    if missing:
         found.warning(
             "copies",
-            f"{len(lacking)} shards are missing on one of their owners: {named_few(lacking)}",
+            f"{len(missing)} shards are missing on one of their owners: {named_few(missing)}",
             "backups read another owner; influxd-ctl copy-shard brings the copy back",
         )
     if nowhere:
@@ -131,5 +131,5 @@ def _examine_copies(
             f"{len(nowhere)} shards are on disk and have no owner: {named_few(nowhere)}",
             "queries do not see them; were they restored by influxd restore?",
         )
-    if listed and not lacking and not nowhere:
+    if listed and not missing and not nowhere:
         found.ok("copies", "every owner that answers has its shards")

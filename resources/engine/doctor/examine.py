@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from resources.clients.address import HostPort, split_host_port
-from resources.clients.door import (
+from resources.clients.connect import (
     HTTP_PORT,
     NO_HTTP,
     TCP_PORT,
@@ -33,17 +33,17 @@ def examine(
     at: Address,
     directory: str = "",
     *,
-    tell: Callable[[Finding], None] = lambda _: None,
+    emit: Callable[[Finding], None] = lambda _: None,
     clock_ns: Callable[[], int] = time.time_ns,
 ) -> list[Finding]:
     """Ask everything; errors are answers.
 
     Args:
         directory: of backups; empty: it is not looked at.
-        tell: called with each answer as it comes.
+        emit: called with each answer as it comes.
         clock_ns: our own clock.
     """
-    found = Findings(tell)
+    found = Findings(emit)
     metastore = _source(at, found, clock_ns)
     if directory:
         examine_repository(directory, metastore, found)
@@ -55,7 +55,7 @@ def _source(at: Address, found: Findings, clock_ns: Callable[[], int]) -> Metast
         source = open_source(at)
     except ShardkeeperError as error:
         found.failed("connection", str(error), error.hint)
-        _the_other_door(at, found)
+        _other_endpoint(at, found)
         return None
     if isinstance(source, Server):
         encrypted = " through TLS" if at.data_tls else ""
@@ -67,7 +67,7 @@ def _source(at: Address, found: Findings, clock_ns: Callable[[], int]) -> Metast
     return metastore
 
 
-def _the_other_door(at: Address, found: Findings) -> None:
+def _other_endpoint(at: Address, found: Findings) -> None:
     """Port 8088 does not let us in: what does HTTP say?"""
     if not at.host or at.http == NO_HTTP:
         return

@@ -31,7 +31,7 @@ class Finding:
 class Findings:
     """They are told as they come: a server that is silent takes its time."""
 
-    tell: Callable[[Finding], None] = field(default=lambda _: None)
+    emit: Callable[[Finding], None] = field(default=lambda _: None)
     all: list[Finding] = field(default_factory=list[Finding])
 
     def ok(self, question: str, answer: str) -> None:
@@ -49,7 +49,7 @@ class Findings:
 
     def add(self, finding: Finding) -> None:
         self.all.append(finding)
-        self.tell(finding)
+        self.emit(finding)
 
 
 @dataclass(frozen=True, slots=True)

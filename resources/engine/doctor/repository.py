@@ -8,9 +8,9 @@ from resources.engine.doctor.finding import Findings
 from resources.errors import BackupNotFound, ShardkeeperError, shown
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore
-from resources.repository.mounts import unmounted_above
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.mounts import unmounted_above
+from resources.repository.storage.store import DirectoryStore
 
 RECORD = ".shardkeeper.doctor-"
 LITTLE_BYTES = 2**30
@@ -42,11 +42,11 @@ def _examine_medium(path: str, store: DirectoryStore, found: Findings) -> None:
         )
     with found.asking("directory"):
         free = store.check_writable()
-        told = f"{path} can be written to, with {free / 2**30:.1f} GiB free"
+        text = f"{path} can be written to, with {free / 2**30:.1f} GiB free"
         if free < LITTLE_BYTES:
-            found.warning("directory", told, "free some space, or take another file system")
+            found.warning("directory", text, "free some space, or take another file system")
         else:
-            found.ok("directory", told)
+            found.ok("directory", text)
     with found.asking("locks"):
         name = RECORD + secrets.token_hex(8)
         try:
@@ -77,23 +77,23 @@ def _examine_backups(
     except ShardkeeperError as error:
         found.failed("backups", str(error), error.hint)
         return
-    told = (
+    text = (
         f"{path} holds {len(backups.archives)} archives, the newest of {backups.newest.file_name}"
     )
     known: int | None = None
     try:
         known = decode_metastore(repository.read_meta(backups), groups=False).cluster_id
     except ShardkeeperError:
-        evidence = backups.newest.manifest.evidence
-        known = evidence.source.cluster_id if evidence else None
+        details = backups.newest.manifest.details
+        known = details.source.cluster_id if details else None
     if metastore is None or known is None:
-        found.ok("backups", told)
+        found.ok("backups", text)
     elif known != metastore.cluster_id:
         found.failed(
             "backups",
-            f"{told}, of another server (its number is {known}, this one's {metastore.cluster_id})",
+            f"{text}, of another server (its number is {known}, this one's {metastore.cluster_id})",
             "use one directory for each server; one that was set up anew goes on here once that is "
             "confirmed: backup -new-era",
         )
     else:
-        found.ok("backups", f"{told}, of this server")
+        found.ok("backups", f"{text}, of this server")

@@ -15,7 +15,7 @@ from resources.model import Metastore, ShardID
 
 TOO_FAR_S = 60
 """Clocks that differ by more make times in reports and objectives hard to read."""
-MOST_NAMED = 10
+MAX_NAMED = 10
 _KNOWN = re.compile(r"1\.([5-9]|1[0-2])(\.|$|[^0-9])")
 _LEAKY = re.compile(r"1\.8\.[0-4]([^0-9]|$)")
 
@@ -52,23 +52,23 @@ def examine_http(http: InfluxHTTP, found: Findings, *, named: str = "HTTP") -> b
     except WireError as error:
         found.warning(named, f"{error}, so every backup copies everything", error.hint)
         return False
-    told = f"{http.http_addr} answers over {scheme}"
+    text = f"{http.http_addr} answers over {scheme}"
     if not version:
         found.warning(
             named,
-            f"{told} and does not tell its version",
+            f"{text} and does not tell its version",
             "let a proxy before it pass X-Influxdb-Version on, or give -user an administrator",
         )
     elif not _KNOWN.match(version):
-        found.warning(named, f"{told} as InfluxDB {shown(version)}, which was never tried here")
+        found.warning(named, f"{text} as InfluxDB {shown(version)}, which was never tried here")
     elif _LEAKY.match(version):
         found.warning(
             named,
-            f"{told} as InfluxDB {version}, which leaves a directory behind each time it is asked",
+            f"{text} as InfluxDB {version}, which leaves a directory behind each time it is asked",
             "upgrade it to 1.8.5 or later",
         )
     else:
-        found.ok(named, f"{told} as InfluxDB {version}")
+        found.ok(named, f"{text} as InfluxDB {version}")
     return _examine_credentials(http, found, named)
 
 
@@ -133,26 +133,26 @@ def examine_clock(address: str, ahead_ns: int, found: Findings) -> None:
     """How far a server's clock is from ours."""
     ahead_s = ahead_ns / 1e9
     side = "ahead of" if ahead_s > 0 else "behind"
-    told = f"{address} is {abs(ahead_s):.0f} s {side} this machine"
+    text = f"{address} is {abs(ahead_s):.0f} s {side} this machine"
     if abs(ahead_s) <= TOO_FAR_S:
         found.ok("clock", f"{address} agrees with this machine within {TOO_FAR_S} s")
     else:
-        found.warning("clock", told, "let both set their clocks by NTP")
+        found.warning("clock", text, "let both set their clocks by NTP")
 
 
 def examine_shards(metastore: Metastore, on_disk: frozenset[ShardID], found: Findings) -> None:
     """Hold the metastore's shards against those on disk."""
     places = list(metastore.places())
     absent = [place for place in places if place.shard_id not in on_disk]
-    told = f"{len(places) - len(absent)} of {len(places)} are on disk"
+    text = f"{len(places) - len(absent)} of {len(places)} are on disk"
     if absent:
         found.ok(
             "shards",
-            f"{told}; the others were planned ahead, or are empty or lost: "
+            f"{text}; the others were planned ahead, or are empty or lost: "
             + named_few(str(place.shard_id) for place in absent),
         )
     else:
-        found.ok("shards", told)
+        found.ok("shards", text)
 
 
 def examine_names(metastore: Metastore, found: Findings) -> None:
@@ -170,5 +170,5 @@ def examine_names(metastore: Metastore, found: Findings) -> None:
 
 def named_few(names: Iterable[str]) -> str:
     listed = list(names)
-    more = f" and {len(listed) - MOST_NAMED} more" if len(listed) > MOST_NAMED else ""
-    return ", ".join(listed[:MOST_NAMED]) + more
+    more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
+    return ", ".join(listed[:MAX_NAMED]) + more

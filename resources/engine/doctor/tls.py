@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.cluster import Cluster
-from resources.clients.door import META_PORT, TCP_PORT, Address
+from resources.clients.connect import META_PORT, TCP_PORT, Address
 from resources.clients.http_address import http_target
 from resources.clients.server import Server
-from resources.clients.tls_probe import look_for_tls
+from resources.clients.tls_probe import probe_tls
 from resources.engine.doctor.finding import Findings
 from resources.errors import ShardkeeperError
 from resources.model import Metastore
@@ -27,20 +27,20 @@ def examine_certificates(
 ) -> None:
     """Tell the days that are left of each certificate, where TLS is spoken."""
     for address in _encrypted(source, at, metastore):
-        look = look_for_tls(address, timeout_s=at.timeout_s, route=at.route)
-        if look is None or not look.certificate:
+        handshake = probe_tls(address, timeout_s=at.timeout_s, route=at.route)
+        if handshake is None or not handshake.certificate:
             continue
         question = f"certificate of {at.route.named(address)}"
         with found.asking(question, status="warning"):
-            ends = not_after(look.certificate)
+            ends = not_after(handshake.certificate)
             days = (ends.timestamp() - clock_ns() / 1e9) / 86_400
-            told = f"good until {ends:%Y-%m-%d}, for {days:.0f} days"
+            text = f"good until {ends:%Y-%m-%d}, for {days:.0f} days"
             if days < 0:
                 found.warning(question, f"ended on {ends:%Y-%m-%d}", "renew it")
             elif days < SOON_DAYS:
-                found.warning(question, told, "renew it before backups fail")
+                found.warning(question, text, "renew it before backups fail")
             else:
-                found.ok(question, told)
+                found.ok(question, text)
 
 
 def _encrypted(

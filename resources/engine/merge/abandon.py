@@ -6,10 +6,10 @@ import threading
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.events import Tell
-from resources.engine.merge.alone import alone
-from resources.engine.merge.doors import Doors
-from resources.engine.merge.journal import MergeJournalFile
+from resources.engine.events import Emit
+from resources.engine.merge.exclusive import alone
+from resources.engine.merge.http_endpoints import HttpEndpoints
+from resources.engine.merge.merge_journal import MergeJournalFile
 from resources.engine.merge.temporary import TemporaryDatabase, left_there
 from resources.errors import NothingMatches
 from resources.repository.repository import BackupRepository
@@ -19,7 +19,7 @@ def abandon_merge(
     target: Server | Cluster,
     repository: BackupRepository,
     *,
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event | None = None,
 ) -> str:
     """Drop the temporary database of an unfinished merge; what it copied stays.
@@ -32,8 +32,8 @@ def abandon_merge(
         ShardkeeperError: it could not be dropped.
     """
     stop = stop or threading.Event()
-    doors = Doors(target, tell=tell, stop=stop)
-    with alone(repository, tell) as check_alone:
+    endpoints = HttpEndpoints(target, emit=emit, stop=stop)
+    with alone(repository, emit) as check_alone:
         file = MergeJournalFile(repository.store, target.metastore()[1].cluster_id)
         journal = file.read()
         if journal is None:
@@ -45,8 +45,8 @@ def abandon_merge(
             journal,
             target,
             repository,
-            doors,
-            tell=tell,
+            endpoints,
+            emit=emit,
             stop=stop,
             check_alone=check_alone,
         ).clear_away()

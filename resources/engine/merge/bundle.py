@@ -17,19 +17,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resources.engine.merge.bundles import BackupGroup, Bundle, overlaps_another
+from resources.engine.merge.compare import BundleComparer, Comparison, KeptFrom, KeyFound
 from resources.engine.merge.copy import Copier
-from resources.engine.merge.doors import Doors
+from resources.engine.merge.http_endpoints import HttpEndpoints
 from resources.engine.merge.lines import LineWriter
-from resources.engine.merge.look import KeptFrom, KeyFound, Looked, Looker
 from resources.engine.merge.slices import Span, Table
 from resources.engine.merge.tally import Tally, measurement_of
-from resources.failpoints import passing
+from resources.runtime.failpoints import passing
 
-LOOKS = 8
+MAX_ATTEMPTS = 8
 FIRST_PAUSE_S = 0.1
 """Doubled from look to look: another node of a cluster may have a point a moment later, and a busy
 server hands out a shard without what is in its memory."""
-LAST_LOOKS = 2
+MAX_STANDSTILLS = 2
 """How many looks without any progress end it once the server has refused something."""
 
 
@@ -47,7 +47,7 @@ class BundleMerged:
 
     before: Tally
     after: Tally
-    looked: Looked
+    comparison: Comparison
     why: dict[bytes, str]
     """By measurement, what the server said about points that it did not take."""
 
@@ -62,15 +62,15 @@ class BundleMerger:
 
     def __init__(
         self,
-        looker: Looker,
+        comparer: BundleComparer,
         copier: Copier,
-        doors: Doors,
+        endpoints: HttpEndpoints,
         places: Places | None,
         progress: Callable[[bytes, int], None],
     ) -> None:
-        self._looker = looker
+        self._comparer = comparer
         self._copier = copier
-        self._doors = doors
+        self._endpoints = endpoints
         self._places = places
         self._progress = progress
 
@@ -80,53 +80,55 @@ class BundleMerger:
         Raises:
             WireError, Stopped: it cannot go on; what is done stays.
         """
-        before, looked = self._look(bundle, asked, kept_from_ns)
+        before, comparison = self._compare(bundle, asked, kept_from_ns)
         if not before.open or self._places is None:
-            return BundleMerged(before, before, looked, {})
+            return BundleMerged(before, before, comparison, {})
         if self._copy(bundle, before, self._places):
             passing("merge.copied")
-            after, looked = self._settle(bundle, asked, kept_from_ns)
+            after, comparison = self._settle(bundle, asked, kept_from_ns)
             if not after.open:
-                return BundleMerged(before, after, looked, {})
+                return BundleMerged(before, after, comparison, {})
         why: dict[bytes, str] = {}
         policy, into = bundle[0].into_policy, self._places.into
         after, standstill, last, pause_s = before, 0, before.open + 1, FIRST_PAUSE_S
-        for look in range(LOOKS):
-            if look:
-                self._doors.pause(pause_s)
+        for compare in range(MAX_ATTEMPTS):
+            if compare:
+                self._endpoints.pause(pause_s)
                 pause_s *= 2
-            writer = LineWriter(self._doors, into, policy, measurement_of)
-            after, looked = self._look(bundle, asked, kept_from_ns, writer)
+            writer = LineWriter(self._endpoints, into, policy, measurement_of)
+            after, comparison = self._compare(bundle, asked, kept_from_ns, writer)
             writer.flush()
             why |= writer.why
             standstill = standstill + 1 if after.open >= last else 0
             last = after.open
-            if not after.open or (writer.refused and standstill >= LAST_LOOKS):
+            if not after.open or (writer.refused and standstill >= MAX_STANDSTILLS):
                 break
-        return BundleMerged(before, after, looked, why)
+        return BundleMerged(before, after, comparison, why)
 
-    def _settle(self, bundle: Bundle, asked: Span, kept_from_ns: KeptFrom) -> tuple[Tally, Looked]:
+    def _settle(
+        self, bundle: Bundle, asked: Span, kept_from_ns: KeptFrom
+    ) -> tuple[Tally, Comparison]:
         """Look as long as more and more of what was copied comes to sight."""
         pause_s = FIRST_PAUSE_S
-        found, looked = self._look(bundle, asked, kept_from_ns)
-        for _ in range(LOOKS):
+        found, comparison = self._compare(bundle, asked, kept_from_ns)
+        for _ in range(MAX_ATTEMPTS):
             if not found.missing:
                 break
             last = found.missing
-            self._doors.pause(pause_s)
+            self._endpoints.pause(pause_s)
             pause_s *= 2
-            found, looked = self._look(bundle, asked, kept_from_ns)
+            found, comparison = self._compare(bundle, asked, kept_from_ns)
             if found.missing >= last:
                 break
-        return found, looked
+        return found, comparison
 
-    def _look(
+    def _compare(
         self,
         bundle: Bundle,
         asked: Span,
         kept_from_ns: KeptFrom,
         writer: LineWriter | None = None,
-    ) -> tuple[Tally, Looked]:
+    ) -> tuple[Tally, Comparison]:
         tally = Tally()
 
         def visit(found: KeyFound) -> None:
@@ -135,7 +137,7 @@ class BundleMerger:
             if writer is not None:
                 writer(found)
 
-        return tally, self._looker.look(bundle, asked, kept_from_ns, visit)
+        return tally, self._comparer.compare(bundle, asked, kept_from_ns, visit)
 
     def _copy(self, bundle: Bundle, before: Tally, places: Places) -> bool:
         """Copy with statements what they keep as it is; returns whether there was any."""

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from resources.engine.merge.plan import MergePlan
+from resources.engine.merge.merge_plan import MergePlan
 from resources.engine.merge.slices import MAX_INT64, MIN_INT64, Span
 from resources.engine.restore.plan import ShardRestore
 from resources.model import RetentionPolicyInfo, ShardGroupID, ShardGroupInfo
@@ -186,13 +186,13 @@ def _with_all(span: Span, shards: Iterable[ShardRestore], times_of: TimesOf) -> 
     """The times of a group, and of what its archives hold, should that go further."""
     start_ns, end_ns = span.start_ns, span.end_ns
     for shard in shards:
-        evidence = shard.archive.entry.evidence
-        if evidence is None:
+        details = shard.archive.entry.details
+        if details is None:
             times = times_of(shard)
-        elif evidence.min_time_ns is None or evidence.max_time_ns is None:
+        elif details.min_time_ns is None or details.max_time_ns is None:
             times = None
         else:
-            times = evidence.min_time_ns, evidence.max_time_ns
+            times = details.min_time_ns, details.max_time_ns
         if times is not None:
             start_ns = min(start_ns, times[0])
             end_ns = min(max(end_ns, times[1] + 1), MAX_INT64)

@@ -5,7 +5,7 @@ A statement's answer proves nothing: whether the points arrived, a look at the l
 
 from __future__ import annotations
 
-from resources.engine.merge.doors import Doors, verdict
+from resources.engine.merge.http_endpoints import HttpEndpoints, kind_of_failure
 from resources.engine.merge.slices import Span, Table, copy_statement, count_statement
 from resources.errors import WireError
 
@@ -17,12 +17,12 @@ class Copier:
     through with it in time; what was made smaller stays small.
 
     Args:
-        doors: the target's.
+        endpoints: the target's.
         most_points: values in a slice.
     """
 
-    def __init__(self, doors: Doors, most_points: int) -> None:
-        self._doors = doors
+    def __init__(self, endpoints: HttpEndpoints, most_points: int) -> None:
+        self._endpoints = endpoints
         self._most_points = most_points
 
     def copy(self, source: Table, live: Table, span: Span) -> None:
@@ -48,15 +48,15 @@ class Copier:
 
     def _copy(self, source: Table, live: Table, span: Span) -> None:
         try:
-            self._doors.query(
+            self._endpoints.query(
                 copy_statement(source, span, database=live.database, policy=live.policy)
             )
         except WireError as error:
-            if verdict(error) != "refused":
+            if kind_of_failure(error) != "refused":
                 raise
 
     def _count(self, table: Table, span: Span) -> int:
-        found = self._doors.query(count_statement(table, span))
+        found = self._endpoints.query(count_statement(table, span))
         return sum(value for series in found for row in series.values for value in row[1:] if value)
 
     def _smaller(self, error: WireError, span: Span) -> list[Span]:
@@ -65,7 +65,7 @@ class Copier:
         Raises:
             WireError: `error`, if not.
         """
-        if verdict(error) != "smaller" or span.end_ns - span.start_ns < 2:
+        if kind_of_failure(error) != "smaller" or span.end_ns - span.start_ns < 2:
             raise error
         self._most_points = max(1, self._most_points // 2)
         return list(span.parts(2))

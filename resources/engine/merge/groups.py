@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.events import PROGRESS_EVERY_S, GroupMerged, MergeProgress, Tell, Warned
+from resources.engine.events import PROGRESS_EVERY_S, Emit, GroupMerged, MergeProgress, Warned
 from resources.engine.merge.bundle import BundleMerged, BundleMerger, Places
 from resources.engine.merge.bundles import BackupGroup, Bundle, bundles_of, groups_of
+from resources.engine.merge.compare import BundleComparer
 from resources.engine.merge.copy import Copier
-from resources.engine.merge.doors import Doors
-from resources.engine.merge.look import Looker
-from resources.engine.merge.plan import EXPIRY_MARGIN_NS, MergeOptions, MergePlan
+from resources.engine.merge.http_endpoints import HttpEndpoints
+from resources.engine.merge.merge_plan import EXPIRY_MARGIN_NS, MergeOptions, MergePlan
 from resources.engine.merge.slices import MAX_INT64, MIN_INT64, Span
 from resources.errors import shown
 from resources.model import RetentionPolicyInfo, ShardID
@@ -65,20 +65,20 @@ class GroupMerger:
         self,
         target: Server | Cluster,
         repository: BackupRepository,
-        doors: Doors,
+        endpoints: HttpEndpoints,
         options: MergeOptions,
         *,
         clock_ns: int,
-        tell: Tell,
+        emit: Emit,
     ) -> None:
         self._target = target
         self._repository = repository
-        self._doors = doors
+        self._endpoints = endpoints
         self._options = options
-        self._tell = tell
+        self._emit = emit
         self._clock_ns = clock_ns - time.monotonic_ns()
-        self._watch = Watch(PROGRESS_EVERY_S)
-        self._copier = Copier(doors, options.most_points)
+        self._progress_timer = ChangesFound(PROGRESS_EVERY_S)
+        self._copier = Copier(endpoints, options.most_points)
 
     def merge(self, plan: MergePlan, temporary: str | None) -> GroupsMerged:
         """Merge all groups.
@@ -93,38 +93,38 @@ class GroupMerger:
         places = None if temporary is None else Places(temporary, plan.into)
         if temporary is not None:
             self._compare_types(plan, temporary)
-        looker = Looker(self._target, self._repository, self._doors, plan.into)
+        comparer = BundleComparer(self._target, self._repository, self._endpoints, plan.into)
         total = GroupsMerged()
         try:
-            groups = groups_of(plan, looker.times_of)
-            for bundle in self._bundles(groups, looker):
+            groups = groups_of(plan, comparer.times_of)
+            for bundle in self._bundles(groups, comparer):
                 began, here = time.monotonic(), total
 
                 def progress(
                     measurement: bytes, points: int, here: GroupsMerged = here, at: Bundle = bundle
                 ) -> None:
-                    if self._watch.due():
+                    if self._progress_timer.due():
                         name = measurement.decode(errors="replace")
                         done = groups.index(at[0])
-                        self._tell(MergeProgress(done, len(groups), name, here.points + points))
+                        self._emit(MergeProgress(done, len(groups), name, here.points + points))
 
-                merger = BundleMerger(looker, self._copier, self._doors, places, progress)
+                merger = BundleMerger(comparer, self._copier, self._endpoints, places, progress)
                 merged = merger.merge(bundle, self._asked(), self._kept_from_ns)
                 if places is not None:
-                    self._tell_of(plan, bundle, merged, time.monotonic() - began)
+                    self._emit_progress(plan, bundle, merged, time.monotonic() - began)
                 total = _sum(total, bundle, merged)
         finally:
-            looker.close()
+            comparer.close()
         return total
 
-    def _bundles(self, groups: Sequence[BackupGroup], looker: Looker) -> list[Bundle]:
+    def _bundles(self, groups: Sequence[BackupGroup], comparer: BundleComparer) -> list[Bundle]:
         by_policy: dict[str, list[BackupGroup]] = {}
         for group in groups:
             by_policy.setdefault(group.into_policy, []).append(group)
         return [
             bundle
             for name, here in by_policy.items()
-            for bundle in bundles_of(here, looker.policy(name))
+            for bundle in bundles_of(here, comparer.policy(name))
         ]
 
     def _asked(self) -> Span:
@@ -136,39 +136,40 @@ class GroupMerger:
 
     # --- what is said -----------------------------------------------------------------------
 
-    def _tell_of(
+    def _emit_progress(
         self, plan: MergePlan, bundle: Bundle, merged: BundleMerged, seconds: float
     ) -> None:
         into = f"{shown(plan.into)}.{shown(bundle[0].into_policy)}"
-        looked = merged.looked
-        if looked.expired:
-            self._tell(
+        comparison = merged.comparison
+        if comparison.expired:
+            self._emit(
                 Warned(
-                    f"{looked.expired} points of {shown(bundle[0].policy)} are older than {into} "
+                    f"{comparison.expired} points of {shown(bundle[0].policy)} are older than "
+                    f"{into} "
                     "keeps points: left out"
                 )
             )
-        if looked.overwritten:
-            self._tell(
+        if comparison.overwritten:
+            self._emit(
                 Warned(
-                    f"{looked.overwritten} points are in several shards of the backup with "
+                    f"{comparison.overwritten} points are in several shards of the backup with "
                     f"different values, whose groups overlap; {into} has the one that was written "
                     "last"
                 )
             )
-        if looked.twofold:
-            self._tell(
+        if comparison.twofold:
+            self._emit(
                 Warned(
-                    f"{looked.twofold} points are in {into} as in the backup, and with another "
+                    f"{comparison.twofold} points are in {into} as in the backup, and with another "
                     "value in a second shard group of the same time; queries show both"
                 )
             )
         for lost in _lost(bundle, merged):
-            self._tell(Warned(str(lost)))
+            self._emit(Warned(str(lost)))
         for group in bundle:
             before, after = merged.before.of(group), merged.after.of(group)
             added, replaced = _changes(group, merged)
-            self._tell(
+            self._emit(
                 GroupMerged(
                     group.policy,
                     group.into_policy,
@@ -190,7 +191,7 @@ class GroupMerger:
             for (measurement, name), kinds in sorted(restored.items()):
                 there = live.get((measurement, name))
                 if there and not kinds <= there:
-                    self._tell(
+                    self._emit(
                         Warned(
                             f"{shown(measurement)}.{shown(name)} is {'/'.join(sorted(kinds))} in "
                             f"the backup and {'/'.join(sorted(there))} in {shown(plan.into)}; "
@@ -202,13 +203,13 @@ class GroupMerger:
         types: dict[tuple[str, str], set[str]] = {}
         name = quote_identifier(database)
         q = f"SHOW FIELD KEYS ON {name} FROM {name}.{quote_identifier(policy)}./.*/"
-        for series in self._doors.query(q):
+        for series in self._endpoints.query(q):
             for key, kind in series.values:
                 types.setdefault((series.name, str(key)), set()).add(str(kind))
         return types
 
 
-class Watch:
+class ChangesFound:
     """When it is time to say how far things are."""
 
     def __init__(self, every_s: float) -> None:
@@ -235,13 +236,15 @@ def _lost(bundle: Bundle, merged: BundleMerged) -> list[Lost]:
     found: dict[bytes, Lost] = {}
     for group in bundle:
         for measurement, open_ in sorted(merged.after.of(group).open.items()):
-            said = merged.why.get(measurement, f"{open_.points} points are not there after copying")
+            message = merged.why.get(
+                measurement, f"{open_.points} points are not there after copying"
+            )
             lost = found.get(measurement)
             found[measurement] = Lost(
                 group.into_policy,
                 measurement.decode(errors="replace"),
                 open_.points + (lost.points if lost else 0),
-                lost.why if lost else f"{said}; {open_.example} {open_.verb}",
+                lost.why if lost else f"{message}; {open_.example} {open_.verb}",
             )
     return list(found.values())
 
@@ -258,7 +261,7 @@ def _sum(total: GroupsMerged, bundle: Bundle, merged: BundleMerged) -> GroupsMer
         total.points + merged.after.same,
         total.added + sum(added for added, _ in changes),
         total.replaced + sum(replaced for _, replaced in changes),
-        total.expired + merged.looked.expired,
+        total.expired + merged.comparison.expired,
         tuple(lost.values()),
-        total.live | merged.looked.live,
+        total.live | merged.comparison.live,
     )

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from resources.clients.http import InfluxHTTP
-from resources.engine.merge.doors import Doors, verdict
-from resources.engine.merge.look import KeyFound
+from resources.engine.merge.compare import KeyFound
+from resources.engine.merge.http_endpoints import HttpEndpoints, kind_of_failure
 from resources.engine.merge.typed import There, rows_of
 from resources.errors import WireError
-from resources.failpoints import passing
+from resources.runtime.failpoints import passing
 from resources.tsm.layout import BlockType, split_key
 from resources.tsm.merge import SeriesPoints
 
@@ -79,9 +79,13 @@ class LineWriter:
     """
 
     def __init__(
-        self, doors: Doors, database: str, policy: str, measurement_of: Callable[[bytes], bytes]
+        self,
+        endpoints: HttpEndpoints,
+        database: str,
+        policy: str,
+        measurement_of: Callable[[bytes], bytes],
     ) -> None:
-        self._doors = doors
+        self._endpoints = endpoints
         self._database = database
         self._policy = policy
         self._measurement_of = measurement_of
@@ -134,9 +138,9 @@ class LineWriter:
             http.write(body, self._database, self._policy)
 
         try:
-            self._doors.through(write)
+            self._endpoints.through(write)
         except WireError as error:
-            called_for = verdict(error)
+            called_for = kind_of_failure(error)
             if called_for == "smaller" and len(lines) > 1:
                 half = len(lines) // 2
                 self._send(lines[:half], measurements)

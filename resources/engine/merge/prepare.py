@@ -8,7 +8,7 @@ import time
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.cluster.restore import prepare_cluster_restore
-from resources.engine.merge.plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
+from resources.engine.merge.merge_plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
 from resources.engine.restore.run import prepare_restore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from resources.engine.merge.bundles import BackupGroup
-from resources.engine.merge.look import KeyFound
+from resources.engine.merge.compare import KeyFound
 from resources.engine.merge.slices import Span
 from resources.engine.merge.typed import There
 from resources.errors import shown
@@ -20,7 +20,7 @@ VERBS = {
     There.OTHER: "has another value",
     There.TYPE: "has another type",
 }
-MOST_SHOWN = 300
+MAX_SHOWN = 300
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ def _shown_point(key: bytes, value: object, time_ns: int) -> str:
     series, _, name = key.partition(SEPARATOR)
     text = f"{value.decode(errors='replace')!r:.80}" if isinstance(value, bytes) else f"{value}"
     named = b"%s %s" % (series, name)
-    return shown(f"{named.decode(errors='replace')}={text} at {time_ns}", MOST_SHOWN)
+    return shown(f"{named.decode(errors='replace')}={text} at {time_ns}", MAX_SHOWN)
 
 
 def measurement_of(key: bytes) -> bytes:

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.ours import NotOurs, shards_of
+from resources.engine.cluster.own_shards import NotOurs, shards_of
 from resources.engine.cluster.restore import restore_into_cluster
 from resources.engine.cluster.rollback import undo_interrupted
-from resources.engine.events import Tell, TemporaryDropped, Warned
-from resources.engine.merge.doors import Doors
-from resources.engine.merge.journal import MergeJournal
-from resources.engine.merge.ours import not_ours
-from resources.engine.merge.plan import MergeOptions, MergePlan
+from resources.engine.events import Emit, TemporaryDropped, Warned
+from resources.engine.merge.http_endpoints import HttpEndpoints
+from resources.engine.merge.merge_journal import MergeJournal
+from resources.engine.merge.merge_plan import MergeOptions, MergePlan
+from resources.engine.merge.own_database import not_ours
 from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.restored import RestoreReport
 from resources.engine.restore.run import restore
@@ -38,9 +38,9 @@ class TemporaryDatabase:
         journal: MergeJournal,
         target: Server | Cluster,
         repository: BackupRepository,
-        doors: Doors,
+        endpoints: HttpEndpoints,
         *,
-        tell: Tell,
+        emit: Emit,
         stop: threading.Event,
         check_alone: Callable[[], None],
     ) -> None:
@@ -49,8 +49,8 @@ class TemporaryDatabase:
         self._name = journal.temporary
         self._target = target
         self._repository = repository
-        self._doors = doors
-        self._tell = tell
+        self._endpoints = endpoints
+        self._emit = emit
         self._stop = stop
 
     def shards(self) -> set[ShardID] | None:
@@ -72,9 +72,9 @@ class TemporaryDatabase:
         beside = options.restore_options(self._name)
         if isinstance(target, Cluster):
             return restore_into_cluster(
-                target, self._repository, quiet, beside, tell=self._tell, stop=self._stop
+                target, self._repository, quiet, beside, emit=self._emit, stop=self._stop
             )
-        return restore(target, self._repository, quiet, beside, tell=self._tell, stop=self._stop)
+        return restore(target, self._repository, quiet, beside, emit=self._emit, stop=self._stop)
 
     def clear_away(self) -> NotOurs | None:
         """Drop what an earlier run made of it, also if it was killed in the middle.
@@ -84,9 +84,9 @@ class TemporaryDatabase:
         Raises: as `drop`.
         """
         if isinstance(self._target, Cluster):
-            undo_interrupted(self._target, self._repository, tell=self._tell, stop=self._stop)
+            undo_interrupted(self._target, self._repository, emit=self._emit, stop=self._stop)
         else:
-            take_back_interrupted(self._target, self._repository, tell=self._tell)
+            take_back_interrupted(self._target, self._repository, emit=self._emit)
         return self.drop()
 
     def clear_away_or_leave(self) -> None:
@@ -100,7 +100,7 @@ class TemporaryDatabase:
             return
         if not left.known:
             raise left_there(self._journal, left, "run this again when that node answers")
-        self._tell(
+        self._emit(
             Warned(
                 f"database {self._name} has the name that an unfinished merge had noted, and is "
                 f"left there: {left.why}; look at it, and drop it by hand if nobody needs it"
@@ -127,9 +127,9 @@ class TemporaryDatabase:
         if why is not None:
             return why
         ids = shards_of(there)
-        self._doors.check_shards(self._target, self._name, ids)
+        self._endpoints.check_shards(self._target, self._name, ids)
         self._check_alone()
-        self._doors.query(f"DROP DATABASE {quote_identifier(self._name)}")
+        self._endpoints.query(f"DROP DATABASE {quote_identifier(self._name)}")
         _, now = self._target.metastore()
         if now.database(self._name) is not None:
             raise RestoreFailed(
@@ -137,22 +137,22 @@ class TemporaryDatabase:
                 hint="drop it by hand: DROP DATABASE",
             )
         self._warn_of_left_copies(now, ids)
-        self._tell(TemporaryDropped(self._name))
+        self._emit(TemporaryDropped(self._name))
         return None
 
     def _warn_of_left_copies(self, now: Metastore, ids: Collection[ShardID]) -> None:
         if not isinstance(self._target, Cluster):
             return
-        holdings = self._target.holdings(now)
-        for node in holdings.silent:
-            self._tell(
+        inventory = self._target.inventory(now)
+        for node in inventory.silent:
+            self._emit(
                 Warned(f"{node} does not answer; copies of the temporary shards may be left there")
             )
         left = {
-            (copy.node, shard_id) for shard_id in ids for copy in holdings.copies.get(shard_id, ())
+            (copy.node, shard_id) for shard_id in ids for copy in inventory.copies.get(shard_id, ())
         }
         for node, shard_id in sorted(left)[:10]:
-            self._tell(Warned(f"{node} still has a copy of temporary shard {shard_id}"))
+            self._emit(Warned(f"{node} still has a copy of temporary shard {shard_id}"))
 
 
 def left_there(journal: MergeJournal, left: NotOurs, then: str) -> RestoreFailed:

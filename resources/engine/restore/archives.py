@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from resources.errors import BackupIncomplete, shown
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import BackupSet
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 
 
-def refuse_incomplete(backup: BackupSet, wanted: Sequence[ShardPlace], limits: Limits) -> None:
+def require_complete_backup(
+    backup: BackupSet, wanted: Sequence[ShardPlace], limits: Limits
+) -> None:
     """Insist that there is an archive of every shard that has one.
 
     Raises:
@@ -24,8 +26,8 @@ def refuse_incomplete(backup: BackupSet, wanted: Sequence[ShardPlace], limits: L
             + (f", and {len(gone) - 1} more" if len(gone) > 1 else ""),
             hint="copy it back; or restore an older state (-as-of TIME), or other databases (-db)",
         )
-    evidence = backup.newest.manifest.evidence
-    failed = {f.shard_id for f in evidence.failed} if evidence else set[ShardID]()
+    details = backup.newest.manifest.details
+    failed = {f.shard_id for f in details.failed} if details else set[ShardID]()
     never = sorted(ids & failed - backup.archives.keys())
     if never:
         raise BackupIncomplete(
@@ -33,7 +35,7 @@ def refuse_incomplete(backup: BackupSet, wanted: Sequence[ShardPlace], limits: L
             "earlier archive of it is here",
             hint="restore the other databases with -db, or the other shards with -shard",
         )
-    unread = sorted(ids & set(evidence.unchanged if evidence else ()) - backup.archives.keys())
+    unread = sorted(ids & set(details.unchanged if details else ()) - backup.archives.keys())
     if unread:
         raise BackupIncomplete(
             f"{backup.newest.file_name} is incremental: the archive of shard {unread[0]}"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from resources.errors import UsageError, shown
 from resources.repository.backup_set import BackupSet
-from resources.repository.names import BackupName
+from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository
 
 LATEST = "latest"

@@ -7,15 +7,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from resources.engine.backup.damaged import said_of_left_out
-from resources.engine.events import Tell, Warned
+from resources.engine.backup.damaged import describe_left_out
+from resources.engine.events import Emit, Warned
 from resources.engine.restore.plan import ShardRestore
 from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError, Stopped
 from resources.model import ShardID
-from resources.repository.archive import Place, read_archive, scratch_in
+from resources.repository.archives.archive import Place, read_archive, scratch_in
 from resources.repository.backup_set import Archive
-from resources.repository.evidence import FileFacts, ShardEvidence
+from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.repository.repository import BackupRepository
 
 READ_BYTES = 1 << 20
@@ -47,7 +47,7 @@ def left_out(
 ) -> tuple[str, ...]:
     """What a restore leaves out since it was damaged at the source, a line for each shard."""
     found = ((shard, contents[shard.place.shard_id]) for shard in shards)
-    return tuple(said_of_left_out(shard.place, one.files) for shard, one in found if one.damaged)
+    return tuple(describe_left_out(shard.place, one.files) for shard, one in found if one.damaged)
 
 
 def check_archives(
@@ -56,7 +56,7 @@ def check_archives(
     *,
     keep_tombstoned: bool,
     checked_before: bool = False,
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event,
 ) -> dict[ShardID, ArchiveContents]:
     """Read every archive that a restore will send; returns what each holds.
@@ -80,15 +80,15 @@ def check_archives(
         give_up=stop.set,
     )
     checked = {shard.place.shard_id: one for shard, one in zip(shards, found, strict=True)}
-    for text in left_out([s for s in shards if s.archive.entry.evidence is None], checked):
-        tell(Warned(text))  # of the others the plan has said it
+    for text in left_out([s for s in shards if s.archive.entry.details is None], checked):
+        emit(Warned(text))  # of the others the plan has said it
     pending = sum(contents.tombstones for contents in found)
     if pending:
-        tell(Warned(said_of_deletes(pending, keep=keep_tombstoned)))
+        emit(Warned(describe_deletes(pending, keep=keep_tombstoned)))
     return checked
 
 
-def said_of_deletes(n: int, *, keep: bool) -> str:
+def describe_deletes(n: int, *, keep: bool) -> str:
     if keep:
         return f"{n} deleted ranges were pending at the source; their points come back"
     return f"{n} deleted ranges were pending at the source; they are applied to what is restored"
@@ -106,12 +106,12 @@ def _check(
         if stop.is_set():
             raise Stopped("stopped before anything was changed")
 
-    evidence = shard.archive.entry.evidence
+    details = shard.archive.entry.details
     try:
-        if evidence is not None:
+        if details is not None:
             if not checked_before:
-                _compare_digest(repository, shard.archive, evidence, unless_stopped)
-            return ArchiveContents(evidence.files, evidence.series, evidence.tombstones)
+                _compare_digest(repository, shard.archive, details, unless_stopped)
+            return ArchiveContents(details.files, details.series, details.tombstones)
         return _inspect(repository, shard, unless_stopped)
     except ShardkeeperError as error:
         error.add_note(f"in {shard.archive.entry.file_name}; the target was not touched")
@@ -122,22 +122,22 @@ def _check(
 def _compare_digest(
     repository: BackupRepository,
     archive: Archive,
-    evidence: ShardEvidence,
+    details: ShardDetails,
     unless_stopped: Callable[[], None],
 ) -> None:
     digest = hashlib.sha256()
     with repository.open_archive(archive) as source:
-        if source.size_bytes != evidence.stored_bytes:
+        if source.size_bytes != details.stored_bytes:
             raise ArchiveCorrupt(
                 f"{archive.entry.file_name}: {source.size_bytes} bytes, manifest says "
-                f"{evidence.stored_bytes}",
+                f"{details.stored_bytes}",
                 hint=OLDER,
             )
         buffer = memoryview(bytearray(READ_BYTES))
         while n := source.readinto(buffer):
             unless_stopped()
             digest.update(buffer[:n])
-    if digest.hexdigest() != evidence.sha256:
+    if digest.hexdigest() != details.sha256:
         raise ArchiveCorrupt(
             f"{archive.entry.file_name} is not what was stored: its SHA-256 differs from the "
             "manifest's",

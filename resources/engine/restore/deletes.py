@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
-from resources.repository.archive import ArchiveReader, scratch_in
+from resources.repository.archives.archive import ArchiveReader, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.repository import BackupRepository
 

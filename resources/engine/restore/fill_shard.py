@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.events import MetaRestored, Progress, ShardRestored, Tell, Warned
+from resources.engine.events import Emit, MetaRestored, Progress, ShardRestored, Warned
 from resources.engine.restore.check import ArchiveContents, check_archives, left_out
 from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
@@ -33,11 +33,11 @@ from resources.errors import (
     TargetNotEmpty,
     WireError,
 )
-from resources.interrupts import interruptible, undisturbed
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
-from resources.repository.evidence import FileID
+from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
+from resources.runtime.interrupts import interruptible, undisturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +113,14 @@ def _files(server: Server, shard_id: ShardID) -> tuple[SentFile, ...]:
     return tuple(files_there(server, shard_id) or files_there(server, shard_id))
 
 
-def refuse_filled(copy: CopyThere, into: ShardPlace, archive: Archive) -> None:
+def require_empty(copy: CopyThere, into: ShardPlace, archive: Archive) -> None:
     """Insist that a copy is empty, or holds the files of the archive and no others.
 
     Raises:
         TargetNotEmpty: it does not.
     """
-    evidence = archive.entry.evidence
-    known = {file.id for file in evidence.files} if evidence else set[FileID]()
+    details = archive.entry.details
+    known = {file.id for file in details.files} if details else set[FileID]()
     if copy.files and {file.id for file in copy.files} != known:
         raise _not_empty(copy, into.shard_id)
 
@@ -141,7 +141,7 @@ def restore_into_shard(
     options: RestoreOptions,
     *,
     copies_on: Callable[[str, ShardPlace], TargetCopies],
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event | None = None,
 ) -> RestoreReport:
     """Carry out a plan whose `into` is a shard of the target.
@@ -159,14 +159,14 @@ def restore_into_shard(
     """
     began = time.monotonic()
     stop = stop or threading.Event()
-    receipts = Receipts(repository, plan, options, tell=tell)
+    receipts = Receipts(repository, plan, options, emit=emit)
     contents = check_archives(
-        repository, plan.shards, keep_tombstoned=options.keep_tombstoned, tell=tell, stop=stop
+        repository, plan.shards, keep_tombstoned=options.keep_tombstoned, emit=emit, stop=stop
     )
     version, cluster_id = target.about().version, target.metastore()[1].cluster_id
     where = Target(target.kind, target.address, version, cluster_id)
-    with _alone(target, repository, stop, tell):
-        shard = _Filling(target, repository, plan, contents, options, copies_on, tell, stop).run()
+    with _alone(target, repository, stop, emit):
+        shard = _Filling(target, repository, plan, contents, options, copies_on, emit, stop).run()
     path = receipts.keep([(shard.restore, shard.receipts)], where)
     seconds = time.monotonic() - began
     return RestoreReport(plan, (shard,), seconds, path, left_out(plan.shards, contents))
@@ -174,7 +174,7 @@ def restore_into_shard(
 
 @contextmanager
 def _alone(
-    target: Server | Cluster, repository: BackupRepository, stop: threading.Event, tell: Tell
+    target: Server | Cluster, repository: BackupRepository, stop: threading.Event, emit: Emit
 ) -> Generator[None]:
     """On a cluster, no other restore works meanwhile; a single server keeps no such record."""
     if isinstance(target, Server):
@@ -182,11 +182,11 @@ def _alone(
         return
 
     def lost() -> None:
-        tell(Warned("another restore took over; this one stops"))
+        emit(Warned("another restore took over; this one stops"))
         stop.set()
         target.abort()
 
-    with holding_lease(target.meta, repository.store, stop, lost, tell=tell):
+    with holding_lease(target.meta, repository.store, stop, lost, emit=emit):
         yield
 
 
@@ -201,7 +201,7 @@ class _Filling:
         contents: Mapping[ShardID, ArchiveContents],
         options: RestoreOptions,
         copies_on: Callable[[str, ShardPlace], TargetCopies],
-        tell: Tell,
+        emit: Emit,
         stop: threading.Event,
     ) -> None:
         assert plan.into is not None  # noqa: S101 - others are not carried out here
@@ -212,7 +212,7 @@ class _Filling:
         self._contents = contents
         self._options = options
         self._copies_on = copies_on
-        self._tell = tell
+        self._emit = emit
         self._stop = stop
 
     def run(self) -> RestoredShard:
@@ -220,7 +220,7 @@ class _Filling:
         copies = copies_there(self._target, self._into)
         begun = [copy for copy in copies if copy.files and not self._is_part(copy)]
         done = {copy.node: self._receipt(copy) for copy in begun}
-        self._tell(MetaRestored(1, time.monotonic() - began))
+        self._emit(MetaRestored(1, time.monotonic() - began))
         began = time.monotonic()
         empty = [copy for copy in copies if copy.node not in done]
         with undisturbed(f"emptying shard {self._into.shard_id} again"):
@@ -238,7 +238,7 @@ class _Filling:
         restored = RestoredShard(
             self._shard, self._into.shard_id, receipts, time.monotonic() - began
         )
-        self._tell(self._event(restored, [copy.node for copy in copies]))
+        self._emit(self._event(restored, [copy.node for copy in copies]))
         return restored
 
     def _is_part(self, copy: CopyThere) -> bool:
@@ -297,7 +297,7 @@ class _Filling:
             stop=self._stop,
             progress=lambda _: Progress(0, 1, bytes_of(uploaders)),
             news=news,
-            tell=self._tell,
+            emit=self._emit,
         )
         return {copy.node: receipt for copy, receipt in zip(copies, receipts, strict=True)}
 
@@ -338,9 +338,9 @@ class _Filling:
                 left = f"whether shard {self._into.shard_id} on {copy.node} was filled is not known"
                 left += f" ({failure.what})"
             if left:
-                said = f"{left}; the same command goes on from there"
-                self._tell(Warned(said))
-                error.add_note(said)
+                message = f"{left}; the same command goes on from there"
+                self._emit(Warned(message))
+                error.add_note(message)
 
     def _emptied(self, copy: CopyThere) -> str:
         """Empty a copy; returns what is left, or nothing."""

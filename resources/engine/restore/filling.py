@@ -6,13 +6,13 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from resources.clients.server import Server
-from resources.engine.events import Progress, RestoreGoesOn, ShardRestored, Tell
+from resources.engine.events import Emit, Progress, RestoreGoesOn, ShardRestored
 from resources.engine.restore.check import ArchiveContents
-from resources.engine.restore.journal import JournalWriter
 from resources.engine.restore.plan import RestoreOptions, ShardRestore
 from resources.engine.restore.read_back import receipt_of
 from resources.engine.restore.receipt import NOT_READ_BACK
 from resources.engine.restore.restored import RestoredShard
+from resources.engine.restore.server_journal import JournalWriter
 from resources.engine.restore.target_copies import ServerCopies
 from resources.engine.restore.unfinished import Unfinished, still_empty, untouched
 from resources.engine.restore.upload import Uploader
@@ -26,7 +26,7 @@ class Filling:
     """Fills the shards of one restore.
 
     Args:
-        told: what the server told of itself before this run changed anything, or nothing.
+        reported: what the server told of itself before this run changed anything, or nothing.
     """
 
     def __init__(
@@ -36,17 +36,17 @@ class Filling:
         id_map: Mapping[ShardID, ShardID],
         contents: Mapping[ShardID, ArchiveContents],
         journal: JournalWriter,
-        told: ServerVars | None,
+        reported: ServerVars | None,
         options: RestoreOptions,
-        tell: Tell,
+        emit: Emit,
         stop: threading.Event,
     ) -> None:
         self._server = server
         self._id_map = id_map
         self._journal = journal
-        self._told = told
+        self._described = reported
         self._options = options
-        self._tell = tell
+        self._emit = emit
         self._stop = stop
         self._news = News()
         self._uploader = Uploader(
@@ -71,8 +71,8 @@ class Filling:
         if goes_on is not None:
             done = self._there_already([s for s in shards if self._new_id(s) in begun])
             if goes_on.kept.is_over:  # else it may have sent some of it
-                begun -= still_empty(self._told, self._journal.journal, begun)
-            self._tell(RestoreGoesOn(len(done), len(shards)))
+                begun -= still_empty(self._described, self._journal.journal, begun)
+            self._emit(RestoreGoesOn(len(done), len(shards)))
 
         def send(shard: ShardRestore) -> RestoredShard:
             new_id = self._new_id(shard)
@@ -90,7 +90,7 @@ class Filling:
             news=self._news,
             proved=self._proved,
             event=lambda _, restored: self._event(restored),
-            tell=self._tell,
+            emit=self._emit,
         )
         done |= {restored.restore.place.shard_id: restored for restored in filled}
         return [done[shard.place.shard_id] for shard in shards]
@@ -102,7 +102,7 @@ class Filling:
         """Those that the killed run has proved, and that nobody has touched since."""
         wanted = {self._new_id(shard): self._uploader.would_send(shard) for shard in shards}
         files = {new_id: sent.files for new_id, sent in wanted.items()}
-        kept = untouched(self._told, self._journal.journal, files)
+        kept = untouched(self._described, self._journal.journal, files)
         return {
             shard.place.shard_id: RestoredShard(
                 shard,
@@ -119,7 +119,7 @@ class Filling:
         if restored is None:
             self._journal.keep_up()
             return
-        started_ns = self._told.started_ns if self._told is not None else None
+        started_ns = self._described.started_ns if self._described is not None else None
         if started_ns is not None and restored.receipt.how == "identical":
             self._journal.prove(restored.new_shard_id, started_ns)
 

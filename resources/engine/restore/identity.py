@@ -42,6 +42,6 @@ def _shard(shard: ShardRestore) -> list[object]:
         shard.new_policy,
         entry.file_name,
         entry.size_bytes,
-        entry.evidence.sha256 if entry.evidence else None,
-        entry.evidence.content if entry.evidence else None,
+        entry.details.sha256 if entry.details else None,
+        entry.details.content if entry.details else None,
     ]

@@ -30,8 +30,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 from resources.clients.meta import MetaClient
-from resources.clocks import passed_s
-from resources.engine.events import LeaseAwaited, Tell, Warned
+from resources.engine.events import Emit, LeaseAwaited, Warned
 from resources.errors import (
     NameMissing,
     NameTaken,
@@ -41,11 +40,12 @@ from resources.errors import (
     TargetBusy,
     WireError,
 )
-from resources.interrupts import interruptible, undisturbed
 from resources.model import NodeID
 from resources.protocol.meta_api import Lease
-from resources.repository.lock import usual_lease_s
-from resources.repository.store import DirectoryStore, Store
+from resources.repository.storage.lock import usual_lease_s
+from resources.repository.storage.store import DirectoryStore, Store
+from resources.runtime.clocks import passed_s
+from resources.runtime.interrupts import interruptible, undisturbed
 
 NAME = "shardkeeper"
 NUMBER_FILE = ".shardkeeper.lease"
@@ -126,7 +126,7 @@ def holding_lease(
     stop: threading.Event,
     lost: Callable[[], None],
     *,
-    tell: Tell,
+    emit: Emit,
 ) -> Generator[HeldLease]:
     """Hold the name for the block; `lost` is called, from a thread, when it is another's.
 
@@ -144,7 +144,7 @@ def holding_lease(
     with undisturbed("giving up the lease of the cluster"), _numbers(meta, store) as numbers:
         try:
             with interruptible():
-                held = _take(meta, numbers, stop, tell)
+                held = _take(meta, numbers, stop, emit)
         except (TargetBusy, Stopped):
             numbers.forget()  # it holds nothing
             raise
@@ -251,7 +251,7 @@ def _busy(meta: MetaClient) -> TargetBusy:
     )
 
 
-def _take(meta: MetaClient, numbers: _Numbers, stop: threading.Event, tell: Tell) -> HeldLease:
+def _take(meta: MetaClient, numbers: _Numbers, stop: threading.Event, emit: Emit) -> HeldLease:
     first: Lease | None = None
     number, row = numbers.first, _Row(meta)
     numbers.note(number)
@@ -272,12 +272,12 @@ def _take(meta: MetaClient, numbers: _Numbers, stop: threading.Event, tell: Tell
         left_s = _left_s(now)
         if first is None:
             first = now
-            tell(Warned(_why_wait(left_s)))
-        tell(LeaseAwaited(left_s))
+            emit(Warned(_why_wait(left_s)))
+        emit(LeaseAwaited(left_s))
         if stop.wait(POLL_S):
             raise Stopped("stopped before anything was changed")
     if first is not None:
-        tell(Warned("the other restore's lease has ended; going on"))
+        emit(Warned("the other restore's lease has ended; going on"))
     return held
 
 

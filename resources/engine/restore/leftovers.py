@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from resources.clients.server import Server
-from resources.engine.events import RolledBack, Tell, Warned
-from resources.engine.lock_news import tell_watched
-from resources.engine.restore.journal import (
+from resources.engine.events import Emit, RolledBack, Warned
+from resources.engine.lock_events import emit_waiting
+from resources.engine.restore.read_back import files_there
+from resources.engine.restore.record import CreatedDatabase, ServerJournal
+from resources.engine.restore.server_journal import (
     LOCK,
     SUFFIX,
     claim_journal,
     left_names,
 )
-from resources.engine.restore.read_back import files_there
-from resources.engine.restore.record import CreatedDatabase, ServerJournal
 from resources.engine.restore.target import drop_database
 from resources.errors import LockLost, RepositoryLocked, ShardkeeperError, StoreFailed, shown
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
 from resources.protocol.influxql import quote_identifier
-from resources.repository.evidence import FileID
-from resources.repository.lock import StoreLock
+from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.lock import StoreLock
 
 
-def take_back_interrupted(server: Server, repository: BackupRepository, *, tell: Tell) -> None:
+def take_back_interrupted(server: Server, repository: BackupRepository, *, emit: Emit) -> None:
     """Take away what killed restores from this repository left on this server.
 
     One that is at work is left alone. What cannot be taken away is said, and stays on record.
@@ -41,18 +41,18 @@ def take_back_interrupted(server: Server, repository: BackupRepository, *, tell:
                 store,
                 command="restore",
                 name=name.removesuffix(SUFFIX) + LOCK,
-                watching=tell_watched(tell),
+                on_wait=emit_waiting(emit),
             )
         except (RepositoryLocked, StoreFailed):
             continue  # it is at work, or nothing can be written here
         with lock:  # whose file goes with it, also where no record was written beside it
             journal = claim_journal(store, name)
-            if journal is not None and _is_dealt_with(server, journal, lock, tell):
+            if journal is not None and _is_dealt_with(server, journal, lock, emit):
                 lock.check_still_mine()
                 store.delete(name)
 
 
-def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, tell: Tell) -> bool:
+def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, emit: Emit) -> bool:
     """Whether nothing of it is left, or nothing that is a left-over."""
     done, dropped = True, list[str]()
     for name, made in journal.databases.items():
@@ -61,7 +61,7 @@ def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, tell
         if there is None or not _is_ours(there, made):
             continue
         if journal.complete:
-            tell(Warned(f"an earlier restore of {shown(name)} was complete when it was killed"))
+            emit(Warned(f"an earlier restore of {shown(name)} was complete when it was killed"))
             continue
         try:
             sent = made.shards
@@ -78,7 +78,7 @@ def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, tell
         except ShardkeeperError as failure:
             why = failure.what
         done = False
-        tell(
+        emit(
             Warned(
                 f"database {shown(name)} was left by a restore that was killed, and is not "
                 f"complete; it stays: {why}; look at it, then run DROP DATABASE "
@@ -86,8 +86,8 @@ def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, tell
             )
         )
     if dropped:
-        tell(Warned("an earlier restore from here was killed; what it created is taken away first"))
-        tell(RolledBack(tuple(dropped)))
+        emit(Warned("an earlier restore from here was killed; what it created is taken away first"))
+        emit(RolledBack(tuple(dropped)))
     return done
 
 

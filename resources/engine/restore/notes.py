@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resources.engine.backup.damaged import said_of_left_out
+from resources.engine.backup.damaged import describe_left_out
 from resources.errors import shown
 from resources.model import Metastore, RetentionPolicyInfo, ShardPlace
 from resources.repository.backup_set import BackupSet
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 
 
 def note_left_out(
@@ -25,12 +25,13 @@ def note_left_out(
     notes += [stored.note for stored in backup.from_copies]
     for gone in backup.replaced:
         if gone.entry.shard_id in kept:
-            twin = backup.archives[gone.entry.shard_id].entry
+            substitute = backup.archives[gone.entry.shard_id].entry
             notes.append(
-                f"{gone.entry.file_name} is missing; {twin.file_name} has the same content and is "
+                f"{gone.entry.file_name} is missing; {substitute.file_name} has the same content "
+                "and is "
                 "taken in its place"
             )
-    covered = backup.newest.manifest.evidence is not None and not backup.newest.manifest.limited
+    covered = backup.newest.manifest.details is not None and not backup.newest.manifest.limited
     without = [
         p
         for p in wanted
@@ -44,15 +45,15 @@ def note_left_out(
         )
     for place in found:
         archive = backup.archives.get(place.shard_id)
-        contents = archive.entry.evidence if archive else None
+        contents = archive.entry.details if archive else None
         if contents is not None and contents.damaged:
-            notes.append(said_of_left_out(place, contents.files))
-    evidence = backup.newest.manifest.evidence
-    for failed in evidence.failed if evidence else ():
+            notes.append(describe_left_out(place, contents.files))
+    details = backup.newest.manifest.details
+    for failed in details.failed if details else ():
         archive = backup.archives.get(failed.shard_id)
         if archive is None or failed.shard_id not in kept:
             continue
-        if archive.entry.evidence is not None and archive.entry.evidence.damaged:
+        if archive.entry.details is not None and archive.entry.details.damaged:
             continue  # said above
         if archive.manifest_file == backup.newest.file_name:
             notes.append(f"shard {failed.shard_id} is not whole: {failed.why}")

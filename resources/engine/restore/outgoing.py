@@ -19,8 +19,8 @@ from resources.protocol.tar import (
     member_place,
     padding,
 )
-from resources.repository.evidence import FileFacts, FileID
-from resources.repository.scratch import Scratch
+from resources.repository.archives.scratch import Scratch
+from resources.repository.formats.details import FileFacts, FileID
 from resources.tsm.crc import crc32
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from resources.engine.restore.archives import check_places, refuse_incomplete
+from resources.engine.restore.archives import check_places, require_complete_backup
 from resources.engine.restore.expiry import without_expired
 from resources.engine.restore.into_shard import find_shard, kept_for_ns
 from resources.engine.restore.notes import note_left_out, note_write_limits
@@ -31,7 +31,7 @@ from resources.model import (
 )
 from resources.protocol.influxql import objection_to
 from resources.repository.backup_set import Archive, BackupSet
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 
 NOT_EMPTY = "problem setting snapshot: cannot restore into non-empty cluster"
 """The original's words; scripts look for them."""
@@ -165,7 +165,7 @@ class RestorePlan:
     def deleted_ranges(self) -> int:
         """Deletes that were pending, as far as the manifests know: other tools' do not."""
         entries = (shard.archive.entry for shard in self.shards)
-        return sum(entry.evidence.tombstones for entry in entries if entry.evidence)
+        return sum(entry.details.tombstones for entry in entries if entry.details)
 
     @property
     def shards(self) -> tuple[ShardRestore, ...]:
@@ -225,7 +225,7 @@ def plan_restore(
         raise NothingMatches(
             f"{INTERNAL_DATABASE} is the server's own monitoring and is never restored"
         )
-    refuse_incomplete(backup, wanted, options.limits)
+    require_complete_backup(backup, wanted, options.limits)
     found = [p for p in wanted if p.shard_id in backup.archives]
     check_places(backup, found)
     if options.new_shard_id is not None:
@@ -249,9 +249,9 @@ def plan_restore(
             "the backup holds nothing to restore",
             hint="shardkeeper restore -list shows what it holds",
         )
-    _refuse_taken(databases, target, target_name)
-    told = replace(metastore, users=()) if options.users else metastore
-    note_left_out(backup, told, wanted, found, options.limits, notes)
+    _require_free(databases, target, target_name)
+    reported = replace(metastore, users=()) if options.users else metastore
+    note_left_out(backup, reported, wanted, found, options.limits, notes)
     if not write_limits_known:
         note_write_limits([rp for db in databases for rp in db.policies], notes)
     return RestorePlan(
@@ -308,9 +308,9 @@ def _databases(
     """
     with_archives = {place.database for place in found}
     with_shards = {place.database for place in wanted}
-    evidence = backup.newest.manifest.evidence
-    covers_all = evidence is not None and not backup.newest.manifest.limited
-    if evidence is not None and evidence.strategy == "only-meta" and not backup.archives:
+    details = backup.newest.manifest.details
+    covers_all = details is not None and not backup.newest.manifest.limited
+    if details is not None and details.strategy == "only-meta" and not backup.archives:
         covers_all = True
         notes.append("the backup is of metadata alone: databases and policies come without points")
     chosen: list[DatabaseInfo] = []
@@ -383,7 +383,7 @@ def _database(
     )
 
 
-def _refuse_taken(
+def _require_free(
     databases: Sequence[DatabaseRestore], target: Metastore, target_name: str
 ) -> None:
     taken = [db.new_name for db in databases if target.database(db.new_name) is not None]

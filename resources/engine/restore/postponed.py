@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from resources.clients.peers import Peer
-from resources.engine.await_nodes import MOST_RETURNS, await_nodes
-from resources.engine.events import Tell
+from resources.engine.await_nodes import MAX_RETURNS, await_nodes
+from resources.engine.events import Emit
 from resources.engine.options import Retry
 from resources.engine.spread import Spread, every_one
 from resources.errors import ShardkeeperError
@@ -51,12 +51,12 @@ class Postponing(Generic[Item]):
         peer: Callable[[str], Peer],
         nodes_of: Callable[[Item], Sequence[str]],
         *,
-        tell: Tell,
+        emit: Emit,
         stop: threading.Event,
     ) -> None:
         self._peer = peer
         self._nodes_of = nodes_of
-        self._tell = tell
+        self._emit = emit
         self._stop = stop
         self._returns = 0
 
@@ -71,11 +71,11 @@ class Postponing(Generic[Item]):
             Stopped: the run was stopped meanwhile.
         """
         self._returns += 1
-        if self._returns > MOST_RETURNS:
+        if self._returns > MAX_RETURNS:
             return False
         nodes = [self._peer(node) for node in sorted({one.node for one in later})]
         patience_s = Retry().patience_s
-        return await_nodes(nodes, len(later), patience_s, tell=self._tell, stop=self._stop)
+        return await_nodes(nodes, len(later), patience_s, emit=self._emit, stop=self._stop)
 
     def _is_away(self, node: str) -> bool:
         return self._peer(node).why_away is not None

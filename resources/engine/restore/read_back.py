@@ -13,8 +13,8 @@ from resources.engine.restore.receipt import How, Receipt
 from resources.errors import ArchiveCorrupt, PeerClosedEarly, ReadBackMismatch
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
-from resources.repository.archive import ArchiveReader
-from resources.repository.evidence import FileFacts, FileID, content_of
+from resources.repository.archives.archive import ArchiveReader
+from resources.repository.formats.details import FileFacts, FileID, content_of
 from resources.repository.repository import BackupRepository
 from resources.tsm.crc import crc32
 
@@ -168,7 +168,7 @@ def _broken_stream(server: Server, shard_id: ShardID, error: ArchiveCorrupt) -> 
 def _points_sent(
     repository: BackupRepository, shard: ShardRestore, *, applied: bool
 ) -> ContentDigest:
-    from resources.repository.unpacked import UnpackedShard
+    from resources.repository.archives.unpacked import UnpackedShard
 
     with (
         UnpackedShard(
@@ -184,7 +184,7 @@ def _points_sent(
 
 
 def _points_there(server: Server, repository: BackupRepository, shard_id: ShardID) -> ContentDigest:
-    from resources.repository.unpacked import UnpackedShard
+    from resources.repository.archives.unpacked import UnpackedShard
 
     buffer = memoryview(bytearray(BUFFER_BYTES))
     with UnpackedShard(repository.scratch_dir) as unpacked:

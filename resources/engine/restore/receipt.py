@@ -1,6 +1,6 @@
 """The proof that a restore leaves beside the backups: what each copy on the target holds.
 
-Layout: docs/formats.md, "Receipt". It is sealed (`resources.repository.seal`).
+Layout: docs/formats.md, "Receipt". It is sealed (`resources.repository.formats.self_checksum`).
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from resources.engine.events import ReceiptStored, Tell, Warned
+from resources.engine.events import Emit, ReceiptStored, Warned
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
 from resources.errors import NameTaken, ReceiptNotStored, StoreFailed, shown
 from resources.model import ShardID
-from resources.repository import seal
-from resources.repository.evidence import FileFacts, times
-from resources.repository.names import BackupName
+from resources.repository.formats import self_checksum
+from resources.repository.formats.details import FileFacts, times
+from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 from resources.version import VERSION
 
 FORMAT = 1
@@ -103,9 +103,9 @@ def encode_receipts(
             "clusterID": target.cluster_id,
         },
         "shards": [_shard(shard, receipts) for shard, receipts in copies],
-        seal.KEY: seal.BLANK,
+        self_checksum.KEY: self_checksum.BLANK,
     }
-    return seal.encode_sealed(document)
+    return self_checksum.encode_with_checksum(document)
 
 
 def _shard(shard: ShardRestore, receipts: Sequence[Receipt]) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def _shard(shard: ShardRestore, receipts: Sequence[Receipt]) -> dict[str, Any]:
         "policy": shard.place.policy,
         "shardID": shard.place.shard_id,
         "fileName": entry.file_name,
-        "sha256": entry.evidence.sha256 if entry.evidence else None,
+        "sha256": entry.details.sha256 if entry.details else None,
         "newDatabase": shard.new_database,
         "newPolicy": shard.new_policy,
         "newShardID": receipts[0].new_shard_id,
@@ -139,18 +139,18 @@ class Receipts:
         plan: RestorePlan,
         options: RestoreOptions,
         *,
-        tell: Tell,
+        emit: Emit,
     ) -> None:
         self._wanted = options.receipts
         self._plan = plan
-        self._tell = tell
+        self._emit = emit
         self._clock = repository.clock
         self._began_ns = time.time_ns()
         self._location, self._store = repository.location, repository.store
         if not self._wanted:
-            tell(Warned("-receipts off: nothing is read back, so nothing proves what arrives"))
+            emit(Warned("-receipts off: nothing is read back, so nothing proves what arrives"))
         elif isinstance(self._store, DirectoryStore):
-            self._find_room(self._store)
+            self._find_free_name(self._store)
 
     def keep(self, copies: Sequence[tuple[ShardRestore, Sequence[Receipt]]], target: Target) -> str:
         """Store the receipt; returns where it is, nothing if none was wanted.
@@ -171,10 +171,10 @@ class Receipts:
                 f"{error.what}",
                 hint="the restored databases are there and stay; make room for the next receipt",
             ) from error
-        self._tell(ReceiptStored(path, sum(len(receipts) for _, receipts in copies)))
+        self._emit(ReceiptStored(path, sum(len(receipts) for _, receipts in copies)))
         return path
 
-    def _find_room(self, beside: DirectoryStore) -> None:
+    def _find_free_name(self, beside: DirectoryStore) -> None:
         try:
             beside.check_writable()
         except StoreFailed as error:
@@ -185,7 +185,7 @@ class Receipts:
                 error.add_note("the receipt would be kept there, or in the working directory")
                 error.hint = "run it where you can write; -receipts off does without proof"
                 raise error from None
-            self._tell(
+            self._emit(
                 Warned(
                     f"{shown(self._location)} cannot be written to, so the receipt goes into "
                     f"{shown(str(Path.cwd()))}"

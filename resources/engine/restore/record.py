@@ -20,7 +20,7 @@ from typing import Any
 
 from resources.errors import ManifestUnreadable
 from resources.model import ShardID
-from resources.repository.evidence import FileID
+from resources.repository.formats.details import FileID
 
 VERSION = 1
 
@@ -68,11 +68,11 @@ class ServerJournal:
             }
             for name, made in self.databases.items()
         }
-        said = {"version": VERSION, "cluster_id": self.cluster_id, "address": self.address}
-        said |= {"server_started_ns": self.server_started_ns, "complete": self.complete}
-        said |= {"taken_back": self.taken_back}
-        said |= {"plan": self.plan, "proved": dict(self.proved), "life": self.life}
-        return json.dumps(said | {"databases": databases}).encode()
+        document = {"version": VERSION, "cluster_id": self.cluster_id, "address": self.address}
+        document |= {"server_started_ns": self.server_started_ns, "complete": self.complete}
+        document |= {"taken_back": self.taken_back}
+        document |= {"plan": self.plan, "proved": dict(self.proved), "life": self.life}
+        return json.dumps(document | {"databases": databases}).encode()
 
     @classmethod
     def decode(cls, raw: bytes, name: str) -> ServerJournal:
@@ -82,20 +82,20 @@ class ServerJournal:
             ManifestUnreadable: it is none.
         """
         try:
-            said = json.loads(raw)
-            if said["version"] != VERSION:
+            document = json.loads(raw)
+            if document["version"] != VERSION:
                 raise ValueError
-            started = said["server_started_ns"]
+            started = document["server_started_ns"]
             return cls(
-                int(said["cluster_id"]),
-                _text(said["address"]),
+                int(document["cluster_id"]),
+                _text(document["address"]),
                 None if started is None else int(started),
-                {_text(key): _created(value) for key, value in said["databases"].items()},
-                said["complete"] is True,
-                said.get("taken_back") is True,
-                _text(said.get("plan", "")),
-                {ShardID(int(i)): int(ns) for i, ns in said.get("proved", {}).items()},
-                _text(said.get("life", "")),
+                {_text(key): _created(value) for key, value in document["databases"].items()},
+                document["complete"] is True,
+                document.get("taken_back") is True,
+                _text(document.get("plan", "")),
+                {ShardID(int(i)): int(ns) for i, ns in document.get("proved", {}).items()},
+                _text(document.get("life", "")),
             )
         except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise ManifestUnreadable(

@@ -7,15 +7,15 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 
 from resources.clients.server import Server
-from resources.engine.events import RolledBack, Tell, Warned
-from resources.engine.restore.journal import JournalWriter
+from resources.engine.events import Emit, RolledBack, Warned
 from resources.engine.restore.leftovers import holds_more, shape, shards_of
 from resources.engine.restore.plan import DatabaseRestore, RestorePlan
+from resources.engine.restore.server_journal import JournalWriter
 from resources.engine.restore.target import drop_database
 from resources.errors import ShardkeeperError, shown
-from resources.failpoints import passing
 from resources.model import DatabaseInfo, Metastore, ShardID
 from resources.protocol.influxql import quote_identifier
+from resources.runtime.failpoints import passing
 
 SETTLED_WITHIN_S = 2.0
 """How long an import that was sent may take to show; who stops a run waits at most five."""
@@ -28,7 +28,7 @@ def roll_back(
     error: BaseException,
     *,
     journal: JournalWriter,
-    tell: Tell,
+    emit: Emit,
 ) -> None:
     """Drop the databases a failed restore created.
 
@@ -44,24 +44,24 @@ def roll_back(
         try:
             # Who is interrupted knows no outcome: an import that was sent may still be under way.
             until = time.monotonic() + (0.0 if ids else SETTLED_WITHIN_S)
-            there = _look(server, database.new_name, until)
+            there = _read_database(server, database.new_name, until)
             if there is None:
                 if not ids and not isinstance(error, ShardkeeperError):
-                    _maybe_later(database.new_name, error, tell)
+                    _maybe_later(database.new_name, error, emit)
                 else:
                     journal.forget(database.new_name)
                 continue
             if not _ours(there, database, ids):
-                _leave(database.new_name, "it holds shards that are not ours", error, tell)
+                _leave(database.new_name, "it holds shards that are not ours", error, emit)
                 continue
             if not journal.is_still_ours():
-                _leave(database.new_name, "another run took the place of this one", error, tell)
+                _leave(database.new_name, "another run took the place of this one", error, emit)
                 continue
             if not ids and not _is_settled(server, there, until):
-                _leave(database.new_name, "the server is still at work on it", error, tell)
+                _leave(database.new_name, "the server is still at work on it", error, emit)
                 continue
             if ids and (why := _holds_more(server, journal, ids.values())):
-                _leave(database.new_name, why, error, tell)
+                _leave(database.new_name, why, error, emit)
                 continue
             drop_database(server, database.new_name, shards_of(there))
             journal.forget(database.new_name)
@@ -69,10 +69,10 @@ def roll_back(
             passing("restore.after-rollback")
         except Exception as failure:  # noqa: BLE001 - whatever it is, the next one is dropped
             why = failure.what if isinstance(failure, ShardkeeperError) else repr(failure)
-            _leave(database.new_name, why, error, tell)
+            _leave(database.new_name, why, error, emit)
     if dropped:
         with suppress(OSError):  # nobody listens any more, as after a hang-up
-            tell(RolledBack(tuple(dropped)))
+            emit(RolledBack(tuple(dropped)))
         if not isinstance(error, ShardkeeperError):  # an interrupt has no words of its own
             names = ", ".join(map(shown, dropped))
             error.add_note(f"what was restored is taken back: {names} dropped")
@@ -85,7 +85,7 @@ def take_back_strangers(
     before: Metastore,
     error: BaseException,
     journal: JournalWriter,
-    tell: Tell,
+    emit: Emit,
 ) -> None:
     """Drop or name what appeared beside the plan: a name may have changed on its way.
 
@@ -111,21 +111,21 @@ def take_back_strangers(
                 f"DROP DATABASE {quote_identifier(name)}"
             )
             with suppress(OSError):
-                tell(Warned(text))
+                emit(Warned(text))
             error.add_note(text)
             continue
         try:
             if why := _holds_more(server, journal, shards):
-                _leave(name, why, error, tell)
+                _leave(name, why, error, emit)
                 continue
             drop_database(server, name, shards)
             with suppress(OSError):
-                tell(RolledBack((name,)))
+                emit(RolledBack((name,)))
         except ShardkeeperError as failure:
-            _leave(name, failure.what, error, tell)
+            _leave(name, failure.what, error, emit)
 
 
-def _look(server: Server, name: str, until: float) -> DatabaseInfo | None:
+def _read_database(server: Server, name: str, until: float) -> DatabaseInfo | None:
     """The database, when it appears."""
     while True:
         _, now = server.metastore()
@@ -151,13 +151,13 @@ def _is_settled(server: Server, there: DatabaseInfo, until: float) -> bool:
     return True
 
 
-def _maybe_later(name: str, error: BaseException, tell: Tell) -> None:
+def _maybe_later(name: str, error: BaseException, emit: Emit) -> None:
     text = (
         f"database {shown(name)} was about to be created and is not there; if it appears "
         f"after all, run DROP DATABASE {quote_identifier(name)}"
     )
     with suppress(OSError):
-        tell(Warned(text))
+        emit(Warned(text))
     error.add_note(text)
 
 
@@ -183,11 +183,11 @@ def _holds_more(server: Server, journal: JournalWriter, ids: Collection[ShardID]
     return holds_more(server, started_ns, dict.fromkeys(ids, ()))
 
 
-def _leave(name: str, why: str, error: BaseException, tell: Tell) -> None:
+def _leave(name: str, why: str, error: BaseException, emit: Emit) -> None:
     text = (
         f"database {shown(name)} was created and is left there: {why}; look at it, then run "
         f"DROP DATABASE {quote_identifier(name)}"
     )
     with suppress(OSError):
-        tell(Warned(text))
+        emit(Warned(text))
     error.add_note(text)

@@ -7,26 +7,26 @@ import time
 from collections.abc import Collection
 
 from resources.clients.server import Server
-from resources.engine.events import MetaRestored, MetaRestoring, Tell, Warned
+from resources.engine.events import Emit, MetaRestored, MetaRestoring, Warned
 from resources.engine.restore.check import check_archives, left_out
-from resources.engine.restore.doors import check_doors
 from resources.engine.restore.filling import Filling
 from resources.engine.restore.identity import identity_of
-from resources.engine.restore.journal import keeping_journal
-from resources.engine.restore.making import Making
+from resources.engine.restore.metastore_change import MetastoreChange
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.restore.receipt import Receipts, Target
 from resources.engine.restore.record import ServerJournal
 from resources.engine.restore.restored import RestoreReport, noting_completion
 from resources.engine.restore.rollback import roll_back, take_back_strangers
+from resources.engine.restore.same_server import check_same_server
+from resources.engine.restore.server_journal import keeping_journal
 from resources.engine.restore.target import LIMITS_SINCE, run_queries, version_tuple
-from resources.engine.restore.unfinished import Unfinished, told
+from resources.engine.restore.unfinished import Unfinished, reported
 from resources.errors import ShardkeeperError, UsageError
-from resources.failpoints import passing
-from resources.interrupts import interruptible, undisturbed
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
+from resources.runtime.failpoints import passing
+from resources.runtime.interrupts import interruptible, undisturbed
 
 
 def prepare_restore(
@@ -74,7 +74,7 @@ def restore(
     plan: RestorePlan,
     options: RestoreOptions,
     *,
-    tell: Tell,
+    emit: Emit,
     stop: threading.Event | None = None,
     goes_on: Unfinished | None = None,
 ) -> RestoreReport:
@@ -93,51 +93,53 @@ def restore(
     began = time.monotonic()
     stop = stop or threading.Event()
     for note in plan.notes:
-        tell(Warned(note))
-    receipts = Receipts(repository, plan, options, tell=tell)
+        emit(Warned(note))
+    receipts = Receipts(repository, plan, options, emit=emit)
     contents = check_archives(
         repository,
         plan.shards,
         keep_tombstoned=options.keep_tombstoned,
         checked_before=goes_on is not None,
-        tell=tell,
+        emit=emit,
         stop=stop,
     )
     version = server.about().version
     _, before = server.metastore()
     cluster_id = before.cluster_id
-    check_doors(server, [database.new_name for database in plan.databases], tell=tell)
+    check_same_server(server, [database.new_name for database in plan.databases], emit=emit)
     restoring = time.monotonic()
-    tell(MetaRestoring())
+    emit(MetaRestoring())
     passing("restore.checked")
-    now = goes_on.told if goes_on is not None else told(server)
+    now = goes_on.reported if goes_on is not None else reported(server)
     started_ns = now.started_ns if now is not None else None
     record = ServerJournal(cluster_id, server.address, started_ns, plan=identity_of(plan, options))
     kept = goes_on.kept if goes_on is not None else None
     with (
         noting_completion() as is_complete,
         undisturbed(f"taking back what was restored into {server.address}"),
-        keeping_journal(repository.store, record, tell=tell, goes_on=kept) as journal,
+        keeping_journal(repository.store, record, emit=emit, goes_on=kept) as journal,
     ):
-        making = Making(server, plan, version, contents, journal, goes_on)
+        metastore_change = MetastoreChange(server, plan, version, contents, journal, goes_on)
         try:
             with interruptible():
-                id_map = making.make()
-                tell(MetaRestored(len(id_map), time.monotonic() - restoring))
+                id_map = metastore_change.make()
+                emit(MetaRestored(len(id_map), time.monotonic() - restoring))
                 filling = Filling(
-                    server, repository, id_map, contents, journal, now, options, tell, stop
+                    server, repository, id_map, contents, journal, now, options, emit, stop
                 )
                 shards = filling.run(plan.shards, goes_on)
                 journal.check_still_ours()
-                for database, ids in making.created:
-                    run_queries(server, database, ids, tell=tell)
+                for database, ids in metastore_change.created:
+                    run_queries(server, database, ids, emit=emit)
                 passing("restore.before-complete")
             journal.complete()
         except BaseException as error:
             stop.set()
             server.resume()
-            roll_back(server, making.created, error, journal=journal, tell=tell)
-            take_back_strangers(server, plan, making.created, before, error, journal, tell)
+            roll_back(server, metastore_change.created, error, journal=journal, emit=emit)
+            take_back_strangers(
+                server, plan, metastore_change.created, before, error, journal, emit
+            )
             if isinstance(error, ShardkeeperError):
                 journal.explain(error)
             raise

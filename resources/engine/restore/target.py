@@ -6,10 +6,10 @@ import time
 from collections.abc import Collection, Mapping
 
 from resources.clients.server import Server
-from resources.engine.events import Tell, Warned
-from resources.engine.restore.doors import check_shards
+from resources.engine.events import Emit, Warned
 from resources.engine.restore.made import imported, require_as_expected, stated
 from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore
+from resources.engine.restore.same_server import check_shards
 from resources.errors import (
     BadReply,
     ConnectionCut,
@@ -67,7 +67,7 @@ def create_database(
             hint="restore into InfluxDB 1.8 or later, or part by part: -rp with -newdb, or -shard"
             + ("" if version else "; -http, -user and -pwd-file let the server tell its version"),
         )
-    _refuse_if_there(server, database.new_name)
+    _require_absent(server, database.new_name)
     ids |= server.tcp.import_metastore(
         database.source.name,
         database.new_name,
@@ -172,7 +172,7 @@ def _check_ids(
             )
 
 
-def _refuse_if_there(server: Server, name: str) -> None:
+def _require_absent(server: Server, name: str) -> None:
     _, now = server.metastore()
     if now.database(name) is not None:
         raise TargetNotEmpty(
@@ -187,7 +187,7 @@ def _create_empty(server: Server, database: DatabaseRestore, version: str) -> No
             f"{shown(database.source.name)} is empty and can only be created over HTTP",
             hint="name the server's HTTP address with -http",
         )
-    _refuse_if_there(server, database.new_name)
+    _require_absent(server, database.new_name)
     name = quote_identifier(database.new_name)
     server.http.query(f"CREATE DATABASE {name}", again=True)
     default = database.source.default_retention_policy
@@ -241,7 +241,7 @@ def influxql_duration(duration_ns: int) -> str:
 
 
 def run_queries(
-    server: Server, database: DatabaseRestore, ids: Mapping[ShardID, ShardID], *, tell: Tell
+    server: Server, database: DatabaseRestore, ids: Mapping[ShardID, ShardID], *, emit: Emit
 ) -> None:
     """Create continuous queries; one that fails is reported and does not undo the restore.
 
@@ -254,7 +254,7 @@ def run_queries(
             assert server.http is not None  # noqa: S101 - check_shards asked it
             server.http.query(statement, again=True)
         except ShardkeeperError as error:
-            tell(
+            emit(
                 Warned(
                     f"a continuous query could not be created ({error.what}); run it by hand: "
                     f"{statement}"

@@ -18,7 +18,7 @@ from resources.clients.server import Server
 from resources.engine.restore.leftovers import holds_more
 from resources.engine.restore.read_back import SentFile
 from resources.model import ShardID
-from resources.repository.evidence import FileID
+from resources.repository.formats.details import FileID
 
 
 class TargetCopies(Protocol):

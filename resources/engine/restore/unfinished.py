@@ -14,23 +14,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from resources.clients.server import Server
-from resources.engine.restore.journal import (
+from resources.engine.restore.leftovers import shards_of
+from resources.engine.restore.plan import DatabaseRestore, RestorePlan
+from resources.engine.restore.read_back import SentFile
+from resources.engine.restore.record import ServerJournal
+from resources.engine.restore.server_journal import (
     LOCK,
     SUFFIX,
     KeptJournal,
     left_journals,
     raw_journal,
 )
-from resources.engine.restore.leftovers import shards_of
-from resources.engine.restore.plan import DatabaseRestore, RestorePlan
-from resources.engine.restore.read_back import SentFile
-from resources.engine.restore.record import ServerJournal
 from resources.engine.restore.target import ids_there, require_made
 from resources.errors import BadReply, RepositoryLocked, StoreFailed, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.server_vars import ServerVars, ShardStats
-from resources.repository.lock import StoreLock
-from resources.repository.store import Store
+from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Unfinished:
         kept: its record, under lock.
         plan: what both restore.
         ids: of each database that is there, which shard became which.
-        told: what the server told of itself a moment ago, or nothing.
+        reported: what the server told of itself a moment ago, or nothing.
     """
 
     kept: KeptJournal
     plan: RestorePlan
     ids: Mapping[str, Mapping[ShardID, ShardID]]
-    told: ServerVars | None
+    reported: ServerVars | None
 
     @property
     def shard_ids(self) -> frozenset[ShardID]:
@@ -97,11 +97,11 @@ def what_is_there(
             return None
         if now.database(database.new_name) is not None:
             ids[database.new_name] = found
-    unfinished = Unfinished(kept, plan, ids, told(server))
+    unfinished = Unfinished(kept, plan, ids, reported(server))
     return None if _was_written_to(unfinished) else unfinished
 
 
-def told(server: Server) -> ServerVars | None:
+def reported(server: Server) -> ServerVars | None:
     """When the server began to count what is written, and its figures; None if it does not say."""
     try:
         return None if server.http is None else server.http.server_vars()
@@ -111,7 +111,7 @@ def told(server: Server) -> ServerVars | None:
 
 def _was_written_to(unfinished: Unfinished) -> bool:
     """Whether the server has counted points of others, in the life that it made the shards in."""
-    now = unfinished.told
+    now = unfinished.reported
     if now is None or now.started_ns != unfinished.kept.journal.server_started_ns:
         return False  # each shard is read
     shards = (now.shards.get(shard_id) for shard_id in unfinished.shard_ids)

@@ -47,12 +47,12 @@ from resources.errors import (
     TSMError,
     WireError,
 )
-from resources.failpoints import passing
 from resources.model import ShardID
 from resources.protocol.tar import END_MARKER, TarWalker
-from resources.repository.archive import ArchiveReader, scratch_in
-from resources.repository.evidence import FileID
+from resources.repository.archives.archive import ArchiveReader, scratch_in
+from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
+from resources.runtime.failpoints import passing
 
 if TYPE_CHECKING:
     from resources.tsm.deletions import Deletions

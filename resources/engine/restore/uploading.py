@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from resources.engine.events import (
     PROGRESS_EVERY_S,
+    Emit,
     Event,
     Progress,
     ShardRestored,
     ShardRetried,
-    Tell,
 )
 from resources.engine.restore.postponed import Postponed, Postponing
 from resources.engine.restore.upload import Uploader
@@ -36,9 +36,9 @@ class News:
     ) -> None:
         self._waiting.put(ShardRetried(shard_id, str(error), attempt, pause_s))
 
-    def tell(self, tell: Tell) -> None:
+    def emit(self, emit: Emit) -> None:
         while not self._waiting.empty():
-            tell(self._waiting.get())
+            emit(self._waiting.get())
 
 
 def upload_all(
@@ -53,7 +53,7 @@ def upload_all(
     proved: Callable[[Result | None], None] = lambda _: None,
     event: Callable[[Item, Result], ShardRestored] | None = None,
     postponing: Postponing[Item] | None = None,
-    tell: Tell,
+    emit: Emit,
 ) -> list[Result]:
     """Send all items, `parallel` at a time; returns what became of each, in their order.
 
@@ -65,7 +65,7 @@ def upload_all(
         proved: called with what became of an item, and with None once a second when nothing ends.
         event: what to tell of one that was sent; None tells nothing.
         postponing: in which order, and what to wait for at the end; None: as they come.
-        tell: called from the calling thread.
+        emit: called from the calling thread.
 
     Raises: what the first one to fail raises.
     """
@@ -88,10 +88,10 @@ def upload_all(
         )
         with work as ended:
             for one in ended:
-                news.tell(tell)
+                news.emit(emit)
                 if one is None:
                     proved(None)
-                    tell(progress(len(done)))
+                    emit(progress(len(done)))
                     continue
                 numbered, outcome = one
                 try:
@@ -101,7 +101,7 @@ def upload_all(
                     continue
                 proved(result)
                 if event is not None:
-                    tell(event(numbered[1], result))
+                    emit(event(numbered[1], result))
         if later and (postponing is None or not postponing.await_nodes([why for _, why in later])):
             raise later[0][1].cause
         turn = [numbered for numbered, _ in later]

@@ -59,7 +59,7 @@ def stored(instance: dg.DagsterInstance, kind: type[Event]) -> list[EventLogEntr
     return [record.event_log_entry for record in reversed(fetch(KEY, limit=1000).records)]
 
 
-def told(entry: EventLogEntry) -> dict[str, Any]:
+def events(entry: EventLogEntry) -> dict[str, Any]:
     """An event without what differs between any two."""
     event = entry.dagster_event
     assert event is not None
@@ -88,11 +88,13 @@ def test_what_is_written_together_differs_from_what_a_step_logs_in_nothing(
     run_id = in_a_run(instance, write)
     one, _, other, another = stored(instance, kind)
     assert {one.run_id, other.run_id} == {run_id}
-    assert told(one) == told(other) == told(another)
-    assert len([e for e in instance.all_logs(run_id) if told_kind(e) == told_kind(one)]) == 4
+    assert events(one) == events(other) == events(another)
+    assert (
+        len([e for e in instance.all_logs(run_id) if reported_kind(e) == reported_kind(one)]) == 4
+    )
 
 
-def told_kind(entry: EventLogEntry) -> str | None:
+def reported_kind(entry: EventLogEntry) -> str | None:
     return entry.dagster_event.event_type_value if entry.dagster_event else None
 
 

@@ -15,13 +15,13 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from assets.definition_errors import definition_errors
 from assets.history import event_log, public_calls, storage_calls
-from assets.history.asset_history import Kept, Ledger, Seen
+from assets.history.asset_history import AssetHistory, Kept, Seen
 from assets.history.event_log import EventLog
 from assets.history.public_calls import VERSION, EventLogCalls, PublicCalls
-from assets.keys import Family
+from assets.keys import ClusterAssets
 
-FAMILY = Family("eu")
-KEY = FAMILY.shards
+CLUSTER_ASSETS = ClusterAssets("eu")
+KEY = CLUSTER_ASSETS.shards
 CHECK = dg.AssetCheckKey(KEY, "sound")
 OBSERVED = dg.DagsterEventType.ASSET_OBSERVATION
 MADE = dg.DagsterEventType.ASSET_MATERIALIZATION
@@ -71,7 +71,7 @@ def test_a_private_import_that_is_missing_costs_time_alone(
     event_log._warn_once.cache_clear()
     with monkeypatch.context() as patched:  # Dagster itself does not do without it for long
         without(name, patched)
-        history = Ledger.outside(instance, FAMILY)
+        history = AssetHistory.outside(instance, CLUSTER_ASSETS)
     assert isinstance(history._log.calls, PublicCalls)
     assert name[1] in caplog.text
     backs_up_and_knows(history)
@@ -83,12 +83,12 @@ def test_a_method_that_is_missing_costs_time_alone(
 ) -> None:
     with monkeypatch.context() as patched:
         without_method(name, instance.event_log_storage, patched)
-        history = Ledger.outside(instance, FAMILY)
+        history = AssetHistory.outside(instance, CLUSTER_ASSETS)
     assert isinstance(history._log.calls, PublicCalls)
     backs_up_and_knows(history)
 
 
-def backs_up_and_knows(history: Ledger) -> None:
+def backs_up_and_knows(history: AssetHistory) -> None:
     """Write what a backup writes, and read what the next one reads."""
     shards = [Seen(f"db/rp/{number}", f"v{number}", {"bytes": 7}) for number in range(3)]
     history.add_partitions([one.partition for one in shards])
@@ -98,9 +98,9 @@ def backs_up_and_knows(history: Ledger) -> None:
     history.observe([changed])
     assert history.observed() == {"db/rp/0": "v0-changed", "db/rp/1": "v1", "db/rp/2": "v2"}
     assert history.backed_up() == {"db/rp/0": "v0", "db/rp/1": "v1"}
-    assert history.verdict(*CHECK) is None
-    history.judge([evaluation(passed=True), evaluation(passed=False)])
-    found = history.verdict(*CHECK)
+    assert history.last_evaluation(*CHECK) is None
+    history.record_checks([evaluation(passed=True), evaluation(passed=False)])
+    found = history.last_evaluation(*CHECK)
     assert found is not None
     assert not found.passed
     assert found.metadata["why"].value == "False"

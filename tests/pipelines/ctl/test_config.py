@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pipelines.ctl.main import tree
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 
 FILE = """\
 repositories:
@@ -45,23 +45,23 @@ def test_a_file_that_is_right_says_what_is_backed_up_where(path: Path) -> None:
     ]
 
 
-def test_everything_that_is_wrong_is_told_with_file_line_key_and_next_step(path: Path) -> None:
+def test_everything_that_is_wrong_is_reported_with_file_line_key_and_next_step(path: Path) -> None:
     path.write_text(FILE.replace("host:", "hots:") + "executor: nowhere:x\nnotify: [{url: x}]\n")
     done = check(str(path))
     assert done.exit_code == 2
-    told = done.stderr
-    assert f"{path}:5: clusters.eu.hots: there is no setting hots" in told
-    assert f"{path}:10: notify.0.url: secrets are not written into this file" in told
-    assert "executor: 'nowhere:x' is not installed here" in told
-    assert told.count("  next: ") == 4
-    assert "3 problems in" in told
-    assert "left out: eu" in told
+    events = done.stderr
+    assert f"{path}:5: clusters.eu.hots: there is no setting hots" in events
+    assert f"{path}:10: notify.0.url: secrets are not written into this file" in events
+    assert "executor: 'nowhere:x' is not installed here" in events
+    assert events.count("  next: ") == 4
+    assert "3 problems in" in events
+    assert "left out: eu" in events
     assert f"us  127.0.0.1:1, backed up into {path.parent}/us" in done.stdout
     assert "eu  left out" in done.stdout
 
 
-def test_connecting_tells_of_secrets_clusters_and_directories(path: Path, tmp_path: Path) -> None:
-    with DevCluster(tmp_path / "cluster") as cluster:
+def test_connecting_reports_of_secrets_clusters_and_directories(path: Path, tmp_path: Path) -> None:
+    with EmbeddedCluster(tmp_path / "cluster") as cluster:
         path.write_text(FILE.replace('bind: "127.0.0.1:1"', f"bind: {cluster.meta[0].http_addr}"))
         (tmp_path / "us").mkdir(mode=0o700)
         done = check("-connect", str(path), NOT_SET_HERE="")

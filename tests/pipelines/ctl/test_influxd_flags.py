@@ -30,11 +30,11 @@ def test_other_commands_take_their_own_flags_alone() -> None:
 
 
 @pytest.mark.parametrize("command", ["backup", "restore"])
-@pytest.mark.parametrize("tree", [main.tree, main.seed])
+@pytest.mark.parametrize("tree", [main.tree, main.original_tree])
 def test_every_other_flag_is_answered(tree: click.Group, command: str, tmp_path: Path) -> None:
-    name = "influxd-ctl" if tree is main.seed else "shardkeeper"
+    name = "influxd-ctl" if tree is main.original_tree else "shardkeeper"
     foreign = [*INSTEAD[command]]
-    if tree is main.seed:
+    if tree is main.original_tree:
         foreign += [*EQUAL[command], *NEEDLESS[command]]
     for flag in foreign:
         for dashes in ("-", "--"):

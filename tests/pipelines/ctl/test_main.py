@@ -12,13 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from pipelines.ctl import render
-from pipelines.ctl.main import seed, tree
-from pipelines.ctl.talk import Talk
+from pipelines.ctl.main import original_tree, tree
+from pipelines.ctl.output import TerminalOutput
 from resources.engine.events import LeaseAwaited, MetaSaved, Progress, Warned
 
 
 def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
-    original, ours = (set(group.list_commands(click.Context(group))) for group in (seed, tree))
+    original, ours = (
+        set(group.list_commands(click.Context(group))) for group in (original_tree, tree)
+    )
     assert original == {"backup", "restore", "show", "show-shards", "help"}
     assert ours == {
         *original,
@@ -33,33 +35,33 @@ def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
 
 @pytest.mark.parametrize("asked", [["help"], ["-h"], ["-help"], ["--help"]])
 def test_help_is_there_however_it_is_asked_for(asked: list[str]) -> None:
-    said = CliRunner().invoke(seed, asked, prog_name="influxd-ctl")
-    assert said.exit_code == 0
-    assert "backup" in said.output
-    assert "-bind" in said.output
+    result = CliRunner().invoke(original_tree, asked, prog_name="influxd-ctl")
+    assert result.exit_code == 0
+    assert "backup" in result.output
+    assert "-bind" in result.output
 
 
 @pytest.mark.parametrize("asked", [["help", "backup"], ["backup", "-h"], ["backup", "--help"]])
-def test_a_command_tells_its_flags(asked: list[str]) -> None:
-    said = CliRunner().invoke(seed, asked, prog_name="influxd-ctl")
-    assert said.exit_code == 0
-    assert "influxd-ctl backup" in said.output
-    assert "the ID of the single shard to back up" in said.output
+def test_a_command_reports_its_flags(asked: list[str]) -> None:
+    result = CliRunner().invoke(original_tree, asked, prog_name="influxd-ctl")
+    assert result.exit_code == 0
+    assert "influxd-ctl backup" in result.output
+    assert "the ID of the single shard to back up" in result.output
 
 
 def test_help_for_nothing_names_what_there_is() -> None:
-    said = CliRunner().invoke(seed, ["help", "nothing"], prog_name="influxd-ctl")
-    assert said.exit_code == 2
-    assert "influxd-ctl help lists them" in said.output
+    result = CliRunner().invoke(original_tree, ["help", "nothing"], prog_name="influxd-ctl")
+    assert result.exit_code == 2
+    assert "influxd-ctl help lists them" in result.output
 
 
 def test_help_finds_commands_below_commands() -> None:
-    said = CliRunner().invoke(tree, ["help", "config", "check"], prog_name="shardkeeper")
-    assert said.exit_code == 0
-    assert "shardkeeper config check" in said.output
+    result = CliRunner().invoke(tree, ["help", "config", "check"], prog_name="shardkeeper")
+    assert result.exit_code == 0
+    assert "shardkeeper config check" in result.output
     for words in (["config", "nothing"], ["backup", "check"]):
-        said = CliRunner().invoke(tree, ["help", *words], prog_name="shardkeeper")
-        assert f"{' '.join(words)!r} is no command" in said.output
+        result = CliRunner().invoke(tree, ["help", *words], prog_name="shardkeeper")
+        assert f"{' '.join(words)!r} is no command" in result.output
 
 
 @pytest.mark.parametrize(
@@ -78,16 +80,16 @@ def test_help_finds_commands_below_commands() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_refused_as_wrong_usage(words: list[str], what: str) -> None:
-    said = CliRunner().invoke(tree, words)
-    assert what in said.output
-    assert "  next: " in said.output
-    assert said.exit_code == 2
+    result = CliRunner().invoke(tree, words)
+    assert what in result.output
+    assert "  next: " in result.output
+    assert result.exit_code == 2
 
 
 @pytest.mark.parametrize("flag", [["-db", "x"], ["-db=x"], ["--db", "x"], ["--db=x"]])
 def test_flags_are_understood_as_go_and_as_gnu_write_them(flag: list[str], tmp_path: Path) -> None:
-    said = CliRunner().invoke(tree, ["restore", "-newdb=y", *flag, str(tmp_path)])
-    assert "No manifest files found" in said.output  # -newdb had its -db
+    result = CliRunner().invoke(tree, ["restore", "-newdb=y", *flag, str(tmp_path)])
+    assert "No manifest files found" in result.output  # -newdb had its -db
     alone = CliRunner().invoke(tree, ["restore", "-newdb=y", str(tmp_path)])
     assert "-newdb needs -db" in alone.output
 
@@ -96,9 +98,9 @@ def test_flags_are_understood_as_go_and_as_gnu_write_them(flag: list[str], tmp_p
 def test_the_server_is_named_before_or_after_the_command(place: str, tmp_path: Path) -> None:
     where = ["-host", "127.0.0.1:1"]
     words = [*where, "backup"] if place == "before" else ["backup", *where]
-    said = CliRunner().invoke(tree, [*words, str(tmp_path)])
-    assert said.exit_code == 1
-    assert "127.0.0.1:1: connection refused" in said.output
+    result = CliRunner().invoke(tree, [*words, str(tmp_path)])
+    assert result.exit_code == 1
+    assert "127.0.0.1:1: connection refused" in result.output
 
 
 def test_progress_stands_on_a_terminals_last_line_and_in_no_log(
@@ -106,16 +108,16 @@ def test_progress_stands_on_a_terminals_last_line_and_in_no_log(
 ) -> None:
     for on_terminal in (True, False):
         monkeypatch.setattr(sys.stderr, "isatty", lambda seen=on_terminal: seen)
-        talk = Talk(render.backup_line)
-        talk(Progress(1, 9, 5_000_000))
-        talk(LeaseAwaited(47))
-        talk(MetaSaved(421))
-        talk(Warned("look"))
-        said = capsys.readouterr()
-        assert said.out == "Backing up meta data... Done. 421 bytes transferred\n"
-        told = ("1 of 9 shards, 5.0 MB", "waiting for another restore's lease: 47 s left")
-        progress = "".join(f"{line}\r\033[K" for line in told) if on_terminal else ""
-        assert said.err == f"{progress}warning: look\n"
+        terminal = TerminalOutput(render.backup_line)
+        terminal(Progress(1, 9, 5_000_000))
+        terminal(LeaseAwaited(47))
+        terminal(MetaSaved(421))
+        terminal(Warned("look"))
+        result = capsys.readouterr()
+        assert result.out == "Backing up meta data... Done. 421 bytes transferred\n"
+        events = ("1 of 9 shards, 5.0 MB", "waiting for another restore's lease: 47 s left")
+        progress = "".join(f"{line}\r\033[K" for line in events) if on_terminal else ""
+        assert result.err == f"{progress}warning: look\n"
 
 
 @pytest.mark.parametrize("command", ["influxd_ctl", "shardkeeper"])
@@ -124,7 +126,7 @@ def test_an_interrupt_amid_the_imports_ends_a_run_without_a_word(command: str) -
 import os, signal, sys
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
-        if name == "pipelines.ctl.connect":
+        if name == "pipelines.ctl.connection_flags":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,7 +13,7 @@ from resources.engine.events import (
     SourceChosen,
 )
 from resources.model import ShardID
-from resources.repository.manifest import ShardEntry
+from resources.repository.formats.manifest import ShardEntry
 
 
 @pytest.mark.parametrize(

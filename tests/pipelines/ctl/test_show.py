@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from resources.clients.coordinator import CoordinatorClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.model import ShardID
 from tests.influxd import Influxd
 from tests.wire.commands import Done, at, influxd_ctl, shardkeeper
@@ -36,7 +36,7 @@ def test_a_real_server_lists_the_shards_that_it_says_it_has(
     assert (done.code, done.err) == (0, "")
     # Those of other databases may come and go between the two questions.
     listed = [row for line in done.out.splitlines()[3:] if (row := line.split())[1] == name]
-    said = [
+    result = [
         [
             str(shard_id),
             db,
@@ -51,7 +51,7 @@ def test_a_real_server_lists_the_shards_that_it_says_it_has(
         for shard_id, db, rp, group_id, start, end, expires, _ in influxd.rows("SHOW SHARDS")
         if db == name
     ]
-    assert sorted(listed) == sorted(said)
+    assert sorted(listed) == sorted(result)
     assert {row[2] for row in listed} == {"autogen", "day"}
     done = program(*at(influxd), "show")
     assert done.code == 0
@@ -60,31 +60,34 @@ def test_a_real_server_lists_the_shards_that_it_says_it_has(
 
 @both_programs
 def test_both_programs_show_a_cluster(tmp_path: Path, program: Callable[..., Done]) -> None:
-    with DevCluster(tmp_path, meta_nodes=1, data_nodes=2) as cluster:
-        door = ("-bind", cluster.meta[0].http_addr)
+    with EmbeddedCluster(tmp_path, meta_nodes=1, data_nodes=2) as cluster:
+        connection = ("-bind", cluster.meta[0].http_addr)
         cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         cluster.write("telegraf", "cpu v=1 1600000000000000000")
-        done = program(*door, "show")
+        done = program(*connection, "show")
         assert (done.code, done.err) == (0, "")
         for node in cluster.data:
             assert f"\t{node.tcp_addr}\t" in done.out
         assert f"\t{cluster.meta[0].http_addr}\t" in done.out.split("Meta Nodes")[1]
 
-        brief, detailed = program(*door, "show-shards"), program(*door, "show-shards", "-v")
+        brief, detailed = (
+            program(*connection, "show-shards"),
+            program(*connection, "show-shards", "-v"),
+        )
         assert (brief.code, detailed.code) == (0, 0)
         assert "1   telegraf  autogen           2  " in brief.out
         assert "Size:" not in brief.out
         assert detailed.out.count("Size:") == 2
 
 
-def test_names_are_printed_in_utf8_where_the_locale_lacks_them(tmp_path: Path) -> None:
-    with DevCluster(tmp_path, meta_nodes=1, data_nodes=1) as cluster:
+def test_names_are_printed_in_utf8_where_the_locale_misses_them(tmp_path: Path) -> None:
+    with EmbeddedCluster(tmp_path, meta_nodes=1, data_nodes=1) as cluster:
         cluster.query('CREATE DATABASE "日本"')
         cluster.write("日本", "cpu v=1 1600000000000000000")
         program = "from pipelines.ctl.main import influxd_ctl; influxd_ctl()"
-        door = ("-bind", cluster.meta[0].http_addr)
+        connection = ("-bind", cluster.meta[0].http_addr)
         done = subprocess.run(
-            [sys.executable, "-c", program, *door, "show-shards"],
+            [sys.executable, "-c", program, *connection, "show-shards"],
             env={**os.environ, "PYTHONIOENCODING": "latin-1"},
             capture_output=True,
             check=False,
@@ -103,7 +106,7 @@ def test_without_a_listener_the_next_step_is_named(program: Callable[..., Done])
 
 
 def test_shards_about_which_disks_and_metastore_disagree_are_shown_alone(tmp_path: Path) -> None:
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=2) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=2) as cluster:
         cluster.query("CREATE DATABASE telegraf WITH REPLICATION 2")
         for week in range(3):
             cluster.write("telegraf", f"cpu v=1 {1_600_000_000 + week * 604_800}", precision="s")

@@ -11,7 +11,7 @@ FINALIZED = """
 import os, signal, sys, time, weakref
 import click
 from pipelines.ctl import main
-from resources.interrupts import interruptible, undisturbed
+from resources.runtime.interrupts import interruptible, undisturbed
 
 class Held:
     pass

@@ -56,7 +56,7 @@ One run meets them all, and at each a fork of it is asked.
 @pytest.mark.parametrize(
     ("program", "how"), [("influxd_ctl", signal.SIGINT), ("shardkeeper", signal.SIGTERM)]
 )
-def test_a_wish_to_stop_is_heard_at_every_instruction(program: str, how: signal.Signals) -> None:
+def test_a_request_to_stop_is_heard_at_every_instruction(program: str, how: signal.Signals) -> None:
     ends_of_one = ENDS.format(program=program, how=how.name)
     done = subprocess.run(
         [sys.executable, "-c", ends_of_one], capture_output=True, text=True, check=True
@@ -64,4 +64,4 @@ def test_a_wish_to_stop_is_heard_at_every_instruction(program: str, how: signal.
     ends = json.loads(done.stdout)
     # Once the command has said its last word, a signal changes nothing any more.
     assert {status for status, _ in ends} == {ExitCode.INTERRUPTED, -how, ExitCode.DONE}
-    assert {said for _, said in ends} == {""}
+    assert {result for _, result in ends} == {""}

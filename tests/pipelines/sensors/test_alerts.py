@@ -12,15 +12,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.evaluation import ARCHIVES_MATCH, WITHIN_OBJECTIVE, Judge
+from assets.evaluation import ARCHIVES_MATCH, WITHIN_OBJECTIVE, CheckEvaluator
 from assets.reachability import REACHABLE
 from pipelines.sensors.alerts import LASTING_S, REMIND_S, Alerts, Trouble
 from pipelines.sensors.outbox import Outbox
 from pipelines.sensors.ticks import TickFailed
 from resources.config.values import Configuration
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
+from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness
 from tests.pipelines.hooks import Hook, listening
-from tests.pipelines.world import FAMILY, World
 
 NOTIFY = [{"url": {"env": "HOOK"}, "format": "json", "clusters": ["influxdb"]}]
 
@@ -33,9 +33,11 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
 
 
 @pytest.fixture
-def world(cluster: DevCluster, hook: Hook, tmp_path: Path, instance: dg.DagsterInstance) -> World:
+def harness(
+    cluster: EmbeddedCluster, hook: Hook, tmp_path: Path, instance: dg.DagsterInstance
+) -> DagsterHarness:
     here = {"bind": cluster.meta[0].http_addr, "objectives": {"recovery_point": "2m"}}
-    return World(tmp_path, instance, here, notify=NOTIFY, url="https://dagster.example")
+    return DagsterHarness(tmp_path, instance, here, notify=NOTIFY, url="https://dagster.example")
 
 
 def aged(cursor: str | None, seconds: float) -> str:
@@ -48,101 +50,103 @@ def aged(cursor: str | None, seconds: float) -> str:
     return json.dumps(kept)
 
 
-def grow_old(world: World, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+def grow_old(harness: DagsterHarness, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """Let the clock of the objective run on; what was backed up was backed up earlier."""
-    earliest = Judge.earliest
-    monkeypatch.setattr(Judge, "earliest", lambda self: earliest(self) + timedelta(seconds=seconds))
+    earliest = CheckEvaluator.earliest
+    monkeypatch.setattr(
+        CheckEvaluator, "earliest", lambda self: earliest(self) + timedelta(seconds=seconds)
+    )
 
 
-def test_an_objective_that_is_missed_while_the_source_is_away_is_told(
-    cluster: DevCluster, world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
+def test_an_objective_that_is_missed_while_the_source_is_away_is_reported(
+    cluster: EmbeddedCluster, harness: DagsterHarness, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert world.back_up().success
-    said, cursor = world.sense("alerts_influxdb")
-    assert (said.skip_message, hook.said) == ("nothing is wrong", [])
-    grow_old(world, monkeypatch, 180)
+    assert harness.back_up().success
+    output, cursor = harness.sense("alerts_influxdb")
+    assert (output.skip_message, hook.received) == ("nothing is wrong", [])
+    grow_old(harness, monkeypatch, 180)
     cluster.stop_meta_node(0)
     with pytest.raises(TickFailed, match="connection refused while connecting\nNext: ") as failed:
-        world.sense("watch_influxdb")
-    reachable = world.check(FAMILY.meta_snapshot, REACHABLE)
+        harness.sense("watch_influxdb")
+    reachable = harness.check(CLUSTER_ASSETS.meta_snapshot, REACHABLE)
     assert not reachable.passed
     assert reachable.metadata["why"].value == str(failed.value)
-    missed, _ = world.sense("missed_influxdb")  # judges, although nobody answers
+    missed, _ = harness.sense("missed_influxdb")  # judges, although nobody answers
     assert "3 of 3 shards are in no backup of the last 2 minutes" in missed.skip_message
-    assert not world.check(FAMILY.backup_set, WITHIN_OBJECTIVE).passed
-    said, cursor = world.sense("alerts_influxdb", cursor)
-    [late] = hook.said  # that it is away is told once it has lasted
+    assert not harness.check(CLUSTER_ASSETS.backup_set, WITHIN_OBJECTIVE).passed
+    output, cursor = harness.sense("alerts_influxdb", cursor)
+    [late] = hook.received  # that it is away is told once it has lasted
     assert late["text"].startswith(
         "influxdb: 3 of 3 shards are in no backup of the last 2 minutes; the newest restore point"
     )
     assert late["url"] == "https://dagster.example/assets/influxdb/backup_set"
     assert (late["cluster"], late["trouble"], late["state"]) == ("influxdb", "objective", "begun")
-    said, cursor = world.sense("alerts_influxdb", aged(cursor, LASTING_S))
-    assert len(hook.said) == 2
-    assert hook.said[1]["text"].startswith("influxdb: the cluster does not answer: ")
-    assert "\nNext: " in hook.said[1]["text"]
-    said, cursor = world.sense("alerts_influxdb", cursor)
-    assert len(hook.said) == 2  # said once
+    output, cursor = harness.sense("alerts_influxdb", aged(cursor, LASTING_S))
+    assert len(hook.received) == 2
+    assert hook.received[1]["text"].startswith("influxdb: the cluster does not answer: ")
+    assert "\nNext: " in hook.received[1]["text"]
+    output, cursor = harness.sense("alerts_influxdb", cursor)
+    assert len(hook.received) == 2  # said once
 
 
-def test_what_is_over_is_told_too(
-    cluster: DevCluster, world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
+def test_what_is_over_is_reported_too(
+    cluster: EmbeddedCluster, harness: DagsterHarness, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert world.back_up().success
+    assert harness.back_up().success
     with monkeypatch.context() as late:
-        grow_old(world, late, 180)
-        _, cursor = world.sense("alerts_influxdb")
-    _, cursor = world.sense("alerts_influxdb", cursor)
-    assert [one["state"] for one in hook.said] == ["begun", "over"]
-    assert hook.said[1]["text"].startswith("influxdb: over after ")
-    _, cursor = world.sense("alerts_influxdb", cursor)
-    assert len(hook.said) == 2
+        grow_old(harness, late, 180)
+        _, cursor = harness.sense("alerts_influxdb")
+    _, cursor = harness.sense("alerts_influxdb", cursor)
+    assert [one["state"] for one in hook.received] == ["begun", "over"]
+    assert hook.received[1]["text"].startswith("influxdb: over after ")
+    _, cursor = harness.sense("alerts_influxdb", cursor)
+    assert len(hook.received) == 2
 
 
 def test_before_the_first_backup_nobody_is_alarmed_until_it_is_due(
-    world: World, hook: Hook
+    harness: DagsterHarness, hook: Hook
 ) -> None:
-    said, cursor = world.sense("alerts_influxdb")
-    assert (said.skip_message, hook.said) == ("nothing is wrong", [])
-    world.sense("alerts_influxdb", aged(cursor, 121))
-    assert [one["why"].partition("\n")[0] for one in hook.said] == [
+    output, cursor = harness.sense("alerts_influxdb")
+    assert (output.skip_message, hook.received) == ("nothing is wrong", [])
+    harness.sense("alerts_influxdb", aged(cursor, 121))
+    assert [one["why"].partition("\n")[0] for one in hook.received] == [
         "there is no backup yet, after 2 minutes"
     ]
 
 
-def test_a_directory_that_is_gone_and_archives_that_are_bad_are_told(
-    world: World, hook: Hook
+def test_a_directory_that_is_gone_and_archives_that_are_bad_are_reported(
+    harness: DagsterHarness, hook: Hook
 ) -> None:
-    assert world.back_up().success
-    [archive] = world.backups.glob("*.s4.tar.gz")
+    assert harness.back_up().success
+    [archive] = harness.backups.glob("*.s4.tar.gz")
     archive.chmod(0o600)
     archive.write_bytes(archive.read_bytes()[:-1] + b"\xff")
-    world.run("verify_influxdb")
-    assert not world.check(FAMILY.shard_backup, ARCHIVES_MATCH).passed
-    _, cursor = world.sense("alerts_influxdb")
-    assert hook.said[0]["trouble"] == ARCHIVES_MATCH
-    assert "has failed: 1 problems" in hook.said[0]["text"]
-    world.backups.rename(world.backups.with_name("not mounted"))
-    _, cursor = world.sense("alerts_influxdb", cursor)
-    _, cursor = world.sense("alerts_influxdb", aged(cursor, LASTING_S))
-    assert [one["trouble"] for one in hook.said] == [ARCHIVES_MATCH, "directory"]
-    assert "no such directory" in hook.said[1]["text"]
+    harness.run("verify_influxdb")
+    assert not harness.check(CLUSTER_ASSETS.shard_backup, ARCHIVES_MATCH).passed
+    _, cursor = harness.sense("alerts_influxdb")
+    assert hook.received[0]["trouble"] == ARCHIVES_MATCH
+    assert "has failed: 1 problems" in hook.received[0]["text"]
+    harness.backups.rename(harness.backups.with_name("not mounted"))
+    _, cursor = harness.sense("alerts_influxdb", cursor)
+    _, cursor = harness.sense("alerts_influxdb", aged(cursor, LASTING_S))
+    assert [one["trouble"] for one in hook.received] == [ARCHIVES_MATCH, "directory"]
+    assert "no such directory" in hook.received[1]["text"]
 
 
 def test_nothing_is_lost_while_a_webhook_is_away(
-    world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
+    harness: DagsterHarness, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert world.back_up().success
-    grow_old(world, monkeypatch, 180)
+    assert harness.back_up().success
+    grow_old(harness, monkeypatch, 180)
     hook.status = 500
-    _, cursor = world.sense("alerts_influxdb")
-    said, cursor = world.sense("alerts_influxdb", cursor)
-    assert "1 messages are not heard yet" in said.skip_message
+    _, cursor = harness.sense("alerts_influxdb")
+    output, cursor = harness.sense("alerts_influxdb", cursor)
+    assert "1 messages are not heard yet" in output.skip_message
     hook.status = 200
-    said, cursor = world.sense("alerts_influxdb", cursor)
-    assert [one["trouble"] for one in hook.said] == ["objective"] * 3  # 500, 500, 200
-    said, cursor = world.sense("alerts_influxdb", cursor)
-    assert len(hook.said) == 3
+    output, cursor = harness.sense("alerts_influxdb", cursor)
+    assert [one["trouble"] for one in hook.received] == ["objective"] * 3  # 500, 500, 200
+    output, cursor = harness.sense("alerts_influxdb", cursor)
+    assert len(hook.received) == 3
 
 
 def configuration(*notify: dict[str, Any]) -> Configuration:
@@ -170,23 +174,23 @@ def test_each_webhook_hears_what_it_wants_and_only_the_deaf_one_hears_it_again(
         )
         outbox = Outbox().put(both, ["eu"], "one", {}, 0.0).put(both, ["us"], "two", {}, 1.0)
         outbox = outbox.put(both, ["eu"], "three", {}, 2.0).send(both, 3.0)
-        assert [one["text"] for one in good.said] == ["one", "two", "three"]
-        assert [one["text"] for one in bad.said] == ["one"]  # not asked for the next
+        assert [one["text"] for one in good.received] == ["one", "two", "three"]
+        assert [one["text"] for one in bad.received] == ["one"]  # not asked for the next
         assert [one.text for one in outbox.messages] == ["one", "two", "three"]
         assert not [one for one in outbox.errors if "secret-path" in str(one)]
         bad.status = 200
         outbox = Outbox.of(json.loads(json.dumps(outbox.kept))).send(both, 4.0)
-        assert [one["text"] for one in bad.said] == ["one", "one", "three"]
-        assert [one["text"] for one in good.said] == ["one", "two", "three"]
+        assert [one["text"] for one in bad.received] == ["one", "one", "three"]
+        assert [one["text"] for one in good.received] == ["one", "two", "three"]
         assert [one.text for one in outbox.messages] == ["two"]  # its secret may yet be set
         assert outbox.send(both, 90_000.0).messages == ()
 
 
-def test_what_lasts_is_said_again_after_a_day_and_no_cursor_is_fatal() -> None:
+def test_what_lasts_is_reported_again_after_a_day_and_no_cursor_is_fatal() -> None:
     nobody, trouble = configuration(), Trouble("t", "wrong")
-    alerts = Alerts.of("what is this", 0.0).look(nobody, ["eu"], [trouble], 0.0, "")
-    told = [alerts.known["t"].told_s]
+    alerts = Alerts.of("what is this", 0.0).advance(nobody, ["eu"], [trouble], 0.0, "")
+    events = [alerts.known["t"].reported_s]
     for now_s in (10.0, REMIND_S - 1, REMIND_S, REMIND_S + 5):
-        alerts = Alerts.of(alerts.cursor, now_s).look(nobody, ["eu"], [trouble], now_s, "")
-        told.append(alerts.known["t"].told_s)
-    assert told == [0.0, 0.0, 0.0, REMIND_S, REMIND_S]
+        alerts = Alerts.of(alerts.cursor, now_s).advance(nobody, ["eu"], [trouble], now_s, "")
+        events.append(alerts.known["t"].reported_s)
+    assert events == [0.0, 0.0, 0.0, REMIND_S, REMIND_S]

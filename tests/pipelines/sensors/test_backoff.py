@@ -9,18 +9,18 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from pipelines.sensors.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, pace
-from resources.devcluster.cluster import DevCluster
-from tests.pipelines.world import FAMILY, World
+from pipelines.sensors.backoff import FIRST_PAUSE_S, LONGEST_PAUSE_S, back_off
+from resources.embedded.cluster import EmbeddedCluster
+from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness
 
-BY_WATCH = {"dagster/sensor_name": "watch_influxdb"}
+BY_CHANGE_SENSOR = {"dagster/sensor_name": "watch_influxdb"}
 BY_CLOCK = {"dagster/schedule_name": "incremental_influxdb"}
 CANCELED, FAILURE = dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE
 SUCCESS = dg.DagsterRunStatus.SUCCESS
 
 
 @pytest.fixture
-def world(over_cluster: World) -> World:
+def harness(over_cluster: DagsterHarness) -> DagsterHarness:
     return over_cluster
 
 
@@ -57,12 +57,12 @@ def ended(
 
 def test_failures_of_its_own_make_it_wait_ever_longer(instance: dg.DagsterInstance) -> None:
     for at in range(9):
-        end = ended(instance, FAILURE, BY_CLOCK if at % 2 else BY_WATCH)
-        now = pace(instance, FAMILY)
+        end = ended(instance, FAILURE, BY_CLOCK if at % 2 else BY_CHANGE_SENSOR)
+        now = back_off(instance, CLUSTER_ASSETS)
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(at, 7))
         assert now.wait_until_s == pytest.approx(end + pause)
     assert ended(instance, SUCCESS, {})  # launched by hand
-    assert pace(instance, FAMILY).failures == 0
+    assert back_off(instance, CLUSTER_ASSETS).failures == 0
 
 
 @pytest.mark.parametrize("status", [FAILURE, CANCELED])
@@ -73,14 +73,16 @@ def test_what_somebody_launched_mistyped_or_stopped_by_hand_holds_nothing_up(
     for _ in range(12):
         ended(instance, status, {})
         ended(instance, status, {"dagster/backfill": "x"})
-        ended(instance, status, BY_WATCH, parent=first)  # executed again, otherwise configured
-    now = pace(instance, FAMILY)
+        ended(
+            instance, status, BY_CHANGE_SENSOR, parent=first
+        )  # executed again, otherwise configured
+    now = back_off(instance, CLUSTER_ASSETS)
     assert (now.failures, now.wait_until_s) == (0, 0.0)
     # Nor does it hide how those of its own fare.
-    end = ended(instance, FAILURE, BY_WATCH)
+    end = ended(instance, FAILURE, BY_CHANGE_SENSOR)
     for _ in range(12):
         ended(instance, status, {})
-    now = pace(instance, FAMILY)
+    now = back_off(instance, CLUSTER_ASSETS)
     assert (now.failures, now.wait_until_s) == (1, pytest.approx(end + FIRST_PAUSE_S))
 
 
@@ -88,14 +90,14 @@ def test_one_of_its_own_that_somebody_stops_does_not_come_back_at_once(
     instance: dg.DagsterInstance,
 ) -> None:
     for _ in range(3):
-        end = ended(instance, CANCELED, BY_WATCH)
-        now = pace(instance, FAMILY)
+        end = ended(instance, CANCELED, BY_CHANGE_SENSOR)
+        now = back_off(instance, CLUSTER_ASSETS)
         assert now.terminated
         assert (now.failures, now.wait_until_s) == (0, pytest.approx(end + FIRST_PAUSE_S))
 
 
-def test_a_mistyped_run_is_told_in_the_launchpads_words_and_the_next_look_asks_all_the_same(
-    cluster: DevCluster, world: World
+def test_a_mistyped_run_is_reported_in_the_launchpads_words_and_the_next_look_asks_all_the_same(
+    cluster: EmbeddedCluster, harness: DagsterHarness
 ) -> None:
     mistyped: list[dict[str, Any]] = [
         {"db": "nope"},
@@ -104,15 +106,15 @@ def test_a_mistyped_run_is_told_in_the_launchpads_words_and_the_next_look_asks_a
         {"shard": -4},
     ]
     for config in mistyped:
-        assert not world.run("back_up_influxdb", **config).success
-    asked, _ = world.sense("watch_influxdb")
+        assert not harness.run("back_up_influxdb", **config).success
+    asked, _ = harness.sense("watch_influxdb")
     assert len(asked.run_requests) == 1
     for _ in range(3):
-        ended(world.instance, FAILURE, BY_WATCH)
-    waits, _ = world.sense("watch_influxdb")
+        ended(harness.instance, FAILURE, BY_CHANGE_SENSOR)
+    waits, _ = harness.sense("watch_influxdb")
     assert waits.run_requests == []
     assert "the last 3 backups failed; looks again at" in (waits.skip_message or "")
     assert "once back_up_influxdb was launched and succeeded" in (waits.skip_message or "")
-    assert pace(world.instance, FAMILY).wait_until_s > time.time()
-    assert world.back_up().success
-    assert pace(world.instance, FAMILY).failures == 0
+    assert back_off(harness.instance, CLUSTER_ASSETS).wait_until_s > time.time()
+    assert harness.back_up().success
+    assert back_off(harness.instance, CLUSTER_ASSETS).failures == 0

@@ -10,7 +10,7 @@ from dagster_shared.error import SerializableErrorInfo
 from pipelines.sensors.failed_runs import why_failed
 
 
-def test_of_code_that_does_not_load_the_cause_is_told() -> None:
+def test_of_code_that_does_not_load_the_cause_is_reported() -> None:
     instance = dg.DagsterInstance.ephemeral()
     run = create_run_for_test(instance, job_name="back_up_lab")
     cause = SerializableErrorInfo("ImportError: there is no facts\n", [], "ImportError")

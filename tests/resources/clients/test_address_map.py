@@ -109,7 +109,7 @@ def test_a_redirect_to_the_leader_goes_by_the_map() -> None:
     assert "-map" in caught.value.hint
 
 
-def test_a_name_that_only_the_cluster_knows_is_told_with_the_map() -> None:
+def test_a_name_that_only_the_cluster_knows_is_reported_with_the_map() -> None:
     for ask in (
         lambda: SnapshotterClient("data-1.invalid").metastore(),
         lambda: InfluxHTTP("data-1.invalid").ping(),

@@ -120,7 +120,7 @@ def test_looks_at_a_real_server_survive_a_cut(influxd: Influxd, fault: Fault) ->
 
 
 @pytest.mark.wire
-def test_a_statement_is_said_twice_only_if_it_may_be(influxd: Influxd) -> None:
+def test_a_statement_is_reported_twice_only_if_it_may_be(influxd: Influxd) -> None:
     with cutting(influxd.http_addr, Reset(0)) as proxy:
         http = InfluxHTTP(f"http://{proxy.address}")
         with pytest.raises(ConnectionCut):
@@ -131,7 +131,7 @@ def test_a_statement_is_said_twice_only_if_it_may_be(influxd: Influxd) -> None:
         assert not proxy.pending
 
 
-def test_what_removes_is_said_once() -> None:
+def test_what_removes_is_reported_once() -> None:
     asked: list[bytes] = []
 
     def cuts(connection: socket.socket) -> None:

@@ -23,7 +23,7 @@ from tests.resources.clients.http_peer import CANARY, Ask, every_ask, reply
 from tests.resources.clients.peer import answers, closed_port, peer, resets, silent
 
 
-def test_a_ping_tells_version_build_and_the_time_it_is_not_ahead_of() -> None:
+def test_a_ping_reports_version_build_and_the_time_it_is_not_ahead_of() -> None:
     full = reply(
         status="204 No Content",
         X_Influxdb_Version="v1.6.7~rc0",
@@ -84,7 +84,7 @@ def test_refused_credentials_have_their_own_exit_status(ask: Ask, status: str) -
 
 
 @every_ask
-def test_an_error_of_the_server_is_told(ask: Ask) -> None:
+def test_an_error_of_the_server_is_reported(ask: Ask) -> None:
     no = reply({"error": "timeout\x1b[31m\n"}, status="500 Internal Server Error")
     with peer(answers(no)) as addr, pytest.raises(PeerRefused) as caught:
         ask(InfluxHTTP(addr))
@@ -170,7 +170,7 @@ def test_a_reply_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         InfluxHTTP(addr).server_vars()
 
 
-def test_silence_is_told_from_a_refused_connection() -> None:
+def test_silence_is_reported_from_a_refused_connection() -> None:
     with peer(silent) as addr, pytest.raises(PeerSilent):
         InfluxHTTP(addr, timeout_s=0.2).query("SELECT 1")
     with peer(resets) as addr, pytest.raises(PeerUnreachable) as caught:

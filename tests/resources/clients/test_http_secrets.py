@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from resources.clients.http import InfluxHTTP
-from resources.clients.http_trouble import unreachable
+from resources.clients.http_errors import unreachable
 from resources.errors import PeerUnreachable, ShardkeeperError, UsageError
 from tests.resources.clients.http_peer import CANARY, Ask, every_ask, reply
 from tests.resources.clients.peer import answers, closed_port, peer
@@ -94,8 +94,8 @@ def test_no_error_has_the_password_in_it(ask: Ask, answer: bytes) -> None:
         assert "s3cr3t" not in repr(client) + client.base_url
         with pytest.raises(ShardkeeperError) as caught:
             ask(client)
-    told = "".join(traceback.format_exception(caught.value)) + caught.value.hint
-    assert "s3cr3t" not in told
+    events = "".join(traceback.format_exception(caught.value)) + caught.value.hint
+    assert "s3cr3t" not in events
 
 
 @pytest.mark.fault(80)

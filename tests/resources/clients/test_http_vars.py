@@ -40,19 +40,19 @@ VARS: dict[str, Any] = {
 }
 
 
-def test_debug_vars_tell_time_and_shards() -> None:
+def test_debug_vars_report_time_and_shards() -> None:
     with peer(answers(reply(VARS))) as addr:
-        said = InfluxHTTP(addr).server_vars()
-    assert said.current_time_ns == 1_795_395_063_442_150_109
-    assert said.started_ns == 1_795_395_063_402_597_923
-    assert said.shards == {
+        message = InfluxHTTP(addr).server_vars()
+    assert message.current_time_ns == 1_795_395_063_442_150_109
+    assert message.started_ns == 1_795_395_063_402_597_923
+    assert message.shards == {
         ShardID(1): ShardStats(num_files=2, disk_bytes=101, write_points_ok=12),
         ShardID(2**64 - 1): ShardStats(num_files=1, disk_bytes=0, write_points_ok=0),
     }
 
 
-def test_debug_vars_tell_what_of_a_shard_is_in_memory() -> None:
-    told = {
+def test_debug_vars_report_what_of_a_shard_is_in_memory() -> None:
+    events = {
         "system": VARS["system"],
         "tsm1_engine:/d/1:1": entry(
             "tsm1_engine", "1", tsmLevel1Compactions=2, tsmFullCompactions=1, cacheCompactions=9
@@ -68,7 +68,7 @@ def test_debug_vars_tell_what_of_a_shard_is_in_memory() -> None:
         "tsm1_cache:/d/2:2": entry("tsm1_cache", "2", memBytes=0, diskBytes=0, snapshotCount=0),
         "tsm1_filestore:/d/2:2": entry("tsm1_filestore", "2", numFiles=1, diskBytes=3),
     }
-    with peer(answers(reply(told))) as addr:
+    with peer(answers(reply(events))) as addr:
         shards = InfluxHTTP(addr).server_vars(activity=False).shards
     one, two = shards[ShardID(1)], shards[ShardID(2)]
     assert one.cache == CacheStats(7, 5, 1, 99)
@@ -81,9 +81,9 @@ def test_debug_vars_tell_what_of_a_shard_is_in_memory() -> None:
 @pytest.mark.parametrize("system", [None, 7, {}, {"currentTime": 7}, {"currentTime": "now"}])
 def test_the_date_header_less_a_second_stands_in_for_the_time(system: object) -> None:
     with peer(answers(reply({"system": system}, Date=DATE))) as addr:
-        said = InfluxHTTP(addr).server_vars()
-    assert said.current_time_ns == 1_795_395_062_000_000_000
-    assert said.started_ns is None
+        message = InfluxHTTP(addr).server_vars()
+    assert message.current_time_ns == 1_795_395_062_000_000_000
+    assert message.started_ns is None
 
 
 @pytest.mark.parametrize("headers", [{}, {"Date": "yesterday"}, {"Date": ""}])
@@ -139,12 +139,12 @@ def test_the_lines_of_influxd_and_any_other_layout_say_the_same() -> None:
         json.dumps(VARS).encode(),
         json.dumps(VARS, indent=1).encode(),
     ]
-    said: list[ServerVars] = []
+    message: list[ServerVars] = []
     for layout in layouts:
         with peer(answers(reply(layout))) as addr:
-            said.append(InfluxHTTP(addr).server_vars())
-    assert said[0].shards.keys() == {1, 2**64 - 1}
-    assert said[0] == said[1] == said[2]
+            message.append(InfluxHTTP(addr).server_vars())
+    assert message[0].shards.keys() == {1, 2**64 - 1}
+    assert message[0] == message[1] == message[2]
 
 
 def test_a_line_that_is_no_member_is_left_out_and_a_reply_without_its_end_is_none() -> None:
@@ -157,7 +157,7 @@ def test_a_line_that_is_no_member_is_left_out_and_a_reply_without_its_end_is_non
             InfluxHTTP(addr).server_vars()
 
 
-def test_an_error_instead_of_figures_is_told_without_the_password() -> None:
+def test_an_error_instead_of_figures_is_reported_without_the_password() -> None:
     with peer(answers(reply({"error": f"no, {CANARY}"}))) as addr, pytest.raises(PeerRefused) as no:
         InfluxHTTP(addr, user="u", password=CANARY).server_vars()
     assert str(no.value) == f"{addr}: no, ***"

@@ -23,23 +23,23 @@ pytestmark = pytest.mark.wire
 PASSWORD = "it's a s3cr3t: é/\\"
 
 
-def test_a_server_tells_its_version(influxd: Influxd) -> None:
+def test_a_server_reports_its_version(influxd: Influxd) -> None:
     ping = InfluxHTTP(influxd.http_addr).ping()
     assert ping.version == influxd.version
     assert ping.build in ("OSS", "ENT")
 
 
-def test_a_server_tells_its_clock_and_its_shards(influxd: Influxd) -> None:
+def test_a_server_reports_its_clock_and_its_shards(influxd: Influxd) -> None:
     client, db = InfluxHTTP(influxd.url), f"db{uuid.uuid4().hex}"
     influxd.create_database(db)
     influxd.write(db, "m v=1 1\nm v=2 2")
     influxd.flush(db)
     [path] = SnapshotterClient(influxd.bind_addr).shard_paths(db)
-    said = client.server_vars()
-    assert abs(said.current_time_ns - time.time_ns()) < 10_000_000_000
-    assert said.started_ns is not None
-    assert said.started_ns < said.current_time_ns
-    stats = said.shards[path.shard_id]
+    reply = client.server_vars()
+    assert abs(reply.current_time_ns - time.time_ns()) < 10_000_000_000
+    assert reply.started_ns is not None
+    assert reply.started_ns < reply.current_time_ns
+    stats = reply.shards[path.shard_id]
     [file] = influxd.tsm_files(db)
     assert (stats.num_files, stats.disk_bytes) == (1, file.stat().st_size)
     assert stats.write_points_ok == 2
@@ -66,7 +66,7 @@ def test_queries_answer_in_nanoseconds(influxd: Influxd) -> None:
         ('CREATE DATABASE "a/b"', "invalid name"),
     ],
 )
-def test_a_refused_statement_is_told(influxd: Influxd, q: str, reason: str) -> None:
+def test_a_refused_statement_is_reported(influxd: Influxd, q: str, reason: str) -> None:
     with pytest.raises(PeerRefused, match=reason):
         InfluxHTTP(influxd.http_addr).query(q)
 
@@ -109,7 +109,7 @@ def test_the_snapshotters_port_does_not_speak_http(influxd: Influxd) -> None:
 
 
 @pytest.mark.fault(80)
-def test_a_certificate_must_be_good_unless_told_otherwise(
+def test_a_certificate_must_be_good_unless_reported_otherwise(
     influxd_factory: Callable[..., Influxd], tmp_path: Path
 ) -> None:
     if shutil.which("openssl") is None:

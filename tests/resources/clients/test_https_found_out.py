@@ -13,7 +13,7 @@ import pytest
 from resources.clients.address import split_host_port
 from resources.clients.http import InfluxHTTP
 from resources.clients.tls import Trust
-from resources.clients.tls_probe import look_for_tls
+from resources.clients.tls_probe import probe_tls
 from resources.errors import BadReply, PeerUnreachable, UsageError
 from resources.protocol.x509 import not_after
 from tests.certificates import Authority
@@ -64,14 +64,14 @@ def test_https_is_found_out_before_any_credentials_are_sent(
     assert all(b"Authorization" not in one for one in heard)
 
 
-def test_http_that_was_asked_for_is_not_changed_and_told_of(authority: Authority) -> None:
+def test_http_that_was_asked_for_is_not_changed_and_reported_of(authority: Authority) -> None:
     server = https_server(authority.server(), [], polite=True)
     with peer(server) as address, pytest.raises(BadReply, match="speaks https") as caught:
         InfluxHTTP(f"http://{address}").ping()
     assert f"https://{address}" in caught.value.hint
 
 
-def test_a_certificate_of_an_authority_of_ones_own_is_told_with_the_flag(
+def test_a_certificate_of_an_authority_of_ones_own_is_reported_with_the_flag(
     authority: Authority,
 ) -> None:
     with peer(https_server(authority.server(), [], polite=True)) as address:
@@ -148,7 +148,7 @@ def test_an_encrypted_key_is_not_asked_about(authority: Authority, tmp_path: Pat
 
 def test_the_last_day_of_a_certificate_is_read_from_a_handshake(authority: Authority) -> None:
     with peer(https_server(authority.server(), [], polite=True)) as address:
-        found = look_for_tls(split_host_port(address, 1))
+        found = probe_tls(split_host_port(address, 1))
     assert found is not None
     ends = not_after(found.certificate)
     info = ssl._ssl._test_decode_cert(str(authority.directory / "server.crt"))  # type: ignore[attr-defined]
@@ -160,4 +160,4 @@ def test_the_last_day_of_a_certificate_is_read_from_a_handshake(authority: Autho
 
 def test_a_port_that_speaks_no_tls_has_no_certificate() -> None:
     with peer(lambda connection: connection.sendall(PONG)) as address:
-        assert look_for_tls(split_host_port(address, 1), timeout_s=5) is None
+        assert probe_tls(split_host_port(address, 1), timeout_s=5) is None

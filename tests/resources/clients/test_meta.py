@@ -58,7 +58,7 @@ def test_the_metastore_is_the_leaders_whichever_node_is_asked() -> None:
     assert "GET /?index=0" in asked
 
 
-def test_verbose_is_only_said_when_it_is_wanted() -> None:
+def test_verbose_is_only_reported_when_it_is_wanted() -> None:
     asked: list[str] = []
 
     def note(what: str, _who: str, _body: bytes) -> bytes:
@@ -140,6 +140,8 @@ def test_a_lease_without_a_name_is_not_asked_for() -> None:
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", False),
     ],
 )
-def test_a_meta_node_is_told_from_others_without_credentials(reply: bytes, is_meta: bool) -> None:
+def test_a_meta_node_is_reported_from_others_without_credentials(
+    reply: bytes, is_meta: bool
+) -> None:
     with meta_node(always(reply)) as address:
         assert client(address).is_meta_node() is is_meta

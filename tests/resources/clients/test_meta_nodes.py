@@ -15,8 +15,8 @@ from resources.clients.address_map import AddressMap
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.clients.meta_nodes import MetaNodes
-from resources.devcluster.cluster import DevCluster
-from resources.engine.cluster.looks import proven_look
+from resources.embedded.cluster import EmbeddedCluster
+from resources.engine.cluster.metastore_reading import confirmed_reading
 from resources.errors import PeerUnreachable, UnknownOutcome, UsageError
 from resources.model import NodeID
 from resources.protocol.commands import DropDatabase
@@ -30,7 +30,7 @@ RESOURCES = Path(__file__).parents[3] / "resources"
 
 def test_what_can_freeze_a_meta_node_is_asked_nowhere() -> None:
     asked = re.compile(r"""["'](GET )?/(status|peers)\b""")
-    product = [p for p in RESOURCES.rglob("*.py") if "devcluster" not in p.parts]
+    product = [p for p in RESOURCES.rglob("*.py") if "embedded" not in p.parts]
     product += (RESOURCES.parent / "assets").rglob("*.py")
     product += (RESOURCES.parent / "pipelines").rglob("*.py")
     assert len(product) > 100
@@ -47,7 +47,7 @@ def test_several_addresses_may_be_named() -> None:
 
 
 def test_a_run_goes_on_when_the_meta_node_that_was_named_dies(tmp_path: Path) -> None:
-    with DevCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
+    with EmbeddedCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
         meta = MetaClient(cluster.meta[1].http_addr, timeout_s=5)
         meta.metastore()  # the others are in it
         cluster.meta[1].stop()
@@ -61,7 +61,7 @@ def test_a_silent_meta_node_costs_its_time_out_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("resources.clients.meta.ASK_S", 0.3)
-    with DevCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
+    with EmbeddedCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
         named = cluster.meta[2]
         meta = MetaClient(named.http_addr, timeout_s=5)
         meta.metastore()
@@ -132,17 +132,19 @@ def test_a_node_that_had_no_news_is_not_away() -> None:
 
 
 @pytest.fixture
-def slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DevCluster]:
+def slow_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedCluster]:
     """A cluster with a metastore that does not come over a slow way in time."""
-    monkeypatch.setattr("resources.engine.cluster.looks.OTHERS_TIMEOUT_S", TIME_OUT_S)
-    with DevCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
+    monkeypatch.setattr("resources.engine.cluster.metastore_reading.OTHERS_TIMEOUT_S", TIME_OUT_S)
+    with EmbeddedCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
         for at in range(40):
             cluster.query(f"CREATE DATABASE a_database_with_a_long_name_{at}")
         yield cluster
 
 
 @pytest.mark.parametrize("leads", [True, False])
-def test_a_slow_meta_node_costs_its_time_out_once(slow_one: DevCluster, *, leads: bool) -> None:
+def test_a_slow_meta_node_costs_its_time_out_once(
+    slow_one: EmbeddedCluster, *, leads: bool
+) -> None:
     leader = str(MetaClient(slow_one.meta[0].http_addr).leader())
     others = [node.http_addr for node in slow_one.meta if node.http_addr != leader]
     slow = Slow(leader if leads else others[0])
@@ -151,7 +153,7 @@ def test_a_slow_meta_node_costs_its_time_out_once(slow_one: DevCluster, *, leads
     cluster = Cluster(meta)
     began = time.monotonic()
     for _ in range(12):
-        seen = proven_look(cluster)
+        seen = confirmed_reading(cluster)
         assert len(seen.metastore.databases) == 40
     took_s = time.monotonic() - began
     slow.close()
@@ -159,7 +161,9 @@ def test_a_slow_meta_node_costs_its_time_out_once(slow_one: DevCluster, *, leads
     assert took_s < 6 * TIME_OUT_S  # of its time-out, at each look: 12 or 24 times
 
 
-def test_of_a_slow_leader_nothing_older_than_what_it_knows_is_taken(slow_one: DevCluster) -> None:
+def test_of_a_slow_leader_nothing_older_than_what_it_knows_is_taken(
+    slow_one: EmbeddedCluster,
+) -> None:
     meta = MetaClient(slow_one.meta[0].http_addr, timeout_s=TIME_OUT_S)
     leader = meta.leader()
     behind = next(at for at, node in enumerate(slow_one.meta) if node.http_addr != str(leader))

@@ -41,7 +41,7 @@ def test_an_answer_is_known_wherever_it_is_cut(reply: bytes) -> None:
 
 
 @pytest.mark.parametrize("script", [answers(b""), resets], ids=["closes", "resets"])
-def test_a_published_port_with_nobody_behind_is_told_from_a_server(
+def test_a_published_port_with_nobody_behind_is_reported_from_a_server(
     script: Callable[[socket.socket], None],
 ) -> None:
     with peer(script) as addr, pytest.raises(PeerUnreachable) as caught:
@@ -64,7 +64,7 @@ def test_who_listens_is_asked_with_what_every_server_takes() -> None:
 
 
 @pytest.mark.fault(9)
-def test_a_peer_of_another_world_is_told_apart() -> None:
+def test_a_peer_of_another_cluster_is_reported_apart() -> None:
     ssh = answers(b"SSH-2.0-OpenSSH_9.2\r\n")
     with peer(ssh) as addr, pytest.raises(BadReply, match="expected magic"):
         probe_kind(addr)

@@ -42,7 +42,7 @@ class Asked:
 
 
 def fail(peer: Peer, error: ShardkeeperError, aborted: Callable[[], bool] = lambda: False) -> None:
-    with suppress(type(error)), peer.talking(aborted):
+    with suppress(type(error)), peer.exchange(aborted):
         raise error
 
 
@@ -163,7 +163,7 @@ def test_suspects_are_read_alone() -> None:
     assert not peer.crashes.counts  # it was read to its end
 
 
-def test_a_glance_at_newer_files_clears_nobody() -> None:
+def test_a_poll_at_newer_files_clears_nobody() -> None:
     crashes = Crashes()
     peer = Peer("data-1:8088", Asked(there=True), crashes)
     crashes.suspect(ONE, 1)
@@ -195,7 +195,7 @@ def test_who_waits_for_a_peer_that_is_away_is_broken_off(
         waits = threading.Thread(target=wait)
         waits.start()
         time.sleep(0.5)
-        with pytest.raises(PeerSilent), client.peer.talking():
+        with pytest.raises(PeerSilent), client.peer.exchange():
             raise PeerSilent("no answer")
         waits.join(timeout=2 if may_take_long else 20)
         assert waits.is_alive() is may_take_long

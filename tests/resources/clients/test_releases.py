@@ -11,7 +11,7 @@ from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
 from resources.clients.releases import VARIABLE, check_releases, is_known
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.errors import UnsupportedPeer
 from tests.resources.clients.http_peer import reply
 from tests.resources.clients.peer import answers, peer
@@ -58,31 +58,31 @@ def test_a_node_of_another_release_is_refused_and_one_that_does_not_say_is_not(
 def test_no_call_reaches_a_data_node_of_another_release(tmp_path: Path) -> None:
     """In c1.1.1 the number that removes a shard today deletes all of a node's data."""
     with (
-        DevCluster(tmp_path, data_nodes=1) as devcluster,
-        Tunnel(devcluster.data[0].tcp_addr) as tunnel,
+        EmbeddedCluster(tmp_path, data_nodes=1) as embedded,
+        Tunnel(embedded.data[0].tcp_addr) as tunnel,
     ):
-        route = AddressMap.parse([f"{devcluster.data[0].tcp_addr}={tunnel.address}"])
-        meta = MetaClient(devcluster.meta[0].http_addr)
+        route = AddressMap.parse([f"{embedded.data[0].tcp_addr}={tunnel.address}"])
+        meta = MetaClient(embedded.meta[0].http_addr)
         _, metastore = meta.metastore()
-        devcluster.group.release = "1.8.10-c1.1.1"
+        embedded.group.release = "1.8.10-c1.1.1"
         cluster = Cluster(meta, route=route)
         with pytest.raises(UnsupportedPeer, match="nothing was sent"):
-            cluster.holdings(metastore)
+            cluster.inventory(metastore)
         with pytest.raises(UnsupportedPeer):
             cluster.coordinator(metastore.data_nodes[0].tcp_addr)
         assert tunnel.connections == 0
         # Gossip that did not reach the meta nodes yet does not open the way: the node is asked.
-        devcluster.group.release = ""
-        assert not Cluster(meta, route=route).holdings(metastore).silent
+        embedded.group.release = ""
+        assert not Cluster(meta, route=route).inventory(metastore).silent
         assert tunnel.connections == 1
 
 
-def test_a_release_that_only_the_node_itself_tells_is_refused_too(tmp_path: Path) -> None:
+def test_a_release_that_only_the_node_itself_reports_is_refused_too(tmp_path: Path) -> None:
     says = answers(reply(status="204 No Content", X_Influxdb_Version="1.8.10-c1.1.1"))
-    with DevCluster(tmp_path, data_nodes=1) as devcluster, peer(says) as address:
-        meta = MetaClient(devcluster.meta[0].http_addr)
+    with EmbeddedCluster(tmp_path, data_nodes=1) as embedded, peer(says) as address:
+        meta = MetaClient(embedded.meta[0].http_addr)
         _, metastore = meta.metastore()
-        devcluster.group.release = ""
+        embedded.group.release = ""
         cluster = Cluster(meta, http=lambda _: InfluxHTTP(f"http://{address}"))
         with pytest.raises(UnsupportedPeer, match="nothing was sent"):
-            cluster.holdings(metastore)
+            cluster.inventory(metastore)

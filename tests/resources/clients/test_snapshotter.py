@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from resources.clients.connection import Meter, Pace
+from resources.clients.connection import Meter, StallLimit
 from resources.clients.snapshotter import SnapshotterClient, Upload
 from resources.errors import (
     BadReply,
@@ -181,13 +181,13 @@ def test_a_peer_that_takes_an_upload_by_the_byte_is_given_up() -> None:
 
 
 def test_the_average_counts_over_the_time_of_waiting() -> None:
-    meter = Meter(Pace(idle_s=10, min_bytes_per_s=100))
+    meter = Meter(StallLimit(idle_s=10, min_bytes_per_s=100))
     meter.add(9, 100)
     meter.add(2, 1001)  # 100 bytes a second
     meter.add(9, 1)
     with pytest.raises(PeerTooSlow, match="only 1 bytes a second, less than 100"):
         meter.add(1, 9)
-    Meter(Pace(idle_s=10, min_bytes_per_s=0)).add(100, 1)
+    Meter(StallLimit(idle_s=10, min_bytes_per_s=0)).add(100, 1)
 
 
 def test_a_server_may_think_before_it_answers_an_import() -> None:

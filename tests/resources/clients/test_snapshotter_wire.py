@@ -272,7 +272,7 @@ def test_an_upload_given_up_between_two_files_leaves_the_shard_empty(
 # --- other ports --------------------------------------------------------------------------
 
 
-def test_the_http_port_is_told_from_the_snapshotter(influxd: Influxd) -> None:
+def test_the_http_port_is_reported_from_the_snapshotter(influxd: Influxd) -> None:
     client = SnapshotterClient(influxd.http_addr)
     for ask in (client.metastore, client.shard_paths, lambda: asked_once(client, ShardID(1))):
         with pytest.raises(BadReply, match="not a snapshotter") as caught:
@@ -280,7 +280,7 @@ def test_the_http_port_is_told_from_the_snapshotter(influxd: Influxd) -> None:
         assert "8088" in caught.value.hint
 
 
-def test_a_server_is_told_from_its_http_port(influxd: Influxd) -> None:
+def test_a_server_is_reported_from_its_http_port(influxd: Influxd) -> None:
     assert probe_kind(influxd.bind_addr) is PeerKind.SERVER
     assert probe_kind(influxd.http_addr) is PeerKind.HTTP
 

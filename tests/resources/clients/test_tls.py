@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from resources.clients.cluster import Cluster
+from resources.clients.connect import Address, open_source
 from resources.clients.coordinator import CoordinatorClient
-from resources.clients.door import Address, open_source
 from resources.clients.meta import MetaClient
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.snapshotter import SnapshotterClient
@@ -100,7 +100,9 @@ def test_a_data_node_is_known_through_tls(certificate: Path) -> None:
 HEAD = b"\x03\x07" + (7).to_bytes(8, "big")
 
 
-def test_an_upload_sends_no_goodbye_that_a_server_would_leave_unread(certificate: Path) -> None:
+def test_an_upload_sends_no_close_notify_that_a_server_would_leave_unread(
+    certificate: Path,
+) -> None:
     """A server closes when it has read the end marker; with bytes left to read it resets."""
     heard: list[object] = []
 
@@ -129,7 +131,7 @@ def test_an_upload_sends_no_goodbye_that_a_server_would_leave_unread(certificate
     assert heard == [HEAD + bytes(300_000), "nothing"]
 
 
-def test_an_answer_where_only_a_goodbye_belongs_is_noticed(certificate: Path) -> None:
+def test_an_answer_where_only_a_close_notify_belongs_is_noticed(certificate: Path) -> None:
     def protest(sock: ssl.SSLSocket) -> None:
         sock.recv(65536)
         sock.sendall(b"no")
@@ -141,7 +143,7 @@ def test_an_answer_where_only_a_goodbye_belongs_is_noticed(certificate: Path) ->
             sending.finish()
 
 
-def test_an_end_without_a_goodbye_is_an_error(certificate: Path) -> None:
+def test_an_end_without_a_close_notify_is_an_error(certificate: Path) -> None:
     """Whoever can cut the line could otherwise shorten an archive between two files."""
 
     def cut(sock: ssl.SSLSocket) -> None:
@@ -194,11 +196,11 @@ def test_data_nodes_are_spoken_to_in_tls_where_that_is_asked_for(certificate: Pa
         assert list(listed) == [7]
 
 
-def test_a_data_node_that_may_want_tls_is_told_of_with_the_flag(certificate: Path) -> None:
+def test_a_data_node_that_may_want_tls_is_reported_of_with_the_flag(certificate: Path) -> None:
     with peer(encrypted(certificate, answer(LISTED))) as address:
         store = replace(decode_metastore(METASTORE), data_nodes=(NodeInfo(NodeID(4), "", address),))
         plain = cluster_at(Address(bind="127.0.0.1:1", tls=True, timeout_s=1))
-        [error] = plain.holdings(store).silent.values()
+        [error] = plain.inventory(store).silent.values()
     assert "-data-tls" in error.hint
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resources.clients.webhook import MOST_TEXT, escaped, post
+from resources.clients.webhook import MAX_TEXT, escaped, post
 from tests.pipelines.hooks import listening
 
 HOSTILE = "<!channel> a&b <https://x|house> </etc>"
@@ -14,16 +14,16 @@ HOSTILE = "<!channel> a&b <https://x|house> </etc>"
 def test_names_from_a_cluster_are_text_for_slack_and_untouched_for_machines(style: str) -> None:
     with listening() as hook:
         post(hook.url, HOSTILE, {"job": "<b>"}, style=style)  # type: ignore[arg-type]
-    [said] = hook.said
+    [reply] = hook.received
     if style == "slack":
-        assert said == {"text": "&lt;!channel&gt; a&amp;b &lt;https://x|house&gt; &lt;/etc&gt;"}
+        assert reply == {"text": "&lt;!channel&gt; a&amp;b &lt;https://x|house&gt; &lt;/etc&gt;"}
     else:
-        assert said == {"text": HOSTILE, "job": "<b>"}
+        assert reply == {"text": HOSTILE, "job": "<b>"}
 
 
 def test_no_character_is_cut_in_two() -> None:
     with listening() as hook:
-        post(hook.url, "&" * (MOST_TEXT + 5), {}, style="slack")
-    [said] = hook.said
-    assert said["text"] == "&amp;" * MOST_TEXT + "…"
+        post(hook.url, "&" * (MAX_TEXT + 5), {}, style="slack")
+    [reply] = hook.received
+    assert reply["text"] == "&amp;" * MAX_TEXT + "…"
     assert escaped("&lt;") == "&amp;lt;"

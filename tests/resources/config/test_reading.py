@@ -72,7 +72,7 @@ def test_a_file_says_where_clusters_are_and_what_is_done_about_them(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ("bind: meta-1.eu:8091", "bindd: x", 6, "clusters.eu.bindd: there is no setting bindd"),
         ("bind: meta-1.eu:8091", "bind: http://x", 5, "bind: an address is host:port, not a URL"),
@@ -100,18 +100,20 @@ def test_a_file_says_where_clusters_are_and_what_is_done_about_them(tmp_path: Pa
         ("  drill:\n", "  drill: [\n", 20, "expected"),
     ],
 )
-def test_what_cannot_be_is_told_with_its_line(old: str, new: str, line: int, said: str) -> None:
+def test_what_cannot_be_is_reported_with_its_line(
+    old: str, new: str, line: int, message: str
+) -> None:
     assert GOOD.count(old) >= 1
     with pytest.raises(UsageError) as caught:
         parse_configuration(GOOD.replace(old, new, 1).encode(), "f.yaml")
     assert caught.value.what.startswith(f"f.yaml:{line}: "), caught.value.what
-    assert said in caught.value.what
+    assert message in caught.value.what
     assert "hunter2" not in repr(caught.value)
     assert caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         (b"", "is empty"),
         (b"\xff\xfe\x00", "is not text"),
@@ -124,8 +126,8 @@ def test_what_cannot_be_is_told_with_its_line(old: str, new: str, line: int, sai
         (b"clusters: {eu: {host: h, repository: r}}\nclusters: {}\n", "stands here again"),
     ],
 )
-def test_what_is_no_configuration_is_refused(raw: bytes, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_is_no_configuration_is_refused(raw: bytes, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         parse_configuration(raw, "f.yaml")
 
 

@@ -38,7 +38,7 @@ url: https://dagster.example
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         # what YAML takes, and we do not
         ("host: eu.example:8088", "hots: eu.example:8088", 9, "there is no setting hots"),
@@ -79,7 +79,7 @@ url: https://dagster.example
     ],
 )
 def test_one_bad_line_leaves_the_other_clusters_as_they_are(
-    old: str, new: str, line: int, said: str
+    old: str, new: str, line: int, message: str
 ) -> None:
     assert FILE.count(old) >= 1
     whole = parse_sound(FILE.encode(), "f.yaml")
@@ -88,22 +88,22 @@ def test_one_bad_line_leaves_the_other_clusters_as_they_are(
     for name in ("ap", "drill") if "repository: us" in new else ("us", "ap", "drill"):
         assert found.configuration.clusters[name] == whole.configuration.clusters[name], name
     assert found.problems
-    told = [problem.error.what for problem in found.problems]
-    assert said in " ".join(told)
-    assert "hunter2" not in " ".join(told)
+    events = [problem.error.what for problem in found.problems]
+    assert message in " ".join(events)
+    assert "hunter2" not in " ".join(events)
     if line:
-        assert any(one.startswith(f"f.yaml:{line}: ") for one in told), told
+        assert any(one.startswith(f"f.yaml:{line}: ") for one in events), events
     assert all(problem.error.hint for problem in found.problems)
     left_out = found.broken.keys() - {"moon", "e-u"}
     assert len(left_out) == 1
     [name] = left_out
     with pytest.raises(UsageError) as caught:
         found.cluster(name)
-    assert caught.value.what in told
+    assert caught.value.what in events
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ("clusters: [us]", "clusters: [su]", 22, "'su' is not among the clusters"),
         ("{url: {env: OTHER}}", "{url: https://hooks.example/T0}", 23, "secrets are not written"),
@@ -113,18 +113,18 @@ def test_one_bad_line_leaves_the_other_clusters_as_they_are(
         ("- {url: {env: OTHER}}", "- {url: {env: OTHER}", 23, ""),
     ],
 )
-def test_what_belongs_to_no_cluster_costs_none(old: str, new: str, line: int, said: str) -> None:
+def test_what_belongs_to_no_cluster_costs_none(old: str, new: str, line: int, message: str) -> None:
     found = parse_sound(FILE.replace(old, new, 1).encode(), "f.yaml")
     assert list(found.configuration.backed_up) == ["eu", "us", "ap"]
     [problem] = found.problems
     assert problem.cluster == ""
     assert problem.error.what.startswith(f"f.yaml:{line}: ")
-    assert said in problem.error.what
+    assert message in problem.error.what
     assert "hooks.example" not in problem.error.what
     assert len(found.configuration.notify) == (1 if "OTHER" in old or "[us]" in old else 2)
 
 
-def test_several_mistakes_are_all_told_and_what_is_left_runs() -> None:
+def test_several_mistakes_are_all_reported_and_what_is_left_runs() -> None:
     bad = FILE.replace("    host: eu", "\thost: eu").replace("bind: us", "bindd: us")
     found = parse_sound(bad.encode(), "f.yaml")
     assert list(found.configuration.backed_up) == ["ap"]

@@ -16,7 +16,7 @@ from resources.model import (
     ShardInfo,
     ShardLocation,
 )
-from resources.repository.manifest import Limits
+from resources.repository.formats.manifest import Limits
 
 
 def group(number: int, *shards: int, deleted: bool = False) -> ShardGroupInfo:
@@ -91,7 +91,7 @@ def test_a_policy_needs_its_database() -> None:
         select(METASTORE, Limits(policy="r"))
 
 
-def test_planned_shards_are_told_from_those_on_disk() -> None:
+def test_planned_shards_are_reported_from_those_on_disk() -> None:
     places = select(METASTORE, Limits("a"))
     present, absent = split_present(places, {ShardID(1), ShardID(4), ShardID(99)})
     assert [place.shard_id for place in present] == [1, 4]
@@ -114,7 +114,7 @@ def test_a_shard_is_chosen_by_its_number_and_its_place() -> None:
             choose(places, {other})
 
 
-def test_shards_that_are_not_there_are_told_from_those_that_are_elsewhere() -> None:
+def test_shards_that_are_not_there_are_reported_from_those_that_are_elsewhere() -> None:
     one, *_ = places = list(METASTORE.places())
     wrong = at("a.b", "rp", one.shard_id)
     both = not_there([at("db", "rp", 98), at("db", "rp", 99), wrong], places, "; so")

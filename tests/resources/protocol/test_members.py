@@ -55,7 +55,7 @@ def asked(name: str) -> bytes:
     return (HEARD / f"{name}.asked").read_bytes()
 
 
-def said(name: str) -> bytes:
+def recorded(name: str) -> bytes:
     return (HEARD / f"{name}.said").read_bytes()
 
 
@@ -111,13 +111,13 @@ def test_statements_are_those_that_a_data_node_has_another_do() -> None:
         at += len(statement.encode())
     assert at == len(wire)
     done = CodeReply(0).encode(MessageType.EXECUTE_STATEMENT)
-    assert said("statements") == done * len(expected)
+    assert recorded("statements") == done * len(expected)
 
 
 def test_the_points_of_other_nodes_are_not_taken() -> None:
     with pytest.raises(BadReply, match="holds fields that it does not have"):
         parse_all(coordinator.request, asked("write-points")[1:], step=STEP)
-    wire = said("write-points")
+    wire = recorded("write-points")
     parse = partial(coordinator.code_reply, asked=MessageType.WRITE_SHARD)
     assert parse_all(parse, wire, step=STEP) == CodeReply(0)
     assert CodeReply(0).encode(MessageType.WRITE_SHARD) == wire
@@ -129,12 +129,12 @@ def test_the_points_of_other_nodes_are_not_taken() -> None:
 )
 def test_success_is_an_error_of_no_text(name: str, type_: MessageType) -> None:
     parse = partial(coordinator.err_reply, asked=type_)
-    assert parse_all(parse, said(name), step=STEP) == ErrReply()
-    assert ErrReply().encode(type_) == said(name)
+    assert parse_all(parse, recorded(name), step=STEP) == ErrReply()
+    assert ErrReply().encode(type_) == recorded(name)
 
 
 def test_the_list_of_a_data_nodes_shards_reads_and_writes_alike() -> None:
-    wire = said("list-shards")
+    wire = recorded("list-shards")
     listed = parse_all(coordinator.shard_list, wire, step=STEP)
     assert listed.encode() == wire
     [(shard_id, owner)] = listed.shards.items()
@@ -146,11 +146,11 @@ def test_the_list_of_a_data_nodes_shards_reads_and_writes_alike() -> None:
 def test_both_services_send_the_same_tar() -> None:
     for name in ("backup-shard", "shard-backup"):
         walker = TarWalker()
-        list(walker.feed(memoryview(said(name))))
+        list(walker.feed(memoryview(recorded(name))))
         walker.finish()
         [member] = walker.members
         assert member_place(member.name).path == f"telegraf/autogen/{SHARD}/{FIRST_FILE}"
-    assert said("backup-shard") == said("shard-backup")
+    assert recorded("backup-shard") == recorded("shard-backup")
 
 
 # --- snapshotter --------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_a_backup_asks_as_the_original_asks(name: str, expected: snapshotter.Req
 
 
 def test_the_metastore_of_a_cluster_reads_and_writes_alike() -> None:
-    wire = said("metastore-backup")
+    wire = recorded("metastore-backup")
     reply = parse_all(metastore_reply, wire, step=STEP)
     assert reply.encode() == wire
     metastore = decode_metastore(reply.meta)
@@ -192,9 +192,9 @@ def test_the_metastore_of_a_cluster_reads_and_writes_alike() -> None:
 
 
 def test_the_paths_of_a_data_node_read_and_write_alike() -> None:
-    paths = parse_all(shard_paths, said("database-info"), step=STEP)
+    paths = parse_all(shard_paths, recorded("database-info"), step=STEP)
     assert paths.paths == (ShardPath("telegraf", "autogen", SHARD),)
-    assert paths.encode() == said("database-info")
+    assert paths.encode() == recorded("database-info")
 
 
 def test_an_import_asks_as_the_original_asks() -> None:
@@ -204,14 +204,14 @@ def test_an_import_asks_as_the_original_asks() -> None:
     assert (update.database, update.restore_database) == ("telegraf", "copy")
     assert decode_metastore(update.meta).database("telegraf") is not None
     assert update.encode() == wire[1:]
-    pairs = parse_all(id_map, said("metastore-update"), step=STEP)
+    pairs = parse_all(id_map, recorded("metastore-update"), step=STEP)
     assert [old for old, _ in pairs.pairs] == [SHARD]
-    assert pairs.encode() == said("metastore-update")
+    assert pairs.encode() == recorded("metastore-update")
 
 
 def test_an_upload_begins_as_the_originals_begins() -> None:
     wire = asked("shard-update")
-    [(_, new)] = parse_all(id_map, said("metastore-update"), step=STEP).pairs
+    [(_, new)] = parse_all(id_map, recorded("metastore-update"), step=STEP).pairs
     head = snapshotter.MUX_HEADER + ShardUpdate(new).encode()
     assert wire.startswith(head)
     walker = TarWalker()
@@ -219,7 +219,7 @@ def test_an_upload_begins_as_the_originals_begins() -> None:
     walker.finish()
     [member] = walker.members
     assert member_place(member.name).path == f"copy/autogen/{new}/{FIRST_FILE}"
-    assert said("shard-update") == b""
+    assert recorded("shard-update") == b""
 
 
 # --- meta API -----------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def test_an_upload_begins_as_the_originals_begins() -> None:
 def test_members_read_and_write_alike() -> None:
     line, _ = http(asked("show"))
     assert line == "GET /show-cluster HTTP/1.1"
-    _, body = http(said("show"))
+    _, body = http(recorded("show"))
     members = cluster_members(body)
     assert members.encode() == body
     assert [node.id for node in (*members.meta, *members.data)] == [1, 2, 3, 4, 5, 6]
@@ -237,7 +237,7 @@ def test_members_read_and_write_alike() -> None:
 def test_shards_read_and_write_alike() -> None:
     line, _ = http(asked("show-shards"))
     assert line == "GET /show-shards?verbose=true HTTP/1.1"
-    _, body = http(said("show-shards"))
+    _, body = http(recorded("show-shards"))
     shards = shard_statuses(body)
     assert encode_shards(shards) == body
     [shard] = shards
@@ -252,7 +252,7 @@ def test_a_data_nodes_command_is_understood() -> None:
     assert command == CreateDatabase("telegraf", RetentionPolicySpec("autogen", 0, WEEK_NS, 3))
     # Go writes the extension before the type that it belongs to, and we behind it.
     assert sorted(command.encode()) == sorted(raw)
-    _, reply = http(said("create-database"))
+    _, reply = http(recorded("create-database"))
     response = decode_response(reply)
     assert response == Response(index=response.index)
     assert response.encode() == reply

@@ -9,7 +9,7 @@ import pytest
 
 from resources.errors import BadReply
 from resources.protocol.query_results import Series, query_results
-from resources.protocol.said import ErrorInstead
+from resources.protocol.reply_fields import ErrorInstead
 
 # A real server's answer to a SELECT with `chunked`, cut into two pieces.
 FIRST = (
@@ -32,7 +32,7 @@ def test_a_piece_says_whether_another_one_follows() -> None:
 
 
 @pytest.mark.parametrize("mark", [b',"partial":true}],', b',"partial":true}]}'])
-def test_a_piece_where_the_whole_was_asked_for_lacks_rows(mark: bytes) -> None:
+def test_a_piece_where_the_whole_was_asked_for_misses_rows(mark: bytes) -> None:
     """Either mark says so: that of the series, and that of its result."""
     assert mark in FIRST
     with pytest.raises(BadReply, match="cut off") as caught:
@@ -49,7 +49,7 @@ def test_a_reply_cut_anywhere_is_refused(cut: int) -> None:
 def test_the_error_of_one_statement_counts_for_all() -> None:
     with pytest.raises(ErrorInstead) as caught:
         query_results(b'{"results":[{"statement_id":0},{"statement_id":1,"error":"no such"}]}')
-    assert caught.value.said == "no such"
+    assert caught.value.message == "no such"
 
 
 OTHERS: tuple[object, ...] = (None, True, 7, 1.5, "x", [], [7], ["x"], [[]], {}, {"k": 7})

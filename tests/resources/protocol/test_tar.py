@@ -110,7 +110,7 @@ def test_tarfile_would_not_have_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cut", "said"),
+    ("cut", "reply"),
     [
         (0, "archive is empty: 0 bytes, not even an end marker"),
         (100, "archive ended inside a header: 100 of 512 bytes, at byte 100"),
@@ -119,8 +119,8 @@ def test_tarfile_would_not_have_noticed() -> None:
         (4608, "archive ended inside its end marker: 512 of 1024 bytes, at byte 4608"),
     ],
 )
-def test_the_message_says_where_it_was_cut(cut: int, said: str) -> None:
-    assert refusal(archive(CONTENT)[:cut]) == said
+def test_the_message_says_where_it_was_cut(cut: int, reply: str) -> None:
+    assert refusal(archive(CONTENT)[:cut]) == reply
 
 
 @pytest.mark.fault(11)
@@ -148,7 +148,7 @@ def test_half_an_archive_and_a_whole_one_are_refused() -> None:
     refusal(whole[:1300] + whole)
 
 
-def test_tar_1_may_pad_with_zeros_and_we_can_tell() -> None:
+def test_tar_1_may_pad_with_zeros_and_we_can_report() -> None:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as foreign:
         info = tarfile.TarInfo(FIRST)
@@ -178,7 +178,7 @@ def test_an_empty_archive_is_an_archive() -> None:
 
 @pytest.mark.fault(85)
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "reply"),
     [
         (tarfile.LNKTYPE, "a hard link"),
         (tarfile.SYMTYPE, "a symbolic link"),
@@ -193,9 +193,9 @@ def test_an_empty_archive_is_an_archive() -> None:
         (b"\x9b", "a member of the unknown type '\\x9b'"),
     ],
 )
-def test_only_regular_files_are_accepted(kind: bytes, said: str) -> None:
+def test_only_regular_files_are_accepted(kind: bytes, reply: str) -> None:
     header = patched(encode_header(FIRST, 0, 0), 156, kind)
-    assert refusal(header + END_MARKER).startswith(f"archive has {said}, '{FIRST}'; only regular")
+    assert refusal(header + END_MARKER).startswith(f"archive has {reply}, '{FIRST}'; only regular")
 
 
 @pytest.mark.fault(85)
@@ -207,7 +207,7 @@ def test_setuid_bits_are_refused(mode: int) -> None:
 
 @pytest.mark.fault(90)
 @pytest.mark.parametrize(
-    ("field", "said"),
+    ("field", "reply"),
     [
         (b"\xff" * 12, "the size -1"),
         (b"\x80" + b"\0" * 2 + b"\x7f" + b"\xff" * 8, "more than 68719476736"),
@@ -219,9 +219,9 @@ def test_setuid_bits_are_refused(mode: int) -> None:
         (b"\0" + b"0" * 8 + b"271", "the size"),  # 185 to Go's reader and 0 to Python's
     ],
 )
-def test_declared_sizes_meet_a_limit_before_anything_else(field: bytes, said: str | None) -> None:
+def test_declared_sizes_meet_a_limit_before_anything_else(field: bytes, reply: str | None) -> None:
     header = patched(encode_header(FIRST, 0, 0), 124, field)
-    assert (said or "archive ended inside") in refusal(header + END_MARKER)
+    assert (reply or "archive ended inside") in refusal(header + END_MARKER)
 
 
 def test_a_size_in_base_256_is_understood() -> None:
@@ -288,7 +288,7 @@ def test_a_cut_after_an_extended_header_is_noticed(cut: int) -> None:
 
 @pytest.mark.fault(84)
 @pytest.mark.parametrize(
-    ("stream", "said"),
+    ("stream", "reply"),
     [
         (pax(("path", FIRST)) + pax(("path", SECOND)) + MEMBER, "two extended headers"),
         (pax(("path", FIRST)) + END_MARKER, "an extended header without its member"),
@@ -310,8 +310,8 @@ def test_a_cut_after_an_extended_header_is_noticed(cut: int) -> None:
         (extension(b"L", b"\xff\xfe") + MEMBER, "is not UTF-8"),
     ],
 )
-def test_hostile_extended_headers_are_refused(stream: bytes, said: str) -> None:
-    assert said in refusal(stream + END_MARKER)
+def test_hostile_extended_headers_are_refused(stream: bytes, reply: str) -> None:
+    assert reply in refusal(stream + END_MARKER)
 
 
 # --- random damage --------------------------------------------------------------------------------

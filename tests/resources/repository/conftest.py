@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 
 
 @pytest.fixture

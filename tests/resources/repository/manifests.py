@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from resources.model import ShardID
-from resources.repository.evidence import (
-    BackupEvidence,
+from resources.repository.formats.details import (
+    BackupDetails,
     FailedShard,
     FileFacts,
-    ShardEvidence,
+    ShardDetails,
     Source,
 )
-from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
-from resources.repository.proof import Clocks, Proof, ProvenAgain, ShardFigures
+from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
+from resources.repository.formats.proof import Clocks, Proof, ProvenAgain, ShardFigures
 
 # Written by influxd 1.6.7, `influxd backup -portable -db telegraf`.
 ORIGINAL = b"""{
@@ -36,7 +36,7 @@ PROOF = Proof(
     Clocks(1_764_000_000_123_456_789, 1_764_000_000_000_000_000, 77, "4f1c"),
     ShardFigures(1_763_000_000_000_000_000, 1, 472, 42, 3, 2, 800),
 )
-EVIDENCE = ShardEvidence(
+DETAILS = ShardDetails(
     sha256="a" * 64,
     stored_bytes=1200,
     content="b" * 64,
@@ -63,13 +63,13 @@ OURS = Manifest(
     meta=MetaEntry("20261122T095100Z.meta", 309),
     files=(
         ShardEntry(
-            "bäse", "sp ace", ShardID(2**53 + 1), "20261122T095100Z.s9.tar.gz", 2560, 0, EVIDENCE
+            "bäse", "sp ace", ShardID(2**53 + 1), "20261122T095100Z.s9.tar.gz", 2560, 0, DETAILS
         ),
         ShardEntry("d", "r", ShardID(790), "20261122T095100Z.s790.tar.gz", 1024, 5),
     ),
     limits=Limits("d", "r", ShardID(790)),
     limited=True,
-    evidence=BackupEvidence(
+    details=BackupDetails(
         tool_version="0.1.0",
         strategy="incremental",
         started_at_ns=1_764_000_000_000_000_000,

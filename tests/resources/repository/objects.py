@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 
 NAME = "20261122T095100Z.s7.tar.gz"
 
@@ -32,18 +32,18 @@ def in_child(deed: Callable[[], None]) -> str:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        said = ""
+        message = ""
         try:
             deed()
         except BaseException as error:  # noqa: BLE001
-            said = f"{type(error).__name__}: {error} | {getattr(error, 'hint', '')}"
-        os.write(writing, said.encode())
+            message = f"{type(error).__name__}: {error} | {getattr(error, 'hint', '')}"
+        os.write(writing, message.encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading, "rb") as answer:
-        said = answer.read().decode()
+        message = answer.read().decode()
     os.waitpid(pid, 0)
-    return said
+    return message
 
 
 def failing(code: int) -> Callable[..., None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from resources.model import ShardID
 from resources.repository.backup_set import StoredManifest, current_set, single_set
-from resources.repository.manifest import Manifest, MetaEntry, ShardEntry
+from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
 
 
 def stored(second: int, *shards: tuple[int, int]) -> StoredManifest:

@@ -21,10 +21,10 @@ from resources.errors import (
     RepositoryLocked,
 )
 from resources.model import ShardID
-from resources.repository.manifest import Manifest, MetaEntry, ShardEntry
-from resources.repository.names import BackupName
+from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
+from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository, BackupWriter
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 22, 9, 51, tzinfo=UTC)
@@ -132,7 +132,7 @@ def test_a_run_whose_lock_was_taken_away_does_not_commit(tmp_path: Path) -> None
     assert visible(tmp_path) == set()
 
 
-def test_a_second_run_is_told_who_is_at_work(tmp_path: Path) -> None:
+def test_a_second_run_is_reported_who_is_at_work(tmp_path: Path) -> None:
     with repository(tmp_path).begin(command="backup here") as writer:
         with (
             pytest.raises(RepositoryLocked, match="backup here"),

@@ -26,14 +26,14 @@ def checked(data: bytes, *, blocks: bool = True) -> TSMFacts:
     """What `check_tsm` says, once all ways have agreed."""
     source = BytesSource(data)
     with suppress(TSMError):
-        ways = [said(way, source, blocks) for way in (check_few, check_many)]
+        ways = [message(way, source, blocks) for way in (check_few, check_many)]
         assert ways[0] == ways[1]
         accepted = check_regular(source, index_start(source), blocks=blocks)
         assert accepted in (None, ways[0])
     return check_tsm(source, blocks=blocks)
 
 
-def said(way: Callable[..., TSMFacts], source: BytesSource, blocks: bool) -> TSMFacts | str:
+def message(way: Callable[..., TSMFacts], source: BytesSource, blocks: bool) -> TSMFacts | str:
     start = index_start(source)
     try:
         return way(source, start, blocks=blocks)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOfOrder
 from resources.tsm.check import TSMFacts, check_tsm
+from resources.tsm.coverage import Coverage
 from resources.tsm.layout import ENTRY, FOOTER, HEADER
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource, FileSource
-from resources.tsm.tiling import Tiling
 from tests.resources.tsm.checking import EVEN, SMALL, checked
 from tests.resources.tsm.points import Name, Points, everything, far_apart, small, stored
 from tests.resources.tsm.writing import (
@@ -134,16 +134,16 @@ def test_a_block_larger_than_a_window_is_counted_too() -> None:
 def test_memory_stays_flat_however_large_file_and_index_are(tmp_path: Path) -> None:
     path = tmp_path / "large.tsm"
     body = block(3, even_times(T0, 10, 3), b"\x10" + bytes(300))
-    sealed = zlib.crc32(body).to_bytes(4) + body
+    with_checksum = zlib.crc32(body).to_bytes(4) + body
     n = 60_000
     with path.open("wb") as file:
         file.write(HEADER)
-        file.writelines(sealed for _ in range(n))
+        file.writelines(with_checksum for _ in range(n))
         for i in range(n):
             key = b"measurement,host=a-rather-long-name-%06d#!~#field" % i
             file.write(len(key).to_bytes(2) + key + b"\x03\x00\x01")
-            file.write(ENTRY.pack(T0, T0 + 20, 5 + i * len(sealed), len(sealed)))
-        file.write(FOOTER.pack(5 + n * len(sealed)))
+            file.write(ENTRY.pack(T0, T0 + 20, 5 + i * len(with_checksum), len(with_checksum)))
+        file.write(FOOTER.pack(5 + n * len(with_checksum)))
     with path.open("rb") as file:
         source = FileSource(file.fileno())
         tracemalloc.start()
@@ -163,7 +163,7 @@ def test_pieces_tile_a_range_in_any_order(sizes: list[int], dice: Random) -> Non
         pieces.append((start, start + size))
     end = pieces[-1][1]
     dice.shuffle(pieces)
-    whole, less = Tiling(5, end), Tiling(5, end)
+    whole, less = Coverage(5, end), Coverage(5, end)
     for piece in pieces:
         whole.add(*piece)
     whole.finish()

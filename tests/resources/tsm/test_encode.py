@@ -35,9 +35,9 @@ from resources.tsm.varint import uvarint as read_uvarint
 from tests.resources.tsm.points import T0, S, stored
 from tests.resources.tsm.writing import even_times, packed_times, raw_times, uvarint, words
 
-LEAST, MOST = -(2**63), 2**63 - 1
+LEAST, MAX_LENGTH = -(2**63), 2**63 - 1
 
-INT64 = st.integers(LEAST, MOST)
+INT64 = st.integers(LEAST, MAX_LENGTH)
 FLOATS = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1.5, 5e-324, 1.8e308])
 
 
@@ -153,8 +153,8 @@ def test_equal_differences_take_a_few_bytes_however_large(first: int, step: int,
         ([0, 2**59, 0], RAW),
         ([2**59 - 1, 2**59 - 1], PACKED),
         ([2**59, 2**59], RAW),
-        ([LEAST, MOST, LEAST, MOST], RAW),
-        ([MOST, LEAST, LEAST + 1], RLE),
+        ([LEAST, MAX_LENGTH, LEAST, MAX_LENGTH], RAW),
+        ([MAX_LENGTH, LEAST, LEAST + 1], RLE),
     ],
 )
 def test_integers_are_packed_while_they_fit(numbers: list[int], encoding: int) -> None:
@@ -171,7 +171,7 @@ def test_integers_are_packed_while_they_fit(numbers: list[int], encoding: int) -
         )
     )
     | st.tuples(INT64, st.integers(1, 10**15), st.integers(1, 900)).map(
-        lambda e: [time for i in range(e[2]) if (time := e[0] + i * e[1]) <= MOST]
+        lambda e: [time for i in range(e[2]) if (time := e[0] + i * e[1]) <= MAX_LENGTH]
     )
 )
 def test_times_come_back_from_anywhere_in_their_range(numbers: list[int]) -> None:
@@ -184,7 +184,7 @@ def test_times_come_back_from_anywhere_in_their_range(numbers: list[int]) -> Non
     ("times", "data"),
     [
         ([T0], packed_times(T0, exponent=12)),
-        ([LEAST, MOST], even_times(LEAST % 2**64, 2**64 - 1, 2)),
+        ([LEAST, MAX_LENGTH], even_times(LEAST % 2**64, 2**64 - 1, 2)),
         ([T0, T0 + S], even_times(T0, 1, 2, exponent=9)),
         ([0, 10**13, 2 * 10**13], even_times(0, 10, 3, exponent=12)),
         ([0, 2, 12], packed_times(0, [14 << 60 | 10 << 30 | 2])),
@@ -192,7 +192,7 @@ def test_times_come_back_from_anywhere_in_their_range(numbers: list[int]) -> Non
         ([0, 10**15, 3 * 10**15], packed_times(0, [14 << 60 | 2000 << 30 | 1000], exponent=12)),
         ([0, 1, 2**60], packed_times(0, [15 << 60 | 1, 16 * 2**60 - 1])),
         ([0, 1, 2**60 + 1], raw_times([0, 1, 2**60 + 1])),
-        ([LEAST, 0, MOST], raw_times([LEAST, 0, MOST])),
+        ([LEAST, 0, MAX_LENGTH], raw_times([LEAST, 0, MAX_LENGTH])),
     ],
 )
 def test_times_take_the_encoding_and_the_scale_of_the_server(times: list[int], data: bytes) -> None:

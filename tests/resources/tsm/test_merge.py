@@ -140,7 +140,7 @@ def test_a_shard_holds_what_a_dictionary_would(
         assert content_digest([opened(integers(expected))]) == digest
 
 
-def test_digests_tell_shards_apart_by_points_alone() -> None:
+def test_digests_report_shards_apart_by_points_alone() -> None:
     whole = content_digest([opened(stored("everything.tsm"))])
     points = everything()
     times = [time for kept in points.values() for time, _ in kept]

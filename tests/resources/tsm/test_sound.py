@@ -146,7 +146,7 @@ def _order(data: bytearray) -> None:
         (_order, {b"m03,host=h0#!~#f1"}),
     ],
 )
-def test_what_can_be_told_is_not_lost(
+def test_what_can_be_reported_is_not_lost(
     break_it: Callable[[bytearray], None], lost: set[bytes]
 ) -> None:
     data = bytearray(written())

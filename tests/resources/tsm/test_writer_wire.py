@@ -33,7 +33,7 @@ from tests.resources.tsm.points import (
 
 pytestmark = pytest.mark.wire
 
-LEAST, MOST = -(2**63), 2**63 - 1
+LEAST, MAX_LENGTH = -(2**63), 2**63 - 1
 DTYPES = {float: BlockType.FLOAT, int: BlockType.INTEGER, bool: BlockType.BOOLEAN}
 
 
@@ -85,7 +85,9 @@ def extremes() -> dict[Name, Points]:
         name("unsigned", "even"): [(T0 + i * S, i * 3) for i in range(2500)],
         name("unsigned", "ends"): [(T0, 0), (T0 + 1, 2**63), (T0 + 2, 2**64 - 1), (T0 + 9, 1)],
         name("unsigned", "any"): [(T0 + time, dice.randrange(2**64)) for time in times],
-        name("signed", "any"): [(T0 + time, dice.randrange(LEAST, MOST + 1)) for time in times],
+        name("signed", "any"): [
+            (T0 + time, dice.randrange(LEAST, MAX_LENGTH + 1)) for time in times
+        ],
         name("bits", "f"): [(T0 + time, dice.choice([0.1, -7e300, 2e-308])) for time in times],
         name("bits", "b"): [(T0 + time, dice.random() < 0.5) for time in times],
         name("bits", "s"): [(T0 + time, "é" * dice.randrange(300)) for time in times],

@@ -16,10 +16,10 @@ WEEK = 604_800_000_000_000
 Fresh = Callable[[], str]
 
 
-def refused(done: Done, code: int, *said: str) -> None:
+def refused(done: Done, code: int, *output: str) -> None:
     """It failed so, says so, and says what to do next; no traceback."""
     assert done.code == code, done
-    for text in said:
+    for text in output:
         assert text.lower() in done.err.lower(), done
     assert "\n  next: " in done.err, done
     assert "Traceback" not in done.err

@@ -51,13 +51,13 @@ def test_databases_policies_shards_and_nodes_that_do_not_exist(
     source: Influxd, backups: Path, life: tuple[str, Points]
 ) -> None:
     db, _ = life
-    for flags, said in (
+    for flags, output in (
         (["-db", "nope"], "database 'nope' does not exist"),
         (["-db", db, "-rp", "nope"], "has no retention policy 'nope'"),
         (["-shard", "999999"], "shard 999999 does not exist"),
         (["-from", "127.0.0.1:1"], "no such node"),
     ):
-        refused(shardkeeper("backup", *at(source), *flags, backups), 1, said)
+        refused(shardkeeper("backup", *at(source), *flags, backups), 1, output)
         assert listing(backups) == {}
 
 

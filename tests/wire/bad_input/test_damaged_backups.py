@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from resources.repository import seal
+from resources.repository.formats import self_checksum
 from tests.influxd import Influxd
 from tests.wire.bad_input.refusal import T0, WEEK, Fresh, listing, refused
 from tests.wire.commands import at, backup, restore, shardkeeper
@@ -40,8 +40,8 @@ def written(document: Any) -> bytes:
     """A manifest that was changed on purpose: sealed again if it was sealed."""
     if "shardkeeper" not in document:
         return json.dumps(document, indent=2).encode()
-    document["shardkeeper"][seal.KEY] = seal.BLANK
-    return seal.encode_sealed(document)
+    document["shardkeeper"][self_checksum.KEY] = self_checksum.BLANK
+    return self_checksum.encode_with_checksum(document)
 
 
 def rewrite(change: Callable[[Any], object]) -> Harm:
@@ -153,7 +153,7 @@ def test_damage_is_found_before_the_target_is_touched(
     if not ours:
         if harm == "meta flipped":
             pytest.skip("a metastore without a digest may become another one")
-        _strip_evidence(copy)
+        _strip_details(copy)
     HARM[harm](copy)
     harmed = listing(copy)
     before = databases(target)
@@ -183,7 +183,7 @@ def test_damage_is_found_before_the_target_is_touched(
         assert points(target, name) == expected
 
 
-def _strip_evidence(directory: Path) -> None:
+def _strip_details(directory: Path) -> None:
     """As other tools write manifests."""
     path = manifest_of(directory)
     document = json.loads(path.read_text())
@@ -218,9 +218,9 @@ def test_a_manifest_that_is_damaged_or_gone_loses_no_backup(
     assert f"damaged: {path.name}" in shardkeeper("restore", "-list", copy).out
     path.unlink()
     harmed = listing(copy)
-    said = (f"{path.name} is missing, and its copy", "verify -repair")
-    refused(shardkeeper("restore", *at(target), "-db", db, "-newdb", fresh(), copy), 13, *said)
-    refused(shardkeeper("backup", *at(source), "-db", db, copy), 13, *said)
+    output = (f"{path.name} is missing, and its copy", "verify -repair")
+    refused(shardkeeper("restore", *at(target), "-db", db, "-newdb", fresh(), copy), 13, *output)
+    refused(shardkeeper("backup", *at(source), "-db", db, copy), 13, *output)
     assert listing(copy) == harmed
     path.write_bytes(before)
     restore(target, copy, "-db", db, "-newdb", fresh())

@@ -27,7 +27,7 @@ class Asked:
     body: bytes
 
     @property
-    def is_look(self) -> bool:
+    def is_reading(self) -> bool:
         """Whether it asks for the metastore."""
         return self.method == "GET" and self.path.startswith("/?")
 
@@ -55,14 +55,14 @@ class MetaProxy:
     Attributes:
         request: called before a request is sent on; returns the one to send.
         reply: called with each reply; returns the one to give, or None.
-        looks: how many times the metastore was asked for.
+        scans: how many times the metastore was asked for.
     """
 
     def __init__(self, upstream: str, listen: tuple[str, int] = ("127.0.0.1", 0)) -> None:
         self.upstream = upstream
         self.request: Callable[[Asked], Asked] = lambda asked: asked
         self.reply: Callable[[Asked, Answered], Answered | None] = lambda _, answered: answered
-        self.looks = 0
+        self.scans = 0
         self._server = _Server(listen, _Handler)
         self._server.daemon_threads = True
         self._server.proxy = self
@@ -88,8 +88,8 @@ class MetaProxy:
                 answered = Answered(got.status, tuple(got.getheaders()), got.read())
             finally:
                 line.close()
-            if asked.is_look:
-                self.looks += 1
+            if asked.is_reading:
+                self.scans += 1
             return self.reply(asked, answered)
         return None
 

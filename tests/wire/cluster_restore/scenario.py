@@ -11,7 +11,7 @@ from typing import Any
 
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.model import Metastore
 from resources.protocol.commands import Command, SetData
 from tests.influxd import wait_until
@@ -22,7 +22,7 @@ START_S = 1_600_000_000
 HOSTS, WEEKS = 20, 3
 
 
-def fill(cluster: DevCluster, database: str, replication: int = 2) -> None:
+def fill(cluster: EmbeddedCluster, database: str, replication: int = 2) -> None:
     cluster.query(f"CREATE DATABASE {database} WITH REPLICATION {replication}")
     lines = [
         f"cpu,host=h{host} usage={host}.5,n={host}i {START_S + week * WEEK_S + host}"
@@ -32,23 +32,23 @@ def fill(cluster: DevCluster, database: str, replication: int = 2) -> None:
     cluster.write(database, "\n".join(lines), precision="s")
 
 
-def restore(cluster: DevCluster, directory: Path, *flags: object) -> Done:
+def restore(cluster: EmbeddedCluster, directory: Path, *flags: object) -> Done:
     # A meta node that follows: what it does not do itself it sends on to the leader.
     address = cluster.meta[-1].http_addr
     return shardkeeper("-bind", address, "-timeout", "5s", "restore", *flags, directory)
 
 
-def points(cluster: DevCluster, database: str) -> list[Any]:
+def points(cluster: EmbeddedCluster, database: str) -> list[Any]:
     """Every point of a database, as each node in turn tells them."""
-    said = [
+    output = [
         cluster.query("SELECT * FROM cpu", database=database, at=at)
         for at, node in enumerate(cluster.data)
         if node.running
     ]
-    return [answer["results"] for answer in said]
+    return [answer["results"] for answer in output]
 
 
-def metastore(cluster: DevCluster) -> Metastore:
+def metastore(cluster: EmbeddedCluster) -> Metastore:
     _, found = MetaClient(cluster.meta[0].http_addr).metastore()
     return found
 
@@ -58,7 +58,7 @@ def timeless(store: Metastore) -> Metastore:
     return replace(store, term=0, index=0, max_shard_id=0, max_shard_group_id=0)
 
 
-def on_disk(cluster: DevCluster) -> Mapping[str, list[int]]:
+def on_disk(cluster: EmbeddedCluster) -> Mapping[str, list[int]]:
     return {
         node.tcp_addr: sorted(CoordinatorClient(node.tcp_addr).list_shards())
         for node in cluster.data
@@ -67,7 +67,7 @@ def on_disk(cluster: DevCluster) -> Mapping[str, list[int]]:
 
 
 def right_before_it_is_set(
-    cluster: DevCluster, do: Callable[[], object], *, seen: bool = True
+    cluster: EmbeddedCluster, do: Callable[[], object], *, seen: bool = True
 ) -> None:
     """Do something between the last look at the metastore and the first setting of it.
 
@@ -92,7 +92,7 @@ def right_before_it_is_set(
     cluster.before_command(before)
 
 
-def nobody_hears(cluster: DevCluster) -> None:
+def nobody_hears(cluster: EmbeddedCluster) -> None:
     """Who waits for a newer metastore is never told."""
     for node in cluster.meta:
         node.deaf = True
@@ -103,7 +103,7 @@ def journals(directory: Path) -> list[str]:
 
 
 @contextmanager
-def busy(cluster: DevCluster) -> Iterator[list[str]]:
+def busy(cluster: EmbeddedCluster) -> Iterator[list[str]]:
     """Somebody creates databases for the block; gives their names."""
     created: list[str] = []
     done = threading.Event()

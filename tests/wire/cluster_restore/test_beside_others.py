@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
-from resources.engine.cluster import by_command, setting
+from resources.embedded.cluster import EmbeddedCluster
+from resources.engine.cluster import atomic_commit, incremental_commit
 from resources.model import NodeID
 from resources.protocol.commands import Command, SetData
 from tests.wire.cluster_restore.scenario import (
@@ -32,7 +32,7 @@ from tests.wire.commands import shardkeeper
 
 @pytest.mark.fault(73)
 def test_what_others_change_in_the_moment_before_it_is_set_is_put_back(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     """A database, points in a new shard of another, a user: each is seen before it is undone."""
     fill(target, "mine", replication=1)
@@ -57,7 +57,7 @@ def test_what_others_change_in_the_moment_before_it_is_set_is_put_back(
 
 
 def test_what_others_change_is_put_back_by_commands_as_far_as_they_go(
-    target: DevCluster, backups: Path
+    target: EmbeddedCluster, backups: Path
 ) -> None:
     """They need no moment in which nobody changes anything."""
     fill(target, "mine")
@@ -94,7 +94,7 @@ def test_what_others_change_is_put_back_by_commands_as_far_as_they_go(
 
 
 def test_a_database_of_the_same_name_in_the_same_moment_is_theirs(
-    target: DevCluster, backups: Path
+    target: EmbeddedCluster, backups: Path
 ) -> None:
     fill(target, "mine")
 
@@ -110,10 +110,10 @@ def test_a_database_of_the_same_name_in_the_same_moment_is_theirs(
     assert [rp.name for rp in now.retention_policies] == ["hers"]
 
 
-def test_a_change_that_nobody_saw_before_it_was_lost_is_told(
-    target: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_change_that_nobody_saw_before_it_was_lost_is_reported(
+    target: EmbeddedCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
+    monkeypatch.setattr(atomic_commit, "SEEN_WITHIN_S", 0.1)
     fill(target, "mine")
     nobody_hears(target)
     right_before_it_is_set(target, lambda: target.query("CREATE DATABASE racer"), seen=False)
@@ -124,9 +124,9 @@ def test_a_change_that_nobody_saw_before_it_was_lost_is_told(
 
 @pytest.mark.fault(73)
 def test_a_shard_that_the_metastore_lost_in_between_is_named_with_its_nodes(
-    target: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
+    target: EmbeddedCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
+    monkeypatch.setattr(atomic_commit, "SEEN_WITHIN_S", 0.1)
     nobody_hears(target)
     fill(target, "mine", replication=1)
     disks = on_disk(target)
@@ -150,7 +150,7 @@ def test_a_shard_that_the_metastore_lost_in_between_is_named_with_its_nodes(
 
 
 def test_the_choice_of_a_leader_is_not_taken_for_a_lost_change(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     target.change_leader(1)
     done = restore(target, backups)
@@ -161,7 +161,7 @@ def test_the_choice_of_a_leader_is_not_taken_for_a_lost_change(
 
 @pytest.mark.parametrize(("replica_n", "copies"), [(1, 1), (2, 2), (7, 3)])
 def test_a_busy_cluster_gets_as_many_copies_as_asked_for_by_commands_alone(
-    source: DevCluster, target: DevCluster, backups: Path, replica_n: int, copies: int
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path, replica_n: int, copies: int
 ) -> None:
     """One shard holds all series of a group, as a cluster makes them for three copies."""
     fill(source, "three", replication=3)
@@ -185,8 +185,8 @@ def test_a_busy_cluster_that_would_make_other_shards_is_left_alone(
     tmp_path: Path, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three shards in a group: two nodes make one or two."""
-    monkeypatch.setattr(by_command, "QUIET_WITHIN_LOOKS", 3)
-    with DevCluster(tmp_path / "two", meta_nodes=1, data_nodes=2) as two:
+    monkeypatch.setattr(incremental_commit, "QUIET_WITHIN_POLLS", 3)
+    with EmbeddedCluster(tmp_path / "two", meta_nodes=1, data_nodes=2) as two:
         before = on_disk(two)
         with busy(two) as created:
             done = restore(two, backups, "-db", "telegraf", "-newdb", "again")
@@ -199,7 +199,7 @@ def test_a_busy_cluster_that_would_make_other_shards_is_left_alone(
 
 @pytest.mark.fault(74)
 def test_another_restore_that_holds_the_lease_is_not_disturbed(
-    target: DevCluster, backups: Path, tmp_path: Path
+    target: EmbeddedCluster, backups: Path, tmp_path: Path
 ) -> None:
     holder = MetaClient(target.meta[0].http_addr)
     holder.lease("shardkeeper", NodeID(1))
@@ -220,8 +220,8 @@ def test_another_restore_that_holds_the_lease_is_not_disturbed(
     assert metastore(target) == before
 
 
-def test_the_lease_of_a_killed_restore_is_waited_for_and_it_is_said_how_long(
-    source: DevCluster, target: DevCluster, backups: Path
+def test_the_lease_of_a_killed_restore_is_waited_for_and_it_is_reported_how_long(
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     for node in target.meta:
         node.leases.duration_s = 2.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from tests.wire.cluster_restore.scenario import (
     HOSTS,
     START_S,
@@ -25,7 +25,7 @@ NOT_EMPTY = "problem setting snapshot: cannot restore into non-empty cluster"
 
 @pytest.mark.parametrize(("replica_n", "copies"), [(1, 1), (2, 2), (3, 3), (7, 3)])
 def test_every_node_answers_with_every_point(
-    source: DevCluster, target: DevCluster, backups: Path, replica_n: int, copies: int
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path, replica_n: int, copies: int
 ) -> None:
     done = restore(target, backups, "-db", "telegraf", "-newrf", replica_n)
     assert done, done
@@ -43,7 +43,7 @@ def test_every_node_answers_with_every_point(
 
 
 def test_an_empty_cluster_gets_the_numbers_of_the_source_and_takes_writes_after_it(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     done = restore(target, backups)
     assert done, done
@@ -59,7 +59,7 @@ def test_an_empty_cluster_gets_the_numbers_of_the_source_and_takes_writes_after_
 
 @pytest.mark.fault(62, 72)
 def test_what_is_there_is_refused_in_the_originals_words_and_a_new_name_goes_beside_it(
-    target: DevCluster, backups: Path
+    target: EmbeddedCluster, backups: Path
 ) -> None:
     fill(target, "telegraf", replication=3)
     before, there = metastore(target), points(target, "telegraf")
@@ -75,14 +75,14 @@ def test_what_is_there_is_refused_in_the_originals_words_and_a_new_name_goes_bes
     assert min(new) > before.max_shard_id + 99
 
 
-def test_a_plan_changes_nothing(target: DevCluster, backups: Path) -> None:
+def test_a_plan_changes_nothing(target: EmbeddedCluster, backups: Path) -> None:
     before = metastore(target)
     assert "nothing was changed" in restore(target, backups, "-plan").out
     assert metastore(target) == before
 
 
 def test_continuous_queries_come_with_a_database_that_keeps_its_name(
-    source: DevCluster, target: DevCluster, tmp_path: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, tmp_path: Path
 ) -> None:
     source.query(
         "CREATE CONTINUOUS QUERY q ON telegraf BEGIN SELECT mean(usage) INTO down FROM cpu "
@@ -101,7 +101,7 @@ def test_continuous_queries_come_with_a_database_that_keeps_its_name(
 
 
 def test_the_clusters_own_monitoring_begins_anew_when_everything_is_restored_and_only_then(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     target.query("CREATE DATABASE _internal WITH DURATION INF REPLICATION 1 NAME monitor")
     target.query("CREATE USER ann WITH PASSWORD 'a-secret'; GRANT READ ON _internal TO ann")
@@ -129,7 +129,7 @@ def test_the_clusters_own_monitoring_begins_anew_when_everything_is_restored_and
     assert points(target, "_internal") == before
 
 
-def users(cluster: DevCluster) -> dict[str, tuple[str, bool, dict[str, int]]]:
+def users(cluster: EmbeddedCluster) -> dict[str, tuple[str, bool, dict[str, int]]]:
     return {
         user.name: (
             user.hash,
@@ -141,7 +141,7 @@ def users(cluster: DevCluster) -> dict[str, tuple[str, bool, dict[str, int]]]:
 
 
 def test_users_come_when_asked_for_and_those_that_are_there_stay_as_they_are(
-    source: DevCluster, target: DevCluster, tmp_path: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, tmp_path: Path
 ) -> None:
     for statement in (
         "CREATE USER ann WITH PASSWORD 'a-secret' WITH ALL PRIVILEGES",
@@ -167,7 +167,7 @@ def test_users_come_when_asked_for_and_those_that_are_there_stay_as_they_are(
 
 
 def test_users_stay_away_unless_asked_for(
-    source: DevCluster, target: DevCluster, tmp_path: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, tmp_path: Path
 ) -> None:
     source.query("CREATE USER ann WITH PASSWORD 'a-secret' WITH ALL PRIVILEGES")
     path = tmp_path / "with-users"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
-from resources.failpoints import VARIABLE
-from tests.processes import Nursery
+from resources.embedded.cluster import EmbeddedCluster
+from resources.runtime.failpoints import VARIABLE
+from tests.processes import ForkServer
 from tests.wire.cluster_restore.scenario import (
     START_S,
     WEEK_S,
@@ -28,44 +28,49 @@ TO = ("-db", "telegraf", "-newdb", "again")
 
 
 @pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    with Nursery() as running:
+def fork_server() -> Iterator[ForkServer]:
+    with ForkServer() as running:
         yield running
 
 
-def flags(cluster: DevCluster) -> tuple[str, ...]:
+def flags(cluster: EmbeddedCluster) -> tuple[str, ...]:
     return ("-bind", cluster.meta[0].http_addr, "-timeout", "5s", "restore")
 
 
-def killed(nursery: Nursery, cluster: DevCluster, backups: Path, at: str) -> Done:
-    done = nursery.start(*flags(cluster), *TO, backups, env={VARIABLE: at}).wait()
+def killed(fork_server: ForkServer, cluster: EmbeddedCluster, backups: Path, at: str) -> Done:
+    done = fork_server.start(*flags(cluster), *TO, backups, env={VARIABLE: at}).wait()
     assert done.code == KILLED, done
     return done
 
 
-def another(cluster: DevCluster, backups: Path) -> Done:
+def another(cluster: EmbeddedCluster, backups: Path) -> Done:
     """A restore of something else from the same directory."""
     return shardkeeper(*flags(cluster), "-db", "telegraf", "-newdb", "other", backups)
 
 
-def acknowledged(cluster: DevCluster, database: str = "again") -> None:
+def acknowledged(cluster: EmbeddedCluster, database: str = "again") -> None:
     cluster.write(database, f"cpu,host=new n=1i {START_S + 5}", precision="s")
 
 
-def has_theirs(cluster: DevCluster, database: str = "again") -> bool:
+def has_theirs(cluster: EmbeddedCluster, database: str = "again") -> bool:
     found = cluster.query("SELECT n FROM cpu WHERE host='new'", database=database)
     return "series" in found["results"][0]
 
 
 @pytest.mark.parametrize("by_command", [False, True])
 def test_what_was_complete_is_finished_with_all_that_users_wrote_since(
-    source: DevCluster, target: DevCluster, backups: Path, nursery: Nursery, *, by_command: bool
+    source: EmbeddedCluster,
+    target: EmbeddedCluster,
+    backups: Path,
+    fork_server: ForkServer,
+    *,
+    by_command: bool,
 ) -> None:
     if by_command:
         with busy(target):
-            killed(nursery, target, backups, "cluster.after-adoption")
+            killed(fork_server, target, backups, "cluster.after-adoption")
     else:
-        killed(nursery, target, backups, "cluster.after-adoption")
+        killed(fork_server, target, backups, "cluster.after-adoption")
     acknowledged(target)
     target.query("CREATE USER ann WITH PASSWORD 'a-secret'; GRANT READ ON again TO ann")
     done = another(target, backups)
@@ -79,10 +84,10 @@ def test_what_was_complete_is_finished_with_all_that_users_wrote_since(
 
 @pytest.mark.parametrize("at", ["restore.uploaded", "restore.mid-upload", "cluster.commanded"])
 def test_a_database_by_command_that_users_wrote_to_is_left_and_named(
-    target: DevCluster, backups: Path, nursery: Nursery, at: str
+    target: EmbeddedCluster, backups: Path, fork_server: ForkServer, at: str
 ) -> None:
     with busy(target):
-        killed(nursery, target, backups, at)
+        killed(fork_server, target, backups, at)
     acknowledged(target)
     done = another(target, backups)
     assert done, done
@@ -94,11 +99,11 @@ def test_a_database_by_command_that_users_wrote_to_is_left_and_named(
 
 @pytest.mark.parametrize("at", ["restore.read-back:3", "restore.mid-upload", "cluster.commanded"])
 def test_a_database_by_command_that_users_wrote_to_is_not_dropped_by_the_same_restore(
-    target: DevCluster, backups: Path, nursery: Nursery, at: str
+    target: EmbeddedCluster, backups: Path, fork_server: ForkServer, at: str
 ) -> None:
     """It may go on, if the points are in no copy's way; else it stays as it is."""
     with busy(target):
-        killed(nursery, target, backups, at)
+        killed(fork_server, target, backups, at)
     acknowledged(target)
     done = shardkeeper(*flags(target), *TO, backups)
     assert has_theirs(target)
@@ -112,10 +117,14 @@ def test_a_database_by_command_that_users_wrote_to_is_not_dropped_by_the_same_re
     "at", ["restore.uploaded:2", "cluster.shards-created", "cluster.commanded"]
 )
 def test_a_database_by_command_that_nobody_used_is_taken_away(
-    source: DevCluster, target: DevCluster, backups: Path, nursery: Nursery, at: str
+    source: EmbeddedCluster,
+    target: EmbeddedCluster,
+    backups: Path,
+    fork_server: ForkServer,
+    at: str,
 ) -> None:
     with busy(target):
-        killed(nursery, target, backups, at)
+        killed(fork_server, target, backups, at)
     done = another(target, backups)
     assert done, done
     assert metastore(target).database("again") is None
@@ -138,9 +147,9 @@ def test_a_database_by_command_that_nobody_used_is_taken_away(
     ],
 )  # fmt: skip
 def test_a_database_without_owners_that_somebody_changed_is_left_and_named(
-    target: DevCluster, backups: Path, nursery: Nursery, statement: str, why: str
+    target: EmbeddedCluster, backups: Path, fork_server: ForkServer, statement: str, why: str
 ) -> None:
-    killed(nursery, target, backups, "restore.uploaded")
+    killed(fork_server, target, backups, "restore.uploaded")
     target.query(statement)
     before = metastore(target).database("again")
     done = another(target, backups)
@@ -150,11 +159,11 @@ def test_a_database_without_owners_that_somebody_changed_is_left_and_named(
 
 
 def test_a_database_of_the_same_name_and_numbers_that_somebody_made_since_is_theirs(
-    source: DevCluster, target: DevCluster, backups: Path, nursery: Nursery
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path, fork_server: ForkServer
 ) -> None:
     """Killed before anything was set; the empty cluster gives the numbers that were planned."""
     at = {VARIABLE: "cluster.after-journal"}
-    assert nursery.start(*flags(target), backups, env=at).wait().code == KILLED
+    assert fork_server.start(*flags(target), backups, env=at).wait().code == KILLED
     target.query("CREATE DATABASE telegraf WITH REPLICATION 2")
     for week in range(3):
         target.write("telegraf", f"cpu,host=new n=1i {START_S + week * WEEK_S}", precision="s")
@@ -167,14 +176,14 @@ def test_a_database_of_the_same_name_and_numbers_that_somebody_made_since_is_the
 
 
 def test_a_record_of_an_earlier_version_is_finished_as_it_was_then(
-    target: DevCluster, backups: Path, nursery: Nursery
+    target: EmbeddedCluster, backups: Path, fork_server: ForkServer
 ) -> None:
-    killed(nursery, target, backups, "cluster.after-adoption")
+    killed(fork_server, target, backups, "cluster.after-adoption")
     [record] = backups.glob(".shardkeeper.restore-*")
-    said = json.loads(record.read_bytes())
+    output = json.loads(record.read_bytes())
     for key in ("proved", "policies", "sent"):
-        del said[key]
-    record.write_text(json.dumps(said))
+        del output[key]
+    record.write_text(json.dumps(output))
     acknowledged(target)
     done = another(target, backups)
     assert done, done
@@ -184,10 +193,10 @@ def test_a_record_of_an_earlier_version_is_finished_as_it_was_then(
 
 @pytest.mark.parametrize("at", ["store.before-replace", "store.after-replace"])
 def test_a_kill_while_the_record_is_replaced_leaves_one_of_the_two(
-    target: DevCluster, backups: Path, nursery: Nursery, at: str
+    target: EmbeddedCluster, backups: Path, fork_server: ForkServer, at: str
 ) -> None:
     with busy(target):
-        killed(nursery, target, backups, at)
+        killed(fork_server, target, backups, at)
         assert len(journals(backups)) == 1
     assert another(target, backups)
     assert metastore(target).database("again") is None

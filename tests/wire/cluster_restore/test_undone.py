@@ -11,8 +11,8 @@ from threading import Lock
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
-from resources.engine.cluster import setting
+from resources.embedded.cluster import EmbeddedCluster
+from resources.engine.cluster import atomic_commit
 from resources.protocol.commands import Command, CopyShardOwner, DropDatabase, SetData
 from resources.protocol.meta import encode_metastore
 from tests.wire.cluster_restore.scenario import (
@@ -29,7 +29,7 @@ from tests.wire.cluster_restore.scenario import (
 
 
 def test_a_node_that_is_down_at_the_start_leaves_everything_as_it_was(
-    target: DevCluster, backups: Path
+    target: EmbeddedCluster, backups: Path
 ) -> None:
     target.stop_node(1)
     before = metastore(target)
@@ -41,7 +41,9 @@ def test_a_node_that_is_down_at_the_start_leaves_everything_as_it_was(
 
 
 @pytest.mark.fault(63, 65)
-def test_a_restore_that_fails_is_undone_on_every_node(target: DevCluster, backups: Path) -> None:
+def test_a_restore_that_fails_is_undone_on_every_node(
+    target: EmbeddedCluster, backups: Path
+) -> None:
     fill(target, "mine")
     before, disks = metastore(target), on_disk(target)
 
@@ -57,7 +59,7 @@ def test_a_restore_that_fails_is_undone_on_every_node(target: DevCluster, backup
     assert journals(backups) == []
 
 
-def without_database(cluster: DevCluster, name: str) -> bytes:
+def without_database(cluster: EmbeddedCluster, name: str) -> bytes:
     now = cluster.group.metastore
     kept = tuple(database for database in now.databases if database.name != name)
     return encode_metastore(replace(now, databases=kept))
@@ -65,7 +67,7 @@ def without_database(cluster: DevCluster, name: str) -> bytes:
 
 @pytest.mark.fault(63, 64)
 def test_what_has_owners_when_a_node_goes_down_is_finished_once_it_is_up_again(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     """Whether the node's copies hold what users wrote is not known, so nothing is dropped.
 
@@ -99,7 +101,7 @@ def test_what_has_owners_when_a_node_goes_down_is_finished_once_it_is_up_again(
 
 @pytest.mark.fault(63)
 def test_a_node_that_goes_down_once_its_copies_were_read_back_is_named_and_nothing_is_undone(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     first = Lock()
 
@@ -117,7 +119,7 @@ def test_a_node_that_goes_down_once_its_copies_were_read_back_is_named_and_nothi
 
 
 def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     before, first = metastore(target), Lock()
 
@@ -149,10 +151,10 @@ def test_what_a_node_keeps_because_it_went_down_is_taken_away_by_the_next_run(
 
 
 def test_on_an_empty_cluster_a_change_that_nobody_saw_undoes_the_restore(
-    source: DevCluster, target: DevCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may have given the numbers that the restore keeps to shards of its own."""
-    monkeypatch.setattr(setting, "SEEN_WITHIN_S", 0.1)
+    monkeypatch.setattr(atomic_commit, "SEEN_WITHIN_S", 0.1)
     nobody_hears(target)
     right_before_it_is_set(target, lambda: target.query("CREATE DATABASE racer"), seen=False)
     done = restore(target, backups)
@@ -166,7 +168,7 @@ def test_on_an_empty_cluster_a_change_that_nobody_saw_undoes_the_restore(
 
 @pytest.mark.fault(26, 63)
 def test_a_killed_restore_is_undone_by_the_next(
-    source: DevCluster, target: DevCluster, backups: Path
+    source: EmbeddedCluster, target: EmbeddedCluster, backups: Path
 ) -> None:
     fill(target, "mine")
     command = [

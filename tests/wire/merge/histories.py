@@ -98,7 +98,7 @@ class History:
         self.lives(self.draw.randrange(0, 40))
         own = dict(self.live.points)
         done = merge(self.server, self.directory, "-db", self.live.name, *self.flags())
-        said = self.judge(before, own, done)
+        output = self.check_all(before, own, done)
         if done.code == 3:
             assert merge(self.server, self.directory, "-abandon")
         else:
@@ -107,7 +107,7 @@ class History:
             assert " 0 new, 0 replaced" in again.out or not before
         assert leftovers(self.server, self.directory) == []
         self.server.drop_database(self.live.name)
-        return said
+        return output
 
     def create(self) -> None:
         duration = self.draw.choice(DURATIONS)
@@ -197,7 +197,7 @@ class History:
                 return tuple(shard.id for shard in group.shards)
         return ()
 
-    def judge(self, before: dict[Key, Value], own: dict[Key, Value], done: Done) -> str:
+    def check_all(self, before: dict[Key, Value], own: dict[Key, Value], done: Done) -> str:
         assert done.code in (0, 3), done
         there = by_shard(self.server.bind_addr, self.live.name)
         values: dict[Key, set[Value]] = {}
@@ -206,13 +206,13 @@ class History:
                 values.setdefault(key, set()).add(value)
         lost = [key for key, value in before.items() if value not in values.get(key, ())]
         assert bool(lost) == bool(done.code), (lost, done)
-        self.judge_lost(lost, before, there, done)
+        self.check_lost(lost, before, there, done)
         changed = [k for k, v in own.items() if k not in before and v not in values.get(k, ())]
         assert not changed, changed
         assert not values.keys() - before.keys() - own.keys()
         return f"{len(before)} points, {len(own)} live, {len(lost)} lost for their type"
 
-    def judge_lost(
+    def check_lost(
         self,
         lost: list[Key],
         before: dict[Key, Value],
@@ -222,10 +222,10 @@ class History:
         """Exactly the lost points were refused, each for a type that its shard knows."""
         if lost:
             assert f"{len(lost)} points were not merged" in done.err, (lost, done)
-        told = [line for line in done.err.splitlines() if "field type conflict" in line]
+        events = [line for line in done.err.splitlines() if "field type conflict" in line]
         names = {shown(_field_of(key)[0].decode(errors="replace")) for _, key, _ in lost}
         for name in {shown(_field_of(s)[0].decode(errors="replace")) for s in SERIES}:
-            named = any(f"warning: {name}: " in line for line in told)
+            named = any(f"warning: {name}: " in line for line in events)
             assert named == (name in names), (name, lost, done)
         types: dict[tuple[ShardID, bytes, bytes], set[BlockType]] = {}
         for shard_id, found in there.items():

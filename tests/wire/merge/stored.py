@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from resources.clients.snapshotter import SnapshotterClient
 from resources.model import ShardID
-from resources.repository.unpacked import UnpackedShard
+from resources.repository.archives.unpacked import UnpackedShard
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import series_points
 

@@ -136,7 +136,7 @@ def test_interrupting_says_how_to_go_on_and_abandoning_drops_what_was_made(
     db, _ = lost
     code, err, left = 0, b"", 10
     while code == 0 and left:  # one may be done before it hears
-        code, err = _told_to_stop(_start(source, backups, "-db", db, "-points", 1), backups)
+        code, err = _asked_to_stop(_start(source, backups, "-db", db, "-points", 1), backups)
         left -= 1
     assert code == 130
     assert b"the same command goes on from there" in err
@@ -159,7 +159,7 @@ def _start(server: Influxd, directory: Path, *flags: object) -> subprocess.Popen
     )
 
 
-def _told_to_stop(process: subprocess.Popen[bytes], backups: Path) -> tuple[int, bytes]:
+def _asked_to_stop(process: subprocess.Popen[bytes], backups: Path) -> tuple[int, bytes]:
     """Its status and what it said, having been told once it copies."""
 
     def copying_or_done() -> bool:

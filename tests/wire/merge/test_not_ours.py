@@ -1,6 +1,6 @@
 """A database of the temporary name is dropped if it is provably ours; else it stays, and is named.
 
-Held here: what resources/engine/merge/ours.py says.
+Held here: what resources/engine/merge/own_database.py says.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import pytest
 
-from resources.devcluster.cluster import DevCluster
-from resources.failpoints import VARIABLE
+from resources.embedded.cluster import EmbeddedCluster
+from resources.runtime.failpoints import VARIABLE
 from tests.influxd import Influxd
 from tests.wire.commands import Done, at, shardkeeper
 from tests.wire.merge.scenario import T0, WEEK_NS
@@ -61,7 +61,7 @@ class OnServer:
 class OnCluster:
     """The embedded cluster."""
 
-    def __init__(self, cluster: DevCluster, backups: Path, db: str) -> None:
+    def __init__(self, cluster: EmbeddedCluster, backups: Path, db: str) -> None:
         self._cluster = cluster
         self.backups, self.db = backups, db
         self.words = ("-bind", cluster.meta[0].http_addr)
@@ -85,7 +85,7 @@ def target(
         yield _lost(OnServer(request.getfixturevalue("source"), backups, fresh()))
         return
     backups.chmod(0o700)
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=2) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=2) as cluster:
         yield _lost(OnCluster(cluster, backups, "db"))
 
 
@@ -132,8 +132,8 @@ def _journal(target: Target) -> Path:
 
 def _as_if_it_died_earlier(target: Target) -> None:
     """As if it had been killed before it noted what it had restored."""
-    said = json.loads(_journal(target).read_bytes())
-    _journal(target).write_text(json.dumps({**said, "shards": None, "complete": False}))
+    output = json.loads(_journal(target).read_bytes())
+    _journal(target).write_text(json.dumps({**output, "shards": None, "complete": False}))
 
 
 def _theirs(target: Target, db: str) -> list[Any]:

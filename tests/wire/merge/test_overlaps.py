@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.protocol.commands import TruncateShardGroups
 from resources.tsm.layout import BlockType
 from tests.influxd import Influxd
@@ -80,7 +80,7 @@ def test_what_a_truncated_group_holds_is_merged_unless_it_was_written_over(tmp_p
     """Truncation ends a group early; what it has of later times stays in it, and is read."""
     backups = tmp_path / "backups"
     backups.mkdir(mode=0o700)
-    with DevCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=2) as cluster:
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=2) as cluster:
         cluster.query("CREATE DATABASE db WITH REPLICATION 2")
         late = f"m v=1i {MONDAY_S + 50}\nm,k=only v=1i {MONDAY_S + 60}"
         cluster.write("db", f"m v=1i {MONDAY_S}\n{late}", precision="s")

@@ -88,7 +88,7 @@ def test_a_merge_needs_http_and_the_right_one(
     assert leftovers(target, backups) == []
 
 
-def test_a_plan_tells_where_points_go_and_touches_nothing(
+def test_a_plan_reports_where_points_go_and_touches_nothing(
     source: Influxd, backups: Path, lost: tuple[str, Points]
 ) -> None:
     db, before = lost

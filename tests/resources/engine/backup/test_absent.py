@@ -9,7 +9,7 @@ import pytest
 from resources.engine.backup.absent import Absence, absence, named_unknown
 from resources.model import ShardGroupID, ShardGroupInfo, ShardID, ShardInfo, ShardPlace
 from resources.repository.backup_set import Archive
-from resources.repository.manifest import ShardEntry
+from resources.repository.formats.manifest import ShardEntry
 
 NOW_NS = 1_000
 SHARD = ShardInfo(ShardID(7), ())

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from resources.engine.backup.clocks import MARGIN_NS, clocks_at, since_ns, tolerance_ns, went_alike
-from resources.repository.proof import Clocks
+from resources.repository.formats.proof import Clocks
 
 S = 10**9
 DAY = 86_400 * S
@@ -39,7 +39,7 @@ def test_a_servers_clock_that_was_set_did_not_go_as_ours(step: int) -> None:
 
 
 @pytest.mark.parametrize("step", [-365 * DAY, -60 * S, 60 * S, 365 * DAY])
-def test_ours_may_be_the_same_clock_and_the_time_since_its_start_tells(step: int) -> None:
+def test_ours_may_be_the_same_clock_and_the_time_since_its_start_reports(step: int) -> None:
     assert not went_alike(THEN, later(DAY // 24, server=step, ours=step))
     assert went_alike(THEN, later(DAY // 24, ours=step))
 
@@ -59,7 +59,7 @@ def test_a_step_that_passes_unseen_is_within_the_margin(elapsed: int) -> None:
     assert since_ns(THEN, now) <= changed_ns - MARGIN_NS
 
 
-def test_our_machine_tells_its_start() -> None:
+def test_our_machine_reports_its_start() -> None:
     now = clocks_at(7)
     assert now.server_ns == 7
     assert abs(now.ours_ns - time.time_ns()) < 60 * S

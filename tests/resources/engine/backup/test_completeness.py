@@ -9,14 +9,14 @@ import pytest
 from resources.engine.backup.completeness import (
     Sample,
     figures,
+    is_sufficient,
     is_written_out,
-    lacks,
-    tells_enough,
+    missing_files,
     was_written_out,
     written,
 )
 from resources.protocol.server_vars import CacheStats, ShardStats
-from resources.repository.evidence import FileFacts
+from resources.repository.formats.details import FileFacts
 from resources.tsm.damage import FileDamage
 
 CACHE = CacheStats(memory_bytes=0, snapshot_bytes=0, snapshot_attempts=0, taken_bytes=500)
@@ -81,9 +81,9 @@ def test_anything_else_proves_nothing(before: Sample, after: Sample) -> None:
     assert not was_written_out(before, after)
 
 
-def test_a_node_that_tells_nothing_of_caches_leaves_it_open() -> None:
+def test_a_node_that_reports_nothing_of_caches_leaves_it_open() -> None:
     silent = Sample(7, replace(QUIET, cache=None))
-    assert not tells_enough(silent.stats)
+    assert not is_sufficient(silent.stats)
     assert not is_written_out(silent)
     assert not was_written_out(silent, sample())
     assert not was_written_out(sample(memory=1), silent)
@@ -95,40 +95,40 @@ def test_figures_of_a_hostile_server_are_not_noted() -> None:
     assert figures(Sample(7, replace(QUIET, disk_bytes=-1))) is None
 
 
-def test_an_archive_with_all_files_lacks_nothing() -> None:
-    assert not lacks(FILES, sample(), sample())
+def test_an_archive_with_all_files_misses_nothing() -> None:
+    assert not missing_files(FILES, sample(), sample())
 
 
 def test_an_archive_without_files_is_empty_for_a_shard_without_files_only() -> None:
-    assert "empty" in lacks((), sample(memory=1), sample(memory=1))
+    assert "empty" in missing_files((), sample(memory=1), sample(memory=1))
     none = Sample(7, replace(QUIET, num_files=0, disk_bytes=0))
-    assert not lacks((), sample(), none)
-    assert not lacks((), none, none)
+    assert not missing_files((), sample(), none)
+    assert not missing_files((), none, none)
 
 
 @pytest.mark.parametrize("files", [FILES[:1], (FILES[0], replace(FILES[1], size_bytes=99))])
 def test_a_shard_at_rest_has_as_many_files_and_bytes_as_its_archive(
     files: tuple[FileFacts, ...],
 ) -> None:
-    assert lacks(files, sample(), sample())
-    assert not lacks(files, sample(), sample(memory=1))  # it moves
+    assert missing_files(files, sample(), sample())
+    assert not missing_files(files, sample(), sample(memory=1))  # it moves
 
 
 def test_a_damaged_file_may_be_shorter_than_its_server_believes() -> None:
     cut = replace(FILES[1], size_bytes=99, damage=FileDamage(1, 0, ()))
-    assert not lacks((FILES[0], cut), sample(), sample())
-    assert lacks((cut,), sample(), sample())  # a file is missing
+    assert not missing_files((FILES[0], cut), sample(), sample())
+    assert missing_files((cut,), sample(), sample())  # a file is missing
     longer = replace(cut, size_bytes=FILES[1].size_bytes + 1)
-    assert lacks((FILES[0], longer), sample(), sample())
+    assert missing_files((FILES[0], longer), sample(), sample())
 
 
 def test_tombstones_may_be_counted_or_not() -> None:
     files = (*FILES, FileFacts("000000001-000000002.tombstone", 40, 3))
     for size in (300, 340):
-        told = Sample(7, replace(QUIET, disk_bytes=size))
-        assert not lacks(files, told, told)
-    told = Sample(7, replace(QUIET, disk_bytes=341))
-    assert lacks(files, told, told)
+        events = Sample(7, replace(QUIET, disk_bytes=size))
+        assert not missing_files(files, events, events)
+    events = Sample(7, replace(QUIET, disk_bytes=341))
+    assert missing_files(files, events, events)
 
 
 def logged(n_bytes: int) -> Sample:

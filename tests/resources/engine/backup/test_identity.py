@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from resources.engine.backup.identity import diverged
-from resources.repository.evidence import FileFacts, ShardEvidence
+from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.tsm.damage import FileDamage
 
 A1 = FileFacts("000000001-000000001.tsm", 100, 1)
@@ -18,8 +18,8 @@ COMPACTED = FileFacts("000000002-000000002.tsm", 180, 7)
 DAMAGE = FileDamage(1, 10, ())
 
 
-def evidence(*files: FileFacts) -> ShardEvidence:
-    return ShardEvidence(
+def details(*files: FileFacts) -> ShardDetails:
+    return ShardDetails(
         sha256="0" * 64,
         stored_bytes=1,
         content="0" * 64,
@@ -54,4 +54,4 @@ def evidence(*files: FileFacts) -> ShardEvidence:
 def test_a_file_that_changed_beside_others_that_did_not_is_a_copys(
     before: list[FileFacts], now: list[FileFacts], found: str
 ) -> None:
-    assert diverged(evidence(*before), now) == found
+    assert diverged(details(*before), now) == found

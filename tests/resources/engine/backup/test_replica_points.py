@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from resources.devcluster.data.tar_exchange import backup_stream
-from resources.devcluster.shards.line_protocol import parse_lines
-from resources.devcluster.shards.store import ShardStore
+from resources.embedded.data.tar_exchange import backup_stream
+from resources.embedded.shards.line_protocol import parse_lines
+from resources.embedded.shards.store import ShardStore
 from resources.engine.backup.replica_points import Difference, Ranking, difference, rank
 from resources.model import ShardID
-from resources.repository.unpacked import UnpackedShard
+from resources.repository.archives.unpacked import UnpackedShard
 
 SHARD = ShardID(7)
 Written = Callable[..., UnpackedShard]
@@ -71,8 +71,8 @@ def test_the_replica_with_all_points_is_best_wherever_it_stands(written: Written
         found = ranked({node: replicas[node] for node in order})
         assert found.best == "a"
         assert found.holds == {"a": "same", "b": "less"}
-        assert found.told == ("b lacks 1 points that a has",)
-        assert not found.lacks
+        assert found.described == ("b lacks 1 points that a has",)
+        assert not found.gaps
 
 
 def test_equal_replicas_leave_the_order_as_it_was(written: Written) -> None:
@@ -80,27 +80,27 @@ def test_equal_replicas_leave_the_order_as_it_was(written: Written) -> None:
     assert found == Ranking("b", {"a": "same", "b": "same"})
 
 
-def test_of_two_that_each_lack_something_none_is_whole(written: Written) -> None:
+def test_of_two_that_each_miss_something_none_is_whole(written: Written) -> None:
     lines = {"a": "m v=1 1\nm v=2 2", "b": "m v=2 2\nm v=3 3\nm v=4 4"}
     found = ranked({node: lambda node=node: written(lines[node]) for node in lines})
     assert found.best == "b"
     assert found.holds == {"a": "other", "b": "same"}
-    assert found.lacks == "b lacks 1 points that a has, and a lacks 2 points that b has"
+    assert found.gaps == "b lacks 1 points that a has, and a lacks 2 points that b has"
 
 
 def test_other_values_leave_none_whole(written: Written) -> None:
     lines = {"a": "m v=1 1", "b": "m v=2 1"}
     found = ranked({node: lambda node=node: written(lines[node]) for node in lines})
     assert found.holds == {"a": "same", "b": "other"}
-    assert found.lacks == "1 points have other values on a than on b"
+    assert found.gaps == "1 points have other values on a than on b"
 
 
-def test_a_third_replica_may_have_what_two_lack(written: Written) -> None:
+def test_a_third_replica_may_have_what_two_miss(written: Written) -> None:
     lines = {"a": "m v=1 1", "b": "m v=2 2", "c": "m v=1 1\nm v=2 2"}
     found = ranked({node: lambda node=node: written(lines[node]) for node in lines})
     assert found.best == "c"
     assert found.holds == {"a": "less", "b": "less", "c": "same"}
-    assert not found.lacks
+    assert not found.gaps
 
 
 def test_what_is_written_while_replicas_are_read_is_no_difference(written: Written) -> None:
@@ -111,4 +111,4 @@ def test_what_is_written_while_replicas_are_read_is_no_difference(written: Writt
     found = ranked({node: lambda node=node: written(next(reads[node])) for node in reads})
     assert found.best == "a"
     assert found.holds == {"a": "same", "b": "less"}
-    assert not found.lacks
+    assert not found.gaps

@@ -8,22 +8,25 @@ import pytest
 
 from resources.clients.source import ShardCopy
 from resources.engine.backup.replicas import best_first, moved, seen_ns
-from resources.repository.owner_facts import OwnerFacts
+from resources.repository.formats.owner_facts import OwnerFacts
 
 NOTED = OwnerFacts("a", 100, 500, at_rest=True, seen_ns=50, files="all 1")
 OTHER = OwnerFacts("b", 101, 500, at_rest=True, seen_ns=40, files="first 2")
 AS_NOTED = ShardCopy("a", 500, 100, is_at_rest=True)
-ITS_TWIN = ShardCopy("b", 500, 101, is_at_rest=True)
+ITS_REPLICA = ShardCopy("b", 500, 101, is_at_rest=True)
 
 
 def test_replicas_that_are_as_noted_have_not_moved() -> None:
-    assert moved((NOTED, OTHER), "a", (AS_NOTED, ITS_TWIN)) == ()
-    assert moved((NOTED, OTHER), "a", (ITS_TWIN,)) == ()
+    assert moved((NOTED, OTHER), "a", (AS_NOTED, ITS_REPLICA)) == ()
+    assert moved((NOTED, OTHER), "a", (ITS_REPLICA,)) == ()
 
 
 def test_a_time_alone_is_asked_about() -> None:
-    touched, twin = replace(AS_NOTED, last_modified_ns=200), replace(ITS_TWIN, last_modified_ns=9)
-    assert moved((NOTED, OTHER), "a", (touched, twin)) == (touched, twin)
+    touched, substitute = (
+        replace(AS_NOTED, last_modified_ns=200),
+        replace(ITS_REPLICA, last_modified_ns=9),
+    )
+    assert moved((NOTED, OTHER), "a", (touched, substitute)) == (touched, substitute)
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,7 @@ def test_a_time_alone_is_asked_about() -> None:
     ids=["written while the clock was behind", "files put back", "hot, of which little is known"],
 )
 def test_anything_else_is_a_change(change: dict[str, int | bool]) -> None:
-    moved_copy = replace(ITS_TWIN, **change)  # pyright: ignore[reportArgumentType]
+    moved_copy = replace(ITS_REPLICA, **change)  # pyright: ignore[reportArgumentType]
     assert moved((NOTED, OTHER), "a", (AS_NOTED, moved_copy)) is None
 
 
@@ -61,7 +64,7 @@ def test_what_a_backup_moved_is_not_taken_for_a_change_by_others() -> None:
 
 def test_the_replica_that_others_wrote_last_is_read_first() -> None:
     """A node that was down looks newest once a backup has had its cache written out."""
-    assert best_first((ITS_TWIN, AS_NOTED), (NOTED, OTHER), "") == (AS_NOTED, ITS_TWIN)
-    assert best_first((AS_NOTED, ITS_TWIN), (NOTED, OTHER), "b") == (ITS_TWIN, AS_NOTED)
+    assert best_first((ITS_REPLICA, AS_NOTED), (NOTED, OTHER), "") == (AS_NOTED, ITS_REPLICA)
+    assert best_first((AS_NOTED, ITS_REPLICA), (NOTED, OTHER), "b") == (ITS_REPLICA, AS_NOTED)
     empty = replace(AS_NOTED, size_bytes=0)
-    assert best_first((empty, ITS_TWIN), (NOTED, OTHER), "") == (ITS_TWIN, empty)
+    assert best_first((empty, ITS_REPLICA), (NOTED, OTHER), "") == (ITS_REPLICA, empty)

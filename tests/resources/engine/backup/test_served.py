@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from resources.engine.backup.served import MOST_NAMED, could_be_planned, named, unserved
+from resources.engine.backup.served import MAX_NAMED, could_be_planned, named, unserved
 from resources.model import (
     DatabaseInfo,
     Metastore,
@@ -99,10 +99,10 @@ def test_a_shard_that_was_made_by_a_write_has_failed_although_no_backup_knows_it
 
 @pytest.mark.parametrize(("now", "begun"), [(10, 0), (11, 1), (30, 2)])
 def test_planned_shards_are_named_once_they_have_begun(now: int, begun: int) -> None:
-    said = named(places([group(2, 11), group(3, 12)]), now * WEEK)
-    assert [f"shard {i} (d/r)" in said for i in (2, 3)] == [begun > 0, begun > 1]
+    message = named(places([group(2, 11), group(3, 12)]), now * WEEK)
+    assert [f"shard {i} (d/r)" in message for i in (2, 3)] == [begun > 0, begun > 1]
 
 
 def test_many_planned_shards_are_counted() -> None:
-    said = named(places([group(i, i) for i in range(1, MOST_NAMED + 6)]), 100 * WEEK)
-    assert "and 5 more" in said
+    message = named(places([group(i, i) for i in range(1, MAX_NAMED + 6)]), 100 * WEEK)
+    assert "and 5 more" in message

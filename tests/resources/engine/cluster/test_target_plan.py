@@ -34,8 +34,8 @@ from resources.model import (
 from resources.protocol.commands import SetData, decode_command
 from resources.protocol.meta import decode_metastore, encode_metastore
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest
-from resources.repository.evidence import BackupEvidence, Source
-from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
+from resources.repository.formats.details import BackupDetails, Source
+from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
 
 DAY_NS = 86_400_000_000_000
 
@@ -129,8 +129,8 @@ def restoring(
         )
         for i, rp in ARCHIVED.items()
     }
-    evidence = BackupEvidence("0", "full", 0, Source("cluster", "m:8091", "1.8", 5), "c" * 64)
-    manifest = Manifest(MetaEntry("T.meta", 1), (), evidence=evidence)
+    details = BackupDetails("0", "full", 0, Source("cluster", "m:8091", "1.8", 5), "c" * 64)
+    manifest = Manifest(MetaEntry("T.meta", 1), (), details=details)
     return plan_restore(
         BackupSet(StoredManifest("T.manifest", manifest), archives, ()),
         encode_metastore(source),

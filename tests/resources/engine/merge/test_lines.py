@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from resources.devcluster.shards.line_protocol import parse_lines
+from resources.embedded.shards.line_protocol import parse_lines
 from resources.engine.merge.lines import can_be_written, lines_of
 from resources.tsm.layout import SEPARATOR, BlockType
 from resources.tsm.merge import SeriesPoints
@@ -40,7 +40,7 @@ def key_of(series: bytes, field: bytes = b"v") -> bytes:
     return series + SEPARATOR + field
 
 
-def said(key: bytes, kind: BlockType, time_ns: int, value: Any) -> list[tuple[Any, ...]]:
+def message(key: bytes, kind: BlockType, time_ns: int, value: Any) -> list[tuple[Any, ...]]:
     """What a server reads in our lines."""
     values = [value] if kind is STRING else np.array([value], KINDS[kind])
     [line] = lines_of(SeriesPoints(key, kind, np.array([time_ns], np.int64), values))
@@ -56,7 +56,7 @@ def said(key: bytes, kind: BlockType, time_ns: int, value: Any) -> list[tuple[An
 def test_a_server_reads_the_type_and_the_value_that_are_stored(
     kind: BlockType, value: Any, time_ns: int
 ) -> None:
-    [(series, time, field, read_kind, read)] = said(key_of(b"m"), kind, time_ns, value)
+    [(series, time, field, read_kind, read)] = message(key_of(b"m"), kind, time_ns, value)
     assert (series, time, field, read_kind) == (b"m", time_ns, b"v", kind)
     assert repr(read) == repr(value)
 
@@ -67,7 +67,7 @@ def test_a_server_reads_the_key_that_is_stored(measurement: bytes) -> None:
         for field in (b"v", b"a b", b"a,b", b"a=b", b'a"b', b"c:\\dir", b"\xff", b"#"):
             key = key_of(measurement + tags, field)
             assert can_be_written(key)
-            assert said(key, INTEGER, 5, 7) == [(measurement + tags, 5, field, INTEGER, 7)]
+            assert message(key, INTEGER, 5, 7) == [(measurement + tags, 5, field, INTEGER, 7)]
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,11 @@ def test_a_server_reads_the_key_that_is_stored(measurement: bytes) -> None:
         ),
     ],
 )
-def test_a_key_that_no_line_can_have_is_not_said(key: bytes) -> None:
+def test_a_key_that_no_line_can_have_is_not_reported(key: bytes) -> None:
     assert not can_be_written(key)
 
 
-def test_any_key_is_read_as_it_is_stored_or_not_said() -> None:
+def test_any_key_is_read_as_it_is_stored_or_not_reported() -> None:
     draw = random.Random(12)
     letters = [
         b"a",

@@ -9,23 +9,23 @@ from pathlib import Path
 import pytest
 
 from resources.clients.meta import MetaClient
-from resources.devcluster.cluster import DevCluster
+from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.events import Event
 from resources.engine.restore import lease
 from resources.engine.restore.lease import NAME, NUMBER_FILE, holding_lease
 from resources.errors import TargetBusy
 from resources.model import NodeID
-from resources.repository.store import DirectoryStore
+from resources.repository.storage.store import DirectoryStore
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevCluster]:
-    with DevCluster(tmp_path_factory.mktemp("cluster"), meta_nodes=1, data_nodes=1) as running:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(tmp_path_factory.mktemp("cluster"), meta_nodes=1, data_nodes=1) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def _fresh(cluster: DevCluster) -> None:
+def _fresh(cluster: EmbeddedCluster) -> None:
     cluster.meta[0].leases.forget()
     cluster.meta[0].leases.duration_s = lease.LEASE_S
 
@@ -38,14 +38,14 @@ def stores(tmp_path: Path) -> list[DirectoryStore]:
 class Asking:
     """Runs that ask the cluster's leader for the lease."""
 
-    def __init__(self, cluster: DevCluster) -> None:
+    def __init__(self, cluster: EmbeddedCluster) -> None:
         self.meta = MetaClient(cluster.meta[0].http_addr)
-        self.told: list[Event] = []
+        self.reported: list[Event] = []
         self.lost = threading.Event()
 
     def hold(self, store: DirectoryStore):
         return holding_lease(
-            self.meta, store, threading.Event(), self.lost.set, tell=self.told.append
+            self.meta, store, threading.Event(), self.lost.set, emit=self.reported.append
         )
 
     def killed(self, store: DirectoryStore) -> NodeID:
@@ -57,7 +57,7 @@ class Asking:
 
 
 @pytest.fixture
-def asking(cluster: DevCluster) -> Asking:
+def asking(cluster: EmbeddedCluster) -> Asking:
     return Asking(cluster)
 
 
@@ -71,7 +71,7 @@ def test_who_has_ended_is_not_waited_for_from_any_directory(
             numbers.add(held.number)
             assert (store.path / NUMBER_FILE).exists()
         assert store.names() == {}
-    assert asking.told == []
+    assert asking.reported == []
     assert len(numbers) == 1  # the lease went from one to the next, and was never free
 
 
@@ -81,7 +81,7 @@ def test_a_failed_restore_is_not_waited_for_either(
     with pytest.raises(ZeroDivisionError), asking.hold(stores[0]):
         raise ZeroDivisionError
     with asking.hold(stores[1]):
-        assert asking.told == []
+        assert asking.reported == []
 
 
 def test_who_holds_it_is_never_taken_for_one_who_has_ended(
@@ -145,12 +145,12 @@ def test_the_next_run_from_the_directory_of_a_killed_one_goes_on_at_once(
     number = asking.killed(stores[0])
     with asking.hold(stores[0]) as held:
         assert held.number == number
-    assert asking.told == []
+    assert asking.reported == []
     assert stores[0].names() == {}
 
 
 def test_the_lease_of_a_run_killed_elsewhere_ends_by_itself(
-    cluster: DevCluster,
+    cluster: EmbeddedCluster,
     asking: Asking,
     stores: list[DirectoryStore],
     monkeypatch: pytest.MonkeyPatch,
@@ -159,8 +159,8 @@ def test_the_lease_of_a_run_killed_elsewhere_ends_by_itself(
     cluster.meta[0].leases.duration_s = 0.5
     asking.killed(stores[0])
     with asking.hold(stores[1]):
-        assert "was at work a moment ago or was killed" in str(asking.told[0])
-        assert "going on" in str(asking.told[-1])
+        assert "was at work a moment ago or was killed" in str(asking.reported[0])
+        assert "going on" in str(asking.reported[-1])
 
 
 @pytest.mark.fault(37)

@@ -32,8 +32,8 @@ from resources.model import (
     UserInfo,
 )
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest
-from resources.repository.evidence import BackupEvidence, FailedShard, Source
-from resources.repository.manifest import Limits, Manifest, MetaEntry, ShardEntry
+from resources.repository.formats.details import BackupDetails, FailedShard, Source
+from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
 
 HOUR_NS = 3_600_000_000_000
 NOW_NS = 1_000 * HOUR_NS
@@ -81,7 +81,7 @@ SOURCE = Metastore(
 )  # fmt: skip
 NOWHERE = replace(SOURCE, databases=(), users=(), cluster_id=6)
 PLACES = {1: "keep", 2: "keep", 3: "keep", 4: "day"}
-COMPLETE = BackupEvidence(
+COMPLETE = BackupDetails(
     "0.1.0", "incremental", 0, Source("server", "h:8088", "1.6.7", 5), "c" * 64
 )
 
@@ -95,9 +95,9 @@ def archive(shard_id: int) -> Archive:
 
 
 def backup(
-    *shards: int, evidence: BackupEvidence | None = COMPLETE, missing: tuple[int, ...] = ()
+    *shards: int, details: BackupDetails | None = COMPLETE, missing: tuple[int, ...] = ()
 ) -> BackupSet:
-    manifest = Manifest(MetaEntry("T.meta", 1), (), evidence=evidence)
+    manifest = Manifest(MetaEntry("T.meta", 1), (), details=details)
     return BackupSet(
         StoredManifest("T.manifest", manifest),
         {ShardID(i): archive(i) for i in shards},
@@ -208,22 +208,22 @@ def test_a_missing_archive_stops_only_what_needs_it() -> None:
 def test_a_shard_that_was_never_saved_stops_only_what_needs_it() -> None:
     partial = replace(COMPLETE, failed=(FailedShard(ShardID(3), "broken"),))
     with pytest.raises(BackupIncomplete, match="shard 3 could not be saved"):
-        plan(RestoreOptions(), backup(1, 2, 4, 5, 6, evidence=partial))
-    plan(RestoreOptions(Limits("other")), backup(1, 2, 4, 5, 6, evidence=partial))
+        plan(RestoreOptions(), backup(1, 2, 4, 5, 6, details=partial))
+    plan(RestoreOptions(Limits("other")), backup(1, 2, 4, 5, 6, details=partial))
 
 
 def test_an_older_archive_of_a_shard_that_failed_is_good_enough() -> None:
     partial = replace(COMPLETE, failed=(FailedShard(ShardID(3), "broken"),))
-    made = plan(RestoreOptions(), backup(1, 2, 3, 4, 5, 6, evidence=partial))
+    made = plan(RestoreOptions(), backup(1, 2, 3, 4, 5, 6, details=partial))
     assert len(made.shards) == 5
 
 
 def test_a_database_without_archives_is_not_created_empty_from_a_limited_backup() -> None:
-    made = plan(RestoreOptions(), backup(6, evidence=None))
+    made = plan(RestoreOptions(), backup(6, details=None))
     assert [db.new_name for db in made.databases] == ["other", "empty"]
     assert any("'home' is left out" in note for note in made.notes)
     with pytest.raises(BackupIncomplete, match="no archive of database 'home'"):
-        plan(RestoreOptions(Limits("home")), backup(6, evidence=None))
+        plan(RestoreOptions(Limits("home")), backup(6, details=None))
 
 
 @pytest.mark.fault(21, 72)
@@ -238,7 +238,7 @@ def test_archives_of_another_server_in_the_directory_are_noticed() -> None:
 def test_a_manifest_without_names_still_finds_its_place() -> None:
     """Influxd 1.6 leaves database and policy empty when only -shard is given."""
     nameless = Archive(replace(archive(1).entry, database="", policy=""), "T.manifest")
-    source = replace(backup(1, evidence=None), archives={ShardID(1): nameless})
+    source = replace(backup(1, details=None), archives={ShardID(1): nameless})
     made = plan(RestoreOptions(Limits(shard_id=ShardID(1))), source)
     assert made.shards[0].new_database == "home"
 

@@ -1,0 +1,212 @@
+"""From flags to an open server: addresses and credentials."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from pipelines.ctl.meta_config import address_in
+from pipelines.ctl.params import Duration
+from resources.clients.address_map import AddressMap
+from resources.clients.connect import DEFAULT_BIND, Address, open_source
+from resources.clients.connection import MIN_BYTES_PER_S
+from resources.clients.server import Server
+from resources.errors import UsageError
+
+if TYPE_CHECKING:
+    from resources.clients.cluster import Cluster
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+FILES = ("password_file", "secret_file")
+
+
+@dataclass(frozen=True)
+class ConnectionFlags:
+    """Where to go and how to be let in; later flags win over earlier ones."""
+
+    address: Address = field(default_factory=Address)
+    password_file: str = ""
+    secret_file: str = ""
+
+    def with_flags(self, **flags: Any) -> ConnectionFlags:
+        config = flags.pop("config", None)
+        given = (address_in(config) if config else {}) | {
+            name: value
+            for name, value in flags.items()
+            if value or (name == "min_bytes_per_s" and value is not None)
+        }
+        files = {name: given.pop(name) for name in FILES if name in given}
+        if "timeout_ns" in given:
+            given["timeout_s"] = given.pop("timeout_ns") / 1e9
+        if given.pop("skip_verify", False):
+            given["verify_tls"] = False
+        if "route" in given:
+            given["route"] = AddressMap.parse(given["route"])
+        return replace(self, address=replace(self.address, **given), **files)
+
+    def source(self) -> Server | Cluster:
+        """The server or cluster, to read from or to restore into."""
+        return open_source(self.address_with_secrets())
+
+    def address_with_secrets(self) -> Address:
+        """Where to go, with what its files and the environment hold."""
+        password = _read("-pwd-file", self.password_file) or self.address.password
+        secret = _read("-secret-file", self.secret_file) or self.address.secret
+        password = password or os.environ.get("INFLUX_PASSWORD", "")
+        if self.address.user and not password and self.address.auth_type != "jwt":
+            password = _ask(self.address.user)
+        return replace(
+            self.address,
+            password=password,
+            secret=secret or os.environ.get("INFLUXDB_SHARED_SECRET", ""),
+        )
+
+
+def _ask(user: str) -> str:
+    """Ask whoever sits at the terminal; a job without one goes without."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return ""
+    return click.prompt(
+        f"Password of {user!a}", default="", hide_input=True, show_default=False, err=True
+    )
+
+
+def _read(flag: str, path: str) -> str:
+    if not path:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UsageError(
+            f"{flag} {path}: {why}", hint="name a text file that you may read"
+        ) from None
+
+
+_FLAGS = [
+    click.option(
+        "-config",
+        "--config",
+        metavar="<file>",
+        help="a meta server's configuration file: its address, TLS and internal-shared-secret are "
+        "taken from there",
+    ),
+    click.option(
+        "-bind",
+        "--bind",
+        metavar="<host:port>",
+        help=f"the hostname and HTTP port of a running meta server (default {DEFAULT_BIND}); for a "
+        "single server its HTTP address (8086) or its TCP address (8088)",
+    ),
+    click.option(
+        "-host",
+        "--host",
+        metavar="<host:port>",
+        help="a single server's TCP address, as in influxd backup -host (port 8088)",
+    ),
+    click.option(
+        "-http",
+        "--http",
+        metavar="<url>",
+        help="a single server's HTTP address (default: port 8086 of the same host, http or https "
+        "as it answers); none does without",
+    ),
+    click.option("-user", "--user", envvar="INFLUX_USERNAME", metavar="<name>", help="user name"),
+    click.option(
+        "-pwd",
+        "--pwd",
+        "password",
+        metavar="<password>",
+        help="its password; safer: -pwd-file, the variable INFLUX_PASSWORD, or the prompt that "
+        "comes without any of them",
+    ),
+    click.option(
+        "-pwd-file", "--pwd-file", "password_file", metavar="<file>", help="file with the password"
+    ),
+    click.option(
+        "-auth-type",
+        "--auth-type",
+        "auth_type",
+        type=click.Choice(["none", "basic", "jwt"]),
+        help="how meta servers are told who we are (default: basic with -user, else none)",
+    ),
+    click.option(
+        "-secret",
+        "--secret",
+        "secret",
+        metavar="<secret>",
+        help="shared secret of the meta servers, for jwt; safer: -secret-file or the variable "
+        "INFLUXDB_SHARED_SECRET",
+    ),
+    click.option(
+        "-secret-file", "--secret-file", "secret_file", metavar="<file>", help="file with it"
+    ),
+    click.option("-bind-tls", "--bind-tls", "tls", is_flag=True, help="meta servers speak https"),
+    click.option(
+        "-data-tls",
+        "--data-tls",
+        "data_tls",
+        is_flag=True,
+        help="port 8088 speaks TLS: data nodes with [coordinator] https-enabled, or a proxy before "
+        "a single server",
+    ),
+    click.option("-k", "skip_verify", is_flag=True, help="do not verify certificates"),
+    click.option(
+        "-ca",
+        "--ca",
+        "ca_file",
+        metavar="<file>",
+        help="certificate authorities to trust, in PEM (default: the system's, or SSL_CERT_FILE)",
+    ),
+    click.option(
+        "-cert",
+        "--cert",
+        "cert_file",
+        metavar="<file>",
+        help="our own certificate, in PEM, for servers that ask for one",
+    ),
+    click.option(
+        "-key", "--key", "key_file", metavar="<file>", help="its key (default: in the same file)"
+    ),
+    click.option(
+        "-map",
+        "--map",
+        "route",
+        multiple=True,
+        metavar="<advertised=reachable>",
+        help="where to connect to instead of an address that a node advertises, such as "
+        "data-1:8088=localhost:18088, or data-1=10.0.0.5 for all its ports; may be repeated",
+    ),
+    click.option(
+        "-timeout",
+        "--timeout",
+        "timeout_ns",
+        type=Duration(),
+        metavar="<duration>",
+        help="how long a server may be silent (default 60s)",
+    ),
+    click.option(
+        "-min-rate",
+        "--min-rate",
+        "min_bytes_per_s",
+        type=click.IntRange(0, 2**30),
+        metavar="<bytes/s>",
+        help="what a server must send or take over that time, once it answers (default "
+        f"{MIN_BYTES_PER_S}); 0: as little as it likes",
+    ),
+]
+
+
+def connection_flags(command: F) -> F:
+    """Add the flags that say where the server is; the command gets them as keywords."""
+    for flag in reversed(_FLAGS):
+        command = flag(command)
+    return command

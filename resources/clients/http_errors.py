@@ -1,0 +1,187 @@
+"""What went wrong with an HTTP request, in words, from what the library or the reply says."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import (
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+
+from resources.clients.address import split_host_port
+from resources.clients.connection import UNKNOWN_HOST, why_tls_failed
+from resources.errors import (
+    BadReply,
+    ConnectionCut,
+    CredentialsRefused,
+    PeerRefused,
+    PeerSilent,
+    PeerUnreachable,
+    UsageError,
+    WireError,
+)
+from resources.protocol.strict_json import decode_json, is_object
+
+MAX_ERROR_BYTES = 64 * 1024
+_WANTS_TLS = (b"to an https server", b"sent to https port")
+"""As Go and nginx put it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPReply:
+    """All of a reply; header names are in Title-Case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def wants_tls(status: int, body: bytes) -> bool:
+    """Whether an https server says that it was spoken to in plain http."""
+    message = body[:MAX_ERROR_BYTES].lower()
+    return status == 400 and any(words in message for words in _WANTS_TLS)
+
+
+def is_half_asked(status: int, body: bytes) -> bool:
+    """Whether a Go server answers a request of which only the beginning has come to it.
+
+    Source: Go, net/http server.go, publicErr of badRequestError("400 Bad Request").
+    """
+    return status == 400 and body == b"400 Bad Request"
+
+
+def refusal(named: str, reply: HTTPReply, shown: Callable[[object], str]) -> WireError:
+    """The error in a reply that is no success.
+
+    Args:
+        named: the address, for messages.
+        shown: makes a text of the server fit for a terminal.
+    """
+    if reply.status < 400:
+        where = _redirected_to(reply)
+        return BadReply(
+            f"{named}: answers with a redirect (HTTP {reply.status})"
+            + (f" to {where}" if where else ""),
+            hint="redirects are not followed with credentials: give the final address"
+            + (f", -http {where}, if it is the server's" if where else ""),
+        )
+    if wants_tls(reply.status, reply.body):
+        return BadReply(
+            f"{named}: speaks https, and was asked over http",
+            hint=f"give it as https://{named.partition(' ')[0]}, or without http:// in front",
+        )
+    if is_half_asked(reply.status, reply.body):
+        return ConnectionCut(f"{named}: got the beginning of the request only")
+    try:
+        message = decode_json(reply.body[:MAX_ERROR_BYTES], "its reply")
+    except BadReply:
+        message = None
+    is_influxdb = is_object(message) and "error" in message
+    reason = shown(message["error"]) if is_object(message) and "error" in message else "no reason"
+    what = f"{named}: {reason} (HTTP {reply.status})"
+    if reply.status == 401:
+        return CredentialsRefused(what, hint="check user and password of the HTTP API")
+    if reply.status == 403:
+        return CredentialsRefused(what, hint="the user needs more rights: try an admin")
+    if reply.status in (502, 503, 504):
+        return PeerUnreachable(what, hint="the server, or a proxy before it, is not ready")
+    return PeerRefused(
+        what, hint="" if is_influxdb else "is it InfluxDB that answers, or a proxy before it?"
+    )
+
+
+def _redirected_to(reply: HTTPReply) -> str:
+    """Scheme and address that a redirect leads to, if they are sound."""
+    try:
+        url = urlsplit(reply.headers.get("Location", ""))
+        if url.scheme not in ("http", "https") or "@" in url.netloc:
+            return ""
+        host, port = split_host_port(url.netloc, default_port=443 if url.scheme == "https" else 80)
+    except (ValueError, UsageError):
+        return ""
+    where = f"{url.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    return where if where.isascii() and where.isprintable() and len(where) < 300 else ""
+
+
+def unreachable(named: str, error: Exception) -> PeerUnreachable:
+    """The error for what the library raised; its own text holds the URL and is not repeated."""
+    if isinstance(error, requests.exceptions.SSLError):
+        reason = next((one for one in causes(error) if isinstance(one, ssl.SSLError)), None)
+        why = f": {reason.reason}" if reason is not None and reason.reason else ""
+        return (ConnectionCut if is_cut(error) else PeerUnreachable)(
+            f"{named}: TLS failed{why}",
+            hint=why_tls_failed(reason) if reason is not None else why_tls_failed(ssl.SSLError()),
+        )
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return PeerUnreachable(f"{named}: HTTP server does not answer in time")
+    if _is_silence(error):
+        return PeerSilent(f"{named}: HTTP server does not answer in time")
+    if isinstance(error, requests.exceptions.ConnectionError):
+        if is_unknown_host(error):
+            return PeerUnreachable(f"{named}: unknown host", hint=UNKNOWN_HOST)
+        return (ConnectionCut if is_cut(error) else PeerUnreachable)(
+            f"{named}: no HTTP connection, or it broke",
+            hint="is the server up, and the address right (http or https)?",
+        )
+    return (ConnectionCut if is_cut(error) else PeerUnreachable)(
+        f"{named}: HTTP failed ({type(error).__name__})"
+    )
+
+
+def is_cut(error: Exception) -> bool:
+    """Whether a connection that was there broke before the whole reply had come."""
+    return not is_unsent(error) and any(
+        isinstance(one, (ConnectionError, ProtocolError, ssl.SSLEOFError))
+        and not isinstance(one, ConnectionRefusedError)
+        for one in causes(error)
+    )
+
+
+def is_unsent(error: Exception) -> bool:
+    """Whether it is certain that not a byte of the request went out."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return True
+    reason = error.args[0] if error.args else None
+    return isinstance(reason, MaxRetryError) and isinstance(reason.reason, NewConnectionError)
+
+
+def is_unknown_host(error: Exception) -> bool:
+    return any(isinstance(one, NameResolutionError) for one in causes(error))
+
+
+def is_broken_off(error: Exception) -> bool:
+    """Whether somebody took the connection, and answered no HTTP."""
+    return (
+        isinstance(error, requests.exceptions.ConnectionError)
+        and not isinstance(error, requests.exceptions.Timeout)
+        and not is_unsent(error)
+        and not _is_silence(error)
+    )
+
+
+def _is_silence(error: Exception) -> bool:
+    """A timeout in the middle of a reply comes as a broken connection."""
+    return isinstance(error, requests.exceptions.ReadTimeout) or any(
+        isinstance(cause, ReadTimeoutError) for cause in error.args
+    )
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it wraps, in any of the ways that the library has."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        inner = (*one.args, getattr(one, "reason", None), one.__cause__, one.__context__)
+        waiting += [other for other in inner if isinstance(other, BaseException)]

@@ -1,0 +1,223 @@
+"""Has a shard changed since its newest archive?
+
+"Unchanged" is a claim that has to be proven, and everything else is a change. A shard that may
+have changed is read whole, and stored only if its files are not those of the archive, by name,
+size and CRC-32; so doubt costs time, and never a point. It is unchanged only if
+
+1. its server is the process that it was when the archive was proven to be all that there is: a
+   restart may find other files, with the names, sizes and times of the old ones;
+2. nothing of it is in memory, and all figures are as they were: how often points were written,
+   how often files were put in the place of others, how many files there are and how large, and
+   the latter two are those of the archive;
+3. the server's clock has gone as ours has, so that what changed later has a later time;
+4. a request for the files that changed later lists none that the archive has not; deletes, which
+   move no figure at first, show as tombstone files.
+
+The figures are read before and after the files are listed, and must be the same: so the listing
+was not that of a busy server, which may list nothing.
+
+The tests are test_changes.py, and on real servers tests/faults/histories.py.
+
+Source: influxdb pkg/tar/stream.go (SinceFilterTarFile), tsdb/engine/tsm1/file_store.go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from resources.clients.source import ShardCopy, Source
+from resources.engine.backup.clocks import since_ns, went_alike
+from resources.engine.backup.completeness import Sample, figures, fits
+from resources.model import Metastore, ShardID, ShardPlace
+from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
+from resources.repository.backup_set import Archive
+from resources.repository.formats.details import ShardDetails
+from resources.repository.formats.owner_facts import OwnerFacts
+from resources.repository.formats.proof import Clocks
+from resources.tsm.crc import crc32
+
+Reason = Literal[
+    "full", "new", "archive missing", "no evidence", "changed", "copies differ", "unchanged"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardState:
+    """What is known of a shard at the source, held against its newest archive."""
+
+    place: ShardPlace
+    reason: Reason
+    previous: Archive | None = None
+    news: str = ""
+    """What the source has that the archive has not, as a digest; equal looks give equal news."""
+    copies: tuple[ShardCopy, ...] = ()
+    """Where to read it, best first."""
+    modified_ns: int | None = None
+    """When it was last modified, if its nodes keep that: a cluster's do."""
+    trouble: str = ""
+    """Why no copy can be read; empty if one can."""
+    owners: tuple[OwnerFacts, ...] = ()
+    """What a cluster's nodes say of their replicas, once their caches are written out."""
+    gaps: str = ""
+    """What other replicas hold and the archive does not, now or once it is made."""
+
+    @property
+    def stale(self) -> bool:
+        return self.reason != "unchanged"
+
+    @property
+    def version(self) -> str:
+        """A name for the shard's state: its archive's content, and what came after."""
+        details = self.previous.entry.details if self.previous else None
+        content = content_version(details) if details else "none"
+        if self.reason == "unchanged" or (self.reason == "full" and not self.news):
+            return content
+        return f"{content}+{self.news or self.reason.replace(' ', '-')}"
+
+
+def content_version(details: ShardDetails) -> str:
+    """The version of a shard that is exactly what its archive holds."""
+    return details.content[:32]
+
+
+def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
+    """A name for the state of a whole server, to tell whether it has changed.
+
+    Covers databases, policies, continuous queries and users, and the version of each shard.
+    Leaves out what a server changes by itself: log positions, and shard groups that it plans
+    ahead or has yet to forget.
+
+    Args:
+        shards: versions by shard; those that the metastore does not have are passed over.
+    """
+    known = {place.shard_id for place in metastore.places()}
+    databases = [
+        asdict(
+            replace(
+                database,
+                retention_policies=tuple(
+                    replace(rp, shard_groups=()) for rp in database.retention_policies
+                ),
+            )
+        )
+        for database in metastore.databases
+    ]
+    state = {
+        "cluster": metastore.cluster_id,
+        "databases": databases,
+        "users": [asdict(user) for user in metastore.users],
+        "shards": sorted((i, version) for i, version in shards.items() if i in known),
+    }
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]
+
+
+def probe(
+    source: Source, copy: ShardCopy, place: ShardPlace, previous: Archive, now: Clocks
+) -> str:
+    """Ask for the files that are newer than the archive; an empty string if there are none.
+
+    Raises:
+        WireError, ArchiveCorrupt: the reply cannot be read.
+    """
+    details, proof = previous.entry.details, previous.proof
+    assert details is not None  # noqa: S101 - `compare_with_archive` asks only then
+    assert proof is not None  # noqa: S101
+    known = {(file.name, file.size_bytes, file.crc32) for file in details.files}
+    walker, buffer = TarWalker(), memoryview(bytearray(64 << 10))
+    crc = 0
+    since = since_ns(proof.clocks, now)
+    with source.open_shard(place.shard_id, node=copy.node, since_ns=since) as stream:
+        while n := stream.recv_into(buffer):
+            for piece in walker.feed(buffer[:n]):
+                if isinstance(piece, MemberData):
+                    crc = crc32(piece.data, crc)
+                elif isinstance(piece, MemberStart):
+                    crc = 0
+                else:
+                    file = member_place(piece.member.name).file
+                    if (file, piece.member.size, crc) not in known:
+                        return _digest(f"{file} {piece.member.size} {crc:08x}")
+        walker.finish()
+    return ""
+
+
+def compare_with_archive(
+    place: ShardPlace,
+    previous: Archive | None,
+    copies: tuple[ShardCopy, ...],
+    *,
+    full: bool,
+    archive_there: bool,
+    sample: Sample | None,
+    clocks: Clocks | None,
+) -> ShardState | None:
+    """Decide without asking for files, where that is possible; None: it must be asked.
+
+    Args:
+        sample: what the server tells of the shard; None if that is not enough.
+        clocks: the server's and ours; None if the server does not tell its own.
+    """
+    if previous is None:
+        return ShardState(place, "new", copies=copies)
+    if full:
+        return ShardState(place, "full", previous, copies=copies)
+    if not archive_there:
+        return ShardState(place, "archive missing", previous, copies=copies)
+    details = previous.entry.details
+    if details is None or details.read_at_ns is None or clocks is None:
+        return ShardState(place, "no evidence", previous, copies=copies)
+    doubt = _doubt(previous, sample, clocks)
+    return ShardState(place, "changed", previous, doubt, copies) if doubt else None
+
+
+def weigh(
+    place: ShardPlace,
+    previous: Archive,
+    copies: tuple[ShardCopy, ...],
+    news: str,
+    sample: Sample | None,
+) -> ShardState:
+    """Put the probe's answer and the server's figures together.
+
+    Args:
+        news: what `probe` returned.
+        sample: what the server told after the probe.
+    """
+    news = news or _moved(previous, sample)
+    return ShardState(place, "changed" if news else "unchanged", previous, news, copies)
+
+
+def _doubt(previous: Archive, sample: Sample | None, clocks: Clocks) -> str:
+    """Why the files that are newer would prove nothing, as news; empty if they would."""
+    moved = _moved(previous, sample)
+    if moved:
+        return moved
+    proof = previous.proof
+    if proof is None or not went_alike(proof.clocks, clocks):
+        return "clock-was-set"
+    return ""
+
+
+def _moved(previous: Archive, sample: Sample | None) -> str:
+    """How a shard's figures differ from those of its archive, as news."""
+    if sample is None:
+        return "no-figures"
+    details, proof, now = previous.entry.details, previous.proof, figures(sample)
+    if details is None or proof is None:
+        return f"unproven-{_digest(repr(sample))}"
+    if now is None:
+        return f"in-memory-{_digest(repr(sample))}"
+    if now != proof.figures:
+        restarted = now.started_ns != proof.figures.started_ns
+        return f"{'restarted' if restarted else 'figures'}-{_digest(repr(now))}"
+    if now.num_files != details.tsm_files or not fits(details.files, now.disk_bytes):
+        return f"files-{now.num_files}-{now.disk_bytes}"
+    return ""
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

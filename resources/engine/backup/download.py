@@ -1,0 +1,378 @@
+"""One shard from the server into the repository, checked, with retries from an empty file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+from resources.clients.peers import all_away
+from resources.clients.source import ShardCopy, Source, SourceFacts
+from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.completeness import Sample, Written, figures, missing_files
+from resources.engine.backup.damaged import (
+    REFUSED,
+    Choice,
+    DamagedCopy,
+    confirm_damage,
+    require_something_sound,
+)
+from resources.engine.backup.entry import shard_entry
+from resources.engine.backup.identity import describe_divergence, diverged
+from resources.engine.backup.second_read import read_again
+from resources.engine.backup.written_out import WriteOut
+from resources.engine.options import BackupOptions
+from resources.errors import (
+    ArchiveCorrupt,
+    CompletenessUnknown,
+    NotWrittenOut,
+    NoUsableCopy,
+    PeerClosedEarly,
+    RepositoryError,
+    ShardkeeperError,
+    Stopped,
+    StoreFailed,
+    TSMError,
+    WireError,
+)
+from resources.model import ShardID
+from resources.repository.archives.archive import ArchiveWriter, Place, StoredArchive
+from resources.repository.archives.scratch import Scratch
+from resources.repository.formats.manifest import ShardEntry
+from resources.repository.formats.proof import Clocks, Proof, ProvenAgain
+from resources.repository.repository import BackupWriter
+from resources.runtime.failpoints import passing
+
+BUFFER_BYTES = 256 << 10
+
+
+class ShardGoneAtSource(ShardkeeperError):
+    """The shard expired or was dropped after the plan was made."""
+
+
+class NodesAway(ShardkeeperError):
+    """None of the nodes that have a shard answers just now: its turn comes again.
+
+    Attributes:
+        cause: why the last one of them does not.
+    """
+
+    def __init__(self, cause: ShardkeeperError) -> None:
+        super().__init__(cause.what, hint=cause.hint)
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAgain:
+    """A shard that was read whole and is what its archive holds."""
+
+    state: ShardState
+    proven: ProvenAgain
+
+
+class _AsBefore(Exception):
+    """What was read is what the newest archive holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A shard that is stored."""
+
+    state: ShardState
+    entry: ShardEntry
+    node: str
+    seconds: float
+    attempts: int
+    damaged_elsewhere: tuple[str, ...] = ()
+    """What is wrong with other replicas of it, a line each."""
+
+
+class ShardDownloader:
+    """Copies shards; one instance serves all threads of a run.
+
+    An archive counts only if it holds all that was acknowledged before the run began, as far as
+    its node tells; see `completeness`.
+
+    Args:
+        clocks: the source's clock and ours when it was first asked; None if it tells none.
+        first: what nodes told of their shards then, by address.
+        floors: ordering keys that those of new entries have to exceed.
+        retried: told (shard, error, attempt that follows, pause in seconds), from any thread.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        writer: BackupWriter,
+        clocks: Clocks | None,
+        first: Mapping[str, SourceFacts],
+        floors: Mapping[ShardID, int],
+        options: BackupOptions,
+        *,
+        scratch_dir: str | None,
+        stop: threading.Event,
+        retried: Callable[[ShardID, ShardkeeperError, int, float], None],
+    ) -> None:
+        self._source = source
+        self._writer = writer
+        self._clocks = clocks
+        self._floors = floors
+        self._options = options
+        self._scratch_dir = scratch_dir
+        self._stop = stop
+        self._retried = retried
+        self._threads = threading.local()
+        self._scratches: list[Scratch] = []
+        self._lock = threading.Lock()
+        self._gates: dict[str, threading.Semaphore] = {}
+        self._write_out = WriteOut(source, first, stop)
+        self.bytes_done = 0
+
+    def download(self, state: ShardState) -> Saved | ReadAgain:
+        """Store one shard's archive, unless it turns out to be what is stored already.
+
+        Every attempt begins with an empty file, since what an attempt left may be half a
+        stream that parses (influxd's own client appends to it).
+
+        Raises:
+            ShardGoneAtSource: the server no longer has it.
+            Stopped: `stop` was set.
+            NoUsableCopy: no node that has it answered when the run began.
+            NodesAway: none does now, whereas one did.
+            ShardkeeperError: the last attempt's error, with what was tried in its notes.
+        """
+        retry = self._options.retry
+        began = time.monotonic()
+        written: Written | None = None
+        if not state.copies:
+            raise NoUsableCopy(
+                state.trouble,
+                hint="bring its owners back, then run the backup again",
+            )
+        choice, attempt = Choice(state.copies), 1
+        while True:
+            copy = choice.copy(attempt, self.is_away)
+            if self._stop.is_set():
+                raise Stopped("stopped before the backup was complete")
+            try:
+                with self._turn(copy.node):
+                    written = self._written_out(state, copy)
+                    stored = self._attempt(state, copy, written, choice)
+                break
+            except _AsBefore:
+                return self._read_again(state, written)
+            except (StoreFailed, Stopped):
+                raise
+            except DamagedCopy:
+                continue  # another replica is chosen now
+            except ShardkeeperError as error:
+                if self._heals(state, error, attempt):
+                    # Another node has it.
+                    pause = 0.0 if self.is_away(copy.node) else retry.pause_s(attempt)
+                    attempt += 1
+                    self._retried(state.place.shard_id, error, attempt, pause)
+                    self._stop.wait(pause)
+                elif not choice.fall_back():
+                    raise
+        seconds = time.monotonic() - began
+        entry = shard_entry(
+            state,
+            copy.node,
+            stored,
+            file_name=self._writer.shard_file(state.place.shard_id),
+            floor_ns=self._floors.get(state.place.shard_id, 0),
+            clocks=self._clocks,
+            complete="unknown" if written is None else "proven",
+            proof=self._proof(written),
+            seconds=seconds,
+        )
+        return Saved(state, entry, copy.node, seconds, attempt, choice.others(copy.node))
+
+    def _heals(self, state: ShardState, error: ShardkeeperError, attempt: int) -> bool:
+        """Whether one more attempt may help.
+
+        Raises:
+            Stopped: `stop` was set.
+            ShardGoneAtSource: the server no longer has it.
+            NodesAway: no node that has it answers now, whereas one did.
+            RepositoryError: the repository fails, so that no attempt helps.
+        """
+        if self._stop.is_set():
+            raise Stopped("stopped before the backup was complete") from None
+        if isinstance(error, RepositoryError) and not isinstance(error, ArchiveCorrupt):
+            raise error
+        if isinstance(error, (WireError, ArchiveCorrupt)) and self._all_away(state):
+            raise NodesAway(error) from None
+        if isinstance(error, PeerClosedEarly) and self._is_gone(state):
+            raise ShardGoneAtSource(f"shard {state.place.shard_id} is gone") from None
+        elsewhere = isinstance(error, (NotWrittenOut, CompletenessUnknown))
+        heals = error.retryable or isinstance(error, (ArchiveCorrupt, TSMError))
+        heals = heals or (elsewhere and attempt < len(state.copies))
+        if heals and attempt >= self._options.retry.attempts:
+            error.add_note(f"attempt {attempt} of {self._options.retry.attempts}")
+            if isinstance(error, TSMError):
+                error.hint = error.hint or REFUSED
+            return False
+        return heals
+
+    def is_away(self, node: str) -> bool:
+        """Whether a node did not answer when it was asked last."""
+        return self._source.peer(node).why_away is not None
+
+    def _all_away(self, state: ShardState) -> bool:
+        return all_away(self._source.peer(copy.node) for copy in state.copies)
+
+    def _turn(self, node: str) -> AbstractContextManager[None]:
+        """Wait until the node may be read from; no node is read by more than its share."""
+        share = self._options.per_node
+        return nullcontext() if share is None else self._one_of(share, node)
+
+    @contextmanager
+    def _one_of(self, share: int, node: str) -> Generator[None]:
+        with self._lock:
+            gate = self._gates.setdefault(node, threading.Semaphore(share))
+        while not gate.acquire(timeout=0.2):
+            if self._stop.is_set():
+                raise Stopped("stopped before the backup was complete")
+        try:
+            yield
+        finally:
+            gate.release()
+
+    def close(self) -> None:
+        for scratch in self._scratches:
+            scratch.close()
+
+    def _written_out(self, state: ShardState, copy: ShardCopy) -> Written | None:
+        """Have the copy's cache written to files; returns what its node tells then, if anything.
+
+        Raises:
+            NotWrittenOut: it is not.
+            CompletenessUnknown: nobody can know, and that is not enough.
+            Stopped, WireError
+        """
+        written = self._write_out.before_reading(state.place.shard_id, copy.node)
+        if written is None and self._options.require_complete:
+            raise CompletenessUnknown(
+                f"whether an archive of shard {state.place.shard_id} would be complete is not "
+                f"known: {copy.node} does not tell over HTTP what it has in memory; -http names "
+                "the address, -user and -pwd-file who may ask",
+            )
+        return written
+
+    def _attempt(
+        self, state: ShardState, copy: ShardCopy, written: Written | None, choice: Choice
+    ) -> StoredArchive:
+        place = state.place
+        buffer, scratch = self._own()
+        with (
+            self._source.open_shard(place.shard_id, node=copy.node) as stream,
+            self._writer.shard(place.shard_id) as sink,
+        ):
+            passing("backup.connected")
+            archive = ArchiveWriter(
+                sink,
+                inner_name=self._writer.shard_file(place.shard_id).removesuffix(".gz"),
+                place=Place(place.database, place.policy, place.shard_id),
+                level=self._options.level,
+                checked=self._options.checked,
+                proven=self._options.proven,
+                scratch=scratch,
+                keep_damaged=self._options.damaged == "keep",
+            )
+            while n := stream.recv_into(buffer):
+                archive.feed(buffer[:n])
+                self.bytes_done += n
+                passing("backup.mid-stream")
+                if self._stop.is_set():
+                    raise Stopped("stopped before the backup was complete")
+            stored = archive.finish()
+            self._require_same_history(state, stored)
+            if written is not None:
+                self._require_all_files(place.shard_id, copy, stored, written.sample)
+            if self._proof(written) is not None and _is_as_before(state, stored):
+                raise _AsBefore  # nothing of this block counts then
+            if damaged := stored.facts.damaged:
+                require_something_sound(place.shard_id, copy.node, stored.facts.files)
+                choice.require_best(place.shard_id, copy.node, damaged)
+                confirm_damage(self._source, place.shard_id, copy.node, damaged, buffer)
+            twice = read_again(
+                self._source,
+                state,
+                copy.node,
+                stored.facts.files,
+                archive.modified_s(),
+                limit_bytes=self._options.read_twice_bytes,
+                buffer=buffer,
+            )
+            return replace(stored, read_twice=twice)
+
+    def _require_same_history(self, state: ShardState, stored: StoredArchive) -> None:
+        """Raises: SourceChanged: a single server's shard went another way than its archive."""
+        details = state.previous.entry.details if state.previous else None
+        if details is None or self._source.kind != "server":
+            return
+        file = diverged(details, stored.facts.files)
+        if file:
+            raise describe_divergence(state.place.shard_id, self._source.address, file)
+
+    def _require_all_files(
+        self, shard_id: ShardID, copy: ShardCopy, stored: StoredArchive, before: Sample
+    ) -> None:
+        """A file that a server leaves out of a stream leaves no trace in it.
+
+        Raises:
+            ArchiveCorrupt: the node said, and says again, that the shard has other files.
+            WireError: the node no longer tells.
+        """
+        files = stored.facts.files
+        if not missing_files(files, before, before):
+            return
+        after = self._write_out.after_reading(shard_id, copy.node)
+        what = missing_files(files, before, after) if after is not None else ""
+        if what:
+            raise ArchiveCorrupt(
+                f"the archive of shard {shard_id} is not all of it: {what}",
+                hint="look into the server's log, then run the backup again",
+            )
+
+    def _own(self) -> tuple[memoryview, Scratch]:
+        """This thread's buffer and scratch space."""
+        mine: tuple[memoryview, Scratch] | None = getattr(self._threads, "mine", None)
+        if mine is None:
+            mine = memoryview(bytearray(BUFFER_BYTES)), Scratch(self._scratch_dir)
+            self._threads.mine = mine
+            with self._lock:
+                self._scratches.append(mine[1])
+        return mine
+
+    def _is_gone(self, state: ShardState) -> bool:
+        """Whether the source says so; one that is just restarting says nothing yet."""
+        try:
+            return not self._source.has_shard(state.place.shard_id)
+        except WireError:
+            return False
+
+    def _read_again(self, state: ShardState, written: Written | None) -> ReadAgain:
+        proof, previous = self._proof(written), state.previous
+        details = previous.entry.details if previous else None
+        assert proof is not None  # noqa: S101 - else it would be stored
+        assert details is not None  # noqa: S101
+        return ReadAgain(state, ProvenAgain(state.place.shard_id, details.content, proof))
+
+    def _proof(self, written: Written | None) -> Proof | None:
+        """What holds while the shard is as it was read; None if that is not known."""
+        now = figures(written.sample) if written and written.at_rest else None
+        return Proof(self._clocks, now) if now and self._clocks else None
+
+
+def _is_as_before(state: ShardState, stored: StoredArchive) -> bool:
+    """Whether the newest archive holds these very files."""
+    details = state.previous.entry.details if state.previous else None
+    return (
+        state.reason == "changed"
+        and details is not None
+        and details.content == stored.facts.content
+    )

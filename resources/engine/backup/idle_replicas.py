@@ -1,0 +1,138 @@
+"""Do a shard's copies hold the same, as far as that shows without reading them?
+
+Copies that are written to have different sizes at any moment: caches become files, and files
+become one, at other times on each node. Once nothing is in memory and all is one file, equal
+points make files of equal size, and a node then says that the shard is cold. On
+influxdb-cluster 1.8.11-c1.2.0 copies whose sizes differed by 5 percent beside two writers and
+six backups, and were hot, were cold and equal to the byte six seconds after the last write.
+
+Source: influxdb-cluster tsdb/engine/tsm1/engine.go (IsIdle), compact.go (FullyCompacted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from resources.clients.source import ReplicaInventory, ShardCopy, Source
+from resources.engine.events import Emit, Warned
+from resources.model import Metastore, NodeID, ShardID, ShardPlace
+from resources.repository.formats.owner_facts import OwnerFacts
+
+MAX_REPORTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What became of comparing the copies of shards."""
+
+    compared: int = 0
+    """Shards that nobody touches and whose owners all answer; the others cannot be compared."""
+    differing: Mapping[ShardID, tuple[ShardCopy, ...]] = field(
+        default_factory=dict[ShardID, tuple[ShardCopy, ...]]
+    )
+    """Shards that nobody touches and that are not alike on all their owners: what each has."""
+    whole: Mapping[ShardID, str] = field(default_factory=dict[ShardID, str])
+    """Of these, by shard, a node whose replica is known to have all points."""
+
+
+def differing_copies(
+    source: Source,
+    metastore: Metastore,
+    places: Sequence[ShardPlace],
+    before: ReplicaInventory,
+    alike: Mapping[ShardID, Sequence[OwnerFacts]],
+) -> Comparison:
+    """Find shards that nobody touches and that are not the same size on all their owners.
+
+    Nodes are asked one after the other, and a write may come in between; so who differs is
+    asked once more, and what moved meanwhile is left out.
+
+    Args:
+        before: what the nodes had at first.
+        alike: what is known of replicas; of different sizes, they may have the same points.
+
+    Raises:
+        WireError: the meta nodes broke off.
+    """
+    addresses = {node.id: node.tcp_addr for node in metastore.data_nodes}
+    found = {place.shard_id: _of_owners(place, addresses, before) for place in places}
+    compared = sum(
+        len(found[place.shard_id]) == len(place.shard.owners) and _at_rest(found[place.shard_id])
+        for place in places
+    )
+    suspects = {
+        shard_id: copies
+        for shard_id, copies in found.items()
+        if _differ(copies) and not _same_points(copies, alike.get(shard_id, ()))
+    }
+    if not suspects:
+        return Comparison(compared)
+    now = source.inventory(metastore)
+    differing = {
+        place.shard_id: suspects[place.shard_id]
+        for place in places
+        if place.shard_id in suspects
+        and _of_owners(place, addresses, now) == suspects[place.shard_id]
+    }
+    whole = {shard_id: node for shard_id in differing if (node := _whole(alike.get(shard_id, ())))}
+    return Comparison(compared, differing, whole)
+
+
+def emit_differing(found: Comparison, *, emit: Emit) -> None:
+    """Tell of some, and how many more there are."""
+    differing = found.differing
+    for shard_id, copies in list(differing.items())[:MAX_REPORTED]:
+        emit(Warned(_described(shard_id, copies, found.whole.get(shard_id, ""))))
+    if len(differing) > MAX_REPORTED:
+        emit(Warned(f"the copies of {len(differing) - MAX_REPORTED} more shards differ"))
+
+
+def _of_owners(
+    place: ShardPlace, addresses: Mapping[NodeID, str], inventory: ReplicaInventory
+) -> tuple[ShardCopy, ...]:
+    """What each owner that answers has; one that has nothing is at rest."""
+    found = {copy.node: copy for copy in inventory.copies.get(place.shard_id, ())}
+    nodes = [addresses.get(owner.node_id, "") for owner in place.shard.owners]
+    return tuple(
+        found.get(node, ShardCopy(node, size_bytes=0, is_at_rest=True))
+        for node in nodes
+        if node and node not in inventory.silent
+    )
+
+
+def _at_rest(copies: Sequence[ShardCopy]) -> bool:
+    return all(copy.is_at_rest for copy in copies)
+
+
+def _differ(copies: Sequence[ShardCopy]) -> bool:
+    return _at_rest(copies) and len({copy.size_bytes for copy in copies}) > 1
+
+
+def _same_points(copies: Sequence[ShardCopy], owners: Sequence[OwnerFacts]) -> bool:
+    """Whether all were read, and found to hold the same points."""
+    same = {owner.node for owner in owners if owner.holds == "same"}
+    return all(copy.node in same for copy in copies)
+
+
+def _whole(owners: Sequence[OwnerFacts]) -> str:
+    """A node that has all points, if replicas were read; else empty."""
+    if any(owner.holds not in ("same", "less") for owner in owners):
+        return ""
+    return next((owner.node for owner in owners if owner.holds == "same"), "")
+
+
+def _described(shard_id: ShardID, copies: Sequence[ShardCopy], whole: str) -> str:
+    each = ", ".join(
+        f"{copy.node} has {f'{copy.size_bytes} bytes' if copy.size_bytes else 'nothing'}"
+        for copy in copies
+    )
+    what = (
+        f"the archive has what {whole} has, which is all of their points"
+        if whole
+        else "the archive has one of them (-from prefers a node)"
+    )
+    return (
+        f"shard {shard_id}: its copies differ, and nobody is writing to it: {each}; {what}; a "
+        "query is answered by any"
+    )

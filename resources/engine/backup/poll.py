@@ -1,0 +1,164 @@
+"""Has anything changed? Asked often, so answered from what a source says by itself.
+
+Each shard has a mark: for a cluster the time it was last modified, for a server its figures at
+/debug/vars. Marks move when backups are made, too, so a mark that moved is a reason to compare
+the shard with its archive and nothing more. What was compared is remembered, by mark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from resources.clients.source import Source
+from resources.engine.backup.change_detection import ShardState, source_version
+from resources.engine.backup.plan import ObservedSource, plan_backup
+from resources.engine.events import Emit
+from resources.engine.options import BackupOptions
+from resources.engine.selection import split_named
+from resources.errors import BackupNotFound, NothingMatches, WireError
+from resources.model import (
+    INTERNAL_DATABASE,
+    Metastore,
+    ShardID,
+    ShardLocation,
+    ShardPlace,
+    is_passing,
+)
+from resources.protocol.meta import decode_metastore
+from resources.repository.cached_repository import CachedRepository
+
+MAX_COMPARED = 500
+"""Shards of a server that one look compares; each costs a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFingerprint:
+    """What a source says by itself."""
+
+    observed: ObservedSource
+    marks: Mapping[ShardID, str]
+    """Of the shards on its disks."""
+    digest: str
+    """Of all marks and of the databases, policies and users: equal if nothing has moved."""
+
+    @property
+    def metastore(self) -> Metastore:
+        return self.observed.metastore
+
+    @property
+    def places(self) -> list[ShardPlace]:
+        """The shards that have marks."""
+        return [place for place in self.metastore.places() if place.shard_id in self.marks]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesFound:
+    """What a look found."""
+
+    fingerprint: SourceFingerprint
+    changed: tuple[ShardState, ...]
+    """Shards that hold something their archive does not; not all of them, if `left` is not 0."""
+    left: int
+    """Shards that moved and are yet to be compared."""
+    settings_changed: bool
+    """Databases, policies or users are not those of the newest backup."""
+
+    @property
+    def something(self) -> bool:
+        return bool(self.changed) or self.settings_changed
+
+
+def fingerprint(source: Source, *, internal: bool) -> SourceFingerprint:
+    """Ask what moves when shards change; nothing is written out for it.
+
+    Raises:
+        WireError: the source cannot be reached, or cannot tell.
+    """
+    seen = ObservedSource(*source.metastore())
+    metastore = seen.metastore
+    named, _ = split_named(metastore.places())
+    places = [
+        place
+        for place in named
+        if (internal or place.database != INTERNAL_DATABASE) and not is_passing(place.database)
+    ]
+    marks: dict[ShardID, str] = {}
+    if source.kind == "cluster":
+        inventory = source.inventory(metastore)
+        seen = replace(seen, inventory=inventory)
+        for place in places:
+            times = [c.last_modified_ns or 0 for c in inventory.copies.get(place.shard_id, ())]
+            if times:
+                marks[place.shard_id] = str(max(times))
+    else:
+        facts, silence = source.facts(activity=True)
+        if silence is not None or facts.clock_ns is None:
+            raise WireError(
+                f"{source.address}: its HTTP does not answer, so it cannot tell what has changed",
+                hint="set http, user and password in shardkeeper.yaml; or back up by the clock",
+            ) from silence
+        for place in places:
+            stats = facts.shards.get(place.shard_id)
+            if stats is not None:
+                marks[place.shard_id] = (
+                    f"{stats.num_files} {stats.disk_bytes} {stats.write_points_ok} "
+                    f"{stats.wal_bytes}"
+                )
+    return SourceFingerprint(seen, marks, source_version(metastore, marks))
+
+
+class ChangePoller:
+    """Looks at one source again and again.
+
+    Args:
+        repository: where its backups are.
+    """
+
+    def __init__(self, repository: CachedRepository) -> None:
+        self._repository = repository
+        self._settled: dict[ShardID, str] = {}
+        self._settings = "", ""
+
+    def poll(
+        self, source: Source, seen: SourceFingerprint, options: BackupOptions, *, emit: Emit
+    ) -> ChangesFound:
+        """Compare what has moved with its archives.
+
+        Args:
+            seen: a glance at the source; what moves after it is for the next look.
+            options: with `peek` and `internal`.
+
+        Raises:
+            ShardkeeperError: the source or the repository cannot be read.
+        """
+        settings_changed = self._newest_settings() != source_version(seen.metastore, {})
+        moved = [i for i, mark in seen.marks.items() if self._settled.get(i) != mark]
+        asked = moved if source.kind == "cluster" else moved[:MAX_COMPARED]
+        changed: tuple[ShardState, ...] = ()
+        if asked:
+            moving = set(asked)
+            only = frozenset(
+                ShardLocation.of(place) for place in seen.places if place.shard_id in moving
+            )
+            scanned = replace(options, only=only)
+            with suppress(NothingMatches):  # dropped since the glance
+                plan = plan_backup(source, self._repository, scanned, emit=emit, seen=seen.observed)
+                changed = plan.to_copy
+            stale = {state.place.shard_id for state in changed}
+            self._settled = {i: m for i, m in self._settled.items() if i in seen.marks}
+            self._settled |= {i: seen.marks[i] for i in asked if i not in stale}
+        return ChangesFound(seen, changed, len(moved) - len(asked), settings_changed)
+
+    def _newest_settings(self) -> str:
+        """Of the newest backup; empty if there is none."""
+        try:
+            backups = self._repository.current()
+        except BackupNotFound:
+            return ""
+        name = backups.newest.file_name
+        if self._settings[0] != name:
+            newest = decode_metastore(self._repository.read_meta(backups), groups=False)
+            self._settings = name, source_version(newest, {})
+        return self._settings[1]

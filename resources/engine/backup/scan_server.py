@@ -1,0 +1,114 @@
+"""Which shards of a single server have changed: compare figures, and ask for newer files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from resources.clients.source import ReplicaInventory, Source, SourceFacts
+from resources.engine.backup.change_detection import ShardState, compare_with_archive, probe, weigh
+from resources.engine.backup.previous_backups import KnownArchives
+from resources.engine.backup.written_out import sample_of
+from resources.engine.options import BackupOptions
+from resources.engine.threads import each_in_threads
+from resources.errors import (
+    ArchiveCorrupt,
+    PeerClosedEarly,
+    PeerUnreachable,
+    ShardLeftAlone,
+    WireError,
+)
+from resources.model import ShardID, ShardPlace
+from resources.repository.backup_set import Archive
+from resources.repository.formats.proof import Clocks
+
+
+def scan_server(
+    source: Source,
+    present: Iterable[ShardPlace],
+    inventory: ReplicaInventory,
+    known: KnownArchives,
+    facts: SourceFacts,
+    clocks: Clocks | None,
+    options: BackupOptions,
+) -> list[ShardState]:
+    """Hold every shard against its newest archive; see `changes` for how.
+
+    Args:
+        facts: what the server told before anything else.
+        clocks: its clock at that moment, and ours.
+
+    Raises:
+        WireError: the server broke off.
+    """
+    present = list(present)
+    decided: dict[ShardID, ShardState] = {}
+    ask: list[tuple[ShardPlace, Archive]] = []
+    for place in present:
+        previous = known.archive_of(place)
+        state = compare_with_archive(
+            place,
+            previous,
+            inventory.copies[place.shard_id],
+            full=options.full or facts.clock_ns is None,
+            archive_there=known.is_whole(previous),
+            sample=sample_of(facts, place.shard_id),
+            clocks=clocks,
+        )
+        if state is not None:
+            decided[place.shard_id] = state
+        elif previous is not None and _need_not_ask(source, place, previous, options):
+            decided[place.shard_id] = ShardState(
+                place, "unchanged", previous, copies=inventory.copies[place.shard_id]
+            )
+        elif previous is not None:
+            ask.append((place, previous))
+    if ask and clocks is not None:
+        news = _probe_all(source, inventory, ask, clocks, options)
+        later, _ = source.facts()
+        for (place, previous), found in zip(ask, news, strict=True):
+            sample = sample_of(later, place.shard_id)
+            copies = inventory.copies[place.shard_id]
+            decided[place.shard_id] = weigh(place, previous, copies, found, sample)
+    return [decided[place.shard_id] for place in present]
+
+
+def _need_not_ask(
+    source: Source, place: ShardPlace, previous: Archive, options: BackupOptions
+) -> bool:
+    """Whether a look would leave something at the server, whose figures are as they were.
+
+    Deletes in a shard that has pending ones already are left to the backup to find.
+    """
+    details = previous.entry.details
+    if not source.leftovers.expected or details is None or not details.tombstones:
+        return False
+    source.leftovers.with_deletes.add(place.shard_id)
+    return options.peek
+
+
+def _probe_all(
+    source: Source,
+    inventory: ReplicaInventory,
+    ask: list[tuple[ShardPlace, Archive]],
+    clocks: Clocks,
+    options: BackupOptions,
+) -> list[str]:
+    def one(item: tuple[ShardPlace, Archive]) -> str:
+        place, previous = item
+        try:
+            return probe(source, inventory.copies[place.shard_id][0], place, previous, clocks)
+        except (PeerClosedEarly, ArchiveCorrupt, ShardLeftAlone):
+            return "no-answer"  # the copy will tell what is wrong, or succeed
+        except WireError as error:
+            if isinstance(error, PeerUnreachable) and not options.peek:
+                return "no-answer"  # its turn comes again
+            error.add_note(f"while looking at shard {place.shard_id}")
+            raise
+
+    # Who waits for a silent server would hold up the end.
+    try:
+        return each_in_threads(
+            one, ask, parallel=options.parallel, name="probe", give_up=source.abort
+        )
+    finally:
+        source.resume()

@@ -1,0 +1,88 @@
+"""A shard whose reading brought its server down twice is left alone for a growing time.
+
+The others go on. It is named, in every run, as one that was not saved. What happened is remembered
+beside the backups (see `crash_record`), since the run that saw it may save nothing at all.
+`-shard` reads it all the same.
+
+Held by tests/faults/test_crashing_shard.py.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from resources.clients.source import Source
+from resources.engine.events import Emit, Warned
+from resources.engine.options import BackupOptions
+from resources.model import ShardID, ShardPlace
+from resources.protocol.times import format_time
+from resources.repository.crash_record import TIMES_LEFT, Crash, CrashRecord
+from resources.repository.formats.details import FailedShard
+from resources.repository.storage.store import Store
+
+LOG_HINT = "the server's log says why; -shard reads it all the same"
+MAX_NAMED = 10
+
+
+class LeftAlone:
+    """What is known of such shards in one run."""
+
+    def __init__(self, source: Source, store: Store, cluster_id: int) -> None:
+        self._source = source
+        self._record = CrashRecord(store, cluster_id)
+        self._known = self._record.read()
+
+    def split(
+        self, wanted: Sequence[ShardPlace], options: BackupOptions
+    ) -> tuple[list[ShardPlace], tuple[FailedShard, ...]]:
+        """Those to look at, and those whose time has not come; suspects are read alone."""
+        now_ns = time.time_ns()
+        alone = {i: c for i, c in self._known.items() if c.until_ns > now_ns}
+        alone.pop(options.limits.shard_id or ShardID(0), None)
+        for shard_id, crash in self._known.items():
+            if shard_id not in alone:
+                self._source.crashes.suspect(shard_id, crash.crashes)
+        failed = tuple(
+            FailedShard(
+                place.shard_id,
+                f"shard {place.shard_id} is left alone until "
+                f"{format_time(alone[place.shard_id].until_ns)[:19]}Z: reading it brought its "
+                f"server down {alone[place.shard_id].crashes} times; {LOG_HINT}",
+            )
+            for place in wanted
+            if place.shard_id in alone
+        )
+        return [place for place in wanted if place.shard_id not in alone], failed
+
+    def note(self, *, emit: Emit) -> None:
+        """Write down what has happened since, and say it once."""
+        counts = self._source.crashes.counts
+        now = {i: c for i, c in self._known.items() if c.until_ns > time.time_ns() or i in counts}
+        new: list[ShardID] = []
+        for shard_id, times in counts.items():
+            before = self._known.get(shard_id)
+            if before is None or times > before.crashes:
+                now[shard_id] = Crash(times, time.time_ns())
+                new.append(shard_id)
+        if now == self._known:
+            return
+        self._known = now
+        self._record.write(now)
+        if new:
+            emit(
+                Warned(_described(self._source.crashes.where.get(new[0], ""), new, counts[new[0]]))
+            )
+
+
+def _described(address: str, shards: Sequence[ShardID], times: int) -> str:
+    named = ", ".join(map(str, sorted(shards)[:MAX_NAMED])) + (" …" if len(shards) > 10 else "")
+    if len(shards) == 1 and times >= TIMES_LEFT:
+        return (
+            f"{address} went down {times} times while shard {named} was read, so that shard is "
+            f"left alone for a while; {LOG_HINT}"
+        )
+    return (
+        f"{address} went down while shards were read: {named}; each of them is read alone next, to "
+        "find out whether it is the cause"
+    )

@@ -1,0 +1,220 @@
+"""What a restore into a cluster is about to create, on disk before it creates it.
+
+Whoever finds the record after a run that was killed knows what to take away, what to finish,
+and what is not ours. It is one object in the repository, and always there: a newer one takes
+its place in one step. JSON:
+
+    {"version": 1, "cluster_id": …, "databases": {name: [shard ID, …]},
+     "copies": {shard ID: [TCP address of a data node, …]}, "by_command": false,
+     "proved": false, "policies": {name: [[policy, duration, shard group duration], …]},
+     "sent": {shard ID: [[file, bytes, crc32], …]},
+     "plan": …, "ids": [[shard ID in the backup, shard ID], …],
+     "filled": {shard ID: [TCP address of a data node, …]}}
+
+Held by tests/resources/engine/cluster/test_restore_journal.py and
+tests/wire/cluster_restore/test_left_overs.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from resources.engine.cluster.target_plan import ClusterChange
+from resources.errors import ManifestUnreadable, NameMissing, StoreFailed
+from resources.model import ShardID
+from resources.repository.formats.details import FileID
+from resources.repository.storage.store import Store
+
+PolicyShape: TypeAlias = tuple[str, int, int]
+"""Name, duration and duration of shard groups, in ns; how many copies it has may still change."""
+
+VERSION = 1
+MAX_JOURNAL_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Databases with their shards, and the copies of each shard by data node.
+
+    Attributes:
+        by_command: whether the cluster creates them, command by command: shards have owners
+            from the beginning, and a database without numbers may have some already.
+        proved: whether every copy was read back; then what is left to do is done, and what
+            was created is not taken away any more. None: written by a version that did not say.
+        policies: what each database has; empty if that is not known.
+        sent: the files that a copy may hold because of us; none of those that are not known.
+        plan: the restore's identity; empty: written by a version that could not go on.
+        ids: which shard of the backup became which.
+        filled: the nodes from which a shard was read back, and held what was sent.
+    """
+
+    cluster_id: int
+    databases: Mapping[str, tuple[ShardID, ...]]
+    copies: Mapping[ShardID, tuple[str, ...]]
+    by_command: bool = False
+    proved: bool | None = False
+    policies: Mapping[str, tuple[PolicyShape, ...]] = field(
+        default_factory=dict[str, tuple[PolicyShape, ...]]
+    )
+    sent: Mapping[ShardID, tuple[FileID, ...]] = field(
+        default_factory=dict[ShardID, tuple[FileID, ...]]
+    )
+    plan: str = ""
+    ids: Mapping[ShardID, ShardID] = field(default_factory=dict[ShardID, ShardID])
+    filled: Mapping[ShardID, tuple[str, ...]] = field(
+        default_factory=dict[ShardID, tuple[str, ...]]
+    )
+
+    @classmethod
+    def of(
+        cls, change: ClusterChange, sent: Mapping[ShardID, tuple[FileID, ...]] | None = None
+    ) -> Journal:
+        """Of what is to be created; `sent` by the numbers that the shards get."""
+        return cls(
+            change.before.cluster_id,
+            {
+                name: tuple(shard.id for shard in change.shards if shard.database == name)
+                for name in change.databases
+            },
+            {shard.id: tuple(node.tcp_addr for node in shard.owners) for shard in change.shards},
+            change.by_command,
+            sent=sent or {},
+            ids=change.ids,
+        )
+
+    def encode(self) -> bytes:
+        return json.dumps(
+            {
+                "version": VERSION,
+                "cluster_id": self.cluster_id,
+                "databases": self.databases,
+                "copies": self.copies,
+                "by_command": self.by_command,
+                "proved": self.proved,
+                "policies": self.policies,
+                "sent": self.sent,
+                "plan": self.plan,
+                "ids": sorted(self.ids.items()),
+                "filled": self.filled,
+            }
+        ).encode()
+
+    @classmethod
+    def decode(cls, raw: bytes, name: str) -> Journal:
+        """Read a record.
+
+        Raises:
+            ManifestUnreadable: it is none.
+        """
+        try:
+            document = json.loads(raw)
+            if document["version"] != VERSION:
+                raise ValueError(f"version {document['version']!r:.20}")
+            return cls(
+                int(document["cluster_id"]),
+                {_text(key): _ids(value) for key, value in _items(document["databases"])},
+                {
+                    ShardID(int(key)): tuple(_text(node) for node in cast("list[object]", value))
+                    for key, value in _items(document["copies"])
+                },
+                bool(document.get("by_command", False)),
+                None if document.get("proved") is None else bool(document["proved"]),
+                {
+                    _text(key): tuple(_policy(one) for one in cast("list[object]", value))
+                    for key, value in _items(document.get("policies", {}))
+                },
+                {
+                    ShardID(int(key)): tuple(_file(one) for one in cast("list[object]", value))
+                    for key, value in _items(document.get("sent", {}))
+                },
+                _text(document.get("plan", "")),
+                {ShardID(int(old)): ShardID(int(new)) for old, new in document.get("ids", ())},
+                {
+                    ShardID(int(key)): tuple(_text(node) for node in cast("list[object]", value))
+                    for key, value in _items(document.get("filled", {}))
+                },
+            )
+        except (
+            ArithmeticError,
+            AttributeError,
+            KeyError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise ManifestUnreadable(
+                f"{name} cannot be read ({type(error).__name__}); it says what an interrupted "
+                "restore has created",
+                hint="look for databases whose shards have no owners (influxd-ctl show-shards), "
+                "drop them, then delete the file",
+            ) from None
+
+
+def _items(value: Any) -> list[tuple[str, object]]:
+    return list(cast("dict[str, object]", value).items())
+
+
+def _ids(value: object) -> tuple[ShardID, ...]:
+    return tuple(ShardID(int(cast("int", one))) for one in cast("list[object]", value))
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _policy(value: object) -> PolicyShape:
+    name, duration_ns, group_ns = cast("list[object]", value)
+    return _text(name), int(cast("int", duration_ns)), int(cast("int", group_ns))
+
+
+def _file(value: object) -> FileID:
+    name, size_bytes, crc32 = cast("list[object]", value)
+    return _text(name), int(cast("int", size_bytes)), int(cast("int", crc32))
+
+
+class JournalFile:
+    """The one record of a repository about a cluster."""
+
+    def __init__(self, store: Store, cluster_id: int) -> None:
+        self._store = store
+        self.name = f".shardkeeper.restore-{cluster_id}.json"
+
+    def read(self) -> Journal | None:
+        """The record, if there is one.
+
+        Raises:
+            ManifestUnreadable, StoreFailed
+        """
+        raw = self._raw()
+        return None if raw is None else Journal.decode(raw, self.name)
+
+    def write(self, journal: Journal) -> None:
+        """Put the record there, in one step in the place of one that is; it is durable then.
+
+        Raises:
+            StoreFailed, StoreFull
+        """
+        raw = journal.encode()
+        there = self._raw()
+        if there is None:
+            with self._store.create(self.name) as sink:
+                sink.write(raw)
+        elif there != raw and not self._store.swap(self.name, there, raw):
+            raise StoreFailed(f"{self.name} was changed by somebody else")
+
+    def remove(self) -> None:
+        self._store.delete(self.name)
+
+    def _raw(self) -> bytes | None:
+        try:
+            with self._store.open(self.name) as source:
+                if source.size_bytes > MAX_JOURNAL_BYTES:
+                    raise ManifestUnreadable(f"{self.name} has {source.size_bytes} bytes")
+                return source.read(source.size_bytes + 1)
+        except NameMissing:
+            return None

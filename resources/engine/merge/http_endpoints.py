@@ -1,0 +1,227 @@
+"""Statements of a merge, and what to make of a refusal.
+
+A single server has one door, a cluster one at each data node. A server that is away for a
+moment is waited for; every statement of a merge may be sent twice without harm.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeVar
+
+from resources.clients.cluster import Cluster
+from resources.clients.http import InfluxHTTP
+from resources.clients.server import Server
+from resources.engine.events import Emit, Warned
+from resources.errors import (
+    CredentialsRefused,
+    PeerRefused,
+    PeerSilent,
+    PeerUnreachable,
+    Stopped,
+    UsageError,
+    WireError,
+    shown,
+)
+from resources.model import ShardID
+from resources.protocol.query_results import Series
+
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+PAUSE_S = 1.0
+POLL_S = 0.1
+MAX_ATTEMPTS = 3
+
+FailureKind = Literal["smaller", "later", "refused", "fatal"]
+_BY_TEXT: tuple[tuple[tuple[str, ...], FailureKind], ...] = (
+    (("partial write", "field type conflict", "unable to parse", "invalid UTF-8"), "refused"),
+    (("max-concurrent-queries", "cache-max-memory-size"), "later"),
+    (("query interrupted", "query killed"), "later"),
+    (("query-timeout limit", "max-select-point limit", "timeout"), "smaller"),
+)
+
+
+def kind_of_failure(error: WireError) -> FailureKind:
+    """What a failed statement calls for.
+
+    "smaller": the same over a shorter time; "later": the same in a moment; "refused": the
+    server does not take some of the points; "fatal": nothing more can be done.
+
+    Source: influxdb 1.6 to 1.8, influxql/query/monitor.go and compile.go, tsdb/store.go,
+    tsdb/engine/tsm1/cache.go, coordinator/points_writer.go.
+    """
+    if isinstance(error, PeerSilent):
+        return "smaller"
+    if isinstance(error, PeerUnreachable):
+        return "later"
+    if not isinstance(error, PeerRefused) or isinstance(error, CredentialsRefused):
+        return "fatal"
+    for texts, called_for in _BY_TEXT:
+        if any(text in error.what for text in texts):
+            return called_for
+    return "fatal"
+
+
+class HttpEndpoints:
+    """All HTTP doors of a target.
+
+    Raises:
+        UsageError: there is none.
+    """
+
+    def __init__(self, target: Server | Cluster, *, emit: Emit, stop: threading.Event) -> None:
+        self.all: Sequence[InfluxHTTP] = _endpoints_of(target)
+        self._emit = emit
+        self._stop = stop
+        self._first = 0
+
+    def query(self, q: str) -> list[Series]:
+        """Run a statement at the first door that opens.
+
+        Raises:
+            WireError: none did for a minute, or the server refused.
+            Stopped
+        """
+        return self.through(lambda http: http.query(q))
+
+    def through(self, do: Callable[[InfluxHTTP], T], *, only: InfluxHTTP | None = None) -> T:
+        """Do something at one door, and again at the next one as long as they are shut.
+
+        Args:
+            do: it may be called several times.
+            only: the door to use; None: any.
+
+        Raises: as `query`.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        attempt, at_once = 0, 1 if only else len(self.all)
+        while True:
+            self.check_stop()
+            try:
+                return do(only or self.all[self._first])
+            except WireError as error:
+                if kind_of_failure(error) != "later" or time.monotonic() > deadline:
+                    raise
+                why = error.what
+            self._first = (self._first + 1) % len(self.all)
+            attempt += 1
+            if attempt == at_once:
+                self._emit(Warned(f"{why}; trying again for {PATIENCE_S:.0f} s"))
+            if attempt % at_once == 0:
+                self._stop.wait(PAUSE_S)
+
+    def check_stop(self) -> None:
+        """Raises: Stopped."""
+        if self._stop.is_set():
+            raise Stopped("stopped before the merge was complete")
+
+    def pause(self, seconds: float) -> None:
+        """Wait, unless stopped."""
+        self._stop.wait(seconds)
+        self.check_stop()
+
+    def check_live(self, target: Server | Cluster, database: str) -> None:
+        """Insist, before anything is changed, that every door leads to the target.
+
+        A door that leads to another server with a database of the same name and without shards
+        cannot be told from the right one; the temporary database tells it later.
+
+        Raises:
+            UsageError: one leads elsewhere.
+        """
+        for http in self.all:
+            for compare in range(MAX_ATTEMPTS):
+                ids = _ids_of(target, database)
+                names = self.through(InfluxHTTP.databases, only=http)
+                found = self._ids_at(http, database)
+                if ids is None or (database in names and found == ids):
+                    break  # else a shard may just have come or gone, so look again
+                if compare == MAX_ATTEMPTS - 1:
+                    raise _elsewhere(http, target, database)
+                self.pause(PAUSE_S)
+
+    def await_owners(self, target: Server | Cluster, database: str) -> None:
+        """Wait until every data node knows who owns the shards of a database.
+
+        Nodes learn of a change of the metastore a moment later, and until then find no points.
+        Whoever never learns of it is told from the right one by `check_shards`.
+
+        Raises:
+            WireError, Stopped
+        """
+        if isinstance(target, Server):
+            return
+        deadline = time.monotonic() + PATIENCE_S
+        for http in self.all:
+            while True:
+                _, now = target.metastore()
+                wanted = {
+                    place.shard_id: ",".join(str(owner.node_id) for owner in place.shard.owners)
+                    for place in now.places()
+                    if place.database == database
+                }
+                if self._owners_at(http, database) == wanted or time.monotonic() > deadline:
+                    break
+                self.pause(POLL_S)
+
+    def check_shards(self, target: Server | Cluster, database: str, ids: Iterable[ShardID]) -> None:
+        """Insist that every door leads to the target: its database has exactly these shards.
+
+        Raises:
+            UsageError: one leads elsewhere.
+        """
+        for http in self.all:
+            if self._ids_at(http, database) != set(ids):
+                raise _elsewhere(http, target, database)
+
+    def _ids_at(self, http: InfluxHTTP, database: str) -> set[int]:
+        return set(self._owners_at(http, database))
+
+    def _owners_at(self, http: InfluxHTTP, database: str) -> dict[int, str]:
+        """Shards of a database as one door shows them, with their owners: `6,4`."""
+        found: dict[int, str] = {}
+        for series in self.through(
+            lambda endpoint: endpoint.query("SHOW SHARDS", again=True), only=http
+        ):
+            if series.name == database and "id" in series.columns:
+                for row in series.values:
+                    reported = dict(zip(series.columns, row, strict=True))
+                    if isinstance(reported["id"], int):
+                        found[reported["id"]] = str(reported.get("owners", ""))
+        return found
+
+
+def _ids_of(target: Server | Cluster, database: str) -> set[int] | None:
+    """The shards of a database; None if it is not there, which others say better."""
+    _, now = target.metastore()
+    if now.database(database) is None:
+        return None
+    return {place.shard_id for place in now.places() if place.database == database}
+
+
+def _elsewhere(http: InfluxHTTP, target: Server | Cluster, database: str) -> UsageError:
+    return UsageError(
+        f"{http.http_addr} is not an HTTP address of {target.address}: its database "
+        f"{shown(database)} is another one",
+        hint="name the right one with -http",
+    )
+
+
+def _endpoints_of(target: Server | Cluster) -> Sequence[InfluxHTTP]:
+    without = UsageError(
+        "a merge copies with statements over HTTP, and -http is none",
+        hint="name the server's HTTP address with -http",
+    )
+    if isinstance(target, Server):
+        if target.http is None:
+            raise without
+        return (target.http,)
+    if target.http is None:
+        raise without
+    _, metastore = target.metastore()
+    endpoints = [target.http(node.addr) for node in metastore.data_nodes]
+    # With -http given, all of them are the same one.
+    return tuple({endpoint.base_url: endpoint for endpoint in endpoints}.values())

@@ -1,0 +1,269 @@
+"""Put a backup's metastore in the place of a cluster's (`-meta-only-overwrite-force`).
+
+It is one command, so it is done or not done. What is replaced is kept beside the backups, synced
+before the command is sent; as soon as it may have been sent it stays there, whatever fails then,
+and every message names it. It can be put back in the same way.
+
+Held by tests/wire/test_overwrite.py.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from resources.clients.cluster import Cluster
+from resources.engine.cluster.atomic_commit import WasSet, make_good, set_metastore
+from resources.engine.cluster.incremental_commit import wait_until_quiet
+from resources.engine.cluster.metastore_reading import MetastoreReading, confirmed_reading
+from resources.engine.cluster.preconditions import bring_index_up, warn_of_lost_updates
+from resources.engine.cluster.rollback import undo_interrupted
+from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
+from resources.engine.events import Emit, MetaReplaced, MetaRestored, MetaRestoring, Warned
+from resources.engine.overwrite.overwrite_plan import OnDisk, Overwrite, plan_overwrite
+from resources.engine.restore.lease import holding_lease
+from resources.errors import (
+    BadReply,
+    ManifestUnreadable,
+    NameTaken,
+    PlanError,
+    RestoreFailed,
+    StoreFailed,
+)
+from resources.model import INTERNAL_DATABASE, Metastore
+from resources.protocol.meta import PortableData, decode_metastore
+from resources.protocol.snapshotter import MAX_META_BYTES
+from resources.repository.formats.names import BackupName
+from resources.repository.repository import BackupRepository
+from resources.runtime.failpoints import passing
+from resources.runtime.interrupts import interruptible, undisturbed
+
+TRIES = 10
+"""How often the metastore may have changed right before it is set."""
+SUFFIX = ".replaced.meta"
+
+
+@dataclass(frozen=True, slots=True)
+class OverwriteReport:
+    """What was done.
+
+    Attributes:
+        replaced: path of the file with the metastore that was replaced; empty if the cluster's
+            was the backup's already.
+    """
+
+    plan: Overwrite
+    replaced: str
+    seconds: float
+
+
+def read_meta_file(path: str) -> bytes:
+    """The `Data` in a `.meta` file, of a backup or one that was replaced.
+
+    Raises:
+        ManifestUnreadable: it cannot be read, or is no such file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(MAX_META_BYTES + 1)
+        meta = PortableData.decode(raw).meta
+        decode_metastore(meta)
+    except OSError as error:
+        raise ManifestUnreadable(f"{path}: {error.strerror}") from None
+    except BadReply as error:
+        raise ManifestUnreadable(
+            f"{path}: {error.what}",
+            hint="-meta-only-overwrite-force takes a directory of backups, with -full a manifest, "
+            f"or a file whose name ends with {SUFFIX}",
+        ) from None
+    return meta
+
+
+def prepare_overwrite(
+    cluster: Cluster, backup: bytes, *, skip_expired: bool, before: MetastoreReading | None = None
+) -> Overwrite:
+    """Plan against the cluster as it is now, or as a look shows it; nothing is changed.
+
+    Raises:
+        WireError: a data node or the leader does not answer.
+        ShardkeeperError: what `plan_overwrite` raises.
+    """
+    raw, now = (before.raw, before.metastore) if before else cluster.metastore()
+    inventory = cluster.inventory(now)
+    for error in inventory.silent.values():
+        error.add_note("all data nodes must be up, to tell which shards they have")
+        raise error
+    on_disk: OnDisk = {
+        shard_id: [copy.node for copy in copies] for shard_id, copies in inventory.copies.items()
+    }
+    return plan_overwrite(
+        backup,
+        raw,
+        on_disk,
+        now_ns=time.time_ns(),
+        skip_expired=skip_expired,
+        target_name=cluster.address,
+    )
+
+
+def overwrite(
+    cluster: Cluster,
+    repository: BackupRepository,
+    backup: bytes,
+    *,
+    skip_expired: bool,
+    emit: Emit,
+    stop: threading.Event | None = None,
+) -> OverwriteReport:
+    """Replace a cluster's metastore.
+
+    Args:
+        repository: where the one that is replaced is kept.
+        backup: a serialized `Data`.
+
+    Raises:
+        RestoreFailed: somebody else changed it in the same moment.
+        UnknownOutcome: whether it is replaced is not known.
+        ShardkeeperError: it is not replaced.
+    """
+    began = time.monotonic()
+    stop = stop or threading.Event()
+    undo_interrupted(cluster, repository, emit=emit, stop=stop)
+    for note in prepare_overwrite(cluster, backup, skip_expired=skip_expired).notes:
+        emit(Warned(note))
+    emit(MetaRestoring())
+    with holding_lease(cluster.meta, repository.store, stop, stop.set, emit=emit):
+        plan, name = _replace(cluster, repository, backup, skip_expired, emit, stop)
+    emit(MetaRestored(len(plan.shards), time.monotonic() - began))
+    path = str(Path(repository.location) / name) if name else ""
+    if path:
+        emit(MetaReplaced(path))
+    return OverwriteReport(plan, path, time.monotonic() - began)
+
+
+def _replace(
+    cluster: Cluster,
+    repository: BackupRepository,
+    backup: bytes,
+    skip_expired: bool,
+    emit: Emit,
+    stop: threading.Event,
+) -> tuple[Overwrite, str]:
+    """Returns what was planned, and the name of what was replaced, if there was need to."""
+    for _ in range(TRIES):
+        wait_until_quiet(cluster, stop)
+        before = confirmed_reading(cluster, at_least=bring_index_up(cluster), stop=stop)
+        plan = prepare_overwrite(cluster, backup, skip_expired=skip_expired, before=before)
+        if same_but_for_time(plan.before, plan.after):
+            return plan, ""
+        with _kept_once_sent(repository, before) as (name, sending):
+            passing("overwrite.kept")
+            with undisturbed("putting back what others changed meanwhile"):
+                was = set_metastore(
+                    cluster,
+                    before,
+                    plan.meta,
+                    is_set=lambda seen, plan=plan: _is_set(seen.metastore, plan),
+                    sending=sending,
+                    stop=stop,
+                )
+                if was is not None:
+                    passing("overwrite.set")
+                    _check_result(cluster, repository, plan, was, stop=stop, emit=emit)
+                    return plan, name
+        repository.store.delete(name)
+    raise PlanError(
+        "somebody changes the cluster's metastore each time that it is about to be set",
+        hint="stop what creates databases, users or policies",
+    )
+
+
+@contextmanager
+def _kept_once_sent(
+    repository: BackupRepository, before: MetastoreReading
+) -> Generator[tuple[str, Callable[[], None]]]:
+    """Keep what will be replaced; an error after the command was sent names the file.
+
+    Gives the file's name, and what to call right before the command is sent.
+    """
+    sent: list[bool] = []
+    with undisturbed("putting the kept metastore away"):
+        name = _keep(repository, before)
+        try:
+            with interruptible():
+                yield name, lambda: sent.append(True)
+        except BaseException as error:
+            if not sent:
+                repository.store.delete(name)
+                raise
+            path = Path(repository.location) / name
+            error.add_note(
+                f"the metastore as it was before is kept in {path}; if it was replaced, "
+                f"restore -meta-only-overwrite-force {path} puts it back"
+            )
+            raise
+
+
+def _keep(repository: BackupRepository, reading: MetastoreReading) -> str:
+    """Store what will be replaced; returns the name of the file.
+
+    Raises:
+        StoreFailed: nothing is replaced that could not be put back.
+    """
+    raw = PortableData(reading.raw, reading.metastore.max_node_id).encode()
+    name = BackupName.of(repository.clock())
+    while True:
+        try:
+            with repository.store.create(f"{name}{SUFFIX}") as sink:
+                sink.write(raw)
+        except NameTaken:
+            name = name.next()
+        except StoreFailed as error:
+            error.add_note("the metastore that is replaced would be kept there")
+            raise
+        else:
+            return f"{name}{SUFFIX}"
+
+
+def _is_set(now: Metastore, plan: Overwrite) -> bool:
+    """Whether a metastore is what was to be set; `_internal` grows by itself."""
+    return _without_internal(now) == _without_internal(plan.after)
+
+
+def _without_internal(metastore: Metastore) -> tuple[object, ...]:
+    databases = tuple(db for db in metastore.databases if db.name != INTERNAL_DATABASE)
+    return databases, metastore.users
+
+
+def _check_result(
+    cluster: Cluster,
+    repository: BackupRepository,
+    plan: Overwrite,
+    was: WasSet,
+    *,
+    stop: threading.Event,
+    emit: Emit,
+) -> None:
+    """Is the metastore what was set, and was nothing lost on the way?
+
+    Raises:
+        RestoreFailed: somebody has changed it since.
+        WireError
+    """
+    if was.undone is not None:
+        path = Path(repository.location) / _keep(repository, was.undone)
+        emit(Warned(f"the metastore with what others changed last before it was set: {path}"))
+    make_good(cluster, was, ours=(), emit=emit)
+    if was.shown is None and not _is_set(confirmed_reading(cluster, stop=stop).metastore, plan):
+        raise RestoreFailed(
+            "the cluster's metastore is not what was set; somebody else changes it",
+            hint="look at its databases; then run the same command again, or put back the file "
+            "that is kept",
+        )
+    change = ClusterChange(plan.before, b"", (), (), {}, kept_ids=False)
+    before = {place.shard_id for place in (*plan.forgotten, *plan.shards)}
+    warn_of_lost_updates(cluster, change, before, emit=emit)

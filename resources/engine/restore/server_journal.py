@@ -1,0 +1,374 @@
+"""What a restore into a single server has created there, on record before it creates it.
+
+A restore that was killed cannot take back what it did. The next one from the same directory finds
+its record. If it is the same restore (`identity`), it goes on: see `unfinished`. Otherwise it
+
+- drops a database that holds nothing but what was sent, or a part of it;
+- leaves one that was complete, and one into which others have written since: nobody's points are
+  dropped as a left-over. It is named, and stays on record until it is gone.
+
+While a restore is at work it holds a lock beside its record, so that others leave both alone. One
+that stood still until another run took the lock over cannot end as if all were there: whoever takes
+something back first writes `taken_back` into the record, and a restore is complete only once it has
+put `complete` into the record that it wrote last (`JournalWriter.complete`). Each is one comparing
+and replacing, so only one of the two happens. Whoever goes on writes a `life` of its own into it,
+by which the sleeper notices. Before each change on the server the restore asks whether the lock is
+still its own. The record itself is in `record`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from resources.engine.events import Emit, Warned
+from resources.engine.restore.record import CreatedDatabase, ServerJournal
+from resources.engine.restore.turn import Turn
+from resources.errors import (
+    LockLost,
+    ManifestUnreadable,
+    NameMissing,
+    RepositoryLocked,
+    ShardkeeperError,
+    StoreFailed,
+    shown,
+)
+from resources.model import ShardID
+from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.store import Store
+
+MAX_JOURNAL_BYTES = 256 << 20
+PREFIX, SUFFIX, LOCK = ".shardkeeper.server-restore-", ".json", ".lock"
+
+OF_CLUSTERS = ".shardkeeper.restore-"
+UNKNOWN = "; if this restore is killed, nobody will know what to take away"
+
+
+class JournalWriter:
+    """The record of a restore that is at work; without a store it is only in memory.
+
+    Args:
+        written: what is stored under the name already.
+
+    Attributes:
+        journal: what is written.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        name: str,
+        journal: ServerJournal,
+        emit: Emit,
+        lock: StoreLock | None = None,
+        written: bytes = b"",
+    ) -> None:
+        self.journal = journal
+        self._emit = emit
+        self._store = store
+        self._name = name
+        self._lock = lock
+        self._written: tuple[bytes, ...] = (written,) if written else ()
+        """What may be stored: after a write that failed, the old or the new record."""
+        self._proved = dict(journal.proved)
+        self._turn = Turn()
+
+    def check_still_ours(self) -> None:
+        """To be called right before something is changed on the server.
+
+        Raises:
+            LockLost: another run took the place of this one, and takes back what it has created.
+        """
+        if self._lock is None:
+            return
+        try:
+            mine = self._lock.still_mine()
+        except RepositoryLocked:
+            mine = False  # somebody stands still amid replacing the lock's record
+        except StoreFailed:
+            return  # a directory that fails now keeps others out as well
+        if not mine:
+            raise _lost(self._name)
+
+    def check_not_lost(self) -> None:
+        """As `check_still_ours`, by looking alone: cheap enough to come before each upload.
+
+        A run that stands still while it renews its lock keeps others from taking it over; this
+        renews nothing.
+
+        Raises:
+            LockLost
+        """
+        try:
+            mine = self._lock is None or self._lock.is_mine()
+        except StoreFailed:
+            return
+        if not mine:
+            raise _lost(self._name)
+
+    def is_still_ours(self) -> bool:
+        """Whether no other run has taken the place of this one."""
+        try:
+            self.check_still_ours()
+        except LockLost:
+            return False
+        return True
+
+    def explain(self, error: ShardkeeperError) -> None:
+        """Say why a restore failed, if it did since it lost its place.
+
+        Raises:
+            LockLost: it did; with the notes of the error.
+        """
+        try:
+            self.check_still_ours()
+        except LockLost as lost:
+            for note in getattr(error, "__notes__", ()):
+                lost.add_note(note)
+            raise lost from error
+
+    def add(self, name: str, made: CreatedDatabase) -> None:
+        """Put a database on record, or what more is known of it.
+
+        A repository that cannot be written to is no reason to do without the restore.
+
+        Raises:
+            RepositoryLocked: another run took the place of this one.
+        """
+        journal = replace(self.journal, databases={**self.journal.databases, name: made})
+        try:
+            self._write(journal)
+        except RepositoryLocked:
+            raise
+        except StoreFailed as error:
+            self._emit(Warned(f"{error.what}{UNKNOWN}"))
+            self.journal = journal
+
+    def forget(self, name: str) -> None:
+        """Take a database off the record: it was not created, or is gone."""
+        left = {key: made for key, made in self.journal.databases.items() if key != name}
+        journal = replace(self.journal, databases=left)
+        with suppress(StoreFailed):
+            self._write(journal)
+        self.journal = journal
+
+    def prove(self, shard_id: ShardID, started_ns: int) -> None:
+        """Say that a shard was read back; soon, and with others at once.
+
+        Args:
+            started_ns: when the server had started, as it said before that.
+        """
+        self._proved[shard_id] = started_ns
+        self.keep_up()
+
+    def keep_up(self) -> None:
+        """Write down what is proved, unless that was done a moment ago.
+
+        Raises:
+            LockLost: another run took the place of this one.
+        """
+        if len(self._proved) > len(self.journal.proved) and self._turn.has_come():
+            with self._turn:
+                try:
+                    self._write(replace(self.journal, proved=dict(self._proved)))
+                except LockLost:
+                    raise
+                except StoreFailed:
+                    pass  # then the next run reads more back
+
+    def complete(self) -> None:
+        """Say that everything is there, so that nothing of it is taken back.
+
+        Raises:
+            RepositoryLocked: another run has taken back some of it, or is about to.
+        """
+        journal = replace(self.journal, complete=True)
+        try:
+            self._write(journal)
+        except RepositoryLocked:
+            raise
+        except StoreFailed:  # the record goes in a moment
+            pass
+        self.journal = journal
+
+    def remove_if_over(self) -> None:
+        """Take the record away, if nothing is left that it is about."""
+        if self._store is not None and (not self.journal.databases or self.journal.complete):
+            try:
+                self._store.delete(self._name)
+            except StoreFailed as error:
+                text = f"{error.what}; delete {self._name} by hand, what it is about is done"
+                self._emit(Warned(text))
+
+    def _write(self, journal: ServerJournal) -> None:
+        raw = journal.encode()
+        if self._store is not None:
+            try:
+                self._put(self._store, raw)
+            except LockLost:
+                raise
+            except StoreFailed:
+                self._written = (*self._written, raw) if self._written else ()
+                raise
+        self._written, self.journal = (raw,), journal
+
+    def _put(self, store: Store, raw: bytes) -> None:
+        if not self._written:
+            with store.create(self._name) as sink:
+                sink.write(raw)
+        elif not any(store.swap(self._name, old, raw) for old in self._written):
+            raise _lost(self._name)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptJournal:
+    """The record of a killed run, and the lock beside it, which is held."""
+
+    name: str
+    raw: bytes
+    journal: ServerJournal
+    lock: StoreLock
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run that had it is surely dead, so that its connections have ended."""
+        return self.lock.stale is None or self.lock.stale.process.is_dead()
+
+
+@contextmanager
+def keeping_journal(
+    store: Store, journal: ServerJournal, *, emit: Emit, goes_on: KeptJournal | None = None
+) -> Generator[JournalWriter]:
+    """Have a record for the block, which goes afterwards unless a database is still on it.
+
+    Args:
+        goes_on: the record of the run that this one goes on with, in the place of `journal`.
+    """
+    if goes_on is not None:
+        writer = JournalWriter(
+            store, goes_on.name, goes_on.journal, emit, goes_on.lock, goes_on.raw
+        )
+        try:
+            yield writer
+        finally:
+            writer.remove_if_over()
+        return
+    name = f"{PREFIX}{journal.cluster_id}-{secrets.token_hex(8)}{SUFFIX}"
+    try:
+        lock = StoreLock.acquire(store, command="restore", name=name.removesuffix(SUFFIX) + LOCK)
+    except StoreFailed as error:
+        emit(Warned(f"{error.what}{UNKNOWN}"))
+        yield JournalWriter(None, name, journal, emit)
+        return
+    with lock:
+        writer = JournalWriter(store, name, journal, emit, lock)
+        try:
+            yield writer
+        finally:
+            writer.remove_if_over()
+
+
+def _lost(name: str) -> LockLost:
+    return LockLost(
+        "this restore stood still for so long that another run took its place, which takes back "
+        "what it had created; it changes nothing more",
+        hint=f"run it again; if {name} is still there after that, see what shardkeeper verify says",
+    )
+
+
+def left_journals(store: Store, cluster_id: int | None = None) -> list[str]:
+    """The names of records that are there, of runs at work and of dead ones."""
+    begin = PREFIX if cluster_id is None else f"{PREFIX}{cluster_id}-"
+    return [name for name in store.names() if name.startswith(begin) and name.endswith(SUFFIX)]
+
+
+def left_names(store: Store, cluster_id: int) -> list[str]:
+    """As `left_journals`, and the names of those that would be beside locks that are alone."""
+    begin = f"{PREFIX}{cluster_id}-"
+    ends = (SUFFIX, LOCK)
+    found = [name for name in store.names() if name.startswith(begin) and name.endswith(ends)]
+    return sorted({name.removesuffix(LOCK).removesuffix(SUFFIX) + SUFFIX for name in found})
+
+
+def read_journal(store: Store, name: str) -> ServerJournal | None:
+    """A record; None if it is gone.
+
+    Raises:
+        ManifestUnreadable, StoreFailed
+    """
+    raw = raw_journal(store, name)
+    return None if raw is None else ServerJournal.decode(raw, name)
+
+
+def claim_journal(store: Store, name: str) -> ServerJournal | None:
+    """A record of a restore whose place was taken: it can be complete no more, unless it is.
+
+    Raises:
+        ManifestUnreadable, StoreFailed
+    """
+    while (raw := raw_journal(store, name)) is not None:
+        journal = ServerJournal.decode(raw, name)
+        if journal.complete or journal.taken_back:
+            return journal
+        claimed = replace(journal, taken_back=True)
+        if store.swap(name, raw, claimed.encode()):
+            return claimed
+    return None
+
+
+def take_over(kept: KeptJournal, store: Store) -> KeptJournal | None:
+    """A record to go on with: the run that wrote it can write nothing more, should it only sleep.
+
+    None if it was changed meanwhile.
+
+    Raises:
+        StoreFailed
+    """
+    mine = replace(kept.journal, life=secrets.token_hex(8))
+    raw = mine.encode()
+    return replace(kept, raw=raw, journal=mine) if store.swap(kept.name, kept.raw, raw) else None
+
+
+def raw_journal(store: Store, name: str) -> bytes | None:
+    """Its bytes; None if it is gone.
+
+    Raises:
+        ManifestUnreadable: there are too many.
+        StoreFailed
+    """
+    try:
+        with store.open(name) as source:
+            if source.size_bytes > MAX_JOURNAL_BYTES:
+                raise ManifestUnreadable(f"{name} has {source.size_bytes} bytes")
+            return source.read(source.size_bytes + 1)
+    except NameMissing:
+        return None
+
+
+def unfinished_restores(store: Store) -> list[str]:
+    """What restores left unfinished, or are at work on, in a sentence each."""
+    document = [
+        f"{name}: a restore into a cluster is at work, or was killed; the next restore there from "
+        "here goes on with it or takes it back"
+        for name in store.names()
+        if name.startswith(OF_CLUSTERS) and name.endswith(SUFFIX)
+    ]
+    for name in left_journals(store):
+        try:
+            journal = read_journal(store, name)
+        except ShardkeeperError as error:
+            document.append(error.what)
+            continue
+        if journal is not None and journal.databases and not journal.complete:
+            document.append(
+                f"{name}: a restore into {journal.address} of {_names(journal.databases)} is at "
+                "work, or was killed; the same restore there from here goes on where it was, "
+                "another one takes it back"
+            )
+    return document
+
+
+def _names(databases: Iterable[str]) -> str:
+    return ", ".join(map(shown, databases))

@@ -1,0 +1,69 @@
+"""What a cluster's data nodes said of their replicas of a shard when its archive was made.
+
+A later run compares it with what they say then; see `resources.engine.backup.replicas`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+from resources.errors import ManifestUnreadable
+from resources.repository.formats.fields import Fields
+
+Holds = Literal["", "same", "less", "other", "unread"]
+"""How a replica's points were found beside those of the archive: not compared, since sizes were
+equal; the same ones; some of them; others too; or not compared although sizes differed."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerFacts:
+    """What a data node said of its replica right before the archive was read."""
+
+    node: str
+    """TCP address."""
+    modified_ns: int
+    """Last modified, after its cache was written out."""
+    size_bytes: int
+    """Files and write-ahead log."""
+    at_rest: bool
+    """Whether nothing was in memory and nothing left to compact."""
+    seen_ns: int
+    """Last modified, before a backup had its cache written out, which moves the time."""
+    files: str = ""
+    """A digest that names the replica's files; empty: not known."""
+    holds: Holds = ""
+
+    def encode(self) -> dict[str, Any]:
+        """A list of the figures, since there may be thirty thousand of them in a manifest."""
+        return {
+            "node": self.node,
+            "facts": [
+                self.modified_ns,
+                self.size_bytes,
+                int(self.at_rest),
+                self.seen_ns,
+            ],
+            **({"files": self.files} if self.files else {}),
+            **({"holds": self.holds} if self.holds else {}),
+        }
+
+    @classmethod
+    def decode(cls, fields: Fields) -> OwnerFacts:
+        """Raises: ManifestUnreadable."""
+        try:
+            modified_ns, size_bytes, at_rest, seen_ns = fields.integers("facts")
+        except ValueError:
+            raise ManifestUnreadable(f"{fields.name}: too few facts, or too many") from None
+        holds = fields.text("holds", default="")
+        if holds not in get_args(Holds):
+            raise ManifestUnreadable(f"{fields.name}: holds is {holds[:20]!a}")
+        return cls(
+            fields.text("node"),
+            modified_ns,
+            size_bytes,
+            bool(at_rest),
+            seen_ns,
+            fields.text("files", default=""),
+            cast("Holds", holds),
+        )

@@ -1,0 +1,100 @@
+"""What held when a shard was found to be just what its archive holds.
+
+A later run compares it with what holds then; see `resources.engine.backup.change_detection`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from resources.errors import ManifestUnreadable
+from resources.model import ShardID
+from resources.repository.formats.fields import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFigures:
+    """What a server told of a shard while none of it was in memory; equal while nothing changes.
+
+    The counters begin anew with the server, so figures of two processes are never equal.
+    """
+
+    started_ns: int
+    """When the process started, by its own clock."""
+    num_files: int
+    disk_bytes: int
+    log_bytes: int
+    """Of the log's current segment; influxd 1.6 goes on telling what it read at its start."""
+    log_writes: int
+    compactions: int
+    taken_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """A server's clock and ours at the same moment."""
+
+    server_ns: int
+    ours_ns: int
+    boot_ns: int
+    """Since our machine started; no one can set this clock."""
+    boot_id: str
+    """Which start of our machine that was; empty if it does not tell."""
+
+    def encode(self) -> dict[str, Any]:
+        return {"bootID": self.boot_id, "clocks": [self.server_ns, self.ours_ns, self.boot_ns]}
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Clocks:
+        """Raises: ManifestUnreadable."""
+        try:
+            server_ns, ours_ns, boot_ns = fields.integers("clocks")
+        except ValueError:
+            raise ManifestUnreadable(f"{fields.name}: clocks are not three") from None
+        return cls(server_ns, ours_ns, boot_ns, fields.text("bootID", default=""))
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What held when a shard was found to be just what its archive holds."""
+
+    clocks: Clocks
+    """Before its files were listed."""
+    figures: ShardFigures
+
+    def encode(self) -> dict[str, Any]:
+        """Lists, since there may be ten thousand of them in a manifest."""
+        clocks, figures = self.clocks, self.figures
+        return {
+            "bootID": clocks.boot_id,
+            "clocks": [clocks.server_ns, clocks.ours_ns, clocks.boot_ns],
+            "figures": [
+                figures.started_ns,
+                figures.num_files,
+                figures.disk_bytes,
+                figures.log_bytes,
+                figures.log_writes,
+                figures.compactions,
+                figures.taken_bytes,
+            ],
+        }
+
+    @classmethod
+    def decode(cls, fields: Fields) -> Proof:
+        try:
+            server_ns, ours_ns, boot_ns = fields.integers("clocks")
+            figures = ShardFigures(*fields.integers("figures"))
+        except (TypeError, ValueError):
+            raise ManifestUnreadable(f"{fields.name}: too few figures, or too many") from None
+        return cls(Clocks(server_ns, ours_ns, boot_ns, fields.text("bootID")), figures)
+
+
+@dataclass(frozen=True, slots=True)
+class ProvenAgain:
+    """A shard that a later backup read again and found to be as in its archive."""
+
+    shard_id: ShardID
+    content: str
+    """Of the archive, as `ShardDetails.content`."""
+    proof: Proof

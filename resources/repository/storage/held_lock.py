@@ -1,0 +1,166 @@
+"""Hold a repository: its lock, a stage of one's own, and nothing left of runs that are dead.
+
+Whoever has the lock first revokes all other stages, then sweeps the backups they were about, and
+only then takes their notes away. A file that cannot be deleted stays noted, and does not stand
+in the way: the next run tries again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from resources.errors import LockLost, RepositoryLocked, StoreFailed
+from resources.repository.formats.names import parse_file_name
+from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.lock_record import LockRecord
+from resources.repository.storage.stage import RevokedStage, Stage
+from resources.repository.storage.store import DirectoryStore, Store
+from resources.runtime.clocks import awake_s
+from resources.runtime.failpoints import passing
+from resources.runtime.interrupts import interruptible, undisturbed
+
+OnWait: TypeAlias = Callable[[LockRecord], object]
+ROUNDS = 10
+
+
+def no_listener(_record: LockRecord) -> None:
+    """For those who wait without a word."""
+
+
+@dataclass
+class Held:
+    """A repository in the hands of one run.
+
+    Attributes:
+        stage: the way to everything that is changed under the lock.
+        left: what could not be swept, in a sentence each.
+        unfinished: whether files of its backup are left; the stage stays, and says so.
+    """
+
+    lock: StoreLock
+    stage: Stage
+    left: list[str] = field(default_factory=list[str])
+    unfinished: bool = False
+
+    def note_backup(self, backup: str) -> None:
+        """Write down which backup is being made, before its first file is there.
+
+        Raises:
+            LockLost: another run took the place of this one.
+        """
+        self.stage.note(backup)
+        self.lock.note_backup(backup)
+
+
+@contextmanager
+def holding(
+    store: Store, *, command: str, wait_s: float = 0.0, on_wait: OnWait = no_listener
+) -> Generator[Held]:
+    """Hold a store for the block.
+
+    Raises:
+        RepositoryLocked: another run is at work there.
+        StoreFailed: nothing can be written there.
+    """
+    with undisturbed("giving up the repository's lock"):
+        held = _enter(store, command, wait_s, on_wait)
+        try:
+            with interruptible():
+                passing("backup.locked")
+                _sweep_dead(store, held)
+                if isinstance(store, DirectoryStore):
+                    store.sweep_pending()
+                held.stage.check_writable()
+                yield held
+        finally:
+            if not held.unfinished:
+                held.stage.close()
+            held.lock.release()
+
+
+def _enter(store: Store, command: str, wait_s: float, on_wait: OnWait) -> Held:
+    deadline = awake_s() + wait_s
+    for _ in range(ROUNDS):
+        token = secrets.token_hex(16)
+        stage = store.stage(token)
+        try:
+            lock = StoreLock.acquire(
+                store,
+                command=command,
+                wait_s=max(0.0, deadline - awake_s()),
+                token=token,
+                on_wait=on_wait,
+            )
+        except BaseException:
+            stage.close()
+            raise
+        if stage.is_there():
+            stage.lost = lock.lost
+            return Held(lock, stage)
+        lock.release()  # who had it before has swept the stage of one who only waited
+    raise RepositoryLocked("the repository's lock changes hands all the time")
+
+
+def _sweep_dead(store: Store, held: Held) -> None:
+    noted = store.unfinished()
+    stale = held.lock.stale
+    if stale is not None and stale.backup and stale.backup not in noted:
+        # The run had no stage: an older version's.
+        with suppress(ValueError):
+            store.stage(secrets.token_hex(16)).note(stale.backup)
+    for stage in store.revoke_stages(held.stage.name):
+        for _ in range(ROUNDS):
+            if stage.backup and (why := _sweep(store, held.stage, stage.backup)):
+                held.left.append(
+                    f"files of {stage.backup}, which was not finished, are left: {why}"
+                )
+                break
+            if _is_forgotten(stage):
+                break
+
+
+def _is_forgotten(stage: RevokedStage) -> bool:
+    try:
+        if stage.forget():
+            return True
+        stage.empty()
+    except StoreFailed:
+        return True  # another user's: it stays, and changes nothing
+    return False
+
+
+def _sweep(store: Store, stage: Stage, backup: str) -> str:
+    """Delete the files of a backup that was never committed; says why some are left, if any.
+
+    Raises:
+        LockLost
+        StoreFailed: it cannot be known which there are.
+    """
+    names = store.names()
+    if f"{backup}.manifest" in names:
+        return ""
+    why = ""
+    for name in sorted(names, key=copies_first):
+        found = parse_file_name(name)
+        if found is not None and str(found.backup) == backup:
+            try:
+                stage.delete(name)
+            except LockLost:
+                raise
+            except StoreFailed as error:
+                why = why or error.what
+            passing("backup.sweeping")
+    try:
+        stage.sync()
+    except StoreFailed as error:
+        why = why or error.what
+    return why
+
+
+def copies_first(name: str) -> tuple[bool, str]:
+    """The order to delete in: a copy that is left alone looks like a manifest that was lost."""
+    return not name.endswith(".copy"), name

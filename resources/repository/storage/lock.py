@@ -1,0 +1,361 @@
+"""One writer at a time: a lease on a store, kept as a small record in it.
+
+The holder renews its record every third of the lease. Taking, renewing and releasing compare and
+replace in one step (`Store.swap`), so of two who try at once one wins. A record may be taken over
+
+- at once, if its process is dead. A pid alone says little: it is believed only for the same boot of
+  the same machine and pid namespace, together with the moment its process started;
+- at once, if its process runs on this machine and has not renewed it for a lease, by the one clock
+  that all processes of a boot share and nobody sets;
+- else when somebody has watched it for a whole lease, and it did not change.
+
+No time of day decides anything. `expires_at` is for people, and a hint whether watching is worth
+while: one in whose record it lies within the next lease is left alone at once.
+
+The holder asks whether it still has the lock (`check_still_mine`), which spares it work in vain.
+That it commits nothing once it has lost it does not rest on that, but on its stage
+(`resources.repository.storage.stage`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from resources.errors import (
+    DraftSwept,
+    LockLost,
+    NameMissing,
+    NameTaken,
+    RepositoryLocked,
+    StoreFailed,
+)
+from resources.repository.storage.lock_record import (
+    DEFAULT_LEASE_S,
+    LOCK_NAME,
+    MAX_FIELD_LENGTH,
+    MAX_RECORD_BYTES,
+    LockRecord,
+    ProcessIdentity,
+    clock_ms,
+)
+from resources.repository.storage.store import Store
+from resources.runtime.clocks import awake_s, passed_s
+from resources.runtime.interrupts import interruptible, undisturbed
+
+LEASE_VARIABLE = "SHARDKEEPER_LEASE_S"
+"""Another lease in seconds, for tests of what happens after it."""
+POLL_S = 0.25
+LONGEST_GAP_S = 1.0
+"""Between two looks that count as watching; a watcher that slept has seen nothing meanwhile."""
+RELEASE_PATIENCE_S = 20.0
+_ROUNDS = 16
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class StoreLock:
+    """The lock on a store, held from `acquire` until `release` or the end of the block.
+
+    Attributes:
+        record: what the store says about us.
+        stale: the record of a dead run that was taken over; its leftovers want sweeping.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        record: LockRecord,
+        stale: LockRecord | None,
+        lease_s: float,
+        clock: Callable[[], datetime],
+        name: str,
+    ) -> None:
+        self.record = record
+        self.stale = stale
+        self._name = name
+        self._store = store
+        self._lease = timedelta(seconds=lease_s)
+        self._clock = clock
+        self._renewed_s = passed_s()
+        self._mutex = threading.Lock()
+        self._released = threading.Event()
+        self._keeper = threading.Thread(
+            target=self._keep, args=(lease_s / 3,), name="shardkeeper-lock", daemon=True
+        )
+        self._keeper.start()
+
+    @classmethod
+    def acquire(
+        cls,
+        store: Store,
+        *,
+        command: str,
+        backup: str = "",
+        wait_s: float = 0.0,
+        lease_s: float | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        name: str = LOCK_NAME,
+        token: str = "",
+        on_wait: Callable[[LockRecord], object] = lambda _: None,
+    ) -> StoreLock:
+        """Take the lock, waiting for another holder for `wait_s` at most.
+
+        A record that may be a dead run's is watched for as long as it takes to know.
+
+        Args:
+            store: the store to lock.
+            command: what to show to others who meet the lock; no secrets.
+            backup: the backup that is going to be made, if known already.
+            wait_s: 0 refuses at once.
+            lease_s: how long the lock outlives a holder that stands still.
+            clock: the time now, aware.
+            name: of the record; runs that may be at work side by side have different ones.
+            token: tells this holder from every other; drawn if empty.
+            on_wait: called once a record is watched beyond `wait_s`.
+
+        Raises:
+            RepositoryLocked: another run holds it; says who, since when and what it does.
+        """
+        lease_s = lease_s or usual_lease_s()
+        token = token or secrets.token_hex(16)
+        deadline, observed, reported = awake_s() + wait_s, _ObservedLease(), False
+        while True:
+            with undisturbed():
+                found = cls._try(store, command, backup, lease_s, clock, name, token, observed)
+                if isinstance(found, StoreLock):
+                    return found
+                with interruptible():
+                    if awake_s() >= deadline:
+                        if observed.record is None or observed.record.seems_renewed(clock()):
+                            raise found
+                        if observed.changed:
+                            raise found
+                        if not reported:
+                            on_wait(observed.record)
+                            reported = True
+                    time.sleep(POLL_S if lease_s > 1 else 0.01)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def note_backup(self, backup: str) -> None:
+        """Write down which backup is being made, for whoever has to sweep after us.
+
+        Raises:
+            RepositoryLocked: the lock is not ours any more.
+        """
+        if not self._renew(backup=backup):
+            raise self.lost()
+
+    def still_mine(self) -> bool:
+        """Ask the store, and start a new lease if so."""
+        return self._renew()
+
+    def check_still_mine(self) -> None:
+        """To be called right before a commit: a run that slept past its lease stops here.
+
+        Raises:
+            RepositoryLocked: another run took the lock over, or someone deleted it.
+        """
+        if not self.still_mine():
+            raise self.lost()
+
+    def is_mine(self) -> bool:
+        """Whether the store says so, without a new lease.
+
+        Raises:
+            StoreFailed
+        """
+        return self._ours() is not None
+
+    def lost(self, outcome: str = "nothing was committed") -> LockLost:
+        """The error of a run whose place was taken, and why it was."""
+        still_s, lease_s = passed_s() - self._renewed_s, self._lease.total_seconds()
+        why = (
+            f"it stood still for {still_s:.0f} s, past its lease of {lease_s:.0f} s"
+            if still_s > lease_s
+            else "another one took it, or somebody deleted it"
+        )
+        return LockLost(
+            f"this run lost the repository's lock: {why}; {outcome}",
+            hint="run it again; if machines sleep or disks hang often, find out why",
+        )
+
+    def release(self) -> None:
+        """Give the lock up if it is still ours; more than once is fine.
+
+        A store that fails now does not undo what was done under the lock; the record then
+        stays until its lease ends or its process does.
+        """
+        self._released.set()
+        if self._keeper is not threading.current_thread():
+            self._keeper.join(RELEASE_PATIENCE_S)
+            if self._keeper.is_alive():
+                return  # it hangs in the store, and so would we
+        with self._mutex, suppress(StoreFailed):
+            raw = self._ours()
+            if raw is not None:
+                self._store.swap(self._name, raw, None)
+
+    @classmethod
+    def _try(
+        cls,
+        store: Store,
+        command: str,
+        backup: str,
+        lease_s: float,
+        clock: Callable[[], datetime],
+        name: str,
+        token: str,
+        observed: _ObservedLease,
+    ) -> StoreLock | RepositoryLocked:
+        for _ in range(_ROUNDS):
+            record = _new_record(command, backup, clock(), lease_s, token)
+            with suppress(NameTaken, DraftSwept):
+                with store.create(name) as sink:
+                    sink.write(record.encode())
+                return cls(store, record, None, lease_s, clock, name)
+            try:
+                raw = _read(store, name)
+                held = LockRecord.decode(raw)
+            except NameMissing:
+                continue  # released in between
+            except ValueError as error:
+                observed.record = None
+                return _unreadable(error, name)
+            if not held.is_abandoned() and observed.observe(raw, held) <= held.lease_s:
+                return _locked(held)
+            # Until its leftovers are swept they stay on record, should we die as well.
+            record = replace(record, backup=backup or held.backup)
+            if store.swap(name, raw, record.encode()):
+                return cls(store, record, held, lease_s, clock, name)
+        return RepositoryLocked("the repository's lock changes hands all the time")
+
+    def _keep(self, every_s: float) -> None:
+        while not self._released.wait(every_s):
+            with suppress(StoreFailed):  # the next round may succeed, and commits ask anyway
+                if not self._renew():
+                    return
+
+    def _renew(self, backup: str | None = None) -> bool:
+        with self._mutex:
+            if self._released.is_set():
+                return False
+            raw = self._ours()
+            if raw is None:
+                return False
+            began_s = passed_s()
+            record = replace(
+                self.record, expires_at=self._clock() + self._lease, renewed_ms=clock_ms()
+            )
+            if backup is not None:
+                record = replace(record, backup=backup)
+            if not self._store.swap(self._name, raw, record.encode()):
+                return False
+            self.record, self._renewed_s = record, began_s
+            return True
+
+    def _ours(self) -> bytes | None:
+        """The stored record if its token is ours: a renewal that failed may still be there."""
+        try:
+            raw = _read(self._store, self._name)
+            return raw if LockRecord.decode(raw).token == self.record.token else None
+        except (NameMissing, ValueError):
+            return None
+
+
+class _ObservedLease:
+    """How long somebody has seen one and the same record.
+
+    Attributes:
+        record: the one that was seen last.
+        changed: whether it was another one before: then its holder is alive.
+    """
+
+    def __init__(self) -> None:
+        self.record: LockRecord | None = None
+        self.changed = False
+        self._raw = b""
+        self._seen_s = 0.0
+        self._polled_s = 0.0
+
+    def observe(self, raw: bytes, record: LockRecord) -> float:
+        """The seconds for which it has been watched."""
+        now_s = awake_s()
+        if raw == self._raw:
+            self._seen_s += min(now_s - self._polled_s, LONGEST_GAP_S)
+        else:
+            self.changed = bool(self._raw)
+            self._seen_s = 0.0
+        self.record, self._raw, self._polled_s = record, raw, now_s
+        return self._seen_s
+
+
+def _new_record(command: str, backup: str, now: datetime, lease_s: float, token: str) -> LockRecord:
+    process = ProcessIdentity.mine()
+    command = command if command.isprintable() else ascii(command)
+    return LockRecord(
+        host=socket.gethostname(),
+        machine=process.machine,
+        pid=process.pid,
+        process_started=process.started,
+        user=_user(),
+        command=command[:MAX_FIELD_LENGTH],
+        started_at=now.astimezone(UTC),
+        expires_at=now.astimezone(UTC) + timedelta(seconds=lease_s),
+        token=token,
+        backup=backup,
+        lease_ms=max(1, round(lease_s * 1000)),
+        renewed_ms=clock_ms(),
+    )
+
+
+def _read(store: Store, name: str) -> bytes:
+    with store.open(name) as source:
+        return source.read(MAX_RECORD_BYTES + 1)
+
+
+def _locked(held: LockRecord) -> RepositoryLocked:
+    return RepositoryLocked(
+        f"the repository is locked by {held}",
+        hint="wait for that run, or stop it; if it is dead, its lock falls when nobody has renewed "
+        f"it for {held.lease_s:.0f} s",
+    )
+
+
+def _unreadable(error: ValueError, name: str) -> RepositoryLocked:
+    return RepositoryLocked(
+        f"the repository has a lock that cannot be read: {error}",
+        hint=f"make sure that no other run is at work there, then delete {name}",
+    )
+
+
+def usual_lease_s(usual: float = DEFAULT_LEASE_S) -> float:
+    """The lease that the environment wishes for, or the usual one."""
+    request = os.environ.get(LEASE_VARIABLE, "")
+    try:
+        return max(0.1, float(request)) if request else usual
+    except ValueError:
+        return usual
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a passwd entry
+        return f"uid {os.getuid()}"

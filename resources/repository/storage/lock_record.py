@@ -1,0 +1,163 @@
+"""Who holds a lock, and what can be known of that: the record that a store keeps of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from resources.errors import BadReply
+from resources.protocol.strict_json import decode_json, is_integer, is_object
+from resources.runtime.clocks import awake_s
+
+LOCK_NAME = ".shardkeeper.lock"
+DEFAULT_LEASE_S = 120.0
+MAX_RECORD_BYTES = 16 * 1024
+MAX_FIELD_LENGTH = 1000
+_NOT_RUNNING = -1
+_MAX = {"pid": 2**31, "process_started": 2**63, "lease_ms": 2**40, "renewed_ms": 2**60}
+_LATER = {"lease_ms", "renewed_ms"}
+"""Fields that records of older versions lack."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process that cannot be mistaken for a later one with its number."""
+
+    machine: str
+    """This boot of this kernel and this pid namespace; empty where /proc does not tell."""
+    pid: int
+    started: int
+    """Clock ticks after boot (proc(5), field 22 of stat)."""
+
+    @classmethod
+    def mine(cls) -> ProcessIdentity:
+        return cls(_machine(), os.getpid(), _started(os.getpid()) or 0)
+
+    def is_dead(self) -> bool:
+        """Whether it certainly no longer runs; False for a process that we cannot see."""
+        if not self.machine or self.machine != _machine():
+            return False
+        started = _started(self.pid)
+        if started is not None:
+            return started != self.started
+        try:  # /proc may hide the processes of others
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class LockRecord:
+    """Who holds the lock, and until when; what `.shardkeeper.lock` says."""
+
+    host: str
+    machine: str
+    pid: int
+    process_started: int
+    user: str
+    command: str
+    started_at: datetime
+    expires_at: datetime
+    token: str
+    """Random: tells this holder from every other."""
+    backup: str
+    """The backup that is being made, or that a dead run left unfinished; may be empty."""
+    lease_ms: int = 0
+    """How long it counts unless it is renewed; 0: an older version did not say."""
+    renewed_ms: int = 0
+    """When, by the clock of the holder's machine that nobody sets; 0: not known."""
+
+    @property
+    def process(self) -> ProcessIdentity:
+        return ProcessIdentity(self.machine, self.pid, self.process_started)
+
+    @property
+    def lease_s(self) -> float:
+        return self.lease_ms / 1000 or DEFAULT_LEASE_S
+
+    def is_abandoned(self) -> bool:
+        """Whether it may be taken over without watching it."""
+        if self.process.is_dead():
+            return True
+        here = bool(self.machine) and self.machine == _machine()
+        return here and self.renewed_ms > 0 and clock_ms() - self.renewed_ms > self.lease_ms
+
+    def seems_renewed(self, now: datetime) -> bool:
+        """Whether it was renewed within a lease, if its clock and ours agree."""
+        left = self.expires_at - now
+        return timedelta(0) <= left <= timedelta(seconds=self.lease_s)
+
+    def encode(self) -> bytes:
+        record = asdict(self)
+        for key in ("started_at", "expires_at"):
+            record[key] = record[key].isoformat()
+        return json.dumps(record, indent=2).encode() + b"\n"
+
+    @classmethod
+    def decode(cls, raw: bytes) -> LockRecord:
+        """Read a record that may come from anywhere.
+
+        Raises:
+            ValueError: it is not one; what to do about it is the caller's business.
+        """
+        if len(raw) > MAX_RECORD_BYTES:
+            raise ValueError(f"longer than {MAX_RECORD_BYTES} bytes")
+        try:
+            record = decode_json(raw, LOCK_NAME)
+        except BadReply as error:
+            raise ValueError(error.what) from None
+        known = {field.name for field in fields(cls)}
+        if not is_object(record) or not known - _LATER <= set(record) <= known:
+            raise ValueError("not the fields of a lock")
+        for key, value in record.items():
+            if key in _MAX:
+                if not is_integer(value) or not 0 <= value < _MAX[key]:
+                    raise ValueError(f"{key} is no process's")
+            elif not (isinstance(value, str) and len(value) <= MAX_FIELD_LENGTH):
+                raise ValueError(f"{key} is no short text")
+            elif not value.isprintable():
+                raise ValueError(f"{key} cannot be printed")
+        for key in ("started_at", "expires_at"):
+            try:
+                at = datetime.fromisoformat(record[key])
+                record[key] = at.astimezone(UTC)
+            except OverflowError:
+                raise ValueError(f"{key} is no time") from None
+            if at.tzinfo is None:
+                raise ValueError(f"{key} has no zone")
+        return cls(**record)
+
+    def __str__(self) -> str:
+        at = f"{self.started_at:%Y-%m-%d %H:%M:%S} UTC"
+        doing = f", making backup {self.backup}" if self.backup else ""
+        return f"{self.user}@{self.host} (pid {self.pid}: {self.command}) since {at}{doing}"
+
+
+def clock_ms() -> int:
+    """Of the clock that all processes of this boot share and nobody sets."""
+    return round(awake_s() * 1000)
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in ticks after boot; None if /proc does not tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    # The name in parentheses may hold anything, parentheses and spaces too.
+    state, *rest = stat.rpartition(")")[2].split()
+    return _NOT_RUNNING if state in "ZXx" else int(rest[18])

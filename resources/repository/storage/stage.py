@@ -1,0 +1,309 @@
+"""The way of a run to what it changes under the lock, which whoever takes the lock over closes.
+
+A run that stands still may wake up at any instruction, also between a look at its lock and what it
+does next. So no look is enough. Each run has a directory of its own inside the repository, its
+**stage**, and changes nothing but through it, by one system call each that finds its source or
+its target by the stage's path:
+
+    a new object       link    .shardkeeper.run-K.T/….pending  →  T.manifest
+    one to be deleted  rename  T.s7.tar.gz  →  .shardkeeper.run-K.T/…, where it is deleted
+    one set aside      rename  T.meta  →  .shardkeeper.run-K.T/aside-T.meta, and on to its new name
+
+Who takes the lock over renames the stage away and deletes what is in it, and only then looks what
+is there and sweeps. From then on each of those calls fails for the sleeper: it can commit nothing,
+can name nothing that was swept, and cannot delete what its successor has stored under the same
+names. What it did before, the successor sees. The stage is there before the lock is, so there is
+no moment at which a run with a lock could make one anew.
+
+The stage's name says which backup it is about. It stays until that is committed or every
+file of it is gone, so that the next run knows what to sweep, whatever failed in between.
+
+    .shardkeeper.run-K           a run that waits for the lock, or has just taken it
+    .shardkeeper.run-K.T         it makes the backup T
+    .shardkeeper.gone-K.T        its place was taken; T's files are being swept
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from itertools import count
+
+from resources.errors import LockLost, NameTaken, StoreFailed
+from resources.repository.formats.names import BackupName, check_file_name
+from resources.repository.storage.directory import DIRECTORY_MODE, Directory
+from resources.repository.storage.file_objects import DirectoryBatch, FileSink
+
+RUN, GONE = ".shardkeeper.run-", ".shardkeeper.gone-"
+ASIDE = "aside-"
+ROUNDS = 100
+
+_NAME = re.compile(r"\.shardkeeper\.(?:run|gone)-[0-9a-f]{1,64}(?:\.([0-9]{8}T[0-9]{6}Z))?")
+_REVOKED = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
+
+
+class Stage:
+    """One run's stage, from its making until `close`; safe to share between threads.
+
+    Attributes:
+        lost: what to raise once the stage is gone.
+    """
+
+    def __init__(self, directory: Directory, key: str) -> None:
+        self.name = f"{RUN}{key}"
+        self.lost: Callable[[], LockLost] = _lost
+        self._directory = directory
+        with directory.doing(f"creating {self.name}"):
+            os.mkdir(self.name, DIRECTORY_MODE, dir_fd=directory.fd)
+
+    def is_there(self) -> bool:
+        """Whether nobody has revoked it so far."""
+        return self._directory.exists(self.name)
+
+    def note(self, backup: str) -> None:
+        """Have the stage's name say which backup it is about; durable with the next sync.
+
+        Raises:
+            LockLost
+        """
+        named = f"{self.name}.{backup}"
+        with self._way():
+            self._directory.move(self.name, named)
+            self.name = named
+
+    @contextmanager
+    def create(self, name: str) -> Generator[FileSink]:
+        """As `Store.create`.
+
+        Raises:
+            LockLost: nothing was created.
+        """
+        check_file_name(name)
+        with self._way():
+            if self._directory.exists(name):
+                raise self._directory.taken(name)
+            with self._directory.pending(name, within=self.name) as (pending, fd):
+                yield FileSink(self._directory, fd, name)
+            self._directory.give_name(pending, name, undo=self._take_back)
+
+    def batch(self) -> StageBatch:
+        """As `Store.batch`."""
+        return StageBatch(self._directory, lambda: self.name, self._take_back, self._way)
+
+    def delete(self, name: str) -> None:
+        """Delete an object, if it is there; durable only after `sync`.
+
+        Raises:
+            LockLost: it is another run's business.
+        """
+        check_file_name(name)
+        trash = f"{self.name}/{secrets.token_hex(8)}"
+        with self._way():
+            try:
+                self._directory.move(name, trash)
+            except StoreFailed as error:
+                if _code(error) != errno.ENOENT or self._directory.exists(name):
+                    raise
+                if not self.is_there():
+                    raise
+                return
+            self._directory.delete(trash)
+
+    def set_aside(self, name: str) -> str:
+        """Give a file that is no good a name that says so; returns that name.
+
+        Nothing is read or written over.
+
+        Raises:
+            LockLost: it has its old name still, or the run that came after gives it the new one.
+        """
+        check_file_name(name)
+        with self._way():
+            self._directory.move(name, f"{self.name}/{ASIDE}{name}")
+            aside = _name_aside(self._directory, self.name, name)
+            self._directory.sync()
+        return aside
+
+    def sync(self) -> None:
+        """Make what was deleted stay so after a power loss."""
+        self._directory.sync()
+
+    def check_writable(self) -> None:
+        """Write, sync and delete a small file.
+
+        Raises:
+            StoreFailed: read-only, no permission, or a disk that fails.
+        """
+        with self._way():
+            with self._directory.pending("probe", within=self.name) as (pending, fd):
+                FileSink(self._directory, fd, "a probe").write(bytes(4096))
+            self._directory.delete(pending)
+            self._directory.sync()
+
+    def close(self) -> None:
+        """Take the stage away: there is nothing that the next run would have to know."""
+        with suppress(StoreFailed):
+            _empty(self._directory, self.name)
+            _remove(self._directory, self.name)
+
+    def _take_back(self, name: str) -> None:
+        with suppress(StoreFailed):  # one that is still there is deleted with all the others
+            self.delete(name)
+
+    @contextmanager
+    def _way(self) -> Generator[None]:
+        try:
+            yield
+        except LockLost:
+            raise
+        except NameTaken as error:
+            if not self.is_there():  # whoever took our place has taken our name, too
+                raise self.lost() from error
+            raise
+        except StoreFailed as error:
+            if _code(error) in _REVOKED and not self.is_there():
+                raise self.lost() from error
+            raise
+
+
+class StageBatch(DirectoryBatch):
+    """New objects of one run that are durable together."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        within: Callable[[], str],
+        undo: Callable[[str], None],
+        way: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        super().__init__(directory, within, undo)
+        self._way = way
+
+    @contextmanager
+    def create(self, name: str) -> Generator[FileSink]:
+        with self._way(), super().create(name) as sink:
+            yield sink
+
+
+class RevokedStage:
+    """A stage that nobody can use any more, and the note that it is.
+
+    Attributes:
+        backup: the one that it was about; empty if none was begun.
+    """
+
+    def __init__(self, directory: Directory, name: str, backup: str) -> None:
+        self.backup = backup
+        self._directory = directory
+        self._name = name
+
+    def forget(self) -> bool:
+        """Take the note away, once the backup's files are; False: something came in meanwhile."""
+        return _remove(self._directory, self._name)
+
+    def empty(self) -> None:
+        """Delete what is in it, so that not even a call that has found it names anything."""
+        _empty(self._directory, self._name)
+
+
+def revoke_stages(directory: Directory, keep: str) -> list[RevokedStage]:
+    """Close all stages but `keep`, for good.
+
+    Raises:
+        StoreFailed: the directory cannot be listed, or a stage not be renamed.
+    """
+    for _ in range(ROUNDS):
+        running = [
+            name for name in _directories(directory) if name.startswith(RUN) and name != keep
+        ]
+        if not running:
+            break
+        for name in running:
+            try:
+                directory.move(name, GONE + name.removeprefix(RUN))
+            except StoreFailed as error:
+                # Its run has ended, or has just named it after a backup: look again.
+                if _code(error) != errno.ENOENT:
+                    raise
+    revoked: list[RevokedStage] = []
+    for name in sorted(_directories(directory)):
+        match = _NAME.fullmatch(name)
+        if match is not None and name.startswith(GONE):
+            revoked.append(RevokedStage(directory, name, _backup(match[1])))
+            with suppress(StoreFailed):  # another user's: nobody finds it under its name
+                revoked[-1].empty()
+    return revoked
+
+
+def unfinished_stages(directory: Directory) -> set[str]:
+    """The backups that stages in here are about."""
+    found = (_NAME.fullmatch(name) for name in _directories(directory))
+    return {backup for match in found if match and (backup := _backup(match[1]))}
+
+
+def _directories(directory: Directory) -> list[str]:
+    with directory.doing("listing"), os.scandir(directory.fd) as entries:
+        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return [name for name in found if _NAME.fullmatch(name)]
+
+
+def _inside(directory: Directory, stage: str) -> list[str]:
+    """What is in a stage; nothing if it is gone."""
+    with directory.doing(f"listing {stage}"):
+        try:
+            fd = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=directory.fd)
+        except FileNotFoundError:
+            return []
+        try:
+            with os.scandir(fd) as entries:
+                return [entry.name for entry in entries]
+        finally:
+            os.close(fd)
+
+
+def _remove(directory: Directory, stage: str) -> bool:
+    """Remove an empty stage; False if something is in it."""
+    with directory.doing(f"removing {stage}"):
+        try:
+            os.rmdir(stage, dir_fd=directory.fd)
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise
+    return True
+
+
+def _backup(text: str | None) -> str:
+    return text if text and BackupName.parse(text) else ""
+
+
+def _empty(directory: Directory, stage: str) -> None:
+    for name in _inside(directory, stage):
+        if name.startswith(ASIDE):
+            _name_aside(directory, stage, name.removeprefix(ASIDE))
+        else:
+            directory.delete(f"{stage}/{name}")
+
+
+def _name_aside(directory: Directory, stage: str, name: str) -> str:
+    for n in count(1):
+        aside = f"{name}.damaged" + (f"-{n}" if n > 1 else "")
+        with suppress(NameTaken):
+            directory.rename(f"{stage}/{ASIDE}{name}", aside)
+            return aside
+    raise AssertionError("some name is free")
+
+
+def _code(error: StoreFailed) -> int:
+    cause = error.__cause__
+    return cause.errno or 0 if isinstance(cause, OSError) else 0
+
+
+def _lost() -> LockLost:
+    return LockLost("another run took this one's place in the repository; nothing was committed")

@@ -1,0 +1,298 @@
+"""Where the bytes rest: a store holds named objects, and that is all it knows.
+
+`Store` is what every kind of store can do; an object store fits as well as a directory:
+`create` is a conditional or multipart upload, `swap` a conditional put.
+What the names and the bytes mean is the repository's business.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from resources.errors import (
+    NameMissing,
+    RepositoryMissing,
+    StoreFull,
+)
+from resources.repository.formats.names import (
+    check_file_name,
+    finished_name,
+    parse_file_name,
+    unsafe_because,
+)
+from resources.repository.storage.directory import DIRECTORY_MODE, Directory
+from resources.repository.storage.file_objects import (
+    BytesLike,
+    DirectoryBatch,
+    FileSink,
+    FileSource,
+)
+from resources.repository.storage.stage import RevokedStage, Stage, revoke_stages, unfinished_stages
+
+FORGOTTEN_S = 3600.0
+"""An unfinished record of this age belongs to nobody: writing one takes milliseconds."""
+
+
+class Sink(Protocol):
+    """A new object while it is written."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes taken so far."""
+        ...
+
+    def write(self, data: BytesLike, /) -> None:
+        """Append all of `data`; it may be reused when the call returns."""
+        ...
+
+
+class Source(Protocol):
+    """A stored object while it is read, from its start on."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The object's length when it was opened."""
+        ...
+
+    def read(self, n: int, /) -> bytes:
+        """The next `n` bytes; fewer only at the end, none after it."""
+        ...
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:
+        """Fill `buffer`, short only at the end; return how many bytes arrived."""
+        ...
+
+
+class Batch(Protocol):
+    """New objects that are durable together; safe to share between threads."""
+
+    def create(self, name: str) -> AbstractContextManager[Sink]:
+        """As `Store.create`, but durable only after `finish`."""
+        ...
+
+    def finish(self) -> None:
+        """Wait until all are durable; nothing is created after that.
+
+        Raises:
+            StoreFailed: one of them is not, and never will be.
+        """
+        ...
+
+    def abandon(self) -> None:
+        """Wait for what is under way; the objects are going to be deleted."""
+        ...
+
+
+class Store(Protocol):
+    """Named objects.
+
+    Every method raises StoreFailed or StoreFull when the medium refuses, and UnsafeName for
+    a name that `check_file_name` refuses.
+    """
+
+    def create(self, name: str) -> AbstractContextManager[Sink]:
+        """Write a new object; it exists, whole and durable, once the block succeeds.
+
+        Raises:
+            NameTaken: the name is in use, at the start or by the end of the block.
+        """
+        ...
+
+    def batch(self) -> Batch:
+        """Create many objects without waiting for the medium after each."""
+        ...
+
+    def open(self, name: str) -> AbstractContextManager[Source]:
+        """Read an object.
+
+        Raises:
+            NameMissing: there is none of that name.
+        """
+        ...
+
+    def names(self) -> dict[str, int]:
+        """All finished objects in the order of their names, with their sizes in bytes."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Forget an object; one that does not exist is forgotten already."""
+        ...
+
+    def swap(self, name: str, old: bytes, new: bytes | None) -> bool:
+        """Replace a small object by `new`, or delete it (None), if it still holds `old`.
+
+        Comparing and replacing are one step for everyone who uses `swap`. False: it holds
+        something else, or does not exist.
+        """
+        ...
+
+    def has(self, name: str) -> bool:
+        """Whether anything is called so, an object or not."""
+        ...
+
+    def stage(self, key: str) -> Stage:
+        """The way of one run to what it changes under the lock; `key` is nobody else's."""
+        ...
+
+    def revoke_stages(self, keep: str) -> list[RevokedStage]:
+        """Close every stage but one: their runs can change nothing more from then on."""
+        ...
+
+    def unfinished(self) -> set[str]:
+        """The backups that stages are about: a run makes them, or left them unfinished."""
+        ...
+
+
+class DirectoryStore:
+    """A directory; an object is a file right inside it, mode 0600.
+
+    The directory stays open until `close`, so objects cannot end up elsewhere when its path
+    is renamed or something is mounted over it. Links are never followed. One store may
+    serve many threads.
+
+    Raises:
+        RepositoryMissing: `path` is not there, or not a directory.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._directory = Directory(self.path)
+
+    @classmethod
+    def make(cls, path: str | Path) -> DirectoryStore:
+        """Like the constructor, but a directory that is missing is created, mode 0700."""
+        try:
+            return cls(path)
+        except RepositoryMissing:
+            path = Path(path)
+        parent = Directory(path.parent)
+        try:
+            with parent.doing(f"creating {path.name}"), suppress(FileExistsError):
+                os.mkdir(path.name, DIRECTORY_MODE, dir_fd=parent.fd)
+            parent.sync()
+        finally:
+            parent.close()
+        return cls(path)
+
+    def close(self) -> None:
+        self._directory.close()
+
+    def __repr__(self) -> str:
+        return f"DirectoryStore({str(self.path)!r})"
+
+    # --- what every store can do --------------------------------------------------------
+
+    @contextmanager
+    def create(self, name: str) -> Generator[Sink]:
+        check_file_name(name)
+        if self._directory.exists(name):  # said before gigabytes are written in vain
+            raise self._directory.taken(name)
+        with self._directory.pending(name) as (pending, fd):
+            yield FileSink(self._directory, fd, name)
+        self._directory.give_name(pending, name)
+
+    def batch(self) -> Batch:
+        return DirectoryBatch(self._directory)
+
+    @contextmanager
+    def open(self, name: str) -> Generator[Source]:
+        check_file_name(name)
+        with self._directory.opened(name) as fd:
+            yield FileSource(self._directory, fd, name)
+
+    def names(self) -> dict[str, int]:
+        """As in `Store`; a file whose name `check_file_name` would refuse is not an object."""
+        found = {
+            name: status.st_size
+            for name, status in self._directory.files()
+            if not unsafe_because(name)
+        }
+        return dict(sorted(found.items()))
+
+    def delete(self, name: str) -> None:
+        check_file_name(name)
+        if self._directory.delete(name):
+            self._directory.sync()
+
+    def swap(self, name: str, old: bytes, new: bytes | None) -> bool:
+        check_file_name(name)
+        while True:
+            try:
+                with self._directory.opened(name, writable=True) as fd:
+                    # The file of this name is replaced and never rewritten, so a lock on the
+                    # file that has the name right now is a lock on the name.
+                    self._directory.lock(fd, name)
+                    if self._directory.holds(name, fd):
+                        if FileSource(self._directory, fd, name).read(len(old) + 1) != old:
+                            return False
+                        self._put_over(name, new)
+                        return True
+            except NameMissing:
+                return False
+
+    def stage(self, key: str) -> Stage:
+        return Stage(self._directory, key)
+
+    def revoke_stages(self, keep: str) -> list[RevokedStage]:
+        return revoke_stages(self._directory, keep)
+
+    def unfinished(self) -> set[str]:
+        return unfinished_stages(self._directory)
+
+    # --- what only a directory can do ---------------------------------------------------
+
+    def check_writable(self, needed_bytes: int = 0) -> int:
+        """Write, sync and delete a small file; return the free bytes.
+
+        Raises:
+            StoreFull: less than `needed_bytes` are free.
+            StoreFailed: read-only, no permission, or a disk that fails.
+        """
+        with self._directory.pending("probe") as (pending, fd):
+            FileSink(self._directory, fd, "a probe").write(bytes(4096))
+        self._directory.delete(pending)
+        self._directory.sync()
+        free = self._directory.free_bytes()
+        if free < needed_bytes:
+            raise StoreFull(
+                f"{self.path}: {needed_bytes} bytes needed, {free} free",
+                hint="free some space, or prune old backups, then run it again",
+            )
+        return free
+
+    def sweep_pending(self) -> dict[str, int]:
+        """Delete what killed runs left unfinished; only for the holder of the lock.
+
+        Returns the names the files would have got and their sizes. Records and receipts are
+        written without the lock, so young ones are left alone. How old a file is says the
+        clock that dated it, the file system's: ours may be another.
+        """
+        now_s = self._directory.clock_s()
+        swept: dict[str, int] = {}
+        for pending, status in list(self._directory.files()):
+            name = finished_name(pending)
+            if name is None:
+                continue
+            young = abs(now_s - status.st_mtime) < FORGOTTEN_S
+            if young and parse_file_name(name) is None:
+                continue
+            if self._directory.delete(pending):
+                swept[name] = swept.get(name, 0) + status.st_size
+        return swept
+
+    def has(self, name: str) -> bool:
+        """Whether anything is called so, a regular file or not."""
+        check_file_name(name)
+        return self._directory.exists(name)
+
+    def _put_over(self, name: str, new: bytes | None) -> None:
+        if new is None:
+            self.delete(name)
+            return
+        with self._directory.pending(name) as (pending, fd):
+            FileSink(self._directory, fd, name).write(new)
+        self._directory.replace(pending, name)

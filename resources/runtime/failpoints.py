@@ -1,0 +1,127 @@
+"""Named points at which a process can be made to die, as kill -9 or a power cut would end it.
+
+    SHARDKEEPER_FAILPOINT=backup.before-commit          at the first pass
+    SHARDKEEPER_FAILPOINT=backup.mid-stream:3           at the third
+    SHARDKEEPER_FAILPOINT=backup.before-commit=STOP     it stands still there, as in a machine that
+                                                        sleeps; TERM, INT and HUP are signals, too
+
+For tests of what a killed run leaves behind. The environment is asked once, so a pass without
+the variable costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from resources.errors import UsageError, shown
+
+VARIABLE = "SHARDKEEPER_FAILPOINT"
+
+FAILPOINTS: Mapping[str, str] = MappingProxyType(
+    {
+        "store.created": "an unfinished file is there and empty",
+        "store.before-fsync": "its bytes are written and not synced",
+        "store.after-fsync": "its bytes are synced; it has no name yet",
+        "store.before-rename": "it is closed and about to get its name",
+        "store.after-rename": "it has its name; the directory is not synced",
+        "store.before-replace": "a new record is about to take the place of the old one",
+        "store.after-replace": "it has taken it; the directory is not synced",
+        "backup.locked": "the lock is held; nothing is swept yet",
+        "backup.sweeping": "one file of a dead run is swept, others may follow",
+        "backup.named": "the lock names the backup that is begun",
+        "backup.meta-stored": "the metastore is stored",
+        "backup.connected": "a shard's stream is open; no byte of it was read",
+        "backup.mid-stream": "a piece of a shard's stream was read and written",
+        "backup.shard-stored": "an archive is stored",
+        "backup.before-commit": "everything is stored but the manifest",
+        "backup.after-commit": "the manifest is stored; the lock is still held",
+        "repair.set-aside": "a damaged manifest or copy has another name; it is not written again",
+        "repair.all-aside": "damaged archives have other names; that is not written down yet",
+        "restore.checked": "the archives are checked; the target is untouched",
+        "restore.after-metadata": "a database is created on the target; its shards are empty",
+        "restore.mid-upload": "a piece of an archive was sent",
+        "restore.uploaded": "an archive was sent; it is not read back yet",
+        "restore.read-back": "a shard was read back and is what was sent",
+        "restore.before-complete": "all is sent and read back; the record does not say so",
+        "restore.before-rollback": "a restore has failed; nothing is undone yet",
+        "restore.after-rollback": "one of the databases that it made is dropped again",
+        "merge.noted": "the journal of a merge names its temporary database, which is not there",
+        "merge.restored": "the temporary database is restored; nothing is copied from it",
+        "merge.copied": "points were copied by statements; nobody has looked for them",
+        "merge.lines-written": "some points were written from an archive, others may follow",
+        "merge.found": "every point was found; the journal does not say so",
+        "merge.before-drop": "the journal says so; the temporary database is there",
+        "merge.dropped": "the temporary database is dropped; the journal is still there",
+        "overwrite.kept": "what will be replaced is kept; the cluster is untouched",
+        "overwrite.set": "the cluster's metastore is the backup's",
+        "cluster.before-journal": "what will be created is planned and not written down",
+        "cluster.after-journal": "it is written down; the cluster is untouched",
+        "cluster.before-setting": "the last look is done; the metastore is about to be set",
+        "cluster.commanded": "single commands have made shards; the record does not know them",
+        "cluster.after-metadata": "the databases are there; no data node has their shards",
+        "cluster.shards-created": "the data nodes have the shards, without points",
+        "cluster.before-adoption": "every copy is proved; no shard has owners",
+        "cluster.mid-adoption": "a copy has an owner, others may follow",
+        "cluster.after-adoption": "every shard has its owners; the journal is still there",
+        "cluster.before-rollback": "a restore has failed; nothing is undone yet",
+        "cluster.mid-rollback": "the databases are dropped; copies are on the data nodes",
+        "cluster.after-rollback": "all is undone; the journal is still there",
+    }
+)
+"""Every point, and what is true there."""
+
+_SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ("STOP", "TERM", "INT", "HUP")}
+_passes: dict[str, int] = {}
+_mutex = threading.Lock()
+
+
+@cache
+def _request() -> str:
+    """Asked at the first pass, and not on import: a process may be forked off later."""
+    return os.environ.get(VARIABLE, "")
+
+
+def passing(name: str) -> None:
+    """Die here if the environment says so."""
+    wanted = _request()
+    if not wanted:
+        return
+    chosen, at, number = _read(wanted)
+    if name != chosen:
+        return
+    with _mutex:
+        _passes[name] = _passes.get(name, 0) + 1
+        met = _passes[name] >= at if number == signal.SIGKILL else _passes[name] == at
+    if met and number == signal.SIGSTOP:
+        signal.pthread_kill(threading.get_ident(), number)  # this thread goes no step further
+    elif met:
+        os.kill(os.getpid(), number)
+
+
+def check_failpoint_request() -> None:
+    """Refuse a wish that would never come true.
+
+    Raises:
+        UsageError: the variable names no failpoint, or no pass.
+    """
+    if wanted := _request():
+        _read(wanted)
+
+
+def _read(wanted: str) -> tuple[str, int, signal.Signals]:
+    point, equals, word = wanted.partition("=")
+    number = _SIGNALS.get(word) if equals else signal.SIGKILL
+    name, colon, at = point.partition(":")
+    n = int(at) if at.isascii() and at.isdigit() and len(at) < 10 else 0
+    if name not in FAILPOINTS or (colon and not n) or number is None:
+        raise UsageError(
+            f"{VARIABLE} is {shown(wanted)}, which is no failpoint",
+            hint="shardkeeper failpoints lists them; name:3 means the third pass, name=STOP a "
+            "signal",
+        )
+    return name, n or 1, number

@@ -1,0 +1,56 @@
+"""Whether pieces cover a range: every byte once, no byte twice."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from resources.errors import IndexOutOfOrder
+
+MAX_ISLANDS = 65_536
+
+
+class Coverage:
+    """The pieces seen so far, as few islands: neighbours grow together.
+
+    The server writes blocks in the order of the index, so there is one island all the
+    time; only files from elsewhere need more.
+    """
+
+    def __init__(self, start: int, end: int) -> None:
+        self._range = start, end
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Take in a piece.
+
+        Raises:
+            IndexOutOfOrder: it reaches outside the range, or into another piece.
+        """
+        if start < self._range[0] or end > self._range[1] or start >= end:
+            raise IndexOutOfOrder(
+                f"bytes {start} to {end} reach outside the blocks,"
+                f" which are bytes {self._range[0]} to {self._range[1]}"
+            )
+        at = bisect_right(self._starts, start)
+        if (at and self._ends[at - 1] > start) or (
+            at < len(self._starts) and self._starts[at] < end
+        ):
+            raise IndexOutOfOrder(f"bytes {start} to {end} overlap another block")
+        if at < len(self._starts) and self._starts[at] == end:
+            end = self._ends.pop(at)
+            self._starts.pop(at)
+        if at and self._ends[at - 1] == start:
+            self._ends[at - 1] = end
+            return
+        self._starts.insert(at, start)
+        self._ends.insert(at, end)
+        if len(self._starts) > MAX_ISLANDS:
+            raise IndexOutOfOrder(f"the blocks lie scattered, in over {MAX_ISLANDS} places")
+
+    def finish(self) -> None:
+        """Raises: IndexOutOfOrder: bytes are left that no piece covers."""
+        start, end = self._range
+        first_gap = self._ends[0] if self._starts[:1] == [start] else start
+        if first_gap != end:
+            raise IndexOutOfOrder(f"no key has the block at offset {first_gap}")

@@ -1,0 +1,80 @@
+"""What a killed restore leaves behind about what it made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from resources.engine.cluster.restore_journal import Journal, JournalFile
+from resources.errors import ManifestUnreadable
+from resources.model import ShardID
+from resources.repository.storage.store import DirectoryStore
+
+MADE = Journal(
+    8,
+    {"home": (ShardID(3), ShardID(4)), "hollow": ()},
+    {ShardID(3): ("a:8088", "b:8088"), ShardID(4): ("b:8088", "c:8088")},
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[DirectoryStore]:
+    store = DirectoryStore(tmp_path)
+    yield store
+    store.close()
+
+
+def test_a_journal_is_read_as_it_was_written(store: DirectoryStore):
+    file = JournalFile(store, 8)
+    file.write(MADE)
+    assert JournalFile(store, 8).read() == MADE
+
+
+def test_a_journal_is_nobody_elses_to_read(store: DirectoryStore, tmp_path: Path):
+    file = JournalFile(store, 8)
+    file.write(MADE)
+    assert (tmp_path / file.name).stat().st_mode & 0o777 == 0o600
+
+
+def test_another_journal_replaces_the_first(store: DirectoryStore):
+    file = JournalFile(store, 8)
+    file.write(Journal(8, {}, {}))
+    file.write(MADE)
+    assert file.read() == MADE
+
+
+def test_clusters_have_journals_of_their_own(store: DirectoryStore):
+    JournalFile(store, 8).write(MADE)
+    assert JournalFile(store, 9).read() is None
+
+
+def test_there_is_none_after_it_was_removed(store: DirectoryStore):
+    file = JournalFile(store, 8)
+    file.write(MADE)
+    file.remove()
+    file.remove()
+    assert file.read() is None
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"version": 2, "cluster_id": 8, "databases": {}, "copies": {}}',
+        b'{"version": 1, "cluster_id": 8, "databases": {"a": [{}]}, "copies": {}}',
+        b'{"version": 1, "cluster_id": 8, "databases": [], "copies": {}}',
+        b'{"version": 1, "cluster_id": 8, "databases": {}, "copies": {"x": []}}',
+        b'{"version": 1, "cluster_id": 8, "databases": {}, "copies": {"1": [2]}}',
+        b'{"version": 1, "cluster_id": 8, "databases": {}, "copies": {"1": 2}}',
+        b'{"version": 1, "cluster_id": Infinity, "databases": {}, "copies": {}}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_journal_is_reported_to_be_none(raw: bytes):
+    with pytest.raises(ManifestUnreadable, match=r"j\.json cannot be read"):
+        Journal.decode(raw, "j.json")

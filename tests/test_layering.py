@@ -1,0 +1,337 @@
+"""The map of the house holds: who may import whom, and what stands at the top."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.services import LOCATION
+from resources.version import VERSION
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("assets", "pipelines", "resources")
+PROTOS = ("commands", "coordinator", "meta")
+
+# From each room, the rooms it may import from, itself included. Longest prefix wins.
+ARROWS = {
+    "resources.errors": (),
+    "resources.version": (),
+    "resources.model": ("resources.errors",),
+    "resources.runtime.failpoints": ("resources.errors",),
+    "resources.runtime.gc_pause": (),
+    "resources.runtime.workers": (),
+    "resources.runtime.clocks": (),
+    "resources.runtime.interrupts": (),
+    "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
+    "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
+    "resources.clients": (
+        "resources.errors",
+        "resources.model",
+        "resources.protocol",
+        "resources.clients",
+    ),
+    "resources.repository": (
+        "resources.errors",
+        "resources.runtime.gc_pause",
+        "resources.runtime.workers",
+        "resources.runtime.clocks",
+        "resources.runtime.failpoints",
+        "resources.runtime.interrupts",
+        "resources.model",
+        "resources.protocol",
+        "resources.tsm",
+        "resources.repository",
+    ),
+    "resources.engine": (
+        "resources.errors",
+        "resources.runtime.workers",
+        "resources.runtime.clocks",
+        "resources.version",
+        "resources.runtime.failpoints",
+        "resources.runtime.interrupts",
+        "resources.runtime.interrupts",
+        "resources.model",
+        "resources.protocol",
+        "resources.tsm",
+        "resources.clients",
+        "resources.repository",
+        "resources.engine",
+    ),
+    "resources.embedded": (
+        "resources.errors",
+        "resources.model",
+        "resources.protocol",
+        "resources.tsm",
+        "resources.embedded",
+    ),
+    "resources.config": (
+        "resources.errors",
+        "resources.model",
+        "resources.protocol",
+        "resources.clients",
+        "resources.repository",
+        "resources.embedded",
+        "resources.config",
+    ),
+    "resources.cluster": ("resources",),
+    "resources.backup_repository": ("resources",),
+    "assets": ("resources", "assets"),
+    "pipelines.ctl": ("resources", "pipelines.ctl"),
+    "pipelines": ("resources", "assets", "pipelines"),
+}
+MAY_IMPORT_DAGSTER = re.compile(
+    r"assets/.*|pipelines/sensors/.*"
+    r"|pipelines/(definitions|jobs|launch_checks|merge_op|restore_op|schedules)\.py"
+    r"|resources/(cluster|backup_repository)\.py"
+)
+
+
+def modules() -> list[Path]:
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    """Modules named by `path`'s import statements; `from a import b` gives both a and a.b."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def within(name: str, packages: tuple[str, ...]) -> bool:
+    return any(name == space or name.startswith(f"{space}.") for space in packages)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_point_one_way(path: Path) -> None:
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    space = max((space for space in ARROWS if within(module, (space,))), key=len, default=None)
+    if space is None:
+        assert path.name == "__init__.py", f"{module} has no room"
+        return
+    # `from resources.protocol import meta` names both; the shorter one alone says nothing.
+    named = {name for name in imports(path) if within(name, PACKAGES)}
+    named = {n for n in named if not any(o != n and o.startswith(f"{n}.") for o in named)}
+    strays = {name for name in named if not within(name, ARROWS[space])}
+    assert not strays, f"{module} is in {space} and must not import {sorted(strays)}"
+
+
+def packages() -> list[Path]:
+    return sorted({path.parent for path in modules()})
+
+
+@pytest.mark.parametrize("space", packages(), ids=lambda space: str(space.relative_to(ROOT)))
+def test_nothing_goes_round_in_a_circle(space: Path) -> None:
+    """Between what stands in a room, files and rooms inside it, imports lead one way."""
+    here = ".".join(space.relative_to(ROOT).parts)
+    needs: dict[str, set[str]] = {}
+    for path in space.rglob("*.py"):
+        member = path.relative_to(space).parts[0].removesuffix(".py")
+        needs.setdefault(member, set()).update(
+            name.removeprefix(f"{here}.").split(".")[0]
+            for name in imports(path)
+            if name.startswith(f"{here}.")
+        )
+        needs[member].discard(member)
+    try:
+        list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_dagster_stays_at_the_edge(path: Path) -> None:
+    if MAY_IMPORT_DAGSTER.fullmatch(str(path.relative_to(ROOT))):
+        return
+    assert not {name for name in imports(path) if name.split(".")[0].startswith("dagster")}
+
+
+def test_what_dagster_does_not_document_stays_in_two_files_that_can_do_without() -> None:
+    """So no version of Dagster is too new: tests/assets/history/test_other_dagster.py."""
+    private = {
+        str(path.relative_to(ROOT))
+        for path in modules()
+        for name in imports(path)
+        if name.startswith(("dagster._", "dagster_shared"))
+    }
+    assert private == {"assets/history/storage_calls.py", "assets/definition_errors.py"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(one for extra in extras.values() for one in extra)]
+    assert not [one for one in wanted if one.startswith("dagster") and "<" in one]
+
+
+def test_dg_and_the_workspace_load_the_same_location() -> None:
+    """`dg list defs`, `dg check defs` and `dg dev` read pyproject.toml, not workspace.yaml."""
+    [location] = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]
+    project, module = settings["project"], location["python_module"]
+    assert settings["directory_type"] == "project"
+    assert project["code_location_target_module"] == module["module_name"]
+    assert project["code_location_name"] == module["location_name"] == LOCATION
+    assert module["module_name"].startswith(f"{project['root_module']}.")
+    assert (ROOT / module["working_directory"] / project["root_module"]).is_dir()
+
+
+@pytest.mark.parametrize("command", ["influxd_ctl", "shardkeeper"])
+def test_the_commands_start_without_dagster(command: str) -> None:
+    code = (
+        "import sys\n"
+        f"from pipelines.ctl.main import {command}\n"
+        "sys.exit(any(name.split('.')[0] == 'dagster' for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def test_a_backup_of_a_server_loads_only_what_it_needs_before_it_asks() -> None:
+    """Half of a backup that finds nothing changed would be imports."""
+    code = (
+        "import sys\n"
+        "import pipelines.ctl.main, pipelines.ctl.backup\n"
+        "idle = ('numpy', 'pandas', 'asyncio', 'resources.clients.cluster', "
+        "'resources.engine.restore.run', 'resources.protocol.commands')\n"
+        "sys.exit(' '.join(name for name in idle if name in sys.modules) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_code_location_loads_without_what_only_runs_need() -> None:
+    code = (
+        "import sys\n"
+        "from pipelines.definitions import defs\n"
+        "defs()\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False)
+    assert done.returncode == 0
+
+
+def test_only_four_packages_stand_at_the_top() -> None:
+    tracked = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if tracked.returncode != 0:
+        pytest.skip("not a git checkout")
+    tops = {line.split("/")[0] for line in tracked.stdout.splitlines()}
+    assert tops == {"assets", "pipelines", "resources", "tests"}
+
+
+def test_the_architecture_names_every_package() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = {part for name in re.findall(r"`([\w/]+)`", page) for part in name.split("/")}
+    inside = [
+        path
+        for space in ("resources", "resources/engine", "resources/embedded", "tests")
+        for path in (ROOT / space).iterdir()
+        if path.is_dir() and any(path.rglob("*.py"))
+    ]
+    assert {path.name for path in inside} | set(PACKAGES) <= named
+
+
+def test_the_version_is_reported_once_and_repeated_right() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == VERSION
+    assert f"## {VERSION}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_dependency_says_what_it_saves_us() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    block = text.partition("dependencies = [")[2].partition("\n]")[0]
+    lines = [line for line in block.splitlines() if line.strip()]
+    assert lines
+    bare = [line for line in lines if "#" not in line]
+    assert not bare
+
+
+PIN = re.compile(
+    r"([A-Za-z0-9._-]+)(?:\[[a-z0-9,-]+\])?==([^\s:/@;]+)(?: ; [^\\\n:/@]+)?"
+    r"((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n"
+)
+
+
+def pins(file: str) -> dict[str, tuple[str, str]]:
+    """Version and hashes of each package in a file; nothing else may stand there."""
+    text = (ROOT / file).read_text()
+    assert PIN.sub("", text) == "", f"{file} has lines that pin nothing"
+    return {name: (version, hashes) for name, version, hashes in PIN.findall(text)}
+
+
+def test_the_constraints_pin_everything_by_hash_and_name_no_index() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    wanted = [
+        *project["project"]["dependencies"],
+        *(requirement for extra in extras.values() for requirement in extra),
+        *project["build-system"]["requires"],
+    ]
+    everything = pins("constraints.txt")
+    assert {re.split(r"[<>=]", one)[0] for one in wanted} <= set(everything)
+
+
+def test_the_image_installs_what_is_tested() -> None:
+    image, everything = pins("deploy/constraints.txt"), pins("constraints.txt")
+    assert image.items() <= everything.items()
+    assert {"dagster", "dagster-postgres", "setuptools"} <= set(image)
+    assert not {"pytest", "pyright", "ruff"} & set(image)
+
+
+def test_generated_code_fits_its_source(tmp_path: Path) -> None:
+    pytest.importorskip("grpc_tools")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "grpc_tools.protoc",
+            "--proto_path=.",
+            f"--python_out={tmp_path}",
+            f"--pyi_out={tmp_path}",
+            *(f"resources/protocol/{name}.proto" for name in PROTOS),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for name in PROTOS:
+        for generated in (f"{name}_pb2.py", f"{name}_pb2.pyi"):
+            made = (tmp_path / "resources" / "protocol" / generated).read_text()
+            assert made == (ROOT / "resources" / "protocol" / generated).read_text()
+
+
+def test_a_deployment_on_postgres_differs_in_storage_alone() -> None:
+    ours, deployed = (
+        yaml.safe_load((ROOT / path).read_text())
+        for path in ("dagster.yaml", "deploy/dagster.yaml")
+    )
+    for kept_where in ("storage", "compute_logs", "local_artifact_storage"):
+        ours.pop(kept_where)
+        deployed.pop(kept_where, None)
+    assert ours == deployed
+
+
+def test_every_test_that_is_named_as_a_proof_is_there() -> None:
+    written = [path for space in PACKAGES for path in (ROOT / space).rglob("*.py")]
+    written += [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    for path in written:
+        for name in re.findall(r"tests/[a-z0-9_/]+\.py", path.read_text()):
+            assert (ROOT / name).is_file(), f"{path.relative_to(ROOT)} names {name}"
