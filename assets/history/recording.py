@@ -13,7 +13,7 @@ from assets.metadata.scans import state_facts
 from assets.partitions import ShardKey
 from resources.engine.backup.change_detection import ShardState, content_version, source_version
 from resources.engine.backup.plan import BackupPlan
-from resources.engine.backup.run import BackupReport
+from resources.engine.backup.run import BackupReport, Saved
 from resources.engine.restore.restored import RestoreReport
 from resources.errors import UsageError
 from resources.model import Metastore, ShardID, ShardPlace
@@ -85,12 +85,36 @@ def record_backup(
         planned: whether Dagster expects an event for each shard of the run, copied or not; it
             counts those without one as failed.
     """
-    source, seen_as = report.manifest.details, history.source_version()
     copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
     unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
     history.add_partitions([*copied, *unchanged])
     before, seen_now = history.backed_up(), history.observed()
-    fresh = [
+    unknown = {
+        key: state
+        for key, state in unchanged.items()
+        if state.previous is not None and (planned or before.get(key) != state.version)
+    }
+    history.observe(
+        [
+            Seen(key, state.version, state_facts(state))
+            for key, state in unchanged.items()
+            if key not in unknown and seen_before.get(key) == seen_now.get(key) != state.version
+        ]
+    )
+    seen_as = history.source_version()
+    fresh = _kept_now(copied, report, backups, seen_as)
+    history.back_up(fresh + _kept_earlier(unknown, backups, seen_as))
+    settle_gone(history, report.metastore, archives)
+
+
+def _kept_now(
+    copied: Mapping[str, Saved],
+    report: BackupReport,
+    backups: BackupRepository,
+    meta_version: str | None,
+) -> list[Kept]:
+    """The archives that this backup wrote, by partition."""
+    return [
         Kept(
             Seen(
                 key,
@@ -100,17 +124,23 @@ def record_backup(
             archive_facts(
                 saved.entry,
                 backups.location,
-                source,
+                report.manifest.details,
                 how="in this run",
                 manifest_file=report.manifest_file,
-                meta_version=seen_as,
+                meta_version=meta_version,
             ),
         )
         for key, saved in copied.items()
         if saved.entry.details is not None
     ]
+
+
+def _kept_earlier(
+    unchanged: Mapping[str, ShardState], backups: BackupRepository, meta_version: str | None | None
+) -> list[Kept]:
+    """The archives of earlier backups that are up to date, by partition."""
     made_by = _Makers(backups)
-    earlier = [
+    return [
         Kept(
             Seen(key, state.version, state_facts(state)),
             archive_facts(
@@ -119,22 +149,12 @@ def record_backup(
                 made_by[state.previous.manifest_file],
                 how=EARLIER,
                 manifest_file=state.previous.manifest_file,
-                meta_version=seen_as,
+                meta_version=meta_version,
             ),
         )
         for key, state in unchanged.items()
-        if state.previous is not None and (planned or before.get(key) != state.version)
+        if state.previous is not None
     ]
-    noted = {kept.seen.partition for kept in earlier}
-    history.observe(
-        [
-            Seen(key, state.version, state_facts(state))
-            for key, state in unchanged.items()
-            if key not in noted and seen_before.get(key) == seen_now.get(key) != state.version
-        ]
-    )
-    history.back_up(fresh + earlier)
-    settle_gone(history, report.metastore, archives)
 
 
 class _Makers(dict[str, BackupDetails | None]):

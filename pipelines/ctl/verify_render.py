@@ -143,21 +143,25 @@ def verify_json(
             ],
             "newest_whole": newest_whole(report.points) or None,
             "backups": [_point_json(point) for point in report.points],
-            "databases": [
-                {
-                    "name": db.name,
-                    "shards": db.shards,
-                    "lacking": db.unrestorable,
-                    "complete": not db.unrestorable,
-                }
-                for db in report.databases
-            ],
+            "databases": _databases_json(report),
             "repaired": None
             if repaired is None
             else [{"file": name, "what": what} for name, what in repaired],
         },
         indent=2,
     )
+
+
+def _databases_json(report: VerifyReport) -> list[dict[str, object]]:
+    return [
+        {
+            "name": db.name,
+            "shards": db.shards,
+            "lacking": db.unrestorable,
+            "complete": not db.unrestorable,
+        }
+        for db in report.databases
+    ]
 
 
 def _point_json(point: RestorePoint) -> dict[str, object]:

@@ -70,15 +70,9 @@ def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
             first, last, begin, size = unpack_entry(index, entry_at)
             end = begin + size
             if size < MIN_BLOCK_BYTES or begin < 5 or end > start:
-                raise IndexOutOfOrder(
-                    f"{_name(key, begin)}, {size} bytes: blocks are between {len(HEADER)} and"
-                    f" {start}; index, offset {start + entry_at}"
-                )
+                raise _outside(key, begin, size, start, start + entry_at)
             if not previous <= first <= last:
-                raise IndexOutOfOrder(
-                    f"{_name(key, begin)}: times {first} to {last} are not in order;"
-                    f" index, offset {start + entry_at}"
-                )
+                raise _disordered(key, begin, first, last, start + entry_at)
             if begin != runs.end:
                 runs.begin(begin, key)
             runs.end = end
@@ -92,15 +86,8 @@ def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
             entry_at += 28
         at = entries_end
     runs.finish()
-    return TSMFacts(
-        size_bytes=source.size,
-        keys=n_keys,
-        series=n_series,
-        blocks=n_blocks,
-        points=n_points if blocks else None,
-        min_time_ns=min_time,
-        max_time_ns=max_time,
-    )
+    points = n_points if blocks else None
+    return TSMFacts(source.size, n_keys, n_series, n_blocks, points, min_time, max_time)
 
 
 @lru_cache(maxsize=1024)
@@ -188,6 +175,19 @@ def counted(times: bytes, last: int) -> int:
     if (first + time_span(times) - last) & MAX_WORD:
         raise BlockUndecodable("its last time is not the index's")
     return points
+
+
+def _outside(key: bytes, begin: int, size: int, end: int, entry_at: int) -> IndexOutOfOrder:
+    return IndexOutOfOrder(
+        f"{_name(key, begin)}, {size} bytes: blocks are between {len(HEADER)} and {end}; "
+        f"index, offset {entry_at}"
+    )
+
+
+def _disordered(key: bytes, begin: int, first: int, last: int, entry_at: int) -> IndexOutOfOrder:
+    return IndexOutOfOrder(
+        f"{_name(key, begin)}: times {first} to {last} are not in order; index, offset {entry_at}"
+    )
 
 
 def _reject(key: bytes, begin: int, why: str) -> NoReturn:

@@ -57,6 +57,23 @@ def newest(directory: Path) -> Path:
     return max(directory.glob("*.manifest"))
 
 
+def fill_three_databases(server: Influxd) -> None:
+    for db in ("alpha", "beta", "doomed"):
+        server.create_database(db)
+        server.write(
+            db,
+            [
+                f'm,host=h{i % 4} v={i},n={i}i,ok=true,s="{db}" {T0 + week * WEEK + i}'
+                for week in range(3)
+                for i in range(40)
+            ],
+        )
+    server.query(
+        'CREATE RETENTION POLICY "hourly" ON "alpha" DURATION INF REPLICATION 1 SHARD DURATION 1h'
+    )
+    server.write("alpha", [f"m v={i} {T0 + i * HOUR}" for i in range(3)], rp="hourly")
+
+
 @pytest.mark.fault(78)
 def test_every_state_comes_back(
     influxd_factory: Callable[..., Influxd],
@@ -77,20 +94,7 @@ def test_every_state_comes_back(
         assert set(expected_copies) <= set(copied(whole.out))
         states.append((newest(steps), newest(wholes), state_of(server)))
 
-    for db in ("alpha", "beta", "doomed"):
-        server.create_database(db)
-        server.write(
-            db,
-            [
-                f'm,host=h{i % 4} v={i},n={i}i,ok=true,s="{db}" {T0 + week * WEEK + i}'
-                for week in range(3)
-                for i in range(40)
-            ],
-        )
-    server.query(
-        'CREATE RETENTION POLICY "hourly" ON "alpha" DURATION INF REPLICATION 1 SHARD DURATION 1h'
-    )
-    server.write("alpha", [f"m v={i} {T0 + i * HOUR}" for i in range(3)], rp="hourly")
+    fill_three_databases(server)
     save(shards(server, "alpha") + shards(server, "beta") + shards(server, "doomed"))
 
     # Writes into an old shard and a new one; a range delete; a series dropped.
@@ -123,14 +127,11 @@ def test_every_state_comes_back(
     assert states[0][2]["beta"] != states[1][2]["beta"] != states[2][2]["beta"]
     for step, whole, state in states:
         for db, expected in state.items():
-            name = fresh()
-            restore(target, steps, "-as-of", step.stem, "-db", db, "-newdb", name)
-            assert points(target, name) == expected, (step, db)
-            target.drop_database(name)
-            name = fresh()
-            restore(target, whole, "-full", "-db", db, "-newdb", name)
-            assert points(target, name) == expected, (whole, db)
-            target.drop_database(name)
+            for directory, flags in ((steps, ("-as-of", step.stem)), (whole, ("-full",))):
+                name = fresh()
+                restore(target, directory, *flags, "-db", db, "-newdb", name)
+                assert points(target, name) == expected, (directory, flags, db)
+                target.drop_database(name)
     name = fresh()
     influxd_restore(target, steps, "-db", "beta", "-newdb", name)
     wait_for_points(target, name, states[-1][2]["beta"])

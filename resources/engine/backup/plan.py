@@ -123,33 +123,17 @@ def plan_backup(
     facts, silence = source.facts()
     clocks = clocks_at(facts.clock_ns) if facts.clock_ns is not None else None
     seen = seen or ObservedSource(*source.metastore())
-    meta, metastore = seen.meta, seen.metastore
+    metastore = seen.metastore
     _check_node(source, metastore, options.prefer)
-    wanted = choose(select(metastore, options.limits), options.only)
-    if not options.internal:
-        wanted = [place for place in wanted if place.database != INTERNAL_DATABASE]
-    if not options.limits.database:
-        wanted = [place for place in wanted if not is_passing(place.database)]
-    wanted = overlapping(wanted, options.start_ns, options.end_ns)
-    if options.only_meta:
-        wanted = []
-    try:
-        backups = repository.current()
-    except BackupNotFound:
-        backups = None
-        _check_directory(repository, options, emit=emit)
+    wanted = _wanted(metastore, options)
+    earlier = _earlier_backups(repository, options, emit=emit)
     if source.kind == "server" and not options.new_era:
-        where = repository.location if backups is not None else ""
+        where = repository.location if earlier is not None else ""
         require_metastore(metastore, facts.orphans, source.address, where)
-    earlier_era = backups
-    if backups is not None and options.new_era:
-        backups = None
+    backups = None if options.new_era else earlier
     if backups is not None:
         odd = check_identity(repository, backups, metastore, facts, clocks, source.address)
-        if odd:
-            emit(Warned(odd))
-        for stored in backups.from_copies:
-            emit(Warned(stored.note))
+        _warn_of_previous(backups, odd, emit)
     if source.kind == "server" and not facts.shards and wanted:
         emit(Warned(_untold(silence)))
     if facts.orphans:
@@ -157,42 +141,97 @@ def plan_backup(
     left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
     wanted, spared = left_alone.split(wanted, options)
     known = KnownArchives(repository, backups, options.again)
-    inventory = seen.inventory or source.inventory(metastore)
-    wanted, refused = set_aside(wanted, inventory.copies)
-    copies, failed = Comparison(), ()
     try:
-        if source.kind == "cluster":
-            states, absent, copies = scan_cluster(
-                source, metastore, wanted, inventory, known, options, emit=emit
-            )
-        else:
-            present, gone = split_present(wanted, inventory.copies.keys())
-            missing = _unserved(gone, metastore, known, facts, emit=emit)
-            absent, failed = list(missing.planned), missing.failed
-            states = scan_server(source, present, inventory, known, facts, clocks, options)
+        scanned = _scan(source, seen, wanted, known, options, facts, clocks, emit)
     finally:
         left_alone.note(emit=emit)
-    emit(
-        BackupPlanned(
-            copy=sum(state.stale for state in states),
-            unchanged=sum(not state.stale for state in states),
-            absent=len(absent),
-        )
-    )
+    states, failed = scanned.states, (*scanned.failed, *spared)
+    n_stale = sum(state.stale for state in states)
+    emit(BackupPlanned(n_stale, len(states) - n_stale, len(scanned.absent)))
+    first = {source.address: facts} if source.kind == "server" else _first(source, states, options)
     return BackupPlan(
-        meta,
+        seen.meta,
         metastore,
         facts,
-        tuple(states),
-        tuple(absent),
-        (*failed, *refused, *spared),
-        copies,
+        states,
+        scanned.absent,
+        failed,
+        scanned.copies,
         source.address,
         left_alone,
         clocks,
-        {source.address: facts} if source.kind == "server" else _first(source, states, options),
-        _era(backups, earlier_era),
+        first,
+        _era(backups, earlier),
     )
+
+
+def _wanted(metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
+    """The shards that the options choose.
+
+    Raises:
+        NothingMatches: no such database, policy or shard.
+    """
+    wanted = choose(select(metastore, options.limits), options.only)
+    if not options.internal:
+        wanted = [place for place in wanted if place.database != INTERNAL_DATABASE]
+    if not options.limits.database:
+        wanted = [place for place in wanted if not is_passing(place.database)]
+    wanted = overlapping(wanted, options.start_ns, options.end_ns)
+    return [] if options.only_meta else wanted
+
+
+def _earlier_backups(
+    repository: BackupRepository, options: BackupOptions, *, emit: Emit
+) -> BackupSet | None:
+    """What the directory holds; None: it is empty, and may be."""
+    try:
+        return repository.current()
+    except BackupNotFound:
+        _check_directory(repository, options, emit=emit)
+        return None
+
+
+def _warn_of_previous(backups: BackupSet, odd: str, emit: Emit) -> None:
+    if odd:
+        emit(Warned(odd))
+    for stored in backups.from_copies:
+        emit(Warned(stored.note))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanned:
+    """The wanted shards, by what there is to do; the fields are those of the plan."""
+
+    states: tuple[ShardState, ...]
+    absent: tuple[ShardPlace, ...]
+    failed: tuple[FailedShard, ...]
+    copies: Comparison
+
+
+def _scan(
+    source: Source,
+    seen: ObservedSource,
+    wanted: Sequence[ShardPlace],
+    known: KnownArchives,
+    options: BackupOptions,
+    facts: SourceFacts,
+    clocks: Clocks | None,
+    emit: Emit,
+) -> _Scanned:
+    """Compare the wanted shards with their archives."""
+    metastore = seen.metastore
+    inventory = seen.inventory or source.inventory(metastore)
+    wanted, refused = set_aside(wanted, inventory.copies)
+    if source.kind == "cluster":
+        states, absent, copies = scan_cluster(
+            source, metastore, wanted, inventory, known, options, emit=emit
+        )
+        return _Scanned(tuple(states), tuple(absent), tuple(refused), copies)
+    present, gone = split_present(wanted, inventory.copies.keys())
+    missing = _unserved(gone, metastore, known, facts, emit=emit)
+    states = scan_server(source, present, inventory, known, facts, clocks, options)
+    failed = (*missing.failed, *refused)
+    return _Scanned(tuple(states), tuple(missing.planned), failed, Comparison())
 
 
 def _era(backups: BackupSet | None, earlier: BackupSet | None) -> Era:

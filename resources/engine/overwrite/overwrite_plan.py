@@ -77,14 +77,8 @@ def plan_overwrite(
         PlanError: the cluster would not survive the result.
         BadReply: either is no metastore.
     """
-    source, before = decode_metastore(backup), decode_metastore(live)
-    if source.cluster_id != before.cluster_id:
-        raise TargetNotEmpty(
-            f"the backup is of cluster {source.cluster_id}, and {target_name} is cluster "
-            f"{before.cluster_id}: its metastore says nothing about the shards there",
-            hint="-meta-only-overwrite-force is for backups of the very cluster; without it, "
-            "restore brings databases of other clusters",
-        )
+    before = decode_metastore(live)
+    _require_same_cluster(decode_metastore(backup), before, target_name)
     data, there = parse_strictly(pb.Data, backup, "metastore"), parse_strictly(pb.Data, live, "it")
     _keep_internal(data, there)
     expiring = _expiring(data, before, on_disk, now_ns)
@@ -112,6 +106,16 @@ def plan_overwrite(
             *orphaned,
         ),
     )
+
+
+def _require_same_cluster(backup: Metastore, live: Metastore, target_name: str) -> None:
+    if backup.cluster_id != live.cluster_id:
+        raise TargetNotEmpty(
+            f"the backup is of cluster {backup.cluster_id}, and {target_name} is cluster "
+            f"{live.cluster_id}: its metastore says nothing about the shards there",
+            hint="-meta-only-overwrite-force is for backups of the very cluster; without it, "
+            "restore brings databases of other clusters",
+        )
 
 
 def _known(metastore: Metastore) -> dict[ShardID, ShardPlace]:
