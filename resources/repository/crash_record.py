@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from resources.errors import BadReply, NameMissing, RepositoryError
 from resources.model import ShardID
+from resources.protocol.strict_json import is_integer
 from resources.protocol.times import format_time, parse_time
 from resources.repository.formats.names import parse_shard_id
 from resources.repository.storage.store import Store
@@ -91,6 +92,7 @@ def _decode(raw: bytes) -> dict[ShardID, Crash]:
     found: dict[ShardID, Crash] = {}
     for key, value in cast("dict[str, dict[str, Any]]", document["shards"]).items():
         shard_id, last_ns = parse_shard_id(key), parse_time(value["last"], "last")
-        if shard_id is not None and last_ns is not None:
-            found[shard_id] = Crash(int(value["crashes"]), last_ns)
+        crashes = value["crashes"]
+        if shard_id is not None and last_ns is not None and is_integer(crashes):
+            found[shard_id] = Crash(crashes, last_ns)
     return found
