@@ -18,7 +18,7 @@ FIELDS = (
 )
 NAMED = ("@hourly", "@daily", "@weekly", "@monthly", "@yearly", "@annually", "@midnight")
 EXAMPLE = "write five fields as in crontab, such as 0 2 * * *"
-_PART = re.compile(r"(\*|[0-9]+|[a-z]{3})(?:-([0-9]+|[a-z]{3}))?(?:/([0-9]+))?")
+_PART = re.compile(r"(\*|[0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?(?:/([0-9]{1,4}))?")
 
 
 def check_cron(text: str) -> None:
