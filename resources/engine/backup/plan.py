@@ -136,8 +136,6 @@ def plan_backup(
         _warn_of_previous(backups, odd, emit)
     if source.kind == "server" and not facts.shards and wanted:
         emit(Warned(_untold(silence)))
-    if facts.orphans:
-        emit(Warned(describe_orphans(facts.orphans)))
     left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
     wanted, spared = left_alone.split(wanted, options)
     known = KnownArchives(repository, backups, options.again)
@@ -148,7 +146,6 @@ def plan_backup(
     states, failed = scanned.states, (*scanned.failed, *spared)
     n_stale = sum(state.stale for state in states)
     emit(BackupPlanned(n_stale, len(states) - n_stale, len(scanned.absent)))
-    first = {source.address: facts} if source.kind == "server" else _first(source, states, options)
     return BackupPlan(
         seen.meta,
         metastore,
@@ -160,7 +157,7 @@ def plan_backup(
         source.address,
         left_alone,
         clocks,
-        first,
+        _first(source, facts, states, options),
         _era(backups, earlier),
     )
 
@@ -220,6 +217,8 @@ def _scan(
 ) -> _Scanned:
     """Compare the wanted shards with their archives."""
     metastore = seen.metastore
+    if facts.orphans:
+        emit(Warned(describe_orphans(facts.orphans)))
     inventory = seen.inventory or source.inventory(metastore)
     wanted, refused = set_aside(wanted, inventory.copies)
     if source.kind == "cluster":
@@ -244,9 +243,11 @@ def _era(backups: BackupSet | None, earlier: BackupSet | None) -> Era:
 
 
 def _first(
-    source: Source, states: Sequence[ShardState], options: BackupOptions
+    source: Source, facts: SourceFacts, states: Sequence[ShardState], options: BackupOptions
 ) -> dict[str, SourceFacts]:
-    """What nodes tell of the shards that will be read, asked once for all of them."""
+    """What nodes report of the shards that will be read, by address; each is asked once."""
+    if source.kind == "server":
+        return {source.address: facts}
     copies = (copy for state in states if state.stale for copy in state.copies)
     described: dict[str, SourceFacts] = {}
     for node in [] if options.peek else sorted({copy.node for copy in copies}):
