@@ -1,4 +1,4 @@
-"""Nodes that are away are waited for once, when everything else is done."""
+"""When all other work is done, a run waits once for the nodes that do not answer."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from resources.engine.events import Emit, Warned
 from resources.errors import Stopped
 
 MAX_RETURNS = 4
-"""How often a node that is away and comes back is waited for."""
+"""How many times a run waits for a node that answers again and then stops answering."""
 
 
 def await_nodes(
     nodes: Sequence[Peer], n_shards: int, patience_s: float, *, emit: Emit, stop: threading.Event
 ) -> bool:
-    """Wait for them, once for all shards that they have or are to have; whether any is back.
+    """Wait for `nodes`, once for all of their shards; returns whether any of them is back.
 
     Raises:
         Stopped: `stop` was set.

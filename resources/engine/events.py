@@ -1,6 +1,6 @@
-"""What the engine says while it works: frozen values that print as one line of plain text.
+"""Events of the engine: frozen values that print as one line of plain text.
 
-Who listens decides where they go: `context.log.info` in Dagster, the terminal on the command
+The listener decides where they go: `context.log.info` in Dagster, the terminal on the command
 line, a list in a test. The command line prints the original's lines from the same values.
 """
 
@@ -15,11 +15,11 @@ from resources.repository.formats.manifest import ShardEntry
 
 Emit = Callable[["Event"], None]
 PROGRESS_EVERY_S = 1.0
-"""How far things are is told that often at most."""
+"""The least time between two events of progress."""
 
 
 class Warned(NamedTuple):
-    """Not an error, but somebody should know."""
+    """Not an error, but the operator should know."""
 
     text: str
 
@@ -40,7 +40,7 @@ class MetaSaved(NamedTuple):
 
 
 class FirstBackup(NamedTuple):
-    """There is no backup to build upon."""
+    """The repository holds no backup to build upon."""
 
     location: str
 
@@ -52,7 +52,7 @@ class FirstBackup(NamedTuple):
 
 
 class BackupPlanned(NamedTuple):
-    """What an incremental backup found by looking."""
+    """An incremental backup has compared the shards with their archives."""
 
     copy: int
     unchanged: int
@@ -78,7 +78,7 @@ class ShardSaved(NamedTuple):
 
 
 class ShardRetried(NamedTuple):
-    """A pull failed and will be tried again from an empty file."""
+    """A download failed; the next attempt starts from an empty file."""
 
     shard_id: ShardID
     why: str
@@ -105,7 +105,7 @@ class ShardGone(NamedTuple):
 
 
 class ShardReadAgain(NamedTuple):
-    """A shard was read whole, and is what its archive holds; nothing is stored."""
+    """A shard was read whole and equals its archive; nothing is stored."""
 
     place: ShardPlace
 
@@ -117,7 +117,7 @@ class ShardReadAgain(NamedTuple):
 
 
 class ShardFailed(NamedTuple):
-    """A shard could not be saved; the others go on."""
+    """A shard could not be saved; the backup continues with the others."""
 
     shard_id: ShardID
     why: str
@@ -127,7 +127,7 @@ class ShardFailed(NamedTuple):
 
 
 class ShardDamaged(NamedTuple):
-    """A shard's newest archive has damaged parts, since its source had them."""
+    """A shard's newest archive has damaged parts, because the source had them."""
 
     shard_id: ShardID
     why: str
@@ -137,7 +137,7 @@ class ShardDamaged(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """How far a long copy is; sent at most once a second."""
+    """Progress of a long copy; sent at most once a second."""
 
     done: int
     total: int
@@ -151,7 +151,7 @@ class Progress(NamedTuple):
 
 
 class VerifyProgress(NamedTuple):
-    """How far a long reading is; sent at most once a second."""
+    """Progress of a verification; sent at most once a second."""
 
     done: int
     total: int
@@ -167,7 +167,7 @@ class VerifyProgress(NamedTuple):
 
 
 class Repaired(NamedTuple):
-    """A repair has put something right, or out of the way."""
+    """A repair has fixed a file or moved it away."""
 
     file_name: str
     what: str
@@ -180,7 +180,7 @@ class Repaired(NamedTuple):
 
 
 class LeaseAwaited(NamedTuple):
-    """Another restore's lease is waited for; sent every second."""
+    """The restore waits for another restore's lease; sent every second."""
 
     left_s: int | None
     """None: not known."""
@@ -191,7 +191,7 @@ class LeaseAwaited(NamedTuple):
 
 
 class SourceChosen(NamedTuple):
-    """Which backup a restore reads."""
+    """The backup that a restore reads."""
 
     directory: str
     manifest: str
@@ -203,14 +203,14 @@ class SourceChosen(NamedTuple):
 
 
 class MetaRestoring(NamedTuple):
-    """The target's metastore is about to change."""
+    """The restore is about to change the target's metastore."""
 
     def __str__(self) -> str:
         return "creating databases, policies and shards on the target"
 
 
 class MetaRestored(NamedTuple):
-    """The target has the databases and policies and has named its new shards."""
+    """The target has the databases and policies and has numbered its new shards."""
 
     mapped: int
     seconds: float
@@ -240,7 +240,7 @@ class ShardRestored(NamedTuple):
 
 
 class RestoreGoesOn(NamedTuple):
-    """A restore that was killed is gone on with."""
+    """A restore continues one that was killed."""
 
     done: int
     total: int
@@ -254,7 +254,7 @@ class RestoreGoesOn(NamedTuple):
 
 
 class OwnersGiven(NamedTuple):
-    """How many copies, all of them proved, have their node for an owner; once a second."""
+    """Progress of assigning owners to verified copies; sent once a second."""
 
     done: int
     total: int
@@ -264,7 +264,7 @@ class OwnersGiven(NamedTuple):
 
 
 class ReceiptStored(NamedTuple):
-    """The proof of a restore is kept."""
+    """The receipt of a restore is stored."""
 
     path: str
     copies: int
@@ -274,7 +274,7 @@ class ReceiptStored(NamedTuple):
 
 
 class MetaReplaced(NamedTuple):
-    """A cluster's metastore is a backup's, and what it was is kept."""
+    """A backup's metastore has replaced the cluster's; the previous one is kept in a file."""
 
     path: str
 
@@ -283,7 +283,7 @@ class MetaReplaced(NamedTuple):
 
 
 class InternalEmptied(NamedTuple):
-    """The shards of a cluster's own monitoring are dropped."""
+    """The shards of a cluster's `_internal` database are dropped."""
 
     shards: int
 
@@ -292,7 +292,7 @@ class InternalEmptied(NamedTuple):
 
 
 class RolledBack(NamedTuple):
-    """What a failed restore had created is gone again."""
+    """What a failed restore had created is dropped again."""
 
     databases: tuple[str, ...]
 
@@ -304,7 +304,7 @@ class RolledBack(NamedTuple):
 
 
 class MergeBegun(NamedTuple):
-    """The temporary database is there; now it is copied from."""
+    """The temporary database exists; the merge now copies from it."""
 
     temporary: str
     into: str
@@ -316,7 +316,7 @@ class MergeBegun(NamedTuple):
 
 
 class MergeProgress(NamedTuple):
-    """How far a merge is; sent at most once a second."""
+    """Progress of a merge; sent at most once a second."""
 
     groups_done: int
     groups: int
@@ -331,7 +331,7 @@ class MergeProgress(NamedTuple):
 
 
 class GroupMerged(NamedTuple):
-    """The points of a shard group are in the live database, or it was said which are not."""
+    """A shard group is merged; points that could not be merged have had their own warning."""
 
     policy: str
     into_policy: str
@@ -341,14 +341,14 @@ class GroupMerged(NamedTuple):
     points: int
     """Found in the live database, each with the backup's value."""
     added: int
-    """Of these, that were not there before."""
+    """Of these, points that the live database did not have before."""
     replaced: int
-    """Of these, that had another value before."""
+    """Of these, points that had another value before."""
     seconds: float
 
     @property
     def there(self) -> int:
-        """Of these, that were there before with the same value."""
+        """Of these, points that the live database had before with the same value."""
         return self.points - self.added - self.replaced
 
     def __str__(self) -> str:
@@ -360,7 +360,7 @@ class GroupMerged(NamedTuple):
 
 
 class TemporaryDropped(NamedTuple):
-    """The database that a merge copied from is gone again."""
+    """The database that a merge copied from is dropped."""
 
     temporary: str
 

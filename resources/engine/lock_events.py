@@ -1,4 +1,4 @@
-"""What a run says of a repository's lock: whose it is while it waits, what it found under it."""
+"""Events about a repository's lock: its holder while a run waits, and what earlier runs left."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resources.repository.storage.lock_record import LockRecord
 
 
 def emit_waiting(emit: Emit) -> Callable[[LockRecord], None]:
-    """To be called when a lock is watched that may be a dead run's: that can take two minutes."""
+    """A callback for waiting on a lock whose holder may be dead, which can take two minutes."""
 
     def reported(record: LockRecord) -> None:
         emit(
@@ -24,6 +24,6 @@ def emit_waiting(emit: Emit) -> Callable[[LockRecord], None]:
 
 
 def emit_left(left: Iterable[str], emit: Emit) -> None:
-    """What earlier runs left and could not be swept."""
+    """Warn of files that earlier runs left and this run could not remove."""
     for text in left:
         emit(Warned(f"{text}; the next run tries again"))

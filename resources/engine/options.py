@@ -1,4 +1,4 @@
-"""What a run may be told, in the words of the command line."""
+"""Options of a run, named as on the command line."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Damaged = Literal["keep", "refuse"]
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often a shard is tried, and how long to wait in between."""
+    """How many attempts a shard gets, and the pauses between them."""
 
     attempts: int = 6
     first_pause_s: float = 0.5
     longest_pause_s: float = 15.0
 
     def pause_s(self, attempt: int) -> float:
-        """The pause after the attempt of that number, from 1 on; it doubles."""
+        """The pause after attempt number `attempt`, counted from 1; it doubles each time."""
         return min(self.longest_pause_s, self.first_pause_s * 2 ** (attempt - 1))
 
     @property
     def patience_s(self) -> float:
-        """How long a peer that is away is waited for: once, for all that only it has."""
+        """How long a run waits for a peer that does not answer: once, for all of its shards."""
         return sum(self.pause_s(attempt) for attempt in range(1, self.attempts))
 
 
@@ -41,29 +41,29 @@ class BackupOptions:
         level: `-gzipCompressionLevel`.
         checked: `-verify`; "full" checks every block, "structure" headers and indexes.
         proven: `-verify inflated`; what was compressed is inflated again before it is stored.
-        read_twice_bytes: `-read-twice`: what is new in a shard is read again and compared, if it
-            is no more than this; 0: never.
+        read_twice_bytes: `-read-twice`: new files of a shard are read again and compared, if they
+            are no larger than this in total; 0: never.
         parallel: connections at once; more than two do not help a server with two cores.
-        per_node: of these, to one data node; None: as many.
+        per_node: the limit of these for one data node; None: no further limit.
         prefer: TCP address of the node to read from first (`-from`).
         internal: whether `_internal`, the server's own monitoring, is copied; no restore needs it.
-        peek: only tell which shards changed, as the source tells by itself: caches stay unwritten.
+        peek: only report which shards changed, without making the source write its caches.
         only_meta: save the metastore and no shard (`-strategy only-meta`).
         start_ns, end_ns: only shards that may hold points of this time, whole (`-start`, `-end`);
             the end is exclusive.
-        only: these shards and no others, within the limits; None: no such choice. Those that the
-            server does not have, or has in another place, are passed over, unless it has none.
-        again: of these shards the archives here are no good, so they are copied, changed or not.
-        staleness_ns: `-staleness-threshold`: a cluster's shard that was last modified at most so
-            long after the state in its archive is not copied yet.
+        only: these shards and no others, within the limits; None: all. Shards that the server
+            does not have, or has in another place, are skipped, unless it has none of them.
+        again: shards whose archives here are damaged; they are copied, changed or not.
+        staleness_ns: `-staleness-threshold`: a cluster's shard is not copied yet if it was last
+            modified at most this long after the state in its archive.
         damaged: `-damaged`: a shard that is damaged at its source is saved as it is and marked
             ("keep"), or fails ("refuse").
-        require_complete: whether a shard fails if nobody tells whether its archive is complete
-            (`-require-complete`); else that is said, and noted in the manifest.
-        new_era: `-new-era`: what is here is another server's, or another state's of this one, and
-            stays; this backup copies everything anew and begins a new era beside it.
-        remembered: a backup that was made in the directory, as far as is known elsewhere; empty:
-            none. If no backup is there at all, the directory is not the right one.
+        require_complete: `-require-complete`: a shard fails if its node does not report whether
+            the archive is complete; otherwise a warning and the manifest say so.
+        new_era: `-new-era`: the backups here are of another server, or of another state of this
+            one, and stay; this backup copies everything and begins a new era beside them.
+        remembered: a backup that is known to have been made in this directory; empty: none is
+            known. If the directory then holds no backup, it is not the right one.
         lock_wait_s: how long to wait while another run works in the same repository.
     """
 

@@ -1,13 +1,14 @@
 """An owner that lost its shard gets it back from another owner.
 
-A node that lost a directory answers queries with nothing, whenever it is the owner that is asked,
-and no command of the cluster brings the shard back: `copy-shard` refuses a node that owns it.
+A node that lost a directory answers every query that reaches it with nothing, and no command of
+the cluster brings the shard back: `copy-shard` refuses a node that owns it.
 
-The replicas are looked at first. Only an owner without any file of the shard is filled, so nothing
-that it has can be lost; of one that has some, the restore below refuses to write over them. What
-is sent is an archive that is made now, of the owner that has all points (`replicas`), checked as
-every backup is; the owner's copy is read back and held against it, and emptied again if a step
-fails. Held by tests/wire/test_repair_replica.py.
+All replicas are read first. Only an owner without any file of the shard is filled, so no data can
+be lost; the restore refuses to overwrite an owner that has files. The source is a new archive of
+the owner that has all points (`replicas`), checked as in every backup. The copy is read back and
+compared with the archive, and removed again if a step fails.
+
+Held by tests/wire/test_repair_replica.py.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from resources.repository.storage.store import DirectoryStore
 
 @dataclass(frozen=True, slots=True)
 class ReplicaRepair:
-    """What there is of a shard, and which owners are to be filled."""
+    """The replicas of a shard; the owners without files are to be filled."""
 
     place: ShardPlace
     copies: tuple[CopyThere, ...]
@@ -48,11 +49,11 @@ class ReplicaRepair:
 
 
 def plan_replica_repair(cluster: Cluster, shard_id: ShardID) -> ReplicaRepair:
-    """Look at every owner's copy of a shard; nothing is changed.
+    """Read every owner's copy of a shard; changes nothing.
 
     Raises:
-        NothingMatches: there is no such shard.
-        PlanError: no owner has anything of it.
+        NothingMatches: the cluster has no such shard.
+        PlanError: no owner has a file of it.
         WireError: an owner does not answer.
     """
     _, metastore = cluster.metastore()
@@ -74,16 +75,17 @@ def plan_replica_repair(cluster: Cluster, shard_id: ShardID) -> ReplicaRepair:
 def repair_replica(
     cluster: Cluster, repair: ReplicaRepair, scratch_dir: str | None, *, emit: Emit
 ) -> RestoreReport:
-    """Fill the owners that lost the shard, and read them back.
+    """Fill the owners that lost the shard, and read their copies back.
 
     Args:
-        scratch_dir: where there is room for an archive of the shard meanwhile; None: the
-            system's place for temporary files.
+        scratch_dir: a directory with room for an archive of the shard; None: the system's
+            directory for temporary files.
 
     Raises:
         BackupPartial: no owner has all points, or the only one is damaged.
         TargetNotEmpty: an owner has other points than the one that has all.
-        ShardkeeperError: it failed; what was filled is empty again, or named.
+        ShardkeeperError: a step failed; the filled copies are removed again, or the error
+            names them.
     """
     place = repair.place
     limits = Limits(place.database, place.policy, place.shard_id)

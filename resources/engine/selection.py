@@ -1,4 +1,4 @@
-"""Which shards a request means. Pure: values in, values out."""
+"""Select the shards that a request names. Pure: values in, values out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DATABASE_FLAGS = ("-db", "-newdb")
 
 
 def check_limits(limits: Limits) -> None:
-    """Refuse a policy without its database.
+    """Require a database when a policy is given.
 
     Raises:
         UsageError: `-rp` without `-db`.
@@ -24,12 +24,12 @@ def check_limits(limits: Limits) -> None:
 
 
 def select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
-    """The shards of the metastore that `limits` means, in the metastore's order.
+    """The shards of the metastore within `limits`, in the metastore's order.
 
-    A database or policy without shards is a match, and an empty one.
+    A database or policy without shards matches and gives an empty list.
 
     Raises:
-        NothingMatches: no such database, policy or shard; the message names those there are.
+        NothingMatches: no such database, policy or shard; the hint lists the existing ones.
     """
     check_limits(limits)
     if limits.database:
@@ -56,10 +56,10 @@ def select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
 
 
 def check_new_name(flag: str, name: str) -> None:
-    """Insist that a server takes the name that somebody chose, and leaves it to others.
+    """Require a new name that the server accepts and does not use itself.
 
     Raises:
-        UsageError: with the name escaped.
+        UsageError: it is not such a name; the message escapes it.
     """
     if objection := objection_to(name):
         raise UsageError(
@@ -73,10 +73,10 @@ def check_new_name(flag: str, name: str) -> None:
 
 
 def split_named(places: Iterable[ShardPlace]) -> tuple[list[ShardPlace], list[ShardPlace]]:
-    """(those that an archive can have the names of, those that it cannot).
+    """(shards that an archive can hold, shards whose names it cannot hold).
 
-    `[[graphite]] database = "dc1/graphite"` makes such a database: its shards lie in directories
-    of their own, which the server itself does not find again when it starts.
+    `[[graphite]] database = "dc1/graphite"` creates such a database: its shards are in
+    directories of their own, which the server itself does not find when it starts again.
     """
     named: list[ShardPlace] = []
     odd: list[ShardPlace] = []
@@ -86,10 +86,10 @@ def split_named(places: Iterable[ShardPlace]) -> tuple[list[ShardPlace], list[Sh
 
 
 def choose(places: list[ShardPlace], only: Collection[ShardLocation] | None) -> list[ShardPlace]:
-    """Those of `places` that are in `only`, or all of them if that is None.
+    """The places that are in `only`, or all of them if it is None.
 
     Raises:
-        NothingMatches: none of them is.
+        NothingMatches: none of the places is in `only`.
     """
     if only is None:
         return places
@@ -102,12 +102,12 @@ def choose(places: list[ShardPlace], only: Collection[ShardLocation] | None) -> 
 def not_there(
     wanted: Iterable[ShardLocation], places: Iterable[ShardPlace], so: str = ""
 ) -> NothingMatches:
-    """Why shards that were asked for are not among those of the source.
+    """An error that says why requested shards are not among those of the source.
 
     Args:
-        wanted: shards that are not there, or are there in another database or policy.
-        places: of all shards that the source has or plans.
-        so: what became of the others.
+        wanted: shards that are missing, or are in another database or policy.
+        places: all shards that the source has or plans.
+        so: a clause about the other shards.
     """
     by_id = {place.shard_id: ShardLocation.of(place) for place in places}
     elsewhere = [one for one in sorted(wanted) if by_id.get(one.shard_id, one) != one]
@@ -153,10 +153,10 @@ def _there_are(kind: str, names: Sequence[str]) -> str:
 def overlapping(
     places: Sequence[ShardPlace], start_ns: int | None, end_ns: int | None
 ) -> list[ShardPlace]:
-    """Shards whose group has a moment from `start_ns` on and before `end_ns`, in nanoseconds.
+    """Shards whose group overlaps `start_ns` (inclusive) to `end_ns` (exclusive), nanoseconds.
 
     Raises:
-        UsageError: the time ends before it starts.
+        UsageError: the end is not after the start.
     """
     if start_ns is not None and end_ns is not None and end_ns <= start_ns:
         raise UsageError("-end is not after -start")
@@ -171,7 +171,7 @@ def overlapping(
 def split_present(
     places: Sequence[ShardPlace], on_disk: Collection[ShardID]
 ) -> tuple[list[ShardPlace], list[ShardPlace]]:
-    """(on the server's disk, only in its metastore): a server plans shards ahead of time."""
+    """(on the server's disk, only in its metastore); a server plans shards ahead of time."""
     present = [place for place in places if place.shard_id in on_disk]
     absent = [place for place in places if place.shard_id not in on_disk]
     return present, absent

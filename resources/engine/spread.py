@@ -1,8 +1,8 @@
-"""Which of many shards is next, so that workers do not all wait for one node.
+"""Choose the next of many shards, so that workers do not all wait for one node.
 
-A node that stands still keeps whoever talks to it for a time-out. Were all workers there, nobody
-would go on with the other nodes' shards. So the next shard is one whose nodes are the least busy,
-and in the order given among those; shards of a node that is known to be away come last.
+A connection to a hung node lasts until its time-out. If all workers waited there, no other node's
+shards would make progress. So the next shard is one whose nodes are least busy; among equals the
+given order decides. Shards whose nodes do not answer come last.
 
 Held by tests/resources/engine/test_spread.py; on real clusters by tests/faults/peers.py.
 """
@@ -20,11 +20,12 @@ Meets = Callable[[Sequence[str]], Sequence[str] | None]
 
 
 class Spread(Generic[Item]):
-    """Items in their order, but for those that would meet a busy node; safe between threads.
+    """Items in their order, except that busy nodes are avoided; safe between threads.
 
     Args:
-        nodes_of: the nodes that have an item, or are to have it.
-        meets: which of them it keeps busy now; None if it cannot be done while some are away.
+        nodes_of: the nodes that have an item or will receive it.
+        meets: the nodes that work on an item would occupy now; None if it must wait for nodes
+            that do not answer.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Spread(Generic[Item]):
             self.n_items += 1
 
     def take(self) -> tuple[int, Item] | None:
-        """The next one with its number, for `ended`; None: there is none any more."""
+        """The next item and its number, which `ended` takes; None: no item is left."""
         with self._mutex:
             if not self._waiting:
                 return None
@@ -56,7 +57,7 @@ class Spread(Generic[Item]):
             return number, item
 
     def ended(self, number: int) -> None:
-        """Nobody works at the item of that number any more."""
+        """The work on item `number` has ended."""
         with self._mutex:
             for node in self._taken.pop(number):
                 self._busy[node] -= 1
@@ -67,12 +68,12 @@ class Spread(Generic[Item]):
 
 
 def in_order(items: Iterable[Item]) -> Spread[Item]:
-    """Where nodes do not matter."""
+    """A spread for items that no node limits."""
     return Spread(items, lambda _: (), lambda _: ())
 
 
 def whichever_is_there(is_away: Callable[[str], bool]) -> Meets:
-    """For what is read from one node, the first in its list that is there."""
+    """For items read from one node: the first in the list that answers."""
 
     def meets(nodes: Sequence[str]) -> Sequence[str] | None:
         return next(((node,) for node in nodes if not is_away(node)), None)
@@ -81,7 +82,7 @@ def whichever_is_there(is_away: Callable[[str], bool]) -> Meets:
 
 
 def every_one(is_away: Callable[[str], bool]) -> Meets:
-    """For what goes to all of its nodes."""
+    """For items that are sent to all of their nodes."""
 
     def meets(nodes: Sequence[str]) -> Sequence[str] | None:
         return None if any(map(is_away, nodes)) else nodes

@@ -1,4 +1,4 @@
-"""Run one function over many items in threads, and hear of each as it ends."""
+"""Run one function over many items in threads, and yield each outcome as it ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 
 
 class Outcome(Generic[Result]):
-    """What became of one item: a result, or what was raised."""
+    """The outcome of one item: its result, or the exception that it raised."""
 
     __slots__ = ("_error", "_result")
 
@@ -24,7 +24,7 @@ class Outcome(Generic[Result]):
         self._error = error
 
     def result(self) -> Result:
-        """Return or raise it; the one or the other each time."""
+        """Return the result or raise the exception; may be called again."""
         if self._error is not None:
             raise self._error
         return cast(Result, self._result)
@@ -40,12 +40,12 @@ def running(
     every_s: float | None,
     give_up: Callable[[], None],
 ) -> Generator[Generator[tuple[Item, Outcome[Result]] | None]]:
-    """Start `work` on all items, `parallel` at a time, in their order or as a `Spread` has it.
+    """Start `work` on all items, `parallel` at a time, in their order or in a `Spread`'s.
 
-    The block gets a generator of (item, its outcome) in the order they end; it yields None
-    when nothing ended for `every_s` seconds, so that the caller can say how far things are.
-    Leaving the block waits for what is running and drops what has not begun. If anything is
-    raised, an interruption too, `give_up` is called before: it must make what runs end soon.
+    The block gets a generator of (item, outcome) in the order they end. It yields None when
+    nothing ended for `every_s` seconds, so that the caller can report progress. Leaving the
+    block waits for running items and drops those that have not begun. If the block raises,
+    an interruption included, `give_up` is called first: it must make running items end soon.
     """
     waiting = items if isinstance(items, Spread) else in_order(items)
     ended: queue.SimpleQueue[tuple[Item, Outcome[Result]]] = queue.SimpleQueue()
@@ -94,7 +94,7 @@ def each_in_threads(
     name: str,
     give_up: Callable[[], None],
 ) -> list[Result]:
-    """Results in the order of the items; the first error ends it, as `running` says."""
+    """Results in the order of the items; the first error ends the run, as in `running`."""
     listed = list(items)
     results: dict[int, Result] = {}
 

@@ -1,14 +1,14 @@
-"""Shards that the metastore names and no node has: planned ahead, lost, or nobody can tell?
+"""Shards that the metastore names and no node has: planned ahead, lost, or unknown.
 
-A meta node makes a shard group before its time begins, and the first write of a group makes all
-of its shards, of which a node has only those that points came for. So a shard that is nowhere
-may be nothing. It may also be all that was left of a node's lost disk, or a shard that the node
-could not open when it started. The times of a group come from the metastore, so they alone
-never say that nothing is missing:
+A meta node creates a shard group before its time begins, and the first write into a group creates
+all of its shards; a node then has only those that received points. So a shard that is on no node
+may be empty. It may also have been on a disk that was lost, or the node could not open it when it
+started. The times of a group come from the metastore, so they alone never prove that nothing is
+missing:
 
-- an archive of the shard is in the repository: it had been there, and it failed;
-- else its group lies in the future and none of the group's shards is anywhere: it is planned;
-- else it is named, since nothing tells whether it ever held a point.
+- the repository has an archive of the shard: it existed and is lost; the shard fails;
+- else its group lies in the future and no node has any shard of the group: it is planned;
+- else a warning names it, because nothing shows whether it ever held a point.
 
 Source: influxdb-cluster services/precreator/service.go; tsdb/store.go, loadShards ("Failed to
 open shard").
@@ -32,10 +32,10 @@ MAX_NAMED = 10
 def absence(
     place: ShardPlace, archive: Archive | None, *, group_is_there: bool, now_ns: int
 ) -> Absence:
-    """What to think of a shard that none of its owners has, although all of them answer.
+    """Classify a shard that none of its owners has, although all of them answer.
 
     Args:
-        archive: its newest one in the repository.
+        archive: the newest one in the repository.
         group_is_there: whether some node has another shard of its group.
         now_ns: not later than the cluster's own clock.
     """
@@ -48,12 +48,12 @@ def absence(
 
 
 def groups_there(metastore: Metastore, there: Collection[ShardID]) -> frozenset[int]:
-    """Groups of which some shard is on a node."""
+    """Groups of which at least one shard is on a node."""
     return frozenset(place.group.id for place in metastore.places() if place.shard_id in there)
 
 
 def why_lost(archive: Archive, owners: Sequence[str]) -> str:
-    """The cause of failure of a shard that was there and is gone."""
+    """Why a shard fails that existed and that no node has any more."""
     return (
         f"no node has it any more, and {archive.entry.file_name} holds what it had: look for "
         f"'Failed to open shard' in the log of {', '.join(owners) or 'its owners'}, and for a "
@@ -63,7 +63,7 @@ def why_lost(archive: Archive, owners: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MissingReplica:
-    """An owner that answers and lacks what another owner has."""
+    """An owner that answers and does not have a shard that another owner has."""
 
     shard_id: ShardID
     node: str
@@ -77,7 +77,7 @@ class MissingReplica:
 
 
 def named(missing: Sequence[MissingReplica]) -> Iterable[str]:
-    """A warning for each of some, and how many more there are."""
+    """One warning for each of the first `MAX_NAMED`, and one with the number of the others."""
     for one in missing[:MAX_NAMED]:
         yield (
             f"{one}: a replica is missing; queries that are sent there see none of its points "
@@ -88,7 +88,7 @@ def named(missing: Sequence[MissingReplica]) -> Iterable[str]:
 
 
 def named_unknown(places: Sequence[ShardPlace]) -> str:
-    """One warning for all of which nothing is known."""
+    """One warning for all shards of which nothing is known."""
     numbers = ", ".join(str(place.shard_id) for place in places[:MAX_NAMED])
     more = " …" if len(places) > MAX_NAMED else ""
     return (

@@ -1,22 +1,22 @@
 """Has a shard changed since its newest archive?
 
-"Unchanged" is a claim that has to be proven, and everything else is a change. A shard that may
-have changed is read whole, and stored only if its files are not those of the archive, by name,
-size and CRC-32; so doubt costs time, and never a point. It is unchanged only if
+"Unchanged" must be proven; everything else counts as changed. A shard that may have changed is
+read whole, and stored only if its files differ from those of the archive in name, size or CRC-32.
+So doubt costs time and never a point. A shard is unchanged only if
 
-1. its server is the process that it was when the archive was proven to be all that there is: a
-   restart may find other files, with the names, sizes and times of the old ones;
-2. nothing of it is in memory, and all figures are as they were: how often points were written,
-   how often files were put in the place of others, how many files there are and how large, and
-   the latter two are those of the archive;
-3. the server's clock has gone as ours has, so that what changed later has a later time;
-4. a request for the files that changed later lists none that the archive has not; deletes, which
-   move no figure at first, show as tombstone files.
+1. its server's process still runs that ran when the archive was proven complete: a restart may
+   find other files, with the names, sizes and times of the old ones;
+2. nothing of it is in memory, and all figures are equal: the number of writes, how often files
+   replaced others, the number of files and their total size; the last two also equal those of the
+   archive;
+3. the server's clock has advanced as ours has, so that later changes have later times;
+4. a request for files that changed later lists none that the archive does not have; deletes,
+   which at first change no figure, show as tombstone files.
 
-The figures are read before and after the files are listed, and must be the same: so the listing
-was not that of a busy server, which may list nothing.
+The figures are read before and after the listing and must be equal: so the listing was not that
+of a busy server, which may list nothing.
 
-The tests are test_changes.py, and on real servers tests/faults/histories.py.
+Tests: test_changes.py; on real servers tests/faults/histories.py.
 
 Source: influxdb pkg/tar/stream.go (SinceFilterTarFile), tsdb/engine/tsm1/file_store.go.
 """
@@ -47,23 +47,23 @@ Reason = Literal[
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """What is known of a shard at the source, held against its newest archive."""
+    """A shard at the source, compared with its newest archive."""
 
     place: ShardPlace
     reason: Reason
     previous: Archive | None = None
     news: str = ""
-    """What the source has that the archive has not, as a digest; equal looks give equal news."""
+    """A digest of what the source has and the archive has not; equal states give equal news."""
     copies: tuple[ShardCopy, ...] = ()
     """Where to read it, best first."""
     modified_ns: int | None = None
-    """When it was last modified, if its nodes keep that: a cluster's do."""
+    """When it was last modified, if its nodes report that; a cluster's do."""
     trouble: str = ""
     """Why no copy can be read; empty if one can."""
     owners: tuple[OwnerFacts, ...] = ()
-    """What a cluster's nodes say of their replicas, once their caches are written out."""
+    """What a cluster's nodes report of their replicas after their caches are written out."""
     gaps: str = ""
-    """What other replicas hold and the archive does not, now or once it is made."""
+    """Points of other replicas that the archive does not hold, or will not hold."""
 
     @property
     def stale(self) -> bool:
@@ -71,7 +71,7 @@ class ShardState:
 
     @property
     def version(self) -> str:
-        """A name for the shard's state: its archive's content, and what came after."""
+        """A name for the shard's state: the content of its archive, and the changes since."""
         details = self.previous.entry.details if self.previous else None
         content = content_version(details) if details else "none"
         if self.reason == "unchanged" or (self.reason == "full" and not self.news):
@@ -80,19 +80,19 @@ class ShardState:
 
 
 def content_version(details: ShardDetails) -> str:
-    """The version of a shard that is exactly what its archive holds."""
+    """The version of a shard that equals its archive."""
     return details.content[:32]
 
 
 def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
-    """A name for the state of a whole server, to tell whether it has changed.
+    """A name for the state of a whole server; it changes when the server does.
 
     Covers databases, policies, continuous queries and users, and the version of each shard.
     Leaves out what a server changes by itself: log positions, and shard groups that it plans
-    ahead or has yet to forget.
+    ahead or has not removed yet.
 
     Args:
-        shards: versions by shard; those that the metastore does not have are passed over.
+        shards: versions by shard; shards that the metastore does not have are skipped.
     """
     known = {place.shard_id for place in metastore.places()}
     databases = [
@@ -118,7 +118,7 @@ def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
 def probe(
     source: Source, copy: ShardCopy, place: ShardPlace, previous: Archive, now: Clocks
 ) -> str:
-    """Ask for the files that are newer than the archive; an empty string if there are none.
+    """Request the files that are newer than the archive; an empty string if there are none.
 
     Raises:
         WireError, ArchiveCorrupt: the reply cannot be read.
@@ -155,11 +155,11 @@ def compare_with_archive(
     sample: Sample | None,
     clocks: Clocks | None,
 ) -> ShardState | None:
-    """Decide without asking for files, where that is possible; None: it must be asked.
+    """Classify a shard without a request for its files; None if a request is needed.
 
     Args:
-        sample: what the server tells of the shard; None if that is not enough.
-        clocks: the server's and ours; None if the server does not tell its own.
+        sample: the server's figures of the shard; None if it does not report enough.
+        clocks: the server's clock and ours; None if the server does not report its own.
     """
     if previous is None:
         return ShardState(place, "new", copies=copies)
@@ -181,18 +181,18 @@ def weigh(
     news: str,
     sample: Sample | None,
 ) -> ShardState:
-    """Put the probe's answer and the server's figures together.
+    """Combine the result of the probe with the server's figures.
 
     Args:
         news: what `probe` returned.
-        sample: what the server told after the probe.
+        sample: the server's figures after the probe.
     """
     news = news or _moved(previous, sample)
     return ShardState(place, "changed" if news else "unchanged", previous, news, copies)
 
 
 def _doubt(previous: Archive, sample: Sample | None, clocks: Clocks) -> str:
-    """Why the files that are newer would prove nothing, as news; empty if they would."""
+    """Why a listing of newer files would prove nothing, as news; empty if it would prove it."""
     moved = _moved(previous, sample)
     if moved:
         return moved

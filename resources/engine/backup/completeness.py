@@ -1,22 +1,22 @@
 """Does an archive hold everything that its server had acknowledged? Values in, values out.
 
-That a server answered a request for a shard proves nothing. It takes the live store of the
-shard's cache away (a snapshot), writes it to files, and lists the files; but
+An answer to a request for a shard proves nothing. The server takes the live store of the shard's
+cache (a snapshot), writes it to files, and lists the files; but
 
-- from 1.8.5 on, a server that is writing a snapshot already tries again for a second and then
-  lists the files without the cache; 1.8.0 to 1.8.4 answer with an empty archive;
-- after a snapshot that failed, every version writes that old one first, and leaves the live
-  store where it is.
+- from 1.8.5 on, a server that is already writing a snapshot retries for a second and then lists
+  the files without the cache; 1.8.0 to 1.8.4 answer with an empty archive;
+- after a snapshot that failed, every version writes the old snapshot first, and leaves the live
+  store in memory.
 
-What it tells at /debug/vars proves it. A write is counted in the cache before it is
-acknowledged, a snapshot is counted from the moment it takes the live store until its files are
-among the shard's, and it takes the whole store. So at one moment nothing in memory and no
-snapshot means: all is in files. And if there was no snapshot at one moment, none at a later one,
-and in between the server answered a request that makes it write its cache, then it or somebody
-else has taken what was live at the first moment, and finished. What is in files stays in files,
-so an archive whose request is sent after that has it all.
+The figures at /debug/vars prove it. A write is counted in the cache before it is acknowledged. A
+snapshot takes the whole live store, and is counted from that moment until its files are among the
+shard's. So a sample with nothing in memory and no snapshot means that everything is in files. The
+second proof takes two samples without a snapshot, and between them an answered request that makes
+the server write its cache: then that request or another client's has taken what was live at the
+first sample, and finished. What is in files stays in files, so an archive that is requested after
+the proof has all of it.
 
-The tests are test_completeness.py, and on real servers tests/faults/busy.py.
+Tests: test_completeness.py; on real servers tests/faults/busy.py.
 
 Source: influxdb tsdb/engine/tsm1/cache.go (Snapshot, ClearSnapshot), engine.go (WriteSnapshot,
 CreateSnapshot), the same from 1.8.3 to 1.12.4; probed on 1.6.7.
@@ -34,7 +34,7 @@ from resources.repository.formats.proof import ShardFigures
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a node told of one shard at one moment."""
+    """A node's figures of one shard at one moment."""
 
     started_ns: int
     """When the process started, by its own clock; counters of two processes do not compare."""
@@ -42,12 +42,12 @@ class Sample:
 
 
 def is_sufficient(stats: ShardStats) -> bool:
-    """Whether completeness can be known: a node that tells no figures of caches leaves it open."""
+    """Whether the figures can prove completeness; a node that reports no cache figures cannot."""
     return stats.cache is not None
 
 
 def is_written_out(sample: Sample) -> bool:
-    """Whether all that was acknowledged before this sample was asked for is in files."""
+    """Whether everything acknowledged before the request of this sample is in files."""
     stats, cache = sample.stats, sample.stats.cache
     return (
         cache is not None
@@ -58,9 +58,9 @@ def is_written_out(sample: Sample) -> bool:
 
 
 def was_written_out(before: Sample, after: Sample) -> bool:
-    """Whether all that was acknowledged before `before` was asked for is in files.
+    """Whether everything acknowledged before the request of `before` is in files.
 
-    Only if the server answered a request for the shard's files in between, whichever it was.
+    Requires that the server answered a request for the shard's files between the samples.
     """
     if is_written_out(before):
         return True
@@ -76,7 +76,7 @@ def was_written_out(before: Sample, after: Sample) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A shard of which all that was acknowledged before is in files, and what was told then."""
+    """A proof that everything acknowledged earlier is in files, with the sample that shows it."""
 
     sample: Sample
     at_rest: bool
@@ -84,7 +84,7 @@ class Written:
 
 
 def written(before: Sample, after: Sample) -> Written | None:
-    """What two samples, and a request that was answered in between, prove; None: nothing."""
+    """The proof by two samples with an answered request between them; None: no proof."""
     if is_written_out(after):
         return Written(after, at_rest=True)
     if not was_written_out(before, after):
@@ -94,7 +94,7 @@ def written(before: Sample, after: Sample) -> Written | None:
 
 
 def figures(sample: Sample) -> ShardFigures | None:
-    """What will be the same as long as the shard is; None if some of it is in memory."""
+    """Figures that stay equal while the shard does; None if some of it is in memory."""
     stats, cache = sample.stats, sample.stats.cache
     if cache is None or cache.is_snapshotting or cache.memory_bytes:
         return None
@@ -111,14 +111,14 @@ def figures(sample: Sample) -> ShardFigures | None:
 
 
 def missing_files(files: Iterable[FileFacts], before: Sample, after: Sample) -> str:
-    """What an archive lacks of the files that its server had; empty if nothing.
+    """Which of its server's files an archive does not have; empty if it has all.
 
-    A server whose counters moved between the two samples may have put files in the place of
-    others, so that only one without any file says something.
+    If the server's counters moved between the samples, it may have replaced files, so only an
+    archive without any file is an error.
 
     Args:
         files: the archive's.
-        before, after: asked for before its request was sent, and when it had ended.
+        before, after: requested before the archive was, and after its end.
     """
     files = list(files)
     tsm = [file.size_bytes for file in files if file.is_tsm]
@@ -135,18 +135,18 @@ def missing_files(files: Iterable[FileFacts], before: Sample, after: Sample) -> 
 
 
 def _are_cut(files: Sequence[FileFacts], disk_bytes: int) -> bool:
-    """Whether files are shorter than their server believes, since they were cut below it.
+    """Whether files are shorter than the server reports because they were truncated under it.
 
-    It notes a file's size when it opens it. All files came, and one of them is damaged.
+    A server notes a file's size when it opens it. All files came, and one of them is damaged.
     """
     damaged = any(file.is_tsm and file.damage is not None for file in files)
     return damaged and sum(file.size_bytes for file in files if file.is_tsm) < disk_bytes
 
 
 def fits(files: Iterable[FileFacts], disk_bytes: int) -> bool:
-    """Whether files may be those that a server says take so much space.
+    """Whether the files can be those that take `disk_bytes` according to the server.
 
-    It counts tombstones from the next change of files on, or from its next start.
+    A server counts tombstones only after the next change of files, or after a restart.
     """
     sizes = [(file.is_tsm, file.size_bytes) for file in files]
     tsm = sum(size for is_tsm, size in sizes if is_tsm)

@@ -1,17 +1,16 @@
-"""A shard that is damaged at its source is saved as it is, marked, and never for nothing.
+"""A shard that is damaged at its source is saved as it is and marked.
 
-A server reads a block without looking at its CRC, and compaction writes what it read with a new
-one. So what it sends is stored byte for byte: nothing of it is lost, and whoever has a better
-tool may try it. Before that,
+A server reads a block without checking its CRC, and compaction writes the block with a new CRC.
+So what the server sends is stored byte for byte: nothing is lost, and a better tool can still try
+it. Before that,
 
-- every other owner of a cluster is asked: a whole replica is taken, and the damaged one named;
-- of damaged replicas, the one that lost least is taken;
-- the damaged files are read a second time and must come the same, or they were changed on the way;
-- something must be sound: a shard of which nothing can be read fails, and its earlier archive is
-  still the newest.
+- every other owner in a cluster is read: a whole replica is saved, and the damaged one named;
+- of damaged replicas, the one that lost least is saved;
+- the damaged files are read a second time and must be equal; otherwise the network changed them;
+- some series must be sound: a shard without any fails, and its earlier archive stays the newest.
 
-The manifest says which parts of which files are damaged, the backup ends with status 3, and so
-does each one that follows while that archive is the newest. Restoring leaves the parts out.
+The manifest names the damaged parts of each file. The backup ends with status 3, and so does
+every later one while that archive is the newest. A restore leaves the damaged parts out.
 
 Held by: tests/wire/test_damaged_blocks.py; tests/resources/tsm/test_sound.py.
 """
@@ -39,7 +38,7 @@ REFUSED = "-damaged keep saves the shard as it is, with all that is whole in it,
 
 
 class DamagedCopy(TSMError):
-    """A replica that is damaged, while another one may be whole."""
+    """A replica is damaged, and another one may be whole."""
 
     def __init__(self, what: str, lost_bytes: int) -> None:
         super().__init__(what)
@@ -47,7 +46,7 @@ class DamagedCopy(TSMError):
 
 
 class Choice:
-    """Which replica is read next, and whether damage in it is accepted; one shard's.
+    """The choice of the replica of one shard to read next, and whether damage is accepted.
 
     Args:
         copies: best first.
@@ -59,10 +58,10 @@ class Choice:
         self._last_resort = False
 
     def copy(self, attempt: int, is_away: Callable[[str], bool]) -> ShardCopy:
-        """The replica to read at this attempt, counted from 1 on: each in turn.
+        """The replica to read at this attempt, counted from 1: each in turn.
 
         Args:
-            is_away: whether a node does not answer just now.
+            is_away: whether a node does not answer at the moment.
         """
         left = [copy for copy in self._copies if copy.node not in self.damaged]
         left = [copy for copy in left if not is_away(copy.node)] or left
@@ -74,10 +73,10 @@ class Choice:
         )
 
     def require_best(self, shard_id: ShardID, node: str, files: Sequence[FileFacts]) -> None:
-        """Go on only if no other replica is known to have lost less, or may have.
+        """Require that no other replica has, or may have, lost less.
 
         Raises:
-            DamagedCopy: another one is to be read.
+            DamagedCopy: another replica is to be read first.
         """
         found = DamagedCopy(
             f"{node}: shard {shard_id} is damaged there: {describe_damage(files)}",
@@ -94,19 +93,19 @@ class Choice:
             raise found
 
     def fall_back(self) -> bool:
-        """Accept a damaged replica, since the others cannot be read; False: there is none."""
+        """Accept a damaged replica, because the others cannot be read; False: there is none."""
         if self._last_resort or not self.damaged:
             return False
         self._last_resort = True
         return True
 
     def others(self, node: str) -> tuple[str, ...]:
-        """What is wrong with replicas that were not taken, a line each."""
+        """The damage of the replicas that were not saved, a line each."""
         return tuple(found.what for other, found in self.damaged.items() if other != node)
 
 
 def require_something_sound(shard_id: ShardID, node: str, files: Sequence[FileFacts]) -> None:
-    """Refuse what is no shard at all: there would be nothing to restore from it.
+    """Require a file with a sound series; without one there is nothing to restore.
 
     Raises:
         ArchiveCorrupt: no file has a sound series.
@@ -126,11 +125,11 @@ def confirm_damage(
     files: Sequence[FileFacts],
     buffer: memoryview,
 ) -> None:
-    """Have the damaged files sent once more, and insist that they come the same.
+    """Request the damaged files again, and require equal bytes.
 
     Raises:
-        ArchiveCorrupt: they come differently, or do not come any more.
-        WireError
+        ArchiveCorrupt: the bytes differ, or the files are gone.
+        WireError: the second read failed.
     """
     wanted = SecondRead(tuple(files), None, sum(file.size_bytes for file in files))
     with source.open_shard(shard_id, node=node) as stream:
@@ -143,12 +142,12 @@ def confirm_damage(
 
 
 def lost_bytes(files: Iterable[FileFacts]) -> int:
-    """Of blocks that nothing sound is left of."""
+    """Bytes of blocks of which nothing sound is left."""
     return sum(file.damage.lost_bytes for file in files if file.damage is not None)
 
 
 def describe_damage(files: Iterable[FileFacts]) -> str:
-    """What is damaged: files, keys, times, bytes; the first of many."""
+    """Damaged files with keys, times and bytes; the first few of many."""
     damaged = [file for file in files if file.damage is not None]
     texts = [_of_file(file) for file in damaged[:NAMED_FILES]]
     if len(damaged) > NAMED_FILES:
@@ -157,7 +156,7 @@ def describe_damage(files: Iterable[FileFacts]) -> str:
 
 
 def describe_archive(details: ShardDetails | None) -> str:
-    """What to say of a shard's newest archive; empty if nothing in it is damaged."""
+    """A message on the damage in a shard's newest archive; empty if there is none."""
     if details is None or not details.damaged:
         return ""
     text = (
@@ -185,9 +184,9 @@ def describe_left_out(place: ShardPlace, files: Iterable[FileFacts]) -> str:
 
 
 def with_whole_ones(files: Sequence[FileFacts], previous: Archive | None) -> tuple[FileFacts, ...]:
-    """The files, each damaged one with the earlier backup that has it whole, if one does.
+    """The files; each damaged one names the earlier backup that has it whole, if one does.
 
-    A file never changes while it has its name, so that of an earlier archive is the same.
+    A file does not change while it keeps its name, so an earlier archive has the same one.
     """
     before = previous.entry.details if previous else None
     if before is None or previous is None:

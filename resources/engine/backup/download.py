@@ -1,4 +1,4 @@
-"""One shard from the server into the repository, checked, with retries from an empty file."""
+"""Download one shard from its server into the repository, checked; retries start from nothing."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class ShardGoneAtSource(ShardkeeperError):
 
 
 class NodesAway(ShardkeeperError):
-    """None of the nodes that have a shard answers just now: its turn comes again.
+    """No node that has the shard answers at the moment; the shard is tried again later.
 
     Attributes:
-        cause: why the last one of them does not.
+        cause: the error of the last node.
     """
 
     def __init__(self, cause: ShardkeeperError) -> None:
@@ -66,19 +66,19 @@ class NodesAway(ShardkeeperError):
 
 @dataclass(frozen=True, slots=True)
 class ReadAgain:
-    """A shard that was read whole and is what its archive holds."""
+    """A shard that was read whole and equals its archive."""
 
     state: ShardState
     proven: ProvenAgain
 
 
 class _AsBefore(Exception):
-    """What was read is what the newest archive holds."""
+    """The stream equals the newest archive."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """A shard that is stored."""
+    """A stored shard."""
 
     state: ShardState
     entry: ShardEntry
@@ -86,20 +86,21 @@ class Saved:
     seconds: float
     attempts: int
     damaged_elsewhere: tuple[str, ...] = ()
-    """What is wrong with other replicas of it, a line each."""
+    """The damage of its other replicas, a line each."""
 
 
 class ShardDownloader:
     """Copies shards; one instance serves all threads of a run.
 
-    An archive counts only if it holds all that was acknowledged before the run began, as far as
-    its node tells; see `completeness`.
+    An archive counts only if it holds everything that was acknowledged before the run began, as
+    far as its node reports; see `completeness`.
 
     Args:
-        clocks: the source's clock and ours when it was first asked; None if it tells none.
-        first: what nodes told of their shards then, by address.
-        floors: ordering keys that those of new entries have to exceed.
-        retried: told (shard, error, attempt that follows, pause in seconds), from any thread.
+        clocks: the source's clock and ours at the first request; None if it reports none.
+        first: what nodes reported of their shards then, by address.
+        floors: ordering keys that those of new entries must exceed.
+        retried: called with (shard, error, number of the next attempt, pause in seconds), from
+            any thread.
     """
 
     def __init__(
@@ -131,17 +132,17 @@ class ShardDownloader:
         self.bytes_done = 0
 
     def download(self, state: ShardState) -> Saved | ReadAgain:
-        """Store one shard's archive, unless it turns out to be what is stored already.
+        """Store one shard's archive, unless the newest archive holds the same.
 
-        Every attempt begins with an empty file, since what an attempt left may be half a
+        Every attempt starts with an empty file, because a failed attempt may leave half a
         stream that parses (influxd's own client appends to it).
 
         Raises:
             ShardGoneAtSource: the server no longer has it.
             Stopped: `stop` was set.
             NoUsableCopy: no node that has it answered when the run began.
-            NodesAway: none does now, whereas one did.
-            ShardkeeperError: the last attempt's error, with what was tried in its notes.
+            NodesAway: no node that has it answers any more.
+            ShardkeeperError: the last attempt's error; its notes list the attempts.
         """
         retry = self._options.retry
         began = time.monotonic()
@@ -166,7 +167,7 @@ class ShardDownloader:
             except (StoreFailed, Stopped):
                 raise
             except DamagedCopy:
-                continue  # another replica is chosen now
+                continue  # now another replica is chosen
             except ShardkeeperError as error:
                 if self._heals(state, error, attempt):
                     # Another node has it.
@@ -191,13 +192,13 @@ class ShardDownloader:
         return Saved(state, entry, copy.node, seconds, attempt, choice.others(copy.node))
 
     def _heals(self, state: ShardState, error: ShardkeeperError, attempt: int) -> bool:
-        """Whether one more attempt may help.
+        """Whether another attempt may succeed.
 
         Raises:
             Stopped: `stop` was set.
             ShardGoneAtSource: the server no longer has it.
-            NodesAway: no node that has it answers now, whereas one did.
-            RepositoryError: the repository fails, so that no attempt helps.
+            NodesAway: no node that has it answers any more.
+            RepositoryError: the repository fails, so no attempt can succeed.
         """
         if self._stop.is_set():
             raise Stopped("stopped before the backup was complete") from None
@@ -218,14 +219,14 @@ class ShardDownloader:
         return heals
 
     def is_away(self, node: str) -> bool:
-        """Whether a node did not answer when it was asked last."""
+        """Whether the node did not answer the last request."""
         return self._source.peer(node).why_away is not None
 
     def _all_away(self, state: ShardState) -> bool:
         return all_away(self._source.peer(copy.node) for copy in state.copies)
 
     def _turn(self, node: str) -> AbstractContextManager[None]:
-        """Wait until the node may be read from; no node is read by more than its share."""
+        """Wait until a connection to the node is free, within the node's share."""
         share = self._options.per_node
         return nullcontext() if share is None else self._one_of(share, node)
 
@@ -246,12 +247,13 @@ class ShardDownloader:
             scratch.close()
 
     def _written_out(self, state: ShardState, copy: ShardCopy) -> Written | None:
-        """Have the copy's cache written to files; returns what its node tells then, if anything.
+        """Make the node write the copy's cache to files; None if it reports no figures.
 
         Raises:
-            NotWrittenOut: it is not.
-            CompletenessUnknown: nobody can know, and that is not enough.
-            Stopped, WireError
+            NotWrittenOut: the node did not write it.
+            CompletenessUnknown: completeness is unknown, and `require_complete` is set.
+            Stopped: `stop` was set.
+            WireError: the node does not answer.
         """
         written = self._write_out.before_reading(state.place.shard_id, copy.node)
         if written is None and self._options.require_complete:
@@ -293,7 +295,7 @@ class ShardDownloader:
             if written is not None:
                 self._require_all_files(place.shard_id, copy, stored, written.sample)
             if self._proof(written) is not None and _is_as_before(state, stored):
-                raise _AsBefore  # nothing of this block counts then
+                raise _AsBefore  # nothing that this block wrote counts then
             if damaged := stored.facts.damaged:
                 require_something_sound(place.shard_id, copy.node, stored.facts.files)
                 choice.require_best(place.shard_id, copy.node, damaged)
@@ -310,7 +312,11 @@ class ShardDownloader:
             return replace(stored, read_twice=twice)
 
     def _require_same_history(self, state: ShardState, stored: StoredArchive) -> None:
-        """Raises: SourceChanged: a single server's shard went another way than its archive."""
+        """Require that a single server's shard continues its archive.
+
+        Raises:
+            SourceChanged: it does not.
+        """
         details = state.previous.entry.details if state.previous else None
         if details is None or self._source.kind != "server":
             return
@@ -321,11 +327,11 @@ class ShardDownloader:
     def _require_all_files(
         self, shard_id: ShardID, copy: ShardCopy, stored: StoredArchive, before: Sample
     ) -> None:
-        """A file that a server leaves out of a stream leaves no trace in it.
+        """Require all files: a file that a server leaves out of a stream leaves no trace there.
 
         Raises:
-            ArchiveCorrupt: the node said, and says again, that the shard has other files.
-            WireError: the node no longer tells.
+            ArchiveCorrupt: the node reported twice that the shard has other files.
+            WireError: the node no longer reports figures.
         """
         files = stored.facts.files
         if not missing_files(files, before, before):
@@ -349,7 +355,7 @@ class ShardDownloader:
         return mine
 
     def _is_gone(self, state: ShardState) -> bool:
-        """Whether the source says so; one that is just restarting says nothing yet."""
+        """Whether the source reports it gone; False while the source restarts."""
         try:
             return not self._source.has_shard(state.place.shard_id)
         except WireError:
@@ -363,13 +369,13 @@ class ShardDownloader:
         return ReadAgain(state, ProvenAgain(state.place.shard_id, details.content, proof))
 
     def _proof(self, written: Written | None) -> Proof | None:
-        """What holds while the shard is as it was read; None if that is not known."""
+        """What holds while the shard does not change; None if that is not known."""
         now = figures(written.sample) if written and written.at_rest else None
         return Proof(self._clocks, now) if now and self._clocks else None
 
 
 def _is_as_before(state: ShardState, stored: StoredArchive) -> bool:
-    """Whether the newest archive holds these very files."""
+    """Whether the newest archive holds exactly these files."""
     details = state.previous.entry.details if state.previous else None
     return (
         state.reason == "changed"

@@ -1,4 +1,4 @@
-"""What a manifest says of an archive that was just made."""
+"""The manifest entry of a new archive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shard_entry(
     """The entry of a shard's archive.
 
     Args:
-        floor_ns: the ordering key of an archive of that number in an earlier era; 0: none.
+        floor_ns: the ordering key of the shard's archive in an earlier era; 0: none.
     """
     place, facts = state.place, stored.facts
     return ShardEntry(
@@ -62,11 +62,11 @@ def shard_entry(
 
 
 def _later_than(previous: Archive | None, modified_ns: int | None, floor_ns: int) -> int:
-    """The ordering key of a new entry: a cluster's time of last change, a server's 0.
+    """The ordering key of a new entry: a cluster's time of last change, 0 for a server.
 
-    Among equal keys every reader takes the newest manifest's, so 0 keeps a directory right
-    that `influxd backup -portable` writes into as well. An earlier entry with a greater key
-    must be exceeded.
+    Among equal keys every reader takes the newest manifest's entry, so with 0 a directory stays
+    correct that `influxd backup -portable` writes into as well. An earlier entry with a greater
+    key must be exceeded.
     """
     before = previous.entry.last_modified_ns if previous else floor_ns
     return max(modified_ns or 0, before + 1 if before > 0 else 0)

@@ -1,4 +1,4 @@
-"""How much a backup would copy, and how long that took before."""
+"""Estimate how much a backup would copy, and how long it takes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resources.repository.repository import BackupRepository
 
 
 def expected_bytes(plan: BackupPlan, state: ShardState) -> int | None:
-    """What a shard's nodes say that it takes on disk; None if they do not say."""
+    """The size on disk that a shard's nodes report; None if they do not report it."""
     best = state.copies[0].size_bytes if state.copies else None
     if best is not None:
         return best
@@ -18,9 +18,9 @@ def expected_bytes(plan: BackupPlan, state: ShardState) -> int | None:
 
 
 def seconds_per_byte(repository: BackupRepository) -> float | None:
-    """What copying a byte took, over the newest archives here; None if there are none of ours.
+    """The mean time to copy a byte over the newest archives; None if none has our details.
 
-    One connection's time: a run that copies several shards at once is faster.
+    This is the time of one connection: a run that copies several shards at once is faster.
     """
     try:
         archives = repository.current().archives.values()

@@ -1,17 +1,17 @@
-"""Is this the server that the repository's newest backup came from, and has it only gone on?
+"""Is this the server of the repository's newest backup, and has it not gone back in time?
 
-Shard ids mean nothing between servers, so archives of two must never be taken for one another's.
-A server is known by its metastore's number. That a copy of it has, too, and so has the server
-itself after it was put back to an earlier state. But then one of these is so:
+Shard ids mean nothing between servers, so archives of two servers must never be mixed. The number
+in its metastore identifies a server. A copy of the server has the same number, and so has the
+server after it was put back to an earlier state. But then at least one of these holds:
 
-- its metastore counted on less far than in the backup (`index`; it only grows);
-- a shard is of another database, policy or time than the archive with its number;
-- its process ran already when the backup was made, and was not the one that served it;
+- its metastore has counted fewer changes than in the backup (`index` only grows);
+- a shard belongs to another database, policy or time than the archive with its number;
+- its process was already running when the backup was made, and did not serve that backup;
 - a shard has a file of the same name with other bytes, beside files that are equal: a file never
-  changes under its name, and a file set that begins anew has none of the old ones.
+  changes under its name, and a new file set has none of the old files.
 
-Whoever confirms with `-new-era` begins a new era in the same repository: its first backup copies
-everything, and no reader ever takes an archive of one era for a shard of another. See
+`-new-era` confirms such a server and begins a new era in the same repository: its first backup
+copies everything, and no reader ever takes an archive of one era for a shard of another. See
 docs/decisions/0015-a-repository-holds-eras.md; held by tests/wire/test_eras.py.
 """
 
@@ -45,14 +45,14 @@ def check_identity(
     clocks: Clocks | None,
     address: str,
 ) -> str:
-    """Insist that the source is the one of the newest backup; returns what to warn of, or nothing.
+    """Require that the source is the one of the newest backup; returns a warning, or nothing.
 
     Args:
-        facts: what a single server told of itself.
-        clocks: its clock and ours, then.
+        facts: what a single server reports of itself.
+        clocks: its clock and ours at that moment.
 
     Raises:
-        SourceChanged: it is another one, a copy, or an earlier state of it.
+        SourceChanged: it is another server, a copy, or an earlier state of it.
     """
     details = backups.newest.manifest.details
     known = _known(repository, backups)
@@ -80,7 +80,7 @@ def check_identity(
 
 
 def diverged(previous: ShardDetails, files: Sequence[FileFacts]) -> str:
-    """A file that is not the one of its name any more, beside others that are; empty: none."""
+    """A file whose bytes changed under its name, beside files that did not; empty: none."""
     before = {f.name: f.id for f in previous.files if f.is_tsm and f.damage is None}
     now = [f for f in files if f.is_tsm and f.damage is None and f.name in before]
     if not any(before[f.name] == f.id for f in now):
@@ -152,7 +152,7 @@ def _from(details: ShardDetails | None) -> str:
 
 
 def _check_process(source: Source, facts: SourceFacts, clocks: Clocks | None, address: str) -> None:
-    """A process that ran beside the one that was backed up is another server's."""
+    """Require that the process did not run beside the one that was backed up."""
     if None in (source.started_ns, source.clocks, facts.started_ns, facts.uptime_s, clocks):
         return
     assert source.clocks is not None  # noqa: S101

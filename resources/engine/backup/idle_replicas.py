@@ -1,10 +1,10 @@
-"""Do a shard's copies hold the same, as far as that shows without reading them?
+"""Do a shard's replicas hold the same points, as far as their sizes show it?
 
-Copies that are written to have different sizes at any moment: caches become files, and files
-become one, at other times on each node. Once nothing is in memory and all is one file, equal
-points make files of equal size, and a node then says that the shard is cold. On
-influxdb-cluster 1.8.11-c1.2.0 copies whose sizes differed by 5 percent beside two writers and
-six backups, and were hot, were cold and equal to the byte six seconds after the last write.
+Replicas that receive writes have different sizes at any moment: each node writes caches to files
+and compacts files at other times. When nothing is in memory and all is one file, equal points make
+files of equal size, and the node reports the shard as cold. On influxdb-cluster 1.8.11-c1.2.0
+replicas differed by 5 percent in size and were hot while two writers and six backups ran; six
+seconds after the last write they were cold and equal to the byte.
 
 Source: influxdb-cluster tsdb/engine/tsm1/engine.go (IsIdle), compact.go (FullyCompacted).
 """
@@ -24,16 +24,16 @@ MAX_REPORTED = 10
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What became of comparing the copies of shards."""
+    """The result of comparing the replicas of shards."""
 
     compared: int = 0
-    """Shards that nobody touches and whose owners all answer; the others cannot be compared."""
+    """How many shards have no writes and owners that all answer; others cannot be compared."""
     differing: Mapping[ShardID, tuple[ShardCopy, ...]] = field(
         default_factory=dict[ShardID, tuple[ShardCopy, ...]]
     )
-    """Shards that nobody touches and that are not alike on all their owners: what each has."""
+    """Shards without writes whose owners have different sizes: what each owner has."""
     whole: Mapping[ShardID, str] = field(default_factory=dict[ShardID, str])
-    """Of these, by shard, a node whose replica is known to have all points."""
+    """Of these, by shard: a node whose replica is known to have all points."""
 
 
 def differing_copies(
@@ -43,17 +43,17 @@ def differing_copies(
     before: ReplicaInventory,
     alike: Mapping[ShardID, Sequence[OwnerFacts]],
 ) -> Comparison:
-    """Find shards that nobody touches and that are not the same size on all their owners.
+    """Find shards without writes whose owners report different sizes.
 
-    Nodes are asked one after the other, and a write may come in between; so who differs is
-    asked once more, and what moved meanwhile is left out.
+    The nodes are polled one after the other, and a write may come in between. So the differing
+    ones are polled again, and shards that changed meanwhile are left out.
 
     Args:
-        before: what the nodes had at first.
-        alike: what is known of replicas; of different sizes, they may have the same points.
+        before: what the nodes reported at first.
+        alike: what is known of replicas; those of different sizes may have the same points.
 
     Raises:
-        WireError: the meta nodes broke off.
+        WireError: the meta nodes do not answer any more.
     """
     addresses = {node.id: node.tcp_addr for node in metastore.data_nodes}
     found = {place.shard_id: _of_owners(place, addresses, before) for place in places}
@@ -80,7 +80,7 @@ def differing_copies(
 
 
 def emit_differing(found: Comparison, *, emit: Emit) -> None:
-    """Tell of some, and how many more there are."""
+    """Warn of the first `MAX_REPORTED`, and of the number of the others."""
     differing = found.differing
     for shard_id, copies in list(differing.items())[:MAX_REPORTED]:
         emit(Warned(_described(shard_id, copies, found.whole.get(shard_id, ""))))
@@ -91,7 +91,7 @@ def emit_differing(found: Comparison, *, emit: Emit) -> None:
 def _of_owners(
     place: ShardPlace, addresses: Mapping[NodeID, str], inventory: ReplicaInventory
 ) -> tuple[ShardCopy, ...]:
-    """What each owner that answers has; one that has nothing is at rest."""
+    """The replica of each owner that answers; one without the shard counts as at rest."""
     found = {copy.node: copy for copy in inventory.copies.get(place.shard_id, ())}
     nodes = [addresses.get(owner.node_id, "") for owner in place.shard.owners]
     return tuple(
@@ -110,13 +110,13 @@ def _differ(copies: Sequence[ShardCopy]) -> bool:
 
 
 def _same_points(copies: Sequence[ShardCopy], owners: Sequence[OwnerFacts]) -> bool:
-    """Whether all were read, and found to hold the same points."""
+    """Whether all replicas were read and hold the same points."""
     same = {owner.node for owner in owners if owner.holds == "same"}
     return all(copy.node in same for copy in copies)
 
 
 def _whole(owners: Sequence[OwnerFacts]) -> str:
-    """A node that has all points, if replicas were read; else empty."""
+    """A node that has all points, if the replicas were read; else empty."""
     if any(owner.holds not in ("same", "less") for owner in owners):
         return ""
     return next((owner.node for owner in owners if owner.holds == "same"), "")

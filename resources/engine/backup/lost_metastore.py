@@ -1,8 +1,8 @@
-"""A single server whose meta.db is gone: its shards lie on its disk, and nothing reads them.
+"""A single server whose meta.db is gone: its shards are on its disk, and it serves none of them.
 
-It starts with an empty metastore and a new number, opens every shard that it finds, and hands out
-none, since it asks the metastore which there are. The metastore of a backup, put back as meta.db,
-is all that it lacks: then everything on its disk is there again, also what came after that backup.
+The server starts with an empty metastore and a new number and opens every shard that it finds.
+It serves none, because it looks shards up in the metastore. With the metastore of a backup as
+meta.db, everything on its disk is there again, also points that are newer than that backup.
 
 Held by tests/wire/test_lost_meta.py.
 """
@@ -20,14 +20,14 @@ NAMED = 10
 def require_metastore(
     metastore: Metastore, orphans: Mapping[ShardID, str], address: str, location: str
 ) -> None:
-    """Refuse a server that knows no database and has shards of some on its disk.
+    """Refuse a server that knows no database but has shards on its disk.
 
     Args:
         orphans: shards on its disk that its metastore does not know, with `database/policy`.
-        location: the repository, if it has a backup to take a metastore from; else empty.
+        location: the repository, if it has a backup with a metastore; else empty.
 
     Raises:
-        MetaLost
+        MetaLost: the server is in that state.
     """
     known = {database.name for database in metastore.databases} - {INTERNAL_DATABASE}
     if not known and strange(orphans):
@@ -35,12 +35,12 @@ def require_metastore(
 
 
 def strange(orphans: Mapping[ShardID, str]) -> list[str]:
-    """Databases, other than the server's own, whose shards nothing reads."""
+    """Databases of orphaned shards, except the server's own."""
     return sorted({place.partition("/")[0] for place in orphans.values()} - {INTERNAL_DATABASE})
 
 
 def meta_lost(orphans: Mapping[ShardID, str], address: str, location: str) -> MetaLost:
-    """What is on the disk, and what helps."""
+    """An error that names the shards on the disk and the way to recover them."""
     databases = strange(orphans)
     names = ", ".join(shown(name) for name in databases[:NAMED])
     more = f" and {len(databases) - NAMED} more" if len(databases) > NAMED else ""

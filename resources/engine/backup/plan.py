@@ -1,4 +1,4 @@
-"""Look before copying: which shards there are, and which have changed since their archive."""
+"""Plan a backup: which shards there are, and which have changed since their archive."""
 
 from __future__ import annotations
 
@@ -48,37 +48,37 @@ class Era:
     """Which of a repository's eras a backup belongs to."""
 
     continues: str = ""
-    """The backup that it began with; empty: the first one."""
+    """The backup that it began with; empty: the first era."""
     begins: bool = False
-    """Whether this very backup begins one."""
+    """Whether this backup begins an era."""
     floors: Mapping[ShardID, int] = field(default_factory=dict[ShardID, int])
-    """Of an era that begins: the ordering keys of archives in the one before, by shard."""
+    """If this backup begins an era: the ordering keys in the era before, by shard."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """What a backup will do. It was made by looking; nothing is written yet."""
+    """What a backup will do. Planning only reads; nothing is written yet."""
 
     meta: bytes
     metastore: Metastore
     facts: SourceFacts
     """Read before anything else, so its clock is a lower bound for every shard's."""
     states: tuple[ShardState, ...]
-    """Every wanted shard that is on a node's disk, or may be on one that does not answer."""
+    """Wanted shards that are on a node's disk, or may be on a node that does not answer."""
     absent: tuple[ShardPlace, ...]
-    """Wanted shards that only the metastore knows: the server plans them ahead of time."""
+    """Wanted shards that only the metastore has: the server plans them ahead of time."""
     unserved: tuple[FailedShard, ...]
-    """Wanted shards that only the metastore knows, although they held something."""
+    """Wanted shards that only the metastore has, although they held something."""
     copies: Comparison
-    """Whether owners of a shard hold the same; a single server has nothing to compare."""
+    """How the owners' replicas compare; empty for a single server."""
     address: str
-    """What to call the source in messages."""
+    """The source's name in messages."""
     left_alone: LeftAlone
-    """Shards that bring the source down when they are read."""
+    """Shards whose reading brings the source down."""
     clocks: Clocks | None = None
-    """The source's clock, when it told `facts`, and ours; None if it told none."""
+    """The source's clock at the time of `facts`, and ours; None if it did not report one."""
     first: Mapping[str, SourceFacts] = field(default_factory=dict[str, SourceFacts])
-    """What nodes told of their shards before anything else, by address."""
+    """What the nodes reported of their shards before anything else, by address."""
     era: Era = field(default_factory=Era)
 
     @property
@@ -92,12 +92,12 @@ class BackupPlan:
 
 @dataclass(frozen=True, slots=True)
 class ObservedSource:
-    """What a source said of itself a moment ago, so that it need not be asked again."""
+    """What a source reported a moment ago; a caller that has it saves the requests."""
 
     meta: bytes
     metastore: Metastore
     inventory: ReplicaInventory | None = None
-    """None: its nodes were not asked."""
+    """None: its nodes were not polled."""
 
 
 def plan_backup(
@@ -108,10 +108,10 @@ def plan_backup(
     emit: Emit,
     seen: ObservedSource | None = None,
 ) -> BackupPlan:
-    """Find out what a backup has to copy.
+    """Determine what a backup has to copy.
 
     Args:
-        seen: what is known already; None asks for everything.
+        seen: what is known already; None: the source is polled.
 
     Raises:
         NothingMatches: no such node, database, policy or shard.
@@ -180,7 +180,7 @@ def _wanted(metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
 def _earlier_backups(
     repository: BackupRepository, options: BackupOptions, *, emit: Emit
 ) -> BackupSet | None:
-    """What the directory holds; None: it is empty, and may be."""
+    """The backups in the directory; None if it is empty and allowed to be."""
     try:
         return repository.current()
     except BackupNotFound:
@@ -197,7 +197,7 @@ def _warn_of_previous(backups: BackupSet, odd: str, emit: Emit) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """The wanted shards, by what there is to do; the fields are those of the plan."""
+    """The wanted shards, classified; the fields are those of the plan."""
 
     states: tuple[ShardState, ...]
     absent: tuple[ShardPlace, ...]
@@ -272,7 +272,7 @@ def _unserved(
 
 
 def _untold(silence: WireError | None) -> str:
-    """What a backup does not know of a server that does not tell figures."""
+    """A warning about a server that does not report figures."""
     why = f"{silence.what}; " if silence else ""
     next_step = (silence.hint if silence else "") or "-http names the HTTP address"
     return (
@@ -291,7 +291,11 @@ def _check_node(source: Source, metastore: Metastore, prefer: str) -> None:
 
 
 def _check_directory(repository: BackupRepository, options: BackupOptions, *, emit: Emit) -> None:
-    """A directory without backups: is it a new one, or is a file system not mounted?"""
+    """Require that a directory without backups is a new one, not a missing mount.
+
+    Raises:
+        RepositoryMissing: backups were made there, or its file system is not mounted.
+    """
     if options.remembered:
         raise RepositoryMissing(
             f"{repository.location} holds no backup, and {options.remembered} was made there",

@@ -1,8 +1,8 @@
-"""Has anything changed? Asked often, so answered from what a source says by itself.
+"""Has anything changed? A frequent question, so it is answered from the source's own figures.
 
-Each shard has a mark: for a cluster the time it was last modified, for a server its figures at
-/debug/vars. Marks move when backups are made, too, so a mark that moved is a reason to compare
-the shard with its archive and nothing more. What was compared is remembered, by mark.
+Each shard has a mark: in a cluster the time it was last modified, on a server its figures at
+/debug/vars. Backups move marks, too. So a mark that moved is only a reason to compare the shard
+with its archive. The poller remembers the marks of compared shards.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from resources.protocol.meta import decode_metastore
 from resources.repository.cached_repository import CachedRepository
 
 MAX_COMPARED = 500
-"""Shards of a server that one look compares; each costs a request."""
+"""Shards of a server that one poll compares; each costs a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFingerprint:
-    """What a source says by itself."""
+    """What a source reports by itself."""
 
     observed: ObservedSource
     marks: Mapping[ShardID, str]
     """Of the shards on its disks."""
     digest: str
-    """Of all marks and of the databases, policies and users: equal if nothing has moved."""
+    """Covers all marks and the databases, policies and users: equal if nothing has moved."""
 
     @property
     def metastore(self) -> Metastore:
@@ -55,15 +55,15 @@ class SourceFingerprint:
 
 @dataclass(frozen=True, slots=True)
 class ChangesFound:
-    """What a look found."""
+    """The result of a poll."""
 
     fingerprint: SourceFingerprint
     changed: tuple[ShardState, ...]
-    """Shards that hold something their archive does not; not all of them, if `left` is not 0."""
+    """Shards that hold something their archive does not; incomplete if `left` is not 0."""
     left: int
-    """Shards that moved and are yet to be compared."""
+    """Shards whose marks moved and that are not compared yet."""
     settings_changed: bool
-    """Databases, policies or users are not those of the newest backup."""
+    """Whether databases, policies or users differ from those of the newest backup."""
 
     @property
     def something(self) -> bool:
@@ -71,10 +71,10 @@ class ChangesFound:
 
 
 def fingerprint(source: Source, *, internal: bool) -> SourceFingerprint:
-    """Ask what moves when shards change; nothing is written out for it.
+    """Read the figures that move when shards change; the source writes no cache for it.
 
     Raises:
-        WireError: the source cannot be reached, or cannot tell.
+        WireError: the source cannot be reached, or does not report them.
     """
     seen = ObservedSource(*source.metastore())
     metastore = seen.metastore
@@ -110,7 +110,7 @@ def fingerprint(source: Source, *, internal: bool) -> SourceFingerprint:
 
 
 class ChangePoller:
-    """Looks at one source again and again.
+    """Polls one source repeatedly.
 
     Args:
         repository: where its backups are.
@@ -124,10 +124,10 @@ class ChangePoller:
     def poll(
         self, source: Source, seen: SourceFingerprint, options: BackupOptions, *, emit: Emit
     ) -> ChangesFound:
-        """Compare what has moved with its archives.
+        """Compare the shards whose marks moved with their archives.
 
         Args:
-            seen: a glance at the source; what moves after it is for the next look.
+            seen: a fingerprint of the source; later changes are for the next poll.
             options: with `peek` and `internal`.
 
         Raises:
@@ -143,7 +143,7 @@ class ChangePoller:
                 ShardLocation.of(place) for place in seen.places if place.shard_id in moving
             )
             scanned = replace(options, only=only)
-            with suppress(NothingMatches):  # dropped since the glance
+            with suppress(NothingMatches):  # dropped since the fingerprint
                 plan = plan_backup(source, self._repository, scanned, emit=emit, seen=seen.observed)
                 changed = plan.to_copy
             stale = {state.place.shard_id for state in changed}

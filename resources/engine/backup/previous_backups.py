@@ -1,4 +1,4 @@
-"""What the repository already has of a source's shards."""
+"""The archives that the repository already has of a source's shards."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from resources.repository.repository import BackupRepository
 
 
 class KnownArchives:
-    """The newest archive of each shard, and whether its file is there as it was stored.
+    """The newest archive of each shard, and whether its file is present as it was stored.
 
     Args:
         backups: None if there is no backup yet.
@@ -33,7 +33,7 @@ class KnownArchives:
         self.scratch_dir = repository.scratch_dir
 
     def archive_of(self, place: ShardPlace) -> Archive | None:
-        """Its newest archive, listed if not there; None if that is of another place."""
+        """The shard's newest archive, also if its file is gone; None if it is of another place."""
         found = self._newest.get(place.shard_id)
         if found is None:
             return None
@@ -41,11 +41,11 @@ class KnownArchives:
         return found if named in ((place.database, place.policy), ("", "")) else None
 
     def has_heard_of(self, place: ShardPlace) -> bool:
-        """Whether there is an archive of it, or the newest backup lists it as without one."""
+        """Whether the shard has an archive, or the newest backup lists it without one."""
         return self.archive_of(place) is not None or place.shard_id in self._listed
 
     def is_whole(self, archive: Archive | None) -> bool:
-        """Whether its file is there, of the size it was stored with, and not known as damaged."""
+        """Whether its file is present with the size as stored, and not known to be damaged."""
         if archive is None or archive.entry.shard_id in self._no_good:
             return False
         size_bytes, details = self._sizes.get(archive.entry.file_name), archive.entry.details
@@ -55,7 +55,7 @@ class KnownArchives:
 
 
 def _listed(backups: BackupSet | None) -> frozenset[ShardID]:
-    """What the newest backup names without having an archive of it."""
+    """Shards that the newest backup names without having an archive of them."""
     details = backups.newest.manifest.details if backups else None
     if details is None:
         return frozenset()

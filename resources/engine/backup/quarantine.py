@@ -1,4 +1,4 @@
-"""What of a source cannot be saved by anybody, so that it does not hold up the rest."""
+"""Shards that no archive can hold are set aside, so that the others can be saved."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NO_ARCHIVE = "no archive can hold that name, which no statement could have made"
 def set_aside(
     wanted: Sequence[ShardPlace], on_disk: Collection[ShardID]
 ) -> tuple[list[ShardPlace], tuple[FailedShard, ...]]:
-    """Set those aside that no archive can hold, so that the others are saved.
+    """(shards that an archive can hold, failures for the others that are on disk).
 
     Raises:
-        UnsafeName: nothing else was asked for.
+        UnsafeName: only such shards were requested.
     """
     named, odd = split_named(wanted)
     refused = tuple(
@@ -36,7 +36,7 @@ def set_aside(
 
 
 def describe_orphans(orphans: Mapping[ShardID, str]) -> str:
-    """What to say of shards that only the disk knows."""
+    """A warning about shards that are on the disk and not in the metastore."""
     first = sorted(orphans)[:10]
     listed = ", ".join(f"{shown(orphans[i])}/{i}" for i in first)
     more = f" and {len(orphans) - len(first)} more" if len(orphans) > len(first) else ""

@@ -1,9 +1,9 @@
-"""Have nodes written out what they have in memory of shards that will be read?
+"""Have the nodes written the caches of shards that will be read?
 
-A busy node answers with files and without its cache, so that it answered proves nothing. A node
-that says that a shard is cold has nothing of it in memory. Of the others its figures over HTTP
-are asked, for all shards at once, before and after it is asked for files; `completeness` says
-what they prove. What is not proven is asked again, with growing pauses.
+A busy node answers with files and without its cache, so an answer proves nothing. A node that
+reports a shard as cold has nothing of it in memory. For the others the nodes' figures are read
+over HTTP, for all shards at once, before and after a request for files; `completeness` says what
+they prove. What is not proven is requested again, after growing pauses.
 
 Source: influxdb-cluster tsdb/engine/tsm1/engine.go (IsIdle, CreateSnapshot).
 
@@ -32,19 +32,19 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 3.0
 Replica = tuple[ShardID, str]
 """A shard and the node that has it."""
 WriteOut = Callable[[Collection[Replica]], Collection[Replica]]
-"""Has nodes write replicas out; returns those of which files were answered."""
+"""Makes nodes write out replicas; returns those for which files came."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unproven:
-    """Replicas of which something may be in memory only."""
+    """Replicas of which something may be only in memory."""
 
     busy: frozenset[Replica] = frozenset()
-    """Their nodes say so."""
+    """Their nodes report so."""
     unknown: frozenset[Replica] = frozenset()
-    """Their nodes do not tell."""
+    """Their nodes report no figures."""
     mute: frozenset[str] = field(default_factory=frozenset[str])
-    """Nodes that do not tell."""
+    """Nodes that report no figures."""
 
 
 def unproven(
@@ -52,10 +52,10 @@ def unproven(
     replicas: Iterable[Replica],
     write_out: WriteOut,
 ) -> Unproven:
-    """Have replicas written out until their nodes prove it; what is left is returned.
+    """Have replicas written out until their nodes prove it; returns the unproven ones.
 
     Args:
-        replicas: those whose nodes do not say that nothing is in memory.
+        replicas: those that their nodes do not report as at rest.
     """
     pending, unknown = set(replicas), set[Replica]()
     before = _samples(source, {node for _, node in pending})
@@ -85,7 +85,7 @@ def unproven(
 
 
 def _samples(source: Source, nodes: Collection[str]) -> dict[str, SourceFacts | None]:
-    """What nodes tell of all their shards; None of one that told before and does not now."""
+    """What nodes report of all their shards; None for a node that does not answer."""
     described: dict[str, SourceFacts | None] = {}
     for node in nodes:
         try:
@@ -96,7 +96,7 @@ def _samples(source: Source, nodes: Collection[str]) -> dict[str, SourceFacts | 
 
 
 def _is_silent(samples: dict[str, SourceFacts | None], replica: Replica) -> bool:
-    """Whether the node told figures before, and does not at this moment."""
+    """Whether the node reported figures before, and does not at this moment."""
     return samples.get(replica[1]) is None
 
 

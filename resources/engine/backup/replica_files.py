@@ -1,9 +1,9 @@
-"""Which files does a replica have? Enough of its stream is read to tell, and no more.
+"""Which files does a replica have? Only as much of its stream is read as it takes to know.
 
-A node that says that a shard is cold has nothing of it in memory, no pending deletes, and one
-generation of files. A compaction gives the next generation or sequence, so the first file's
-name and size, together with the size of all, are a name for the content. Of other small
-replicas all is read. Neither rests on a clock.
+A node that reports a shard as cold has nothing of it in memory, no pending deletes, and one
+generation of files. A compaction increments the generation or sequence, so the first file's name
+and size, together with the total size, identify the content. Other small replicas are read
+whole. Neither relies on a clock.
 
 Source: influxdb-cluster tsdb/engine/tsm1/engine.go, IsIdle; compact.go, FullyCompacted,
 compactGroup (the new file's generation and sequence).
@@ -19,16 +19,16 @@ from resources.protocol.tar import Member, MemberData, MemberStart, TarWalker, m
 from resources.tsm.crc import crc32
 
 MAX_WHOLE_BYTES = 256 << 10
-"""A stream that ends before is read whole."""
+"""A stream that is shorter is read whole."""
 ALL, FIRST = "all ", "first "
 
 
 def files_of(source: Source, node: str, shard_id: ShardID) -> str:
-    """A name for a replica's files. Asking has the node write its cache out.
+    """A name for a replica's files. The request makes the node write its cache out.
 
-    Begins with "all " if it covers every byte, in the order of the files' names; the names
-    themselves change when a node compacts a shard in which there was nothing to remove. Begins
-    with "first " if it is of the first file's name and size alone.
+    "all …" covers every byte, in the order of the files' names; the names themselves change when
+    a node compacts a shard in which there was nothing to remove. "first …" covers only the first
+    file's name and size.
 
     Raises:
         WireError, ArchiveCorrupt: the reply cannot be read.
@@ -54,7 +54,7 @@ def files_of(source: Source, node: str, shard_id: ShardID) -> str:
 
 
 def is_proof(files: str, *, at_rest: bool) -> bool:
-    """Whether equal names mean equal files: all was read, or the first file stands for all."""
+    """Whether equal names mean equal files: all was read, or the first file identifies all."""
     return files.startswith(ALL) or (at_rest and files.startswith(FIRST))
 
 

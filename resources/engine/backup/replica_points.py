@@ -1,13 +1,14 @@
 """Which replica of a shard has every point? Replicas are read and compared, point by point.
 
-Sizes and times do not tell: a node that was down while points were written looks newest once a
-backup has had its cache written out. So what counts is which points a replica has:
+Sizes and times do not show it: a node that was down while points were written looks newest after
+a backup has made it write its cache. So only the points of a replica count:
 
-- one that has all that another has, with equal values, is as good or better;
-- of two that each have something the other lacks, none is right, and the shard is named.
+- a replica that has all points of another, with equal values, is as good or better;
+- if each of two has points that the other does not have, neither is complete, and the shard is
+  named.
 
-Points may be written meanwhile. Of two replicas that are read one after the other, the later
-one may have more; if the earlier one has something that the later one lacks, it is read again.
+Points may be written meanwhile. Of two replicas that are read one after the other, the later one
+may have more; if the earlier one has points that the later one does not have, it is read again.
 
 Held by: tests/resources/engine/backup/test_replica_points.py; tests/wire/test_cluster_replicas.py.
 """
@@ -27,7 +28,7 @@ from resources.tsm.blocks import Values
 from resources.tsm.merge import SeriesPoints
 
 Read = Callable[[str], UnpackedShard]
-"""Reads the replica of a node, whole."""
+"""Reads a node's whole replica."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +52,16 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What comparing the replicas of a shard told."""
+    """The result of comparing the replicas of a shard."""
 
     best: str
-    """The node to read; its replica has all that the others have, unless `gaps` says not."""
+    """The node to read; its replica has all points of the others, unless `gaps` is set."""
     holds: dict[str, Holds] = field(default_factory=dict[str, Holds])
-    """By node: what it has, beside the best."""
+    """By node: how its replica compares with the best."""
     described: tuple[str, ...] = ()
-    """What differs, one line for each node."""
+    """The differences, one line for each node."""
     gaps: str = ""
-    """What others have and the best does not; empty if nothing."""
+    """Points that others have and the best does not; empty if there are none."""
 
 
 def rank(nodes: Sequence[str], read: Read) -> Ranking:
@@ -78,7 +79,7 @@ def rank(nodes: Sequence[str], read: Read) -> Ranking:
         for node in nodes[1:]:
             found = reading.compare(node)
             if not found.first_is_whole and not found.second_is_whole:
-                reading.hold(best)  # what came in between is no difference
+                reading.hold(best)  # writes in between are no difference
                 found = reading.compare(node)
             if found == Difference():
                 holds[node] = "same"
@@ -107,7 +108,7 @@ def rank(nodes: Sequence[str], read: Read) -> Ranking:
 
 
 class _Reading:
-    """Holds one replica, and reads others beside it."""
+    """Holds one replica open and compares others with it."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -121,14 +122,14 @@ class _Reading:
             self._held.close()
 
     def hold(self, node: str) -> None:
-        """Read a node's replica, and hold it from now on."""
+        """Read a node's replica and hold it from now on."""
         replica = self._read(node)
         if self._held is not None:
             self._held.close()
         self._held = replica
 
     def compare(self, node: str) -> Difference:
-        """Hold another node's replica against the one that is held."""
+        """Compare another node's replica with the one that is held."""
         assert self._held is not None  # noqa: S101 - `hold` comes first
         with self._read(node) as other:
             return difference(self._held, other)
@@ -176,7 +177,7 @@ def _different(ours: Values, theirs: Values, at_ours: Ints, at_theirs: Ints) -> 
         left, right = cast("list[bytes]", ours), cast("list[bytes]", theirs)
         return sum(left[int(at_ours[i])] != right[int(at_theirs[i])] for i in range(len(at_ours)))
     one, other = ours[at_ours], theirs[at_theirs]
-    if one.dtype.kind == "f":  # NaN is no equal of itself, and its bits are
+    if one.dtype.kind == "f":  # NaN does not equal itself, but its bits do
         one, other = one.view(np.int64), other.view(np.int64)
     return int(np.count_nonzero(one != other))
 

@@ -1,10 +1,10 @@
-"""Which replica of a shard is read, and what is noted of all of them.
+"""Choose the replica of a shard that is read, and note the state of all of them.
 
 A node that was down while points were written has fewer points than the others, and looks newest
-once its cache was written out. So replicas of one size are ranked by what their nodes said
-before any backup had touched them, which is remembered with the archive; and replicas of
-different sizes are read and compared, point by point (see `replica_points`). If an archive was
-made of the worse one, the next run finds that and makes another.
+after its cache was written out. So replicas of one size are ranked by what their nodes reported
+before any backup had touched them; the archive's entry keeps that. Replicas of different sizes are
+read and compared, point by point (see `replica_points`). If an archive was made of the worse one,
+the next run notices and makes another.
 
 Held by: tests/resources/engine/backup/test_replicas.py; tests/wire/test_cluster_replicas.py.
 """
@@ -30,7 +30,7 @@ from resources.repository.formats.owner_facts import Holds, OwnerFacts
 from resources.tsm.damage import FileDamage
 
 MAX_COMPARED_BYTES = 2 << 30
-"""Of all replicas of a shard; two of them at a time need room in scratch space."""
+"""Total of a shard's replicas; two of them at a time need room in scratch space."""
 MAX_ATTEMPTS = 2
 BUFFER_BYTES = 256 << 10
 
@@ -38,14 +38,14 @@ BUFFER_BYTES = 256 << 10
 def moved(
     noted: Sequence[OwnerFacts], read_from: str, copies: Sequence[ShardCopy]
 ) -> tuple[ShardCopy, ...] | None:
-    """Replicas that are no longer as noted, though their files may be: they can be asked.
+    """Replicas whose time or state moved while their size did not: their files must be compared.
 
     Args:
-        noted: when the archive was made.
+        noted: the owners' facts when the archive was made.
         read_from: the node that it was read from.
-        copies: of the owners that answer.
+        copies: the replicas of the owners that answer.
 
-    Returns None if something has changed, or if it is not known what there was.
+    Returns None if something has changed, or if the earlier state is unknown.
     """
     by_node = {owner.node: owner for owner in noted}
     size_bytes = by_node[read_from].size_bytes if read_from in by_node else None
@@ -65,7 +65,7 @@ def moved(
 
 
 def seen_ns(copy: ShardCopy, noted: Iterable[OwnerFacts]) -> int:
-    """When a replica was last modified by somebody else than a backup."""
+    """When a replica was last modified, apart from the effects of a backup."""
     for owner in noted:
         if owner.node == copy.node and owner.modified_ns == (copy.last_modified_ns or 0):
             return owner.seen_ns
@@ -75,7 +75,7 @@ def seen_ns(copy: ShardCopy, noted: Iterable[OwnerFacts]) -> int:
 def best_first(
     copies: Iterable[ShardCopy], owners: Iterable[OwnerFacts], prefer: str
 ) -> tuple[ShardCopy, ...]:
-    """The preferred node's replica, then those with data, the one written last first."""
+    """The preferred node's replica, then those with data, the last written one first."""
     seen = {owner.node: owner.seen_ns for owner in owners}
     return tuple(
         sorted(
@@ -100,10 +100,10 @@ def settle(
     *,
     emit: Emit,
 ) -> list[ShardState]:
-    """Have caches of what will be copied written out, note what nodes say after that, and rank.
+    """Have caches of shards to copy written out, note what nodes report then, and rank replicas.
 
     Raises:
-        WireError: the meta nodes broke off.
+        WireError: the meta nodes do not answer any more.
     """
     stale = [state for state in states if state.stale and state.copies]
     if not stale:
@@ -137,7 +137,7 @@ def _unproven(
     *,
     emit: Emit,
 ) -> Unproven | None:
-    """Replicas of which something may be in memory only; None if all are at rest."""
+    """Replicas of which something may be only in memory; None if all are at rest."""
     at_rest = {(i, c.node) for i, copies in later.copies.items() for c in copies if c.is_at_rest}
     doubted = [replica for replica in asked if replica not in at_rest]
     if not doubted:
@@ -162,7 +162,7 @@ def _unproven(
 
 
 def _without(state: ShardState, busy: Collection[Replica]) -> ShardState:
-    """The state without replicas of which something is in memory only."""
+    """The state without replicas of which something is only in memory."""
     nodes = [copy.node for copy in state.copies if (state.place.shard_id, copy.node) in busy]
     if not nodes:
         return state
@@ -184,11 +184,11 @@ def _without(state: ShardState, busy: Collection[Replica]) -> ShardState:
 def _write_out(
     source: Source, asked: Sequence[Replica], options: BackupOptions
 ) -> dict[Replica, str]:
-    """Ask for files, which has the caches written out; returns names for the files."""
+    """Request files, which makes the nodes write their caches; returns names for the files."""
 
     def ask(item: Replica) -> str:
         shard_id, node = item
-        with suppress(WireError, ArchiveCorrupt):  # the copy itself will tell
+        with suppress(WireError, ArchiveCorrupt):  # the download reports what is wrong
             return files_of(source, node, shard_id)
         return ""
 

@@ -1,4 +1,4 @@
-"""Carry a backup out: copy what changed, check it, and commit it with its manifest."""
+"""Run a backup: copy what changed, check it, and commit it with its manifest."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ from resources.version import VERSION
 
 @dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What a backup did. `failed` is not empty when it is only a part of what was asked."""
+    """The result of a backup; it is incomplete if `failed` is not empty."""
 
     manifest_file: str
     manifest: Manifest
@@ -71,9 +71,9 @@ class BackupReport:
     failed: tuple[FailedShard, ...]
     seconds: float
     metastore: Metastore
-    """As it was read and stored."""
+    """As read and stored."""
     damaged: tuple[FailedShard, ...] = ()
-    """Of the failed ones, those that are saved as they are, damaged."""
+    """Those of `failed` that are saved in their damaged state."""
 
     @property
     def bytes_transferred(self) -> int:
@@ -81,7 +81,11 @@ class BackupReport:
         return self.manifest.meta.size_bytes + sum(s.entry.size_bytes for s in self.saved)
 
     def check_complete(self) -> None:
-        """Raise BackupPartial if shards failed."""
+        """Require that no shard failed.
+
+        Raises:
+            BackupPartial: a shard failed, or is damaged at its source.
+        """
         if self.failed and len(self.failed) == len(self.damaged):
             first = self.damaged[0]
             raise BackupPartial(
@@ -102,7 +106,11 @@ class BackupReport:
             )
 
     def check_covers(self, shards: Collection[ShardLocation]) -> None:
-        """Raise NothingMatches if one of these shards was not at the source, in this place."""
+        """Require that the source had all of these shards, each in its place.
+
+        Raises:
+            NothingMatches: one was not there.
+        """
         states = (*(s.state.place for s in self.saved), *(s.place for s in self.unchanged))
         seen = {place.shard_id for place in states} | {f.shard_id for f in self.failed}
         there = list(self.metastore.places())
@@ -121,18 +129,18 @@ def back_up(
     command: str = "backup",
     stop: threading.Event | None = None,
 ) -> BackupReport:
-    """Back up a server into a repository.
+    """Back up a source into a repository.
 
-    A shard that cannot be read does not hold up the others: the backup is committed without
-    it, says so in its manifest, and `BackupReport.check_complete` raises. If nothing at all
-    could be saved, or the repository fails, nothing is committed.
+    A shard that cannot be read does not stop the others: the backup is committed without it, its
+    manifest lists the failure, and `BackupReport.check_complete` raises. If nothing could be
+    saved, or the repository fails, nothing is committed.
 
     Args:
         emit: called with events, always from the calling thread.
-        stop: set it to end early; nothing is committed then.
+        stop: set it to stop early; then nothing is committed.
 
     Raises:
-        ShardkeeperError: nothing was committed; earlier backups are as they were.
+        ShardkeeperError: nothing was committed; earlier backups are unchanged.
     """
     began = time.monotonic()
     stop = stop or threading.Event()
@@ -166,7 +174,7 @@ def back_up(
 
 
 class _Copies:
-    """What became of each planned copy."""
+    """The outcomes of the planned copies."""
 
     def __init__(self, plan: BackupPlan, emit: Emit) -> None:
         self.emit = emit
@@ -181,7 +189,7 @@ class _Copies:
 
     @property
     def as_before(self) -> tuple[ShardState, ...]:
-        """Those that were read again, as what they turned out to be."""
+        """Shards that were read again and equal their archives, as unchanged ones."""
         return tuple(replace(r.state, reason="unchanged", news="") for r in self.read_again)
 
     def add(self, state: ShardState, outcome: Outcome[Saved | ReadAgain]) -> None:
@@ -223,14 +231,14 @@ class _Copies:
         self.emit(ShardFailed(state.place.shard_id, str(error)))
 
     def note_gap(self, state: ShardState) -> None:
-        """An archive without points that another replica has is kept, and is not all."""
+        """Record as failed a shard whose archive does not have points that a replica has."""
         if state.gaps:
             self.unrestorable += 1
             self.failed.append(FailedShard(state.place.shard_id, state.gaps))
             self.emit(ShardFailed(state.place.shard_id, state.gaps))
 
     def note_damage(self, state: ShardState, details: ShardDetails | None) -> None:
-        """A damaged archive is kept, and named each time while it is the newest."""
+        """Record a damaged archive, in every run while it is the newest."""
         why = describe_archive(details)
         if why:
             self.unrestorable += 1
@@ -254,7 +262,7 @@ def _copy(
     result: _Copies,
     stop: threading.Event,
 ) -> None:
-    """Copy everything; what only nodes have that do not answer comes last, and once more."""
+    """Copy all shards; those whose nodes do not answer come last, and are tried once more."""
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
     downloader = ShardDownloader(
         source,
@@ -295,7 +303,7 @@ def _copy_each(
     retries: queue.SimpleQueue[Event],
     stop: threading.Event,
 ) -> list[tuple[ShardState, NodesAway]]:
-    """Returns those that no node that answers has."""
+    """Copy shards; returns those of which no node answers."""
     later: list[tuple[ShardState, NodesAway]] = []
 
     def give_up() -> None:
@@ -338,14 +346,14 @@ def _await_nodes(
     emit: Emit,
     stop: threading.Event,
 ) -> bool:
-    """Wait for nodes that do not answer; whether any is back."""
+    """Wait for nodes that do not answer; returns whether any is back."""
     nodes = sorted({node for state, _ in later for node in _nodes_of(state)})
     peers = [source.peer(node) for node in nodes]
     return await_nodes(peers, len(later), options.retry.patience_s, emit=emit, stop=stop)
 
 
 def _require_useful(plan: BackupPlan, result: _Copies) -> None:
-    """A run in which every copy failed is a failed run, not a backup of nothing."""
+    """A run in which every copy failed is a failed run, not an empty backup."""
     if result.saved or result.read_again:
         return
     if result.first_error is not None:

@@ -1,14 +1,14 @@
-"""Which shards of a cluster have changed, and from which node each is best read.
+"""Which shards of a cluster have changed, and from which node is each read?
 
-A shard is unchanged if every owner that answers says what it said when the archive was made:
-when its replica was last modified, how large it is, and whether anything is in memory. A node
-moves the time without a change, since a DELETE in one shard touches all shards of the database;
-then the size must be the same still, and so must the files (see `replica_files`). A change that
-leaves the time alone, as after a clock went back, has another size or is in memory.
+A shard is unchanged if every owner that answers reports the same as when the archive was made:
+when its replica was last modified, its size, and whether anything is in memory. A node may move
+the time without a change, because a DELETE in one shard touches all shards of the database; then
+the size must be equal, and so must the files (see `replica_files`). A change that leaves the time
+alone, as after a clock went back, has another size or is in memory.
 
-Making an archive writes the node's cache to a file and so moves the time itself; therefore
-every replica's cache is written out first, then what the nodes say is noted, then the archive
-is made. Which replica is read: see `replicas`. Shards that are nowhere: see `absent`.
+Making an archive makes the node write its cache to a file, which moves the time. Therefore every
+replica's cache is written out first, then the nodes' reports are noted, then the archive is made.
+Which replica is read: see `replicas`. Shards that no node has: see `absent`.
 
 Source: influxdb-cluster tsdb/engine/tsm1/engine.go (LastModified; deleteSeriesRange, whose
 first FileStore.Apply moves the time of every shard); file_store.go (replace).
@@ -46,7 +46,7 @@ from resources.repository.formats.owner_facts import OwnerFacts
 
 @dataclass(slots=True)
 class _Found:
-    """What looking found, shard by shard."""
+    """The result of the scan, shard by shard."""
 
     states: list[ShardState] = field(default_factory=list[ShardState])
     absent: list[ShardPlace] = field(default_factory=list[ShardPlace])
@@ -64,13 +64,13 @@ def scan_cluster(
     *,
     emit: Emit,
 ) -> tuple[list[ShardState], list[ShardPlace], Comparison]:
-    """Hold every shard against its newest archive.
+    """Compare every shard with its newest archive.
 
-    Returns the states, also of shards that were there and are gone; the shards that no node has
-    and that nothing tells to have held points; and how copies compare, unless it only peeks.
+    Returns the states, including those of lost shards; the shards that no node has and that may
+    never have held points; and how replicas compare, which is empty with `peek`.
 
     Raises:
-        WireError: the meta nodes broke off.
+        WireError: the meta nodes do not answer any more.
     """
     for node, error in inventory.silent.items():
         hint = f" ({error.hint})" if error.hint else ""
@@ -86,7 +86,7 @@ def scan_cluster(
     absent = [*found.absent, *found.unknown]
     if options.peek:
         return states, absent, Comparison()
-    # A silent node was waited for once.
+    # A silent node has been waited for once; do not wait again.
     up = tuple(n for n in metastore.data_nodes if n.tcp_addr not in inventory.silent)
     answering = replace(metastore, data_nodes=up)
     states = settle(source, answering, states, known.scratch_dir, options, emit=emit)
@@ -129,7 +129,7 @@ def _scan(
 
 
 def _lost(place: ShardPlace, archive: Archive, why: str, known: KnownArchives) -> ShardState:
-    """There is nothing to copy, and an archive that is there is the best that there is."""
+    """A lost shard: nothing can be copied, so a whole archive counts as unchanged, with a gap."""
     if known.is_whole(archive):
         return ShardState(place, "unchanged", archive, gaps=why)
     return ShardState(place, "archive missing", archive, trouble=why)
@@ -140,7 +140,7 @@ def _owners(place: ShardPlace, addresses: dict[NodeID, str]) -> list[str]:
 
 
 def _now_ns(inventory: ReplicaInventory) -> int:
-    """Not earlier than anything that the nodes tell of, should our own clock be behind."""
+    """Not earlier than any time that the nodes report, in case our clock is behind."""
     described = [c.last_modified_ns or 0 for copies in inventory.copies.values() for c in copies]
     return max([time.time_ns(), *described])
 
@@ -148,8 +148,8 @@ def _now_ns(inventory: ReplicaInventory) -> int:
 def _trouble(silent: Sequence[str], broken: Mapping[str, str]) -> str:
     for node, why in broken.items():
         return f"{node} has it and cannot read it: {why}"
-    # An owner that answers and lacks it does not prove that it is empty: it may have been
-    # down while another took the first writes.
+    # An owner that answers without the shard does not prove it empty: that owner may have been
+    # down while another one took the first writes.
     return f"no node that answers has it, and {', '.join(silent)} may"
 
 
@@ -159,7 +159,7 @@ def _missing(
     copies: Sequence[ShardCopy],
     inventory: ReplicaInventory,
 ) -> list[MissingReplica]:
-    """Owners that answer and have nothing of what another has."""
+    """Owners that answer and do not have the shard that another owner has."""
     have = tuple(copy.node for copy in copies)
     broken = inventory.broken.get(place.shard_id, {})
     without = [n for n in owners if n not in have and n not in inventory.silent and n not in broken]
@@ -230,7 +230,7 @@ def _reason(
 def _by_time_and_size(
     details: ShardDetails, copies: Sequence[ShardCopy], modified_ns: int | None
 ) -> Reason:
-    """Archives of earlier versions have one time, and the sizes of files."""
+    """Compare with an archive of an earlier version, which has one time, and sizes of files."""
     size_bytes = sum(file.size_bytes for file in details.files)
     here = next((copy for copy in copies if copy.node == details.node), None)
     if modified_ns != details.modified_ns or here is None or here.size_bytes != size_bytes:
@@ -240,7 +240,7 @@ def _by_time_and_size(
 
 
 def _never_compared(details: ShardDetails, copies: Sequence[ShardCopy]) -> bool:
-    """Whether replicas have different sizes, and nobody has looked whether their points do."""
+    """Whether replicas have different sizes and their points were never compared."""
     holds = {owner.node: owner.holds for owner in details.owners}
     here = next((copy.size_bytes for copy in copies if copy.node == details.node), None)
     return any(copy.size_bytes != here and not holds.get(copy.node, "") for copy in copies)
@@ -259,7 +259,7 @@ def _gaps(noted: Sequence[OwnerFacts]) -> str:
 def _proven(
     source: Source, states: Sequence[ShardState], options: BackupOptions
 ) -> list[ShardState]:
-    """Where only times have moved, ask for the files: the same ones are no change."""
+    """Request the files where only times have moved; equal files mean unchanged."""
     asked: dict[int, list[tuple[ShardState, ShardCopy, str]]] = {}
     for at, state in enumerate(states):
         details = state.previous.entry.details if state.previous else None
@@ -277,7 +277,7 @@ def _proven(
                 for state, copy, files in items
             )
         except ShardkeeperError:
-            return False  # the copy will tell what is wrong
+            return False  # the download reports what is wrong
 
     try:
         answers = each_in_threads(
@@ -295,7 +295,7 @@ def _unmoved(state: ShardState) -> ShardState:
 
 
 def _emit_stale(states: Sequence[ShardState], emit: Emit) -> None:
-    """Points that are not backed up yet, because that was asked for, are no secret."""
+    """Warn of shards that changed within `-staleness-threshold` and are not copied."""
     stale = [
         state.place.shard_id
         for state in states

@@ -31,14 +31,14 @@ def scan_server(
     clocks: Clocks | None,
     options: BackupOptions,
 ) -> list[ShardState]:
-    """Hold every shard against its newest archive; see `changes` for how.
+    """Compare every shard with its newest archive; see `change_detection`.
 
     Args:
-        facts: what the server told before anything else.
+        facts: what the server reported before anything else.
         clocks: its clock at that moment, and ours.
 
     Raises:
-        WireError: the server broke off.
+        WireError: the server does not answer any more.
     """
     present = list(present)
     decided: dict[ShardID, ShardState] = {}
@@ -75,9 +75,9 @@ def scan_server(
 def _need_not_ask(
     source: Source, place: ShardPlace, previous: Archive, options: BackupOptions
 ) -> bool:
-    """Whether a look would leave something at the server, whose figures are as they were.
+    """Whether to skip the request: it would leave files at a server whose figures are unchanged.
 
-    Deletes in a shard that has pending ones already are left to the backup to find.
+    The backup finds deletes in a shard that already has pending ones.
     """
     details = previous.entry.details
     if not source.leftovers.expected or details is None or not details.tombstones:
@@ -98,14 +98,14 @@ def _probe_all(
         try:
             return probe(source, inventory.copies[place.shard_id][0], place, previous, clocks)
         except (PeerClosedEarly, ArchiveCorrupt, ShardLeftAlone):
-            return "no-answer"  # the copy will tell what is wrong, or succeed
+            return "no-answer"  # the download reports what is wrong, or succeeds
         except WireError as error:
             if isinstance(error, PeerUnreachable) and not options.peek:
-                return "no-answer"  # its turn comes again
+                return "no-answer"  # the download tries it again
             error.add_note(f"while looking at shard {place.shard_id}")
             raise
 
-    # Who waits for a silent server would hold up the end.
+    # A thread that waits for a silent server would delay the end: `give_up` aborts it.
     try:
         return each_in_threads(
             one, ask, parallel=options.parallel, name="probe", give_up=source.abort

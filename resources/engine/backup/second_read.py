@@ -1,13 +1,13 @@
-"""What is new in a shard is read twice: nothing else can tell a key whose bit flipped on the way.
+"""New files of a shard are read twice: only that finds a key whose bit flipped on the way.
 
-A block has a checksum, and the index of a TSM file is held against its blocks in everything but
-its keys: those stand there once, and a flipped bit makes another series or field of one, mostly
-still in order. A second reading has it right. So each TSM file that the earlier archive does not
-have, by name, size and CRC-32, is asked for again, together with what is newer; that costs as
-many bytes as are new, so it is done up to a limit. A file never changes while it has its name,
-whereas a server may put one in the place of several at any time. Tombstones have CRCs.
+A block has a checksum, and the index of a TSM file is checked against its blocks in everything but
+its keys: the file has each key once, and a flipped bit gives another series or field, mostly still
+in order. A second read gets the key right. So each TSM file that the earlier archive does not
+have, by name, size and CRC-32, is requested again, together with everything newer. That costs as
+many bytes as are new, so there is a limit. A file never changes while it keeps its name, whereas a
+server may replace several files by one at any time. Tombstones have CRCs.
 
-The test is tests/wire/test_flipped_keys.py.
+Test: tests/wire/test_flipped_keys.py.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from resources.tsm.crc import crc32
 
 SECOND_NS = 1_000_000_000
 EARLIER_S = 2
-"""Times in a tar are rounded to seconds, and files are sent that are newer than what is asked."""
+"""A tar has times in whole seconds, and a server sends only files newer than the given time."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecondRead:
-    """What to ask for again."""
+    """The files to request again."""
 
     files: tuple[FileFacts, ...]
-    """That were read once so far."""
+    """Files that were read only once so far."""
     since_ns: int | None
-    """A time before all of them; None: everything."""
+    """A time before all of them; None: the whole shard."""
     size_bytes: int
-    """Of what will be sent, at least."""
+    """The least number of bytes that will come."""
 
 
 def second_read(
     files: tuple[FileFacts, ...], modified_s: Mapping[str, int], previous: ShardDetails | None
 ) -> SecondRead:
-    """What of an archive was not read before.
+    """The files of an archive that no backup has read before.
 
     Args:
         files: the archive's.
-        modified_s: of each file, by name, when the server last wrote to it.
-        previous: of the shard's earlier archive, whose files were read before.
+        modified_s: when the server last wrote to each file, by name.
+        previous: the shard's earlier archive, whose files have been read before.
     """
     before = {file.id for file in (previous.files if previous is not None else ())}
     new = tuple(file for file in files if file.is_tsm and file.id not in before)
@@ -70,31 +70,31 @@ def read_again(
     limit_bytes: int,
     buffer: memoryview,
 ) -> bool:
-    """Hold what is new in a shard against a second reading; says whether all came twice.
+    """Compare the new files of a shard with a second read; returns whether all came twice.
 
     Args:
-        limit_bytes: more is not read again.
+        limit_bytes: more than this is not read again.
 
     Raises:
-        ArchiveCorrupt: the readings differ.
-        WireError: the second one failed.
+        ArchiveCorrupt: the two reads differ.
+        WireError: the second read failed.
     """
     previous = state.previous.entry.details if state.previous is not None else None
     wanted = second_read(files, modified_s, previous)
-    if not wanted.files:  # each stands in the earlier archive, the same
+    if not wanted.files:  # the earlier archive has all of them
         return True
     if wanted.size_bytes > limit_bytes:
         return False
     if wanted.since_ns is not None and source.leftovers.expected:
-        return False  # such a server cannot be asked for a part of its files
+        return False  # such a server cannot send a part of its files
     with source.open_shard(state.place.shard_id, node=node, since_ns=wanted.since_ns) as stream:
         return compare(wanted, stream, buffer)
 
 
 def compare(wanted: SecondRead, stream: ShardStream, buffer: memoryview) -> bool:
-    """Read the stream to its end and hold it against what came the first time.
+    """Read the stream to its end and compare it with the first read.
 
-    Files that the server has compacted meanwhile do not come again: False.
+    Returns False if files are missing, because the server has compacted them meanwhile.
 
     Raises:
         ArchiveCorrupt: a file came differently, or the stream is damaged.

@@ -1,18 +1,18 @@
 """Shards that a single server's metastore has and it does not serve: planned, or not opened?
 
-Servers plan shard groups ahead: shortly before the newest group of a policy ends they make the
-one after it, in the metastore alone; its shard is made by its first write. And they leave out a
-shard that they cannot open at their start, with a line in their log and no other sign. The first
-is as it should be, the second is a loss. Nothing that a server answers tells them apart, so:
+Servers plan shard groups ahead: shortly before the newest group of a policy ends they create the
+next one, in the metastore alone; the first write creates its shard. And when a server starts, it
+leaves out a shard that it cannot open, with a line in its log and no other sign. The first is
+normal, the second is a loss. No answer of the server distinguishes them, so:
 
-- A shard that is in an earlier backup, as saved, unchanged or failed, held something.
-- A group that could not have been planned was made by a write. It could have been planned if the
-  newest of the groups made before it is the one whose end it follows. Groups that are deleted
-  count as well; where all before it may have been forgotten, it could have been planned, too.
-- Of the others nothing is known. Databases that nobody writes to have planned groups that are
-  long past, one after the other, so they are no failure; they are named once they have begun.
+- A shard that an earlier backup lists as saved, unchanged or failed held something.
+- A group that could not have been planned was created by a write. It could have been planned if
+  it follows the end of the newest of the groups created before it. Deleted groups count as well.
+  If all earlier groups may have been removed, it could have been planned, too.
+- Of the others nothing is known. Databases without writes have planned groups far in the past,
+  one after the other, so these are no failure; a warning names them once their time has begun.
 
-The tests are test_served.py.
+Tests: test_served.py.
 
 Source: influxdb services/meta/client.go (PrecreateShardGroups), tsdb/store.go (loadShards).
 """
@@ -37,12 +37,12 @@ MAX_NAMED = 10
 
 @dataclass(frozen=True, slots=True)
 class Unserved:
-    """What shards are that no node serves."""
+    """Shards that no node serves, classified."""
 
     failed: tuple[FailedShard, ...] = ()
     """They held something."""
     planned: tuple[ShardPlace, ...] = ()
-    """They could have been planned ahead, and nothing says that they held anything."""
+    """They could have been planned ahead, and nothing shows that they held anything."""
 
 
 def unserved(
@@ -51,11 +51,11 @@ def unserved(
     held: Callable[[ShardPlace], bool],
     now_ns: int,
 ) -> Unserved:
-    """Tell shards that did not open from planned ones.
+    """Separate shards that did not open from planned ones.
 
     Args:
         absent: shards of the metastore that no node serves.
-        held: whether an earlier backup knows of the shard.
+        held: whether an earlier backup lists the shard.
         now_ns: the server's clock, or ours.
     """
     failed: list[FailedShard] = []
@@ -78,11 +78,11 @@ def could_be_planned(
     """Whether a server may have made this group without a write into it.
 
     Args:
-        policy: the group's, with all its groups, deleted ones too.
+        policy: the group's policy with all its groups, deleted ones included.
     """
     older = [other for other in policy.shard_groups if other.id < group.id] if policy else []
     if not older:
-        # The one before it expires sooner, and is forgotten two weeks later.
+        # The group before it expires sooner, and the server removes it two weeks later.
         duration_ns = policy.duration_ns if policy else 0
         return duration_ns != 0 and group.start_time_ns + duration_ns < now_ns
     last = max(older, key=lambda other: other.start_time_ns)
@@ -90,7 +90,7 @@ def could_be_planned(
 
 
 def named(planned: Sequence[ShardPlace], now_ns: int) -> str:
-    """A sentence about those that have begun; empty if none has."""
+    """A warning about those whose time has begun; empty if there are none."""
     begun = [
         place
         for place in planned

@@ -1,8 +1,8 @@
-"""A shard whose reading brought its server down twice is left alone for a growing time.
+"""A shard whose reading brought its server down twice is skipped for a growing time.
 
-The others go on. It is named, in every run, as one that was not saved. What happened is remembered
-beside the backups (see `crash_record`), since the run that saw it may save nothing at all.
-`-shard` reads it all the same.
+The backup saves the others. Every run names the shard as not saved. The crashes are recorded
+beside the backups (see `crash_record`), because the run that saw them may save nothing at all.
+`-shard` reads the shard in spite of the record.
 
 Held by tests/faults/test_crashing_shard.py.
 """
@@ -26,7 +26,7 @@ MAX_NAMED = 10
 
 
 class LeftAlone:
-    """What is known of such shards in one run."""
+    """The skipped shards of one run."""
 
     def __init__(self, source: Source, store: Store, cluster_id: int) -> None:
         self._source = source
@@ -36,7 +36,7 @@ class LeftAlone:
     def split(
         self, wanted: Sequence[ShardPlace], options: BackupOptions
     ) -> tuple[list[ShardPlace], tuple[FailedShard, ...]]:
-        """Those to look at, and those whose time has not come; suspects are read alone."""
+        """(shards to read, failures of those still skipped); marks suspects to be read alone."""
         now_ns = time.time_ns()
         alone = {i: c for i, c in self._known.items() if c.until_ns > now_ns}
         alone.pop(options.limits.shard_id or ShardID(0), None)
@@ -56,7 +56,7 @@ class LeftAlone:
         return [place for place in wanted if place.shard_id not in alone], failed
 
     def note(self, *, emit: Emit) -> None:
-        """Write down what has happened since, and say it once."""
+        """Record new crashes, and warn of each once."""
         counts = self._source.crashes.counts
         now = {i: c for i, c in self._known.items() if c.until_ns > time.time_ns() or i in counts}
         new: list[ShardID] = []

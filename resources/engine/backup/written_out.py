@@ -1,8 +1,8 @@
-"""Before a shard is read, have all that its node acknowledged written to files, and see that it is.
+"""Before a shard is read, make its node write everything acknowledged to files, and verify it.
 
-The archive is read once that is so, since a shard may take long to read and need not be read twice;
-see `completeness` for what proves it. The request that makes a node write its cache asks for files
-that are newer than any, so that it costs next to nothing.
+The archive is read after that, because a shard may take long to read and need not be read twice;
+see `completeness` for the proof. The request that makes a node write its cache asks for files
+newer than any, so it costs next to nothing.
 """
 
 from __future__ import annotations
@@ -23,17 +23,16 @@ from resources.errors import NotWrittenOut, PeerClosedEarly, ShardBusy, Stopped
 from resources.model import ShardID
 
 FAR_FUTURE_NS = 9_214_646_400_000_000_000
-"""2262-01-01: no file is newer, so asking for newer ones only writes the cache out."""
+"""2262-01-01: no file is newer, so a request for newer ones only writes the cache out."""
 PATIENCE_S = 60.0
 """How long a node may take to write a shard's cache out before the shard counts as failed."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Samples:
-    """Asks nodes for their figures; threads that ask at the same time share an answer.
+    """Reads nodes' figures; concurrent threads share an answer.
 
-    A node tells the figures of all its shards at once, which takes a second if it has ten
-    thousand.
+    A node reports the figures of all its shards at once, which takes a second for ten thousand.
     """
 
     def __init__(self, source: Source) -> None:
@@ -42,7 +41,7 @@ class Samples:
         self._nodes: dict[str, _Node] = {}
 
     def fresh(self, node: str) -> SourceFacts:
-        """What the node tells, asked for after this was called.
+        """The node's figures, from a request that began after this call did.
 
         Raises:
             WireError: it does not answer.
@@ -60,7 +59,7 @@ class Samples:
 
 
 class _Node:
-    """The last answer of a node, and which request that was."""
+    """The last answer of a node, and the number of its request."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -70,7 +69,7 @@ class _Node:
 
 
 def sample_of(facts: SourceFacts | None, shard_id: ShardID) -> Sample | None:
-    """A shard's sample; None if its node does not tell enough."""
+    """A shard's sample; None if its node does not report enough."""
     stats = facts.shards.get(shard_id) if facts else None
     if facts is None or facts.started_ns is None or stats is None or not is_sufficient(stats):
         return None
@@ -78,10 +77,10 @@ def sample_of(facts: SourceFacts | None, shard_id: ShardID) -> Sample | None:
 
 
 class WriteOut:
-    """Sees to it that shards are written out; one instance serves all threads of a run.
+    """Makes nodes write shards to files; one instance serves all threads of a run.
 
     Args:
-        first: what nodes told when the run began, by address; another one is asked anew.
+        first: what nodes reported when the run began, by address; another node is asked anew.
         stop: ends the waiting.
     """
 
@@ -94,13 +93,13 @@ class WriteOut:
         self._stop = stop
 
     def before_reading(self, shard_id: ShardID, node: str) -> Written | None:
-        """Wait until all that was acknowledged before this was called is in the shard's files.
+        """Wait until everything acknowledged before this call is in the shard's files.
 
-        Returns what the node told last; None if it tells nothing, and it cannot be known.
+        Returns the node's last sample; None if it reports none, so that nothing is proven.
 
         Raises:
-            NotWrittenOut: the node did not get it done.
-            ShardBusy: it refuses; or the shard is gone.
+            NotWrittenOut: the node did not finish in time.
+            ShardBusy: the node refuses, or the shard is gone.
             Stopped: `stop` was set.
             WireError: the node does not answer.
         """
@@ -125,7 +124,7 @@ class WriteOut:
             before, pause_s = after, min(2 * pause_s, LONGEST_PAUSE_S)
 
     def after_reading(self, shard_id: ShardID, node: str) -> Sample | None:
-        """What the node tells now; None if it tells nothing.
+        """What the node reports now; None if it reports nothing.
 
         Raises:
             WireError: it does not answer.
@@ -145,7 +144,7 @@ class WriteOut:
 
 def _not_done(shard_id: ShardID, node: str, last: Sample) -> NotWrittenOut:
     cache = last.stats.cache
-    assert cache is not None  # noqa: S101 - `sample_of` passes over those that tell no caches
+    assert cache is not None  # noqa: S101 - `sample_of` skips nodes that report no caches
     what = f"{cache.memory_bytes} bytes of it are in memory"
     if cache.is_snapshotting:
         what = f"a snapshot of {cache.snapshot_bytes} bytes is being written, or failed"
