@@ -31,6 +31,7 @@ ARROWS = {
     "resources.runtime.workers": (),
     "resources.runtime.clocks": (),
     "resources.runtime.interrupts": (),
+    "resources.runtime.run": ("resources.errors",),
     "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
     "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
     "resources.clients": (
@@ -58,7 +59,7 @@ ARROWS = {
         "resources.version",
         "resources.runtime.failpoints",
         "resources.runtime.interrupts",
-        "resources.runtime.interrupts",
+        "resources.runtime.run",
         "resources.model",
         "resources.protocol",
         "resources.tsm",

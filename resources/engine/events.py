@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeAlias
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
 from resources.repository.formats.manifest import ShardEntry
+from resources.runtime import run
 
 Emit = Callable[["Event"], None]
 PROGRESS_EVERY_S = 1.0
@@ -398,3 +399,6 @@ Event: TypeAlias = (
     | GroupMerged
     | TemporaryDropped
 )
+
+Run: TypeAlias = run.Run[Event]
+"""Emit and stop, as the engine's functions take them."""

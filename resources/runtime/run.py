@@ -1,0 +1,37 @@
+"""What one run of the engine is told and asks: where its events go, and whether it goes on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from resources.errors import Stopped
+
+Event = TypeVar("Event")
+
+
+@dataclass(frozen=True)  # with slots, Run[Event](emit) fails in Python 3.11
+class Run(Generic[Event]):
+    """One run; `resources.engine.events.Run` is the one whose events are the engine's.
+
+    Attributes:
+        emit: takes each event; called from the thread that started the run.
+        stop: set, from any thread, when the run is to end early.
+    """
+
+    emit: Callable[[Event], None]
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def check(self, before: str = "everything was done") -> None:
+        """End here if the run is to end early.
+
+        Args:
+            before: what was not reached, as in "stopped before the backup was complete".
+
+        Raises:
+            Stopped: `stop` is set.
+        """
+        if self.stop.is_set():
+            raise Stopped(f"stopped before {before}")
