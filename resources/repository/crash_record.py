@@ -19,11 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
-from resources.errors import BadReply, NameMissing, RepositoryError
+from resources.errors import BadReply, ManifestUnreadable, RepositoryError
 from resources.model import ShardID
 from resources.protocol.strict_json import is_integer
 from resources.protocol.times import format_time, parse_time
 from resources.repository.formats.names import parse_shard_id
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 
 VERSION = 1
@@ -54,14 +55,16 @@ class CrashRecord:
     """The record of one source."""
 
     def __init__(self, store: Store, cluster_id: int) -> None:
-        self._store = store
         self.name = f".shardkeeper.crashes-{cluster_id}.json"
+        self._file = RecordFile(store, self.name, max_bytes=MAX_BYTES)
 
     def read(self) -> dict[ShardID, Crash]:
         """What is known; nothing, if the record is damaged: it only spares servers."""
-        raw = self._raw()
         try:
+            raw = self._file.read()
             return {} if raw is None else _decode(raw)
+        except ManifestUnreadable:
+            return {}
         except (AttributeError, BadReply, KeyError, RecursionError, TypeError, ValueError):
             return {}
 
@@ -70,19 +73,12 @@ class CrashRecord:
         document = {
             str(i): {"crashes": c.crashes, "last": format_time(c.last_ns)} for i, c in known.items()
         }
-        new = json.dumps({"version": VERSION, "shards": document}).encode() if known else None
         with suppress(RepositoryError):
-            old = self._raw()
-            if old is not None:
-                self._store.swap(self.name, old, new)
-            elif new is not None:
-                with self._store.create(self.name) as sink:
-                    sink.write(new)
-
-    def _raw(self) -> bytes | None:
-        with suppress(NameMissing), self._store.open(self.name) as source:
-            return source.read(MAX_BYTES)
-        return None
+            self._file.read()
+            if known:
+                self._file.put(json.dumps({"version": VERSION, "shards": document}).encode())
+            else:
+                self._file.remove()
 
 
 def _decode(raw: bytes) -> dict[ShardID, Crash]:

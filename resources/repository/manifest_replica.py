@@ -15,6 +15,7 @@ from resources.errors import ManifestUnreadable, NameMissing, RepositoryError
 from resources.repository.formats.manifest import MAX_MANIFEST_BYTES, Manifest
 from resources.repository.formats.names import copy_of, parse_file_name
 from resources.repository.storage.lock_record import LOCK_NAME, MAX_RECORD_BYTES, LockRecord
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 
 
@@ -107,8 +108,10 @@ def unfinished_backups(store: Store) -> set[str]:
     A lock that cannot be read says nothing.
     """
     found = store.unfinished()
-    with suppress(NameMissing, ValueError), store.open(LOCK_NAME) as source:
-        found.add(LockRecord.decode(source.read(MAX_RECORD_BYTES + 1)).backup)
+    with suppress(ManifestUnreadable, ValueError):
+        raw = RecordFile(store, LOCK_NAME, max_bytes=MAX_RECORD_BYTES).read()
+        if raw is not None:
+            found.add(LockRecord.decode(raw).backup)
     return found - {""}
 
 

@@ -1,8 +1,9 @@
 """What a restore into a cluster is about to create, on disk before it creates it.
 
 Whoever finds the record after a run that was killed knows what to take away, what to finish,
-and what is not ours. It is one object in the repository, and always there: a newer one takes
-its place in one step. JSON:
+and what is not ours. It is one object in the repository. From before the first database is created
+until all is done or undone it is never missing: a newer record takes its place in one step, and
+only while it is the one that this run has read or written (`RecordFile`). JSON:
 
     {"version": 1, "cluster_id": …, "databases": {name: [shard ID, …]},
      "copies": {shard ID: [TCP address of a data node, …]}, "by_command": false,
@@ -11,7 +12,8 @@ its place in one step. JSON:
      "plan": …, "ids": [[shard ID in the backup, shard ID], …],
      "filled": {shard ID: [TCP address of a data node, …]}}
 
-Held by tests/resources/engine/cluster/test_restore_journal.py and
+Held by tests/resources/engine/cluster/test_restore_journal.py,
+tests/resources/repository/storage/test_record_file.py and
 tests/wire/cluster_restore/test_left_overs.py.
 """
 
@@ -23,16 +25,16 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from resources.engine.cluster.target_plan import ClusterChange
-from resources.errors import ManifestUnreadable, NameMissing, StoreFailed
+from resources.errors import ManifestUnreadable, TargetBusy
 from resources.model import ShardID
 from resources.repository.formats.details import FileID
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 
 PolicyShape: TypeAlias = tuple[str, int, int]
 """Name, duration and duration of shard groups, in ns; how many copies it has may still change."""
 
 VERSION = 1
-MAX_JOURNAL_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +183,8 @@ class JournalFile:
     """The one record of a repository about a cluster."""
 
     def __init__(self, store: Store, cluster_id: int) -> None:
-        self._store = store
         self.name = f".shardkeeper.restore-{cluster_id}.json"
+        self._file = RecordFile(store, self.name)
 
     def read(self) -> Journal | None:
         """The record, if there is one.
@@ -190,31 +192,27 @@ class JournalFile:
         Raises:
             ManifestUnreadable, StoreFailed
         """
-        raw = self._raw()
+        raw = self._file.read()
         return None if raw is None else Journal.decode(raw, self.name)
 
     def write(self, journal: Journal) -> None:
         """Put the record there, in one step in the place of one that is; it is durable then.
 
         Raises:
+            TargetBusy: another run has written the record since this one read or wrote it.
             StoreFailed, StoreFull
         """
-        raw = journal.encode()
-        there = self._raw()
-        if there is None:
-            with self._store.create(self.name) as sink:
-                sink.write(raw)
-        elif there != raw and not self._store.swap(self.name, there, raw):
-            raise StoreFailed(f"{self.name} was changed by somebody else")
+        if not self._file.put(journal.encode()):
+            raise TargetBusy(
+                f"{self.name} was changed by another restore into this cluster, which took the "
+                "place of this one",
+                hint="wait for that restore, then run this again",
+            )
 
     def remove(self) -> None:
-        self._store.delete(self.name)
+        """Take the record away; one that another run has written since then stays.
 
-    def _raw(self) -> bytes | None:
-        try:
-            with self._store.open(self.name) as source:
-                if source.size_bytes > MAX_JOURNAL_BYTES:
-                    raise ManifestUnreadable(f"{self.name} has {source.size_bytes} bytes")
-                return source.read(source.size_bytes + 1)
-        except NameMissing:
-            return None
+        Raises:
+            StoreFailed
+        """
+        self._file.remove()

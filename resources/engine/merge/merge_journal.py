@@ -33,7 +33,6 @@ from resources.errors import (
     BadReply,
     LockLost,
     ManifestUnreadable,
-    NameMissing,
     ShardkeeperError,
     shown,
 )
@@ -43,6 +42,7 @@ from resources.protocol.snapshotter import MAX_UINT64
 from resources.protocol.strict_json import decode_json, is_array, is_integer, is_object
 from resources.repository.formats.details import FileID
 from resources.repository.formats.names import check_file_name
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 
 VERSION = 2
@@ -149,10 +149,9 @@ class MergeJournalFile:
     """The record about one target; without a store that can be written it is only in memory."""
 
     def __init__(self, store: Store, cluster_id: int) -> None:
-        self._store = store
         self._cluster_id = cluster_id
         self.name = f".shardkeeper.merge-{cluster_id}.json"
-        self._written: bytes | None = None
+        self._file = RecordFile(store, self.name, max_bytes=MAX_JOURNAL_BYTES)
 
     def read(self) -> MergeJournal | None:
         """The record, if there is one.
@@ -160,15 +159,9 @@ class MergeJournalFile:
         Raises:
             ManifestUnreadable, UnsafeName, StoreFailed
         """
-        try:
-            with self._store.open(self.name) as source:
-                if source.size_bytes > MAX_JOURNAL_BYTES:
-                    raise _unreadable(self.name, f"{source.size_bytes} bytes")
-                raw = source.read(source.size_bytes + 1)
-        except NameMissing:
-            self._written = None
+        raw = self._file.read()
+        if raw is None:
             return None
-        self._written = raw
         journal = MergeJournal.decode(raw, self.name)
         if journal.cluster_id != self._cluster_id:
             raise _unreadable(self.name, f"it is about the target of ID {journal.cluster_id}")
@@ -181,15 +174,8 @@ class MergeJournalFile:
             LockLost: another run has changed the record.
             StoreFailed: the medium refuses.
         """
-        raw = journal.encode()
-        if raw == self._written:
-            return
-        if self._written is None:
-            with self._store.create(self.name) as sink:
-                sink.write(raw)
-        elif not self._store.swap(self.name, self._written, raw):
+        if not self._file.put(journal.encode()):
             raise self._lost()
-        self._written = raw
 
     def remove(self) -> None:
         """Take away the record that this run has read or written, and no other.
@@ -198,11 +184,8 @@ class MergeJournalFile:
             LockLost: it is another run's by now, and stays.
             StoreFailed
         """
-        if self._written is None:
-            return
-        if not self._store.swap(self.name, self._written, None) and self._store.has(self.name):
+        if not self._file.remove():
             raise self._lost()
-        self._written = None
 
     def _lost(self) -> LockLost:
         return LockLost(

@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from resources.engine.events import Emit, ReceiptStored, Warned
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
-from resources.errors import NameTaken, ReceiptNotStored, StoreFailed, shown
+from resources.errors import ReceiptNotStored, StoreFailed, shown
 from resources.model import ShardID
 from resources.repository.formats import self_checksum
 from resources.repository.formats.details import FileFacts, times
 from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import DirectoryStore
 from resources.version import VERSION
 
@@ -195,11 +196,6 @@ class Receipts:
 
     def _put(self, raw: bytes) -> str:
         name = BackupName.of(self._clock())
-        while True:
-            try:
-                with self._store.create(f"{name}.receipt.json") as sink:
-                    sink.write(raw)
-            except NameTaken:
-                name = name.next()
-            else:
-                return f"{name}.receipt.json"
+        while not (file := RecordFile.absent(self._store, f"{name}.receipt.json")).put(raw):
+            name = name.next()
+        return file.name

@@ -28,8 +28,6 @@ from resources.engine.restore.record import CreatedDatabase, ServerJournal
 from resources.engine.restore.turn import Turn
 from resources.errors import (
     LockLost,
-    ManifestUnreadable,
-    NameMissing,
     RepositoryLocked,
     ShardkeeperError,
     StoreFailed,
@@ -37,9 +35,9 @@ from resources.errors import (
 )
 from resources.model import ShardID
 from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 
-MAX_JOURNAL_BYTES = 256 << 20
 PREFIX, SUFFIX, LOCK = ".shardkeeper.server-restore-", ".json", ".lock"
 
 OF_CLUSTERS = ".shardkeeper.restore-"
@@ -67,11 +65,9 @@ class JournalWriter:
     ) -> None:
         self.journal = journal
         self._emit = emit
-        self._store = store
+        self._file = None if store is None else RecordFile.holding(store, name, written or None)
         self._name = name
         self._lock = lock
-        self._written: tuple[bytes, ...] = (written,) if written else ()
-        """What may be stored: after a write that failed, the old or the new record."""
         self._proved = dict(journal.proved)
         self._turn = Turn()
 
@@ -195,31 +191,17 @@ class JournalWriter:
 
     def remove_if_over(self) -> None:
         """Take the record away, if nothing is left that it is about."""
-        if self._store is not None and (not self.journal.databases or self.journal.complete):
+        if self._file is not None and (not self.journal.databases or self.journal.complete):
             try:
-                self._store.delete(self._name)
+                self._file.remove()
             except StoreFailed as error:
                 text = f"{error.what}; delete {self._name} by hand, what it is about is done"
                 self._emit(Warned(text))
 
     def _write(self, journal: ServerJournal) -> None:
-        raw = journal.encode()
-        if self._store is not None:
-            try:
-                self._put(self._store, raw)
-            except LockLost:
-                raise
-            except StoreFailed:
-                self._written = (*self._written, raw) if self._written else ()
-                raise
-        self._written, self.journal = (raw,), journal
-
-    def _put(self, store: Store, raw: bytes) -> None:
-        if not self._written:
-            with store.create(self._name) as sink:
-                sink.write(raw)
-        elif not any(store.swap(self._name, old, raw) for old in self._written):
+        if self._file is not None and not self._file.put(journal.encode()):
             raise _lost(self._name)
+        self.journal = journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,12 +290,13 @@ def claim_journal(store: Store, name: str) -> ServerJournal | None:
     Raises:
         ManifestUnreadable, StoreFailed
     """
-    while (raw := raw_journal(store, name)) is not None:
+    file = RecordFile(store, name)
+    while (raw := file.read()) is not None:
         journal = ServerJournal.decode(raw, name)
         if journal.complete or journal.taken_back:
             return journal
         claimed = replace(journal, taken_back=True)
-        if store.swap(name, raw, claimed.encode()):
+        if file.put(claimed.encode()):
             return claimed
     return None
 
@@ -328,7 +311,8 @@ def take_over(kept: KeptJournal, store: Store) -> KeptJournal | None:
     """
     mine = replace(kept.journal, life=secrets.token_hex(8))
     raw = mine.encode()
-    return replace(kept, raw=raw, journal=mine) if store.swap(kept.name, kept.raw, raw) else None
+    is_ours = RecordFile.holding(store, kept.name, kept.raw).put(raw)
+    return replace(kept, raw=raw, journal=mine) if is_ours else None
 
 
 def raw_journal(store: Store, name: str) -> bytes | None:
@@ -338,13 +322,7 @@ def raw_journal(store: Store, name: str) -> bytes | None:
         ManifestUnreadable: there are too many.
         StoreFailed
     """
-    try:
-        with store.open(name) as source:
-            if source.size_bytes > MAX_JOURNAL_BYTES:
-                raise ManifestUnreadable(f"{name} has {source.size_bytes} bytes")
-            return source.read(source.size_bytes + 1)
-    except NameMissing:
-        return None
+    return RecordFile(store, name).read()
 
 
 def unfinished_restores(store: Store) -> list[str]:

@@ -34,8 +34,7 @@ from typing import Self
 from resources.errors import (
     DraftSwept,
     LockLost,
-    NameMissing,
-    NameTaken,
+    ManifestUnreadable,
     RepositoryLocked,
     StoreFailed,
 )
@@ -48,6 +47,7 @@ from resources.repository.storage.lock_record import (
     ProcessIdentity,
     clock_ms,
 )
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 from resources.runtime.clocks import awake_s, passed_s
 from resources.runtime.interrupts import interruptible, undisturbed
@@ -208,9 +208,9 @@ class StoreLock:
             if self._keeper.is_alive():
                 return  # it hangs in the store, and so would we
         with self._mutex, suppress(StoreFailed):
-            raw = self._ours()
-            if raw is not None:
-                self._store.swap(self._name, raw, None)
+            file = self._ours()
+            if file is not None:
+                file.remove()
 
     @classmethod
     def _try(
@@ -226,23 +226,23 @@ class StoreLock:
     ) -> StoreLock | RepositoryLocked:
         for _ in range(_ROUNDS):
             record = _new_record(command, backup, clock(), lease_s, token)
-            with suppress(NameTaken, DraftSwept):
-                with store.create(name) as sink:
-                    sink.write(record.encode())
-                return cls(store, record, None, lease_s, clock, name)
+            file = RecordFile.absent(store, name, max_bytes=MAX_RECORD_BYTES)
+            with suppress(DraftSwept):
+                if file.put(record.encode()):
+                    return cls(store, record, None, lease_s, clock, name)
             try:
-                raw = _read(store, name)
+                raw = file.read()
+                if raw is None:
+                    continue  # released in between
                 held = LockRecord.decode(raw)
-            except NameMissing:
-                continue  # released in between
-            except ValueError as error:
+            except (ManifestUnreadable, ValueError) as error:
                 observed.record = None
                 return _unreadable(error, name)
             if not held.is_abandoned() and observed.observe(raw, held) <= held.lease_s:
                 return _locked(held)
             # Until its leftovers are swept they stay on record, should we die as well.
             record = replace(record, backup=backup or held.backup)
-            if store.swap(name, raw, record.encode()):
+            if file.put(record.encode()):
                 return cls(store, record, held, lease_s, clock, name)
         return RepositoryLocked("the repository's lock changes hands all the time")
 
@@ -256,8 +256,8 @@ class StoreLock:
         with self._mutex:
             if self._released.is_set():
                 return False
-            raw = self._ours()
-            if raw is None:
+            file = self._ours()
+            if file is None:
                 return False
             began_s = passed_s()
             record = replace(
@@ -265,18 +265,24 @@ class StoreLock:
             )
             if backup is not None:
                 record = replace(record, backup=backup)
-            if not self._store.swap(self._name, raw, record.encode()):
+            if not file.put(record.encode()):
                 return False
             self.record, self._renewed_s = record, began_s
             return True
 
-    def _ours(self) -> bytes | None:
-        """The stored record if its token is ours: a renewal that failed may still be there."""
+    def _ours(self) -> RecordFile | None:
+        """The stored record if its token is ours: a renewal that failed may still be there.
+
+        Each caller gets an object of its own: what one thread reads must not become what another
+        one replaces.
+        """
+        file = RecordFile(self._store, self._name, max_bytes=MAX_RECORD_BYTES)
         try:
-            raw = _read(self._store, self._name)
-            return raw if LockRecord.decode(raw).token == self.record.token else None
-        except (NameMissing, ValueError):
+            raw = file.read()
+            is_ours = raw is not None and LockRecord.decode(raw).token == self.record.token
+        except (ManifestUnreadable, ValueError):
             return None
+        return file if is_ours else None
 
 
 class _ObservedLease:
@@ -325,11 +331,6 @@ def _new_record(command: str, backup: str, now: datetime, lease_s: float, token:
     )
 
 
-def _read(store: Store, name: str) -> bytes:
-    with store.open(name) as source:
-        return source.read(MAX_RECORD_BYTES + 1)
-
-
 def _locked(held: LockRecord) -> RepositoryLocked:
     return RepositoryLocked(
         f"the repository is locked by {held}",
@@ -338,7 +339,7 @@ def _locked(held: LockRecord) -> RepositoryLocked:
     )
 
 
-def _unreadable(error: ValueError, name: str) -> RepositoryLocked:
+def _unreadable(error: Exception, name: str) -> RepositoryLocked:
     return RepositoryLocked(
         f"the repository has a lock that cannot be read: {error}",
         hint=f"make sure that no other run is at work there, then delete {name}",

@@ -114,7 +114,13 @@ def test_a_database_by_command_that_users_wrote_to_is_not_dropped_by_the_same_re
 
 
 @pytest.mark.parametrize(
-    "at", ["restore.uploaded:2", "cluster.shards-created", "cluster.commanded"]
+    "at",
+    [
+        "restore.uploaded:2",
+        "cluster.shards-created",
+        "cluster.commanded",
+        "store.before-replace",  # the record's: the databases are created, it knows only names
+    ],
 )
 def test_a_database_by_command_that_nobody_used_is_taken_away(
     source: EmbeddedCluster,

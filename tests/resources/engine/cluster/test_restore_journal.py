@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from resources.engine.cluster.restore_journal import Journal, JournalFile
-from resources.errors import ManifestUnreadable
+from resources.errors import ManifestUnreadable, TargetBusy
 from resources.model import ShardID
 from resources.repository.storage.store import DirectoryStore
 
@@ -56,6 +56,21 @@ def test_there_is_none_after_it_was_removed(store: DirectoryStore):
     file.remove()
     file.remove()
     assert file.read() is None
+
+
+def test_the_record_of_a_run_that_came_after_is_neither_replaced_nor_removed(
+    store: DirectoryStore,
+):
+    """This run stood still past its lease; what the other one creates stays on record."""
+    mine, theirs = JournalFile(store, 8), JournalFile(store, 8)
+    mine.write(MADE)
+    theirs.read()
+    other = Journal(8, {"other": ()}, {})
+    theirs.write(other)
+    with pytest.raises(TargetBusy, match="took the place of this one"):
+        mine.write(Journal(8, {}, {}))
+    mine.remove()
+    assert JournalFile(store, 8).read() == other
 
 
 @pytest.mark.parametrize(
