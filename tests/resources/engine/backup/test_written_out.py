@@ -27,7 +27,7 @@ def test_a_sample_is_a_shards_figures_and_the_start_of_its_process() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         None,
         facts({}),
@@ -37,8 +37,8 @@ def test_a_sample_is_a_shards_figures_and_the_start_of_its_process() -> None:
     ],
     ids=["nothing", "no shards", "another shard", "no start", "no cache"],
 )
-def test_a_node_that_does_not_tell_enough_gives_no_sample(told: SourceFacts | None) -> None:
-    assert sample_of(told, ONE) is None
+def test_a_node_that_does_not_report_enough_gives_no_sample(reported: SourceFacts | None) -> None:
+    assert sample_of(reported, ONE) is None
 
 
 class Node:
