@@ -1,4 +1,4 @@
-"""Where backups rest, as Dagster configures it."""
+"""The Dagster resource for the repositories of backups."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ class BackupRepositoryResource(dg.ConfigurableResource):
     )
 
     def reading(self) -> Reading:
-        """The configuration as it is now, as far as it is sound.
+        """Read the sound part of the configuration file.
 
         Raises:
-            UsageError: nothing of the file is.
+            UsageError: no part of the file is sound.
         """
         return read_sound(Path(self.configuration))
 
     def open(self, cluster: str, reading: Reading | None = None) -> BackupRepository:
         """Open the directory of a cluster's backups.
 
-        It is never created, so that an unmounted disk is noticed.
+        A missing directory is an error and is not created: a disk may not be mounted.
 
         Args:
-            reading: what the step has read of the configuration; None: the file is read here.
+            reading: the configuration that the step has read; None reads the file here.
 
         Raises:
-            UsageError: the cluster has none.
-            RepositoryMissing: it is not there, or is no directory.
+            UsageError: the cluster has no repository.
+            RepositoryMissing: the directory does not exist, or is a file.
         """
         if reading is None or reading.path != Path(self.configuration):
             reading = self.reading()

@@ -1,4 +1,4 @@
-"""The InfluxDBs that assets read from or restore into, as Dagster configures them."""
+"""Dagster resources for the servers and clusters that assets read and restore into."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class ClustersResource(dg.ConfigurableResource):
     configuration: str = Field(description=CONFIGURATION)
 
     def reading(self) -> Reading:
-        """The configuration as it is now, as far as it is sound.
+        """Read the sound part of the configuration file.
 
-        A step reads it once and passes it on, so all of the step is of one state of the file.
+        A step reads it once and passes it on, so the whole step uses one state of the file.
 
         Raises:
-            UsageError: nothing of the file is.
+            UsageError: no part of the file is sound.
         """
         return read_sound(Path(self.configuration))
 
 
 class TargetResource(dg.ConfigurableResource):
-    """Where a restore goes: a configured cluster by its name, or any address."""
+    """The target of a restore: a configured cluster by its name, or any address."""
 
     configuration: str = Field(description=CONFIGURATION)
     cluster: str = Field(
@@ -69,7 +69,7 @@ class TargetResource(dg.ConfigurableResource):
     password_file: str = Field(default="", description="File with the password (-pwd-file).")
     auth_type: str = Field(
         default="",
-        description="How meta nodes are told who we are: none, basic or jwt (-auth-type); empty: "
+        description="How to authenticate with meta nodes: none, basic or jwt (-auth-type); empty: "
         "basic with user, else none.",
     )
     secret: str = Field(
@@ -112,11 +112,11 @@ class TargetResource(dg.ConfigurableResource):
         """Open the target.
 
         Args:
-            reading: what the step has read of the configuration; None: the file is read here.
+            reading: the configuration that the step has read; None reads the file here.
 
         Raises:
             UsageError: the fields contradict each other.
-            ShardkeeperError: nobody answers there, or not the right one.
+            ShardkeeperError: no server answers at the address, or a server of another kind.
         """
         address = self.bind or self.host
         if self.cluster and address:

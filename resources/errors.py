@@ -1,8 +1,8 @@
-"""What can go wrong, said so that the reader knows what to do next.
+"""The errors that Shardkeeper raises; each gives its reader the next step.
 
 Every error of ours is a `ShardkeeperError`: one sentence about what happened to which
 thing, a hint with the next step, an exit status, and whether trying again can help.
-Anything else that escapes is a bug and keeps its traceback.
+Any other exception that escapes is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
 
 
 class ShardkeeperError(Exception):
-    """Something failed and we know how to say it.
+    """A failure that Shardkeeper can explain.
 
     Attributes:
         what: the thing and what happened to it, one sentence without a full stop.
@@ -51,12 +51,12 @@ class ShardkeeperError(Exception):
 
 
 def shown(text: str, limit: int = 120) -> str:
-    """A name from outside, fit for a message: quoted, ASCII, control characters escaped, cut."""
+    """Quote an untrusted name for a message: ASCII, control characters escaped, cut."""
     return ascii(text) if len(text) <= limit else ascii(text[:limit]) + "…"
 
 
 class Stopped(ShardkeeperError):
-    """The run was asked to stop."""
+    """The run received a request to stop."""
 
 
 class UsageError(ShardkeeperError):
@@ -69,7 +69,7 @@ class UsageError(ShardkeeperError):
 
 
 class WireError(ShardkeeperError):
-    """A peer could not be understood, or not be reached."""
+    """A peer could not be reached, or its reply could not be understood."""
 
 
 class PeerUnreachable(WireError):
@@ -79,19 +79,22 @@ class PeerUnreachable(WireError):
 
 
 class ConnectionCut(PeerUnreachable):
-    """It was reached, and the connection broke before it had answered."""
+    """The connection was made and broke before the peer had answered."""
 
 
 class PeerSilent(PeerUnreachable):
-    """It was reached and said nothing for too long; what it was asked for may still be done."""
+    """The peer accepted the connection and sent nothing for too long.
+
+    It may still carry out the request.
+    """
 
 
 class PeerTooSlow(PeerUnreachable):
-    """It sends or takes less than the minimum rate, for longer than it may be silent."""
+    """The peer stayed below the minimum rate for longer than the time-out."""
 
 
 class PeerAway(PeerUnreachable):
-    """It did not answer a moment ago, so that it is not asked: its turn comes again later."""
+    """The peer did not answer a moment ago, so no request was sent; a later one may be."""
 
 
 class PeerClosedEarly(WireError):
@@ -101,53 +104,53 @@ class PeerClosedEarly(WireError):
 
 
 class PeerRefused(WireError):
-    """The peer understood and said no."""
+    """The peer understood the request and refused it."""
 
 
 class CredentialsRefused(PeerRefused):
-    """The peer wants other credentials."""
+    """The peer requires other credentials."""
 
     exit_code = ExitCode.CREDENTIALS
 
 
 class BadReply(WireError):
-    """The peer answered something that is not in its protocol."""
+    """The peer's reply does not follow its protocol."""
 
 
 class UnknownOutcome(WireError):
-    """A command was sent, and whether it took effect is not known: look before trying again."""
+    """A command was sent and may have taken effect: check before trying again."""
 
 
 class UnsupportedPeer(WireError):
-    """A server of a kind or version that this version of Shardkeeper does not handle."""
+    """A server of a kind or version that this version of Shardkeeper does not support."""
 
     exit_code = ExitCode.UNSUPPORTED
 
 
 class ShardBusy(PeerClosedEarly):
-    """A node did not write a shard's cache to files when it was asked to list them."""
+    """A node did not write a shard's cache to files before it listed them."""
 
     exit_code = ExitCode.PARTIAL
 
 
 class ShardHeld(WireError):
-    """A server neither hands a shard out nor takes it in: another connection may have it open."""
+    """A server neither sends a shard nor accepts one: another connection may have it open."""
 
 
 class ShardLeftAlone(ShardkeeperError):
-    """Reading a shard has brought its server down more than once."""
+    """Reading this shard has crashed its server more than once, so it is skipped."""
 
     exit_code = ExitCode.PARTIAL
 
 
 class NotWrittenOut(ShardkeeperError):
-    """A node keeps some of a shard in memory, so that an archive would lack it."""
+    """A node keeps part of a shard in memory, so an archive would not contain it."""
 
     exit_code = ExitCode.PARTIAL
 
 
 class CompletenessUnknown(ShardkeeperError):
-    """Nobody tells whether an archive is complete, and complete ones were asked for."""
+    """Complete archives are required, and no server reports whether this one is."""
 
     exit_code = ExitCode.PARTIAL
 
@@ -156,37 +159,37 @@ class CompletenessUnknown(ShardkeeperError):
 
 
 class PlanError(ShardkeeperError):
-    """What was asked for cannot be done; nothing was touched."""
+    """The request cannot be carried out; nothing was changed."""
 
 
 class NothingMatches(PlanError):
-    """No database, policy or shard of that name or number."""
+    """No database, policy or shard has that name or id."""
 
 
 class NoUsableCopy(PlanError):
-    """No node holds data of a shard."""
+    """No node has data of a shard."""
 
 
 class TargetNotEmpty(PlanError):
-    """A restore would write where data is."""
+    """A restore would write to a place that has data."""
 
     exit_code = ExitCode.CONFLICT
 
 
 class SourceChanged(TargetNotEmpty):
-    """A source is not the one that a repository holds backups of, or not as it was any more."""
+    """A source is not the one that the repository's backups come from, or it was replaced."""
 
 
 class MetaLost(SourceChanged):
-    """A server's data is on its disk, and its metastore does not know it."""
+    """A server's disk has data that its metastore does not list."""
 
 
 class WouldExpire(PlanError):
-    """The target would delete at once what was brought there."""
+    """The target's retention policy would delete the restored points at once."""
 
 
 class TargetBusy(PlanError):
-    """Another run is restoring there."""
+    """Another run is restoring into the same target."""
 
     exit_code = ExitCode.CONFLICT
     retryable = True
@@ -196,75 +199,75 @@ class TargetBusy(PlanError):
 
 
 class RepositoryError(ShardkeeperError):
-    """Something about stored backups."""
+    """A failure of a repository or of a backup in it."""
 
 
 class RepositoryMissing(RepositoryError):
-    """The directory is not there, or is not a directory."""
+    """The directory does not exist, or is a file."""
 
     exit_code = ExitCode.NO_REPOSITORY
 
 
 class RepositoryLocked(RepositoryError):
-    """Another run holds the directory."""
+    """Another run holds the lock of the repository."""
 
     exit_code = ExitCode.LOCKED
 
 
 class StoreFailed(RepositoryError):
-    """The file system said no: read-only, permission, I/O error."""
+    """The file system refused an operation: read-only, permission, I/O error."""
 
 
 class StoreFull(StoreFailed):
-    """No space left, or a quota or file size limit was met."""
+    """No space is left, or a quota or file size limit is reached."""
 
     exit_code = ExitCode.NO_SPACE
 
 
 class LockLost(RepositoryLocked, StoreFailed):
-    """Another run took the place of this one, which can change nothing there any more."""
+    """Another run has taken this run's lock, so this run can change nothing any more."""
 
     exit_code = ExitCode.LOCKED
 
 
 class RecordHeld(RepositoryLocked, StoreFailed):
-    """Another process is amid replacing a record, and stands still; it may hold the directory."""
+    """Another process stopped while it replaces a record; it may hold the repository's lock."""
 
     exit_code = ExitCode.LOCKED
 
 
 class DraftSwept(StoreFailed):
-    """Another run deleted what this one was writing, as it stood still for so long."""
+    """Another run deleted the unfinished file of this run, which had paused for too long."""
 
     exit_code = ExitCode.LOCKED
 
 
 class NameTaken(RepositoryError):
-    """A store already holds an object of that name; nothing is ever overwritten."""
+    """The store already has an object of that name; objects are never overwritten."""
 
     exit_code = ExitCode.CONFLICT
 
 
 class NameMissing(RepositoryError):
-    """A store holds no object of that name."""
+    """The store has no object of that name."""
 
     exit_code = ExitCode.DAMAGED
 
 
 class BackupNotFound(RepositoryError):
-    """No such backup, or none at all."""
+    """The repository has no such backup, or no backup at all."""
 
     exit_code = ExitCode.NO_REPOSITORY
 
 
 class BackupIncomplete(RepositoryError):
-    """A backup lacks something that it should have."""
+    """A part of the backup is missing."""
 
     exit_code = ExitCode.DAMAGED
 
 
 class ManifestUnreadable(RepositoryError):
-    """A manifest or meta file is not what it should be."""
+    """A manifest or meta file is damaged or breaks the format."""
 
     exit_code = ExitCode.DAMAGED
 
@@ -276,7 +279,7 @@ class ArchiveCorrupt(RepositoryError):
 
 
 class UnsafeName(ArchiveCorrupt):
-    """A name from a file or a socket that could lead outside its place."""
+    """A name from a file or a socket that could lead outside its directory."""
 
 
 # --- TSM files ----------------------------------------------------------------------------
@@ -314,7 +317,7 @@ class BackupPartial(ShardkeeperError):
 
 
 class RestorePartial(ShardkeeperError):
-    """Everything is restored but what was damaged at the source."""
+    """Everything is restored except what was damaged at the source."""
 
     exit_code = ExitCode.PARTIAL
 
@@ -326,16 +329,16 @@ class MergePartial(ShardkeeperError):
 
 
 class RestoreFailed(ShardkeeperError):
-    """A restore began to change the target and could not finish."""
+    """A restore changed the target and could not finish."""
 
 
 class ReadBackMismatch(RestoreFailed):
-    """The target does not hold what was sent to it."""
+    """The target's shard differs from what was sent to it."""
 
     exit_code = ExitCode.DAMAGED
 
 
 class ReceiptNotStored(ShardkeeperError):
-    """A restore succeeded, and the proof of it could not be kept."""
+    """A restore succeeded, and its receipt could not be stored."""
 
     exit_code = ExitCode.PARTIAL

@@ -1,4 +1,4 @@
-"""InfluxDB's own nouns, as its metastore knows them.
+"""InfluxDB's own terms: what its metastore contains.
 
 Fields keep their `meta.proto` names in snake_case. Times are `int` nanoseconds since
 1970 in UTC (InfluxDB's range and precision exceed `datetime`'s); "unset" is `None`.
@@ -21,7 +21,7 @@ _MERGING = re.compile("shardkeeper_merge_[0-9a-f]{12}", re.ASCII)
 
 
 def is_passing(database: str) -> bool:
-    """Whether it is the temporary database of a merge: points of a backup, soon to be dropped."""
+    """Whether this is the temporary database of a merge, which the merge drops at its end."""
     return _MERGING.fullmatch(database) is not None
 
 
@@ -38,7 +38,7 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class ShardOwner:
-    """A data node that holds a copy of a shard (meta.proto, ShardOwner)."""
+    """A data node that should have a replica of a shard (meta.proto, ShardOwner)."""
 
     node_id: NodeID
 
@@ -53,7 +53,7 @@ class ShardInfo:
 
 @dataclass(frozen=True, slots=True)
 class ShardGroupInfo:
-    """A time range of a retention policy and its shards; the shards' order places series."""
+    """A time range of a retention policy; the order of its shards decides where a series goes."""
 
     id: ShardGroupID
     start_time_ns: int
@@ -61,14 +61,14 @@ class ShardGroupInfo:
     end_time_ns: int
     """Exclusive."""
     deleted_at_ns: int | None
-    """Set when the group is only waiting to be forgotten."""
+    """Set when the group is deleted and waits for removal from the metastore."""
     truncated_at_ns: int | None
     shards: tuple[ShardInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionInfo:
-    """Where writes to a retention policy are forwarded to."""
+    """The receivers to which a server forwards the writes of a retention policy."""
 
     name: str
     mode: str
@@ -77,11 +77,11 @@ class SubscriptionInfo:
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicyInfo:
-    """How long points live, and how they are cut into shard groups."""
+    """How long points are kept, and how much time a shard group covers."""
 
     name: str
     duration_ns: int
-    """0: for ever."""
+    """0: no expiry."""
     shard_group_duration_ns: int
     replica_n: int
     shard_groups: tuple[ShardGroupInfo, ...] = ()
@@ -133,7 +133,7 @@ class UserInfo:
 
 @dataclass(frozen=True, slots=True)
 class ShardPlace:
-    """A shard with its address: database, retention policy, shard group."""
+    """A shard with its database, retention policy and shard group."""
 
     database: str
     policy: str
@@ -147,7 +147,7 @@ class ShardPlace:
 
 @dataclass(frozen=True, slots=True, order=True)
 class ShardLocation:
-    """A shard by its names; servers number shards of all databases together."""
+    """Database, policy and id of a shard; a server's ids are unique across its databases."""
 
     database: str
     policy: str
@@ -160,7 +160,7 @@ class ShardLocation:
 
 @dataclass(frozen=True, slots=True)
 class Metastore:
-    """What a server, or a cluster's meta nodes, know (meta.proto, Data)."""
+    """The metastore of a server or of a cluster's meta nodes (meta.proto, Data)."""
 
     term: int
     """0 on a single server."""
@@ -178,14 +178,14 @@ class Metastore:
         return next((db for db in self.databases if db.name == name), None)
 
     def without(self, names: Collection[str]) -> Metastore:
-        """As if it had no databases of these names."""
+        """The same metastore without the databases of these names."""
         if not names:
             return self
         kept = tuple(db for db in self.databases if db.name not in names)
         return replace(self, databases=kept)
 
     def places(self) -> Iterator[ShardPlace]:
-        """Every shard whose group is not deleted, in the metastore's order."""
+        """Yield every shard whose group is not deleted, in the metastore's order."""
         for db in self.databases:
             for rp in db.retention_policies:
                 for group in rp.shard_groups:

@@ -1,8 +1,7 @@
-"""Two clocks that nobody sets: how long somebody was watched, and how long a run stood still.
+"""Two clocks that cannot be set; they differ by the time that the machine was suspended.
 
-They differ by the time in which the machine slept. Who waits for another run must not count that,
-since the other one may have slept as well. Who asks whether a lease of its own may have ended
-must count it.
+A run that waits for another run must not count suspended time: the other run was suspended, too.
+A run that checks whether its own lease may have ended must count it.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ _WITH_SLEEP = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def awake_s() -> float:
-    """Seconds on a clock that stands while the machine sleeps; within one boot it is one clock."""
+    """Seconds on a clock that stops while the machine is suspended; all processes share it."""
     return time.monotonic()
 
 
 def passed_s() -> float:
-    """Seconds on a clock that goes on while the machine sleeps, or this process is stopped."""
+    """Seconds on a clock that also runs while the machine is suspended or the process stopped."""
     return time.clock_gettime(_WITH_SLEEP)

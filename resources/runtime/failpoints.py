@@ -1,12 +1,11 @@
-"""Named points at which a process can be made to die, as kill -9 or a power cut would end it.
+"""Named points at which a test can kill a process, as kill -9 or a power cut would.
 
     SHARDKEEPER_FAILPOINT=backup.before-commit          at the first pass
-    SHARDKEEPER_FAILPOINT=backup.mid-stream:3           at the third
-    SHARDKEEPER_FAILPOINT=backup.before-commit=STOP     it stands still there, as in a machine that
-                                                        sleeps; TERM, INT and HUP are signals, too
+    SHARDKEEPER_FAILPOINT=backup.mid-stream:3           at the third pass
+    SHARDKEEPER_FAILPOINT=backup.before-commit=STOP     stops the process, as a suspended machine
+                                                        does; TERM, INT and HUP work, too
 
-For tests of what a killed run leaves behind. The environment is asked once, so a pass without
-the variable costs next to nothing.
+The environment is read once, so a pass without the variable costs next to nothing.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "store.before-rename": "it is closed and about to get its name",
         "store.after-rename": "it has its name; the directory is not synced",
         "store.before-replace": "a new record is about to take the place of the old one",
-        "store.after-replace": "it has taken it; the directory is not synced",
+        "store.after-replace": "the new record is in place; the directory is not synced",
         "backup.locked": "the lock is held; nothing is swept yet",
         "backup.sweeping": "one file of a dead run is swept, others may follow",
-        "backup.named": "the lock names the backup that is begun",
+        "backup.named": "the lock names the backup that has begun",
         "backup.meta-stored": "the metastore is stored",
         "backup.connected": "a shard's stream is open; no byte of it was read",
         "backup.mid-stream": "a piece of a shard's stream was read and written",
@@ -52,7 +51,7 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "restore.after-rollback": "one of the databases that it made is dropped again",
         "merge.noted": "the journal of a merge names its temporary database, which is not there",
         "merge.restored": "the temporary database is restored; nothing is copied from it",
-        "merge.copied": "points were copied by statements; nobody has looked for them",
+        "merge.copied": "points were copied by statements; they are not read back yet",
         "merge.lines-written": "some points were written from an archive, others may follow",
         "merge.found": "every point was found; the journal does not say so",
         "merge.before-drop": "the journal says so; the temporary database is there",
@@ -61,8 +60,8 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "overwrite.set": "the cluster's metastore is the backup's",
         "cluster.before-journal": "what will be created is planned and not written down",
         "cluster.after-journal": "it is written down; the cluster is untouched",
-        "cluster.before-setting": "the last look is done; the metastore is about to be set",
-        "cluster.commanded": "single commands have made shards; the record does not know them",
+        "cluster.before-setting": "the last check is done; the metastore is about to be set",
+        "cluster.commanded": "single commands have made shards; the record does not list them",
         "cluster.after-metadata": "the databases are there; no data node has their shards",
         "cluster.shards-created": "the data nodes have the shards, without points",
         "cluster.before-adoption": "every copy is proved; no shard has owners",
@@ -73,7 +72,7 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "cluster.after-rollback": "all is undone; the journal is still there",
     }
 )
-"""Every point, and what is true there."""
+"""Every failpoint, and the state of things there."""
 
 _SIGNALS = {name: signal.Signals[f"SIG{name}"] for name in ("STOP", "TERM", "INT", "HUP")}
 _passes: dict[str, int] = {}
@@ -82,12 +81,12 @@ _mutex = threading.Lock()
 
 @cache
 def _request() -> str:
-    """Asked at the first pass, and not on import: a process may be forked off later."""
+    """Read the variable at the first pass, not on import: a fork may set it later."""
     return os.environ.get(VARIABLE, "")
 
 
 def passing(name: str) -> None:
-    """Die here if the environment says so."""
+    """End or stop the process here if the environment names this failpoint."""
     wanted = _request()
     if not wanted:
         return
@@ -98,13 +97,13 @@ def passing(name: str) -> None:
         _passes[name] = _passes.get(name, 0) + 1
         met = _passes[name] >= at if number == signal.SIGKILL else _passes[name] == at
     if met and number == signal.SIGSTOP:
-        signal.pthread_kill(threading.get_ident(), number)  # this thread goes no step further
+        signal.pthread_kill(threading.get_ident(), number)  # stops before the next instruction
     elif met:
         os.kill(os.getpid(), number)
 
 
 def check_failpoint_request() -> None:
-    """Refuse a wish that would never come true.
+    """Check the variable, so that a misspelt failpoint is reported at the start.
 
     Raises:
         UsageError: the variable names no failpoint, or no pass.

@@ -1,7 +1,7 @@
-"""Python's garbage collector, told when looking for garbage is in vain.
+"""Pauses Python's garbage collector while nearly every new object stays alive.
 
-It looks again and again at what is alive while much is made that stays. Reading ten thousand
-shards takes half as long again with it as without, and leaves nothing for it to find.
+The collector scans live objects again and again while many are made. Reading ten thousand
+shards takes half as long again with it, and it finds no garbage there.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _wake = False
 
 @contextmanager
 def gc_paused() -> Generator[None]:
-    """No garbage is collected in the block, nor in other threads meanwhile.
+    """Collect no garbage in the block, in any thread.
 
-    For what makes many objects, keeps them, and is done within a second or so. What is no
-    longer referred to is freed all the same; only cycles wait.
+    For code that makes many objects, keeps them, and ends within a second or so. Reference
+    counting still frees objects; only cycles wait for the end of the block.
     """
     global _resting, _wake
     with _mutex:

@@ -3,19 +3,19 @@
     with undisturbed("dropping the database again"):
         try:
             with interruptible():
-                ...  # a signal is raised here, as its handler does, once
+                ...  # the first signal raises here, through the handler that was set before
         except BaseException:
-            ...  # and here no signal is
+            ...  # no signal raises here
             raise
 
 A handler may raise between any two instructions, also between the end of the work and the first
-line of its clean-up. So the block that can be interrupted lies inside the one that cannot: a signal
-is raised inside, or waits, and there is no third place. Once one was raised, every later one
-is answered with a line on standard error and otherwise changes nothing, since whoever sends it
-again waits for the clean-up that the first one has begun. Whatever clean-up does has time limits.
+line of its clean-up. So the interruptible block lies inside the undisturbed one: a signal either
+raises inside the inner block or waits. After the first signal has raised, a later one only prints
+a line on standard error: the clean-up is already under way. Every step of a clean-up has a time
+limit.
 
-Handlers are those that were there before, so this holds for the commands and under Dagster. Threads
-other than the main one hear no signals.
+The handlers are those that were set before, so this works for the commands and under Dagster.
+Only the main thread receives signals.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _Mode = Literal["outside", "undisturbed", "interruptible"]
 
 
 class _Signals:
-    """What is done with signals just now; only the main thread changes it."""
+    """How signals are treated at present; only the main thread changes it."""
 
     def __init__(self) -> None:
         self.mode: _Mode = "outside"
@@ -50,7 +50,7 @@ class _Signals:
         self.before.clear()
         for number in SIGNALS:
             handler = signal.getsignal(number)
-            if handler is not None and handler is not signal.SIG_IGN:  # None: not Python's
+            if handler is not None and handler is not signal.SIG_IGN:  # None: set outside Python
                 self.before[number] = handler
                 signal.signal(number, self.arrived)
 
@@ -67,13 +67,13 @@ class _Signals:
         say_what_goes_on(self.doing)
 
     def hand_on(self, number: int, frame: FrameType | None) -> None:
-        """To the handler that was there before; it usually raises."""
+        """Call the handler that was set before; it usually raises."""
         self.raised = True
         self.waiting.clear()
         handler = self.before[signal.Signals(number)]
         if callable(handler):
             handler(number, frame)
-        else:  # the system's: it ends the process
+        else:  # the default action, which ends the process
             signal.signal(number, handler)
             os.kill(os.getpid(), number)
 
@@ -83,21 +83,21 @@ _work_is_done = False
 
 
 def note_work_is_done() -> None:
-    """Say that this process has done what it was started for: no signal undoes that any more."""
+    """Note that this process has done its work: from here on, no signal undoes it."""
     global _work_is_done
     _work_is_done = True
 
 
 def is_work_done() -> bool:
-    """Whether signals have nothing left to interrupt."""
+    """Whether `note_work_is_done` was called."""
     return _work_is_done
 
 
 def raise_again() -> None:
-    """Send the last signal once more, in a moment: what it raised was dropped by a finalizer.
+    """Send SIGINT again in a moment, since a finalizer has dropped the exception of the first.
 
-    Python prints an exception that leaves a finalizer or a callback of the collector, and goes
-    on; to `sys.unraisablehook` it is known.
+    Python prints an exception that leaves a finalizer or a callback of the collector and
+    continues; only `sys.unraisablehook` sees the exception.
     """
     _signals.raised = False
     main = threading.main_thread().ident
@@ -108,7 +108,7 @@ def raise_again() -> None:
 
 
 def say_what_goes_on(doing: list[str] | None = None) -> None:
-    """Answer a signal that changes nothing; the stream may be gone, as after a hang-up."""
+    """Report on standard error, which may be closed after a hang-up, that clean-up goes on."""
     doing = _signals.doing if doing is None else doing
     what = f": {doing[-1]}" if doing else ""
     line = f"interrupted, cleaning up{what}; kill -9 would leave that to the next run\n"
@@ -128,10 +128,10 @@ class _Block:
         outer = _signals.mode
         if outer == "outside":
             if self._mode == "interruptible":
-                return  # nobody wants to be undisturbed
+                return  # no undisturbed block around it
             try:
                 _signals.take_over()
-            except BaseException:  # a signal that came before the last handler was in its place
+            except BaseException:  # a signal arrived before the last handler was set
                 _signals.give_back()
                 raise
         self._outer = outer
@@ -167,14 +167,14 @@ class _Block:
 
 
 def undisturbed(doing: str = "") -> _Block:
-    """A block in which signals wait; a block of `interruptible` inside hears them.
+    """A block in which signals wait, except in a block of `interruptible` inside it.
 
     Args:
-        doing: what is cleaned up if need be, for whoever sends signals meanwhile.
+        doing: the clean-up, for the line that answers a signal.
     """
     return _Block("undisturbed", doing)
 
 
 def interruptible() -> _Block:
-    """A block inside one that is undisturbed, in which the first signal is raised."""
+    """A block inside an undisturbed one, in which the first signal raises."""
     return _Block("interruptible")

@@ -1,7 +1,8 @@
-"""A few threads that belong together, of which none is lost when starting one is interrupted.
+"""A group of threads that loses none of them when Ctrl-C interrupts the start of one.
 
-Not `concurrent.futures`: its pool forgets a thread in whose start Ctrl-C arrives, so that it
-outlives the pool; and what it does for each item takes a tenth of a small shard's time.
+`concurrent.futures` does not serve here. Its pool forgets a thread if Ctrl-C arrives during the
+start, and that thread outlives the pool. Its work for each item also takes a tenth of the time of
+a small shard.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from collections.abc import Callable
 
 
 class WorkerGroup:
-    """Threads that each run a loop of their own until it returns.
+    """Threads that each run the same loop until it returns.
 
     Args:
-        name: of the threads, before a number.
-        loop: what each runs; it must not raise.
+        name: the prefix of the threads' names.
+        loop: what each thread runs; it must not raise.
     """
 
     def __init__(self, name: str, loop: Callable[[], None]) -> None:
@@ -28,7 +29,7 @@ class WorkerGroup:
 
     @property
     def over(self) -> bool:
-        """Whether `end` was called: loops should return soon."""
+        """Whether `end` was called, so that loops should return soon."""
         return self._over
 
     def begin(self, most: int) -> None:
@@ -41,7 +42,7 @@ class WorkerGroup:
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def end(self) -> None:
-        """Let no thread begin any more, and wait until those that have begun are done."""
+        """Let no further thread begin, and wait until the running ones have ended."""
         with self._turn:
             self._over = True
             self._turn.wait_for(lambda: not self._inside)
