@@ -1,4 +1,4 @@
-"""Give an unfinished merge up."""
+"""Abandon an unfinished merge."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def abandon_merge(
     emit: Emit,
     stop: threading.Event | None = None,
 ) -> str:
-    """Drop the temporary database of an unfinished merge; what it copied stays.
+    """Drop the temporary database of an unfinished merge; merged points stay.
 
     Returns its name.
 
     Raises:
         NothingMatches: there is no unfinished merge.
-        RestoreFailed: what has its name is not provably what the merge has restored.
-        ShardkeeperError: it could not be dropped.
+        RestoreFailed: the database of that name is not provably the merge's own.
+        ShardkeeperError: the database could not be dropped.
     """
     stop = stop or threading.Event()
     endpoints = HttpEndpoints(target, emit=emit, stop=stop)

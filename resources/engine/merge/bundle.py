@@ -1,14 +1,14 @@
-"""Merge one bundle: look, copy what is not there, look again, and write what is still not there.
+"""Merge one bundle: compare, copy what is missing, compare again, and write what is still missing.
 
-What is done is concluded from looks alone. A look before anything is copied finds what is there
-already, from an earlier run or since ever; the last one finds whether every point is. In between,
-a statement copies many points at once inside the server, where it can be trusted to keep them as
-they are, and lines written from the archive bring the others:
+Only comparisons decide what is done. The one before the copy finds the points that are already
+there, from an earlier run or from before; the last one finds whether every point is. In between, a
+statement copies many points at once inside the server, where it keeps them as they are, and lines
+written from the archive bring the others:
 
-- A statement sees a time and not a shard. Where groups of the backup overlap, or a field has two
-  types in one group, it would mix them, and make floats of integers.
+- A statement selects a time and not a shard. Where groups of the backup overlap, or a field has
+  two types in one group, it would mix them, and turn integers into floats.
 - A server drops all fields of a point if one of them has another type in the live shard.
-- Names that are no text, and groups whose times do not fit in 64 bits, are in no answer of it.
+- No answer of the server has names that are not text, or groups whose times exceed 64 bits.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from resources.runtime.failpoints import passing
 
 MAX_ATTEMPTS = 8
 FIRST_PAUSE_S = 0.1
-"""Doubled from look to look: another node of a cluster may have a point a moment later, and a busy
-server hands out a shard without what is in its memory."""
+"""Doubles from one comparison to the next: another node of a cluster may have a point a moment
+later, and a busy server sends a shard without the points in its memory."""
 MAX_STANDSTILLS = 2
-"""How many looks without any progress end it once the server has refused something."""
+"""Comparisons without progress that end the merge after the server has refused something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +43,21 @@ class Places:
 
 @dataclass(frozen=True, slots=True)
 class BundleMerged:
-    """What became of a bundle: what two looks found, before and after."""
+    """The result of a bundle: the comparisons before and after."""
 
     before: Tally
     after: Tally
     comparison: Comparison
     why: dict[bytes, str]
-    """By measurement, what the server said about points that it did not take."""
+    """By measurement, the server's message about points that it refused."""
 
 
 class BundleMerger:
     """Merges bundles into one live database.
 
     Args:
-        places: None: only looks.
-        progress: is told of each measurement, with what was found so far.
+        places: None: only compare.
+        progress: called for each measurement with the number of points found so far.
     """
 
     def __init__(
@@ -78,7 +78,8 @@ class BundleMerger:
         """Merge one bundle.
 
         Raises:
-            WireError, Stopped: it cannot go on; what is done stays.
+            WireError: the merge cannot continue; merged points stay.
+            Stopped: `stop` was set.
         """
         before, comparison = self._compare(bundle, asked, kept_from_ns)
         if not before.open or self._places is None:
@@ -91,8 +92,8 @@ class BundleMerger:
         why: dict[bytes, str] = {}
         policy, into = bundle[0].into_policy, self._places.into
         after, standstill, last, pause_s = before, 0, before.open + 1, FIRST_PAUSE_S
-        for compare in range(MAX_ATTEMPTS):
-            if compare:
+        for attempt in range(MAX_ATTEMPTS):
+            if attempt:
                 self._endpoints.pause(pause_s)
                 pause_s *= 2
             writer = LineWriter(self._endpoints, into, policy, measurement_of)
@@ -108,7 +109,7 @@ class BundleMerger:
     def _settle(
         self, bundle: Bundle, asked: Span, kept_from_ns: KeptFrom
     ) -> tuple[Tally, Comparison]:
-        """Look as long as more and more of what was copied comes to sight."""
+        """Compare as long as each comparison finds more of the copied points."""
         pause_s = FIRST_PAUSE_S
         found, comparison = self._compare(bundle, asked, kept_from_ns)
         for _ in range(MAX_ATTEMPTS):
@@ -140,7 +141,7 @@ class BundleMerger:
         return tally, self._comparer.compare(bundle, asked, kept_from_ns, visit)
 
     def _copy(self, bundle: Bundle, before: Tally, places: Places) -> bool:
-        """Copy with statements what they keep as it is; returns whether there was any."""
+        """Copy by statement what a statement preserves; returns whether there was any."""
         copied = False
         for group in bundle:
             if overlaps_another(group, bundle):
@@ -156,7 +157,7 @@ class BundleMerger:
 
 
 def _to_copy(group: BackupGroup, before: Tally) -> list[tuple[str, Span]]:
-    """Measurements that a statement can copy, and the time in which something is not there."""
+    """Measurements that a statement can copy, each with the time of its missing points."""
     tally = before.of(group)
     mixed = {measurement for (measurement, _), types in tally.types.items() if len(types) > 1}
     found: list[tuple[str, Span]] = []

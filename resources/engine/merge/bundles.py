@@ -1,12 +1,12 @@
-"""Which shard groups of a backup are merged together, and window by window. Pure.
+"""Arrange a backup's shard groups into bundles, and bundles into windows. Pure.
 
-A group is known by its ID in the backup. Its times are no name for it: two groups of one policy may
-begin at the same time, and overlap, once the duration of its groups was changed or a cluster's
-were truncated. Then a point may be in several of them. The value that was written last is in
-the group that takes writes for that time, which is the first of the metastore's list.
+A group is identified by its ID in the backup, not by its times: two groups of one policy may begin
+at the same time, and overlap, after the duration of its groups was changed or a cluster's groups
+were truncated. Then a point may be in several of them. The last written value is in the group that
+takes writes for that time, which is the first in the metastore's list.
 
-A bundle is made of groups that share a group of the live policy, so that each of both is read as
-few times as there are looks. A window is a time in which the same groups are on either side.
+A bundle has the groups that share a group of the live policy, so that each is read only once a
+comparison. A window is a time span in which both sides have the same groups throughout.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from resources.engine.restore.plan import ShardRestore
 from resources.model import RetentionPolicyInfo, ShardGroupID, ShardGroupInfo
 
 _YEAR_ONE_NS = -62_135_596_800 * 10**9
-"""The server counts the times of groups from here (Go, time.Truncate)."""
+"""The server aligns the times of groups to this instant (Go, time.Truncate)."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupGroup:
-    """A shard group of the backup, and where its points go."""
+    """A shard group of the backup, and the policy its points go to."""
 
     id: ShardGroupID
     """Its identity: in the backup there is no other group of this ID."""
     rank: int
-    """Its place in the metastore's list, from which the server takes the first that fits."""
+    """Its position in the metastore's list; the server takes the first group that fits."""
     policy: str
     into_policy: str
     span: Span
@@ -39,17 +39,17 @@ class BackupGroup:
     shards: tuple[ShardRestore, ...]
 
     def takes_writes(self, time_ns: int) -> bool:
-        """Whether points of a time of its span went into it until the backup was made."""
+        """Whether points of a time within its span were written into it before the backup."""
         return self.truncated_at_ns is None or time_ns < self.truncated_at_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time in which the same groups are there throughout."""
+    """A time span in which both sides have the same groups throughout."""
 
     span: Span
     groups: tuple[BackupGroup, ...]
-    """Where several have a point, the first one's value was written last."""
+    """If several have a point, the first one's value was written last."""
     live: tuple[ShardGroupInfo, ...]
 
 
@@ -61,11 +61,11 @@ TimesOf = Callable[[ShardRestore], tuple[int, int] | None]
 
 
 def groups_of(plan: MergePlan, times_of: TimesOf) -> list[BackupGroup]:
-    """The shard groups that a merge is about, by policy and time.
+    """The shard groups of a merge, by policy and time.
 
     Args:
-        times_of: the first and the last time of a point in an archive whose manifest does not
-            tell; other tools' do not. None: it has no points.
+        times_of: the first and last time of the points in an archive whose manifest does not
+            have them, as those of other tools; None: it has no points.
     """
     [database] = plan.restore.databases
     shards: dict[tuple[str, ShardGroupID], list[ShardRestore]] = {}
@@ -92,8 +92,8 @@ def groups_of(plan: MergePlan, times_of: TimesOf) -> list[BackupGroup]:
 def span_of(group: ShardGroupInfo) -> Span:
     """The times of a group.
 
-    The first group that there can be begins before the first time that 64 bits hold, and its
-    start comes out of the metastore as one far in the future.
+    The first possible group begins before the first time that 64 bits hold, so the metastore
+    has its start as a time far in the future.
     """
     start_ns = group.start_time_ns
     if start_ns >= group.end_time_ns:
@@ -102,10 +102,11 @@ def span_of(group: ShardGroupInfo) -> Span:
 
 
 def bundles_of(groups: Sequence[BackupGroup], live: RetentionPolicyInfo) -> list[Bundle]:
-    """Groups of one policy that must be looked at together; by time.
+    """The groups of one policy that must be compared together; by time.
 
     Args:
-        live: the policy that they go into, with the groups that it has and will make.
+        live: the policy that receives the points, with its groups; the groups that it will
+            create follow from its duration.
     """
     reaches = sorted(
         ((_reach(group.span, live), group) for group in groups),
@@ -125,11 +126,11 @@ def bundles_of(groups: Sequence[BackupGroup], live: RetentionPolicyInfo) -> list
 def windows_of(
     bundle: Bundle, live: Iterable[ShardGroupInfo], asked: Span, *, cuts: Iterable[int] = ()
 ) -> list[Window]:
-    """Cut a bundle's time; what is in no group of the bundle is in no window.
+    """Divide a bundle's time into windows; times of no group are in no window.
 
     Args:
         asked: windows lie within it.
-        cuts: further times at which to cut.
+        cuts: further times at which to divide.
     """
     there = [(span_of(group), group) for group in live if group.deleted_at_ns is None]
     edges = {*cuts}
@@ -148,15 +149,15 @@ def windows_of(
 
 
 def overlaps_another(group: BackupGroup, bundle: Bundle) -> bool:
-    """Whether a statement about its times would see the points of another group, too."""
+    """Whether a statement over its times would also select points of another group."""
     return any(other.id != group.id and other.span.overlaps(group.span) for other in bundle)
 
 
 def _last_written_first(groups: Iterable[BackupGroup], time_ns: int) -> tuple[BackupGroup, ...]:
-    """The order of writing, newest first.
+    """The groups in the order of writing, newest first.
 
-    As long as a group takes writes, none of a time goes into one that stands behind it: what is
-    there is older. A group that was truncated before that time is older than all that take some.
+    While a group takes writes, no point of that time goes into a group behind it: its points
+    are older. A group that was truncated before that time is older than all that take writes.
     """
     return tuple(
         sorted(
@@ -170,7 +171,7 @@ def _last_written_first(groups: Iterable[BackupGroup], time_ns: int) -> tuple[Ba
 
 
 def _reach(span: Span, live: RetentionPolicyInfo) -> Span:
-    """How far the live groups go that have, or will have, the points of a time."""
+    """The span of the live groups that have, or will have, the points of a time."""
     start_ns, end_ns = span.start_ns, span.end_ns
     if length := live.shard_group_duration_ns:
         start_ns = (start_ns - _YEAR_ONE_NS) // length * length + _YEAR_ONE_NS
@@ -183,7 +184,7 @@ def _reach(span: Span, live: RetentionPolicyInfo) -> Span:
 
 
 def _with_all(span: Span, shards: Iterable[ShardRestore], times_of: TimesOf) -> Span:
-    """The times of a group, and of what its archives hold, should that go further."""
+    """The span of a group, extended to the points of its archives."""
     start_ns, end_ns = span.start_ns, span.end_ns
     for shard in shards:
         details = shard.archive.entry.details

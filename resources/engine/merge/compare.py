@@ -1,10 +1,10 @@
-"""Hold a bundle of the backup against the live database, value by value.
+"""Compare a bundle of the backup with the live database, value by value.
 
-The backup's side is read from its archives. The live side is read from the port that hands out
-shards, which is not the one that anything was written through, and every copy of every shard: so
-what a point has gone through on its way, and what an answer in JSON would not show, is seen.
+The backup's side is read from its archives. The live side is read through the snapshotter, not
+through the port that points were written to, and every copy of every shard is read. So the
+comparison shows what a write did to a point, and what a JSON answer would hide.
 
-One key's points of each copy are in memory at a time; the shards that a window needs are on disk.
+One key's points of each copy are in memory at a time; the shards of a window are on disk.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ BUFFER_BYTES = 256 << 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeyFound:
-    """Points of one key of one group, and what the live database has in their places."""
+    """Points of one key of one group, and what the live database has for them."""
 
     group: BackupGroup
     points: SeriesPoints
@@ -52,27 +52,27 @@ class KeyFound:
 
 @dataclass(slots=True)
 class Comparison:
-    """What a look saw beside the keys that it gave to its visitor."""
+    """The findings of a comparison besides the keys that its visitor receives."""
 
     expired: int = 0
-    """Points that the live policy does not keep any more."""
+    """Points that the live policy no longer keeps."""
     overwritten: int = 0
     """Points of the backup with a later value in another of its groups."""
     twofold: int = 0
-    """Points that are there, and that another live group has with another value."""
+    """Points that are there, while another live group has them with another value."""
     live: set[ShardID] = field(default_factory=set[ShardID])
     """The live shards that were read."""
 
 
 Visitor = Callable[[KeyFound], None]
 KeptFrom = Callable[[RetentionPolicyInfo], int | None]
-"""By live policy: the oldest point that it surely still takes; None: it takes any."""
+"""By live policy: the oldest point that it certainly still takes; None: it takes any."""
 
 
 class BundleComparer:
-    """Looks at bundles that go into one live database.
+    """Compares bundles with one live database.
 
-    Archives stay unpacked from look to look, until `close`; the live side is read anew each time.
+    Archives stay unpacked between comparisons, until `close`; the live side is read each time.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class BundleComparer:
         self._archives.keep(())
 
     def times_of(self, shard: ShardRestore) -> tuple[int, int] | None:
-        """The first and the last time in an archive, by its index; None without points.
+        """The first and last time in an archive, by its index; None if it has no points.
 
         Raises:
             TSMError, ArchiveCorrupt, StoreFailed: it cannot be read.
@@ -107,10 +107,10 @@ class BundleComparer:
         return (first_ns, last_ns) if first_ns <= last_ns else None
 
     def policy(self, name: str, now: Metastore | None = None) -> RetentionPolicyInfo:
-        """The live policy as it is.
+        """The live policy as it is now.
 
         Raises:
-            NothingMatches: it is not there any more.
+            NothingMatches: it no longer exists.
         """
         now = now or self._target.metastore()[1]
         database = now.database(self._into)
@@ -125,17 +125,17 @@ class BundleComparer:
     def compare(
         self, bundle: Bundle, asked: Span, kept_from_ns: KeptFrom, visit: Visitor
     ) -> Comparison:
-        """Hold every point of a bundle against what is there.
+        """Compare every point of a bundle with the live database.
 
         Args:
             asked: only points of that time.
-            kept_from_ns: what tells the oldest point that the live policy takes.
-            visit: is given every key of every window that has points there.
+            kept_from_ns: returns the oldest point that a live policy takes.
+            visit: called with every key that has points, window by window.
 
         Raises:
             WireError: a copy cannot be read.
             TSMError, ArchiveCorrupt: an archive, or a live shard, is broken.
-            Stopped
+            Stopped: `stop` was set.
         """
         _, now = self._target.metastore()
         live = self.policy(bundle[0].into_policy, now)
@@ -179,7 +179,7 @@ class BundleComparer:
     def _expected(
         self, window: Window, comparison: Comparison
     ) -> Iterator[tuple[BackupGroup, SeriesPoints]]:
-        """What the live database should have of a window, by key."""
+        """The points of a window that the live database should have, by key."""
         groups: list[BackupGroup] = []
         walks: list[Iterator[tuple[int, SeriesPoints]]] = []
         for group in window.groups:
@@ -187,7 +187,7 @@ class BundleComparer:
                 archive = self._archives.get(
                     shard.place.shard_id, partial(self._unpack_archive, shard)
                 )
-                # Deletes are applied, as they were to what was restored.
+                # Deletes are applied, as in the restored temporary database.
                 files = archive.shard_files(apply_tombstones=True)
                 times = window.span.start_ns, window.span.end_ns
                 walks.append(_numbered(len(groups), series_points(files, times=times)))
@@ -214,7 +214,7 @@ class BundleComparer:
 
 
 class _Live:
-    """The live shards of one look: every copy is read once, and kept while windows need it."""
+    """The live shards of one comparison: every copy is read once, and kept while needed."""
 
     def __init__(
         self,
@@ -234,10 +234,10 @@ class _Live:
         self._copies.keep(())
 
     def cursors(self, window: Window) -> dict[ShardID, list[_Cursor]]:
-        """For each live shard of a window, one cursor for each copy that should be there.
+        """For each live shard of a window, one cursor for each copy that should exist.
 
         Raises:
-            WireError: a node that should have one does not answer.
+            WireError: a node that should have a copy does not answer.
         """
         nodes = {shard.id: self._nodes(shard) for group in window.live for shard in group.shards}
         self._copies.keep((shard_id, node) for shard_id, here in nodes.items() for node in here)
@@ -253,14 +253,14 @@ class _Live:
         return self._copies.get((shard_id, node), partial(self._unpack_copy, shard_id, node))
 
     def _nodes(self, shard: ShardInfo) -> list[str]:
-        """Where copies should be; a shard without owners has none that anybody reads."""
+        """The nodes that should have copies; no query reads a shard without owners."""
         if isinstance(self._target, Server):
             return [self._target.address]
         owners = (owner.node_id for owner in shard.owners)
         return [self._addresses[owner] for owner in owners if owner in self._addresses]
 
     def _is_on(self, node: str, shard_id: ShardID) -> bool:
-        """Whether the copy is there; one that nobody has written yet is not."""
+        """Whether the copy exists; one without any write yet does not."""
         if node in self._inventory.silent:
             raise self._inventory.silent[node]
         return any(copy.node == node for copy in self._inventory.copies.get(shard_id, ()))
@@ -287,7 +287,7 @@ class _Live:
 
 
 class _Cursor:
-    """The points of a copy, asked for by ascending key; a copy that is not there has none."""
+    """The points of a copy, read by ascending key; a missing copy has none."""
 
     def __init__(self, unpacked: UnpackedShard | None, times: tuple[int, int]) -> None:
         self._wanted = b""
@@ -297,7 +297,7 @@ class _Cursor:
         self._over = False
 
     def at(self, key: bytes) -> SeriesPoints | None:
-        """The points of a key, if there are any; no key before the last one is asked for."""
+        """The points of a key, or None; keys must ascend from call to call."""
         self._wanted = key
         while not self._over and (self._held is None or self._held.key < key):
             self._held = next(self._walk, None)
@@ -306,7 +306,7 @@ class _Cursor:
 
 
 class _Unpacked(Generic[Place]):
-    """Unpacked shards by where they are from; those that are not kept free their room."""
+    """Unpacked shards by their origin; `keep` closes the others and frees their space."""
 
     def __init__(self) -> None:
         self._there: dict[Place, UnpackedShard] = {}

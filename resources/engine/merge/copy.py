@@ -1,6 +1,6 @@
-"""Copy points within a server with statements of InfluxQL, slice by slice.
+"""Copy points within a server with InfluxQL statements, slice by slice.
 
-A statement's answer proves nothing: whether the points arrived, a look at the live shards tells.
+A statement's answer proves nothing: a comparison with the live shards shows what arrived.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from resources.errors import WireError
 
 
 class Copier:
-    """Copies between tables of one target, whatever limits its server has.
+    """Copies between tables of one target, within the limits of its server.
 
-    A slice is made smaller when it holds too many points, or when the server does not get
-    through with it in time; what was made smaller stays small.
+    A slice becomes smaller when it holds too many points, or when the server does not finish it
+    in time; later slices stay as small.
 
     Args:
         endpoints: the target's.
-        most_points: values in a slice.
+        most_points: the limit of values in a slice.
     """
 
     def __init__(self, endpoints: HttpEndpoints, most_points: int) -> None:
@@ -26,12 +26,12 @@ class Copier:
         self._most_points = most_points
 
     def copy(self, source: Table, live: Table, span: Span) -> None:
-        """Copy the points of a time. A refusal ends nothing: some points may have been taken.
+        """Copy the points of a time span; a refusal is no error, because points may have arrived.
 
         Raises:
-            WireError: the server broke off, or refused for a reason that the next slice would
-                meet too.
-            Stopped
+            WireError: the connection broke, or the server refused for a reason that the next
+                slice would meet too.
+            Stopped: `stop` was set.
         """
         left = [span]
         while left:
@@ -60,10 +60,10 @@ class Copier:
         return sum(value for series in found for row in series.values for value in row[1:] if value)
 
     def _smaller(self, error: WireError, span: Span) -> list[Span]:
-        """Two halves, if the server may manage those.
+        """Two halves of the span, if the server may manage those.
 
         Raises:
-            WireError: `error`, if not.
+            WireError: `error`, if it may not.
         """
         if kind_of_failure(error) != "smaller" or span.end_ns - span.start_ns < 2:
             raise error

@@ -1,8 +1,8 @@
-"""One merge at a time out of one directory; backups go on.
+"""One merge at a time per repository; backups are not affected.
 
-A merge that stood still past its lease drops nothing, and forgets no journal, once another has
-taken its place. What it copies may be copied twice. Only where nothing can be written does a merge
-begin without the lock: a process that stands still amid replacing the lock's record holds it.
+A merge that hung past its lease, after another run took its place, drops no database and removes
+no journal; it may copy some points a second time. A merge starts without the lock only where
+nothing can be written: a process that hangs while it replaces the lock's record holds the lock.
 
 Held by tests/faults/test_stood_still.py.
 """
@@ -25,11 +25,11 @@ LOCK = ".shardkeeper.merge.lock"
 def alone(repository: BackupRepository, emit: Emit) -> Generator[Callable[[], None]]:
     """Hold the lock of merges for the block.
 
-    Gives what to call right before something that no two may do: it raises `LockLost` once another
-    run has taken the place of this one, and `RecordHeld` while one may be about to.
+    Yields a check to call right before a step that only one merge may do. The check raises
+    `LockLost` if another run has taken this one's place, and `RecordHeld` if one may be about to.
 
     Raises:
-        RepositoryLocked: another merge is at work, or stands still amid taking the lock.
+        RepositoryLocked: another merge is running, or hangs while it takes the lock.
     """
     try:
         lock = StoreLock.acquire(

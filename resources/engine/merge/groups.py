@@ -1,4 +1,4 @@
-"""A merge goes bundle by bundle through the shard groups of the backup."""
+"""A merge processes the shard groups of the backup bundle by bundle."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class GroupsMerged:
     """The sums over all groups, as one run found them in the live database."""
 
     groups: int = 0
-    """Those in which something was not there."""
+    """Groups of which points were missing."""
     points: int = 0
     added: int = 0
     replaced: int = 0
@@ -55,7 +55,7 @@ class GroupsMerged:
 
 
 class GroupMerger:
-    """Merges what is not there yet, and finds out whether everything is.
+    """Merges missing points, and verifies that every point arrived.
 
     Args:
         clock_ns: the target's clock now.
@@ -77,17 +77,18 @@ class GroupMerger:
         self._options = options
         self._emit = emit
         self._clock_ns = clock_ns - time.monotonic_ns()
-        self._progress_timer = ChangesFound(PROGRESS_EVERY_S)
+        self._progress_timer = ProgressTimer(PROGRESS_EVERY_S)
         self._copier = Copier(endpoints, options.most_points)
 
     def merge(self, plan: MergePlan, temporary: str | None) -> GroupsMerged:
         """Merge all groups.
 
         Args:
-            temporary: the database to copy from; None: only look, and write nothing.
+            temporary: the database to copy from; None: only compare, and write nothing.
 
         Raises:
-            WireError, Stopped: it cannot go on; what was merged stays.
+            WireError: the merge cannot continue; merged points stay.
+            Stopped: `stop` was set.
             NothingMatches: the live database or a policy is gone.
         """
         places = None if temporary is None else Places(temporary, plan.into)
@@ -134,7 +135,7 @@ class GroupMerger:
         now_ns = self._clock_ns + time.monotonic_ns()
         return now_ns - live.duration_ns + EXPIRY_MARGIN_NS if live.duration_ns else None
 
-    # --- what is said -----------------------------------------------------------------------
+    # --- events -----------------------------------------------------------------------------
 
     def _emit_progress(
         self, plan: MergePlan, bundle: Bundle, merged: BundleMerged, seconds: float
@@ -184,7 +185,7 @@ class GroupMerger:
             )
 
     def _compare_types(self, plan: MergePlan, temporary: str) -> None:
-        """A field keeps its type within a shard, so the server will refuse some points."""
+        """Warn of fields with another type: the server refuses points for shards of that type."""
         for policy, into_policy in sorted(plan.policies.items()):
             live = self._field_types(plan.into, into_policy)
             restored = self._field_types(temporary, policy)
@@ -209,8 +210,8 @@ class GroupMerger:
         return types
 
 
-class ChangesFound:
-    """When it is time to say how far things are."""
+class ProgressTimer:
+    """Limits how often progress is reported."""
 
     def __init__(self, every_s: float) -> None:
         self._every_s = every_s
@@ -225,7 +226,7 @@ class ChangesFound:
 
 
 def _changes(group: BackupGroup, merged: BundleMerged) -> tuple[int, int]:
-    """How many points were added and replaced; of what did not arrive whole, a guess."""
+    """How many points were added and replaced; an estimate for groups that are incomplete."""
     before, after = merged.before.of(group), merged.after.of(group)
     arrived = max(0, after.same - before.same)
     added = min(before.missing, arrived)

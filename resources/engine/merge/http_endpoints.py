@@ -1,7 +1,7 @@
-"""Statements of a merge, and what to make of a refusal.
+"""The HTTP endpoints that a merge uses, and the treatment of their refusals.
 
-A single server has one door, a cluster one at each data node. A server that is away for a
-moment is waited for; every statement of a merge may be sent twice without harm.
+A single server has one endpoint, a cluster one at each data node. A merge waits for a server that
+does not answer for a moment; every statement of a merge may be sent twice without harm.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ _BY_TEXT: tuple[tuple[tuple[str, ...], FailureKind], ...] = (
 
 
 def kind_of_failure(error: WireError) -> FailureKind:
-    """What a failed statement calls for.
+    """The treatment that a failed statement needs.
 
     "smaller": the same over a shorter time; "later": the same in a moment; "refused": the
-    server does not take some of the points; "fatal": nothing more can be done.
+    server does not take some of the points; "fatal": none.
 
     Source: influxdb 1.6 to 1.8, influxql/query/monitor.go and compile.go, tsdb/store.go,
     tsdb/engine/tsm1/cache.go, coordinator/points_writer.go.
@@ -66,10 +66,10 @@ def kind_of_failure(error: WireError) -> FailureKind:
 
 
 class HttpEndpoints:
-    """All HTTP doors of a target.
+    """All HTTP endpoints of a target.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the target has none.
     """
 
     def __init__(self, target: Server | Cluster, *, emit: Emit, stop: threading.Event) -> None:
@@ -79,22 +79,24 @@ class HttpEndpoints:
         self._first = 0
 
     def query(self, q: str) -> list[Series]:
-        """Run a statement at the first door that opens.
+        """Run a statement at the first endpoint that answers.
 
         Raises:
-            WireError: none did for a minute, or the server refused.
-            Stopped
+            WireError: none answered for a minute, or the server refused.
+            Stopped: `stop` was set.
         """
         return self.through(lambda http: http.query(q))
 
     def through(self, do: Callable[[InfluxHTTP], T], *, only: InfluxHTTP | None = None) -> T:
-        """Do something at one door, and again at the next one as long as they are shut.
+        """Call `do` with one endpoint, and with the next ones while it does not answer.
 
         Args:
-            do: it may be called several times.
-            only: the door to use; None: any.
+            do: may be called several times.
+            only: the endpoint to use; None: any.
 
-        Raises: as `query`.
+        Raises:
+            WireError: none answered for a minute, or the server refused.
+            Stopped: `stop` was set.
         """
         deadline = time.monotonic() + PATIENCE_S
         attempt, at_once = 0, 1 if only else len(self.all)
@@ -114,7 +116,11 @@ class HttpEndpoints:
                 self._stop.wait(PAUSE_S)
 
     def check_stop(self) -> None:
-        """Raises: Stopped."""
+        """Stop the merge if requested.
+
+        Raises:
+            Stopped: `stop` was set.
+        """
         if self._stop.is_set():
             raise Stopped("stopped before the merge was complete")
 
@@ -124,33 +130,34 @@ class HttpEndpoints:
         self.check_stop()
 
     def check_live(self, target: Server | Cluster, database: str) -> None:
-        """Insist, before anything is changed, that every door leads to the target.
+        """Require, before anything is changed, that every endpoint belongs to the target.
 
-        A door that leads to another server with a database of the same name and without shards
-        cannot be told from the right one; the temporary database tells it later.
+        Another server with an empty database of the same name cannot be distinguished here; the
+        temporary database shows it later.
 
         Raises:
-            UsageError: one leads elsewhere.
+            UsageError: one belongs to another server.
         """
         for http in self.all:
-            for compare in range(MAX_ATTEMPTS):
+            for attempt in range(MAX_ATTEMPTS):
                 ids = _ids_of(target, database)
                 names = self.through(InfluxHTTP.databases, only=http)
                 found = self._ids_at(http, database)
                 if ids is None or (database in names and found == ids):
-                    break  # else a shard may just have come or gone, so look again
-                if compare == MAX_ATTEMPTS - 1:
+                    break  # else a shard may just have come or gone: compare again
+                if attempt == MAX_ATTEMPTS - 1:
                     raise _elsewhere(http, target, database)
                 self.pause(PAUSE_S)
 
     def await_owners(self, target: Server | Cluster, database: str) -> None:
-        """Wait until every data node knows who owns the shards of a database.
+        """Wait until every data node knows the owners of a database's shards.
 
-        Nodes learn of a change of the metastore a moment later, and until then find no points.
-        Whoever never learns of it is told from the right one by `check_shards`.
+        Nodes receive a change of the metastore a moment later, and until then find no points.
+        `check_shards` finds an endpoint of another server, which never receives it.
 
         Raises:
-            WireError, Stopped
+            WireError: no endpoint answers.
+            Stopped: `stop` was set.
         """
         if isinstance(target, Server):
             return
@@ -168,10 +175,10 @@ class HttpEndpoints:
                 self.pause(POLL_S)
 
     def check_shards(self, target: Server | Cluster, database: str, ids: Iterable[ShardID]) -> None:
-        """Insist that every door leads to the target: its database has exactly these shards.
+        """Require that every endpoint belongs to the target: it has exactly these shards.
 
         Raises:
-            UsageError: one leads elsewhere.
+            UsageError: one belongs to another server.
         """
         for http in self.all:
             if self._ids_at(http, database) != set(ids):
@@ -181,7 +188,7 @@ class HttpEndpoints:
         return set(self._owners_at(http, database))
 
     def _owners_at(self, http: InfluxHTTP, database: str) -> dict[int, str]:
-        """Shards of a database as one door shows them, with their owners: `6,4`."""
+        """Shards of a database as one endpoint lists them, with their owners: `6,4`."""
         found: dict[int, str] = {}
         for series in self.through(
             lambda endpoint: endpoint.query("SHOW SHARDS", again=True), only=http
@@ -195,7 +202,7 @@ class HttpEndpoints:
 
 
 def _ids_of(target: Server | Cluster, database: str) -> set[int] | None:
-    """The shards of a database; None if it is not there, which others say better."""
+    """The shards of a database; None if it does not exist, which later steps report better."""
     _, now = target.metastore()
     if now.database(database) is None:
         return None
@@ -223,5 +230,5 @@ def _endpoints_of(target: Server | Cluster) -> Sequence[InfluxHTTP]:
         raise without
     _, metastore = target.metastore()
     endpoints = [target.http(node.addr) for node in metastore.data_nodes]
-    # With -http given, all of them are the same one.
+    # With -http given, all of them are equal.
     return tuple({endpoint.base_url: endpoint for endpoint in endpoints}.values())

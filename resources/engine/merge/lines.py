@@ -1,7 +1,7 @@
 r"""Points of an archive as line protocol, typed and exact, and a writer that sends them.
 
-One value a line: series key SP field = value SP time in ns. The key is as it stands in the file,
-where it is escaped as in line protocol.
+One value a line: series key SP field = value SP time in ns. The key is taken from the file, where
+it is escaped as in line protocol.
 
 Source: influxdb models/points.go, scanLine, scanKey, scanFields; Point.AppendString.
 """
@@ -24,24 +24,24 @@ from resources.tsm.merge import SeriesPoints
 
 BATCH_BYTES = 1 << 20
 BATCH_LINES = 5_000
-"""A server checks a batch as a whole and writes it at once."""
+"""A server validates a batch as a whole and writes it at once."""
 
 _IN_FIELD = re.compile(rb'([,"= ])')
 _IN_STRING = re.compile(rb'(["\\])')
 _ATOM = rb"(?:[^\\,= \x00-\x1f]|\\[,= \n]|\\(?=[^\\,= \x00-\x1f]))"
 _SERIES = re.compile(rb"(?!#)(?:%s|=)+(?:,%s+=%s+)*" % (_ATOM, _ATOM, _ATOM))
 _FIELD = re.compile(rb'(?:[^\\\x00-\x1f]|\\(?=[^\\,= "\x00-\x1f]))+')
-"""Names that servers read as they are written; they take more, and make something else of it."""
+"""Names that servers read as written; servers also take other names, but change them."""
 
 
 def can_be_written(key: bytes) -> bool:
-    """Whether a server makes this very key of a line that has it.
+    """Whether a line can express this key, so that a server reads exactly the same key from it.
 
-    Names may be in a file that no line can say: that begin like a comment, hold control characters,
-    end with a backslash, or have a backslash where it would escape what follows.
+    A file may have names that no line can express: they begin like a comment, hold control
+    characters, end with a backslash, or have a backslash where it would escape what follows.
 
     Raises:
-        TSMError: it is no key.
+        TSMError: it is not a key.
     """
     series, field = split_key(key)
     return bool(_SERIES.fullmatch(series) and _FIELD.fullmatch(field))
@@ -64,7 +64,7 @@ def _texts(points: SeriesPoints) -> Iterator[bytes]:
         case BlockType.BOOLEAN:
             return (b"true" if value else b"false" for value in each)
         case BlockType.FLOAT:
-            return (repr(value).encode() for value in each)  # the shortest that reads the same
+            return (repr(value).encode() for value in each)  # the shortest that reads back equal
         case BlockType.UNSIGNED:
             return (b"%du" % value for value in each)
         case _:
@@ -72,10 +72,10 @@ def _texts(points: SeriesPoints) -> Iterator[bytes]:
 
 
 class LineWriter:
-    """Writes the points that are not there; a visitor of a look.
+    """Writes missing points; a visitor of a comparison.
 
-    What the server refuses is no error here: a later look finds what is missing, and `why` says
-    what the server said.
+    A refusal of the server is no error here: a later comparison finds what is missing, and
+    `why` has the server's message.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class LineWriter:
         self._measurements: set[bytes] = set()
         self.refused = False
         self.why: dict[bytes, str] = {}
-        """By measurement, why lines about it were not taken, or could not be made."""
+        """By measurement, why its lines were refused, or could not be made."""
 
     def __call__(self, found: KeyFound) -> None:
         (rows,) = np.nonzero(found.codes != There.SAME)
@@ -118,11 +118,11 @@ class LineWriter:
                 self.flush()
 
     def flush(self) -> None:
-        """Send what is held.
+        """Send the collected lines.
 
         Raises:
-            WireError: the server broke off, or refused for a reason that is not the lines'.
-            Stopped
+            WireError: the connection broke, or the server refused for another reason than lines.
+            Stopped: `stop` was set.
         """
         if not self._lines:
             return

@@ -1,4 +1,4 @@
-"""That a merge was begun, on disk: whoever starts it again goes on, and knows what to drop.
+"""The record of a merge in progress: a second run continues it and knows what to drop.
 
 One object in the repository for each target, JSON:
 
@@ -8,14 +8,14 @@ One object in the repository for each target, JSON:
      "groups": [[policy, start, end, number of shards], …],
      "files": [[file, bytes, crc32], …]} or null}
 
-`shards` is null while the temporary database is being restored. `made` is what it will be made of,
-noted before it is: whoever finds a database of that name tells by it whether it is ours.
-`complete` is true when every point was found and the temporary database was about to be dropped,
-so it may be there in part.
+`shards` is null while the temporary database is being restored. `made` describes what that
+database will contain, noted before it exists: a run that finds a database of that name decides by
+it whether the database is the merge's own. `complete` is true after every point was found and
+before the temporary database is dropped, so parts of it may be gone.
 
-How far a merge is stands nowhere: the live database may have changed since, so whoever goes on
-looks there. Version 1 had it, as the start of a shard group and a measurement, in `copied`,
-`failed` and `points`; those are read over. It had no `made`.
+The journal does not record progress: the live database may have changed since, so a run that
+continues compares it again. Version 1 recorded progress, as the start of a shard group and a
+measurement, in `copied`, `failed` and `points`; these are ignored. It had no `made`.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ class MergeJournal:
 
     cluster_id: int
     request: Mapping[str, object]
-    """The options that say what is merged into what; a second run must ask for the same."""
+    """The options that determine what is merged; a run that continues must have the same."""
     temporary: str
     backup: str
     into: str
     policies: Mapping[str, str]
     shards: tuple[ShardID, ...] | None = None
     complete: bool = False
-    """Every point was found in the live database; only a hint: they are looked for again."""
+    """Every point was found in the live database; only a hint, they are compared again."""
     made: Made | None = None
-    """What the temporary database will be made of; None if an earlier version did not note it."""
+    """What the temporary database will contain; None in records of an earlier version."""
 
     @property
     def asked_for(self) -> str:
@@ -83,8 +83,8 @@ class MergeJournal:
         """Read a record.
 
         Raises:
-            ManifestUnreadable: it is none.
-            UnsafeName: it names a database, policy or file that cannot be.
+            ManifestUnreadable: it is not a valid record.
+            UnsafeName: it names an impossible database, policy or file.
         """
         try:
             document = _object(decode_json(raw, name))
@@ -132,7 +132,7 @@ _KEYS_IN_1 = _KEYS - {"made"} | {"copied", "failed", "points"}
 
 
 def request_of(options: MergeOptions) -> dict[str, object]:
-    """What must be the same when a merge goes on; how it is done may change."""
+    """The options that must be equal when a merge continues; others may change."""
     limits = options.limits
     return {
         "database": limits.database,
@@ -146,7 +146,7 @@ def request_of(options: MergeOptions) -> dict[str, object]:
 
 
 class MergeJournalFile:
-    """The record about one target; without a store that can be written it is only in memory."""
+    """The record for one target; if the store cannot be written, it is only in memory."""
 
     def __init__(self, store: Store, cluster_id: int) -> None:
         self._cluster_id = cluster_id
@@ -154,10 +154,12 @@ class MergeJournalFile:
         self._file = RecordFile(store, self.name, max_bytes=MAX_JOURNAL_BYTES)
 
     def read(self) -> MergeJournal | None:
-        """The record, if there is one.
+        """The record, or None.
 
         Raises:
-            ManifestUnreadable, UnsafeName, StoreFailed
+            ManifestUnreadable: it is not a valid record.
+            UnsafeName: it names an impossible database, policy or file.
+            StoreFailed: it cannot be read.
         """
         raw = self._file.read()
         if raw is None:
@@ -168,7 +170,7 @@ class MergeJournalFile:
         return journal
 
     def write(self, journal: MergeJournal) -> None:
-        """Put the record there, in one step; it is durable when this returns.
+        """Write the record in one step; it is durable when this returns.
 
         Raises:
             LockLost: another run has changed the record.
@@ -178,11 +180,11 @@ class MergeJournalFile:
             raise self._lost()
 
     def remove(self) -> None:
-        """Take away the record that this run has read or written, and no other.
+        """Remove the record that this run has read or written, and no other.
 
         Raises:
-            LockLost: it is another run's by now, and stays.
-            StoreFailed
+            LockLost: another run has changed it; it stays.
+            StoreFailed: the medium refuses.
         """
         if not self._file.remove():
             raise self._lost()
@@ -195,8 +197,8 @@ class MergeJournalFile:
 
 
 def unfinished_merges(store: Store) -> list[str]:
-    """What merges left unfinished, or are at work on, in a sentence each."""
-    document: list[str] = []
+    """One sentence for each merge that is unfinished or running."""
+    messages: list[str] = []
     for name in store.names():
         match = _NAME.fullmatch(name)
         if match is None:
@@ -204,15 +206,15 @@ def unfinished_merges(store: Store) -> list[str]:
         try:
             journal = MergeJournalFile(store, int(match[1])).read()
         except ShardkeeperError as error:
-            document.append(error.what)
+            messages.append(error.what)
             continue
         if journal is not None:
-            document.append(
+            messages.append(
                 f"{name}: a merge into {shown(journal.into)} is at work, or was killed; its "
                 f"temporary database {journal.temporary} may be there; the same command goes on "
                 "with it, merge -abandon drops it"
             )
-    return document
+    return messages
 
 
 def _unreadable(name: str, why: str) -> ManifestUnreadable:
@@ -237,7 +239,7 @@ def _array(value: object) -> list[Any]:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError
-    value.encode()  # half a surrogate pair is no text: UnicodeEncodeError is a ValueError
+    value.encode()  # a lone surrogate is no text: UnicodeEncodeError is a ValueError
     return value
 
 

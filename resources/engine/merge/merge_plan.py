@@ -1,7 +1,7 @@
-"""Decide what a merge will do; the target is only looked at.
+"""Plan a merge; the target is only read.
 
 A merge restores beside the live database, under a temporary name, and copies from there with
-statements of InfluxQL. The plan is a value: `shardkeeper merge -plan` prints it.
+InfluxQL statements. The plan is a value: `shardkeeper merge -plan` prints it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from resources.protocol.influxql import quote_identifier
 from resources.repository.formats.manifest import Limits
 
 MAX_POINTS = 200_000
-"""Values copied by one statement, at most; a slice of that size takes about a second."""
+"""The limit of values that one statement copies; a slice of that size takes about a second."""
 EXPIRY_MARGIN_NS = 120 * 10**9
-"""How much before its time a point counts as expired: until then a slice is copied."""
+"""How long before its expiry a point counts as expired, so that a slice is copied in time."""
 TEMPORARY = "shardkeeper_merge_"
-"""Begins the names of temporary databases."""
+"""The prefix of temporary databases' names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,11 @@ class MergeOptions:
         limits: `-db`, `-rp`, `-shard`; the database is required.
         into_database: `-newdb`: the live database; empty: the one of the same name.
         into_policy: `-newrp`: its policy; empty: the one of the same name.
-        start_ns, end_ns: `-start`, `-end`: only points from, and before, a time.
-        as_of: `-as-of`: the newest backup not begun later.
+        start_ns, end_ns: `-start`, `-end`: only points from the start on and before the end.
+        as_of: `-as-of`: the newest backup that began no later.
         manifest: `-full`: one backup alone, by the name of its manifest.
-        skip_expired: `-skip-expired`: leave out what the live policy would not keep.
-        most_points: values copied by one statement.
+        skip_expired: `-skip-expired`: leave out points that the live policy would not keep.
+        most_points: the limit of values that one statement copies.
         parallel: uploads at once.
     """
 
@@ -63,11 +63,12 @@ class MergeOptions:
         return self.into_database or self.limits.database
 
     def check(self) -> None:
-        """Refuse combinations that mean nothing.
+        """Require a combination of options that makes sense.
 
         Raises:
             UsageError: no `-db`, `-newrp` without `-rp`, `-as-of` with `-full`, an end before
-                the start, nothing to copy at a time, or a name that no server takes.
+                the start, slices without room for a point, or a name that no server takes.
+            NothingMatches: the database is `_internal`.
         """
         if not self.limits.database:
             raise UsageError("merge needs -db", hint="name the database to merge; one at a time")
@@ -88,7 +89,7 @@ class MergeOptions:
             check_new_name("-newrp", self.into_policy)
 
     def restore_options(self, temporary: str) -> RestoreOptions:
-        """How to restore beside: for ever, and once, since it will be dropped again."""
+        """Options of the temporary restore: no expiry and one copy, because it is dropped soon."""
         return RestoreOptions(
             limits=self.limits,
             new_database=temporary,
@@ -100,7 +101,7 @@ class MergeOptions:
 
 @dataclass(frozen=True, slots=True)
 class MergePlan:
-    """Everything a merge will do, and what it will leave out."""
+    """Everything that a merge will do, and what it will leave out."""
 
     temporary: str
     """The name of the database to copy from."""
@@ -108,9 +109,9 @@ class MergePlan:
     policies: Mapping[str, str]
     """The live policy that each policy goes into."""
     restore: RestorePlan
-    """How to make the temporary database."""
+    """The restore of the temporary database."""
     kept_from_ns: Mapping[str, int]
-    """By live policy that keeps points for a time only: the oldest point that it still takes."""
+    """By live policy with a duration: the oldest point that it still takes."""
     notes: tuple[str, ...]
 
     @property
@@ -119,7 +120,7 @@ class MergePlan:
 
     @property
     def points(self) -> int | None:
-        """As stored; None if a manifest of other tools does not say."""
+        """The number of stored points; None if a manifest of other tools does not have it."""
         counts = [_points(shard) for shard in self.shards]
         known = [count for count in counts if count is not None]
         return sum(known) if len(known) == len(counts) else None
@@ -138,14 +139,14 @@ def plan_merge(
     Args:
         restore: the plan of the restore beside the live database, with all its shards.
         target: the target's metastore.
-        now_ns: the target's clock, for what its policies would not take.
-        target_name: what to call the target in messages.
+        now_ns: the target's clock, for the points that its policies would not take.
+        target_name: the target's name in messages.
 
     Raises:
-        NothingMatches: the live database or one of its policies is not there, or there is
+        NothingMatches: the live database or one of its policies does not exist, or there is
             nothing to merge.
         PlanError: shards are older than the live policy keeps points.
-        UsageError, UnsafeName: the options mean nothing.
+        UsageError, UnsafeName: the options do not make sense.
     """
     options.check()
     live = target.database(options.database)
@@ -230,7 +231,7 @@ def _without_expired(
     options: MergeOptions,
     notes: list[str],
 ) -> list[ShardRestore]:
-    """Deal with points that the live policy refuses, because they are older than it keeps."""
+    """Remove shards that the live policy refuses because of their age, or refuse the merge."""
 
     def kept_from(shard: ShardRestore) -> int | None:
         return kept_from_ns.get(policies[shard.place.policy])
@@ -278,7 +279,7 @@ def _note_subscriptions(live: DatabaseInfo, policies: Mapping[str, str], notes: 
 
 
 def _about_queries(note: str) -> bool:
-    """Nobody expects them of a merge: the live database has its own."""
+    """Whether a note is about queries or subscriptions: the live database has its own."""
     return "continuous queries of" in note or "subscriptions of" in note
 
 

@@ -1,9 +1,9 @@
-"""Merge a backup into a live database: restore beside it, copy, look for every point, drop.
+"""Merge a backup into a live database: restore beside it, copy, verify every point, drop.
 
-A merge that was killed goes on where it was when it is started again: what is in the live database
-tells how far it got, and everything it does may be done twice. The journal names what an earlier
-run made; that something is done is never concluded from it. Nothing is dropped before this
-run has found every point, by type and value, in live shards that are still there.
+If a merge was killed, the same command continues it: the live database shows how far it got, and
+every step may be done twice. The journal names what an earlier run created; it never proves that
+a step is done. Nothing is dropped before this run has found every point, by type and value, in
+live shards that still exist.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ GO_ON = "the same command goes on from there; merge -abandon drops it"
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
-    """What a merge did.
+    """The result of a merge.
 
     Attributes:
-        temporary: the database that was copied from; it is gone again.
+        temporary: the database that was copied from; it is dropped.
         into: the live database.
         backup: the newest manifest that was merged.
         points: restored points, each found in the live database with its value.
-        added, replaced: of these, by this run: those that were not there before, and those
+        added, replaced: of these, by this run: points that were missing before, and points
             that had another value.
-        expired: restored points that the live policy does not keep any more.
+        expired: restored points that the live policy no longer keeps.
         groups: shard groups that this run copied.
-        resumed: whether an earlier run had begun it.
-        restored: how the temporary database was made; None if an earlier run did.
+        resumed: whether an earlier run had begun the merge.
+        restored: the restore of the temporary database; None if an earlier run did it.
     """
 
     temporary: str
@@ -87,13 +87,13 @@ def merge(
 ) -> MergeReport:
     """Merge a backed-up database into a live one.
 
-    Where both have a value for the same series, field and time, the backup's stays. If a merge
-    of the same was interrupted, this one goes on with it, and with the backup that it read.
+    Where both have a value for the same series, field and time, the backup's replaces the other.
+    If the same merge was interrupted, this run continues it, with the backup that it read.
 
     Raises:
         MergePartial: some points could not be merged; they are in the temporary database.
-        TargetBusy: an unfinished merge of something else is there, or one is at work.
-        ShardkeeperError: the merge failed; its notes say how to go on.
+        TargetBusy: another merge is unfinished or running.
+        ShardkeeperError: the merge failed; its notes say how to continue.
     """
     began = time.monotonic()
     options.check()
@@ -108,7 +108,7 @@ def merge(
                     return run.run(began)
             except BaseException as error:
                 if isinstance(error, ShardkeeperError) and not isinstance(error, RepositoryLocked):
-                    check_alone()  # whatever failed: it may have been another merge's doing
+                    check_alone()  # another merge may have caused the failure
                 run.add_note(error)
                 raise
 
@@ -175,7 +175,7 @@ class _Merge:
         )
 
     def add_note(self, error: BaseException) -> None:
-        """What is left, and what to do about it, for whoever reads the error."""
+        """Add a note with what is left and the next step."""
         journal = self._journal
         if journal is None or isinstance(error, MergePartial | LockLost):
             return
@@ -186,12 +186,12 @@ class _Merge:
         else:
             error.add_note(f"temporary database {journal.temporary} is kept: {GO_ON}")
 
-    # --- where an earlier run stopped -------------------------------------------------------
+    # --- continue an earlier run ------------------------------------------------------------
 
     def _earlier(self) -> tuple[MergeJournal | None, MergePlan | None, GroupsMerged | None]:
-        """The merge to go on with, if there is one, and its plan.
+        """The merge to continue, if there is one, and its plan.
 
-        The last is what was found, if nothing is left to be done but to forget the journal.
+        The last value is the earlier run's finding, if only the journal is left to be removed.
         """
         journal = self._file.read()
         if journal is None:
@@ -210,13 +210,13 @@ class _Merge:
             plan = self._plan_again(journal)
             if whole:
                 return journal, plan, None
-            # Killed while it was dropped. Is everything still there that was found before?
+            # Killed while it dropped the database. Are all points that it found still there?
             merged = self._merger().merge(plan, None)
             if not merged.lost and self._is_still_there(journal.into, merged):
                 self._check_alone()
                 temporary.clear_away_or_leave()
                 return journal, plan, merged
-        # Killed while it was restored, or somebody dropped it: begin anew.
+        # Killed during the restore, or another client dropped the database: start again.
         self._check_alone()
         temporary.clear_away_or_leave()
         self._journal = None
@@ -224,10 +224,10 @@ class _Merge:
         return None, None, None
 
     def _plan_again(self, journal: MergeJournal) -> MergePlan:
-        """The plan of a merge that goes on: of the backup that it read, and not of a newer one.
+        """The plan of a merge that continues: for the backup that it read, not a newer one.
 
         Raises:
-            BackupNotFound, BackupIncomplete: archives that it needs are gone meanwhile.
+            BackupNotFound, BackupIncomplete: archives that it needs are gone.
         """
         name = BackupName.parse(journal.backup.removesuffix(".manifest"))
         options = self._options
@@ -235,7 +235,7 @@ class _Merge:
             options = replace(options, manifest="", as_of=name.started_at)
         return prepare_merge(self._target, self._repository, options)
 
-    # --- beside -----------------------------------------------------------------------------
+    # --- restore beside the live database ---------------------------------------------------
 
     def _restore(self) -> tuple[MergeJournal, MergePlan]:
         target = self._target
@@ -279,7 +279,7 @@ class _Merge:
         return journal, plan
 
     def _drop_again(self, journal: MergeJournal, lost: LockLost) -> None:
-        """Drop what nobody else knows of: its journal was forgotten before it was there."""
+        """Drop a database that no journal names: another run removed the journal too early."""
         with undisturbed(f"dropping {journal.temporary}"):
             try:
                 left = self._temporary(journal, check_alone=lambda: None).drop()
@@ -290,7 +290,7 @@ class _Merge:
                 lost.add_note(f"temporary database {journal.temporary} is left there: {why}")
 
     def _forget_if_gone(self, temporary: TemporaryDatabase) -> None:
-        """A restore that failed has taken away what it made, if it could."""
+        """Remove the journal if the failed restore has dropped its database."""
         try:
             gone = temporary.shards() is None
         except WireError:
@@ -314,11 +314,11 @@ class _Merge:
     # --- copying ----------------------------------------------------------------------------
 
     def _merge(self, plan: MergePlan, journal: MergeJournal) -> GroupsMerged:
-        """Merge all groups, until every point is in shards that are still there.
+        """Merge all groups, until every point is in shards that still exist.
 
         Raises:
             MergePartial: some points are not.
-            TargetBusy: shards of the live database come and go.
+            TargetBusy: shards of the live database are dropped and created meanwhile.
         """
         first: GroupsMerged | None = None
         for _ in range(ROUNDS):
@@ -327,7 +327,7 @@ class _Merge:
                 raise _partial(journal, merged)
             first = first or merged
             if self._is_still_there(journal.into, merged):
-                # Later rounds bring back what the first one had added.
+                # Later rounds restore points that the first one had added.
                 return replace(merged, added=first.added, replaced=first.replaced)
             self._emit(
                 Warned(
@@ -351,9 +351,9 @@ class _Merge:
         )
 
     def _is_still_there(self, into: str, merged: GroupsMerged) -> bool:
-        """Whether the live shards in which points were found are still those of the database.
+        """Whether the shards in which points were found still belong to the live database.
 
-        One that was dropped and made anew has other shards.
+        A database that was dropped and created again has other shards.
         """
         _, now = self._target.metastore()
         there = {place.shard_id for place in now.places() if place.database == into}

@@ -1,16 +1,16 @@
-"""Whether a database of the temporary name is the one that our merge has restored.
+"""Is a database of the temporary name the one that our merge has restored?
 
-The name is drawn by lot and noted before anything of that name is made, but a name alone proves
-nothing: others may have made a database of it since, or something in it. Before it is dropped, it
-has to be ours by what it is made of:
+The name is random and is noted before the database is created, but a name proves nothing: another
+client may have created a database of that name, or something inside it. Before it is dropped, its
+content must prove that it is ours:
 
-- Once it was restored: it has shards, and all of them are those that the journal names. A target
-  gives no number twice.
-- Before that: its policies and groups are those that were noted before it was made, all of
-  them, and its shards hold files that were to be sent, and nothing else.
+- After the restore: it has shards, and the journal names all of them. A target uses no shard ID
+  twice.
+- Before that: its policies and groups are all those that were noted, and no others; its shards
+  hold only files of the restore.
 
-Nobody else has made anything in it: continuous queries, subscriptions, rights. What is not proved
-stays, and is named.
+It must also have nothing that a restore does not create: continuous queries, subscriptions,
+privileges. A database that is not proven stays, and a message names it.
 
 Held by tests/wire/merge/test_not_ours.py and tests/resources/engine/merge/test_own_database.py.
 """
@@ -31,18 +31,18 @@ from resources.model import DatabaseInfo, Metastore, RetentionPolicyInfo, ShardI
 from resources.repository.formats.details import FileID
 
 PolicyShape: TypeAlias = tuple[str, int, int]
-"""Name, duration and duration of shard groups, in ns."""
+"""Name, duration, and duration of shard groups, in ns."""
 GroupShape: TypeAlias = tuple[str, int, int, int]
-"""Policy, first instant, end, and number of shards."""
+"""Policy, start, end, and number of shards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a temporary database will be made of.
+    """What a temporary database will contain.
 
     Attributes:
-        files: those that its shards may hold. Of an archive with deletes that are applied on
-            the way none is known, and of one that another tool has made.
+        files: files that its shards may hold. They are unknown for an archive whose deletes the
+            restore applies, and for an archive of another tool.
     """
 
     policies: tuple[PolicyShape, ...]
@@ -51,7 +51,7 @@ class Made:
 
 
 def made_by(restore: RestorePlan) -> Made:
-    """What a restore of one database will make."""
+    """The contents that a restore of one database will create."""
     [database] = restore.databases
     wanted = {shard.place.shard_id for shard in restore.shards}
     policies = [
@@ -82,14 +82,14 @@ def not_ours(
     shards: Collection[ShardID] | None,
     made: Made | None,
 ) -> NotOurs | None:
-    """Why a database must not be dropped; None if it is what was restored.
+    """Why a database must not be dropped; None if it is the restored one.
 
     Args:
-        shards: those that it got; None if that was not noted.
-        made: what was noted before; None: nothing.
+        shards: the shards that it got; None if they were not noted.
+        made: the contents noted before; None: nothing was noted.
 
     Raises:
-        WireError: the cluster could not be asked.
+        WireError: the cluster does not answer.
     """
     if why := added_by_others(now, there):
         return NotOurs(why)
@@ -122,7 +122,7 @@ def _shapes(
 
 
 def _more(server: Server, ids: Iterable[ShardID], sent: set[FileID]) -> NotOurs | None:
-    """Whether shards hold more than was sent: in files, or in memory and the log.
+    """Why shards hold more than was sent, in files or in memory and the WAL; None if not.
 
     A busy server leaves out what is in its memory, so files alone prove nothing.
     """

@@ -19,8 +19,9 @@ def prepare_merge(
 ) -> MergePlan:
     """Plan a merge against the target as it is now; nothing is changed.
 
-    Raises: what `plan_merge` and `plan_restore` raise, and errors of reading the backup or the
-        target.
+    Raises:
+        ShardkeeperError: the backup or the target cannot be read, or as `plan_merge` and
+            `plan_restore`.
     """
     options.check()
     backup = _backup(repository, options)
@@ -39,7 +40,7 @@ def prepare_merge(
 
 
 def clock_ns(target: Server | Cluster) -> int:
-    """The target's time now; ours, if it does not tell."""
+    """The target's time now; ours if it does not report one."""
     return target.about().clock_ns or time.time_ns()
 
 

@@ -1,6 +1,6 @@
-"""A time range of one measurement, and the statements about it. Pure: values in, text out.
+"""A time span of one measurement, and its statements. Pure: values in, text out.
 
-Slices lie within one shard group, so that a field has one type in each.
+Slices lie within one shard group, so a field has one type in each.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Span:
         return self.start_ns < other.end_ns and other.start_ns < self.end_ns
 
     def within(self, start_ns: int | None, end_ns: int | None) -> Span:
-        """Both at once; may be empty."""
+        """The intersection; may be empty."""
         return Span(
             self.start_ns if start_ns is None else max(self.start_ns, start_ns),
             self.end_ns if end_ns is None else min(self.end_ns, end_ns),
@@ -61,7 +61,7 @@ class Span:
 
     @property
     def condition(self) -> str:
-        """A WHERE clause; the server's last instant is no number that it can compare with."""
+        """A WHERE clause; the server cannot compare with its own last instant."""
         start_ns = max(self.start_ns, MIN_TIME_NS)
         if self.end_ns > MAX_TIME_NS:
             return f"time >= {start_ns} AND time <= {MAX_TIME_NS}"
@@ -69,11 +69,11 @@ class Span:
 
 
 def count_statement(table: Table, span: Span) -> str:
-    """How many values each field has."""
+    """Count the values of each field."""
     return f"SELECT count(*) FROM {table} WHERE {span.condition}"  # noqa: S608 - names are quoted
 
 
 def copy_statement(source: Table, span: Span, *, database: str, policy: str) -> str:
-    """Copy every value into the measurement of the same name; GROUP BY * keeps tags tags."""
+    """Copy every value into the measurement of the same name; GROUP BY * keeps tags as tags."""
     into = f"{quote_identifier(database)}.{quote_identifier(policy)}.:MEASUREMENT"
     return f"SELECT * INTO {into} FROM {source} WHERE {span.condition} GROUP BY *"  # noqa: S608

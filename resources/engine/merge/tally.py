@@ -1,4 +1,4 @@
-"""What a look found, added up: by group and measurement, so that it stays small. Pure."""
+"""The findings of a comparison, summed by group and measurement, so that they stay small. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_SHOWN = 300
 
 @dataclass(slots=True)
 class Open:
-    """Points of one measurement of a group that are not there, and the first of them."""
+    """Points of one measurement in a group that are not there, and the first of them."""
 
     points: int
     first_ns: int
@@ -40,7 +40,7 @@ class Open:
 
 @dataclass(slots=True)
 class GroupTally:
-    """What a look found of one group."""
+    """The findings in one group."""
 
     same: int = 0
     other: int = 0
@@ -58,7 +58,7 @@ class GroupTally:
 
 
 class Tally:
-    """A visitor of one look."""
+    """A visitor of one comparison."""
 
     def __init__(self) -> None:
         self.groups: dict[ShardGroupID, GroupTally] = {}
@@ -129,7 +129,7 @@ def measurement_of(key: bytes) -> bytes:
 
 
 def _ends(key: bytes) -> Iterator[int]:
-    """Where a measurement may end: at the first comma without a backslash, or the separator."""
+    """The possible ends of a measurement: commas without a backslash, and the separator."""
     at = key.find(b",")
     separator = key.find(SEPARATOR)
     while at != -1 and (separator == -1 or at < separator):

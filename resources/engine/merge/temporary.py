@@ -1,4 +1,4 @@
-"""The database that a merge copies from: restored beside the live one, and dropped at the end."""
+"""The database that a merge copies from: restored beside the live one, dropped at the end."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from resources.repository.repository import BackupRepository
 
 
 class TemporaryDatabase:
-    """The one that a journal names; what else may have its name is never dropped.
+    """The database that a journal names; one of the same name that is not ours is never dropped.
 
     Args:
-        check_alone: called right before it is dropped; it raises once another merge has taken the
-            place of this one.
+        check_alone: called right before a drop; raises if another merge has taken this one's
+            place.
     """
 
     def __init__(
@@ -54,18 +54,19 @@ class TemporaryDatabase:
         self._stop = stop
 
     def shards(self) -> set[ShardID] | None:
-        """Its shards on the target; None if it is not there.
+        """Its shards on the target; None if it does not exist.
 
         Raises:
-            WireError
+            WireError: the target does not answer.
         """
         database = self._target.metastore()[1].database(self._name)
         return None if database is None else shards_of(database)
 
     def restore(self, plan: MergePlan, options: MergeOptions) -> RestoreReport:
-        """Make it, and fill it from the backup.
+        """Create it and fill it from the backup.
 
-        Raises: what `restore` and `restore_into_cluster` raise.
+        Raises:
+            ShardkeeperError: as `restore` and `restore_into_cluster`.
         """
         target = self._target
         quiet = replace(plan.restore, notes=())
@@ -77,11 +78,12 @@ class TemporaryDatabase:
         return restore(target, self._repository, quiet, beside, emit=self._emit, stop=self._stop)
 
     def clear_away(self) -> NotOurs | None:
-        """Drop what an earlier run made of it, also if it was killed in the middle.
+        """Drop what an earlier run created, also if that run was killed in a restore.
 
-        Returns why a database of its name stays there.
+        Returns why a database of its name stays.
 
-        Raises: as `drop`.
+        Raises:
+            ShardkeeperError: as `drop`.
         """
         if isinstance(self._target, Cluster):
             undo_interrupted(self._target, self._repository, emit=self._emit, stop=self._stop)
@@ -90,10 +92,11 @@ class TemporaryDatabase:
         return self.drop()
 
     def clear_away_or_leave(self) -> None:
-        """Drop what is ours, and name what is not.
+        """Drop it if it is ours; else warn.
 
         Raises:
-            RestoreFailed: whose it is is not known yet; else as `drop`.
+            RestoreFailed: a node does not answer, so it is not known whether it is ours.
+            ShardkeeperError: as `drop`.
         """
         left = self.clear_away()
         if left is None:
@@ -108,15 +111,16 @@ class TemporaryDatabase:
         )
 
     def drop(self) -> NotOurs | None:
-        """Drop it, on all nodes, and look whether it is gone.
+        """Drop it on all nodes, and verify that it is gone.
 
-        Returns why a database of its name stays there; None if there is none.
+        Returns why a database of its name stays; None if there is none.
 
         Raises:
-            RestoreFailed: it was dropped and is still there.
-            RepositoryLocked: it is another merge's business.
-            UsageError: a door leads to another target: it shows other shards.
-            WireError, Stopped
+            RestoreFailed: it was dropped and still exists.
+            RepositoryLocked: another merge has taken this one's place.
+            UsageError: an endpoint belongs to another target: it lists other shards.
+            WireError: the target does not answer.
+            Stopped: `stop` was set.
         """
         _, now = self._target.metastore()
         there = now.database(self._name)
@@ -156,7 +160,7 @@ class TemporaryDatabase:
 
 
 def left_there(journal: MergeJournal, left: NotOurs, then: str) -> RestoreFailed:
-    """What to say of a database that may be somebody else's."""
+    """An error about a database that may belong to another client."""
     return RestoreFailed(
         f"database {journal.temporary} is left there: {left.why}",
         hint=f"look at it, and drop it by hand if nobody needs it; {then}",

@@ -1,7 +1,7 @@
 """Are the points of one key there, with type and value? Pure.
 
-Values are compared as they are stored: floats by their bits, so that -0.0 is not 0.0, strings by
-their bytes, and a number of another type is never the same number.
+Values are compared as stored: floats by their bits, so that -0.0 is not 0.0; strings by their
+bytes; numbers of different types are never equal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Codes = NDArray[np.uint8]
 
 
 class There(IntEnum):
-    """What is where a point should be; the greater of two copies counts."""
+    """What a copy has for a point; of two copies the greater code counts."""
 
     SAME = 0
     OTHER = 1
@@ -32,7 +32,7 @@ class There(IntEnum):
 
 
 def compared(wanted: SeriesPoints, there: SeriesPoints | None) -> Codes:
-    """What one copy has of each point."""
+    """The code of each point in one copy."""
     codes = np.full(len(wanted.times), There.MISSING, np.uint8)
     if there is None or not len(there.times):
         return codes
@@ -47,17 +47,17 @@ def compared(wanted: SeriesPoints, there: SeriesPoints | None) -> Codes:
 
 
 def in_all(copies: Sequence[Codes]) -> Codes:
-    """What a shard has: a point is there when every one of its copies has it."""
+    """The codes of a shard: a point is there if every one of its copies has it."""
     return np.maximum.reduce(copies)
 
 
 def in_any(shards: Sequence[Codes]) -> Codes:
-    """What shards have together: a point is there when one of them has it."""
+    """The codes of several shards: a point is there if one of them has it."""
     return np.minimum.reduce(shards)
 
 
 def equal_values(kind: BlockType, left: Values, right: Values) -> NDArray[np.bool_]:
-    """Which values are the same, bit by bit."""
+    """Which values are equal, bit by bit."""
     if isinstance(left, list) or isinstance(right, list):
         pairs = zip(left, right, strict=True)
         return np.fromiter((a == b for a, b in pairs), np.bool_, len(left))
@@ -68,12 +68,13 @@ def equal_values(kind: BlockType, left: Values, right: Values) -> NDArray[np.boo
 
 
 def last_written(parts: Sequence[SeriesPoints]) -> tuple[list[SeriesPoints | None], int]:
-    """Of the same key in several shards, what counts of each.
+    """The points that count of one key in several shards.
 
     Args:
-        parts: the first one's values were written last.
+        parts: the points of each shard, the last written first.
 
-    Returns the points of each that no earlier one has, and how many had another value there.
+    Returns the points of each part that no earlier part has, and how many points had another
+    value in an earlier part.
     """
     kept: list[SeriesPoints | None] = []
     overwritten = 0
