@@ -1,4 +1,4 @@
-"""Questions to a cluster: to its meta nodes, and to every data node at each of its addresses."""
+"""Examine a cluster: its meta nodes, and every data node at each of its addresses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from resources.protocol.meta_api import ClusterMembers
 def examine_cluster(
     cluster: Cluster, at: Address, found: Findings, clock_ns: Callable[[], int]
 ) -> Metastore | None:
-    """Ask all nodes; returns the metastore, if it can be read."""
+    """Query all nodes; returns the metastore, if it can be read."""
     metastore: Metastore | None = None
     with found.asking("metastore"):
         _, metastore = cluster.metastore()
@@ -96,7 +96,7 @@ def _examine_data_nodes(
 def _examine_copies(
     metastore: Metastore, listed: Mapping[NodeInfo, frozenset[ShardID]], found: Findings
 ) -> None:
-    """Hold what the metastore says of owners against what the nodes list."""
+    """Compare the owners in the metastore with the shards that the nodes list."""
     on_disk = {node.id: shards for node, shards in listed.items()}
     known = {place.shard_id for place in metastore.places()}
     for node, shards in listed.items():

@@ -1,8 +1,8 @@
-"""Can this server or cluster be backed up from here, and into that directory? Asked, not tried.
+"""Can this server or cluster be backed up from here, into that directory? A backup is not run.
 
-Everything is a question that the server answers from what it knows: nothing is written there, no
-cache is written out, and no call is one that a running backup would not make. In the directory a
-small file is made and deleted.
+The doctor only reads what the server knows: it writes nothing there, makes no cache be written
+out, and uses no request that a running backup would not use. In the directory it creates and
+deletes a small file.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def examine(
     emit: Callable[[Finding], None] = lambda _: None,
     clock_ns: Callable[[], int] = time.time_ns,
 ) -> list[Finding]:
-    """Ask everything; errors are answers.
+    """Run all checks; errors become findings.
 
     Args:
-        directory: of backups; empty: it is not looked at.
-        emit: called with each answer as it comes.
+        directory: of backups; empty: not examined.
+        emit: called with each finding as it comes.
         clock_ns: our own clock.
     """
     found = Findings(emit)
@@ -68,7 +68,7 @@ def _source(at: Address, found: Findings, clock_ns: Callable[[], int]) -> Metast
 
 
 def _other_endpoint(at: Address, found: Findings) -> None:
-    """Port 8088 does not let us in: what does HTTP say?"""
+    """Port 8088 does not answer: examine HTTP."""
     if not at.host or at.http == NO_HTTP:
         return
     with found.asking("HTTP", status="warning"):

@@ -1,4 +1,4 @@
-"""What the doctor asks, and what it hears: one line a question, with the next step."""
+"""The findings of the doctor: one line a question, with the next step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from resources.errors import ShardkeeperError
 
 Status = Literal["ok", "warning", "failed"]
-"""A warning costs something, such as copies of everything; a failure leaves no backup at all."""
+"""A warning has a cost, such as copies of all shards; after a failure no backup is possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Findings:
-    """They are told as they come: a server that is silent takes its time."""
+    """Emits findings as they come, because a silent server takes its time."""
 
     emit: Callable[[Finding], None] = field(default=lambda _: None)
     all: list[Finding] = field(default_factory=list[Finding])
@@ -44,7 +44,7 @@ class Findings:
         self.add(Finding(question, "failed", answer, next_step))
 
     def asking(self, question: str, *, status: Status = "failed") -> Asking:
-        """A block whose errors, if they are ours, are the answer."""
+        """A context manager that turns errors of its block into findings."""
         return Asking(self, question, status)
 
     def add(self, finding: Finding) -> None:
@@ -76,5 +76,5 @@ class Asking:
 
 
 def passed(findings: Iterable[Finding]) -> bool:
-    """Whether nothing stands in the way of a backup."""
+    """Whether a backup is possible."""
     return all(one.status != "failed" for one in findings)

@@ -1,4 +1,4 @@
-"""Questions about the directory that backups go to."""
+"""Examine the directory that backups go to."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LITTLE_BYTES = 2**30
 
 
 def examine_repository(path: str, metastore: Metastore | None, found: Findings) -> None:
-    """Ask about a directory: can a backup be written there, and whose backups does it hold?
+    """Can a backup be written to a directory, and which server do its backups belong to?
 
     Args:
-        metastore: of the server that was asked; None if it did not answer.
+        metastore: the examined server's; None if it did not answer.
     """
     store: DirectoryStore | None = None
     with found.asking("directory"):

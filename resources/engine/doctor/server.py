@@ -1,4 +1,4 @@
-"""Questions to a single server."""
+"""Examine a single server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resources.errors import CredentialsRefused, UsageError, WireError, shown
 from resources.model import Metastore, ShardID
 
 TOO_FAR_S = 60
-"""Clocks that differ by more make times in reports and objectives hard to read."""
+"""If clocks differ by more, times in reports and objectives are hard to read."""
 MAX_NAMED = 10
 _KNOWN = re.compile(r"1\.([5-9]|1[0-2])(\.|$|[^0-9])")
 _LEAKY = re.compile(r"1\.8\.[0-4]([^0-9]|$)")
@@ -23,7 +23,7 @@ _LEAKY = re.compile(r"1\.8\.[0-4]([^0-9]|$)")
 def examine_server(
     server: Server, found: Findings, clock_ns: Callable[[], int]
 ) -> Metastore | None:
-    """Ask through both doors; returns the metastore, if it can be read."""
+    """Query both ports; returns the metastore, if it can be read."""
     metastore: Metastore | None = None
     with found.asking("metastore"):
         _, metastore = server.metastore()
@@ -45,7 +45,7 @@ def examine_server(
 
 
 def examine_http(http: InfluxHTTP, found: Findings, *, named: str = "HTTP") -> bool:
-    """Scheme, version, credentials; returns whether anybody answers as InfluxDB does."""
+    """Check scheme, version and credentials; returns whether an InfluxDB answers."""
     try:
         scheme = http.scheme
         version = _version(http, found, named)
@@ -130,7 +130,7 @@ def _examine_facts(server: Server, found: Findings, clock_ns: Callable[[], int])
 
 
 def examine_clock(address: str, ahead_ns: int, found: Findings) -> None:
-    """How far a server's clock is from ours."""
+    """Compare a server's clock with ours."""
     ahead_s = ahead_ns / 1e9
     side = "ahead of" if ahead_s > 0 else "behind"
     text = f"{address} is {abs(ahead_s):.0f} s {side} this machine"
@@ -141,7 +141,7 @@ def examine_clock(address: str, ahead_ns: int, found: Findings) -> None:
 
 
 def examine_shards(metastore: Metastore, on_disk: frozenset[ShardID], found: Findings) -> None:
-    """Hold the metastore's shards against those on disk."""
+    """Compare the metastore's shards with those on disk."""
     places = list(metastore.places())
     absent = [place for place in places if place.shard_id not in on_disk]
     text = f"{len(places) - len(absent)} of {len(places)} are on disk"
@@ -156,7 +156,7 @@ def examine_shards(metastore: Metastore, on_disk: frozenset[ShardID], found: Fin
 
 
 def examine_names(metastore: Metastore, found: Findings) -> None:
-    """Databases whose name no archive can hold."""
+    """Find databases whose names no archive can hold."""
     _, odd = split_named(metastore.places())
     if odd:
         found.warning(

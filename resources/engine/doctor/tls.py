@@ -1,4 +1,4 @@
-"""How long certificates are still good."""
+"""Examine how long certificates are valid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def examine_certificates(
     found: Findings,
     clock_ns: Callable[[], int],
 ) -> None:
-    """Tell the days that are left of each certificate, where TLS is spoken."""
+    """Report the days that are left of each certificate, where TLS is used."""
     for address in _encrypted(source, at, metastore):
         handshake = probe_tls(address, timeout_s=at.timeout_s, route=at.route)
         if handshake is None or not handshake.certificate:
@@ -46,7 +46,7 @@ def examine_certificates(
 def _encrypted(
     source: Server | Cluster, at: Address, metastore: Metastore | None
 ) -> list[HostPort]:
-    """The addresses that speak TLS, each once."""
+    """The addresses with TLS, each once."""
     addresses: dict[HostPort, None] = {}
     try:
         if isinstance(source, Server):
@@ -65,5 +65,5 @@ def _encrypted(
                 if http.scheme == "https":
                     addresses[http_target(http.base_url).address] = None
     except ShardkeeperError:
-        pass  # who does not answer was told of already
+        pass  # the other checks report a server that does not answer
     return list(addresses)

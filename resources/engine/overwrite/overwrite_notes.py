@@ -1,4 +1,4 @@
-"""What changes for a cluster's users when its metastore is replaced, in sentences."""
+"""Describe what changes for a cluster's users when its metastore is replaced."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def note_changes(
     forgotten: Sequence[ShardPlace],
     without_files: Sequence[ShardPlace],
 ) -> list[str]:
-    """One line for each database, policy and user that differs, and for shards."""
+    """One line for each database, policy and user that differs, and lines on shards."""
     old, new = _databases(before), _databases(after)
     notes = [
         *(f"database {shown(name)} is forgotten" for name in old.keys() - new.keys()),
@@ -48,7 +48,7 @@ def note_changes(
 
 
 def of_shards(ids: Iterable[ShardID] | Mapping[ShardID, object]) -> str:
-    """`shards 1, 2, 3 …`, as many as fit a line."""
+    """`shards 1, 2, 3 …`, as many as fit on a line."""
     found = sorted(ids)
     listed = ", ".join(map(str, found[:MAX_LISTED]))
     more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""

@@ -1,8 +1,8 @@
-"""What a cluster's metastore becomes when a backup's takes its place; nothing is touched.
+"""Plan to replace a cluster's metastore by a backup's; nothing is changed.
 
-The backup says which databases, policies, shards, users and queries there are. Who is in the
-cluster, and which numbers were given away, the cluster knows better. Files are not touched: a
-shard that the backup does not know stays on its nodes, and no query finds it.
+Databases, policies, shards, users and queries come from the backup. Nodes and the highest IDs come
+from the cluster. Files are not touched: a shard that the backup does not have stays on its nodes,
+and no query finds it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ OnDisk = Mapping[ShardID, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Overwrite:
-    """A metastore to be set, and what it changes.
+    """A metastore to be set, and the changes it makes.
 
     Attributes:
-        before, after: the cluster's metastore; `after.term` and `.index` will be the command's.
+        before, after: the cluster's metastore; the command sets `after.term` and `.index`.
         live, meta: these two, serialized.
-        recovered: shards that the cluster does not know now and will.
-        forgotten: shards that it knows now and will not; their files stay.
-        without_files: shards that it will know and that no data node has.
-        notes: one line for each thing that changes.
+        recovered: shards that the metastore gains.
+        forgotten: shards that the metastore loses; their files stay.
+        without_files: shards that it will have and that no data node has.
+        notes: one line for each change.
     """
 
     before: Metastore
@@ -45,7 +45,7 @@ class Overwrite:
 
     @property
     def shards(self) -> tuple[ShardPlace, ...]:
-        """Those of the backup."""
+        """The shards of the backup."""
         return tuple(p for p in self.after.places() if p.database != INTERNAL_DATABASE)
 
 
@@ -58,24 +58,24 @@ def plan_overwrite(
     skip_expired: bool = False,
     target_name: str,
 ) -> Overwrite:
-    """Plan to put a backup's metastore in the place of a cluster's.
+    """Plan to replace a cluster's metastore by a backup's.
 
-    Kept from the cluster: its nodes, its identity, the highest numbers if they are higher, and
-    `_internal`. An owner that is no data node any more goes; a shard whose owners are all gone
-    is given to the nodes that have it, or dealt out if none has.
+    The cluster keeps its nodes, its identity, the highest IDs if they are higher, and
+    `_internal`. An owner that is no longer a data node is removed. A shard whose owners are all
+    gone is given to the nodes that have it; if none has it, owners are assigned in turn.
 
     Args:
         backup, live: serialized `Data`.
         now_ns: the cluster's clock.
         skip_expired: leave out shard groups that the nodes would delete at once, so that their
             files stay.
-        target_name: what to call the cluster in messages.
+        target_name: the cluster's name in messages.
 
     Raises:
-        TargetNotEmpty: the backup is of another cluster, whose shards are others.
-        WouldExpire: shards with files would be deleted by the policies of the backup.
+        TargetNotEmpty: the backup is of another cluster, whose shards are different.
+        WouldExpire: the policies of the backup would delete shards with files.
         PlanError: the cluster would not survive the result.
-        BadReply: either is no metastore.
+        BadReply: one of the two is not a metastore.
     """
     before = decode_metastore(live)
     _require_same_cluster(decode_metastore(backup), before, target_name)
@@ -127,7 +127,7 @@ def _sorted(places: Sequence[ShardPlace]) -> tuple[ShardPlace, ...]:
 
 
 def _keep_internal(data: pb.Data, there: pb.Data) -> None:
-    """`_internal` is the cluster's own and is never restored; it stays in its place, too."""
+    """Keep the cluster's own `_internal`, at its position; it is never restored."""
     kept = [db for db in data.Databases if db.Name != INTERNAL_DATABASE]
     for at, db in enumerate(there.Databases):
         if db.Name == INTERNAL_DATABASE:
@@ -138,7 +138,7 @@ def _keep_internal(data: pb.Data, there: pb.Data) -> None:
 
 
 def _keep_identity(data: pb.Data, there: pb.Data, on_disk: OnDisk) -> None:
-    """Nodes, and the highest numbers: one that was given away is never given again."""
+    """Keep the nodes, and the highest IDs, so that no ID is used twice."""
     data.Term, data.Index, data.ClusterID = there.Term, there.Index, there.ClusterID
     del data.Nodes[:]
     del data.DataNodes[:]
@@ -160,7 +160,7 @@ def _policies(data: pb.Data) -> list[tuple[pb.DatabaseInfo, pb.RetentionPolicyIn
 
 
 def _expiring(data: pb.Data, before: Metastore, on_disk: OnDisk, now_ns: int) -> dict[ShardID, str]:
-    """Shards with files that nodes would delete, and would not as things are."""
+    """Shards with files that nodes would delete after the change, and not without it."""
     gone_anyway = {
         place.shard_id
         for place in before.places()
@@ -189,7 +189,7 @@ def _duration_ns(metastore: Metastore, place: ShardPlace) -> int:
 def _leave_out(
     data: pb.Data, expiring: Mapping[ShardID, str], target_name: str, *, skip: bool
 ) -> list[str]:
-    """Drop the groups of shards that would expire, so that their files stay."""
+    """Remove the groups of shards that would expire, so that their files stay."""
     if not expiring:
         return []
     text = (
@@ -214,7 +214,7 @@ def _leave_out(
 
 
 def _keep_owners(data: pb.Data, before: Metastore, on_disk: OnDisk) -> list[str]:
-    """Owners that are in the cluster; where none is, those that have the shard, or new ones."""
+    """Keep owners that are in the cluster; without any, use nodes with the shard, or assign."""
     nodes = sorted(before.data_nodes, key=lambda node: node.id)
     members = [node.id for node in nodes]
     notes: list[str] = []

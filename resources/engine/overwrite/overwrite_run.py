@@ -1,8 +1,8 @@
-"""Put a backup's metastore in the place of a cluster's (`-meta-only-overwrite-force`).
+"""Replace a cluster's metastore by a backup's (`-meta-only-overwrite-force`).
 
-It is one command, so it is done or not done. What is replaced is kept beside the backups, synced
-before the command is sent; as soon as it may have been sent it stays there, whatever fails then,
-and every message names it. It can be put back in the same way.
+The replacement is one command, so it happens or it does not. The replaced metastore is stored
+beside the backups, synced before the command is sent. Once the command may have been sent, that
+file stays, whatever fails, and every message names it. It can be put back in the same way.
 
 Held by tests/wire/test_overwrite.py.
 """
@@ -43,17 +43,17 @@ from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
 
 TRIES = 10
-"""How often the metastore may have changed right before it is set."""
+"""Attempts, if the metastore changes right before it is set."""
 SUFFIX = ".replaced.meta"
 
 
 @dataclass(frozen=True, slots=True)
 class OverwriteReport:
-    """What was done.
+    """The result of a replacement.
 
     Attributes:
-        replaced: path of the file with the metastore that was replaced; empty if the cluster's
-            was the backup's already.
+        replaced: path of the file with the replaced metastore; empty if the cluster already
+            had the backup's.
     """
 
     plan: Overwrite
@@ -62,10 +62,10 @@ class OverwriteReport:
 
 
 def read_meta_file(path: str) -> bytes:
-    """The `Data` in a `.meta` file, of a backup or one that was replaced.
+    """The `Data` in a `.meta` file of a backup, or in a file with a replaced metastore.
 
     Raises:
-        ManifestUnreadable: it cannot be read, or is no such file.
+        ManifestUnreadable: it cannot be read, or is not such a file.
     """
     try:
         with Path(path).open("rb") as file:
@@ -86,11 +86,11 @@ def read_meta_file(path: str) -> bytes:
 def prepare_overwrite(
     cluster: Cluster, backup: bytes, *, skip_expired: bool, before: MetastoreReading | None = None
 ) -> Overwrite:
-    """Plan against the cluster as it is now, or as a look shows it; nothing is changed.
+    """Plan against the cluster as it is now, or as `before` has it; nothing is changed.
 
     Raises:
         WireError: a data node or the leader does not answer.
-        ShardkeeperError: what `plan_overwrite` raises.
+        ShardkeeperError: as `plan_overwrite`.
     """
     raw, now = (before.raw, before.metastore) if before else cluster.metastore()
     inventory = cluster.inventory(now)
@@ -122,12 +122,12 @@ def overwrite(
     """Replace a cluster's metastore.
 
     Args:
-        repository: where the one that is replaced is kept.
+        repository: the place for the replaced metastore.
         backup: a serialized `Data`.
 
     Raises:
-        RestoreFailed: somebody else changed it in the same moment.
-        UnknownOutcome: whether it is replaced is not known.
+        RestoreFailed: another client changed it at the same moment.
+        UnknownOutcome: it is not known whether it is replaced.
         ShardkeeperError: it is not replaced.
     """
     began = time.monotonic()
@@ -153,7 +153,7 @@ def _replace(
     emit: Emit,
     stop: threading.Event,
 ) -> tuple[Overwrite, str]:
-    """Returns what was planned, and the name of what was replaced, if there was need to."""
+    """Returns the plan, and the name of the replaced metastore's file, if it was replaced."""
     for _ in range(TRIES):
         wait_until_quiet(cluster, stop)
         before = confirmed_reading(cluster, at_least=bring_index_up(cluster), stop=stop)
@@ -186,9 +186,9 @@ def _replace(
 def _kept_once_sent(
     repository: BackupRepository, before: MetastoreReading
 ) -> Generator[tuple[str, Callable[[], None]]]:
-    """Keep what will be replaced; an error after the command was sent names the file.
+    """Store the metastore to be replaced; an error after the command was sent names the file.
 
-    Gives the file's name, and what to call right before the command is sent.
+    Yields the file's name, and a callback to call right before the command is sent.
     """
     sent: list[bool] = []
     with undisturbed("putting the kept metastore away"):
@@ -209,10 +209,10 @@ def _kept_once_sent(
 
 
 def _keep(repository: BackupRepository, reading: MetastoreReading) -> str:
-    """Store what will be replaced; returns the name of the file.
+    """Store the metastore to be replaced; returns the name of the file.
 
     Raises:
-        StoreFailed: nothing is replaced that could not be put back.
+        StoreFailed: it cannot be stored, so it must not be replaced.
     """
     raw = PortableData(reading.raw, reading.metastore.max_node_id).encode()
     name = BackupName.of(repository.clock())
@@ -230,7 +230,7 @@ def _keep(repository: BackupRepository, reading: MetastoreReading) -> str:
 
 
 def _is_set(now: Metastore, plan: Overwrite) -> bool:
-    """Whether a metastore is what was to be set; `_internal` grows by itself."""
+    """Whether a metastore equals the planned one; `_internal` is left out, as it changes itself."""
     return _without_internal(now) == _without_internal(plan.after)
 
 
@@ -248,11 +248,11 @@ def _check_result(
     stop: threading.Event,
     emit: Emit,
 ) -> None:
-    """Is the metastore what was set, and was nothing lost on the way?
+    """Verify that the metastore is as set, and that no other client's change was lost.
 
     Raises:
-        RestoreFailed: somebody has changed it since.
-        WireError
+        RestoreFailed: another client has changed it since.
+        WireError: the cluster does not answer.
     """
     if was.undone is not None:
         path = Path(repository.location) / _keep(repository, was.undone)

@@ -1,4 +1,4 @@
-"""What each backup brought, held against those before it."""
+"""The changes that each backup brought, compared with the backups before it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Kind = Literal["gone", "new", "changed"]
 
 @dataclass(frozen=True, slots=True)
 class ShardChange:
-    """One shard that is not as it was in the backups before.
+    """One shard that differs from the backups before.
 
     Attributes:
-        before: its newest archive until then; None: it had none.
+        before: its newest archive before this backup; None: it had none.
         now: its archive in this backup; None: the shard is gone from the source.
     """
 
@@ -34,12 +34,12 @@ class ShardChange:
 
 @dataclass(frozen=True, slots=True)
 class SetChanges:
-    """What is different since the last backup.
+    """The changes since the last backup.
 
     Attributes:
         since: the file name of the manifest before this one; empty: this is the first.
-        shards: first what is gone, then what is new, then what changed.
-        unknown: why nobody knows which shards are gone; empty if it is known.
+        shards: gone shards first, then new ones, then changed ones.
+        unknown: why it is not known which shards are gone; empty if it is known.
     """
 
     since: str
@@ -53,7 +53,7 @@ class SetChanges:
 class Succession:
     """Walks through a directory's backups from the oldest, and reads each manifest once.
 
-    Keeps the newest archive of each shard, however many backups there are.
+    It holds only the newest archive of each shard, however many backups there are.
     """
 
     def __init__(self, repository: BackupRepository) -> None:
@@ -64,7 +64,7 @@ class Succession:
         self._era = ""
 
     def changes(self, stored: StoredManifest) -> SetChanges:
-        """What a backup brought; of several, ask for the oldest first.
+        """The changes of a backup; call it for the oldest backup first.
 
         Raises:
             RepositoryError: a manifest of an earlier backup is damaged.
@@ -101,13 +101,13 @@ class Succession:
                 self._whole = name
 
     def _enter(self, stored: StoredManifest) -> None:
-        """In another era the same numbers are other shards."""
+        """Start again in a new era, in which the same IDs are other shards."""
         era = era_of(stored, self._era)
         if era != self._era:
             self._archives, self._whole, self._era = {}, "", era
 
     def _gone(self, stored: StoredManifest) -> tuple[list[ShardChange], str]:
-        """Saved shards that the last whole backup saw at the source, and this one does not."""
+        """Saved shards that the last complete backup saw at the source, and this one does not."""
         if stored.manifest.limited or not self._whole:
             return [], ""
         try:
@@ -136,7 +136,7 @@ class Succession:
 
 
 def _alike(one: ShardEntry, other: ShardEntry) -> bool:
-    """Whether two archives hold the same files; those without evidence do not tell."""
+    """Whether two archives hold the same files; False if one has no details."""
     if one.details is None or other.details is None:
         return False
     return one.details.content == other.details.content

@@ -1,6 +1,7 @@
-"""What lies in a directory of backups, held against what its manifests say: all but insides.
+"""The files in a directory of backups, compared with its manifests.
 
-Archives are looked for and measured here, and read by `resources.engine.verify.verify`.
+This module checks that archives exist and their sizes; `resources.engine.verify.verify` reads
+them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ MAX_RECORD_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong."""
+    """One problem of a file."""
 
     file_name: str
     what: str
@@ -48,31 +49,31 @@ class Problem:
 
 @dataclass(slots=True)
 class Inventory:
-    """What there is, and what is wrong with it as far as one look at each file tells."""
+    """The files, and their problems as far as names, sizes and manifests show them."""
 
     sizes: dict[str, int]
     manifests: list[StoredManifest] = field(default_factory=list[StoredManifest])
-    """Those that can be read, oldest first."""
+    """The readable manifests, oldest first."""
     broken: dict[str, str] = field(default_factory=dict[str, str])
-    """Manifests that nobody can read past, and why, by file name."""
+    """Unreadable manifests, which hide the state after them, and why, by file name."""
     archives: dict[str, Archive] = field(default_factory=dict[str, Archive])
-    """All that are listed, by file name."""
+    """All listed archives, by file name."""
     metas: dict[str, str] = field(default_factory=dict[str, str])
-    """What is wrong with meta files, by the manifest's file name."""
+    """Problems of meta files, by the manifest's file name."""
     bad: dict[str, str] = field(default_factory=dict[str, str])
-    """What is wrong with archives, by file name."""
+    """Problems of archives, by file name."""
     lost_archives: dict[str, LostArchive] = field(default_factory=dict[str, LostArchive])
-    """Files that an earlier repair gave up, by file name."""
+    """Files that an earlier repair recorded as lost, by file name."""
     receipts: int = 0
     problems: list[Problem] = field(default_factory=list[Problem])
-    """What is wrong with all other files."""
+    """Problems of all other files."""
 
     def is_gone(self, file_name: str) -> bool:
         return file_name not in self.sizes
 
 
 def take_inventory(repository: BackupRepository) -> Inventory:
-    """Read every manifest, copy, meta file and receipt; look for everything that is listed.
+    """Read every manifest, copy, meta file and receipt; check that every listed file exists.
 
     Raises:
         RepositoryError: the store itself cannot be read.
@@ -92,7 +93,7 @@ def take_inventory(repository: BackupRepository) -> Inventory:
 
 
 def metastore_of(repository: BackupRepository, stored: StoredManifest) -> Metastore:
-    """What the meta file of a backup holds.
+    """The metastore in a backup's meta file.
 
     Raises:
         RepositoryError, WireError: it is damaged or gone.
@@ -127,10 +128,10 @@ def _manifests(repository: BackupRepository, found: Inventory) -> None:
 
 
 def _copy_trouble(repository: BackupRepository, stored: StoredManifest) -> str | None:
-    """What is wrong with the copy of a manifest that is whole."""
+    """A problem of the copy of a sound manifest."""
     details = stored.manifest.details
     if details is None or not details.has_copy:
-        return None  # other tools write none, and neither did we once
+        return None  # neither other tools nor early versions of ours write one
     name, copy = stored.file_name, copy_of(stored.file_name)
     try:
         if read_raw(repository.store, copy) == read_raw(repository.store, name):
@@ -156,7 +157,7 @@ def _meta(
 
 
 def _at_first_sight(archive: Archive, sizes: dict[str, int]) -> str | None:
-    """What is wrong with an archive, as its size tells."""
+    """A problem of an archive that its size shows."""
     entry, size_bytes = archive.entry, sizes.get(archive.entry.file_name)
     if size_bytes is None:
         return f"listed by {archive.manifest_file} and missing"
@@ -166,7 +167,7 @@ def _at_first_sight(archive: Archive, sizes: dict[str, int]) -> str | None:
 
 
 def _records(repository: BackupRepository, found: Inventory) -> Iterator[Problem]:
-    """Receipts and repairs whose seals do not fit."""
+    """Receipts and repair records whose checksums do not match."""
     for name, size_bytes in found.sizes.items():
         kind: Kind = "receipt" if name.endswith(RECEIPT) else "repair"
         if not name.endswith((RECEIPT, REPAIR)) or BackupName.parse(name[:16]) is None:
@@ -180,19 +181,16 @@ def _records(repository: BackupRepository, found: Inventory) -> Iterator[Problem
                 found.receipts += 1
             else:
                 found.lost_archives.update(
-                    {
-                        loss_window.file_name: loss_window
-                        for loss_window in read_lost_archives(raw, name)
-                    }
+                    {lost.file_name: lost for lost in read_lost_archives(raw, name)}
                 )
         except RepositoryError as error:
             yield Problem(name, str(error), kind)
 
 
 def _strays(repository: BackupRepository, found: Inventory) -> Iterator[Problem]:
-    """Files of backups that no manifest lists; those of a run that is at work are none.
+    """Files of backups that no manifest lists, without those of a running backup.
 
-    What belongs to a manifest that cannot be read cannot be told from them, and is passed over.
+    Files of an unreadable manifest cannot be distinguished from strays, so they are skipped.
     """
     listed = {stored.manifest.meta.file_name for stored in found.manifests}
     listed |= found.archives.keys()
@@ -206,7 +204,7 @@ def _strays(repository: BackupRepository, found: Inventory) -> Iterator[Problem]
     if strays:
         for backup in unfinished_backups(repository.store):
             strays.pop(backup, None)
-        new = repository.store.names()  # committed while we looked?
+        new = repository.store.names()  # committed during the inventory?
         known = {stored.file_name for stored in found.manifests}
         for backup, names in sorted(strays.items()):
             if f"{backup}.manifest" in known or f"{backup}.manifest" not in new:

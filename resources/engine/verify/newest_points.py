@@ -1,8 +1,8 @@
-"""What would be lost with the source: its newest points, held against those in the backups.
+"""What would be lost with the source: its newest points, compared with those in the backups.
 
-A policy's newest point is in its latest shard group that holds any. If that shard is as in its
-archive, the archive says which it is; else the source is asked, group by group, latest first,
-and only for points that are newer than those in the archives.
+A policy's newest point is in its latest shard group that holds any. If that shard equals its
+archive, the archive has the time of the point. Otherwise the source is queried, group by group,
+latest first, and only for points that are newer than those in the archives.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from resources.protocol.influxql import quote_identifier
 from resources.repository.backup_set import Archive
 
 MAX_POLICIES = 50
-"""That are asked about in one look; each takes one statement, rarely more."""
+"""The limit of policies to query at once; each takes one statement, rarely more."""
 MAX_GROUPS = 4
-"""Of a policy, that are asked; the latest ones may hold nothing yet."""
+"""The limit of groups to query in a policy; the latest ones may still be empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +31,17 @@ class Newest:
     database: str
     policy: str
     changed: int
-    """Shards that are not as in their archives."""
+    """Shards that differ from their archives."""
     saved_ns: int | None
-    """In the archives; None if there are none, or they do not say."""
+    """In the archives; None if they are empty, or their manifests do not have it."""
     source_ns: int | None
-    """At the source; None if that is not known."""
+    """At the source; None if it is not known."""
     why: str = ""
     """Why it is not known."""
 
     @property
     def behind_s(self) -> float | None:
-        """How much newer the source is, in seconds; None if that cannot be said."""
+        """How much newer the source is, in seconds; None if it is not known."""
         if self.saved_ns is None or self.source_ns is None:
             return None
         return max(0, self.source_ns - self.saved_ns) / 1e9
@@ -54,13 +54,13 @@ def newest_points(
     archives: Mapping[ShardID, Archive],
     changed: Collection[ShardID],
 ) -> list[Newest]:
-    """Compare policy by policy, those with changed shards first.
+    """Compare the policies, those with changed shards first.
 
     Args:
-        source: whom to ask; None asks nobody.
-        places: the shards that are looked at.
+        source: the server or cluster to query; None: no query.
+        places: the shards to compare.
         archives: the newest archive of each shard, whole or not.
-        changed: shards that are not as in their archives.
+        changed: shards that differ from their archives.
     """
     policies: dict[tuple[str, str], list[ShardPlace]] = {}
     for place in places:
@@ -98,11 +98,11 @@ def _newest_in(archive: Archive | None) -> int | None:
 
 
 class _Unknown(Exception):
-    """It cannot be said which is the newest point; the text is the reason."""
+    """The newest point is not known; the text is the reason."""
 
 
 class _Asking:
-    """Statements over HTTP, until one fails: who does not answer is not asked again."""
+    """Sends statements over HTTP; an endpoint that fails is not used again."""
 
     def __init__(self, source: Server | Cluster | None, metastore: Metastore) -> None:
         self._endpoints = list(_endpoints(source, metastore)) if source else []
@@ -115,7 +115,7 @@ class _Asking:
         """The newest point in these shards that is newer than `after_ns`; None: there is none.
 
         Raises:
-            _Unknown: nobody says, or too much would have to be asked.
+            _Unknown: no endpoint answers, or too many queries would be needed.
         """
         if self._silence:
             raise _Unknown(self._silence)
@@ -161,6 +161,6 @@ def _endpoints(source: Server | Cluster, metastore: Metastore) -> Iterator[Influ
         if source.http is not None:
             yield source.http
     elif source.http is not None:
-        # With an HTTP address given, all nodes' doors are the same one.
+        # With an HTTP address given, all nodes' endpoints are equal.
         endpoints = [source.http(node.addr) for node in metastore.data_nodes]
         yield from {endpoint.base_url: endpoint for endpoint in endpoints}.values()

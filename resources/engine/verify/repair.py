@@ -1,7 +1,7 @@
-"""Put stored backups right: from second copies, and from the source where it still has the shards.
+"""Repair stored backups: from second copies, and from the source while it has the shards.
 
-No sound file is changed or replaced. A damaged one keeps its bytes, under a name that ends in
-`.damaged`; what is copied again is a new backup, made as every other one.
+No sound file is changed or replaced. A damaged file keeps its bytes, under a name that ends in
+`.damaged`. What is copied again is stored as a new backup.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COMMAND = "verify -repair"
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the newest state lacks, and has to be read from the source again."""
+    """What the newest state does not have and must be read from the source again."""
 
     shards: frozenset[ShardID] = frozenset()
     metastore: bool = False
@@ -43,7 +43,7 @@ class Needs:
 
     @classmethod
     def of(cls, report: VerifyReport) -> Needs:
-        """Nothing while a manifest cannot be read: then no backup can follow it."""
+        """Empty while a manifest is unreadable: no backup can follow it then."""
         if report.blocked or not report.points:
             return cls()
         newest = report.points[-1]
@@ -51,10 +51,10 @@ class Needs:
 
 
 def repair_manifests(repository: BackupRepository, *, emit: Emit) -> None:
-    """Write manifests and their copies again, each from the other; not where both are damaged.
+    """Write manifests and their copies again, each from the other, unless both are damaged.
 
     Raises:
-        RepositoryLocked: a run is at work there.
+        RepositoryLocked: another run works there.
         StoreFailed: the directory cannot be written to.
     """
     if not _bad_and_good(repository):
@@ -72,7 +72,7 @@ def repair_manifests(repository: BackupRepository, *, emit: Emit) -> None:
 
 
 def _bad_and_good(repository: BackupRepository) -> list[tuple[str, str]]:
-    """Manifests or copies to be written again, each with the file that has its bytes."""
+    """Manifests or copies to write again, each with the file that has its bytes."""
     names = {name for name in repository.store.names() if name.endswith(".manifest")}
     found: list[tuple[str, str]] = []
     for name in sorted(names | set(lost_manifests(repository.store))):
@@ -92,15 +92,15 @@ def _bad_and_good(repository: BackupRepository) -> list[tuple[str, str]]:
 def download_again(
     source: Source, repository: BackupRepository, needs: Needs, *, emit: Emit
 ) -> BackupReport:
-    """Make a backup in which everything is that the newest state lacks.
+    """Make a backup that has everything that the newest state does not have.
 
-    It is incremental, and so takes along what has changed since. In a directory whose newest
-    backup left shards out, it copies nothing but what is lacking. A shard that the source has
-    no more is not in the state that it saves; those that its database has since, such as a
-    database that was restored under its name, are.
+    It is incremental, so it also copies what has changed since. In a directory whose newest
+    backup left shards out, it copies only what is missing. A shard that the source no longer has
+    is not in the new state. Newer shards of its database are, for example of a database that was
+    restored under its name.
 
     Raises:
-        ShardkeeperError: as `back_up`; nothing was stored then.
+        ShardkeeperError: as `back_up`; then nothing was stored.
     """
     current = repository.current()
     internal = any(a.entry.database == INTERNAL_DATABASE for a in current.archives.values())
@@ -123,7 +123,7 @@ def download_again(
 def _missing_at(
     source: Source, current: BackupSet, shards: frozenset[ShardID]
 ) -> frozenset[ShardLocation]:
-    """The shards to copy: the lacking ones, or what the databases of those have instead."""
+    """The shards to copy: the missing ones, or the newer shards of their databases."""
     if not shards:
         return frozenset()
     _, metastore = source.metastore()
@@ -138,14 +138,14 @@ def _missing_at(
 def settle(
     repository: BackupRepository, before: VerifyReport, stored: Collection[str], *, emit: Emit
 ) -> VerifyReport:
-    """Set aside what is damaged and not needed any more, and find what is left to say.
+    """Set aside damaged files that are no longer needed, and report what is left.
 
     Args:
-        before: what was found.
-        stored: archives that were copied since. These are read, the others not again.
+        before: the report before the repair.
+        stored: archives that were copied since; only these are read.
 
     Raises:
-        RepositoryLocked: another run is at work there.
+        RepositoryLocked: another run works there.
         StoreFailed: the directory cannot be written to.
     """
 
@@ -161,7 +161,7 @@ def settle(
             _write_down(
                 repository,
                 held,
-                [loss_window for loss_window in lost_archives if loss_window.listed_by],
+                [lost for lost in lost_archives if lost.listed_by],
                 emit,
             )
         gone = {problem.file_name for problem in useless}
@@ -170,7 +170,7 @@ def settle(
 
 
 def _is_useless(problem: Problem, report: VerifyReport) -> bool:
-    """Whether the newest state does without the file, so that it can be set aside."""
+    """Whether the newest state does not need the file, so that it can be set aside."""
     if problem.kind in ("receipt", "repair"):
         return True
     if report.blocked or problem.kind not in ("archive", "meta") or not problem.listed_by:
@@ -189,7 +189,7 @@ def _lose(repository: BackupRepository, held: Held, problem: Problem, emit: Emit
 
 
 def _set_aside(repository: BackupRepository, held: Held, name: str) -> str:
-    """The name that a file has from now on; empty if there is none to set aside."""
+    """The new name of the file; empty if the file does not exist."""
     return held.stage.set_aside(name) if repository.store.has(name) else ""
 
 

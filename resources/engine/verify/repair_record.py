@@ -1,6 +1,6 @@
-"""What a repair could not bring back, so that it is known and not found anew each time.
+"""The record of archives that a repair could not recover, so that they are known from then on.
 
-Layout: docs/formats.md, "Repair". It is sealed (`resources.repository.formats.self_checksum`).
+Layout: docs/formats.md, "Repair". It has a checksum (`resources.repository.formats.self_checksum`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class LostArchive:
 
     Attributes:
         listed_by: the manifest.
-        why: what was wrong with it.
-        set_aside: what it is called now; empty if it was missing.
+        why: the problem of the file.
+        set_aside: its new name; empty if it was missing.
     """
 
     file_name: str
@@ -43,23 +43,23 @@ class LostArchive:
 
 
 def encode_lost_archives(lost_archives: Sequence[LostArchive], *, at_ns: int) -> bytes:
-    """The file of one repair; `at_ns` is when it was."""
+    """The file of one repair at the time `at_ns`."""
     return self_checksum.encode_with_checksum(
         {
             "format": FORMAT,
             "version": VERSION,
             "repairedAt": at_ns,
-            "files": [loss_window.encode() for loss_window in lost_archives],
+            "files": [lost.encode() for lost in lost_archives],
             self_checksum.KEY: self_checksum.BLANK,
         }
     )
 
 
 def read_lost_archives(raw: bytes, name: str) -> tuple[LostArchive, ...]:
-    """Read such a file.
+    """Read a repair record.
 
     Raises:
-        ManifestUnreadable: it is none, or of a newer version.
+        ManifestUnreadable: it is not a valid record, or is of a newer version.
     """
     try:
         document = decode_json(raw, name)

@@ -1,4 +1,4 @@
-"""Which states a directory of backups can still give back, and what each of them lacks."""
+"""The states that a directory of backups can still restore, and the gaps of each."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from resources.repository.formats.manifest import ShardEntry
 
 @dataclass(frozen=True, slots=True)
 class UnrestorableShard:
-    """A shard that one state cannot give back as it was."""
+    """A shard that cannot be restored as it was in a state."""
 
     database: str
     policy: str
     shard_id: ShardID
     start_ns: int | None
     end_ns: int | None
-    """Its group's time range, end exclusive; None where the metastore cannot be read."""
+    """Its group's time range, end exclusive; None if the metastore cannot be read."""
     file_name: str
-    """The archive that is damaged or missing; empty if there never was one, or it is not here."""
+    """The archive that is damaged or missing; empty if there is none or its name is unknown."""
     instead: str
-    """The newest backup before whose state gives the shard back, if one does (`-as-of`)."""
+    """The newest earlier backup whose state restores the shard, if one does (`-as-of`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
-    """The state of a backup: what `restore -as-of` its name reads."""
+    """The state of a backup: what `restore -as-of` with its name reads."""
 
     name: str
     trouble: str = ""
-    """Why nothing of it can be restored."""
+    """Why nothing of it can be restored; empty if that is not so."""
     gaps: tuple[UnrestorableShard, ...] = ()
 
     @property
@@ -50,11 +50,11 @@ class RestorePoint:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """How much of a database the newest state gives back."""
+    """How much of a database the newest state restores."""
 
     name: str
     shards: int
-    """That have archives, or should."""
+    """Shards that have archives, or should."""
     unrestorable: int
 
 
@@ -64,9 +64,9 @@ def restore_points(
     """Every state, oldest first, and the databases of the newest.
 
     Args:
-        found: with everything in it that is known to be bad.
-        metastore_of: reads the metastore of a backup; asked only where something is lacking,
-            and for the newest.
+        found: the inventory with all known problems.
+        metastore_of: reads the metastore of a backup; called only for states with gaps, and for
+            the newest.
     """
     states = _States(found, metastore_of)
     names = sorted({stored.file_name for stored in found.manifests} | found.broken.keys())
@@ -90,7 +90,7 @@ class _States:
         self._era = ""
         gone = (a for a in found.archives.values() if found.is_gone(a.entry.file_name))
         there = (a for a in found.archives.values() if not found.is_gone(a.entry.file_name))
-        taken = substitutes(gone, there)  # whether it is sound or not: who restores finds out later
+        taken = substitutes(gone, there)  # sound or not: a restore checks them
         self._lost = {
             name
             for name in found.bad
@@ -99,14 +99,14 @@ class _States:
         self._suspects = {found.archives[name].entry.shard_id for name in self._lost}
 
     def after(self, name: str, stored: StoredManifest | None) -> RestorePoint:
-        """The state once this manifest is read; None: it cannot be."""
+        """The state after this manifest; `stored` is None if it cannot be read."""
         point = name.removesuffix(".manifest")
         self._broken = self._broken or self._found.broken.get(name, "")
         if stored is None:
             return RestorePoint(point, self._broken)
         self._newest = stored
         era = era_of(stored, self._era)
-        if era != self._era:  # the same numbers are other shards from here on
+        if era != self._era:  # in a new era the same IDs are other shards
             self._best, self._last_good, self._era = {}, {}, era
         for entry in stored.manifest.files:
             keep_newest(self._best, Archive(entry, name))
@@ -126,7 +126,7 @@ class _States:
         return RestorePoint(point, trouble, gaps)
 
     def databases(self, points: tuple[RestorePoint, ...]) -> tuple[DatabaseState, ...]:
-        """Of the newest state; none if its metastore cannot be read."""
+        """The databases of the newest state; none if its metastore cannot be read."""
         if self._newest is None or not points or points[-1].trouble:
             return ()
         unrestorable_ids = {shard.shard_id for shard in points[-1].gaps}
@@ -144,7 +144,7 @@ class _States:
         )
 
     def _unrestorable_shards(self, stored: StoredManifest) -> list[ShardID]:
-        """Shards without a sound archive, whether the metastore still has them or not."""
+        """Shards without a sound archive, including those that the metastore no longer has."""
         details = stored.manifest.details
         named = (
             (*details.unchanged, *(shard.shard_id for shard in details.failed)) if details else ()
@@ -159,7 +159,7 @@ class _States:
         return sorted(unrestorable)
 
     def _places(self, stored: StoredManifest) -> Mapping[ShardID, UnrestorableShard]:
-        """What is known of each shard of a metastore, without a file."""
+        """The shards of a metastore, without their files."""
         return {
             place.shard_id: UnrestorableShard(
                 place.database,
@@ -200,5 +200,5 @@ def _of_entry(shard_id: ShardID, entry: ShardEntry | None) -> UnrestorableShard:
 
 
 def newest_whole(points: Iterable[RestorePoint]) -> str:
-    """The newest state that gives everything back; empty if there is none."""
+    """The newest state that can be restored completely; empty if there is none."""
     return max((point.name for point in points if point.whole), default="")

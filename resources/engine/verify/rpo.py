@@ -1,4 +1,4 @@
-"""Is every shard in a backup that is young enough, and is everything there that it needs?"""
+"""Is every shard in a recent enough backup, and do all files of the newest state exist?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from resources.repository.repository import BackupRepository
 
 
 def last_backup(cached: CachedRepository, place: ShardPlace) -> BackupName | None:
-    """The newest backup that has saved the shard, found it unchanged, or came before it."""
+    """The newest backup that saved the shard or found it unchanged, or was whole without it."""
     return cached.last_covered(place.shard_id) or cached.last_whole
 
 
@@ -22,8 +22,8 @@ def late_shards(
 ) -> list[ShardPlace]:
     """Shards that no backup begun after `since` has saved or found unchanged.
 
-    One that no backup knows is late only if no whole one was made since then: else it is
-    younger than that.
+    A shard that no backup knows is late only if no whole backup was made since then; otherwise it
+    is newer than that backup.
     """
     late: list[ShardPlace] = []
     for place in places:
@@ -34,7 +34,7 @@ def late_shards(
 
 
 def missing_files(repository: BackupRepository) -> tuple[int, list[Problem]]:
-    """(files that restoring the newest state takes, those that are not there as stored).
+    """(number of files that a restore of the newest state reads, problems of these files).
 
     Raises:
         RepositoryError: there is no backup, or a manifest is damaged.

@@ -1,9 +1,9 @@
-"""A part of the archives, another one each day, until all of them have had their turn.
+"""Choose a part of the archives, a different one each day, until all of them were read.
 
-Each name has a place on a circle, by its SHA-256; a sample is an arc of it, so a day's sample
-is the same whoever takes it, and nothing has to be remembered. As many days as there are
-arcs make a round, in which each arc has its turn once, in an order that differs from round to
-round: who reads a part every seventh day does not meet the same one each time.
+Each name has a place on a circle, by its SHA-256, and a sample is an arc of the circle. So a day's
+sample is the same on every machine, and no state is kept. As many days as there are arcs make a
+round, in which each arc is read once. The order differs from round to round, so a check that runs
+every seventh day does not meet the same arc each time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def today() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """How much to read: a share of all archives, or so many of them."""
+    """How much to read: a share of all archives, or a number of them."""
 
     share: Fraction | None = None
     """Above 0, at most 1."""
@@ -42,7 +42,7 @@ class Sample:
         """Read `10%`, `2.5%` or `25`.
 
         Raises:
-            UsageError: it is neither, nothing, or more than all.
+            UsageError: it is not of that form, or is zero or more than all.
         """
         match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(%?)", text)
         if match is not None:
@@ -56,13 +56,13 @@ class Sample:
         )
 
     def parts(self, n: int) -> int:
-        """How many samples of `n` archives make a round."""
+        """The number of samples of `n` archives in a round."""
         if self.share is not None:
             return math.ceil(1 / self.share)
         return max(1, math.ceil(n / self.count))
 
     def choose(self, names: Collection[str], day: int) -> set[str]:
-        """The archives whose turn it is; at least one, if there are any."""
+        """The archives of that day; at least one, if there are any."""
         places = {name: _place(name) for name in names}
         ordered = sorted(places, key=lambda name: (places[name], name))
         if not ordered:

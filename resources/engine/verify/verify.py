@@ -1,4 +1,4 @@
-"""What is wrong with stored backups, and what they still give back? All of it is read."""
+"""Verify stored backups: read all of it, and report problems and what can be restored."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from resources.repository.formats.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
 
 Choice = Callable[[Collection[str]], Collection[str]]
-"""From the names of all archives to those that are read."""
+"""Chooses the archives to read from the names of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was read, and what was found."""
+    """The result of a verification."""
 
     manifests: int
-    """That can be read; those read from their copies count."""
+    """Readable manifests, including those read from their copies."""
     receipts: int
     archives: int
-    """That were read."""
+    """Archives that were read."""
     listed: int
-    """Archives that manifests list and that are there."""
+    """Archives that manifests list and that exist."""
     size_bytes: int
-    """Of the archives that were read, as stored."""
+    """Stored size of the archives that were read."""
     problems: tuple[Problem, ...]
     known: tuple[LostArchive, ...]
-    """What an earlier repair gave up; the newest state does without."""
+    """Files that an earlier repair recorded as lost; the newest state does not need them."""
     points: tuple[RestorePoint, ...]
     """Every state, oldest first."""
     databases: tuple[DatabaseState, ...]
-    """Of the newest state."""
+    """Databases of the newest state."""
     bad: Mapping[str, str]
-    """What is wrong with archives, known or not, by file name."""
+    """Problems of archives, known or new, by file name."""
     damaged: Mapping[str, str]
-    """What was damaged already when it was read from its server, by file name of the archive."""
+    """Damage that an archive already had when it was read from its server, by file name."""
     damaged_now: tuple[str, ...]
-    """Of the damaged ones, those that the newest state has."""
+    """Of the damaged archives, those in the newest state."""
     blocked: bool
-    """Whether a manifest can be read neither from its file nor from its copy."""
+    """Whether a manifest is readable neither from its file nor from its copy."""
 
 
 def verify(
@@ -72,17 +72,17 @@ def verify(
 ) -> VerifyReport:
     """Read every manifest, meta file, archive and receipt with every check there is.
 
-    A manifest that cannot be read is a problem, not an empty list of them.
+    A manifest that cannot be read is a problem, not an empty list of shards.
 
     Args:
-        choose: which archives to read, of those that are there; the others are looked for and
-            measured. None: all are read.
-        bad: what is wrong with archives that have been read already, by file name; they are not
-            read again.
-        emit: called with how far it is, from the calling thread.
+        choose: chooses the archives to read; of the others only existence and size are checked.
+            None: all are read.
+        bad: problems of archives that have been read already, by file name; they are not read
+            again.
+        emit: called with progress, from the calling thread.
 
     Raises:
-        BackupNotFound: there are no backups at all.
+        BackupNotFound: there are no backups.
         RepositoryError: the store itself cannot be read.
     """
     found = take_inventory(repository)
@@ -127,9 +127,9 @@ def _to_nobody(_event: Event) -> None:
 def _check(
     found: Inventory, points: tuple[RestorePoint, ...]
 ) -> tuple[tuple[Problem, ...], tuple[LostArchive, ...]]:
-    """What is wrong, and what of it is known and no matter for the newest state.
+    """The problems, and the known losses that the newest state does not need.
 
-    A file that a repair gave up stays known as long as it is missing.
+    A file that a repair recorded as lost stays known as long as it is missing.
     """
     newest = points[-1] if points else RestorePoint("")
     needed = {shard.file_name for shard in newest.gaps}
@@ -137,11 +137,11 @@ def _check(
     problems: list[Problem] = []
 
     def add(name: str, what: str, kind: Kind, listed_by: str, *, matters: bool) -> None:
-        loss_window = found.lost_archives.get(name)
-        if loss_window is None or matters or not found.is_gone(name):
+        lost = found.lost_archives.get(name)
+        if lost is None or matters or not found.is_gone(name):
             problems.append(Problem(name, what, kind, listed_by))
         else:
-            known.append(loss_window)
+            known.append(lost)
 
     by_name = {stored.file_name: stored.manifest.meta.file_name for stored in found.manifests}
     for manifest_file, what in found.metas.items():
@@ -170,7 +170,7 @@ def _read(
     emit: Emit,
     stop: threading.Event | None,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Read archives side by side; what is wrong with them, and what was damaged from the start."""
+    """Read archives in parallel; returns new problems, and damage from the source."""
     stop = stop or threading.Event()
     reader = _Reader(repository, stop)
     total = sum(archive.entry.size_bytes for archive in archives)
@@ -197,7 +197,7 @@ def _read(
 
 
 def _newest_files(manifests: Iterable[StoredManifest]) -> set[str]:
-    """The newest archive of every shard."""
+    """The newest archive file of every shard."""
     kept: dict[ShardID, Archive] = {}
     for stored in newest_era(sorted(manifests, key=lambda m: m.file_name, reverse=True)):
         for entry in stored.manifest.files:
@@ -206,7 +206,7 @@ def _newest_files(manifests: Iterable[StoredManifest]) -> set[str]:
 
 
 def _known_as_damaged(archives: Iterable[Archive]) -> dict[str, str]:
-    """As manifests say it of archives that may not be read now."""
+    """Damage that manifests record, also of archives that are not read now."""
     return {
         archive.entry.file_name: describe_damage(archive.entry.details.files)
         for archive in archives
@@ -218,7 +218,7 @@ class _Reader:
     """Reads archives; one instance serves all threads.
 
     Attributes:
-        damaged: what is damaged in archives that are as they came from their server, by file name.
+        damaged: damage of archives that are as they came from their server, by file name.
     """
 
     def __init__(self, repository: BackupRepository, stop: threading.Event) -> None:
@@ -228,7 +228,7 @@ class _Reader:
         self.damaged: dict[str, str] = {}
 
     def trouble(self, archive: Archive) -> str | None:
-        """What is wrong with it, inside or out."""
+        """A problem of the archive, of its file or its contents; None if there is none."""
         entry = archive.entry
         try:
             found = self._inspect(entry)
@@ -264,7 +264,7 @@ class _Reader:
 
 
 def _differs(entry: ShardEntry, found: StoredArchive) -> str | None:
-    """What an archive is not that its manifest says."""
+    """How an archive differs from its manifest; None if it does not."""
     if found.facts.size_bytes != entry.size_bytes:
         return f"{found.facts.size_bytes} bytes inside, manifest says {entry.size_bytes}"
     details = entry.details
