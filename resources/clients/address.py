@@ -1,4 +1,4 @@
-"""host:port, as it stands in flags and in a cluster's metastore."""
+"""host:port, as flags and a cluster's metastore write it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HOST = re.compile(r"[^\s\x00-\x1f\x7f/@?#\[\]]+")
 
 
 class HostPort(NamedTuple):
-    """Where to connect to; prints with brackets around an IPv6 address."""
+    """An address to connect to; an IPv6 host prints with brackets."""
 
     host: str
     port: int
@@ -26,9 +26,9 @@ def split_host_port(address: str, default_port: int) -> HostPort:
     """Read `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
 
     Raises:
-        UsageError: none of these, or no port of 1 to 65535.
+        UsageError: the text has none of these forms, or its port is not 1 to 65535.
     """
-    # What was typed may be a URL with a password in it, so no message repeats it.
+    # The user may have typed a URL with a password, so no message repeats it.
     if "://" in address or "@" in address:
         raise UsageError(
             "an address is host:port, not a URL", hint=f"for example localhost:{default_port}"
@@ -53,7 +53,7 @@ def split_host_port(address: str, default_port: int) -> HostPort:
 
 
 def _resolvable(host: str) -> bool:
-    """Whether the resolver will take it at all; it fails on labels that are empty or too long."""
+    """Whether the resolver accepts the name; it raises on labels that are empty or too long."""
     try:
         return bool(host.encode("idna"))
     except UnicodeError:

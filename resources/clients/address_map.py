@@ -1,9 +1,9 @@
-"""Where to connect to instead of what a server advertises: `-map advertised=reachable`.
+"""Maps the addresses that servers advertise to reachable ones: `-map advertised=reachable`.
 
-Nodes of a cluster tell each other's addresses as they know them, and so do a leader's redirects.
-From outside, behind NAT, published ports or a tunnel, another address leads there. Only the
-connection goes elsewhere: messages, manifests, certificates and commands to nodes keep the name
-that is advertised.
+The metastore of a cluster and a leader's redirects name nodes by the addresses that the nodes
+know. From outside, behind NAT, published ports or a tunnel, another address leads there. Only the
+connection uses the other address: messages, manifests, certificates and commands to nodes keep
+the advertised name.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ NO_PORT = 0
 
 @dataclass(frozen=True, slots=True)
 class AddressMap:
-    """Advertised addresses and where they can be reached; falsy without any.
+    """Advertised addresses and their reachable ones; falsy when empty.
 
     Attributes:
-        routes: pairs; a port of 0 stands for any, and on the other side for the same one.
+        routes: pairs of advertised and reachable; port 0 means any port on the left, and the
+            same port on the right.
     """
 
     routes: tuple[tuple[HostPort, HostPort], ...] = ()
@@ -33,7 +34,7 @@ class AddressMap:
         """Read `data-1:8088=localhost:18088`, or `data-1=10.0.0.5` for all of its ports.
 
         Raises:
-            UsageError: it is not of this form, or one address leads to two places.
+            UsageError: a text has another form, or one address leads to two places.
         """
         found: dict[HostPort, HostPort] = {}
         for text in texts:
@@ -57,7 +58,7 @@ class AddressMap:
         return ", ".join(f"{_named(left)}={_named(right)}" for left, right in self.routes)
 
     def reach(self, advertised: HostPort) -> HostPort:
-        """Where to connect to; an address with its port comes before one for all ports."""
+        """The address to connect to; a route with a port wins over a route for all ports."""
         host = _plain(advertised.host)
         for port in (advertised.port, NO_PORT):
             for left, right in self.routes:
@@ -66,7 +67,7 @@ class AddressMap:
         return advertised
 
     def named(self, advertised: HostPort) -> str:
-        """What to call the address in messages: with the one that is connected to."""
+        """The address for messages; it includes the reachable one where that differs."""
         reached = self.reach(advertised)
         return str(advertised) if reached == advertised else f"{advertised} (at {reached})"
 
@@ -82,7 +83,7 @@ def _side(text: str) -> HostPort:
 
 
 def _plain(host: str) -> str:
-    """One spelling of a host: IPv6 has many, and names do not know upper case."""
+    """One spelling of a host: IPv6 addresses have many, and names ignore case."""
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:

@@ -1,4 +1,4 @@
-"""How to say who we are to a meta node: not at all, by password, or by a signed token."""
+"""Authentication with meta nodes: none, by password, or by a signed token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resources.protocol.jwt import signed_token
 
 
 class AuthType(StrEnum):
-    """As `influxd-ctl -auth-type` takes them."""
+    """The values of `influxd-ctl -auth-type`."""
 
     NONE = "none"
     BASIC = "basic"
@@ -21,7 +21,7 @@ class AuthType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """Credentials for the meta nodes' HTTP API; the secret ones are in no `repr`."""
+    """Credentials for the meta nodes' HTTP API; `repr` shows no secret."""
 
     type: AuthType = AuthType.NONE
     user: str = ""
@@ -34,10 +34,10 @@ class Auth:
 
     @classmethod
     def basic(cls, user: str, password: str) -> Auth:
-        """User and password of the cluster.
+        """Authenticate by a user and password of the cluster.
 
         Raises:
-            UsageError: there is no user.
+            UsageError: the user is empty or has a colon.
         """
         if not user or ":" in user:
             raise UsageError("basic authentication takes a user, and no colon in its name")
@@ -45,10 +45,10 @@ class Auth:
 
     @classmethod
     def jwt(cls, secret: str, user: str = "") -> Auth:
-        """A secret of the meta nodes: internal-shared-secret, or shared-secret with a user.
+        """Authenticate by internal-shared-secret, or with a user by shared-secret.
 
         Raises:
-            UsageError: there is no secret.
+            UsageError: the secret is empty.
         """
         if not secret:
             raise UsageError("authentication by token takes a shared secret")
@@ -56,7 +56,7 @@ class Auth:
 
     @property
     def hint(self) -> str:
-        """What to check when the credentials were refused."""
+        """The next step after a meta node has refused these credentials."""
         match self.type:
             case AuthType.NONE:
                 return "the meta nodes want credentials: give a user, or their shared secret"
@@ -67,7 +67,7 @@ class Auth:
                 return f"the secret must be the meta nodes' {secret}, and the clocks agree"
 
     def header(self, now_s: float) -> str | None:
-        """The Authorization header for a request that is sent now; a token lives five minutes."""
+        """The Authorization header at this time; a token expires after five minutes."""
         match self.type:
             case AuthType.NONE:
                 return None
@@ -78,5 +78,5 @@ class Auth:
                 return f"Bearer {signed_token(self.user, self.secret, now_s)}"
 
     def redacted(self, text: str) -> str:
-        """`text` without our secrets, should a server repeat them."""
+        """`text` without our secrets, which a server may repeat."""
         return redacted(text, self.user, self.password, self.secret)

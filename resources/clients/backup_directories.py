@@ -1,13 +1,13 @@
 """InfluxDB 1.8.0 to 1.8.4 leave two directories in a shard at each backup of it, until a restart.
 
-They take three snapshots where one is enough, and remove the last: `1.tmp`, `2.tmp`, hard links to
-the shard's files, which keep their space when the server compacts them. An export takes one
-snapshot and removes it; over all of time it sends the same bytes. So of these releases shards are
-exported. What cannot be avoided: a file with deletes that are pending breaks an export off, and
-the server keeps that file mapped; so such a shard is backed up after all, and named.
+These releases take three snapshots and remove only the last. `1.tmp` and `2.tmp` stay: hard links
+to the shard's files, which keep their space when the server compacts them. An export takes one
+snapshot and removes it; over all of time it sends the same bytes. So shards of these releases are
+exported. One case remains: a file with pending deletes makes the server break an export off and
+keep that file mapped. Such a shard is backed up as usual, and the run names it.
 
-An export cannot be limited to newer files. One of no time at all sends tombstones and nothing
-else, which is what looks are after; files that were added or compacted show in the figures.
+An export cannot be limited to newer files. An export of an empty time range sends tombstones
+alone, which are what a scan needs; the server's figures show files that were added or compacted.
 
 Source: influxdb v1.8.3 tsdb/engine/tsm1/engine.go, Backup (the loop without a break), Export,
 timeStampFilterTarFile.
@@ -29,10 +29,10 @@ _RELEASE = re.compile(r"v?1\.8\.[0-4](?:[^0-9.].*)?", re.DOTALL)
 
 @dataclass(slots=True)
 class Leftovers:
-    """What a server's release leaves behind when its shards are read.
+    """The directories that a server's release leaves behind when its shards are read.
 
     Attributes:
-        version: as the server says; empty if it does not.
+        version: as the server reports it; empty if it does not.
         with_deletes: shards that cannot be exported.
         left: how many directories were left, by shard.
     """
@@ -43,11 +43,11 @@ class Leftovers:
 
     @property
     def expected(self) -> bool:
-        """Whether it is one of those releases."""
+        """Whether the release is one of those."""
         return _RELEASE.fullmatch(self.version) is not None
 
     def exports(self, shard_id: ShardID) -> bool:
-        """Whether to export a shard rather than to back it up; counts what that leaves if not."""
+        """Whether to export a shard instead of backing it up; if not, counts what that leaves."""
         if not self.expected:
             return False
         if shard_id in self.with_deletes:
@@ -56,7 +56,7 @@ class Leftovers:
         return True
 
     def message(self) -> str:
-        """What was left, in a sentence; empty: nothing."""
+        """One sentence about the directories that were left; empty: none were."""
         if not self.left:
             return ""
         shards = ", ".join(map(str, sorted(self.left)[:10])) + (" …" if len(self.left) > 10 else "")
@@ -68,5 +68,5 @@ class Leftovers:
 
 
 def range_of(since_ns: int | None) -> tuple[int, int]:
-    """What to export instead of files that are newer than a time; None: of all files."""
+    """The time range to export in place of files newer than `since_ns`; None: all files."""
     return (EARLIEST_NS, LATEST_NS) if since_ns is None else (EARLIEST_NS, EARLIEST_NS)

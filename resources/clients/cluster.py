@@ -1,4 +1,4 @@
-"""A cluster: its meta nodes for what there is, its data nodes for the bytes."""
+"""A cluster: its meta nodes give the metastore, its data nodes the shards."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ from resources.protocol.meta_api import OwnerStatus
 
 MAX_NODES_AT_ONCE = 8
 MUTE_S = 60.0
-"""How long a node whose HTTP does not answer is not asked again, by however many shards."""
-TLS_THERE = "does it speak TLS there? Then -data-tls"
+"""After a failed HTTP request to a node, none is sent for this long, whatever shard needs it."""
+TLS_THERE = "if that port speaks TLS, use -data-tls"
 
 
 class Cluster:
-    """An influxdb-cluster, or one that speaks like it, found through one of its meta nodes.
+    """An influxdb-cluster, or a cluster with the same protocol, found through a meta node.
 
     Args:
-        meta: any of its meta nodes.
+        meta: the client of its meta nodes.
         timeout_s: how long a data node may be silent.
-        min_bytes_per_s: how slow it may be over that time, once it answers.
+        min_bytes_per_s: the minimum rate of a data node over that time, once it answers.
         tls: how to encrypt port 8088; None if the data nodes do not.
-        http: how to open a data node's HTTP API (8086), by its address; None does without.
-        route: where to connect to instead of what the nodes advertise.
+        http: opens a data node's HTTP API (8086) at an address; None uses no HTTP.
+        route: reachable addresses for the ones that nodes advertise.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Cluster:
         self._timeout_s = timeout_s
         self._min_bytes_per_s = min_bytes_per_s
         self.crashes = Crashes()
-        self.leftovers = Leftovers()  # none: clusters are of later releases
+        self.leftovers = Leftovers()  # none: clusters are based on later releases
         self._tls = tls
         self._route = route
         self._releases = ReleaseGate(meta, http)
@@ -93,19 +93,19 @@ class Cluster:
         return self.meta.bind
 
     def about(self) -> SourceFacts:
-        """The data nodes' version, if they agree; clusters need no clock to tell changes."""
+        """The data nodes' versions; change detection on clusters needs no clock."""
         versions = {node.version for node in self.meta.members().data if node.version}
         return SourceFacts(", ".join(sorted(versions)))
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
-        """As `about`: copies of shards tell their own figures."""
+        """As `about`: a cluster's figures are read from each node, by `figures`."""
         return self.about(), None
 
     def figures(self, node: str) -> SourceFacts:
-        """What a data node tells of its shards' caches and files; nothing if it never did.
+        """A data node's figures of its shards' caches and files; empty if it never gave any.
 
         Raises:
-            WireError: it told before, and does not answer now.
+            WireError: the node gave figures before and does not answer now.
         """
         if time.monotonic() < self._mute_until.get(node, 0.0):
             return SourceFacts()
@@ -123,7 +123,7 @@ class Cluster:
         return SourceFacts("", reply.current_time_ns, reply.started_ns, reply.shards)
 
     def _is_restarted(self, node: str) -> bool | None:
-        """Whether another process answers than the one that told figures, or than last time."""
+        """Whether the node's process has restarted since its last figures; None: unknown."""
         before = self._starts.get(node)
         if before is None:
             return None
@@ -135,7 +135,12 @@ class Cluster:
         return None if now is None else now != before
 
     def _http_of(self, node: str) -> InfluxHTTP:
-        """Raises: UsageError, WireError: its HTTP address is not known, or not to be used."""
+        """Open a data node's HTTP API.
+
+        Raises:
+            UsageError: its HTTP address is not known, or HTTP is turned off.
+            WireError: the request for its address fails.
+        """
         if self.http is None:
             raise UsageError("-http none")
         if not self._http_addrs:
@@ -152,12 +157,12 @@ class Cluster:
         return endpoint
 
     def metastore(self) -> tuple[bytes, Metastore]:
-        """From the leader, since the others may be behind; never older than what they know.
+        """Read the leader's metastore, never older than the other meta nodes' one.
 
-        Read twice at least, see `settled`.
+        It is read at least twice, see `settled`.
 
         Raises:
-            WireError
+            WireError: the leader does not answer, or its metastore is stale.
         """
         first = [self._newest.metastore()[0]]
         raw = settled(
@@ -167,9 +172,9 @@ class Cluster:
         return raw, decode_metastore(raw)
 
     def inventory(self, metastore: Metastore) -> ReplicaInventory:
-        """Ask every data node for the shards on its disk, one request each.
+        """List the shards on every data node's disk, with one request to each node.
 
-        A node that does not answer is listed as silent; that is no error here.
+        A node that does not answer is listed as silent, without an error.
         """
         copies: dict[ShardID, list[ShardCopy]] = {}
         silent: dict[str, WireError] = {}
@@ -208,7 +213,7 @@ class Cluster:
         return self.snapshotter(node).open_shard(shard_id, since_ns=since_ns)
 
     def coordinator(self, node: str) -> CoordinatorClient:
-        """What changes one data node's disk, by its TCP address."""
+        """The client for changes to one data node's disk, by its TCP address."""
         self.check_release()
         return CoordinatorClient(
             node,
@@ -225,16 +230,16 @@ class Cluster:
         return self.snapshotter(node).peer
 
     def check_release(self) -> None:
-        """Insist, before the first call to a data node, that calls have the numbers we know.
+        """Require, before the first call to a data node, that its calls have the known numbers.
 
         Raises:
-            UnsupportedPeer: a member says that it is of another release.
-            WireError: a meta node refuses to say.
+            UnsupportedPeer: a member reports a release with other numbers.
+            WireError: the meta nodes do not list the members.
         """
         self._releases.check()
 
     def snapshotter(self, node: str) -> SnapshotterClient:
-        """The client of one data node, by its TCP address."""
+        """The client for one data node's shards, by its TCP address."""
         with self._mutex:
             client = self._snapshotters.get(node)
             if client is None:

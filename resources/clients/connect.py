@@ -1,4 +1,4 @@
-"""Find the server or the cluster behind whichever of its addresses was given."""
+"""Finds the server or the cluster behind any of its addresses."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.tls import Trust
 from resources.errors import PeerUnreachable, UnsupportedPeer, UsageError, WireError
 
-if TYPE_CHECKING:  # who backs up a single server need not load what clusters take
+if TYPE_CHECKING:  # a backup of a single server does not load the modules for clusters
     from ssl import SSLContext
 
     from resources.clients.cluster import Cluster
     from resources.clients.meta import MetaClient
 
 DEFAULT_BIND = "localhost:8091"
-"""A meta node's address, as `influxd-ctl` has it."""
+"""The default address of a meta node, as in `influxd-ctl`."""
 META_PORT = 8091
-OTHER_META_NODES = "any meta node of a cluster will do, and -bind takes several, with commas"
+OTHER_META_NODES = "any meta node of a cluster will do; -bind takes several, separated by commas"
 TCP_PORT = 8088
 HTTP_PORT = 8086
 NO_HTTP = "none"
@@ -36,26 +36,26 @@ AuthType = Literal["none", "basic", "jwt"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server or a cluster is, and how to be let in.
+    """The address of a server or a cluster, with credentials.
 
     Attributes:
-        bind: any address of a server, or a meta node's; who answers there is asked. Several
-            with commas: the first that answers. Only used without `host`.
+        bind: any address of a server, or a meta node's; a probe finds out which. With several,
+            separated by commas, the first that answers is used. Ignored if `host` is set.
         host: a single server's TCP address (8088).
         http: its HTTP address (8086), a URL or host:port; by default on the same host; `none`
-            does without, so that every backup copies everything. Of a cluster, the one data
-            node to send statements to; by default all, by the addresses that they advertise.
+            uses no HTTP, so every backup copies everything. For a cluster, the one data node
+            that gets statements; by default all, at the addresses that they advertise.
         user, password: for HTTP, and for meta nodes with `auth_type` basic.
-        auth_type: how to be let in by meta nodes; basic if there is a user, else none.
+        auth_type: how to authenticate with meta nodes; by default basic with a user, else none.
         secret: the shared secret of meta nodes, for jwt.
         tls: whether meta nodes speak https.
         data_tls: whether the TCP port speaks TLS: data nodes with `[coordinator] https-enabled`,
-            or a proxy before a single server.
+            or a proxy in front of a single server.
         verify_tls: whether a certificate must be valid.
         ca_file, cert_file, key_file: as in `Trust`.
-        route: where to connect to instead of what is advertised.
+        route: reachable addresses for the advertised ones.
         timeout_s: how long a peer may be silent.
-        min_bytes_per_s: how slow it may be over that time, once it answers; 0: as slow as it likes.
+        min_bytes_per_s: the minimum rate over that time, once the peer answers; 0: none.
     """
 
     bind: str = ""
@@ -77,19 +77,19 @@ class Address:
 
     @property
     def trust(self) -> Trust:
-        """Whose certificates are good, and which one is ours.
+        """The trusted authorities, and our own certificate.
 
         Raises:
-            UsageError: settings that contradict each other.
+            UsageError: the settings contradict each other.
         """
         return Trust(self.verify_tls, self.ca_file, self.cert_file, self.key_file)
 
     @property
     def socket_tls(self) -> SSLContext | None:
-        """How to encrypt the TCP port; None: not at all.
+        """The TLS settings of the TCP port; None: no encryption.
 
         Raises:
-            UsageError: a file is not what it should be.
+            UsageError: a certificate or key file cannot be read.
         """
         return self.trust.for_sockets() if self.data_tls else None
 
@@ -98,9 +98,9 @@ def open_source(at: Address) -> Server | Cluster:
     """Open a single server or a cluster.
 
     Raises:
-        PeerUnreachable: nobody listens there.
-        UnsupportedPeer: a member of a cluster that is no meta node listens there.
-        UsageError: an address is none, or credentials contradict each other.
+        PeerUnreachable: no server listens at the address.
+        UnsupportedPeer: a cluster member other than a meta node listens there.
+        UsageError: an address is malformed, or credentials contradict each other.
     """
     at.trust.check()
     if at.host:
@@ -148,7 +148,7 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
     if kind is PeerKind.TLS:
         raise UnsupportedPeer(
             f"{tcp} speaks TLS",
-            hint="say -data-tls if a proxy encrypts port 8088; -http takes the address of an https "
+            hint="use -data-tls if a proxy encrypts port 8088; -http takes the address of an https "
             "API, port 8086 by default",
         )
     if kind is PeerKind.CLUSTER_DATA_NODE:
@@ -182,7 +182,7 @@ def open_http(at: Address, address: str) -> InfluxHTTP:
 
 
 def open_cluster(at: Address, bind: str) -> Cluster:
-    """A cluster by one of its meta nodes; nobody is asked anything yet."""
+    """A cluster by one of its meta nodes; sends no request yet."""
     from resources.clients.cluster import Cluster
     from resources.clients.meta import MetaClient
 
@@ -210,10 +210,10 @@ def open_cluster(at: Address, bind: str) -> Cluster:
 
 
 def _with_scheme(meta: MetaClient, address: str) -> str:
-    """A data node's HTTP address, with https if the meta nodes say so.
+    """A data node's HTTP address, with https if the meta nodes report https.
 
-    They hear it from the node itself, some seconds after it has started. Until then the node
-    is asked, as any server of which nothing is known.
+    A node announces that to the meta nodes some seconds after its start. Until then the client
+    probes the node for it, as it does with any server.
     """
     if "://" in address:
         return address
@@ -241,7 +241,7 @@ def _auth(at: Address) -> Auth:
 
 
 def _first_that_answers(at: Address, bind: str) -> tuple[HostPort, PeerKind]:
-    """Of the addresses that -bind names, one behind which somebody is."""
+    """The first address of -bind at which a server answers, and its kind."""
     named = named_addresses(bind)
     for address in named[:-1]:
         try:

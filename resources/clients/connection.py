@@ -1,7 +1,7 @@
-"""One TCP connection with patience that ends, and errors that name the peer.
+"""One TCP connection with time-outs, and errors that name the peer.
 
-No socket exception gets past this file: each becomes a `PeerUnreachable` that says who,
-during what, and why.
+No socket exception leaves this file: each becomes a `PeerUnreachable` that names the peer, the
+operation and the reason.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Buffer: TypeAlias = bytearray | memoryview
 CONNECT_TIMEOUT_S = 10.0
 CHUNK_BYTES = 256 * 1024
 MIN_BYTES_PER_S = 1024
-"""A tenth of a modem's rate: whoever stays below it for a whole time-out is as good as away."""
+"""A tenth of a modem's rate: a peer below it for a whole time-out counts as unreachable."""
 
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 
@@ -48,7 +48,7 @@ _RESET = (errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, errno.ENOTCONN)
 
 
 class Reaching:
-    """Turn what sockets raise into `PeerUnreachable`, and put the address before our errors."""
+    """Turn socket exceptions into `PeerUnreachable`, and add the address to our own errors."""
 
     __slots__ = ("_address", "_phase")
 
@@ -95,18 +95,18 @@ class Reaching:
 
 UNKNOWN_HOST = (
     "check the name; if a cluster advertises it and only its own network knows it, "
-    "-map name:port=host:port says how to reach it from here, as a line in /etc/hosts does"
+    "-map name:port=host:port gives a reachable address, as a line in /etc/hosts does"
 )
 
 
 def why_tls_failed(error: ssl.SSLError) -> str:
-    """The next step, from what OpenSSL says."""
+    """The next step after an error of OpenSSL."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reply = str(error.verify_message or "")[:200]
         return f"the certificate is not good: {reply}; {NOT_TRUSTED}"
     reason = str(error.reason or "")
     if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
-        return "the server wants a certificate of ours: -cert and -key name it"
+        return "the server requires a client certificate: -cert and -key name it"
     return (
         "does the server speak TLS there, with a certificate for this name that is trusted? "
         f"{NOT_TRUSTED}"
@@ -126,9 +126,9 @@ class StallLimit:
     """How slow a peer may be.
 
     Attributes:
-        idle_s: for how long it may send, or take, nothing.
-        min_bytes_per_s: its average over `idle_s` of waiting; 0 turns the rule off. Neither
-            our own work in between counts, nor what it takes the peer to begin an answer.
+        idle_s: how long it may transfer nothing.
+        min_bytes_per_s: its minimum average over `idle_s` of waiting; 0: none. Our own work in
+            between does not count, nor does the time until the peer begins an answer.
     """
 
     idle_s: float
@@ -136,7 +136,7 @@ class StallLimit:
 
 
 class Meter:
-    """Holds one direction of a connection to its pace."""
+    """Measures one direction of a connection against its minimum rate."""
 
     def __init__(self, stall_limit: StallLimit) -> None:
         self._stall_limit = stall_limit
@@ -144,10 +144,10 @@ class Meter:
         self._n_bytes = 0
 
     def add(self, waited_s: float, n_bytes: int) -> None:
-        """Count what came or went, and for how long it was waited for.
+        """Count transferred bytes and the time waited for them.
 
         Raises:
-            PeerTooSlow: the average is below the minimum; the address is the caller's to add.
+            PeerTooSlow: the average is below the minimum; the caller adds the address.
         """
         self._waited_s += waited_s
         self._n_bytes += n_bytes
@@ -157,7 +157,7 @@ class Meter:
         if n_bytes and rate < self._stall_limit.min_bytes_per_s:
             raise PeerTooSlow(
                 f"only {rate:.0f} bytes a second, less than {self._stall_limit.min_bytes_per_s},",
-                hint="look at the network and at the server's load; -min-rate lowers the minimum",
+                hint="check the network and the server's load; -min-rate lowers the minimum",
             )
         self._waited_s, self._n_bytes = 0.0, 0
 
@@ -165,15 +165,15 @@ class Meter:
 class Connection:
     """A connected socket; use it in a `with` block, which closes it.
 
-    Leaving the block by an exception, or before `finished` was said, resets the connection:
+    Leaving the block by an exception, or before a call of `finished`, resets the connection:
     a peer that reads our stream must not take its abrupt end for a proper one.
 
     Args:
-        address: where to.
+        address: the peer's advertised address.
         stall_limit: how slow the peer may be.
-        tls: how to encrypt; a port speaks TLS as a whole, or not at all.
-        service: who should answer, for errors.
-        route: where to connect to instead; the certificate is still `address`'s.
+        tls: how to encrypt; None: plain.
+        service: the expected service, for errors.
+        route: the reachable addresses; the certificate must still name `address`.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Connection:
         route: AddressMap = NO_MAP,
     ) -> None:
         self.address = route.named(address)
-        """As errors name it."""
+        """The peer's address, as errors show it."""
         self._stall_limit = stall_limit
         self._service = service
         self._phase = "connecting"
@@ -213,27 +213,27 @@ class Connection:
             if not self._finished:
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
         except OSError:
-            pass  # the peer was faster
+            pass  # the peer closed first
         self._sock.close()
 
     def abort(self, why: str = "broken off") -> None:
-        """Break off from another thread: whoever waits for this peer gets an error at once."""
+        """Break off from another thread; a thread that waits for the peer raises at once."""
         self._aborted = why
-        with suppress(OSError):  # it may be closed already
-            # Not SSLSocket's own, which would go on in the clear.
+        with suppress(OSError):  # the socket may be closed already
+            # SSLSocket's own shutdown would go on unencrypted.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def waits_s(self) -> float:
-        """For how long the peer has been sending, or taking, nothing, unless it may for long."""
+        """Seconds since the last transfer; 0 while the peer has a longer time-out."""
         since = self._waits_since
         return 0.0 if since is None or self._patient else time.monotonic() - since
 
     def finished(self) -> None:
-        """All was said: closing is now an ordinary end."""
+        """Note that the exchange is complete, so that closing does not reset the connection."""
         self._finished = True
 
     def phase(self, phase: str, *, answer_s: float | None = None) -> None:
-        """Say what is going on, for errors, and how long the answer may take to begin."""
+        """Name the operation, for errors, and set how long the answer may take to begin."""
         self._phase = phase
         self._answering = False
         self._patient = answer_s is not None
@@ -245,7 +245,7 @@ class Connection:
         with Reaching(self.address, self._phase):
             view = memoryview(data).cast("B")
             while view:
-                # sendall would count its timeout over the whole of a big buffer.
+                # socket.sendall applies its time-out to the whole of a big buffer.
                 before = self._waits_since = time.monotonic()
                 n_bytes = self._sock.send(view)
                 self._waits_since = None
@@ -253,7 +253,7 @@ class Connection:
                 self._going.add(time.monotonic() - before, n_bytes)
 
     def recv_into(self, buffer: Buffer) -> int:
-        """Fill `buffer` with what has arrived; 0 is the end."""
+        """Read what has arrived into `buffer`; returns 0 at the end of the stream."""
         with Reaching(self.address, self._phase):
             before = self._waits_since = time.monotonic()
             n_bytes = self._receive(memoryview(buffer).cast("B"))
@@ -264,11 +264,11 @@ class Connection:
                 self._answering, self._patient = True, False
                 self._sock.settimeout(self._stall_limit.idle_s)
             if n_bytes == 0 and self._aborted:
-                raise PeerUnreachable(self._aborted)  # our own end is not the peer's
+                raise PeerUnreachable(self._aborted)  # `abort` ended the stream, not the peer
             return n_bytes
 
     def receive(self, parse: Callable[[StreamReader], Parsing[T]]) -> T:
-        """Run a parser over what arrives until it has its value."""
+        """Run a parser over the incoming bytes until it returns its value."""
         reader = StreamReader()
         parsing = parse(reader)
         buffer = bytearray(CHUNK_BYTES)
@@ -287,18 +287,18 @@ class Connection:
         try:
             return self._sock.recv_into(view)
         except ssl.SSLZeroReturnError:
-            return 0  # the peer's goodbye after ours; before ours Python returns 0 itself
+            return 0  # close_notify from the peer after ours; before ours Python returns 0
 
 
 def instead_of(error: WireError, head: bytes, service: str = "snapshotter") -> WireError:
-    """`error`, or a better one if the first bytes betray who is on the line."""
+    """`error`, or a better one if the first bytes show another protocol."""
     who = what_answered_instead(head)
     return BadReply(f"not a {service}", hint=who) if who else error
 
 
 def _encrypted(plain: socket.socket, tls: ssl.SSLContext, host: str) -> ssl.SSLSocket:
     try:
-        # An end without TLS's own goodbye is an error: anybody could have caused it.
+        # A stream that ends without close_notify is an error: any network device could cut it.
         name = host.partition("%")[0]  # without the zone of an IPv6 address
         return tls.wrap_socket(plain, server_hostname=name, suppress_ragged_eofs=False)
     except OSError:

@@ -1,6 +1,6 @@
-"""CoordinatorClient: what a cluster's data node does to its own disk when asked (8088).
+"""CoordinatorClient: requests that change one data node's own disk (port 8088).
 
-The service asks for no password. Every request has a connection of its own.
+The service has no authentication. Every request has a connection of its own.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ T = TypeVar("T")
 COORDINATOR_PORT = 8088
 IDLE_TIMEOUT_S = 60.0
 STATEMENT_TIMEOUT_S = 600.0
-"""How long a node may think about a DROP or DELETE before it answers."""
+"""How long a node may take for a DROP or DELETE before it answers."""
 
 
 class CoordinatorClient:
-    """Asks one data node's coordinator; safe to share between threads.
+    """The client of one data node's coordinator; safe to share between threads.
 
     Args:
         tcp_addr: host:port, 8088 if the port is left out.
         timeout_s: how long the node may be silent.
-        min_bytes_per_s: how slow it may be; see `StallLimit`.
+        min_bytes_per_s: its minimum rate; see `StallLimit`.
         tls: how to encrypt; `None` if the node's port does not speak TLS.
-        before_change: called right before each change; what it raises keeps it from being sent.
-        route: where to connect to instead.
-        peer: whether the node answers; None: nobody keeps that in mind.
+        before_change: called right before each change; an exception from it prevents the change.
+        route: the reachable addresses.
+        peer: the node's availability; None: not tracked.
     """
 
     def __init__(
@@ -67,14 +67,14 @@ class CoordinatorClient:
 
     @property
     def tcp_addr(self) -> str:
-        """host:port, as it stands in every error."""
+        """host:port, as every error shows it."""
         return str(self._address)
 
     def list_shards(self) -> Mapping[ShardID, OwnerStatus]:
-        """All shards on the node's disk, those that no metastore knows included.
+        """List all shards on the node's disk, also those that are in no metastore.
 
         Raises:
-            PeerRefused, PeerUnreachable, PeerClosedEarly, BadReply
+            PeerRefused, PeerUnreachable, PeerClosedEarly, BadReply: the request fails.
         """
         listed = self._ask(wire.ListShards(), wire.shard_list, "listing shards")
         if listed.err:
@@ -82,26 +82,27 @@ class CoordinatorClient:
         return listed.shards
 
     def create_shard(self, shard_id: ShardID, database: str, policy: str) -> OwnerStatus:
-        """As `create_shards`, of one; returns what the node says of it."""
+        """Create one shard, as `create_shards` does; returns its status on the node."""
         return self.create_shards([(shard_id, database, policy)])[shard_id]
 
     def create_shards(
         self, wanted: Iterable[tuple[ShardID, str, str]]
     ) -> Mapping[ShardID, OwnerStatus]:
-        """Create empty shards, or leave those of these IDs as they are, and see them listed.
+        """Create empty shards, keep those that exist, and check that the node lists them.
 
-        Neither names nor IDs need be in the metastore; it is the caller's to know that the
-        IDs are free. A node lists all that it has, so it is asked once, when all are made.
+        Neither names nor IDs need be in the metastore; the caller makes sure that the IDs are
+        free. A node lists all of its shards, so one list after the last creation is enough.
 
         Args:
-            wanted: ID, database and policy of each; taken one by one, so it may break off.
+            wanted: ID, database and policy of each; read one by one, so it may raise.
 
-        Returns all shards on the node's disk.
+        Returns:
+            All shards on the node's disk.
 
         Raises:
-            PeerRefused: the node said no, or said yes and does not list one of them.
-            UnsafeName: no server takes the names; nothing was sent of that shard.
-            PeerUnreachable, PeerClosedEarly, BadReply
+            PeerRefused: the node refused, or does not list a shard that it reported as created.
+            UnsafeName: no server accepts the names; no request was sent for that shard.
+            PeerUnreachable, PeerClosedEarly, BadReply: the request fails.
         """
         made: list[ShardID] = []
         for shard_id, database, policy in wanted:
@@ -115,26 +116,27 @@ class CoordinatorClient:
             if reply.code != 0:
                 raise self._refused(phase, reply.message)
             made.append(shard_id)
-        # Success is also answered when nothing was created.
+        # The node also reports success when it created nothing.
         there = self.list_shards()
         for shard_id in made:
             if shard_id not in there:
                 raise self._refused(
                     f"creating shard {shard_id}",
-                    "success was answered, but the shard is not listed",
+                    "the node reported success and does not list the shard",
                 )
         return there
 
     def remove_shard(self, shard_id: ShardID) -> bool:
         """Delete a shard's files on this node; the metastore does not change.
 
-        Returns whether there was such a shard.
+        Returns:
+            Whether the node had the shard.
 
         Raises:
-            PeerRefused: the node said no.
-            UnknownOutcome: the connection broke before it answered.
+            PeerRefused: the node refused.
+            UnknownOutcome: the connection broke before the node answered.
             PeerUnreachable: no connection; nothing was sent.
-            BadReply
+            BadReply: the reply is malformed.
         """
         phase = f"removing shard {shard_id}"
         reply = self._command(
@@ -151,10 +153,10 @@ class CoordinatorClient:
         """Run a DELETE or DROP on this node's disk only; the metastore does not change.
 
         Raises:
-            PeerRefused: the node said no, as it does to other statements.
-            UnknownOutcome: the connection broke before it answered.
+            PeerRefused: the node refused, as it does with any other statement.
+            UnknownOutcome: the connection broke before the node answered.
             PeerUnreachable: no connection; nothing was sent.
-            BadReply
+            BadReply: the reply is malformed.
         """
         reply = self._command(
             wire.ExecuteStatement(statement, database),
@@ -187,7 +189,7 @@ class CoordinatorClient:
     def _ask(
         self, request: wire.Request, parse: Callable[[StreamReader], Parsing[T]], phase: str
     ) -> T:
-        """Of what does no harm twice."""
+        """Send a request that may be repeated safely."""
         raw = wire.MUX_HEADER + request.encode()
 
         def ask() -> T:

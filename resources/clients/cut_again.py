@@ -1,8 +1,8 @@
-"""A question whose connection was cut is asked again; what changes something is not.
+"""Repeats a read request whose connection was cut; never a request that changes something.
 
-A peer that was reached and then lost in the middle may be there a moment later: a proxy that
-restarts, a firewall that forgets, a cable. A peer that refuses, or says nothing, is not asked again
-here: that would make everybody wait for it. Held by tests/resources/clients/test_cut_again.py.
+A peer whose connection broke in the middle may be reachable a moment later: a proxy restarts, a
+firewall drops its state, a cable is replaced. After a refusal or a silence the request is not
+repeated here, since every caller would wait. Held by tests/resources/clients/test_cut_again.py.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from resources.errors import ConnectionCut, PeerClosedEarly
 T = TypeVar("T")
 
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Before each further try."""
+"""The pause before each further attempt."""
 
 
 def asked_again(
@@ -25,13 +25,14 @@ def asked_again(
     given_up: Callable[[], bool] = lambda: False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """Ask, and ask again as long as the connection is cut before the answer is there.
+    """Send a request, and repeat it while the connection is cut before the answer is complete.
 
     Args:
-        ask: a question that does no harm twice; each time on a connection of its own.
-        given_up: whether nobody waits for the answer any more.
+        ask: sends a request that may be repeated safely, on a new connection each time.
+        given_up: whether the answer is no longer needed.
 
-    Raises: what the last try raises.
+    Raises:
+        ShardkeeperError: the error of the last attempt.
     """
     for pause_s in PAUSES_S:
         try:

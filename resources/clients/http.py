@@ -1,4 +1,4 @@
-"""InfluxHTTP: the HTTP API (8086) of one server: queries, and what it says about itself."""
+"""InfluxHTTP: the HTTP API (8086) of one server: queries, writes, and the server's figures."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ from resources.protocol.server_vars import ServerVars, server_vars
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_REPLY_BYTES = 256 * 2**20
-"""/debug/vars takes about 2 kB a shard; a reply as big as this is not one we asked for."""
+"""/debug/vars takes about 2 kB a shard; no expected reply is as big as this."""
 
 PATIENCE = 20
-"""How many times `timeout_s` a whole reply may take, however lively it trickles in."""
+"""How many times `timeout_s` a whole reply may take, at any rate."""
 
 CHUNK_ROWS = 5_000
 """Rows of one series that a server sends at a time."""
@@ -51,36 +51,36 @@ CHUNK_ROWS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """Who answers, and what time it is there."""
+    """The server's version, build and clock."""
 
     version: str
     build: str
     """OSS or ENT; empty before InfluxDB 1.4."""
     clock_ns: int | None
-    """In whole seconds, and not ahead; None if it does not say."""
+    """In whole seconds, never ahead of the server's clock; None if the reply has no date."""
 
 
 class InfluxHTTP:
-    """Asks one server over HTTP. Not for several threads at once.
+    """The HTTP client of one server; not safe to share between threads.
 
-    Credentials come from here or from the URL, never from the environment; they are in no
-    URL, `repr` or error. Proxies of the environment are not used either.
+    Credentials come from the arguments or from the URL, never from the environment; no request's
+    URL, `repr` or error shows them. Proxies of the environment are not used.
 
     Args:
         address: host:port or an http(s) URL, perhaps with user:password@.
         user: empty: no authentication.
         password: its password.
         timeout_s: how long the server may be silent.
-        verify: whether an https certificate must be good, or a file of authorities to trust.
+        verify: whether an https certificate must be valid, or a file of authorities to trust.
         trust: the same, with a certificate of our own; wins over `verify`.
-        route: where to connect to instead.
-        min_bytes_per_s: how slow it may be, once it answers; see `StallLimit`.
+        route: the reachable addresses.
+        min_bytes_per_s: the minimum rate, once the server answers; see `StallLimit`.
 
-    Of an address without a scheme the server is asked, before the first request and without
-    credentials, whether it speaks https.
+    If the address has no scheme, the client probes for https before the first request, without
+    credentials.
 
     Raises:
-        UsageError: the address is none, or credentials stand in two places.
+        UsageError: the address is malformed, or credentials are given twice.
     """
 
     def __init__(
@@ -122,28 +122,28 @@ class InfluxHTTP:
 
     @property
     def base_url(self) -> str:
-        """Without credentials; http until the server was asked which it is."""
+        """The URL without credentials; http until the scheme is known."""
         return f"{self._scheme or 'http'}://{self._address}{self._path}"
 
     @property
     def scheme(self) -> str:
-        """Http or https, as given or found out.
+        """Http or https, as given or as probed.
 
         Raises:
-            PeerUnreachable: it was not given, and nobody answers.
+            PeerUnreachable: the scheme was not given, and no server answers.
         """
         if not self._scheme:
             self._scheme = self._found_scheme()
         return self._scheme
 
-    # --- what it can be asked -------------------------------------------------------------
+    # --- requests -------------------------------------------------------------------------
 
     def ping(self) -> Ping:
-        """Ask for version, build and time.
+        """Read version, build and time.
 
         Raises:
-            BadReply: whoever answers is not InfluxDB 1.x.
-            PeerUnreachable, CredentialsRefused, PeerRefused
+            BadReply: the reply is not InfluxDB 1.x's.
+            PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
         """
         reply = asked_again(lambda: self._request("GET", "/ping"))
         version = reply.headers.get("X-Influxdb-Version", "").removeprefix("v")
@@ -151,27 +151,28 @@ class InfluxHTTP:
             raise BadReply(
                 f"{self._label}: answers HTTP, but not as InfluxDB does",
                 hint=f"is this the address of its HTTP API, port {HTTP_PORT} by default, or does "
-                "a proxy before it hide what it says?",
+                "a proxy hide its headers?",
             )
         build = reply.headers.get("X-Influxdb-Build", "")[:100]
         return Ping(version, build, clock_ns(reply.headers))
 
     def clock_ns(self) -> int | None:
-        """What time it is there, in whole seconds; None if it does not say.
+        """The server's clock, in whole seconds; None if the reply has no date.
 
-        Raises: as `ping`, but for who answers.
+        Raises:
+            PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
         """
         return clock_ns(asked_again(lambda: self._request("GET", "/ping")).headers)
 
     def server_vars(self, *, activity: bool = True) -> ServerVars:
-        """Read /debug/vars; what is not as expected in it is left out.
+        """Read /debug/vars; unexpected parts of it are left out.
 
         Args:
-            activity: whether to look for what was written, too; files alone are told sooner.
+            activity: whether to read counters of writes, too; figures of files alone are faster.
 
         Raises:
-            BadReply: no JSON, or the server's time is nowhere in it.
-            PeerUnreachable, CredentialsRefused, PeerRefused
+            BadReply: the reply is no JSON, or has no server time.
+            PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
         """
         return asked_again(lambda: self._server_vars(activity=activity))
 
@@ -191,16 +192,16 @@ class InfluxHTTP:
     ) -> list[Series]:
         """Run statements of InfluxQL and return the series of all results in order.
 
-        Always a POST with the statements in its body, which no access log shows.
+        The request is always a POST: access logs do not show its body.
 
         Args:
-            again: whether they do no harm twice, so that they are sent again after a cut.
+            again: whether the statements may be repeated safely; then a cut connection is retried.
 
         Raises:
             PeerRefused: the server refused the request or one of the statements.
-            CredentialsRefused: it wants other credentials, or more rights.
-            BadReply: not a result, or one that the server cut off (max-row-limit).
-            PeerUnreachable
+            CredentialsRefused: the server requires other credentials, or more rights.
+            BadReply: the reply is malformed, or the server cut it off (max-row-limit).
+            PeerUnreachable: no connection, or it broke.
         """
         params = {"epoch": "ns"}
         if db is not None:
@@ -218,9 +219,10 @@ class InfluxHTTP:
     def stream(self, q: str) -> Generator[Series]:
         """Run one SELECT and yield its series as they arrive, long ones in several pieces.
 
-        No limit of rows applies, and never more than a piece is in memory.
+        The server's row limit does not apply, and memory holds one piece at a time.
 
-        Raises: as `query`, also between two pieces.
+        Raises:
+            WireError: as `query`, also between two pieces.
         """
         params = {"epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK_ROWS)}
         with self._open("POST", "/query", params=params, data={"q": q}) as response:
@@ -239,14 +241,14 @@ class InfluxHTTP:
         """Write points in line protocol, with times in ns.
 
         Raises:
-            PeerRefused: the server took none of them, or not all; it says how many it dropped.
-            CredentialsRefused, PeerUnreachable
+            PeerRefused: the server dropped some or all points; its text has the number.
+            CredentialsRefused, PeerUnreachable: the request fails.
         """
         params = {"db": db, "rp": rp, "precision": "ns"}
         self._request("POST", "/write", params=params, data=lines)
 
     def databases(self) -> list[str]:
-        """The names of all databases that the user may see."""
+        """The names of all databases that are visible to the user."""
         return [
             row[0]
             for series in self.query("SHOW DATABASES", again=True)
@@ -254,7 +256,7 @@ class InfluxHTTP:
             if row and isinstance(row[0], str)
         ]
 
-    # --- how it is asked ------------------------------------------------------------------
+    # --- sending --------------------------------------------------------------------------
 
     def _request(
         self,
@@ -279,7 +281,7 @@ class InfluxHTTP:
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | bytes | None = None,
     ) -> Generator[requests.Response]:
-        """Ask, and name what goes wrong until the block ends."""
+        """Send a request, and translate every error until the block ends."""
         _ = self.scheme
         try:
             with self._session.request(
@@ -297,7 +299,7 @@ class InfluxHTTP:
             raise unreachable(self._label, error) from None
 
     def _found_scheme(self) -> str:
-        """Ask over http, without credentials; who wants https says so, or hangs up."""
+        """Probe over http, without credentials; an https server refuses that or disconnects."""
         try:
             with self._session.get(
                 f"http://{self._address}{self._path}/ping",
@@ -321,7 +323,7 @@ class InfluxHTTP:
         return HTTPReply(response.status_code, headers, self._body(response))
 
     def _lines(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """What arrives, cut at line ends; JSON has none inside."""
+        """Yield the incoming lines; a JSON document of the server has no line end inside."""
         rest = bytearray()
         for chunk in chunks:
             *whole, last = chunk.split(b"\n")
@@ -341,7 +343,7 @@ class InfluxHTTP:
         return b"".join(self._bounded(response))
 
     def _bounded(self, response: requests.Response) -> Iterator[bytes]:
-        """A reply as it arrives, up to a limit of bytes and of time."""
+        """Yield a reply as it arrives, up to a limit of bytes and of time."""
         deadline = time.monotonic() + PATIENCE * self._timeout_s
         n_bytes = 0
         for chunk in self._pieces(response):
@@ -363,14 +365,14 @@ class InfluxHTTP:
     def _date_ns(self, headers: Mapping[str, str]) -> int:
         found = clock_ns(headers)
         if found is None:
-            raise self._odd("it does not tell the server's time")
+            raise self._odd("it has no server time")
         return found
 
-    # --- what goes wrong ------------------------------------------------------------------
+    # --- errors ---------------------------------------------------------------------------
 
     @contextmanager
     def _named(self) -> Generator[None]:
-        """Put the address before what is wrong with a reply."""
+        """Add the address to the errors of parsing a reply."""
         try:
             yield
         except ErrorInstead as error:
@@ -384,7 +386,7 @@ class InfluxHTTP:
         return BadReply(f"{self._label}: unexpected reply: {what}")
 
     def _shown(self, error: object) -> str:
-        """An error text of the server, fit for a terminal and without our password."""
+        """An error text of the server, safe for a terminal and without our password."""
         text = error if isinstance(error, str) else "an error without a text"
         text = redacted(text, self._user, self._password)
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
@@ -392,5 +394,5 @@ class InfluxHTTP:
 
 
 def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """No credentials, whatever the session has."""
+    """Send no credentials, even if the session has some."""
     return request

@@ -13,10 +13,10 @@ HTTP_PORT = 8086
 
 @dataclass(frozen=True, slots=True)
 class HTTPTarget:
-    """Where requests go; credentials stood in the URL."""
+    """The address of requests, with the credentials that the URL had."""
 
     scheme: str
-    """http or https; empty: it was not said, so the server is asked."""
+    """http or https; empty: not given, so the client probes for it."""
     address: HostPort
     path: str
     user: str = ""
@@ -27,7 +27,7 @@ def http_target(address: str) -> HTTPTarget:
     """Read host:port or an http(s) URL, perhaps with user:password@.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     if "://" not in address:
         return HTTPTarget("", split_host_port(address, default_port=HTTP_PORT), "")
@@ -57,7 +57,7 @@ def http_target(address: str) -> HTTPTarget:
 
 
 def _not_sound() -> UsageError:
-    """What looks like the host may be the beginning of a password, so it is not repeated."""
+    """The error for a malformed URL; it repeats no part, since any may belong to a password."""
     return UsageError(
         "the URL is not http://host:port, or http://user:password@host:port",
         hint="write /, ?, #, [, ] and @ in a password as %2F, %3F, %23, %5B, %5D and %40; or give "

@@ -1,7 +1,7 @@
-"""The body of an HTTP reply as it arrives, from a peer that must keep its pace.
+"""The body of an HTTP reply as it arrives, with a minimum rate.
 
-What a read waits for is as much as has arrived, so that a peer that sends a byte a second is seen
-long before a buffer is full. Held by tests/resources/clients/test_http_wire.py.
+A read returns what has arrived and does not wait for a full buffer, so a peer that sends a byte a
+second is noticed early. Held by tests/resources/clients/test_http_wire.py.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def pieces(response: requests.Response, stall_limit: StallLimit) -> Iterator[byt
     """Yield the body, never an empty piece.
 
     Raises:
-        requests.RequestException: it breaks off.
-        PeerTooSlow: without the peer's address.
+        requests.RequestException: the body breaks off.
+        PeerTooSlow: the rate is below the minimum; the caller adds the address.
     """
     meter, answering = Meter(stall_limit), False
     while True:

@@ -1,4 +1,4 @@
-"""What time it is at a server, from the headers of its reply."""
+"""A server's clock, from the headers of its reply."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NS_PER_S = 1_000_000_000
 
 
 def clock_ns(headers: Mapping[str, str]) -> int | None:
-    """The Date header less the second that it may be ahead of a file's time; None without one."""
+    """The Date header minus one second, by which it may be ahead of file times; None without it."""
     try:
         date = parsedate_to_datetime(headers.get("Date", ""))
     except ValueError:

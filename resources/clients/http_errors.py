@@ -1,4 +1,4 @@
-"""What went wrong with an HTTP request, in words, from what the library or the reply says."""
+"""Errors of HTTP requests: from an exception of the library, or from the server's reply."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from resources.protocol.strict_json import decode_json, is_object
 
 MAX_ERROR_BYTES = 64 * 1024
 _WANTS_TLS = (b"to an https server", b"sent to https port")
-"""As Go and nginx put it."""
+"""The words of Go and of nginx."""
 
 
 @dataclass(frozen=True, slots=True)
 class HTTPReply:
-    """All of a reply; header names are in Title-Case."""
+    """A complete reply; header names are in Title-Case."""
 
     status: int
     headers: Mapping[str, str]
@@ -45,13 +45,13 @@ class HTTPReply:
 
 
 def wants_tls(status: int, body: bytes) -> bool:
-    """Whether an https server says that it was spoken to in plain http."""
+    """Whether an https server reports that it got plain http."""
     message = body[:MAX_ERROR_BYTES].lower()
     return status == 400 and any(words in message for words in _WANTS_TLS)
 
 
 def is_half_asked(status: int, body: bytes) -> bool:
-    """Whether a Go server answers a request of which only the beginning has come to it.
+    """Whether a Go server reports that it received only the beginning of the request.
 
     Source: Go, net/http server.go, publicErr of badRequestError("400 Bad Request").
     """
@@ -59,11 +59,11 @@ def is_half_asked(status: int, body: bytes) -> bool:
 
 
 def refusal(named: str, reply: HTTPReply, shown: Callable[[object], str]) -> WireError:
-    """The error in a reply that is no success.
+    """The error for a reply that reports a failure.
 
     Args:
         named: the address, for messages.
-        shown: makes a text of the server fit for a terminal.
+        shown: makes a text of the server safe for a terminal.
     """
     if reply.status < 400:
         where = _redirected_to(reply)
@@ -92,14 +92,12 @@ def refusal(named: str, reply: HTTPReply, shown: Callable[[object], str]) -> Wir
     if reply.status == 403:
         return CredentialsRefused(what, hint="the user needs more rights: try an admin")
     if reply.status in (502, 503, 504):
-        return PeerUnreachable(what, hint="the server, or a proxy before it, is not ready")
-    return PeerRefused(
-        what, hint="" if is_influxdb else "is it InfluxDB that answers, or a proxy before it?"
-    )
+        return PeerUnreachable(what, hint="the server, or a proxy in front of it, is not ready")
+    return PeerRefused(what, hint="" if is_influxdb else "does InfluxDB answer there, or a proxy?")
 
 
 def _redirected_to(reply: HTTPReply) -> str:
-    """Scheme and address that a redirect leads to, if they are sound."""
+    """Scheme and address that a redirect leads to; empty if they are malformed."""
     try:
         url = urlsplit(reply.headers.get("Location", ""))
         if url.scheme not in ("http", "https") or "@" in url.netloc:
@@ -112,7 +110,7 @@ def _redirected_to(reply: HTTPReply) -> str:
 
 
 def unreachable(named: str, error: Exception) -> PeerUnreachable:
-    """The error for what the library raised; its own text holds the URL and is not repeated."""
+    """The error for an exception of the library; its text holds the URL and is not repeated."""
     if isinstance(error, requests.exceptions.SSLError):
         reason = next((one for one in causes(error) if isinstance(one, ssl.SSLError)), None)
         why = f": {reason.reason}" if reason is not None and reason.reason else ""
@@ -137,7 +135,7 @@ def unreachable(named: str, error: Exception) -> PeerUnreachable:
 
 
 def is_cut(error: Exception) -> bool:
-    """Whether a connection that was there broke before the whole reply had come."""
+    """Whether an established connection broke before the reply was complete."""
     return not is_unsent(error) and any(
         isinstance(one, (ConnectionError, ProtocolError, ssl.SSLEOFError))
         and not isinstance(one, ConnectionRefusedError)
@@ -146,7 +144,7 @@ def is_cut(error: Exception) -> bool:
 
 
 def is_unsent(error: Exception) -> bool:
-    """Whether it is certain that not a byte of the request went out."""
+    """Whether certainly no byte of the request was sent."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return True
     reason = error.args[0] if error.args else None
@@ -158,7 +156,7 @@ def is_unknown_host(error: Exception) -> bool:
 
 
 def is_broken_off(error: Exception) -> bool:
-    """Whether somebody took the connection, and answered no HTTP."""
+    """Whether the peer accepted the connection and answered without HTTP."""
     return (
         isinstance(error, requests.exceptions.ConnectionError)
         and not isinstance(error, requests.exceptions.Timeout)
@@ -168,14 +166,14 @@ def is_broken_off(error: Exception) -> bool:
 
 
 def _is_silence(error: Exception) -> bool:
-    """A timeout in the middle of a reply comes as a broken connection."""
+    """Whether this is a time-out; the library reports one inside a reply as a broken connection."""
     return isinstance(error, requests.exceptions.ReadTimeout) or any(
         isinstance(cause, ReadTimeoutError) for cause in error.args
     )
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it wraps, in any of the ways that the library has."""
+    """Yield an exception and all that it wraps, in each of the library's ways to wrap one."""
     waiting, seen = [error], set[int]()
     while waiting:
         one = waiting.pop()

@@ -1,4 +1,4 @@
-"""What statements tell about a server, where its headers and figures are hidden or not enough."""
+"""Facts about a server by InfluxQL, where its headers or /debug/vars are hidden or not enough."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from resources.model import ShardID
 
 
 def diagnosed_version(http: InfluxHTTP) -> str:
-    """The version as SHOW DIAGNOSTICS has it, for servers behind a proxy that hides headers.
+    """The version from SHOW DIAGNOSTICS, for servers behind a proxy that hides headers.
 
-    Raises: as `InfluxHTTP.query`; BadReply also when it does not say.
+    Raises:
+        BadReply: the reply has no version.
+        WireError: as `InfluxHTTP.query`.
     """
     for series in http.query("SHOW DIAGNOSTICS", again=True):
         if series.name == "build" and "Version" in series.columns and series.values:
             version = series.values[0][series.columns.index("Version")]
             if isinstance(version, str) and 0 < len(version) <= 100 and version.isprintable():
                 return version.removeprefix("v")
-    raise BadReply(f"{http.http_addr}: does not tell its version")
+    raise BadReply(f"{http.http_addr}: does not report its version")
 
 
 def shards_known(http: InfluxHTTP) -> dict[ShardID, str]:
     """`database/policy` of every shard in the server's metastore, by SHOW SHARDS.
 
-    Raises: as `InfluxHTTP.query`.
+    Raises:
+        WireError: as `InfluxHTTP.query`.
     """
     found: dict[ShardID, str] = {}
     for series in http.query("SHOW SHARDS", again=True):

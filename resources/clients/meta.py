@@ -1,7 +1,7 @@
-"""MetaClient: the meta nodes' HTTP API (8091), entered through any one of them.
+"""MetaClient: the HTTP API (8091) of a cluster's meta nodes, reached through any of them.
 
-Every meta node answers, but only the leader is up to date, and only it takes commands: the
-others send commands on to it and answer questions from what they know.
+Every meta node answers reads, from its own copy of the metastore; only the leader's copy is
+certainly up to date. Only the leader applies commands; the others redirect to it.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ from resources.protocol.snapshotter import MAX_META_BYTES
 T = TypeVar("T")
 
 ASK_S = 10.0
-"""How long a meta node may be silent that is asked for something small; all know it by heart."""
+"""How long a meta node may be silent after a small request, which it answers from memory."""
 MAX_SMALL_BYTES = 2**20
 MAX_MEMBERS_BYTES = 8 * 2**20
 MAX_SHARDS_BYTES = 256 * 2**20
-"""A quarter of a million shards with four owners each."""
+"""Enough for a quarter of a million shards with four owners each."""
 
 _UNCERTAIN = (
     "leadership lost while committing log",
     "raft is already shutdown",
     "snapshot restored while committing log",
 )
-"""Errors of raft after which the command may be in the log, or not."""
+"""Errors of raft after which the command may or may not be in the log."""
 
 _NOT_TAKEN = (
     "node is not the leader",
@@ -62,23 +62,23 @@ _NOT_TAKEN = (
     "timed out enqueuing operation",
     "store not open",
 )
-"""Errors of raft that say the command did not get into the log."""
+"""Errors of raft after which the command is certainly not in the log."""
 
 
 class MetaClient:
-    """Asks a cluster's meta nodes; safe to share between threads.
+    """The client of a cluster's meta nodes; safe to share between threads.
 
     Args:
         bind: host:port of any meta node, 8091 if the port is left out; several with commas.
-        tls: whether they speak https; all of them do, or none.
-        skip_verify: take any certificate.
+        tls: whether the meta nodes speak https; all do, or none.
+        skip_verify: accept any certificate.
         ca_file: authorities to trust instead of the system's.
-        auth: who we are.
+        auth: our credentials.
         timeout_s: how long a node may be silent.
         clock: seconds since 1970, for tokens.
-        trust: whose certificates are good, and ours; wins over `skip_verify` and `ca_file`.
-        route: where to connect to instead of what the nodes advertise.
-        min_bytes_per_s: how slow a node may be, once it answers; see `StallLimit`.
+        trust: trusted authorities and our certificate; wins over `skip_verify` and `ca_file`.
+        route: reachable addresses for the ones that nodes advertise.
+        min_bytes_per_s: a node's minimum rate, once it answers; see `StallLimit`.
 
     Raises:
         UsageError: `bind` is no address, or settings contradict each other.
@@ -111,21 +111,21 @@ class MetaClient:
 
     @property
     def bind(self) -> str:
-        """host:port of the meta node that was named first."""
+        """host:port of the meta node that `bind` names first."""
         return str(self._nodes.first)
 
     @property
     def tls(self) -> bool:
-        """Whether the meta nodes are spoken to over https."""
+        """Whether requests use https."""
         return self._http.tls
 
-    # --- who is there ---------------------------------------------------------------------
+    # --- members --------------------------------------------------------------------------
 
     def is_meta_node(self) -> bool:
-        """Ask who listens; credentials need not be right.
+        """Whether a meta node listens at the address; credentials need not be right.
 
         Raises:
-            PeerUnreachable: nobody does, or nobody answers.
+            PeerUnreachable: no server listens there, or it does not answer.
         """
         try:
             reply = self._nodes.ask(
@@ -140,56 +140,58 @@ class MetaClient:
         return INDEX_HEADER in reply.headers
 
     def leader(self) -> HostPort:
-        """Find the meta node that leads, and hear it say so.
+        """Find the leader; the leader itself must confirm it.
 
         Raises:
-            PeerUnreachable: also when none leads, or they do not agree.
-            CredentialsRefused, PeerRefused, BadReply
+            PeerUnreachable: also if there is no leader, or the meta nodes name different ones.
+            CredentialsRefused, PeerRefused, BadReply: the request fails.
         """
         return self._nodes.ask(self._leader_from)
 
     def is_away(self, node: HostPort) -> bool:
-        """Whether a meta node did not answer a moment ago."""
+        """Whether a recent request to a meta node had no answer."""
         return self._nodes.is_away(node)
 
     def is_slow(self, node: HostPort) -> bool:
-        """Whether a meta node was too slow a moment ago to send the metastore."""
+        """Whether a meta node was recently too slow to send the metastore."""
         return self._nodes.is_slow(node)
 
     def members(self) -> ClusterMembers:
-        """Who belongs to the cluster, as the node that answers knows it (/show-cluster).
+        """List the cluster's members, from the copy of the node that answers (/show-cluster).
 
         Raises:
-            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply
+            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply: the request fails.
         """
         found = self._nodes.ask(self._members)
         self._nodes.learn(addresses_of(node.addr for node in found.meta))
         return found
 
-    # --- what there is --------------------------------------------------------------------
+    # --- metastore ------------------------------------------------------------------------
 
     def snapshot(self) -> bytes:
         """Fetch the metastore from the leader: a serialized `Data`, with password hashes in it.
 
         Raises:
-            PeerUnreachable, CredentialsRefused, PeerRefused
-            BadReply: also when it is not whole.
+            PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
+            BadReply: also if the metastore is not complete.
         """
         return self.metastore()[0]
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """The leader's metastore as bytes, to be stored unchanged, and decoded.
 
-        Raises: as `snapshot`.
+        Raises:
+            WireError: as `snapshot`.
         """
         return self.led()[1:]
 
     def led(self) -> tuple[HostPort, bytes, Metastore]:
-        """The meta node that leads, and its metastore.
+        """The leader, and its metastore.
 
-        From another node if the leader is too slow to send it, and as new as the leader's.
+        If the leader is too slow to send it, another node does, with a copy as new as the leader's.
 
-        Raises: as `snapshot`.
+        Raises:
+            WireError: as `snapshot`.
         """
         small_s = self._small.timeout_s
 
@@ -210,15 +212,15 @@ class MetaClient:
     def metastore_of(
         self, node: HostPort, *, after: int = 0, timeout_s: float | None = None
     ) -> tuple[bytes, Metastore]:
-        """One meta node's own copy of the metastore, which only the leader's is sure to be new.
+        """One meta node's own copy of the metastore; only the leader's is certainly up to date.
 
         Args:
-            after: an index: the node answers once it knows a newer metastore.
-            timeout_s: how long it may be silent; None is as long as for everything.
+            after: an index; the node answers once it has a newer metastore.
+            timeout_s: how long it may be silent; None: the client's time-out.
 
         Raises:
-            PeerUnreachable, CredentialsRefused, PeerRefused
-            BadReply: also when the node itself knows of a newer one.
+            PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
+            BadReply: also if the node reports a newer index than the copy has.
         """
         http = self._http if timeout_s is None else replace(self._http, timeout_s=timeout_s)
         with self._nodes.noting(node, may_wait=after > 0):
@@ -230,17 +232,17 @@ class MetaClient:
         known = index_in(reply)
         if known is not None and known > now.index:
             raise BadReply(
-                f"{node}: sent a metastore of index {now.index} and says that it is at {known}",
-                hint="does a proxy or a cache stand between? Ask the meta node itself (-bind)",
+                f"{node}: sent a metastore of index {now.index} and reports index {known}",
+                hint="is a proxy or a cache in between? Connect to the meta node itself (-bind)",
             )
         return reply.body, now
 
     def index_of(self, node: HostPort, *, timeout_s: float) -> int:
-        """The index of the metastore that a meta node knows.
+        """The index of a meta node's copy of the metastore.
 
         Raises:
-            PeerUnreachable, CredentialsRefused, PeerRefused
-            BadReply: also when it is no meta node.
+            PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
+            BadReply: also if the server is no meta node.
         """
         reply = replace(self._http, timeout_s=timeout_s).get(node, "/ping", limit=MAX_SMALL_BYTES)
         index = index_in(reply)
@@ -251,12 +253,12 @@ class MetaClient:
     def shards(self, *, verbose: bool = False) -> tuple[ShardStatus, ...]:
         """List the shards that are neither deleted nor expired (/show-shards).
 
-        With `verbose` the meta node asks every data node about its copies. A copy that is not
-        there and a node that does not answer look the same then: "not found".
+        With `verbose` the meta node requests the state of every replica from its data node. It
+        reports "not found" for a missing replica as well as for a node that does not answer.
 
         Raises:
-            PeerRefused: also when a shard's owner is no data node.
-            PeerUnreachable, CredentialsRefused, BadReply
+            PeerRefused: also if a shard's owner is no data node.
+            PeerUnreachable, CredentialsRefused, BadReply: the request fails.
         """
         params = {"verbose": "true"} if verbose else None
 
@@ -274,14 +276,14 @@ class MetaClient:
                 error.hint = "does the metastore name an owner that is no data node?"
             raise
 
-    # --- what can be done -----------------------------------------------------------------
+    # --- changes --------------------------------------------------------------------------
 
     @contextmanager
     def guarded(self, check: Callable[[], None]) -> Generator[None]:
-        """Change nothing in the block unless `check`, called right before each change, returns.
+        """In the block, call `check` right before each change; an exception prevents the change.
 
-        That holds for commands, and for what this cluster's data nodes are sent. A thread that
-        stood still between its last look and a change is stopped there.
+        That holds for commands and for changes to this cluster's data nodes. It stops a thread
+        that was suspended between its last check and the change.
         """
         before, self._check = self._check, check
         try:
@@ -290,18 +292,22 @@ class MetaClient:
             self._check = before
 
     def check_may_change(self) -> None:
-        """Raises: what the check of the block does that guards this client."""
+        """Call the check of the `guarded` block around this client.
+
+        Raises:
+            ShardkeeperError: the check's own error.
+        """
         self._check()
 
     def execute(self, command: Command) -> int:
-        """Have a command applied; returns the metastore's index afterwards.
+        """Apply a command; returns the metastore's index afterwards.
 
         Raises:
-            PeerRefused: the cluster said no; nothing changed, the index apart.
-            UnknownOutcome: it may have been applied, or not, or will be in a moment.
-            PeerUnreachable: it was not applied; also when there is no leader.
-            CredentialsRefused, BadReply, PlanError, UnsafeName: it was not applied; what the
-                check of `guarded` raises, too.
+            PeerRefused: the cluster refused; nothing changed except the index.
+            UnknownOutcome: the command may have been applied, or may be applied in a moment.
+            PeerUnreachable: not applied; also if there is no leader.
+            CredentialsRefused, BadReply, PlanError, UnsafeName: not applied.
+            ShardkeeperError: the check of `guarded` prevents the command.
         """
         body = command.encode()
 
@@ -318,28 +324,28 @@ class MetaClient:
         return self._nodes.ask(ask)
 
     def execute_on(self, node: HostPort, body: bytes) -> int:
-        """Have an encoded command applied by this node as the leader, or not at all.
+        """Apply an encoded command, only if this node is the leader.
 
         Raises:
-            PeerUnreachable: it was not applied; also when the node does not lead any more.
-            As `execute` otherwise.
+            PeerUnreachable: not applied; also if the node is not the leader any more.
+            WireError: as `execute`.
         """
         self._check()
         with self._nodes.noting(node):
             reply = self._http.post(node, "/execute", body, limit=MAX_SMALL_BYTES)
         if reply.status == 307:
             raise PeerUnreachable(
-                f"{node}: does not lead the meta nodes any more", hint="try again in a moment"
+                f"{node}: is not the leader any more", hint="try again in a moment"
             )
         return self._index(node, reply.body)
 
     def lease(self, name: str, node_id: NodeID) -> Lease:
-        """Take or renew a name for about a minute; the answer's owner is who has it now.
+        """Acquire or renew a lease for about a minute; the result names its present owner.
 
-        The leader keeps leases in memory: another leader knows nothing of them.
+        The leader keeps leases in memory only, so a new leader has none.
 
         Raises:
-            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply
+            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply: the request fails.
         """
         if not name:
             raise UsageError("a lease has a name")
@@ -362,7 +368,7 @@ class MetaClient:
 
         return self._nodes.ask(ask)
 
-    # --- how ------------------------------------------------------------------------------
+    # --- requests -------------------------------------------------------------------------
 
     def _index(self, address: HostPort, raw: bytes) -> int:
         try:
@@ -394,4 +400,4 @@ class MetaClient:
 
 
 def _always() -> None:
-    """Nothing stands against a change."""
+    """The check outside of a `guarded` block: every change is allowed."""

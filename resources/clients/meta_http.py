@@ -41,18 +41,18 @@ from resources.protocol.meta_api import error_text
 META_PORT = 8091
 CONNECT_TIMEOUT_S = 10.0
 PATIENCE = 20
-"""How many times `timeout_s` a whole reply may take, however lively it trickles in."""
+"""How many times `timeout_s` a whole reply may take, at any rate."""
 
 INDEX_HEADER = "Influxdb-Metaindex"
-"""Every answer of a meta node has it, refusals included."""
+"""Every reply of a meta node has this header, refusals included."""
 
 _LEADERLESS = ("no leader", "server closed")
-"""Said before anything was done."""
+"""A meta node reports these before it applies anything."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back; no status above 399 but those that were asked for."""
+    """A reply; its status is below 400 or one that the caller accepts."""
 
     status: int
     headers: Mapping[str, str]
@@ -61,21 +61,21 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class MetaHTTP:
-    """Sends requests; each on a connection of its own, since a kept one may be dead already.
+    """Sends requests, each on a connection of its own, since a kept one may be dead already.
 
-    Neither proxies nor credentials are taken from the environment.
+    Proxies and credentials of the environment are not used.
     """
 
     auth: Auth = field(default_factory=Auth.none)
     tls: bool = False
     trust: Trust = field(default_factory=Trust)
-    """Whose certificates are good."""
+    """The trusted authorities."""
     timeout_s: float = 30.0
     clock: Callable[[], float] = time.time
     route: AddressMap = NO_MAP
-    """Where to connect to instead of what meta nodes advertise."""
+    """Reachable addresses for the ones that meta nodes advertise."""
     min_bytes_per_s: int = MIN_BYTES_PER_S
-    """How slow a meta node may be, once it answers; see `StallLimit`."""
+    """The minimum rate of a meta node, once it answers; see `StallLimit`."""
 
     @property
     def scheme(self) -> str:
@@ -90,11 +90,11 @@ class MetaHTTP:
         params: Mapping[str, str] | None = None,
         accept: tuple[int, ...] = (),
     ) -> Reply:
-        """Ask for something; `accept` are statuses to return like success.
+        """Send a GET request; `accept` lists statuses to return like success.
 
         Raises:
-            PeerUnreachable: also when there is no leader.
-            CredentialsRefused, PeerRefused, BadReply
+            PeerUnreachable: also if there is no leader.
+            CredentialsRefused, PeerRefused, BadReply: the request fails.
         """
 
         def ask() -> Reply:
@@ -106,12 +106,12 @@ class MetaHTTP:
         return self.checked(address, asked_again(ask), accept)
 
     def post(self, address: HostPort, path: str, body: bytes, *, limit: int) -> Reply:
-        """Send a command; 307 is returned.
+        """Send a command; status 307 is returned.
 
         Raises:
-            UnknownOutcome: it was, or may have been sent, and no answer came that tells.
-            PeerUnreachable: it was not taken: nobody there, or no leader.
-            CredentialsRefused, PeerRefused, BadReply
+            UnknownOutcome: the command may have been sent, and no reply shows what became of it.
+            PeerUnreachable: the command was not accepted: no server there, or no leader.
+            CredentialsRefused, PeerRefused, BadReply: the request fails.
         """
         try:
             reply = self._send("POST", address, path, limit, body=body)
@@ -127,10 +127,10 @@ class MetaHTTP:
         return reply
 
     def redirected(self, address: HostPort, reply: Reply, path: str) -> HostPort:
-        """Where a 307 leads to.
+        """The address that a 307 redirects to.
 
         Raises:
-            BadReply: not to the same path, or to another scheme: credentials stay here.
+            BadReply: path or scheme differ; credentials must not go there.
         """
         try:
             url = urlsplit(reply.headers.get("Location", ""))
@@ -148,10 +148,10 @@ class MetaHTTP:
         return where
 
     def named_leader(self, address: HostPort, reply: Reply) -> HostPort:
-        """Where a 307 says that the leader is; it is spoken to as the others are.
+        """The leader's address in a 307; its scheme is the one of all meta nodes.
 
         Raises:
-            BadReply: it names no address.
+            BadReply: the reply has no address.
         """
         try:
             netloc = urlsplit(reply.headers.get("Location", "")).netloc
@@ -160,7 +160,7 @@ class MetaHTTP:
             raise BadReply(f"{address}: names a leader without an address") from None
 
     def shown(self, text: str) -> str:
-        """Text of a server, fit for a terminal and without our secrets."""
+        """A server's text, safe for a terminal and without our secrets."""
         cut = self.auth.redacted(text)[:500]
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in cut)
         return shown.strip() or "no reason"
@@ -226,13 +226,13 @@ class MetaHTTP:
                 raise PeerUnreachable(f"{address}: its reply never ends")
         return bytes(body)
 
-    # --- judging --------------------------------------------------------------------------
+    # --- replies --------------------------------------------------------------------------
 
     def checked(self, address: HostPort, reply: Reply, accept: tuple[int, ...] = ()) -> Reply:
-        """The reply, if it is a success.
+        """Return the reply if it reports success or has an accepted status.
 
         Raises:
-            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply
+            PeerUnreachable, CredentialsRefused, PeerRefused, BadReply: it reports a failure.
         """
         error = self._refusal(address, reply, accept)
         if error is not None:
@@ -264,13 +264,13 @@ class MetaHTTP:
 
 
 def index_in(reply: Reply) -> int | None:
-    """What a meta node says beside its answer: the index that it was at when it was asked."""
+    """The index of the meta node's metastore at the request, from the reply's header."""
     text = reply.headers.get(INDEX_HEADER, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 21 else None
 
 
 class _Broken(Exception):
-    """A request without an answer."""
+    """A request that got no complete reply."""
 
     def __init__(self, error: WireError, *, before_sending: bool) -> None:
         super().__init__()
@@ -281,7 +281,7 @@ class _Broken(Exception):
 def unknown(error: WireError) -> UnknownOutcome:
     return UnknownOutcome(
         f"{error.what}; whether the command took effect is not known",
-        hint="look at the cluster's state before trying again",
+        hint="check the cluster's state before trying again",
     )
 
 
@@ -289,7 +289,7 @@ USE_TLS = "the meta nodes speak https: -bind-tls, or tls: true in shardkeeper.ya
 
 
 def _unreachable(named: str, error: Exception) -> PeerUnreachable:
-    # The exception's own text holds the URL, so only its kind is told.
+    # The exception's text holds the URL, so the message has only its type.
     if isinstance(error, requests.exceptions.SSLError):
         return unreachable(named, error)
     if isinstance(error, requests.exceptions.Timeout):

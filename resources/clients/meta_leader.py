@@ -1,8 +1,8 @@
-"""Which meta node leads: asked without `/status` and `/peers`, which can freeze a meta node.
+"""Finds the leader without `/status` and `/peers`, which can freeze a meta node.
 
-Those two take one read lock twice, and a command that is applied in between leaves the node
-deadlocked until somebody kills it. `/lease` takes it once: with a node ID that is none it gives
-nothing away, the leader says that this is no ID, and the others name the leader.
+Those two take one read lock twice. A command that is applied in between leaves the node
+deadlocked until it is killed. `/lease` takes the lock once: for an invalid node ID the leader
+grants no lease and refuses the ID, and the other meta nodes redirect to the leader.
 
 Source: influxdb-cluster services/meta/store.go (peers calls leader), handler.go (serveLease).
 
@@ -23,35 +23,35 @@ WHO_LEADS = {"name": "shardkeeper", "nodeid": "none"}
 
 
 def leader_from(address: HostPort, http: MetaHTTP, nodes: MetaNodes) -> HostPort:
-    """Who leads, as the node at `address` knows; whoever is named is asked, too.
+    """Find the leader, beginning with the node at `address`; the leader must confirm it.
 
     Raises:
-        PeerUnreachable: also when none leads, or they do not agree.
-        CredentialsRefused, PeerRefused
-        BadReply: also when it is no meta node.
+        PeerUnreachable: also if there is no leader, or the nodes name different ones.
+        CredentialsRefused, PeerRefused: the request fails.
+        BadReply: also if the server is no meta node.
     """
     first = address
     for _ in range(MAX_HOPS):
         with nodes.noting(address):
             reply = _ask(address, http)
         if reply.status == 400 and reply.body.startswith(NO_ID):
-            # By the address that we came by: behind a forwarded port only that works.
+            # Behind a forwarded port only the address that this request used works.
             return address
         if http.checked(address, reply, (307,)).status != 307:
             raise BadReply(
-                f"{address}: does not say who leads",
+                f"{address}: does not name the leader",
                 hint="is this a meta node? Its HTTP port is 8091 by default",
             )
         address = nodes.hop(http.named_leader(address, reply))
     raise PeerUnreachable(
-        f"{first}: the meta nodes do not agree who leads", hint="try again in a moment"
+        f"{first}: the meta nodes name different leaders", hint="try again in a moment"
     )
 
 
 def _ask(address: HostPort, http: MetaHTTP) -> Reply:
-    """The answer to `WHO_LEADS`; a leader that the metastore does not name finds itself.
+    """The reply to `WHO_LEADS`; `/ping` names a leader that is not in the metastore.
 
-    Only raft knows such a leader, which `/ping` names by its raft address.
+    Only raft knows such a leader, by its raft address.
     """
     try:
         return http.get(

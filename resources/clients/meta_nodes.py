@@ -1,10 +1,10 @@
-"""Which meta node is asked: any of them can serve a run, so one that is away is passed over.
+"""Chooses the meta node for a request: any of them can serve a run, except one that is down.
 
-One address is given (-bind, or several with commas); the others are in the metastore. Whoever
-answered last is asked first. Commands are sent again only if they were surely not taken.
+-bind gives one address, or several with commas; the metastore gives the others. The node that
+answered last comes first. A command is repeated only if it was certainly not accepted.
 
-One that is too slow to send the metastore costs one time-out, too: small questions and commands
-still go to it, and the metastore comes from another, also if the slow one leads.
+A node that is too slow to send the metastore costs one time-out. After that, small requests and
+commands still go to it, and the metastore comes from another node, even if the slow one leads.
 
 Held by tests/resources/clients/test_meta_nodes.py; on real clusters by tests/faults/peers.py.
 """
@@ -25,20 +25,20 @@ from resources.model import NodeInfo
 T = TypeVar("T")
 
 AWAY_S = 60.0
-"""For how long a meta node that did not answer is asked last, and no redirect to it is followed."""
+"""How long a meta node without an answer comes last, and redirects to it are not followed."""
 ELECTION_S = 15.0
-"""How long a run that is under way waits for a leader; meta nodes elect one within seconds."""
+"""How long a run in progress waits for a leader; meta nodes elect one within seconds."""
 PAUSE_S = 0.5
 MAX_META_NODES = 16
 
 
 def meta_addresses(nodes: Sequence[NodeInfo]) -> list[HostPort]:
-    """The HTTP addresses of meta nodes, as the metastore has them."""
+    """The HTTP addresses of meta nodes in the metastore."""
     return addresses_of(node.addr for node in nodes)
 
 
 def addresses_of(texts: Iterable[str]) -> list[HostPort]:
-    """Those that are addresses."""
+    """The well-formed addresses among `texts`."""
     found: list[HostPort] = []
     for text in list(texts)[:MAX_META_NODES]:
         try:
@@ -49,7 +49,7 @@ def addresses_of(texts: Iterable[str]) -> list[HostPort]:
 
 
 def named_addresses(bind: str) -> list[HostPort]:
-    """What -bind names: one meta node, or several with commas between.
+    """The addresses in -bind: one meta node, or several separated by commas.
 
     Raises:
         UsageError: one of them is no address.
@@ -61,7 +61,7 @@ class MetaNodes:
     """The meta nodes of one cluster; safe to share between threads.
 
     Args:
-        named: those that were given; the others are learned.
+        named: the given addresses; `learn` adds others.
     """
 
     def __init__(self, named: Sequence[HostPort]) -> None:
@@ -73,28 +73,28 @@ class MetaNodes:
         self._met = False
 
     def learn(self, addresses: Iterable[HostPort]) -> None:
-        """Note others, as the cluster itself tells them."""
+        """Add addresses that the cluster itself reports."""
         with self._mutex:
             self._known += [a for a in dict.fromkeys(addresses) if a not in self._known]
             del self._known[2 * MAX_META_NODES :]
 
     def is_away(self, address: HostPort) -> bool:
-        """Whether it did not answer a moment ago."""
+        """Whether a recent request to the node had no answer."""
         return self._away_until.get(address, 0.0) > time.monotonic()
 
     def is_slow(self, address: HostPort) -> bool:
-        """Whether it was too slow a moment ago, so that the metastore is not asked of it."""
+        """Whether the node was recently too slow, so that it is not used for the metastore."""
         return self._slow_until.get(address, 0.0) > time.monotonic()
 
     @contextmanager
     def noting(self, address: HostPort, *, may_wait: bool = False) -> Generator[None]:
-        """Remember if a node does not answer in the block.
+        """Record that a node does not answer in the block.
 
-        That it has no leader is an answer, and who is too slow for a metastore may still do for
-        what is small.
+        A node that reports a missing leader has answered. A node that is too slow for a
+        metastore still serves small requests.
 
         Args:
-            may_wait: whether it was asked to answer only once it has news.
+            may_wait: whether the request lets the node wait for a newer metastore.
         """
         try:
             yield
@@ -106,32 +106,32 @@ class MetaNodes:
             raise
 
     def hop(self, leader: HostPort) -> HostPort:
-        """Go on to who is said to lead, unless it did not answer a moment ago.
+        """Follow a redirect to the leader.
 
         Raises:
-            PeerUnreachable
+            PeerUnreachable: the leader did not answer a moment ago.
         """
         if self.is_away(leader):
             raise PeerUnreachable(
-                f"{leader}: the meta node that leads does not answer",
+                f"{leader}: the leader of the meta nodes does not answer",
                 hint="the others choose another leader, if most of them are up",
             )
         return leader
 
     def in_turn(self) -> list[HostPort]:
-        """In which order to ask them."""
+        """The addresses in the order of use."""
         with self._mutex:
             return sorted(self._known, key=lambda node: (self.is_away(node), self.is_slow(node)))
 
     def ask(self, question: Callable[[HostPort], T]) -> T:
-        """Ask one after the other until one answers.
+        """Send a request to one node after the other until one answers.
 
-        A run that has had an answer before waits for a leader to be elected; the first question
-        of all is asked once.
+        A run that has had an answer before waits for the election of a leader; a run's first
+        request makes one round.
 
         Raises:
-            PeerUnreachable: none did; of the one that was asked first.
-            What else `question` raises, at once.
+            PeerUnreachable: no node answers; the error of the first one.
+            WireError: any other error of `question`, at once.
         """
         deadline = time.monotonic() + ELECTION_S
         while True:
@@ -148,7 +148,7 @@ class MetaNodes:
         away = {address for address in order if self.is_away(address)}
         for address in order:
             if self.is_away(address) and address not in away:
-                continue  # another one has just led to it, in vain
+                continue  # another node has just redirected to it, without success
             try:
                 answer = question(address)
             except PeerUnreachable as error:

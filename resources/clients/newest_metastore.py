@@ -1,7 +1,7 @@
-"""The metastore from the leader, and never one that is older than what another meta node knows.
+"""Reads the leader's metastore, and rejects one that is older than another meta node's copy.
 
-A leader that stood still leads on in its own eyes for a moment once it goes on, and answers with
-what it knew; a proxy may do so for hours.
+A leader that was suspended still acts as leader for a moment after it resumes, and returns its old
+copy. A caching proxy may do so for hours.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ AWAY_S = 60.0
 
 
 class Newest:
-    """Looks of one cluster; remembers which meta nodes cannot be reached from here."""
+    """Reads one cluster's metastore; remembers which meta nodes are unreachable."""
 
     def __init__(self, meta: MetaClient) -> None:
         self._meta = meta
         self._away_until: dict[HostPort, float] = {}
 
     def metastore(self) -> tuple[bytes, Metastore]:
-        """Ask the leader, then the others how far they are.
+        """Read the leader's metastore, and compare its index with the other meta nodes' ones.
 
         Raises:
-            BadReply: what the leader gives stays older than what another knows.
+            BadReply: the leader's metastore stays older than another node's copy.
             WireError: the leader does not answer.
         """
         raw, now = self._meta.metastore()
@@ -46,13 +46,13 @@ class Newest:
         if now.index >= known or not self._is_of(node, now.cluster_id):
             return raw, now
         raise BadReply(
-            f"{self._meta.bind}: gave a metastore of index {now.index}, and meta node {node} knows "
-            f"one of {known}: it is stale, and what was created or changed since is not in it",
-            hint=f"does a proxy stand between, or did a meta node stand still? Try -bind {node}",
+            f"{self._meta.bind}: sent a metastore of index {now.index}, and meta node {node} is "
+            f"at {known}: the metastore is stale, and later changes are not in it",
+            hint=f"is a proxy in between, or was a meta node suspended? Try -bind {node}",
         )
 
     def _known_elsewhere(self, now: Metastore) -> tuple[HostPort, int]:
-        """Which other meta node is furthest, and how far."""
+        """The meta node with the highest index, and that index."""
         begun = time.monotonic()
         nodes = [a for a in meta_addresses(now.meta_nodes) if self._away_until.get(a, 0) < begun]
         best = (HostPort("", 0), 0)
@@ -71,7 +71,7 @@ class Newest:
             return 0
 
     def _is_of(self, node: HostPort, cluster_id: int) -> bool:
-        """Whether who answers at an address belongs to this cluster, and not to another network."""
+        """Whether the node at an address belongs to this cluster; a network may reuse addresses."""
         try:
             return self._meta.metastore_of(node, timeout_s=TIMEOUT_S)[1].cluster_id == cluster_id
         except WireError:

@@ -1,4 +1,4 @@
-"""Who listens at an address, before anything else is said to it."""
+"""Probes which kind of server listens at an address, before any other request."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from resources.protocol.meta import decode_metastore
 from resources.protocol.snapshotter_replies import MetastoreReply, Stranger, who_answers
 
 NOBODY_BEHIND = (
-    "is the port published, or forwarded, with nobody listening behind it? InfluxDB listens on "
-    'its own 127.0.0.1:8088 unless bind-address = ":8088" stands at the top of its configuration '
+    "is the port published or forwarded, without a server behind it? InfluxDB listens on "
+    'its own 127.0.0.1:8088 unless its configuration begins with bind-address = ":8088" '
     "(INFLUXDB_BIND_ADDRESS=:8088 in a container)"
 )
 
@@ -27,13 +27,13 @@ _RESET = (ConnectionResetError, BrokenPipeError, ConnectionAbortedError)
 
 
 class PeerKind(StrEnum):
-    """Who listens at an address, as far as one question can tell."""
+    """The kind of server at an address, as far as one probe can tell."""
 
     SERVER = "server"
     CLUSTER_DATA_NODE = "cluster-data-node"
     HTTP = "http"
     TLS = "tls"
-    """Something that speaks TLS, and was not spoken to in TLS."""
+    """A server that speaks TLS, while the probe was plain."""
 
 
 def probe_kind(
@@ -43,16 +43,16 @@ def probe_kind(
     tls: SSLContext | None = None,
     route: AddressMap = NO_MAP,
 ) -> PeerKind:
-    """Find out who listens, by asking for the metastore.
+    """Find out which kind of server listens, by a request for the metastore.
 
-    Every snapshotter answers that, a data node's metastore names data nodes, and an HTTP server
-    says that this is no HTTP. Nobody is sent what he would answer by a reset, with which some
-    tunnels end, or would put into his log.
+    Every snapshotter answers it, a data node's metastore lists data nodes, and an HTTP server
+    refuses it as malformed. No kind of server answers it by a reset, which makes some tunnels
+    end, or by a line in its log.
 
     Raises:
-        PeerUnreachable: nobody listens, nobody answers in time, or the connection is closed
-            without an answer, as published ports do with nobody behind them.
-        BadReply: something else is there.
+        PeerUnreachable: no server listens or answers in time, or the connection is closed without
+            an answer, as a published port does without a server behind it.
+        BadReply: another kind of server is there.
 
     Source: influxdb tcp/mux.go; Go, net/http (badRequestError), crypto/tls.
     """
@@ -61,12 +61,12 @@ def probe_kind(
 
     def ask() -> MetastoreReply | Stranger:
         with Connection(address, StallLimit(timeout_s), tls=tls, route=route) as connection:
-            connection.phase("asking who listens")
+            connection.phase("probing the port")
             connection.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
             reply = connection.receive(who_answers)
             connection.finished()
         if reply is Stranger.NOBODY:
-            raise ConnectionCut("no answer")  # perhaps it was there a moment ago
+            raise ConnectionCut("no answer")  # a retry may succeed
         return reply
 
     try:
@@ -74,7 +74,7 @@ def probe_kind(
     except PeerUnreachable as error:
         if not isinstance(error, ConnectionCut) and not isinstance(error.__cause__, _RESET):
             raise
-        answer = Stranger.NOBODY  # perhaps before our request was sent
+        answer = Stranger.NOBODY  # the peer may have closed before our request was sent
     if isinstance(answer, MetastoreReply):
         store = decode_metastore(answer.meta, groups=False)
         is_member = store.data_nodes or store.meta_nodes

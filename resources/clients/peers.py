@@ -1,14 +1,13 @@
-"""One peer's trouble delays its own shards only.
+"""A peer that does not answer delays its own shards only.
 
-Whoever talks to a server or data node does so within `Peer.exchange`. If it does not answer there,
-it is asked at once, briefly, whether it is still there. If not, it counts as away. Nobody waits for
-it again: who wants something of it hears so at once (`PeerAway`), and what others wait for is
-broken off, so that it costs one time-out, whenever each of them began. Its turn comes again with
-growing pauses, or when a run has done everything else (`Peer.await_return`). A peer that answers
-briefly and lets two requests run into their time-outs is away, too.
+Every request to a server or data node runs inside `Peer.exchange`. If the peer does not answer
+there, a short probe follows at once. If the probe fails, the peer counts as away: a new request
+raises `PeerAway` at once, and requests in progress are broken off, so the peer costs one time-out
+in all. It is probed again after growing pauses, or when the run has done everything else
+(`Peer.await_return`). A peer that answers the probe but lets two requests time out is away, too.
 
-A server that goes down while one of its shards is read may do so because of it. The shards that
-were being read are read alone then, so that the second time it is known which one it was; that one
+A server that goes down during the read of a shard may do so because of that shard. After that, each
+of the shards that were being read is read alone, so a second crash identifies the cause. That shard
 is not read any more (`Crashes`).
 
 Held by tests/resources/clients/test_peers.py; on real servers by tests/faults/peers.py.
@@ -36,15 +35,15 @@ from resources.errors import (
 from resources.model import ShardID
 
 BRIEFLY_S = 3.0
-"""How long a peer may be silent that is asked whether it is there."""
+"""How long a peer may be silent after a probe."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 240.0
-"""How long a peer that is away is not asked, if asking takes time."""
+"""The pause before the next probe of a peer whose last probe timed out."""
 AT_ONCE_S, SHORT_PAUSE_S = 0.5, 0.5
-"""Who refuses within the first may be asked again after the second."""
+"""A probe that fails within the first may be repeated after the second."""
 MAX_SILENCES = 2
 MAX_CRASHES = 2
 ALONE_WITHIN_S = 120.0
-"""How long a reader waits until nobody else reads from the same server."""
+"""How long a reader waits for the other readers of the same server to end."""
 
 
 @dataclass(slots=True)
@@ -52,9 +51,9 @@ class Crashes:
     """Shards whose reading brought a server down; one for all peers of a source.
 
     Attributes:
-        counts: how often, by shard.
-        alone: of these, shards that were the only one being read.
-        left: shards that are not to be read, and why.
+        counts: the number of crashes, by shard.
+        alone: the shards among them that were the only one being read.
+        left: shards that are not read any more, with the reason.
         where: by shard, the server that went down last.
     """
 
@@ -64,7 +63,7 @@ class Crashes:
     where: dict[ShardID, str] = field(default_factory=dict[ShardID, str])
 
     def note(self, address: str, shards: Collection[ShardID]) -> None:
-        """A server went down while these were read."""
+        """Record that a server went down while these shards were being read."""
         for shard_id in shards:
             self.where[shard_id] = address
             self.counts[shard_id] = self.counts.get(shard_id, 0) + 1
@@ -75,12 +74,12 @@ class Crashes:
                 self.left[shard_id] = f"reading it brought its server down {times} times"
 
     def suspect(self, shard_id: ShardID, times: int) -> None:
-        """It has brought servers down in earlier runs: it is read alone."""
+        """Record the crashes of earlier runs, so that the shard is read alone."""
         self.counts.setdefault(shard_id, times)
         self.left.pop(shard_id, None)
 
     def forget(self, shards: Collection[ShardID]) -> None:
-        """The server had not gone down after all."""
+        """Discard the last crash of these shards, since the server had not gone down."""
         for shard_id in shards:
             self.counts[shard_id] = self.counts.get(shard_id, 1) - 1
             if not self.counts[shard_id]:
@@ -88,12 +87,16 @@ class Crashes:
             self.left.pop(shard_id, None)
 
     def survived(self, shard_id: ShardID) -> None:
-        """It was read to its end."""
+        """Record that the shard was read to its end."""
         self.counts.pop(shard_id, None)
         self.alone.discard(shard_id)
 
     def require_readable(self, shard_id: ShardID) -> None:
-        """Raises: ShardLeftAlone."""
+        """Require that reading this shard is allowed.
+
+        Raises:
+            ShardLeftAlone: reading it has brought its server down.
+        """
         why = self.left.get(shard_id)
         if why is not None:
             raise ShardLeftAlone(
@@ -103,12 +106,12 @@ class Crashes:
 
 
 class Peer:
-    """A server or data node, and whether it answers; safe to share between threads.
+    """A server or data node and its availability; safe to share between threads.
 
     Args:
-        address: what to call it.
-        answers: asks briefly whether it is there.
-        crashes: of the source that it belongs to.
+        address: its name in messages.
+        answers: sends a short probe; whether the peer answers.
+        crashes: the crashes of its source.
     """
 
     def __init__(
@@ -117,9 +120,9 @@ class Peer:
         self.address = address
         self.crashes = crashes if crashes is not None else Crashes()
         self.restarted: Callable[[], bool | None] = lambda: None
-        """Whether it answers as another process than before; None: it does not say."""
+        """Whether its process has restarted; None: unknown."""
         self.went_away: Callable[[], None] = lambda: None
-        """Called when it counts as away from now on."""
+        """Called when the peer begins to count as away."""
         self._answers = answers
         self._lock = threading.Lock()
         self._why: PeerUnreachable | None = None
@@ -132,20 +135,20 @@ class Peer:
 
     @property
     def why_away(self) -> PeerUnreachable | None:
-        """What was wrong when it was asked last; None if it counts as there."""
+        """The error after which the peer counts as away; None if it does not."""
         return self._why
 
-    # --- talking ----------------------------------------------------------------------------
+    # --- requests ---------------------------------------------------------------------------
 
     @contextmanager
     def exchange(self, aborted: Callable[[], bool] = lambda: False) -> Generator[None]:
-        """Talk to it in the block.
+        """Send a request to the peer in the block.
 
         Args:
-            aborted: whether we have broken off ourselves, which says nothing of the peer.
+            aborted: whether our side has broken off, so that an error does not count.
 
         Raises:
-            PeerAway: it did not answer a moment ago.
+            PeerAway: the peer did not answer a moment ago.
         """
         self.require_answering()
         try:
@@ -161,11 +164,11 @@ class Peer:
     def reading(
         self, shard_id: ShardID, *, whole: bool, aborted: Callable[[], bool] = lambda: False
     ) -> Generator[None]:
-        """Read a shard in the block; `whole` unless only newer files are asked for.
+        """Read a shard in the block; `whole` unless the request is for newer files only.
 
         Raises:
-            ShardLeftAlone: its reading has brought a server down.
-            PeerAway: it did not answer a moment ago.
+            ShardLeftAlone: reading the shard has brought its server down.
+            PeerAway: the peer did not answer a moment ago.
         """
         self.crashes.require_readable(shard_id)
         with self._among_readers(shard_id), self.exchange(aborted):
@@ -179,7 +182,11 @@ class Peer:
             self.crashes.survived(shard_id)
 
     def require_answering(self) -> None:
-        """Raises: PeerAway, at once, unless its turn has come again and it answers."""
+        """Require that the peer answers; probes an absent one only if its pause is over.
+
+        Raises:
+            PeerAway: the peer does not answer.
+        """
         if self._why is None:
             return
         with self._lock:
@@ -187,13 +194,14 @@ class Peer:
                 self._ask_again()
         why = self.why_away
         if why is not None:
-            raise PeerAway(f"{why.what}, and not asked again so soon", hint=why.hint)
+            raise PeerAway(f"{why.what}; not tried again so soon", hint=why.hint)
 
     def await_return(self, stop: threading.Event, patience_s: float) -> bool:
-        """Wait for a peer that is away; whether it answers again.
+        """Wait for a peer that is away; returns whether it answers again.
 
         Args:
-            stop: ends the waiting.
+            stop: ends the wait.
+            patience_s: the longest wait.
         """
         deadline, pause_s = time.monotonic() + patience_s, min(0.5, patience_s / 8)
         while True:
@@ -210,11 +218,11 @@ class Peer:
             self._why = None
             self._silences = 0
             if self._suspects and self.restarted() is False:
-                self.crashes.forget(self._suspects)  # it was the way to it
+                self.crashes.forget(self._suspects)  # only the network had failed
             self._suspects.clear()
 
     def _is_there(self) -> bool:
-        """Ask, and if not, say when its turn comes again."""
+        """Probe the peer; if it does not answer, set the time of the next probe."""
         began = time.monotonic()
         if self._answers():
             return True
@@ -226,7 +234,7 @@ class Peer:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
         return False
 
-    # --- trouble ----------------------------------------------------------------------------
+    # --- failures ---------------------------------------------------------------------------
 
     def _note(self, error: ShardkeeperError) -> None:
         with self._lock:
@@ -241,7 +249,7 @@ class Peer:
                 self._set_away(error)
 
     def _note_break(self, error: ShardkeeperError) -> None:
-        """A stream broke off: if the server is not there any more, a shard may be the cause."""
+        """Handle a stream that broke off; a shard may have brought the server down."""
         if isinstance(error, (PeerSilent, PeerTooSlow)):
             return
         with self._lock:
@@ -262,11 +270,11 @@ class Peer:
         self._why = PeerUnreachable(what, hint=error.hint)
         self.went_away()
 
-    # --- who reads --------------------------------------------------------------------------
+    # --- readers ----------------------------------------------------------------------------
 
     @contextmanager
     def _among_readers(self, shard_id: ShardID) -> Generator[None]:
-        """Be counted as a reader; alone, if the shard is under suspicion."""
+        """Count as a reader in the block; as the only one if the shard is a suspect."""
         me = threading.get_ident()
         with self._readers:
             self._readers.wait_for(lambda: self._may_read(shard_id, me), timeout=ALONE_WITHIN_S)
@@ -285,5 +293,5 @@ class Peer:
 
 
 def all_away(peers: Iterable[Peer]) -> bool:
-    """Whether nobody of them is there."""
+    """Whether every peer is away."""
     return all(peer.why_away is not None for peer in peers)

@@ -1,4 +1,4 @@
-"""What a server says, without the credentials that it was told a moment before."""
+"""Removes credentials from the texts of a server, which may repeat a request's."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ MIN_MASKED = 4
 """Masking a shorter secret would take single letters out of every message."""
 _DIGIT = "[A-Za-z0-9+/_-]"
 _TOKEN = re.compile(r"eyJ[\w-]{5,}\.[\w-]{5,}\.[\w-]{5,}")
-"""A JSON Web Token; it lives for minutes, and lets in whoever has it."""
+"""A JSON Web Token; for minutes, it gives access to any client that has it."""
 
 
 def redacted(text: str, user: str, *secrets: str) -> str:
-    """`text` with `***` for each secret, however it was written on its way; and for every token.
+    """Replace each secret, in any of its encodings, and every token in `text` by `***`.
 
-    Covers the secret as it is, as part of a URL, of JSON, of HTML, of a Go or Python string, in
-    hexadecimal and Base64 digits, in UTF-8 that is read as Latin-1, and the Basic header of `user`.
+    Covers the plain secret, its form in a URL, in JSON, in HTML, in a Go or Python string, in
+    hexadecimal and Base64, in UTF-8 read as Latin-1, and the Basic header of `user`.
     """
     for secret in secrets:
         if len(secret) < MIN_MASKED:
             continue
         for pair in (f"{user}:{secret}".encode(), secret.encode()):
             text = _base64_of(pair).sub("***", text)
-        # The longest first: what is left of a longer form would show that it was one.
+        # The longest form first: a shorter one would leave a rest of it.
         for form in sorted(set(_forms(secret)), key=len, reverse=True):
             text = re.sub(re.escape(form), "***", text, flags=_case(form, secret))
     return _TOKEN.sub("***", text)
@@ -49,7 +49,7 @@ def _forms(secret: str) -> Iterator[str]:
 
 
 def _base64_of(raw: bytes) -> re.Pattern[str]:
-    """Base64 in which `raw` begins at any byte, with the digits that it shares with others."""
+    """Match Base64 with `raw` at any byte offset, and the digits that it shares with neighbours."""
     forms: list[str] = []
     for before in range(3):
         digits = base64.b64encode(bytes(before) + raw).decode().rstrip("=")
@@ -60,6 +60,6 @@ def _base64_of(raw: bytes) -> re.Pattern[str]:
 
 
 def _case(form: str, secret: str) -> re.RegexFlag:
-    """Percent and hexadecimal digits come in both cases."""
+    """Ignore case if `form` has percent or hexadecimal digits."""
     escaped = form != secret and ("%" in form or re.fullmatch(r"[0-9a-f]+", form))
     return re.IGNORECASE if escaped else re.NOFLAG

@@ -1,11 +1,11 @@
-"""Which releases of influxdb-cluster number their calls on port 8088 as we do.
+"""The releases of influxdb-cluster whose calls on port 8088 have the numbers that we use.
 
-A data node does what a number says. In c1.0.0 to c1.1.1 the numbers are others: what lists
-shards today (37) removes hinted hand-off there, and what removes a shard (35) makes the node
-leave the cluster and delete all of its data. So a release that is not known is not called.
+Releases c1.0.0 to c1.1.1 use other numbers. There, our number for listing shards (37) removes
+hinted hand-off, and our number for removing a shard (35) makes the node leave the cluster and
+delete all of its data. So no call goes to an unknown release.
 
 Source: influxdb-cluster coordinator/service.go at v1.8.10-c1.1.1, v1.8.10-c1.1.2 and
-v1.8.11-c1.2.0: of these two the numbers are the same.
+v1.8.11-c1.2.0: the numbers of the last two are the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from resources.clients.meta import MetaClient
 from resources.errors import PeerUnreachable, UnsupportedPeer, WireError, shown
 
 VARIABLE = "SHARDKEEPER_ACCEPT_RELEASE"
-"""Names a release to treat as one that is known, by somebody who has looked."""
+"""Names a release to treat as known; for users who have compared the numbers."""
 
 AGAIN_S = 10.0
 FIRST, BEYOND = (1, 1, 2), (1, 3, 0)
@@ -29,14 +29,14 @@ _RELEASE = re.compile(r".*-c([0-9]{1,4})\.([0-9]{1,4})\.([0-9]{1,4})(?:[^0-9.].*
 
 
 class ReleaseGate:
-    """Opens once every data node of a cluster has said that it is of a known release.
+    """Checks that every data node of a cluster reports a known release.
 
-    While some say nothing, those that do are asked again every few seconds. Several threads may
-    stand before it; none passes before the answer.
+    While some nodes report none, the check is repeated every few seconds. Threads may share the
+    gate; all of them wait for the first result.
 
     Args:
-        meta: knows the members.
-        http: opens a data node's HTTP API, which says the release if gossip has not arrived yet.
+        meta: lists the members.
+        http: opens a data node's HTTP API, which reports the release before gossip spreads it.
     """
 
     def __init__(self, meta: MetaClient, http: Callable[[str], InfluxHTTP] | None) -> None:
@@ -46,7 +46,12 @@ class ReleaseGate:
         self._open_until = 0.0
 
     def check(self) -> None:
-        """Raises: UnsupportedPeer, WireError."""
+        """Check the members' releases.
+
+        Raises:
+            UnsupportedPeer: a node reports an unknown release.
+            WireError: the meta nodes do not list the members.
+        """
         with self._mutex:
             if time.monotonic() < self._open_until:
                 return
@@ -59,14 +64,14 @@ class ReleaseGate:
         try:
             members = self._meta.members().data
         except PeerUnreachable:
-            return []  # it was there a moment ago, for the metastore that names the nodes
+            return []  # the meta node has just served the metastore that lists the nodes
         if self._http is None or any(node.version for node in members):
             return [(node.tcp_addr, node.version) for node in members]
         return [(node.tcp_addr, _version_at(self._http(node.http_addr))) for node in members]
 
 
 def _version_at(http: InfluxHTTP) -> str:
-    """What a node says itself; empty: nothing."""
+    """The version that a node reports over HTTP; empty: none."""
     try:
         return http.ping().version
     except WireError:
@@ -74,14 +79,14 @@ def _version_at(http: InfluxHTTP) -> str:
 
 
 def check_releases(versions: Iterable[tuple[str, str]]) -> None:
-    """Refuse a cluster if one of its data nodes says that it is of a release that is not known.
+    """Refuse a cluster if one of its data nodes reports an unknown release.
 
     Args:
-        versions: address and version of each node; a node that does not say is passed over,
-            since that comes by gossip, later than the node itself.
+        versions: address and version of each node; an empty version is accepted, since gossip
+            brings it later than the node itself.
 
     Raises:
-        UnsupportedPeer
+        UnsupportedPeer: a node reports an unknown release.
     """
     accepted = os.environ.get(VARIABLE, "")
     for address, version in versions:
@@ -95,7 +100,7 @@ def check_releases(versions: Iterable[tuple[str, str]]) -> None:
 
 
 def is_known(version: str) -> bool:
-    """Whether `1.8.11-c1.2.0` is of a release whose numbers are known."""
+    """Whether the numbers of this release, such as `1.8.11-c1.2.0`, are known."""
     number = _number(version)
     return number is not None and FIRST <= number < BEYOND
 
@@ -114,6 +119,6 @@ def _hint(version: str) -> str:
             "own release backs it up"
         )
     return (
-        "use a newer Shardkeeper, or influxd-ctl of its own release; who has compared the numbers "
-        f"in coordinator/service.go may set {VARIABLE}={version if version.isascii() else '...'}"
+        "use a newer Shardkeeper, or influxd-ctl of its own release; if coordinator/service.go of "
+        f"that release has these numbers, set {VARIABLE}={version if version.isascii() else '...'}"
     )

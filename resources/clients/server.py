@@ -1,4 +1,4 @@
-"""One InfluxDB server through both its doors: TCP for shards and metastore, HTTP for facts."""
+"""One InfluxDB server through both of its ports: TCP for shards and metastore, HTTP for facts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Server:
     """A single InfluxDB 1.5 to 1.12 server.
 
     Args:
-        tcp: its snapshotter (8088), which asks for no password.
+        tcp: its snapshotter (8088), which has no authentication.
         http: its HTTP API (8086); without it, changes cannot be detected.
     """
 
@@ -45,7 +45,7 @@ class Server:
         tcp.peer.restarted = self._is_restarted
         self._never_reported = False
         self.leftovers = Leftovers()
-        """What its release leaves behind when shards are read."""
+        """The directories that its release leaves behind when shards are read."""
 
     @property
     def kind(self) -> Literal["server"]:
@@ -57,7 +57,7 @@ class Server:
 
     @property
     def named(self) -> str:
-        """Its address, with the one that is connected to instead."""
+        """Its address, and the reachable one where that differs."""
         return self.tcp.named
 
     @property
@@ -66,11 +66,11 @@ class Server:
         return self.tcp.peer.crashes
 
     def peer(self, node: str = "") -> Peer:
-        """Whether it answers."""
+        """The server's availability."""
         return self.tcp.peer
 
     def _is_restarted(self) -> bool | None:
-        """Whether another process answers than the one that told figures, or than last time."""
+        """Whether the server's process has restarted since its last figures; None: unknown."""
         before = self._last_start or self._known_start
         if self.http is None or before is None:
             return None
@@ -82,17 +82,17 @@ class Server:
         return None if now is None else now != before
 
     def metastore(self) -> tuple[bytes, Metastore]:
-        """The metastore as bytes, to be stored unchanged, and decoded; read twice at least."""
+        """The metastore as bytes, to be stored unchanged, and decoded; read at least twice."""
         raw = settled(self.tcp.metastore, self.address)
         return raw, decode_metastore(raw)
 
     def shards_on_disk(self) -> frozenset[ShardID]:
-        """Shards that the server really has; its metastore also knows planned ones."""
+        """The shards that exist on the server; its metastore also lists planned ones."""
         listed = self.tcp.listed_shards()
         return frozenset(path.shard_id for path in (*listed.paths, *listed.odd))
 
     def inventory(self, metastore: Metastore) -> ReplicaInventory:
-        """What is on the server's disk; it is the only node."""
+        """The shards on the server's disk; the server is the only node."""
         here = (ShardCopy(self.address),)
         return ReplicaInventory(dict.fromkeys(self.shards_on_disk(), here))
 
@@ -102,7 +102,7 @@ class Server:
     def open_shard(
         self, shard_id: ShardID, *, node: str = "", since_ns: int | None = None
     ) -> AbstractContextManager[ShardStream]:
-        """As `SnapshotterClient.open_shard`; of some releases by an export, see `leftovers`."""
+        """As `SnapshotterClient.open_shard`; some releases need an export, see `leftovers`."""
         if self.leftovers.exports(shard_id):
             return self._exported(shard_id, since_ns)
         return self.tcp.open_shard(shard_id, since_ns=since_ns)
@@ -119,7 +119,7 @@ class Server:
                 raise
 
     def abort(self) -> None:
-        """Break off every request that is under way, from any thread."""
+        """Break off every request in progress, from any thread."""
         self.tcp.abort()
 
     def resume(self) -> None:
@@ -127,7 +127,7 @@ class Server:
         self.tcp.resume()
 
     def about(self) -> SourceFacts:
-        """Version and clock alone, by a small request; nothing if HTTP is closed to us."""
+        """Version and clock only, by a small request; empty if HTTP is not available."""
         if self.http is None:
             return SourceFacts()
         try:
@@ -138,10 +138,10 @@ class Server:
         return SourceFacts(reply.version, reply.clock_ns)
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
-        """What HTTP tells, or nothing and the reason why.
+        """The server's facts from HTTP; without HTTP, empty facts and the error.
 
-        Backups go on without it, as full copies; so neither a closed HTTP port is an error here,
-        nor a proxy before it that lets only some paths through, or answers itself.
+        A backup without them is a full copy. So a closed HTTP port is no error here, nor is a
+        proxy in front of it that passes only some paths, or answers itself.
 
         Raises:
             UsageError: the HTTP address is another server's.
@@ -159,9 +159,9 @@ class Server:
         return replace(_facts(version, reply), orphans=orphans), None
 
     def figures(self, node: str = "") -> SourceFacts:
-        """As `facts`; whose figures these are is looked at again only if another process tells.
+        """As `facts`; the server's identity is checked again only after a restart.
 
-        Nothing if `facts` found that HTTP is closed, or that a proxy before it hides them.
+        Empty if `facts` found HTTP closed, or found that a proxy hides the figures.
 
         Raises:
             WireError: HTTP does not answer.
@@ -178,17 +178,18 @@ class Server:
     def _vars_of_this_server(
         self, http: InfluxHTTP, activity: bool
     ) -> tuple[ServerVars, dict[ShardID, str]]:
-        """What HTTP tells, once it is sure that both doors lead to one server.
+        """The figures from HTTP, after a check that both ports belong to one server.
 
-        Of a shard that HTTP tells of and the other door does not have, the metastore behind each
-        of them is asked. If neither knows it, it is an orphan: a directory that somebody copied
-        or that a crash left. If HTTP's knows it, that is another server's.
+        If HTTP reports a shard that the TCP port does not list, both metastores are read. A shard
+        in neither of them is an orphan: a copied directory, or the rest of a crash. A shard in
+        the one behind HTTP shows that HTTP is another server's.
 
-        Returns the figures without those of orphans, and the orphans.
+        Returns:
+            The figures without those of orphans, and the orphans.
 
         Raises:
-            UsageError: HTTP tells of shards that the other door does not have.
-            WireError
+            UsageError: HTTP reports shards of another server.
+            WireError: a request fails.
         """
         reply, strange = http.server_vars(activity=activity), dict[ShardID, str]()
         for scan in range(MAX_ATTEMPTS):
@@ -211,21 +212,21 @@ class Server:
         return replace(reply, shards=kept), orphans
 
     def _orphans(self, http: InfluxHTTP, strange: Mapping[ShardID, str]) -> dict[ShardID, str]:
-        """Those that neither metastore knows; of the others both must say the same."""
+        """The shards in neither metastore; every other one must be in both, with equal names."""
         there = shards_known(http)
         _, metastore = self.metastore()
         here = {place.shard_id: f"{place.database}/{place.policy}" for place in metastore.places()}
         for shard_id in sorted(strange):
             if there.get(shard_id) != here.get(shard_id):
-                raise self.other_server(f"it tells of shard {shard_id}, which is not there")
+                raise self.other_server(f"it reports shard {shard_id}, which is not there")
         return {shard_id: path for shard_id, path in strange.items() if shard_id not in here}
 
     def other_server(self, why: str) -> UsageError:
-        """The two addresses belong to different servers."""
+        """The error for two addresses that belong to different servers."""
         return UsageError(
             f"{self.http.http_addr if self.http else ''} is not the HTTP address of "
             f"{self.address}: {why}",
-            hint="name the right one with -http; -http none does without, and copies everything",
+            hint="name the right one with -http; with -http none, backups copy everything",
         )
 
 
@@ -236,10 +237,10 @@ def _facts(version: str, reply: ServerVars) -> SourceFacts:
 
 
 def _version(http: InfluxHTTP) -> str:
-    """The version, by a statement where a proxy hides it; empty if that is refused, too.
+    """The version, by a statement if a proxy hides it; empty if the statement is refused, too.
 
     Raises:
-        PeerUnreachable: nobody answers.
+        PeerUnreachable: the server does not answer.
     """
     try:
         return http.ping().version

@@ -1,7 +1,6 @@
-"""requests, without what it does unasked: redirects, proxies, credentials of the environment.
+"""A requests session without redirects, proxies and credentials of the environment.
 
-The standard library takes a reply that ends in the middle of its headers for one that has no more
-of them. Here it counts as cut.
+The standard library accepts a reply that ends in the middle of its headers. Here it counts as cut.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from resources.clients.tls import Trust
 
 
 def plain_session(trust: Trust, route: AddressMap = NO_MAP) -> requests.Session:
-    """A session that sends what it is told, where it is told.
+    """A session that adds nothing to a request and follows no redirect.
 
     Args:
-        trust: whose https certificates are good.
-        route: where to connect to instead; certificates and Host name the address of the URL.
+        trust: the trusted authorities.
+        route: the reachable addresses; certificates and Host name the address of the URL.
     """
     session = _Plain()
     session.trust_env = False  # no .netrc, no proxies
     session.verify = trust.verify
     if not trust.verify:
-        # Once chosen, it need not be said again at every request.
+        # The user has chosen this; a warning at every request would not help.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     session.mount("http://", _Plainly(None, route))
     session.mount("https://", _Plainly(trust, route))
@@ -41,13 +40,13 @@ def plain_session(trust: Trust, route: AddressMap = NO_MAP) -> requests.Session:
 
 class _Plain(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        # Even when told not to follow, requests reads a redirect's body, however long, and
-        # trips over a Location that is no URL.
+        # Even with redirects turned off, requests reads a redirect's whole body, and raises on a
+        # Location that is no URL.
         return None
 
 
 class _Plainly(HTTPAdapter):
-    """Sends by our own rules of trust, and by the map."""
+    """Connects by our own trust settings and by the address map."""
 
     def __init__(self, trust: Trust | None, route: AddressMap) -> None:
         self._trust = trust
@@ -56,7 +55,7 @@ class _Plainly(HTTPAdapter):
         super().__init__()
 
     def send(self, *args: Any, **extra: Any) -> requests.Response:
-        if not self._made:  # not earlier: most sessions never speak https, or with one peer only
+        if not self._made:  # on first use: most sessions never speak https
             self._made = True
             self.poolmanager.pool_classes_by_scheme = _pools(self._route)
             if self._trust is not None:
@@ -64,7 +63,7 @@ class _Plainly(HTTPAdapter):
         return super().send(*args, **extra)
 
     def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
-        """Leave trust to the context; requests would add certifi's authorities to it."""
+        """Do nothing: requests would add certifi's authorities to our context."""
         conn.cert_reqs = "CERT_REQUIRED" if verify else "CERT_NONE"
 
 
@@ -91,7 +90,7 @@ def _pools(route: AddressMap) -> dict[str, type[HTTPConnectionPool]]:
 
 
 class _WholeResponse(http.client.HTTPResponse):
-    """A reply whose headers have come to their end, which is an empty line."""
+    """A reply whose headers must end with an empty line."""
 
     def begin(self) -> None:
         whole = self.fp
@@ -100,14 +99,14 @@ class _WholeResponse(http.client.HTTPResponse):
         try:
             super().begin()
         finally:
-            if self.fp is head:  # else it is closed
+            if self.fp is head:  # else the file is closed
                 self.fp = whole
         if head.last not in (b"\r\n", b"\n"):
             raise http.client.RemoteDisconnected("the reply ended in its headers")
 
 
 class _Lines:
-    """Passes lines on and remembers the last."""
+    """Passes lines on and keeps the last one."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""The tar archive of a shard, as it comes from a server."""
+"""The tar archive of a shard, as a server sends it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resources.protocol.stream import HEAD_BYTES, LOG_HINT
 
 
 class ShardStream:
-    """The tar archive of a shard, as it arrives; nothing in it has been looked at."""
+    """The unchecked tar archive of a shard, as it arrives."""
 
     def __init__(self, connection: Connection, phase: str) -> None:
         self._connection = connection
@@ -24,9 +24,9 @@ class ShardStream:
             raise BadReply(f"{connection.address}: not a snapshotter", hint=who)
 
     def recv_into(self, buffer: Buffer) -> int:
-        """Fill `buffer` with what has arrived, at least a byte; 0 is the end of the stream.
+        """Read what has arrived into `buffer`, at least a byte; returns 0 at the end.
 
-        The end may come anywhere: whether the archive was complete, its reader must say.
+        The stream may end anywhere: its reader checks whether the archive is complete.
         """
         if not self._head:
             n_bytes = self._connection.recv_into(buffer)
@@ -40,7 +40,7 @@ class ShardStream:
         return n_bytes
 
     def _first_bytes(self) -> bytes:
-        """Enough of the stream to tell a tar member from another protocol."""
+        """Read enough of the stream to distinguish a tar member from another protocol."""
         head = bytearray(HEAD_BYTES)
         n_bytes = 0
         while n_bytes < len(head):

@@ -1,7 +1,7 @@
-"""The metastore of a leader that is too slow to send it: from another node, as new as the leader's.
+"""Reads the metastore from another meta node if the leader is too slow to send it.
 
-Small questions and commands pass over a slow way, so such a leader says how far it is; a metastore
-does not. Held by tests/resources/clients/test_meta_nodes.py; on real clusters by
+Small requests pass over a slow network, so the leader still reports its index; the other node's
+copy must have reached it. Held by tests/resources/clients/test_meta_nodes.py; on real clusters by
 tests/faults/peers.py.
 """
 
@@ -26,16 +26,16 @@ def from_leader_or_beside(
     index_of: Callable[[HostPort], int],
     read_after: Callable[[HostPort, int], T],
 ) -> T:
-    """The leader's, unless it is too slow, or was a moment ago.
+    """The leader's metastore, or an equally new copy if the leader is or was recently too slow.
 
     Args:
-        read: a node's own copy.
-        index_of: how far a node is.
-        read_after: a node's own copy, once it is newer than an index.
+        read: reads a node's own copy.
+        index_of: reads a node's index.
+        read_after: reads a node's own copy once it is newer than an index.
 
     Raises:
-        PeerTooSlow: the leader is, and no other node that answers has it as new.
-        WireError: what asking the leader raises.
+        PeerTooSlow: the leader is too slow, and no other node has an equally new copy.
+        WireError: a request to the leader fails.
     """
     slow = PeerTooSlow(f"{leader}: is too slow to send the metastore")
     if not nodes.is_slow(leader):

@@ -1,7 +1,7 @@
 """SnapshotterClient: the TCP service (8088) of one server or data node.
 
-Every request has a connection of its own. The service has no error reply, so silence is
-the error, and the hint is to look into the server's log.
+Every request has a connection of its own. The service has no error reply: an empty stream is
+the error, and only the server's log has the reason.
 """
 
 from __future__ import annotations
@@ -52,28 +52,30 @@ T = TypeVar("T")
 SNAPSHOTTER_PORT = 8088
 IDLE_TIMEOUT_S = 60.0
 FINISH_TIMEOUT_S = 600.0
-"""After an upload the server syncs the files and reopens the shard before it closes; before
-it answers an import it creates all shards, half a millisecond each on a fast disk.
+"""The time-out after an upload or an import.
+
+After an upload the server syncs the files and reopens the shard before it closes the connection.
+Before it answers an import it creates all shards, half a millisecond each on a fast disk.
 """
 
 BRIEF_ASKS, BRIEF_PAUSE_S = 3, 0.05
 
 MAX_OLD_IMPORT_BYTES = 60_000
-"""Servers 1.5 to 1.7 take an import in a single read: beyond this it may fail."""
+"""Servers 1.5 to 1.7 read an import in a single read: beyond this size it may fail."""
 
 
 class SnapshotterClient:
-    """Asks one server's snapshotter; safe to share between threads.
+    """The client of one server's snapshotter; safe to share between threads.
 
     Args:
         tcp_addr: host:port, 8088 if the port is left out.
         timeout_s: how long the server may be silent.
-        min_bytes_per_s: how slow it may be; 0: as slow as it likes.
-        finish_timeout_s: how long it may take to put an upload or an import in its place.
-        tls: how to encrypt: data nodes of a cluster can, and proxies before a server.
-        route: where to connect to instead.
-        before_change: called right before each upload; what it raises keeps it from being sent.
-        crashes: shards that bring servers down; shared by all nodes of a cluster.
+        min_bytes_per_s: its minimum rate; 0: none.
+        finish_timeout_s: how long it may take to install an upload or an import.
+        tls: how to encrypt; data nodes support it, and so do proxies in front of a server.
+        route: the reachable addresses.
+        before_change: called right before each upload; an exception from it prevents the upload.
+        crashes: shards that bring servers down; all nodes of a cluster share it.
     """
 
     def __init__(
@@ -98,26 +100,26 @@ class SnapshotterClient:
         self._aborted = False
         self.peer = Peer(self.named, self._answers, crashes)
         self.peer.went_away = self._break_off_silent
-        """Whether the server answers."""
+        """The server's availability."""
 
     def abort(self) -> None:
-        """Break off every request that is under way, and those that follow until `resume`.
+        """Break off every request in progress, from any thread, and refuse new ones until `resume`.
 
-        From any thread. An upload that waits for its end takes this for one, and its thread
-        would go on to read the shard back.
+        An upload that waits for its end takes this for the end, and its thread would go on to
+        read the shard back; the refusal stops it.
         """
         self._aborted = True
         for connection in list(self._connections):
             connection.abort()
 
     def _break_off_silent(self) -> None:
-        """Others have waited for as long as it takes to be asked whether it is there, too."""
+        """Break off the requests that have waited for longer than a probe of an absent peer."""
         for connection in list(self._connections):
             if connection.waits_s() >= min(BRIEFLY_S, self._stall_limit.idle_s):
                 connection.abort("no answer here either")
 
     def resume(self) -> None:
-        """Allow requests again after `abort`: undoing what was done takes some."""
+        """Allow requests again after `abort`, for the clean-up."""
         self._aborted = False
 
     def __repr__(self) -> str:
@@ -125,19 +127,19 @@ class SnapshotterClient:
 
     @property
     def tcp_addr(self) -> str:
-        """host:port, as it stands in every error."""
+        """host:port, as every error shows it."""
         return str(self._address)
 
     @property
     def named(self) -> str:
-        """The same, with the address that is connected to instead."""
+        """The same, with the reachable address where that differs."""
         return self._route.named(self._address)
 
     def metastore(self) -> bytes:
         """Fetch the metastore: a serialized `Data`, with password hashes in it.
 
         Raises:
-            PeerUnreachable, PeerClosedEarly, BadReply
+            PeerUnreachable, PeerClosedEarly, BadReply: the request fails.
         """
         reply = self._ask_for(requests.MetastoreBackup(), metastore_reply, "reading the metastore")
         return reply.meta
@@ -146,15 +148,16 @@ class SnapshotterClient:
         """List the shards on this server: of one policy, of one database, or all of them.
 
         Raises:
-            PeerClosedEarly: also when there is no such database or policy.
-            PeerUnreachable, BadReply
+            PeerClosedEarly: also if there is no such database or policy.
+            PeerUnreachable, BadReply: the request fails.
         """
         return list(self.listed_shards(database, policy).paths)
 
     def listed_shards(self, database: str = "", policy: str | None = None) -> ShardPaths:
-        """As `shard_paths`, with those under names that no archive can have.
+        """As `shard_paths`, and also the paths with names that no archive can have.
 
-        Raises: as `shard_paths`.
+        Raises:
+            WireError: as `shard_paths`.
         """
         request = (
             requests.DatabasePaths(database)
@@ -169,12 +172,12 @@ class SnapshotterClient:
     ) -> Generator[ShardStream]:
         """Stream a shard's files as a tar archive; `since_ns` leaves out older files.
 
-        Two requests for one shard must not overlap: servers up to 1.7 fail one of them,
-        later ones leave out the cache without a word.
+        Two requests for one shard must not overlap: servers up to 1.7 fail one of them, and
+        later ones silently leave out the cache.
 
         Raises:
-            PeerClosedEarly: not a single byte: no such shard, or it is busy.
-            PeerUnreachable, BadReply: on opening, or while reading.
+            PeerClosedEarly: the stream is empty: no such shard, or the shard is busy.
+            PeerUnreachable, BadReply: the request fails, or the read later.
         """
         with self._opened(
             requests.ShardBackup(shard_id, since_ns), whole=since_ns is None
@@ -185,12 +188,13 @@ class SnapshotterClient:
     def export_shard(
         self, shard_id: ShardID, start_ns: int, end_ns: int, *, whole: bool
     ) -> Generator[ShardStream]:
-        """Stream a shard's files as a tar archive, as far as they are of this time.
+        """Stream the files of a shard that have points in a time range, as a tar archive.
 
         Args:
-            whole: whether that is all of them.
+            whole: whether the range covers all files.
 
-        Raises: as `open_shard`; of a file with pending deletes, the stream breaks off.
+        Raises:
+            WireError: as `open_shard`; at a file with pending deletes the stream breaks off.
         """
         with self._opened(requests.ShardExport(shard_id, start_ns, end_ns), whole=whole) as stream:
             yield stream
@@ -216,17 +220,16 @@ class SnapshotterClient:
         restore_policy: str,
         meta: bytes,
     ) -> dict[ShardID, ShardID]:
-        """Create a database after the one in `meta`, and say which shard became which.
+        """Create a database like the one in `meta`, and return the new id of each shard.
 
-        Empty names mean: all databases, same name, all policies, same name. The server
-        answers neither why it refused nor, always, whether: on any error look whether the
-        database is there before trying again.
+        Empty names mean: all databases, same name, all policies, same name. The server does not
+        report why it refused, and not always that it refused: after any error, check whether
+        the database exists before trying again.
 
         Raises:
-            PeerRefused: the server said no.
-            NothingMatches: `meta` names no shards there, so that success would look like
-                refusal.
-            PeerUnreachable, PeerClosedEarly, BadReply
+            PeerRefused: the server refused.
+            NothingMatches: `meta` has no such shards, so success would look like a refusal.
+            PeerUnreachable, PeerClosedEarly, BadReply: the request fails.
         """
         sent = _shard_ids(meta, database, policy)
         if not sent:
@@ -254,14 +257,14 @@ class SnapshotterClient:
             )
         if {old for old, _ in reply.pairs} != sent:
             raise BadReply(
-                f"{self.tcp_addr}: {len(sent)} shards were sent, the ID map has"
-                f" {len(reply.pairs)} and they differ"
+                f"{self.tcp_addr}: the ID map does not match the {len(sent)} shards that were"
+                f" sent; it has {len(reply.pairs)}"
             )
         return dict(reply.pairs)
 
     @contextmanager
     def upload(self, shard_id: ShardID) -> Generator[Upload]:
-        """Send a tar archive that becomes the content of a fresh, empty shard.
+        """Send a tar archive that becomes the content of a new, empty shard.
 
         Leaving the block without `finish()` resets the connection, because the server
         takes an archive that ends between two members for a complete one.
@@ -277,9 +280,9 @@ class SnapshotterClient:
             yield Upload(connection, shard_id, self._finish_timeout_s)
 
     def _answers(self) -> bool:
-        """Whether somebody is there: he is asked for the metastore, and given little time.
+        """Whether the server answers a request for the metastore within a short time.
 
-        A tunnel may cut that off, too, so it is asked more than once.
+        A tunnel may cut that request off, too, so it is repeated.
         """
         stall_limit = StallLimit(
             min(BRIEFLY_S, self._stall_limit.idle_s), self._stall_limit.min_bytes_per_s
@@ -289,7 +292,7 @@ class SnapshotterClient:
                 with Connection(
                     self._address, stall_limit, tls=self._tls, route=self._route
                 ) as line:
-                    line.phase("asking whether it is there")
+                    line.phase("probing the server")
                     line.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
                     line.receive(metastore_reply)
                     line.finished()
@@ -327,7 +330,7 @@ class SnapshotterClient:
         answer_s: float | None = None,
     ) -> T:
         with self.peer.exchange(self._is_aborted), self._connect(phase) as connection:
-            # One send: servers 1.5 to 1.7 take type byte, JSON and payload as they come.
+            # One send: servers 1.5 to 1.7 expect type byte, JSON and payload in one read.
             connection.sendall(requests.MUX_HEADER + request.encode())
             connection.phase(phase, answer_s=answer_s)
             reply = connection.receive(parse)
@@ -336,19 +339,19 @@ class SnapshotterClient:
 
 
 class Upload:
-    """A tar archive on its way into a shard."""
+    """The upload of a tar archive into a shard."""
 
     def __init__(self, connection: Connection, shard_id: ShardID, finish_timeout_s: float) -> None:
         self._connection = connection
         self._finish_timeout_s = finish_timeout_s
-        # Held back for the first data: servers 1.5 to 1.7 read the head with single reads.
+        # Sent together with the first data: servers 1.5 to 1.7 read the head with single reads.
         self._head = requests.MUX_HEADER + requests.ShardUpdate(shard_id).encode()
 
     def sendall(self, data: Bytes) -> None:
         """Send the next bytes of the archive.
 
         Raises:
-            PeerUnreachable: also when the server broke off: no such shard, or no tar.
+            PeerUnreachable: also if the server broke off: no such shard, or no tar archive.
         """
         view = memoryview(data).cast("B")
         if self._head:
@@ -359,18 +362,18 @@ class Upload:
         self._connection.sendall(view)
 
     def finish(self) -> None:
-        """Wait until the server has put everything in place and closed.
+        """Wait until the server has installed the files and closed the connection.
 
-        The archive's end marker has told it that this was all: it closes by itself. Our end
-        stays open until then, in TLS too: many tunnels take a half-closed connection for one
-        that is closed, and a server that closes with our goodbye unread resets.
+        The server closes after the archive's end marker. Our side stays open until then, in TLS
+        too: many tunnels take a half-closed connection for a closed one, and a server that
+        closes with our close_notify unread resets the connection.
 
-        The server answers nothing, on success and on most failures alike: read the shard
-        back to know.
+        The server sends no reply, neither after success nor after most failures: only reading
+        the shard back shows the result.
 
         Raises:
-            PeerUnreachable: reset, or not done in time.
-            BadReply: it did answer something.
+            PeerUnreachable: the connection was reset, or the server took too long.
+            BadReply: the server sent a reply.
         """
         self.sendall(b"")
         self._connection.phase("finishing an upload", answer_s=self._finish_timeout_s)
@@ -383,7 +386,7 @@ def _nothing(reader: StreamReader) -> Parsing[None]:
 
 
 def _shard_ids(meta: bytes, database: str, policy: str) -> set[ShardID]:
-    """What an import of `meta` maps: the server takes deleted groups as well."""
+    """The shards that an import of `meta` maps; the server includes deleted groups."""
     return {
         shard.id
         for db in decode_metastore(meta).databases

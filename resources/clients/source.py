@@ -1,4 +1,4 @@
-"""What a backup reads from: a single server or a cluster, behind one face."""
+"""Source: the interface through which a backup reads a single server or a cluster."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from resources.protocol.server_vars import ShardStats
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """What a source says about itself at one moment."""
+    """The facts that a source reports about itself at one moment."""
 
     version: str = ""
-    """Empty if it did not say."""
+    """Empty if the source did not report it."""
     clock_ns: int | None = None
     """A server's own clock; file times inside its shards come from the same one."""
     started_ns: int | None = None
-    """When its process started, by that clock; its counters began then."""
+    """The start of its process, by that clock; its counters began then."""
     shards: Mapping[ShardID, ShardStats] = field(default_factory=dict[ShardID, ShardStats])
-    """A server's figures; empty for clusters, whose copies tell their own."""
+    """A server's figures; empty for clusters, where each node reports its own."""
     orphans: Mapping[ShardID, str] = field(default_factory=dict[ShardID, str])
-    """Shards on a server's disk that its metastore does not know, with `database/policy`: nothing
+    """Shards on a server's disk that are not in its metastore, with `database/policy`. Nothing
     reads or writes them, and no backup can restore them."""
     uptime_s: int | None = None
-    """How long its process runs, in whole seconds."""
+    """The age of its process, in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardCopy:
-    """A copy of a shard on one node, as that node says."""
+    """A replica of a shard on one node, as that node reports it."""
 
     node: str
     """TCP address."""
     size_bytes: int | None = None
-    """Files and write-ahead log; None if the node does not say."""
+    """The size of files and WAL; None if the node does not report it."""
     last_modified_ns: int | None = None
     is_at_rest: bool = False
-    """Whether the node says that nothing of it is in memory and nothing is left to compact."""
+    """Whether the node reports an empty cache and no compaction left to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInventory:
-    """Which nodes really have which shards; a metastore also knows planned ones."""
+    """The shards that exist on each node; a metastore also lists planned ones."""
 
     copies: Mapping[ShardID, tuple[ShardCopy, ...]]
     silent: Mapping[str, WireError] = field(default_factory=dict[str, WireError])
@@ -57,23 +57,23 @@ class ReplicaInventory:
     broken: Mapping[ShardID, Mapping[str, str]] = field(
         default_factory=dict[ShardID, Mapping[str, str]]
     )
-    """What nodes say is wrong with their copies of a shard, by TCP address."""
+    """The faults that nodes report of their replicas of a shard, by TCP address."""
 
 
 class Source(Protocol):
-    """A server or a cluster that can be backed up; safe to share between threads."""
+    """A server or a cluster to back up; safe to share between threads."""
 
     @property
     def kind(self) -> Literal["server", "cluster"]: ...
 
     @property
     def address(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         ...
 
     @property
     def leftovers(self) -> Leftovers:
-        """What its release leaves behind when shards are read."""
+        """The directories that its release leaves behind when shards are read."""
         ...
 
     @property
@@ -82,22 +82,22 @@ class Source(Protocol):
         ...
 
     def peer(self, node: str) -> Peer:
-        """Whether a node answers."""
+        """The availability of a node."""
         ...
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
-        """What it says about itself, or nothing and the reason why.
+        """The facts that the source reports about itself; if there are none, also the error.
 
         Args:
-            activity: whether a server is to tell what was written to each shard, too.
+            activity: whether to read a server's counters of writes to each shard, too.
         """
         ...
 
     def figures(self, node: str) -> SourceFacts:
-        """What a node tells of its shards' caches and files now; nothing if it has no HTTP.
+        """A node's present figures of its shards' caches and files; empty without HTTP.
 
         Raises:
-            WireError: it does not answer.
+            WireError: the node does not answer.
         """
         ...
 
@@ -106,21 +106,21 @@ class Source(Protocol):
         ...
 
     def inventory(self, metastore: Metastore) -> ReplicaInventory:
-        """Ask every node what it has."""
+        """List the shards on every node."""
         ...
 
     def has_shard(self, shard_id: ShardID) -> bool:
-        """Whether the shard is still there, as far as the source knows."""
+        """Whether the source still has the shard."""
         ...
 
     def open_shard(
         self, shard_id: ShardID, *, node: str, since_ns: int | None = None
     ) -> AbstractContextManager[ShardStream]:
-        """Stream one node's copy; see `SnapshotterClient.open_shard`."""
+        """Stream one node's replica; see `SnapshotterClient.open_shard`."""
         ...
 
     def abort(self) -> None:
-        """Break off every request that is under way, from any thread."""
+        """Break off every request in progress, from any thread."""
         ...
 
     def resume(self) -> None:

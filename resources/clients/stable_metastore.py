@@ -1,9 +1,9 @@
-"""settled: a metastore that did not change on its way, since two readings of it agree.
+"""settled: reads a metastore until two readings agree, so that no network fault can change it.
 
-Whoever reads a metastore decides by it: what is backed up, restored, dropped. So it is read
-twice. While others change it, readings differ rightly; then it is read until a reading stands
-between its neighbours: each part of it was read before or after as well, and it lacks none that
-was read before and after. The test is tests/resources/clients/test_stable_metastore.py.
+Backup, restore and removal are decided by the metastore. So it is read twice. While clients change
+it, correct readings differ. Then it is read until one reading is confirmed by its neighbours: each
+part of it is in the reading before or after it as well, and it has every part that both of those
+have. Held by tests/resources/clients/test_stable_metastore.py.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from resources.errors import BadReply
 from resources.protocol.meta_parts import MetastoreParts
 
 MAX_READINGS = 12
-"""A second and a half, besides the readings: no metastore should change that often."""
+"""A second and a half in all, besides the readings: no metastore should change that often."""
 PAUSE_S = 0.025
 
 
 def settled(
     read: Callable[[], bytes], address: str, *, sleep: Callable[[float], None] = time.sleep
 ) -> bytes:
-    """Read a metastore until a reading is confirmed by others; return that one.
+    """Read a metastore until other readings confirm one; return that one.
 
     Args:
-        read: one reading.
-        address: whose it is, for messages.
+        read: reads the metastore once.
+        address: the peer's address, for messages.
 
     Raises:
-        BadReply: no reading agrees with those beside it.
-        WireError: what `read` raises, at once.
+        BadReply: no reading agrees with its neighbours.
+        WireError: an error of `read`, at once.
     """
     raw = read()
     readings: list[tuple[bytes, MetastoreParts]] = []
@@ -53,6 +53,6 @@ def settled(
         sleep(PAUSE_S * n)
     raise BadReply(
         f"{address}: {MAX_READINGS} readings of the metastore all differ",
-        hint="something changes it all the time, or the network changes what it carries: look at "
-        "both, then try again",
+        hint="clients change it all the time, or the network corrupts data: check both, then try "
+        "again",
     )

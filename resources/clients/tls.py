@@ -1,8 +1,8 @@
-"""Whose certificates are good, and which one is ours.
+"""TLS settings: the trusted authorities, and our own certificate.
 
-By default the system's authorities are trusted, as OpenSSL finds them: `SSL_CERT_FILE` and
-`SSL_CERT_DIR` name others, and `REQUESTS_CA_BUNDLE` does where neither is set. A machine
-without any has those of the package certifi.
+By default the system's authorities are trusted, as OpenSSL finds them. `SSL_CERT_FILE` and
+`SSL_CERT_DIR` name others; if neither is set, `REQUESTS_CA_BUNDLE` does. A machine without any
+authorities uses those of the package certifi.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from resources.errors import UsageError
 NOT_TRUSTED = (
     "-ca names the file of the authority that signed it, as SSL_CERT_FILE does; -k takes any"
 )
-"""What helps against a certificate that is not trusted."""
+"""The hint for a certificate that is not trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """How to know a peer by its certificate, and how to be known by ours.
+    """How to verify a peer's certificate, and our own certificate for the peer.
 
     Attributes:
-        verify: whether a certificate must be good; without, one is safe from listeners only.
+        verify: whether a certificate must be valid; if not, TLS only prevents eavesdropping.
         ca_file: authorities to trust, in PEM, instead of the system's.
-        cert_file: our own certificate, for servers that ask for one (`-cert`), in PEM.
-        key_file: its key (`-key`); empty: it stands in the same file.
+        cert_file: our own certificate, for servers that require one (`-cert`), in PEM.
+        key_file: its key (`-key`); empty: the key is in the same file.
 
     Raises:
-        UsageError: settings that contradict each other.
+        UsageError: the settings contradict each other.
     """
 
     verify: bool = True
@@ -53,7 +53,7 @@ class Trust:
         """Read the files.
 
         Raises:
-            UsageError: one is not there, or not what it should be.
+            UsageError: a file is missing, or is not PEM of the right kind.
         """
         if self.ca_file or self.cert_file:
             self.for_sockets()
@@ -61,20 +61,22 @@ class Trust:
     def for_sockets(self) -> ssl.SSLContext:
         """Settings for the TCP port (8088).
 
-        Raises: as `check`.
+        Raises:
+            UsageError: as `check`.
         """
         return _context(self, "sockets", *_environment())
 
     def for_http(self) -> ssl.SSLContext:
-        """Settings for HTTP, which its library changes a little.
+        """Settings for HTTP; a context of its own, since the library changes it.
 
-        Raises: as `check`.
+        Raises:
+            UsageError: as `check`.
         """
         return _context(self, "http", *_environment())
 
 
 def trusting(verify: bool | str) -> Trust:
-    """As `requests` has it: whether to verify at all, or a file of authorities."""
+    """The settings for `requests`' `verify`: whether to verify, or a file of authorities."""
     if isinstance(verify, str):
         return Trust(ca_file=verify)
     return Trust(verify=verify)
@@ -84,13 +86,13 @@ def client_tls(*, skip_verify: bool = False, ca_file: str = "") -> ssl.SSLContex
     """Settings for TLS on 8088, without a certificate of our own.
 
     Raises:
-        UsageError: no such file, or no authorities in it.
+        UsageError: the file is missing, or has no authorities.
     """
     return Trust(not skip_verify, ca_file).for_sockets()
 
 
 def _environment() -> tuple[str, str]:
-    """What the environment names; a part of what is remembered, since tests change it."""
+    """The variables that name authorities; part of the cache's key, since tests change them."""
     return (
         os.environ.get("SSL_CERT_FILE", "") + "\n" + os.environ.get("SSL_CERT_DIR", ""),
         os.environ.get("REQUESTS_CA_BUNDLE", ""),
@@ -99,7 +101,7 @@ def _environment() -> tuple[str, str]:
 
 @lru_cache(maxsize=16)
 def _context(trust: Trust, _use: str, openssl_names: str, bundle: str) -> ssl.SSLContext:
-    """Reading the system's authorities takes 20 ms, so it is done once."""
+    """Cached, since reading the system's authorities takes 20 ms."""
     authorities = trust.ca_file or ("" if openssl_names.strip() else bundle)
     try:
         context = ssl.create_default_context(
@@ -117,9 +119,10 @@ def _context(trust: Trust, _use: str, openssl_names: str, bundle: str) -> ssl.SS
         import certifi
 
         context.load_verify_locations(certifi.where())
-    # Some builds of Python, Debian's among them, take a line that was cut for a proper end.
+    # Some builds of Python, Debian's among them, take a cut connection for a proper end.
     context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
-    # Python 3.13 refuses authorities without a key usage, as many a private one is; curl does not.
+    # Python 3.13 refuses authorities without a key usage, which many private ones lack; curl does
+    # not.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if not trust.verify:
         context.check_hostname = False
@@ -133,8 +136,8 @@ def _identify(context: ssl.SSLContext, trust: Trust) -> None:
     def no_password() -> str:
         raise UsageError(
             f"{trust.key_file or trust.cert_file!a}: the key is encrypted",
-            hint="nobody is there to type its passphrase at night: give a key without one, "
-            "readable to this user alone",
+            hint="an unattended run cannot type its passphrase: give a key without one, readable "
+            "to this user alone",
         )
 
     try:

@@ -1,4 +1,4 @@
-"""Whether a port speaks TLS, and with which certificate: a handshake, and nothing is sent."""
+"""Finds out whether a port speaks TLS, and its certificate, by a handshake without data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_TLS = (
 
 @dataclass(frozen=True, slots=True)
 class TLSFound:
-    """What a handshake shows; `certificate` is in DER, empty if the server broke off early."""
+    """The result of a handshake; `certificate` is DER, empty if the server broke off early."""
 
     certificate: bytes = b""
 
@@ -29,9 +29,9 @@ class TLSFound:
 def probe_tls(
     address: HostPort, *, timeout_s: float = 10.0, route: AddressMap = NO_MAP
 ) -> TLSFound | None:
-    """Shake hands with whoever listens, whatever the certificate; None: it is no TLS, or nobody.
+    """Perform a handshake with any certificate; None: no server there, or no TLS.
 
-    Nothing is trusted for that: a connection that carries anything is checked anew.
+    The result is not trusted: a connection that carries data verifies the certificate itself.
     """
     context = ssl.create_default_context()
     context.check_hostname = False

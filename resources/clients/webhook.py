@@ -1,4 +1,4 @@
-"""Tell a team's webhook: Slack, what speaks like it, or anything that takes JSON.
+"""Posts messages to a webhook: Slack's, a compatible one, or any that accepts JSON.
 
 Source: Slack's documentation, "Sending messages using incoming webhooks".
 """
@@ -23,12 +23,12 @@ def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack
 
     Args:
         url: a secret; no error repeats it.
-        text: for people.
-        facts: the same for machines; only `json` has them.
+        text: the message.
+        facts: its values for machines; sent with `json` only.
 
     Raises:
-        PeerUnreachable: nobody took it.
-        PeerRefused: it was refused.
+        PeerUnreachable: the webhook does not answer.
+        PeerRefused: the webhook refuses the message.
     """
     reply = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "…"
     body = {"text": escaped(reply)} if style == "slack" else {"text": reply, **facts}
@@ -39,15 +39,15 @@ def post(url: str, text: str, facts: Mapping[str, str], *, style: Literal["slack
         answer.close()
     except (requests.RequestException, ValueError) as error:
         raise PeerUnreachable(
-            f"a webhook could not be told: {type(error).__name__}",
-            hint="look at its url under notify in shardkeeper.yaml",
+            f"a webhook could not be reached: {type(error).__name__}",
+            hint="check its url under notify in shardkeeper.yaml",
         ) from None
     finally:
         session.close()
     if status >= 300:
-        raise PeerRefused(f"a webhook answered {status}", hint="look at its url under notify")
+        raise PeerRefused(f"a webhook answered {status}", hint="check its url under notify")
 
 
 def escaped(text: str) -> str:
-    """For Slack, which takes <…> for links and for calls to everybody in the channel."""
+    """Escape a text for Slack, which reads <…> as links and as mentions of the whole channel."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -204,7 +204,9 @@ def test_a_failed_run_is_reported_to_the_webhook_and_no_backup_minds_one_that_is
     # From here on nobody listens there.
     third = harness.back_up(attempts=1)
     assert not third.success
-    assert "1 messages are not heard yet: a webhook could not be told" in harness.tell_of_failures()
+    assert (
+        "1 messages are not heard yet: a webhook could not be reached" in harness.tell_of_failures()
+    )
     cluster.refuse(False)
     assert harness.back_up().success  # a backup asks no webhook
     # Shards that are only planned ahead might have been there while no node answered.

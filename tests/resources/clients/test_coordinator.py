@@ -93,7 +93,7 @@ def test_one_of_many_that_was_not_created_after_all_is_named() -> None:
     wanted = [(ShardID(5001), "cl", "rp2"), (ShardID(5002), "cl", "rp2")]
     with (
         peer(in_turn([], WRITTEN, WRITTEN, LISTED)) as address,
-        pytest.raises(PeerRefused, match="not listed while creating shard 5002"),
+        pytest.raises(PeerRefused, match="not list the shard while creating shard 5002"),
     ):
         CoordinatorClient(address).create_shards(wanted)
 
@@ -101,7 +101,7 @@ def test_one_of_many_that_was_not_created_after_all_is_named() -> None:
 def test_a_shard_that_was_not_created_after_all_is_noticed() -> None:
     with (
         peer(in_turn([], WRITTEN, ShardList({}).encode())) as address,
-        pytest.raises(PeerRefused, match="not listed while creating shard 5001"),
+        pytest.raises(PeerRefused, match="not list the shard while creating shard 5001"),
     ):
         ASKS["create"](CoordinatorClient(address))
 

@@ -74,7 +74,7 @@ def test_verbose_is_only_reported_when_it_is_wanted() -> None:
 def test_meta_nodes_that_do_not_agree_on_a_leader_are_asked_again_later() -> None:
     with (
         meta_node(lambda _what, _who, _body: led_by(address)) as address,
-        pytest.raises(PeerUnreachable, match="do not agree who leads"),
+        pytest.raises(PeerUnreachable, match="name different leaders"),
     ):
         client(address).leader()
 

@@ -71,7 +71,7 @@ def test_a_peer_of_another_cluster_is_reported_apart() -> None:
 
 
 def test_probing_ends_when_nobody_answers() -> None:
-    with peer(silent) as addr, pytest.raises(PeerUnreachable, match="asking who listens"):
+    with peer(silent) as addr, pytest.raises(PeerUnreachable, match="probing the port"):
         probe_kind(addr, timeout_s=0.2)
     with pytest.raises(PeerUnreachable, match="connection refused"):
         probe_kind(closed_port())

@@ -56,7 +56,7 @@ def test_who_does_not_answer_is_not_asked_again_at_once() -> None:
     peer = Peer("data-1:8088", asked)
     fail(peer, REFUSED)
     for _ in range(100):
-        with pytest.raises(PeerAway, match="refused while connecting, and not asked again"):
+        with pytest.raises(PeerAway, match="refused while connecting; not tried again"):
             peer.require_answering()
     assert asked.times == 1
     assert all_away([peer])
