@@ -105,6 +105,7 @@ PLAIN = (
     "resources/cluster.py",
     "resources/errors.py",
     "resources/model.py",
+    "resources/protocol/",
     "resources/runtime/",
 )
 RETIRED_IN_PROSE = re.compile(
@@ -115,6 +116,9 @@ RETIRED_IN_PROSE = re.compile(
     r")\b",
     re.IGNORECASE,
 )
+# A section of a docstring, up to an empty line or a line that is indented less.
+RAISES = re.compile(r"^( *)(?:\"{3})?Raises:(.*(?:\n\1 +\S.*)*)", re.MULTILINE)
+ENTRIES = re.compile(r"(?:\n {4}[A-Za-z][\w.]*(?:, [A-Z]\w+)*: .+(?:\n {8,}\S.*)*)+")
 CODE_SPAN = re.compile(r"`[^`\n]+`")
 TOKEN = re.compile(
     r"""
@@ -192,6 +196,11 @@ def blunders(path: str, texts: Iterable[tuple[int, str]]) -> Iterator[str]:
         for match in RETIRED_IN_PROSE.finditer(CODE_SPAN.sub(code_mark, text)):
             at = line + text.count("\n", 0, match.start())
             yield f"{path}:{at}: {match.group()}"
+        for match in RAISES.finditer(text):
+            entries = match.group(2).replace(f"\n{match.group(1)}", "\n")
+            if not ENTRIES.fullmatch(entries):
+                at = line + text.count("\n", 0, match.start())
+                yield f"{path}:{at}: Raises is a list of `ErrorName: when.`, a line each"
 
 
 @cache
@@ -238,6 +247,21 @@ def test_prose_is_plain_technical_english() -> None:
 )
 def test_a_retired_word_is_found_in_comments_docstrings_and_messages(text: str) -> None:
     assert list(blunders("module.py", lexed(text).texts))
+
+
+@pytest.mark.parametrize(
+    ("section", "right"),
+    [
+        ("Raises:\n        BadReply: it is no JSON, or\n            is cut.", True),
+        ("Raises:\n        BadReply, PeerRefused: it fails.\n        OSError: no disk.", True),
+        ("Raises: BadReply.", False),
+        ("Raises:\n        BadReply", False),
+        ("Raises:\n        As `other`.", False),
+    ],
+)
+def test_raises_has_one_form(section: str, right: bool) -> None:
+    text = f'    """Reads.\n\n    {section}\n    """\n'
+    assert right != bool(list(blunders("module.py", lexed(text).texts)))
 
 
 def test_keys_and_code_spans_are_not_prose() -> None:

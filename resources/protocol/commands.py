@@ -1,10 +1,10 @@
 """Commands to the meta nodes of a cluster (POST /execute), in both directions.
 
-A meta node looks at the outside of a command only, writes it to the log that all of them
-share, and then applies it. What it cannot apply, such as a payload without a required field,
-a missing payload, or a type without a handler, makes every meta node panic, and panic again
-at each start. So a command decodes its own bytes strictly before it gives them away, and
-types that are not here cannot be written.
+A meta node checks only the outside of a command, writes it to the log that all of them share,
+and then applies it. A command that cannot be applied makes every meta node panic, and panic
+again at each start: a payload without a required field, a missing payload, or a type without a
+handler. So `encode` decodes its own bytes strictly before it returns them, and types that are
+not here cannot be written.
 
 Wire, protobuf:
     1 type | 100 + type: payload
@@ -33,16 +33,16 @@ _FIRST_PAYLOAD = 100
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What all commands share; only the kinds below can be encoded."""
+    """The base of all commands; only the kinds below can be encoded."""
 
     TYPE: ClassVar[int] = 0
 
     def encode(self) -> bytes:
-        """The bytes to send, decoded once already.
+        """The bytes to send, checked by decoding them.
 
         Raises:
-            UnsafeName: it would create something under a name that no server takes.
-            PlanError: a value is out of range, or the cluster would not survive it.
+            UnsafeName: the command would create a name that no server accepts.
+            PlanError: a value is out of range, or would damage the cluster.
         """
         if BY_TYPE.get(self.TYPE) is not type(self):
             raise PlanError(f"{type(self).__name__} is no command")
@@ -57,16 +57,16 @@ class Command:
         return raw
 
     def check(self) -> None:
-        """Refuse what a meta node would take and the cluster regret."""
+        """Refuse values that a meta node accepts and that damage the cluster."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicySpec:
-    """A policy as a command describes it."""
+    """The retention policy in a command."""
 
     name: str
     duration_ns: int
-    """0: for ever."""
+    """0: no expiry."""
     shard_group_duration_ns: int
     replica_n: int
 
@@ -76,7 +76,7 @@ class RetentionPolicySpec:
 
 @dataclass(frozen=True, slots=True)
 class CreateDatabase(Command):
-    """Without a policy the cluster makes `autogen`; a database that is there stays as it is."""
+    """Creates a database, with `autogen` if no policy is given; keeps an existing one."""
 
     TYPE = 3
     name: str
@@ -90,7 +90,7 @@ class CreateDatabase(Command):
 
 @dataclass(frozen=True, slots=True)
 class DropDatabase(Command):
-    """Only the metadata goes: the data nodes keep the shards on disk."""
+    """Drops the metadata only: the data nodes keep the shards on disk."""
 
     TYPE = 4
     name: str
@@ -98,7 +98,7 @@ class DropDatabase(Command):
 
 @dataclass(frozen=True, slots=True)
 class CreateRetentionPolicy(Command):
-    """One that is there and equal is left alone; one that differs is an error."""
+    """Creates a policy; keeps an equal existing one, and fails if the existing one differs."""
 
     TYPE = 5
     database: str
@@ -112,7 +112,7 @@ class CreateRetentionPolicy(Command):
 
 @dataclass(frozen=True, slots=True)
 class DropRetentionPolicy(Command):
-    """Only the metadata goes, as with a database."""
+    """Drops the metadata only, as `DropDatabase` does."""
 
     TYPE = 6
     database: str
@@ -121,7 +121,7 @@ class DropRetentionPolicy(Command):
 
 @dataclass(frozen=True, slots=True)
 class UpdateRetentionPolicy(Command):
-    """What is `None` stays."""
+    """Changes a policy; a field of `None` keeps its value."""
 
     TYPE = 8
     database: str
@@ -142,7 +142,7 @@ class UpdateRetentionPolicy(Command):
 
 @dataclass(frozen=True, slots=True)
 class CreateShardGroup(Command):
-    """The group that covers an instant; the cluster decides its shards and their owners."""
+    """Creates the group that covers an instant; the cluster chooses its shards and owners."""
 
     TYPE = 9
     database: str
@@ -162,7 +162,7 @@ class DeleteShardGroup(Command):
 
 @dataclass(frozen=True, slots=True)
 class DropShard(Command):
-    """Takes a shard out of its group; a group without shards counts as deleted."""
+    """Removes a shard from its group; a group without shards counts as deleted."""
 
     TYPE = 30
     shard_id: ShardID
@@ -170,7 +170,7 @@ class DropShard(Command):
 
 @dataclass(frozen=True, slots=True)
 class TruncateShardGroups(Command):
-    """Ends the groups that reach beyond an instant there, so that writes begin new ones."""
+    """Ends the groups that reach beyond an instant at that instant; writes begin new ones."""
 
     TYPE = 31
     timestamp_ns: int
@@ -178,14 +178,14 @@ class TruncateShardGroups(Command):
 
 @dataclass(frozen=True, slots=True)
 class PruneShardGroups(Command):
-    """Forgets groups that were deleted two weeks ago."""
+    """Removes groups that were deleted at least two weeks ago."""
 
     TYPE = 32
 
 
 @dataclass(frozen=True, slots=True)
 class CopyShardOwner(Command):
-    """Adds an owner; only the metadata changes, and whether the node exists is not checked."""
+    """Adds an owner; only the metadata changes, and the node may be unknown."""
 
     TYPE = 33
     shard_id: ShardID
@@ -194,7 +194,7 @@ class CopyShardOwner(Command):
 
 @dataclass(frozen=True, slots=True)
 class RemoveShardOwner(Command):
-    """Takes an owner away; without its last owner a shard is gone."""
+    """Removes an owner; removing the last one removes the shard."""
 
     TYPE = 34
     shard_id: ShardID
@@ -268,9 +268,9 @@ class SetAdminPrivilege(Command):
 
 @dataclass(frozen=True, slots=True)
 class SetData(Command):
-    """Replaces the whole metastore, what others changed meanwhile included.
+    """Replaces the whole metastore, including changes that other clients made meanwhile.
 
-    `meta` is a serialized `Data`, sent as it is; term and index become the command's own.
+    `meta` is a serialized `Data`, sent unchanged; the cluster sets term and index.
     """
 
     TYPE = 17
@@ -308,11 +308,12 @@ BY_TYPE: Mapping[int, type[Command]] = {
 
 
 def decode_command(raw: bytes) -> Command:
-    """Read a command more strictly than a meta node does, so that none is harmed by it.
+    """Read a command more strictly than a meta node does, so that it can harm none.
 
     Raises:
-        BadReply: it does not parse, its type is not one of ours, its payload is missing,
-            another's, incomplete or more than complete; SetData's metastore alike.
+        BadReply: the command does not parse, its type is unknown, or its payload is missing,
+            of another type, incomplete or has unknown fields; the same holds for SetData's
+            metastore.
     """
     message = parse_known(pb.Command, raw, "command")
     kind = BY_TYPE.get(message.type)
@@ -336,7 +337,7 @@ def _payload_name(type_: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a meta node says to a command: an index if it was applied, else an error.
+    """A meta node's reply to a command: an index if it was applied, else an error.
 
     Wire, protobuf: 1 OK, bool, always false | 2 Error, string | 3 Index, uint64
 
@@ -344,7 +345,7 @@ class Response:
     """
 
     index: int | None = None
-    """The metastore's index afterwards, not less than the command's own."""
+    """The metastore's index afterwards, at least the command's own."""
     error: str | None = None
 
     def encode(self) -> bytes:
@@ -355,7 +356,7 @@ def decode_response(raw: bytes) -> Response:
     """Read the answer to a command.
 
     Raises:
-        BadReply: no such message, or neither index nor error in it.
+        BadReply: the message does not parse, or has neither index nor error.
     """
     message = parse_strictly(pb.Response, raw, "response")
     error = message.Error if message.HasField("Error") else None
@@ -368,9 +369,9 @@ def decode_response(raw: bytes) -> Response:
 
 
 def nothing_between(snapshot_index: int, response_index: int) -> bool:
-    """Whether it is certain that no other command came between a snapshot and ours.
+    """Whether certainly no other command came between a snapshot and ours.
 
-    The next command's index is one more than the snapshot's. A larger one proves nothing:
-    elections and changes of membership take indexes too.
+    The index of the next command is one more than the snapshot's. A larger one proves nothing,
+    since elections and changes of membership use indexes, too.
     """
     return response_index == snapshot_index + 1

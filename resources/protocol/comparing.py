@@ -1,7 +1,7 @@
-"""Whether two serialized metastores say the same.
+"""Compares two serialized metastores by their meaning.
 
-Bytes alone do not tell: servers write a user's grants in any order, and two meta nodes that
-marked a shard group as deleted each looked at their own clock.
+Their bytes may differ: servers write a user's grants in any order, and each meta node takes the
+deletion time of a shard group from its own clock.
 
 Source: influxdb-cluster services/meta/data.go, UserInfo.marshal and DeleteShardGroup.
 """
@@ -13,11 +13,11 @@ from resources.protocol.meta import parse_strictly
 
 
 def comparable(raw: bytes, *, own_clocks: bool = False, timeless: bool = False) -> bytes:
-    """Bytes that are equal for metastores that say the same; what no field explains counts too.
+    """Bytes that are equal for metastores of equal meaning; unknown fields count.
 
     Args:
-        own_clocks: two meta nodes are compared, so *when* a group was deleted does not count.
-        timeless: term and index do not count.
+        own_clocks: whether two meta nodes are compared, so that deletion times do not count.
+        timeless: whether to ignore term and index.
 
     Raises:
         BadReply: `raw` is no metastore.

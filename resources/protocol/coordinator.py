@@ -3,9 +3,9 @@
     0x02 | type, 1 byte | length, int64 big-endian | protobuf, length bytes
     0x02 | 37
 
-and back the same with type + 1; only BackupShard is answered by a bare tar stream. The
-leading 0x02 belongs to the multiplexer. Nothing here can harm a node: points, of which a bad
-one crashes it, and LeaveCluster, which wipes it, cannot be written.
+A reply has the same form with type + 1; only BackupShard is answered by a bare tar stream. The
+leading 0x02 belongs to the multiplexer. No message that this module writes can harm a node: it
+writes no points, of which a bad one crashes a node, and no LeaveCluster, which deletes all data.
 
 Source: influxdb-cluster coordinator/service.go, rpc.go and internal/data.proto.
 """
@@ -35,14 +35,14 @@ from resources.protocol.strict_json import decode_json, is_object
 MUX_HEADER = b"\x02"
 MAX_REQUEST_BYTES = 2**20
 MAX_REPLY_BYTES = 64 * 2**20
-"""Half a million shards of one node, with 120 bytes of JSON each."""
+"""Enough for half a million shards of one node, with 120 bytes of JSON each."""
 
 GO_ZERO_NS = -6795364578871345152
-"""What Go's UnixNano makes of its zero time: stands for "since ever", as 0 does."""
+"""UnixNano of Go's zero time; means "from the beginning", as 0 does."""
 
 
 class MessageType(IntEnum):
-    """Types of requests; the reply's is one more."""
+    """Types of requests; a reply's type is one more."""
 
     WRITE_SHARD = 1
     EXECUTE_STATEMENT = 3
@@ -60,18 +60,18 @@ _TYPES = frozenset(MessageType)
 
 @dataclass(frozen=True, slots=True)
 class ListShards:
-    """All shards on the node's disk, those that no metastore knows included."""
+    """Lists all shards on the node's disk, also those that are in no metastore."""
 
     def encode(self) -> bytes:
-        # A length would stay unread, and the answer be lost in a reset.
+        # The node would not read a length, and the unread bytes would reset the answer.
         return bytes([MessageType.LIST_SHARDS])
 
 
 @dataclass(frozen=True, slots=True)
 class WriteShard:
-    """Writes no points at all, which creates the shard if it is not there.
+    """Writes zero points, which creates the shard if it does not exist.
 
-    The metastore is not asked, so the shard may be one that nobody knows.
+    The node does not check the metastore, so the shard may be unknown there.
     """
 
     shard_id: ShardID
@@ -79,7 +79,11 @@ class WriteShard:
     policy: str
 
     def encode(self) -> bytes:
-        """Raises: UnsafeName, since the names become a path on the node."""
+        """Encode the message.
+
+        Raises:
+            UnsafeName: a name is invalid; names become a path on the node.
+        """
         _check_names(self.database, self.policy)
         return _tlv(
             MessageType.WRITE_SHARD,
@@ -91,7 +95,7 @@ class WriteShard:
 
 @dataclass(frozen=True, slots=True)
 class ExecuteStatement:
-    """Runs DELETE, or a DROP of a database, measurement, policy, series or shard, here only."""
+    """Runs DELETE, or DROP of a database, measurement, policy, series or shard, on this node."""
 
     statement: str
     database: str
@@ -105,7 +109,7 @@ class ExecuteStatement:
 
 @dataclass(frozen=True, slots=True)
 class BackupShard:
-    """Answered by the same tar stream as the snapshotter's; by nothing if it is not there."""
+    """Requests a shard's tar stream, as the snapshotter sends it; it is empty without the shard."""
 
     shard_id: ShardID
     since_ns: int | None = None
@@ -119,20 +123,24 @@ class BackupShard:
 
 @dataclass(frozen=True, slots=True)
 class CopyShard:
-    """Makes a node fetch a shard from another; both must know it by the same names and ID.
+    """Makes a node copy a shard from another; names and ID must be the same on both.
 
-    Success is answered, and an empty shard made, if the other does not have it.
+    If the other node does not have it, this node creates an empty shard and reports success.
     """
 
     host: str
-    """The TCP address of the node that has it."""
+    """The TCP address of the node that has the shard."""
     database: str
     policy: str
     shard_id: ShardID
     since_ns: int | None = None
 
     def encode(self) -> bytes:
-        """Raises: UnsafeName, since the names become a path on the node."""
+        """Encode the message.
+
+        Raises:
+            UnsafeName: a name is invalid; names become a path on the node.
+        """
         _check_names(self.database, self.policy)
         return _tlv(
             MessageType.COPY_SHARD,
@@ -162,12 +170,12 @@ Request: TypeAlias = (
 
 
 def request(reader: StreamReader) -> Parsing[Request]:
-    """Read one request from behind the mux header; more may follow.
+    """Read one request after the mux header; more may follow.
 
     Raises:
-        BadReply: a type that is none of ours, a length beyond MAX_REQUEST_BYTES, no such
-            message, or points in it.
-        UnsafeName: a database or policy that would lead outside the node's directory.
+        BadReply: an unknown type, a length beyond MAX_REQUEST_BYTES, a message that does not
+            parse, or points in it.
+        UnsafeName: a database or policy name that would lead outside the node's directory.
         PeerClosedEarly: EOF before the end of the request.
     """
     number = yield from reader.read_byte("the message type")
@@ -205,7 +213,7 @@ def request(reader: StreamReader) -> Parsing[Request]:
 
 @dataclass(frozen=True, slots=True)
 class CodeReply:
-    """What WriteShard and ExecuteStatement answer; 0 is success."""
+    """The reply to WriteShard and ExecuteStatement; 0 is success."""
 
     code: int
     message: str = ""
@@ -218,7 +226,7 @@ class CodeReply:
 
 @dataclass(frozen=True, slots=True)
 class ErrReply:
-    """What CopyShard and RemoveShard answer; an empty `err` is success."""
+    """The reply to CopyShard and RemoveShard; an empty `err` is success."""
 
     err: str = ""
 
@@ -228,7 +236,7 @@ class ErrReply:
 
 @dataclass(frozen=True, slots=True)
 class ShardList:
-    """What ListShards answers: each shard on the node's disk."""
+    """The reply to ListShards: each shard on the node's disk."""
 
     shards: Mapping[ShardID, OwnerStatus]
     err: str = ""
@@ -244,10 +252,10 @@ class ShardList:
 
 
 def code_reply(reader: StreamReader, asked: MessageType) -> Parsing[CodeReply]:
-    """Read the answer to WriteShard or ExecuteStatement; the node then waits for more.
+    """Read the answer to WriteShard or ExecuteStatement; the node then waits for more requests.
 
     Raises:
-        BadReply: another type, a length beyond belief, or no such message.
+        BadReply: another type, a length beyond MAX_REPLY_BYTES, or a message that does not parse.
         PeerClosedEarly: EOF before its end.
     """
     raw = yield from _reply(reader, asked)
@@ -259,24 +267,25 @@ def err_reply(reader: StreamReader, asked: MessageType) -> Parsing[ErrReply]:
     """Read the answer to CopyShard or RemoveShard, after which the node closes.
 
     Raises:
-        BadReply: another type, a length beyond belief, no such message, or bytes after it.
+        BadReply: another type, a length beyond MAX_REPLY_BYTES, a message that does not parse, or
+            bytes after it.
         PeerClosedEarly: EOF before its end.
     """
     raw = yield from _reply(reader, asked)
     yield from reader.expect_eof()
     message = parse_strictly(pb.ErrResponse, raw, "reply")
-    # An error of no text is an error still.
+    # An empty error text is still an error.
     return ErrReply((_text(message.Err) or "no reason") if message.HasField("Err") else "")
 
 
 def shard_list(reader: StreamReader) -> Parsing[ShardList]:
     """Read the answer to ListShards, after which the node closes.
 
-    Wire, behind type and length: 1 JSON {"7": {an owner as in /show-shards}, …} | 2 Err
+    Wire, after type and length: 1 JSON {"7": {an owner as in /show-shards}, …} | 2 Err
 
     Raises:
-        BadReply: another type, a length beyond belief, no such message or JSON, or bytes
-            after it.
+        BadReply: another type, a length beyond MAX_REPLY_BYTES, a message or JSON that does not
+            parse, or bytes after it.
         PeerClosedEarly: EOF before its end.
     """
     raw = yield from _reply(reader, MessageType.LIST_SHARDS)
@@ -330,7 +339,7 @@ def _time(since_ns: int) -> int | None:
 
 
 def _text(value: str) -> str:
-    # proto2 strings that are not UTF-8 come out of the parser as bytes.
+    # The parser returns proto2 strings that are not UTF-8 as bytes.
     if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadReply("a message holds text that is not UTF-8")
     return value

@@ -22,10 +22,10 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|u|s|m|h|d|w)")
 
 
 def parse_duration(text: str) -> int:
-    """Nanoseconds of a Go or InfluxQL duration; `INF` is 0, which policies read as for ever.
+    """Nanoseconds of a Go or InfluxQL duration; `INF` is 0, which a policy reads as no expiry.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     if text.upper() == "INF":
         return 0

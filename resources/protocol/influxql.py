@@ -1,4 +1,4 @@
-"""Names and strings in InfluxQL: which names there are, and how to quote them."""
+"""Names and strings in InfluxQL: which names are valid, and how to quote them."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _PRINTABLE = frozenset("LMNPS")
 
 
 def check_name(kind: str, name: str) -> None:
-    r"""Insist that a server could have let `name` in as a database or retention policy.
+    r"""Require that a server accepts `name` for a database or retention policy.
 
-    The server's rule: not empty, not `.` or `..`, neither `/` nor `\`, and every character
-    printable as Go sees it, the ASCII space being the only space; at most 255 bytes.
-    What Unicode's tables here do not know yet passes: the server's may be newer.
+    The server's rule: not empty, not `.` or `..`, neither `/` nor `\`, every character
+    printable by Go's definition, no space except the ASCII one; at most 255 bytes.
+    Characters that our Unicode tables do not have pass: the server's tables may be newer.
 
     Raises:
-        UnsafeName: with the name escaped.
+        UnsafeName: the name breaks the rule; the message has it escaped.
 
     Source: influxdb services/meta/data.go, ValidName; Go, unicode.IsPrint.
     """
     reason = _objection(name)
     if reason:
-        # ascii() leaves nothing that a terminal or a log would obey.
+        # ascii() leaves no control characters for a terminal or a log.
         raise UnsafeName(f"{kind} name {name[:120]!a} {reason}")
 
 
 def objection_to(name: str) -> str:
-    """Why no server lets `name` in as a database or retention policy; empty: it may.
+    """The reason why a server refuses `name` for a database or retention policy; empty: none.
 
-    A server may have one all the same: a configuration file makes databases without the check.
+    A server may still have such a database: a configuration file creates one without the check.
     """
     return _objection(name)
 
 
 def quote_identifier(name: str) -> str:
-    r"""Quote a database, policy, measurement, user or tag key; nothing in it stays special.
+    r"""Quote the name of a database, policy, measurement, user or tag key.
 
     Source: influxql, QuoteIdent: `"` and `\` and the newline are escaped.
     """
@@ -58,16 +58,16 @@ def quote_string(text: str) -> str:
 
 
 def check_continuous_query(statement: str) -> None:
-    """Insist that text from a metastore is one CREATE CONTINUOUS QUERY and nothing more.
+    """Require that text from a metastore is exactly one CREATE CONTINUOUS QUERY.
 
     Raises:
-        UnsafeName: it is something else, or several statements.
+        UnsafeName: the text is another statement, or several.
     """
     body = _QUOTED.sub('""', statement)
     if not _CONTINUOUS_QUERY.match(body) or any(mark in body for mark in (";", "--", "/*")):
         raise UnsafeName(
             f"{statement[:120]!a} is not one CREATE CONTINUOUS QUERY",
-            hint="look at where this backup comes from",
+            hint="check where this backup comes from",
         )
 
 
@@ -77,14 +77,14 @@ def _escaped(text: str, quote: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _objection(name: str) -> str:
-    """Remembered: a thousand shards are of one database."""
+    """Cached, since thousands of shards belong to one database."""
     if not name:
         return "is empty"
     if name in (".", ".."):
-        return "is a directory of its own kind"
+        return "is a special directory"
     if not _SEPARATORS.isdisjoint(name):
         return "holds a path separator"
-    plain = name.isascii() and name.isprintable()  # a look at each letter is for the others
+    plain = name.isascii() and name.isprintable()  # saves the check of each character
     if not plain and not all(_is_print(char) for char in name):
         return "holds a character that is not printable"
     if len(name.encode()) > MAX_NAME_BYTES:

@@ -1,6 +1,6 @@
-"""JSON Web Tokens as meta nodes take them: HMAC-SHA512, a user name and an end.
+"""JSON Web Tokens for meta nodes: HMAC-SHA512, a user name and an expiry.
 
-Wire: base64url without padding, three parts with dots between:
+Wire: base64url without padding, three parts separated by dots:
     {"alg":"HS512","typ":"JWT"} . {"exp":seconds since 1970,"username":"…"} . signature
 
 Source: influxdb-cluster pkg/jwtutil/jwt.go and services/meta/handler.go, authenticate.
@@ -25,7 +25,7 @@ _HEADER = {"alg": "HS512", "typ": "JWT"}
 
 
 def signed_token(user: str, secret: str, now_s: float, *, lifetime_s: int = LIFETIME_S) -> str:
-    """Make a token that is good from now on for `lifetime_s`.
+    """Make a token that is valid from `now_s` on for `lifetime_s`.
 
     A meta node checks a token without a user against its internal-shared-secret, and one
     with a user against its shared-secret.
@@ -36,15 +36,15 @@ def signed_token(user: str, secret: str, now_s: float, *, lifetime_s: int = LIFE
 
 
 def verified_user(token: str, secret_of: Callable[[str], str], now_s: float) -> str:
-    """Read the user out of a token, for the server's side of the wire.
+    """Verify a token and return its user, as a server does.
 
     Args:
-        token: what stands after `Bearer`.
-        secret_of: the secret that tokens of a user, perhaps the empty one, are signed with.
+        token: the text after `Bearer`.
+        secret_of: the secret for the tokens of a user; the user may be empty.
         now_s: seconds since 1970.
 
     Raises:
-        CredentialsRefused: no such token, another signature or method, or it has expired.
+        CredentialsRefused: the token is malformed or expired, or has another signature or method.
     """
     unsigned, _, signature = token.rpartition(".")
     header, dot, claims = unsigned.partition(".")

@@ -43,22 +43,22 @@ M = TypeVar("M", bound=Message)
 def decode_metastore(raw: bytes, *, groups: bool = True) -> Metastore:
     """Read a serialized `Data`.
 
-    Legacy forms count: `Nodes` replaces `DataNodes`, `OwnerIDs` replaces `Owners`, as in
-    Go. Names are as the server sent them: `check_name` before one becomes a path.
+    Legacy forms are read as in Go: `Nodes` replaces `DataNodes`, `OwnerIDs` replaces `Owners`.
+    Names are unchecked: call `check_name` before one becomes a path.
 
     Args:
-        groups: whether shard groups are wanted; of thousands they are what takes long.
+        groups: whether to read shard groups; thousands of them take most of the time.
 
     Raises:
-        BadReply: no such message, a required field missing, text that is not UTF-8, or
-            more than MAX_META_BYTES.
+        BadReply: the message does not parse, lacks a required field, has text that is not
+            UTF-8, or exceeds MAX_META_BYTES.
     """
     return _decoded(bytes(raw), groups=groups)
 
 
 @lru_cache(maxsize=2)
 def _decoded(raw: bytes, *, groups: bool) -> Metastore:
-    """A metastore is read twice, and by several callers: of equal bytes the value is one."""
+    """Cached by the bytes, since several callers read a metastore, and each reads it twice."""
     message = parse_strictly(pb.Data, raw, "metastore")
     if not groups:
         for db in message.Databases:
@@ -79,13 +79,13 @@ def _decoded(raw: bytes, *, groups: bool) -> Metastore:
 
 
 def parse_strictly(kind: Callable[[], M], raw: bytes, name: str) -> M:
-    """Parse a protobuf message and insist on its required fields, at every depth.
+    """Parse a protobuf message and require its required fields, at every depth.
 
     Raises:
-        BadReply: it does not parse, lacks something, or is beyond MAX_META_BYTES.
+        BadReply: the message does not parse, lacks a field, or exceeds MAX_META_BYTES.
     """
     if len(raw) > MAX_META_BYTES:
-        raise BadReply(f"{name} of {len(raw)} bytes, at most {MAX_META_BYTES} are believed")
+        raise BadReply(f"{name} of {len(raw)} bytes, at most {MAX_META_BYTES} are accepted")
     message = kind()
     try:
         message.ParseFromString(raw)
@@ -93,7 +93,7 @@ def parse_strictly(kind: Callable[[], M], raw: bytes, name: str) -> M:
         raise BadReply(
             f"{name} of {len(raw)} bytes is not a protobuf message of its kind"
         ) from None
-    # Parsing alone does not complain about missing fields.
+    # Parsing alone does not detect missing fields.
     if not message.IsInitialized():
         unrestorable = ", ".join(cast(Any, message).FindInitializationErrors()[:5])
         raise BadReply(f"{name} lacks required fields: {unrestorable}")
@@ -101,7 +101,7 @@ def parse_strictly(kind: Callable[[], M], raw: bytes, name: str) -> M:
 
 
 def _text(value: str) -> str:
-    # proto2 strings that are not UTF-8 come out of the parser as bytes.
+    # The parser returns proto2 strings that are not UTF-8 as bytes.
     if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise BadReply("metastore holds text that is not UTF-8")
     return value
@@ -177,7 +177,7 @@ def _user(message: pb.UserInfo) -> UserInfo:
 
 
 def encode_metastore(metastore: Metastore) -> bytes:
-    """Write a `Data` in today's form; byte-identical to Go's for what `Metastore` holds."""
+    """Serialize a `Data` in its current form, byte-identical to Go's for the fields we keep."""
     return pb.Data(
         Term=metastore.term,
         Index=metastore.index,
@@ -233,7 +233,7 @@ def _policy_message(rp: RetentionPolicyInfo) -> pb.RetentionPolicyInfo:
             )
             for subscription in rp.subscriptions
         ],
-        # Servers before 1.12 know no limits, and do not write them.
+        # Servers before 1.12 do not write limits.
         FutureWriteLimit=rp.future_write_limit_ns or None,
         PastWriteLimit=rp.past_write_limit_ns or None,
     )
@@ -260,7 +260,7 @@ def _group_message(group: ShardGroupInfo) -> pb.ShardGroupInfo:
 
 @dataclass(frozen=True, slots=True)
 class PortableData:
-    """What a portable backup's `.meta` file holds: a `Data`, and the highest node ID beside it.
+    """The content of a portable backup's `.meta` file: a `Data`, and the highest node ID.
 
     Wire, protobuf: 1 Data, bytes, required | 2 MaxNodeID, uint64, required (0 on one server)
     """
@@ -273,10 +273,10 @@ class PortableData:
 
     @classmethod
     def decode(cls, raw: bytes) -> PortableData:
-        """Read a `.meta` file; its `meta` is not looked into.
+        """Read a `.meta` file, without decoding its `meta`.
 
         Raises:
-            BadReply: no such message.
+            BadReply: the message does not parse.
         """
         message = parse_strictly(pb.PortableData, raw, "portable metastore")
         return cls(message.Data, message.MaxNodeID)
@@ -293,24 +293,24 @@ def trimmed(
     shards: Collection[ShardID] | None = None,
     durations: Mapping[str, int] | None = None,
 ) -> bytes:
-    """Cut a `Data` down to what a server needs to import one database.
+    """Reduce a `Data` to the parts that a server needs to import one database.
 
-    A group stays when it is not deleted and holds one of `shards`; it stays whole, since
-    the number and order of its shards place series. Owners, users, nodes, continuous
-    queries and subscriptions go. A default policy that goes hands over to the only policy
-    that stays, else there is none.
+    A group is kept if it is not deleted and has one of `shards`. It is kept whole, since the
+    number and order of its shards decide where a series goes. Owners, users, nodes, continuous
+    queries and subscriptions are removed. If the default policy is removed, the only remaining
+    policy becomes the default; if several remain, there is none.
 
     Args:
         meta: a serialized `Data`.
-        database: the one to keep.
-        policies: which of its policies to keep; all if None.
-        shards: whose groups to keep; all if None.
-        durations: by policy, in ns, how long points live from now on; 0 is for ever.
+        database: the database to keep.
+        policies: the policies to keep; None: all.
+        shards: the shards whose groups to keep; None: all.
+        durations: new durations in ns by policy; 0: no expiry.
 
     Raises:
         BadReply: `meta` is not a strict `Data`.
-        NothingMatches: no such database, or one of the policies or shards is not there.
-        UnsafeName: the database or a policy has a name that no server takes.
+        NothingMatches: the database, or one of the policies or shards, does not exist.
+        UnsafeName: the database or a policy has a name that no server accepts.
     """
     source = parse_strictly(pb.Data, meta, "metastore")
     found = next((db for db in source.Databases if db.Name == database), None)
@@ -343,7 +343,7 @@ def trimmed(
         MaxShardGroupID=source.MaxShardGroupID,
         MaxShardID=source.MaxShardID,
     ).SerializeToString()
-    decode_metastore(result)  # a server that cannot decode it says nothing, so we look first
+    decode_metastore(result)  # a server that cannot decode it reports nothing
     return result
 
 

@@ -1,7 +1,7 @@
-"""What the meta nodes' HTTP API (8091) says in JSON, in both directions.
+"""The JSON of the meta nodes' HTTP API (8091), in both directions.
 
-Keys that are not known are passed over: newer versions add some. Keys that are known must be
-there, and of their kind.
+Unknown keys are ignored, since newer versions add some. Known keys must be present and of their
+type.
 
 Source: influxdb-cluster services/meta/handler.go and data.go.
 """
@@ -28,10 +28,10 @@ _ADDRESS = re.compile(r"[\x21-\x7e]{1,300}")
 
 @dataclass(frozen=True, slots=True)
 class DataNodeMember:
-    """A data node as a meta node sees it.
+    """A data node as a meta node lists it.
 
-    Scheme and version come by gossip: empty for some seconds after a start, and again half a
-    minute after the node went silent, while `status` stays "joined".
+    Scheme and version come by gossip. They are empty for some seconds after a start, and again
+    half a minute after the node went silent, while `status` stays "joined".
     """
 
     id: NodeID
@@ -54,7 +54,7 @@ class DataNodeMember:
 
 @dataclass(frozen=True, slots=True)
 class MetaNodeMember:
-    """A meta node; `addr` is its HTTP address and `tcp_addr` that of raft."""
+    """A meta node; `addr` is its HTTP address, `tcp_addr` its raft address."""
 
     id: NodeID
     addr: str
@@ -74,7 +74,7 @@ class MetaNodeMember:
 
 @dataclass(frozen=True, slots=True)
 class ClusterMembers:
-    """Who belongs to a cluster."""
+    """The members of a cluster."""
 
     data: tuple[DataNodeMember, ...]
     meta: tuple[MetaNodeMember, ...]
@@ -92,7 +92,7 @@ def cluster_members(raw: bytes) -> ClusterMembers:
     """Read the answer to /show-cluster.
 
     Raises:
-        BadReply: not such an answer.
+        BadReply: the answer has another form.
     """
     reply = ReplyFields.of(raw, "show-cluster")
     return ClusterMembers(
@@ -125,11 +125,11 @@ def cluster_members(raw: bytes) -> ClusterMembers:
 
 @dataclass(frozen=True, slots=True)
 class OwnerStatus:
-    """A shard's copy on one node, as the node says, or as a meta node says for it.
+    """The status of a shard's replica, as its node or a meta node reports it.
 
-    `state` is hot while the cache is not empty or compactions run, else cold; empty if nobody
-    asked the node, or it did not answer, or it has no such shard. Both of the latter read
-    "not found" in `err`.
+    `state` is hot while the cache is not empty or compactions run, else cold. It is empty if the
+    node was not queried, did not answer, or does not have the shard. In the last two cases `err`
+    is "not found".
     """
 
     id: NodeID
@@ -137,7 +137,7 @@ class OwnerStatus:
     state: str = ""
     last_modified_ns: int | None = None
     size_bytes: int = 0
-    """Files and write-ahead log together: it shrinks when the cache is flushed."""
+    """Files and WAL together: it shrinks when the cache is flushed."""
     err: str = ""
 
     def to_json(self) -> Json:
@@ -153,7 +153,7 @@ class OwnerStatus:
 
 @dataclass(frozen=True, slots=True)
 class ShardStatus:
-    """A shard and its owners; what was deleted or has expired is not listed."""
+    """A shard and its owners; deleted and expired shards are not listed."""
 
     id: ShardID
     database: str
@@ -163,7 +163,7 @@ class ShardStatus:
     start_time_ns: int
     end_time_ns: int
     expire_time_ns: int | None
-    """`None` if the policy keeps points for ever."""
+    """`None` if the policy has no expiry."""
     truncated_at_ns: int | None
     owners: tuple[OwnerStatus, ...]
 
@@ -187,10 +187,10 @@ def encode_shards(shards: tuple[ShardStatus, ...]) -> bytes:
 
 
 def shard_statuses(raw: bytes) -> tuple[ShardStatus, ...]:
-    """Read the answer to /show-shards; names are as the server sent them.
+    """Read the answer to /show-shards; names are unchecked.
 
     Raises:
-        BadReply: not such an answer.
+        BadReply: the answer has another form.
     """
     return each_field(decode_json(raw, "show-shards"), "show-shards", _shard_status)
 
@@ -229,7 +229,7 @@ def owner_status(owner: ReplyFields) -> OwnerStatus:
 
 @dataclass(frozen=True, slots=True)
 class MetaNodeStatus:
-    """A meta node of itself; before it joined, without leader and peers."""
+    """A meta node's own status; before the node has joined, it has no leader and no peers."""
 
     leader: str
     """The leader's raft address; empty if none is known."""
@@ -257,7 +257,7 @@ def meta_node_status(raw: bytes) -> MetaNodeStatus:
     """Read the answer to /status on 8091.
 
     Raises:
-        BadReply: not such an answer, or a data node's.
+        BadReply: the answer has another form, or is a data node's.
     """
     reply = ReplyFields.of(raw, "status")
     if reply.text("nodeType") != "meta":
@@ -269,7 +269,7 @@ def meta_node_status(raw: bytes) -> MetaNodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class DataNodeStatus:
-    """A data node of itself, over HTTP on 8088; `meta_addrs` is empty before it joined."""
+    """A data node's own status, by HTTP on 8088; `meta_addrs` is empty before it has joined."""
 
     hostname: str
     tcp_bind: str
@@ -296,7 +296,7 @@ def data_node_status(raw: bytes) -> DataNodeStatus:
     """Read the answer to /status on 8088.
 
     Raises:
-        BadReply: not such an answer, or a meta node's.
+        BadReply: the answer has another form, or is a meta node's.
     """
     reply = ReplyFields.of(raw, "status")
     if reply.text("nodeType") != "data":
@@ -312,10 +312,10 @@ def data_node_status(raw: bytes) -> DataNodeStatus:
 
 
 def ping_leader(raw: bytes) -> str | None:
-    """Read the answer to /ping: the leader's raft address, or nothing.
+    """Read the answer to /ping: the leader's raft address, or None for an empty answer.
 
     Raises:
-        BadReply: neither.
+        BadReply: the answer is neither.
     """
     if not raw:
         return None
@@ -330,7 +330,7 @@ def ping_leader(raw: bytes) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who holds a name, and until when; the leader keeps it in memory only."""
+    """The owner of a lease and its expiry; the leader keeps it in memory only."""
 
     name: str
     expiration_ns: int | None
@@ -347,10 +347,10 @@ class Lease:
 
 
 def lease(raw: bytes) -> Lease:
-    """Read the answer to /lease, which is the same whether it was granted or not.
+    """Read the answer to /lease, which has the same form whether the lease was granted or not.
 
     Raises:
-        BadReply: not such an answer.
+        BadReply: the answer has another form.
     """
     reply = ReplyFields.of(raw, "lease")
     return Lease(reply.text("name"), reply.time("expiration"), NodeID(reply.uint("owner")))
@@ -364,7 +364,7 @@ def encode_error(text: str) -> bytes:
 
 
 def error_text(raw: bytes) -> str | None:
-    """The reason in an error's body; `None` if it is not in JSON, as few older errors are."""
+    """The reason in an error's body; `None` if it is not JSON, as in most older versions."""
     try:
         return ReplyFields.of(raw, "error").text("error")
     except BadReply:

@@ -1,9 +1,8 @@
-"""A metastore taken apart, so that readings of it can be held against each other.
+"""Splits a metastore into parts, so that several readings of it can be compared.
 
-The message has no checksum: a bit that flips on the way may leave another duration, default
-policy or name, and parse. Readings are independent of each other, so what two of them say was
-not made by the way between. The order in which a server writes privileges differs from reading
-to reading (Go's maps), and nothing else does.
+The message has no checksum: a flipped bit may change a duration, a default policy or a name, and
+the message still parses. Readings are independent, so a value in two of them was not changed by
+the network. Only the order of privileges differs between readings (Go's maps).
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from resources.protocol.meta import parse_strictly
 
 @dataclass(frozen=True, slots=True)
 class MetastoreParts:
-    """One reading: what others may change apart, apart."""
+    """One reading, split into parts that clients change independently."""
 
     parts: frozenset[bytes] = field(repr=False)
-    """Each database, policy, shard group, user, and all the rest; unknown fields included."""
+    """Each database, policy, shard group and user, and the rest; unknown fields included."""
     counters: tuple[int, ...]
-    """Term, index and the highest numbers given: they only grow."""
+    """Term, index and the highest ids in use: they only grow."""
 
     @classmethod
     def of(cls, raw: bytes) -> MetastoreParts:
-        """Take a serialized `Data` apart.
+        """Split a serialized `Data`.
 
         Raises:
-            BadReply: it is none.
+            BadReply: `raw` is no metastore.
         """
         data = parse_strictly(pb.Data, raw, "metastore")
         numbers = ("Term", "Index", "MaxNodeID", "MaxShardGroupID", "MaxShardID")
@@ -39,7 +38,7 @@ class MetastoreParts:
         return cls(frozenset(_parts(data)), counters)
 
     def is_between(self, before: MetastoreParts, after: MetastoreParts) -> bool:
-        """Whether all of this stands in a neighbour, and all that both have stands in this."""
+        """Whether each part is in a neighbour, and each part of both neighbours is in this one."""
         grows = all(
             a <= b <= c
             for a, b, c in zip(before.counters, self.counters, after.counters, strict=True)
@@ -52,9 +51,9 @@ class MetastoreParts:
 
 
 def _parts(data: pb.Data) -> Iterator[bytes]:
-    """Whatever is yielded leaves its message, so that the last part is the rest."""
+    """Yield the parts and remove each from its message; the last part is the rest."""
     for db in data.Databases:
-        of_db = repr(db.Name).encode() + b"\0"  # not UTF-8, it comes as bytes
+        of_db = repr(db.Name).encode() + b"\0"  # a name that is not UTF-8 is bytes
         for rp in db.RetentionPolicies:
             of_rp = of_db + repr(rp.Name).encode() + b"\0"
             for group in rp.ShardGroups:

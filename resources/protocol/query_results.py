@@ -1,7 +1,7 @@
-"""What a server answers to statements of InfluxQL: series, all at once or in pieces.
+"""A server's reply to InfluxQL statements: series, all at once or in pieces.
 
 Source: influxdb query/result.go, Result; models/rows.go, Row; services/httpd/handler.go,
-serveQuery, which sends a piece a line where it is asked for `chunked`.
+serveQuery, which sends one piece a line for a request with `chunked`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ def query_results(body: bytes, *, in_pieces: bool = False) -> Piece:
         "values":[[…],…],"partial":true}],"partial":true},…]}
 
     Args:
-        in_pieces: whether `partial` says that another piece follows; else that rows are lost.
+        in_pieces: whether `partial` means that another piece follows; else it means lost rows.
 
     Raises:
-        BadReply: not a result, or one that the server cut off (max-row-limit).
+        BadReply: the reply is malformed, or the server cut it off (max-row-limit).
         ErrorInstead: the server refused the request or one of the statements.
     """
     decoded = decode_json(body, "its reply")

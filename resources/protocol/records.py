@@ -1,8 +1,7 @@
 """Frozen dataclasses ↔ protobuf messages, field by field.
 
-A record's fields stand in the order of its message's. `None` is a field that is absent; an
-optional field that is absent takes the record's default. Nothing that a message does not
-know passes, in either direction.
+A record's fields have the order of its message's. `None` is an absent field; an absent optional
+field gets the record's default. Unknown fields are refused in both directions.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ def write_record(record: object, message: Message) -> None:
     """Set the message's fields from the record's.
 
     Raises:
-        PlanError: a number is out of range, or text is no Unicode.
+        PlanError: a number is out of range, or a text is not valid Unicode.
     """
     for mine, its in zip(fields(cast(Any, record)), message.DESCRIPTOR.fields, strict=True):
         value: object = getattr(record, mine.name)
@@ -45,10 +44,10 @@ def write_record(record: object, message: Message) -> None:
 
 
 def read_record(kind: type[R], message: Message) -> R:
-    """Make a record of a message that was parsed strictly.
+    """Make a record of a strictly parsed message.
 
     Raises:
-        BadReply: fields that the message's kind does not have, or text that is not UTF-8.
+        BadReply: the message has unknown fields, or text that is not UTF-8.
     """
     require_known(message)
     values: dict[str, object] = {}
@@ -67,10 +66,10 @@ def read_record(kind: type[R], message: Message) -> R:
 
 
 def parse_known(kind: Callable[[], M], raw: bytes, name: str) -> M:
-    """Parse strictly, and insist that nothing in it is unknown.
+    """Parse strictly, and require that the message has no unknown fields.
 
     Raises:
-        BadReply: not such a message, or more than that.
+        BadReply: the message does not parse, or has unknown fields.
     """
     message = parse_strictly(kind, raw, name)
     require_known(message)
@@ -79,12 +78,12 @@ def parse_known(kind: Callable[[], M], raw: bytes, name: str) -> M:
 
 def require_known(message: Message) -> None:
     if len(UnknownFieldSet(message)):
-        raise BadReply(f"{_name(message)} holds fields that it does not have")
+        raise BadReply(f"{_name(message)} has unknown fields")
 
 
 @contextmanager
 def fitting(what: str) -> Generator[None]:
-    """Turn protobuf's objection to a value into an error of ours, without the value."""
+    """Turn protobuf's error about a value into a `PlanError` that does not repeat the value."""
     try:
         yield
     except ValueError:  # also UnicodeEncodeError

@@ -1,4 +1,4 @@
-"""JSON objects of a known shape: values taken out by key and kind."""
+"""Reads values by key and type from the JSON objects of a reply."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 class ErrorInstead(BadReply):
-    """The server says that it failed; `reply` is its reason, unchecked."""
+    """The server reports an error; `reply` is its unchecked reason."""
 
     def __init__(self, reply: object) -> None:
-        super().__init__("an error instead of what was asked for")
+        super().__init__("an error instead of a result")
         self.message = reply
 
 
 class ReplyFields:
-    """An object of a reply, its values taken out by key and kind.
+    """An object of a reply.
 
-    Every method raises BadReply if the key is missing or its value of another kind.
+    Every method raises BadReply if the key is missing or its value has another type.
     """
 
     def __init__(self, values: Json, name: str) -> None:
@@ -48,7 +48,7 @@ class ReplyFields:
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Strings in a row; null is none."""
+        """An array of strings; null is an empty one."""
         value = self._get(key)
         if value is None:
             return ()
@@ -66,7 +66,7 @@ class ReplyFields:
         return parse_time(self.text(key), f"{self._name}: {key}")
 
     def each(self, key: str, read: Callable[[ReplyFields], T]) -> tuple[T, ...]:
-        """Objects in a row; null is none."""
+        """An array of objects; null is an empty one."""
         return each_field(self._get(key), f"{self._name}: {key}", read)
 
     def _get(self, key: str) -> object:
@@ -76,10 +76,10 @@ class ReplyFields:
 
 
 def each_field(value: object, name: str, read: Callable[[ReplyFields], T]) -> tuple[T, ...]:
-    """Read the objects of an array; null is none.
+    """Read the objects of an array; null is an empty one.
 
     Raises:
-        BadReply: not such an array.
+        BadReply: the value is no array of such objects.
     """
     if value is None:
         return ()

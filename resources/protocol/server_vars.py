@@ -1,4 +1,4 @@
-"""What a server tells about itself at /debug/vars: its clock, its age, its shards' figures.
+"""A server's /debug/vars: its clock, its age, and figures of its shards.
 
 Source: influxdb services/httpd/handler.go, serveExpvar; tsdb/shard.go, Statistics;
 tsdb/engine/tsm1/{cache,engine,file_store,wal}.go, Statistics.
@@ -20,66 +20,66 @@ from resources.protocol.times import parse_time
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What of a shard is in its server's memory: the live store, and what is being written out.
+    """The part of a shard that is in its server's memory: the live store and the snapshot.
 
-    A server that writes its cache out takes the whole live store away (a snapshot), writes it
-    to files, and forgets it once these are in place. While it does, and after it failed, the
-    snapshot is counted here.
+    To write its cache to files, a server turns the whole live store into a snapshot, writes that,
+    and removes it when the files are in place. These figures include the snapshot meanwhile, and
+    after a failed attempt.
     """
 
     memory_bytes: int
     """Live store and snapshot."""
     snapshot_bytes: int
-    """Of the snapshot that is being written, or could not be; 0: there is none."""
+    """The size of the snapshot that is being written, or whose writing failed; 0: none."""
     snapshot_attempts: int
-    """How often it was tried; 0: there is none."""
+    """The number of attempts to write it; 0: none."""
     taken_bytes: int
-    """Of all snapshots since the server started."""
+    """The size of all snapshots since the server's start."""
 
     @property
     def is_snapshotting(self) -> bool:
-        """Whether a snapshot is being written, or waits to be tried again."""
+        """Whether a snapshot is being written, or waits for another attempt."""
         return self.snapshot_bytes != 0 or self.snapshot_attempts != 0
 
 
 @dataclass(frozen=True, slots=True)
 class ShardStats:
-    """Figures of one shard; the counters start again at zero with the server."""
+    """Figures of one shard; the counters restart at zero with the server."""
 
     num_files: int
     disk_bytes: int
-    """Of its TSM files, without WAL and cache."""
+    """The size of its TSM files, without WAL and cache."""
     write_points_ok: int
     wal_bytes: int | None = None
-    """Of its write-ahead log, which takes deletes as well as points; 0 at rest."""
+    """The size of its WAL, which gets deletes as well as points; 0 at rest."""
     database: str = ""
     policy: str = ""
     cache: CacheStats | None = None
-    """None if the server does not tell."""
+    """None if the server does not report it."""
     wal_segment_bytes: int | None = None
-    """Of the log's current segment: 0 if nothing was logged since the cache was written out."""
+    """The size of the WAL's current segment; 0: nothing was logged since the cache was written."""
     wal_writes: int | None = None
-    """How often points were written to the log: a counter, which deletes do not move."""
+    """A counter of writes of points to the WAL; deletes do not change it."""
     compactions: int | None = None
-    """How often files were put in the place of others: a counter."""
+    """A counter of compactions that replaced files."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerVars:
-    """What /debug/vars tells."""
+    """The values from /debug/vars."""
 
     current_time_ns: int
     """The server's own clock."""
     started_ns: int | None
     shards: Mapping[ShardID, ShardStats]
     uptime_s: int | None = None
-    """How long the process runs, whatever its clock was set to meanwhile."""
+    """The age of the process; changes of the clock do not affect it."""
 
 
 def server_vars(
     lines: Iterable[bytes], fallback_ns: Callable[[], int], *, activity: bool = True
 ) -> ServerVars:
-    """Read the values out of a reply, given line by line; what is not as expected is left out.
+    """Read the values from a reply, given line by line; unexpected values are left out.
 
     Wire:
         {
@@ -87,15 +87,15 @@ def server_vars(
         …
         }
 
-    Only the lines that matter are decoded, since there are five a shard. JSON that is laid out
-    in another way is decoded as a whole.
+    Only the needed lines are decoded, since there are five a shard. JSON in another layout is
+    decoded as a whole.
 
     Args:
-        fallback_ns: gives the server's time when the reply does not.
-        activity: whether what was written matters, or what is on disk alone.
+        fallback_ns: gives the server's time if the reply does not.
+        activity: whether to read counters of writes, too; else the figures of files only.
 
     Raises:
-        BadReply: no JSON object, or one that does not end.
+        BadReply: the reply is no JSON object, or is cut.
         ErrorInstead: the reply is an error.
     """
     reply = _VarsReader()
@@ -126,7 +126,7 @@ def _members(lines: Iterator[bytes], matters: tuple[bytes, ...]) -> Iterator[tup
 
 
 def _member(line: bytes) -> tuple[str, object] | None:
-    """One `"key": value,` by itself; None if it is not that."""
+    """Decode a line of the form `"key": value,`; None: the line has another form."""
     quoted, colon, value = line.strip().removesuffix(b",").partition(b'": ')
     if not colon or not quoted.startswith(b'"'):
         return None
@@ -146,7 +146,7 @@ def _whole(raw: bytes) -> Iterator[tuple[str, object]]:
 
 
 class _VarsReader:
-    """What was told so far; of entries named tsm1_… and shard, by shard."""
+    """Collects the entries named tsm1_… and shard, by shard."""
 
     def __init__(self) -> None:
         self.now_ns: int | None = None
@@ -229,7 +229,7 @@ _COMPACTIONS = (
 
 
 def _cache(values: Mapping[str, object]) -> CacheStats | None:
-    """None unless all its figures are there: what is missing must not pass for zero."""
+    """The cache's figures; None unless all are there, since a missing one is not zero."""
     reported = [values.get(k) for k in ("memBytes", "diskBytes", "snapshotCount", "cachedBytes")]
     counts = [figure for figure in reported if is_integer(figure)]
     return CacheStats(*counts) if len(counts) == len(reported) else None

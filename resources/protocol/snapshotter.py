@@ -5,9 +5,9 @@ A connection carries one request:
     0x03 | type, 1 byte | one JSON object and a newline | payload of type 6
     0x03 | 7            | shard ID, uint64 big-endian   | tar stream
 
-The server answers with bytes until it closes (snapshotter_replies.py); it knows no error
-reply. `encode()` gives what Go's client sends, byte for byte, without the leading 0x03,
-which belongs to the multiplexer in front of the service.
+The server sends its reply and closes (snapshotter_replies.py); it has no error reply.
+`encode()` gives the bytes of Go's client, without the leading 0x03, which belongs to the
+multiplexer in front of the service.
 
 Source: influxdb services/snapshotter/service.go and client.go, tcp/mux.go.
 """
@@ -31,14 +31,14 @@ MUX_HEADER = b"\x03"
 
 MAX_UINT64 = 2**64 - 1
 MAX_META_BYTES = 64 * 2**20
-"""A metastore of 64 MiB has about two million shards."""
+"""Enough for about two million shards."""
 
 MAX_REQUEST_BYTES = 64 * 2**10
 """A request's JSON holds four names and a few numbers."""
 
 
 class RequestType(IntEnum):
-    """The byte that decides; the JSON's `Type` is only for the server's log."""
+    """The request's type; the `Type` in its JSON is only for the server's log."""
 
     SHARD_BACKUP = 0
     METASTORE_BACKUP = 1
@@ -52,7 +52,7 @@ class RequestType(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ShardBackup:
-    """Send the shard's files that changed after `since_ns`; the cache is flushed first."""
+    """Request the shard's files that changed after `since_ns`; the server flushes its cache."""
 
     shard_id: ShardID
     since_ns: int | None = None
@@ -72,7 +72,7 @@ class ShardBackup:
 
 @dataclass(frozen=True, slots=True)
 class MetastoreBackup:
-    """Send the whole metastore, users with their password hashes included."""
+    """Request the whole metastore, including users with their password hashes."""
 
     def encode(self) -> bytes:
         return _encode(RequestType.METASTORE_BACKUP)
@@ -80,7 +80,7 @@ class MetastoreBackup:
 
 @dataclass(frozen=True, slots=True)
 class SeriesFileBackup:
-    """Reserved: no server ever answered it."""
+    """Reserved: no server answers it."""
 
     def encode(self) -> bytes:
         return _encode(RequestType.SERIES_FILE_BACKUP)
@@ -113,9 +113,9 @@ class RetentionPolicyPaths:
 
 @dataclass(frozen=True, slots=True)
 class ShardExport:
-    """Send blocks between two times, whole blocks and not exactly.
+    """Request the blocks between two times; the server sends whole blocks.
 
-    Servers up to 1.12 send one block only unless both bounds are given.
+    Servers up to 1.12 send a single block unless both bounds are given.
     """
 
     shard_id: ShardID
@@ -133,10 +133,10 @@ class ShardExport:
 
 @dataclass(frozen=True, slots=True)
 class MetastoreUpdate:
-    """Create databases, policies, groups and empty shards after a metastore of elsewhere.
+    """Create the databases, policies, groups and empty shards of another metastore.
 
-    An empty `database` imports all but `_internal`, under their own names. Owners, users
-    and continuous queries are not taken over.
+    An empty `database` imports all but `_internal`, under their own names. The server does not
+    import owners, users and continuous queries.
     """
 
     database: str
@@ -180,13 +180,13 @@ Request: TypeAlias = (
 
 
 def request(reader: StreamReader) -> Parsing[Request]:
-    """Read a request from behind the mux header; a tar stream is left in the reader.
+    """Read a request after the mux header; a tar stream stays in the reader.
 
-    The server's leniency: keys in any case, unknown keys ignored, missing keys and null
-    are zero values, no newline needed unless a payload follows. The type byte decides.
+    As lenient as the server: keys in any case, unknown keys ignored, missing keys and null
+    are zero values, a newline is needed only before a payload. The type byte decides.
 
     Raises:
-        BadReply: an unknown type, no JSON object, a field of the wrong kind or out of
+        BadReply: an unknown type, no JSON object, a field of the wrong type or out of
             range, a payload beyond MAX_META_BYTES.
         PeerClosedEarly: EOF before the end of the request.
 
@@ -222,7 +222,7 @@ def request(reader: StreamReader) -> Parsing[Request]:
         case _:
             size = asked.number("UploadSize", limit=MAX_META_BYTES)
             if size:
-                # The server skips one byte, whatever it is, between JSON and payload.
+                # The server skips one byte, of any value, between JSON and payload.
                 yield from reader.read_byte("the newline before the payload")
             return MetastoreUpdate(
                 database=asked.text("BackupDatabase"),
@@ -245,7 +245,7 @@ _ZERO_REQUEST: Mapping[str, object] = {
     "ExportEnd": ZERO_TIME,
     "UploadSize": 0,
 }
-"""All keys in Go's order; Go leaves none out."""
+"""All keys in Go's order; Go omits none."""
 
 
 def _encode(kind: RequestType, **asked: object) -> bytes:
@@ -264,7 +264,7 @@ _GO_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class _Asked:
-    """The JSON of a request, its keys folded as Go folds them."""
+    """The JSON of a request, with keys folded as Go folds them."""
 
     def __init__(self, raw: bytes) -> None:
         decoded = decode_json(raw, "the request")
@@ -272,7 +272,7 @@ class _Asked:
             raise BadReply("the request is not a JSON object")
         self._values: dict[str, Any] = {key.lower(): value for key, value in decoded.items()}
         for name in _ZERO_REQUEST:
-            # The server decodes all fields, so one that is wrong but unused fails it too.
+            # The server decodes all fields, so a wrong but unused one fails the request, too.
             if name in ("Since", "ExportStart", "ExportEnd"):
                 self.time(name)
             elif name == "Type":

@@ -1,7 +1,7 @@
 """Replies of the TCP snapshotter service, in both directions.
 
 The server writes a reply and closes. It has no error reply: an empty stream is the error,
-and only the server's log knows more. Shard backups are tar streams and upload replies are
+and only the server's log has the reason. Shard backups are tar streams and upload replies are
 empty, so neither needs a parser here.
 
 Source: influxdb services/snapshotter/service.go.
@@ -23,19 +23,19 @@ from resources.protocol.strict_json import Json, decode_json, is_array, is_objec
 BACKUP_MAGIC = 0x59590101
 MAX_NODE_BYTES = 64 * 2**10
 MAX_PATHS_BYTES = 64 * 2**20
-"""A million shards with names of 30 characters fit."""
+"""Enough for a million shards with names of 30 characters."""
 
 MAX_PAIRS = 2**20
-"""Shards of one import; 16 MiB of ID map."""
+"""The limit of shards in one import: an ID map of 16 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class MetastoreReply:
-    """What MetastoreBackup answers; `meta` is a serialized `Data` with password hashes."""
+    """The reply to MetastoreBackup; `meta` is a serialized `Data` with password hashes."""
 
     meta: bytes = field(repr=False)
     node: Json | None = None
-    """The server's own node; null, as far as anyone has seen."""
+    """The server's own node; null in every reply that we have captured."""
 
     def encode(self) -> bytes:
         node = go_json(self.node)
@@ -57,7 +57,7 @@ def metastore_reply(reader: StreamReader) -> Parsing[MetastoreReply]:
     The part from k on may be missing as a whole: no reader of portable backups uses it.
 
     Raises:
-        BadReply: wrong magic, a length beyond belief, no JSON, or bytes after the end.
+        BadReply: wrong magic, a length beyond its limit, no JSON, or bytes after the end.
         PeerClosedEarly: EOF inside one of the parts.
 
     Source: influxdb services/snapshotter/service.go, writeMetaStore.
@@ -76,7 +76,7 @@ def metastore_reply(reader: StreamReader) -> Parsing[MetastoreReply]:
 
 @dataclass(frozen=True, slots=True)
 class ShardPath:
-    """Where a server keeps a shard; the names were checked, the server may still lie."""
+    """The path of a shard on a server; the names are checked, the statement itself is not."""
 
     database: str
     policy: str
@@ -88,10 +88,10 @@ class ShardPath:
 
 @dataclass(frozen=True, slots=True)
 class OddPath:
-    """Where a server keeps a shard whose database or policy has a name that none may have.
+    """The path of a shard whose database or policy has an invalid name.
 
-    A configuration file can make one (`[[graphite]] database = "dc1/graphite"`): the check of
-    names stands in front of statements alone.
+    A configuration file can create one (`[[graphite]] database = "dc1/graphite"`): the server
+    checks the names in statements only.
     """
 
     path: str
@@ -100,11 +100,11 @@ class OddPath:
 
 @dataclass(frozen=True, slots=True)
 class ShardPaths:
-    """What DatabasePaths and RetentionPolicyPaths answer: shards that are on this server."""
+    """The reply to DatabasePaths and RetentionPolicyPaths: the shards on this server."""
 
     paths: tuple[ShardPath, ...]
     odd: tuple[OddPath, ...] = ()
-    """Shards under names that no archive can have."""
+    """Shards whose names no archive can have."""
 
     def encode(self) -> bytes:
         paths = [str(path) for path in self.paths] + [one.path for one in self.odd]
@@ -112,15 +112,15 @@ class ShardPaths:
 
 
 def shard_paths(reader: StreamReader) -> Parsing[ShardPaths]:
-    r"""Read a list of shards, in the metastore's order; groups deleted since are among them.
+    r"""Read a list of shards, in the metastore's order; shards of deleted groups are included.
 
     Wire:
         {"Paths":["db/rp/7","db/rp/8"]}, or null for none | newline | EOF
 
-    A server on Windows writes \ between the parts.
+    A server on Windows separates the parts by \.
 
     Raises:
-        BadReply: no such JSON, a path of less than three parts, an ID that is no uint64.
+        BadReply: JSON of another form, a path of less than three parts, an ID that is no uint64.
         PeerClosedEarly: EOF before the newline.
 
     Source: influxdb services/snapshotter/service.go, writeDatabaseInfo.
@@ -167,7 +167,7 @@ def _shard_path(path: object) -> ShardPath | OddPath:
 
 @dataclass(frozen=True, slots=True)
 class IDMap:
-    """Which shard became which; no pairs at all is how a server refuses an import."""
+    """The new id of each imported shard; a server refuses an import by a map without pairs."""
 
     pairs: tuple[tuple[ShardID, ShardID], ...]
 
@@ -181,7 +181,7 @@ class IDMap:
 def id_map(reader: StreamReader) -> Parsing[IDMap]:
     """Read the answer to MetastoreUpdate.
 
-    Wire, integers big-endian uint64; pairs in no order:
+    Wire, integers big-endian uint64; pairs unordered:
         magic 0x59590101 | n | n times: old shard ID, new shard ID | EOF
 
     Raises:
@@ -193,7 +193,7 @@ def id_map(reader: StreamReader) -> Parsing[IDMap]:
     yield from _magic(reader)
     n_pairs = yield from reader.read_uint64("the number of pairs")
     if n_pairs > MAX_PAIRS:
-        raise BadReply(f"the ID map claims {n_pairs} pairs, at most {MAX_PAIRS} are believed")
+        raise BadReply(f"the ID map claims {n_pairs} pairs, at most {MAX_PAIRS} are accepted")
     raw = yield from reader.read_exactly(16 * n_pairs, "the ID map")
     yield from reader.expect_eof()
     numbers = [ShardID(int.from_bytes(raw[at : at + 8], "big")) for at in range(0, len(raw), 8)]
@@ -205,24 +205,24 @@ def id_map(reader: StreamReader) -> Parsing[IDMap]:
 
 _HTTP_REPLY = re.compile(rb"HTTP/1\.[01] [0-9]{3}[^\x00\r\n]*\r\n")
 _PAGE = re.compile(rb"<(?:!doctype|html)", re.IGNORECASE)
-"""What HTTP servers say without a status line to a request that they take for HTTP/0.9."""
+"""Replies without a status line, by HTTP servers that take the request for HTTP/0.9."""
 _TLS_ALERT = re.compile(rb"\x15\x03[\x00-\x04]\x00\x02")
 
 
 def what_answered_instead(head: bytes) -> str:
-    """Say who is on the line when it is no snapshotter; empty when there is no telling.
+    """Name the protocol of a reply that is not the snapshotter's; empty if it is unknown.
 
-    A tar member may begin with "HTTP/1.1" too, but no name in it holds a line break.
+    A tar member may begin with "HTTP/1.1", too, but no name in it has a line break.
     """
     if _HTTP_REPLY.match(head):
         return "this is an HTTP port; the snapshotter listens on another, 8088 by default"
     if _TLS_ALERT.match(head):
-        return "this port speaks TLS; the snapshotter is expected without"
+        return "this port speaks TLS, and the snapshotter is expected to speak plain TCP"
     return ""
 
 
 class Stranger(Enum):
-    """Who else may answer a request for the metastore."""
+    """Other kinds of servers that may answer a request for the metastore."""
 
     HTTP = "http"
     TLS = "tls"
@@ -231,9 +231,11 @@ class Stranger(Enum):
 
 
 def who_answers(reader: StreamReader) -> Parsing[MetastoreReply | Stranger]:
-    """Read the answer of whoever may be there to MetastoreBackup.
+    """Read the reply of any kind of server to MetastoreBackup.
 
-    Raises: as `metastore_reply`, of an answer that begins like one, and of any other.
+    Raises:
+        BadReply: as `metastore_reply`; also if the protocol is unknown.
+        PeerClosedEarly: as `metastore_reply`.
     """
     if (yield from reader.at_eof()):
         return Stranger.NOBODY

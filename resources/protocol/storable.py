@@ -1,4 +1,4 @@
-"""Metadata that a cluster can go on with once it replaces all it has."""
+"""Checks metadata that replaces a cluster's whole metastore."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from resources.protocol.meta import decode_metastore, parse_strictly
 
 
 def check_storable(meta: bytes) -> None:
-    """Insist that a cluster survives `meta`, a serialized `Data`, as its metastore.
+    """Require that a cluster can work with `meta`, a serialized `Data`, as its metastore.
 
-    Without meta nodes no leader is found; an owner that is no data node breaks
-    /show-shards; an ID beyond the highest would be given out a second time.
+    Without meta nodes the cluster finds no leader; an owner that is no data node breaks
+    /show-shards; the cluster would assign an ID beyond the highest a second time.
 
     Raises:
-        PlanError: with the first reason not to send it.
+        PlanError: the cluster could not; the message has the first reason.
 
     Source: influxdb-cluster services/meta/store.go (leaderHTTP, shards) and data.go.
     """
@@ -34,7 +34,7 @@ def check_storable(meta: bytes) -> None:
     group_ids = [group.id for group in groups]
     complaints = (
         (not store.meta_nodes, "names no meta node"),
-        (bool(legacy), "lists nodes in a form of before 0.10"),
+        (bool(legacy), "lists nodes in the form of releases before 0.10"),
         (_duplicates(data_nodes), "has a data node twice"),
         (_duplicates([db.name for db in store.databases]), "has a database twice"),
         (_duplicates(shards), "has a shard ID twice"),

@@ -1,8 +1,8 @@
-"""Exact reads out of whatever has arrived: the ground under every parser of `protocol/`.
+"""Exact reads from the bytes that have arrived; every parser of `protocol/` uses them.
 
 A parser is a generator that yields while it needs more bytes and returns a value when it
-has them. Who owns the bytes feeds the reader between two `next()` calls: a client from its
-socket, a test from a string cut anywhere.
+has them. The caller feeds the reader between two `next()` calls: a client from its socket, a test
+from a string that is cut anywhere.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from resources.errors import BadReply, PeerClosedEarly
 T = TypeVar("T")
 
 Parsing: TypeAlias = Generator[None, None, T]
-"""A parser under way: yields for more bytes, returns a T."""
+"""A running parser: yields for more bytes, returns a T."""
 
 HEAD_BYTES = 256
-"""How much of the very first bytes a reader remembers, to say what answered instead."""
+"""How many of the first bytes a reader keeps, to recognize another protocol."""
 
-LOG_HINT = "a snapshotter reports errors only in the server's log: look there for this moment"
+LOG_HINT = "a snapshotter reports errors only in the server's log: see its lines of this time"
 
 
-EMPTY_HINT = f"{LOG_HINT}; a port that wants TLS hangs up like this too"
+EMPTY_HINT = f"{LOG_HINT}; a port that requires TLS ends connections like this, too"
 
 
 class StreamReader:
-    """Bytes in arrival order, taken out in the sizes a parser asks for.
+    """The bytes that have arrived, in order, for reads of exact sizes.
 
     Attributes:
-        head: the first bytes ever fed, at most HEAD_BYTES of them.
+        head: the first bytes that were fed, at most HEAD_BYTES of them.
     """
 
     def __init__(self, what: str = "reply") -> None:
@@ -40,7 +40,7 @@ class StreamReader:
         self.head = b""
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
-        """Append what has arrived; an empty `data`, as from `recv`, is the end."""
+        """Append bytes that have arrived; an empty `data`, as from `recv`, is the end."""
         if not data:
             self.feed_eof()
             return
@@ -52,13 +52,13 @@ class StreamReader:
         self._ended = True
 
     def take_arrived(self) -> bytes:
-        """Everything that has arrived and was not read; what follows a parsed head."""
+        """Take all unread bytes, such as those that follow a parsed head."""
         taken = bytes(self._buffer)
         self._buffer.clear()
         return taken
 
     def read_exactly(self, size: int, name: str) -> Parsing[bytes]:
-        """Read `size` bytes. The caller has held `size` against a limit.
+        """Read `size` bytes; the caller must have checked `size` against a limit.
 
         Raises:
             PeerClosedEarly: EOF before the last of them.
@@ -84,16 +84,16 @@ class StreamReader:
         """Read a uint64 length and that many bytes.
 
         Raises:
-            BadReply: the length is beyond `limit`; nothing was allocated for it.
+            BadReply: the length exceeds `limit`; no memory was allocated for it.
             PeerClosedEarly: EOF before the last byte.
         """
         size = yield from self.read_uint64(f"the length of {name}")
         if size > limit:
-            raise BadReply(f"{name} claims {size} bytes, at most {limit} are believed")
+            raise BadReply(f"{name} claims {size} bytes, at most {limit} are accepted")
         return (yield from self.read_exactly(size, name))
 
     def read_line(self, name: str, limit: int) -> Parsing[bytes]:
-        """Read up to and without the next newline.
+        """Read up to the next newline; the result does not include it.
 
         Raises:
             BadReply: no newline within `limit` bytes.
@@ -114,13 +114,13 @@ class StreamReader:
         return line
 
     def read_json_object(self, name: str, limit: int) -> Parsing[bytes]:
-        """Read up to the brace that closes the first one, and not a byte more.
+        """Read up to the brace that closes the first one, and no further byte.
 
         A request's JSON needs no newline unless a payload follows it, so only its braces
-        tell where it ends. The bytes are not checked any further.
+        show its end. The bytes are not checked any further.
 
         Raises:
-            BadReply: it does not open with a brace, or does not close within `limit` bytes.
+            BadReply: the text does not open with a brace, or does not close within `limit` bytes.
             PeerClosedEarly: EOF before the closing brace.
         """
         position, depth, in_text, escaped = 0, 0, False, False
@@ -156,10 +156,10 @@ class StreamReader:
         return not self._buffer
 
     def expect_eof(self) -> Parsing[None]:
-        """Insist that nothing follows.
+        """Require that no byte follows.
 
         Raises:
-            BadReply: something does.
+            BadReply: bytes follow.
         """
         if not (yield from self.at_eof()):
             raise BadReply(f"{self._what} goes on after its end")

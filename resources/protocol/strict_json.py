@@ -1,4 +1,4 @@
-"""JSON from strangers: bounded by the caller, and read without Python's generosities."""
+"""A strict reader for untrusted JSON; its caller limits the size."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Json = dict[str, Any]
 
 
 def decode_json(raw: bytes, name: str) -> object:
-    """Decode one JSON value of UTF-8 text that met a size limit before.
+    """Decode one JSON value of UTF-8 text, whose size the caller has checked.
 
-    Python's reader takes NaN, infinities, duplicate keys (the last wins) and overflows its
+    Python's reader accepts NaN, infinities and duplicate keys (the last wins), and overflows its
     stack on deep nesting; all of these are refused here. Integers stay exact.
 
     Raises:
-        BadReply: not JSON, or one of the above.
+        BadReply: the text is not JSON, or has one of the above.
     """
     try:
         return _DECODER.decode(raw.decode())
@@ -37,7 +37,7 @@ def is_array(value: object) -> TypeGuard[list[Any]]:
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Whether it is a whole number; `true` is not, though Python's bool is an int."""
+    """Whether the value is an integer; `true` is none, although Python's bool is an int."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -53,4 +53,4 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> Json:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
-"""Making one takes longer than it takes to read a short text."""
+"""Shared, since making a decoder takes longer than decoding a short text."""

@@ -1,13 +1,13 @@
-"""The tar stream of a shard, taken apart as it arrives.
+"""Parses the tar stream of a shard as it arrives.
 
 Stream, in blocks of 512 bytes:
     member: header | data | zeros up to the next block
     extension before a member: header of type x (PAX records) or L (long name) | its payload
     end: two zero blocks; influxd writes exactly these, other tools may pad with more zeros
 
-Why not `tarfile`, nor Go's reader: both take an archive cut between two members for a
-complete one, and the snapshotter reports its errors by cutting. Here only the end marker
-ends an archive.
+`tarfile` does not serve here: like Go's reader, it takes an archive that is cut between two
+members for a complete one, and the snapshotter reports its errors by cutting. Here only the end
+marker ends an archive.
 
 Source: influxd services/snapshotter/service.go; tsdb/engine/tsm1/engine.go, Backup; the
 headers as in `tar_header`.
@@ -50,7 +50,7 @@ __all__ = [
 
 MAX_MEMBERS = 65_536
 MAX_MEMBER_BYTES = 64 * 1024**3
-"""A TSM file is split at about 2 GiB (tsdb/engine/tsm1, maxTSMFileSize)."""
+"""Influxd splits TSM files at about 2 GiB (tsdb/engine/tsm1, maxTSMFileSize)."""
 MAX_EXTENSION_BYTES = 64 * 1024
 MAX_END_PADDING = 10_240
 """tar(1) fills its last record of 20 blocks with zeros."""
@@ -64,12 +64,12 @@ class Member:
     """A regular file in a tar stream."""
 
     name: str
-    """As the header, or the extension before it, spells it: unchecked. See `member_place`."""
+    """The unchecked name from the header or the extension before it. See `member_place`."""
     size: int
     mtime_s: int
-    """Rounded to the nearest second by influxd, so it may lie half a second in the future."""
+    """Influxd rounds it to the nearest second, so it may be half a second in the future."""
     offset: int
-    """Of the member's own header, in bytes from the start of the stream."""
+    """The position of the member's own header, in bytes from the start of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class MemberStart:
 
 @dataclass(frozen=True, slots=True)
 class MemberData:
-    """Some of the member's bytes: a slice of the view that was fed, valid as long as that."""
+    """Some of the member's bytes: a slice of the fed view, valid as long as the view is."""
 
     data: memoryview
 
@@ -97,36 +97,37 @@ Piece: TypeAlias = MemberStart | MemberData | MemberEnd
 
 
 class TarWalker:
-    """Parses a plain tar stream as it arrives; strict where a reader may be lenient.
+    """Parses a plain tar stream as it arrives, more strictly than other readers.
 
     `feed` yields pieces and must be exhausted before the next `feed`. After an error the
-    walker is of no further use.
+    walker cannot continue.
 
-    Raises (from `feed` and `finish`):
-        ArchiveCorrupt: a broken header, anything but regular files, a duplicate name,
-            padding that is not zero, bytes after the end, or an end before the end marker.
+    Raises:
+        ArchiveCorrupt: `feed` or `finish` finds a broken header, a member that is no regular
+            file, a duplicate name, padding that is not zero, bytes after the end, or a stream
+            without its end marker.
     """
 
     def __init__(self, *, max_member_bytes: int = MAX_MEMBER_BYTES) -> None:
         self.offset = 0
-        """Bytes taken so far."""
+        """Bytes parsed so far."""
         self.members: list[Member] = []
-        """All whose header has arrived."""
+        """All members whose header has arrived."""
         self.end_padding = 0
-        """Bytes of zeros after the end marker; influxd writes none."""
+        """Zero bytes after the end marker; influxd writes none."""
         self._max_member_bytes = max_member_bytes
         self._names: set[str] = set()
-        # Not a bound method: a cycle would keep the walker until the next collection.
+        # A bound method would make a cycle, which keeps the walker until a garbage collection.
         self._state: Callable[[TarWalker, memoryview], Iterator[Piece]] = TarWalker._at_header
-        self._block = bytearray()  # a header of which only a part has arrived
-        self._left = 0  # bytes still to come of data, padding or an extension
-        self._kind = ""  # of the extension that is arriving
+        self._block = bytearray()  # the part of a header that has arrived
+        self._left = 0  # the bytes missing of data, padding or an extension
+        self._kind = ""  # the type of the extension that is arriving
         self._payload = bytearray()
-        self._extension = _NOTHING  # the one that has arrived, for the member to come
+        self._extension = _NOTHING  # the complete extension for the next member
         self._zero_blocks = 0
 
     def feed(self, view: memoryview) -> Iterator[Piece]:
-        """Take the next bytes of the stream and tell what they mean."""
+        """Parse the next bytes of the stream into pieces."""
         start = self.offset
         end = start + len(view)
         try:
@@ -136,7 +137,7 @@ class TarWalker:
             raise self._corrupt(error.what) from None
 
     def finish(self) -> None:
-        """The stream has ended: was that the archive's end?"""
+        """Check, at the end of the stream, that the archive is complete."""
         if self._zero_blocks == 2 and self.end_padding % BLOCK == 0:
             return
         if self.offset == 0:
@@ -146,10 +147,10 @@ class TarWalker:
             )
         raise ArchiveCorrupt(
             f"archive ended {self._whereabouts()}, at byte {self.offset}",
-            hint="it was cut on its way, or where it is stored; take another copy",
+            hint="the network or the storage cut it; use another copy",
         )
 
-    # --- states: each takes at least one byte of the view and moves `offset` ---------------
+    # --- states: each consumes at least one byte of the view and moves `offset` ------------
 
     def _at_header(self, view: memoryview) -> Iterator[Piece]:
         if len(view) >= BLOCK and not self._block:
@@ -218,7 +219,7 @@ class TarWalker:
         return
         yield
 
-    # --- what the states are made of --------------------------------------------------------
+    # --- parts of the states ----------------------------------------------------------------
 
     def _header(self, block: bytes) -> Iterator[Piece]:
         header = decode_header(block)
@@ -241,7 +242,7 @@ class TarWalker:
         header.check_regular(name)
         own, file = header.name.rpartition("/")[2], name.rpartition("/")[2]
         if own != file and _FILE.fullmatch(own):
-            # An extension has no checksum; the header does, and is cut only where it is long.
+            # An extension has no checksum. The header has one, and only a long name is cut in it.
             raise self._corrupt(f"a member named {shown(file)} and {shown(own)}")
         if not name or "\0" in name:
             raise self._corrupt(f"a member named {shown(name)}")
@@ -324,13 +325,14 @@ class MemberName:
 
 
 def member_place(name: str) -> MemberName:
-    """Read a member's name; compare the parts, never the start of the string.
+    """Split a member's name into its parts; callers compare parts, never a prefix of the name.
 
-    influxd itself looks at the start: a member of shard 397 passes for one of shard 39 and
-    lands beside its directory.
+    influxd itself compares a prefix: it takes a member of shard 397 for one of shard 39 and
+    writes it beside that shard's directory.
 
     Raises:
-        UnsafeName: not four parts, a part that leads elsewhere, or no TSM or tombstone file.
+        UnsafeName: the name does not have four parts, a part leads outside, or the file is no
+            TSM or tombstone file.
 
     Source: influxd tsdb/engine/tsm1/engine.go, addToIndex and readFileFromBackup; file
     names as tsdb/engine/tsm1, DefaultFormatFileName.

@@ -17,7 +17,7 @@ from resources.errors import ArchiveCorrupt, shown
 
 BLOCK = 512
 END_MARKER = bytes(2 * BLOCK)
-"""Exactly this: influxd stops reading here, and what follows would reset the connection."""
+"""The exact end: influxd stops reading here, and further bytes would reset the connection."""
 
 MAX_NAME_BYTES = 1024
 
@@ -25,7 +25,7 @@ _POSIX_MAGIC = b"ustar\x0000"
 _GNU_MAGIC = b"ustar  \x00"
 _MAX_OCTAL_SIZE = 8**11
 _MAX_INSTANT_S = 2**40
-"""The year 36812; what a file system of today can say."""
+"""The year 36812; current file systems can store it."""
 _KINDS = {
     "1": "a hard link",
     "2": "a symbolic link",
@@ -45,12 +45,12 @@ _KINDS = {
 
 
 class BadHeader(ArchiveCorrupt):
-    """A header that is broken or of a kind that has no business here, as a noun phrase."""
+    """A header that is broken or not allowed; the message is a noun phrase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header block, its checksum and numbers checked."""
+    """A header block with checked numbers and checksum."""
 
     kind: str
     """"0": a regular file, "x": PAX records follow, "L": a long name follows, or another."""
@@ -60,7 +60,11 @@ class Header:
     mtime_s: int
 
     def check_regular(self, name: str) -> None:
-        """Refuse anything but a regular file; `name` is the member's real name."""
+        """Require a regular file; `name` is the member's full name.
+
+        Raises:
+            BadHeader: the member is no regular file.
+        """
         if self.kind != "0":
             kind = _KINDS.get(self.kind, f"a member of the unknown type {shown(self.kind)}")
             raise BadHeader(f"{kind}, {shown(name)}; only regular files are accepted")
@@ -72,7 +76,7 @@ def decode_header(block: bytes) -> Header:
     """Read one block of 512 bytes.
 
     Raises:
-        BadHeader: wrong magic, checksum or number, or a name that is not UTF-8.
+        BadHeader: the magic, the checksum or a number is wrong, or the name is not UTF-8.
     """
     magic = block[257:265]
     if magic not in (_POSIX_MAGIC, _GNU_MAGIC):
@@ -106,19 +110,19 @@ def decode_name(name: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """What an extended header says about the member after it; None: nothing."""
+    """The values of an extended header for the member after it; None: not given."""
 
     name: str | None = None
     size: int | None = None
 
 
 def decode_extension(kind: str, payload: bytes) -> Extension:
-    """Read what follows a header of type "x" or "L".
+    """Read the payload of a header of type "x" or "L".
 
-    Of PAX records only path and size matter: times in them are finer than ours.
+    Only the PAX records path and size are used; their times are finer than ours.
 
     Raises:
-        BadHeader: records that cannot be read, are there twice, or describe a sparse file.
+        BadHeader: a record is malformed or repeated, or describes a sparse file.
     """
     if kind == "L":
         return Extension(name=decode_name(payload.removesuffix(b"\0")))
@@ -135,9 +139,9 @@ def decode_extension(kind: str, payload: bytes) -> Extension:
 
 
 def encode_header(name: str, size: int, mtime_s: int) -> bytes:
-    """The blocks before the data of a regular file, mode 0644: one, or three with PAX records.
+    """The header blocks of a regular file, mode 0644: one, or three with PAX records.
 
-    Source: the ustar fields first, as Go's archive/tar does, since every reader has them.
+    Source: Go's archive/tar, which prefers the ustar fields, since every reader supports them.
     """
     info = tarfile.TarInfo(name)
     info.size = size
@@ -145,7 +149,7 @@ def encode_header(name: str, size: int, mtime_s: int) -> bytes:
     if name.isascii() and 0 <= size < _MAX_OCTAL_SIZE and 0 <= mtime_s < _MAX_OCTAL_SIZE:
         try:
             return info.tobuf(tarfile.USTAR_FORMAT)
-        except ValueError:  # no slash where the name could be split
+        except ValueError:  # the name has no slash at which it could be split
             pass
     return info.tobuf(tarfile.PAX_FORMAT)
 
@@ -164,20 +168,20 @@ def _number(field: bytes, what: str, *, lowest: int = 0) -> int:
         if value < lowest:
             raise BadHeader(f"a header with the {what} {value}")
         return value
-    # A NUL ends a number; Go's reader would skip one at the front, Python's would read 0.
+    # A NUL ends a number; Go's reader skips one at the front, Python's reads 0.
     digits = field.rstrip(b" \0").lstrip(b" ")
     if not digits:
         return 0
     try:
         if digits.isdigit():
             return int(digits, 8)
-    except ValueError:  # an 8 or a 9
+    except ValueError:  # the digit 8 or 9
         pass
     raise BadHeader(f"a header with the {what} {field!a}")
 
 
 def _pax_records(payload: bytes) -> dict[bytes, bytes]:
-    """Read `length key=value newline`; the length counts all of the record, itself too."""
+    """Read records of `length key=value newline`; the length counts the whole record."""
     records: dict[bytes, bytes] = {}
     position = 0
     while position < len(payload):

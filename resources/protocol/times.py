@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from resources.errors import BadReply
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
-"""Go's zero time: "unset" on the wire, `None` on our side."""
+"""Go's zero time: "unset" on the wire, `None` in our values."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NS_PER_S = 1_000_000_000
@@ -21,7 +21,7 @@ _RFC3339 = re.compile(
 def format_time(time_ns: int | None) -> str:
     """Write nanoseconds since 1970 like Go's time.RFC3339Nano in UTC; `None` is the zero time.
 
-    The years 1 to 9999 can be written, which is more than int64 nanoseconds reach.
+    The years 1 to 9999 can be written, which is more than int64 nanoseconds cover.
 
     Source: Go, time.Time.MarshalJSON (a fraction has no trailing zeros).
     """
@@ -37,7 +37,7 @@ def parse_time(text: str, name: str) -> int | None:
     """Read an RFC 3339 time with up to nine fractional digits; the zero time is `None`.
 
     Raises:
-        BadReply: not such a time.
+        BadReply: the text is no such time.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:

@@ -1,4 +1,4 @@
-"""Until when a certificate is good: as much of X.509 as that takes.
+"""Reads the end of a certificate's validity, with as much of X.509 as that needs.
 
     Certificate ::= SEQUENCE { tbsCertificate SEQUENCE {
         [0] version OPTIONAL, serialNumber INTEGER, signature SEQUENCE, issuer SEQUENCE,
@@ -18,10 +18,10 @@ _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 
 
 def not_after(der: bytes) -> datetime:
-    """When the certificate ends.
+    """The end of the certificate's validity.
 
     Raises:
-        BadReply: these bytes are no certificate.
+        BadReply: the bytes are no certificate.
     """
     certificate, _ = _element(der, _SEQUENCE)
     rest, _ = _element(certificate, _SEQUENCE)
@@ -40,7 +40,7 @@ def not_after(der: bytes) -> datetime:
 
 
 def _element(der: bytes, tag: int | None) -> tuple[bytes, bytes]:
-    """The content of the first element, and what follows it."""
+    """The content of the first element, and the bytes after it."""
     if len(der) < 2 or (tag is not None and der[0] != tag):
         raise BadReply("this is no certificate")
     size, at = der[1], 2

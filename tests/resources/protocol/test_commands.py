@@ -182,8 +182,8 @@ def test_a_command_without_a_type_of_its_own_is_never_written() -> None:
         ("08 11 aa07 00", "lacks required fields"),
         ("08 11 aa07 04 0a02 0801", "lacks required fields"),  # SetData of an incomplete Data
         ("c206 06 0a04 6e6f6462", "lacks required fields"),  # no type
-        ("08 04 c206 08 0a04 6e6f6462 1801", "fields that it does not have"),
-        ("08 04 10 01 c206 06 0a04 6e6f6462", "fields that it does not have"),
+        ("08 04 c206 08 0a04 6e6f6462 1801", "unknown fields"),
+        ("08 04 10 01 c206 06 0a04 6e6f6462", "unknown fields"),
         ("08 04 c206 06 0a04 6eff6462", "not UTF-8|not a protobuf"),
     ],
 )

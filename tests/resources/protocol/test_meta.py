@@ -160,7 +160,7 @@ def test_a_metastore_cut_anywhere_is_refused(cut: int) -> None:
         (METASTORE + b"\x0b" * 100_000, "not a protobuf message"),
         (METASTORE + b"\xfb\x3e" * 100_000, "not a protobuf message"),
         (b"\x0a\x01a" + METASTORE[2:], "lacks required fields: Term"),
-        (bytes(64 * 2**20 + 1), "at most 67108864 are believed"),
+        (bytes(64 * 2**20 + 1), "at most 67108864 are accepted"),
     ],
     ids=["empty", "inner", "utf8", "length", "groups", "unknown groups", "wire type", "size"],
 )

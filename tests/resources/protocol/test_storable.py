@@ -63,7 +63,7 @@ def test_nodes_as_releases_before_0_10_wrote_them_are_refused() -> None:
     legacy = pb.Data()
     node = legacy.Nodes.add()
     node.ID, node.Addr, node.TCPAddr = 4, "h:8086", "h:8088"
-    with pytest.raises(PlanError, match=r"a form of before 0\.10"):
+    with pytest.raises(PlanError, match=r"the form of releases before 0\.10"):
         check_storable(encode_metastore(cluster()) + legacy.SerializePartialToString())
 
 
