@@ -87,7 +87,7 @@ torture: install ## N kills, flips and cuts at random; SEED= repeats one
 	@$(BIN)/python -m tests.faults.torture $(or $(N),20) $(SEED)
 
 interrupted: install ## N runs killed, stopped and signalled, beside a host with other clocks; N=failpoints
-	@$(BIN)/python -m tests.faults.interrupted $(or $(N),20) $(SEED)
+	@$(BIN)/python -m tests.faults.interrupted $(or $(N),20) $(SEED) $(if $(SEED),$(FROM))
 
 living: install ## N restores and M overwrites of a cluster in use; BIND= a real one
 	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)' )$(if $(PAUSE),SHARDKEEPER_LIVING_PAUSE='$(PAUSE)' \

@@ -11,6 +11,7 @@ threads, and forks for each run.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import os
@@ -33,13 +34,20 @@ from tests.wire.commands import Done
 
 STATUS = struct.Struct("<i")
 READY_WITHIN_S = 300.0
+PATIENCE_S = 120.0
+"""For one run, on a machine that has nothing else to do."""
 POLL_S = 0.001
+STACKS_SIGNAL = signal.SIGUSR1
+"""A run that hears it writes the stacks of its threads to its standard error."""
+STACKS_WITHIN_S = 5.0
+SPIN_S = 1.0
 
 
 class Run:
     """One run; `pid` is its process."""
 
-    def __init__(self, line: socket.socket, out: Path, err: Path) -> None:
+    def __init__(self, args: Sequence[str], line: socket.socket, out: Path, err: Path) -> None:
+        self._args = args
         self._line = line
         self._out, self._err = out, err
         (self.pid,) = STATUS.unpack(_exactly(line, STATUS.size))
@@ -63,13 +71,36 @@ class Run:
     def kill(self) -> None:
         self.send(signal.SIGKILL)
 
-    def wait(self, within_s: float = 120.0) -> Done:
-        """Its end; the code is that of a signal, negative, if one ended it."""
+    def stacks(self) -> str:
+        """What its threads are at; one that stands still has no answer."""
+        state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        if state == "T":
+            return "it is stopped"
+        before = self._err.stat().st_size
+        self.send(STACKS_SIGNAL)
+        deadline = time.monotonic() + STACKS_WITHIN_S
+        while self._err.stat().st_size == before and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.2)  # all of it, not the first line
+        return self._err.read_bytes()[before:].decode(errors="replace")
+
+    def wait(self, within_s: float = PATIENCE_S) -> Done:
+        """Its end; the code is that of a signal, negative, if one ended it.
+
+        On a machine that others use, too, it may take as many times as long as one turn of the
+        processor does.
+        """
         if self._code is None:
+            began_s = time.monotonic()
             if not _speaks(self._line, within_s):
-                output = self.output
+                _speaks(self._line, within_s * (slowness() - 1))
+            if self.running:
+                output, stacks = self.output, self.stacks()
                 self.kill()
-                raise AssertionError(f"still at work after {within_s:g} s: {output}")
+                raise AssertionError(
+                    f"still at work after {time.monotonic() - began_s:.0f} s: "
+                    f"{' '.join(self._args)}: {output}\nits threads: {stacks}"
+                )
             (self._code,) = STATUS.unpack(_exactly(self._line, STATUS.size))
             self._line.close()
         assert self._code is not None
@@ -82,6 +113,14 @@ def _speaks(line: socket.socket, within_s: float) -> bool:
     poll = select.poll()
     poll.register(line, select.POLLIN)
     return bool(poll.poll(within_s * 1000))
+
+
+def slowness() -> float:
+    """How many times as long a second of the processor takes here."""
+    began_s, used_s = time.monotonic(), time.thread_time()
+    while time.thread_time() - used_s < SPIN_S:
+        pass
+    return max(1.0, (time.monotonic() - began_s) / SPIN_S)
 
 
 class ForkServer:
@@ -118,10 +157,11 @@ class ForkServer:
         out, err = self.directory / f"{number}.out", self.directory / f"{number}.err"
         out.touch()
         err.touch()
-        request = {"args": list(map(str, args)), "env": dict(env or {}), "out": str(out)}
+        words = list(map(str, args))
+        request = {"args": words, "env": dict(env or {}), "out": str(out), "err": str(err)}
         line = self._connected()
-        line.sendall(json.dumps(request | {"err": str(err)}).encode() + b"\n")
-        run = Run(line, out, err)
+        line.sendall(json.dumps(request).encode() + b"\n")
+        run = Run(words, line, out, err)
         self._runs.append(run)
         return run
 
@@ -193,6 +233,7 @@ def _run(request: Mapping[str, object], main: object) -> None:
     for name, fd in (("out", 1), ("err", 2)):
         opened = os.open(str(request[name]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         os.dup2(opened, fd)
+    faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
     os.environ.update(request["env"])  # type: ignore[arg-type]
     sys.argv = ["shardkeeper", *request["args"]]  # type: ignore[misc]
     code = 1

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.faults.scenarios import (
+    SILENT,
     Args,
     Backup,
     End,
@@ -33,7 +34,7 @@ class ClusterRestore(Scenario):
             self.die(self.rng.choice(self.failpoints()), *self.command())
 
     def command(self) -> Args:
-        flags = ("-timeout", "5s", "-db", self.expectation.database)
+        flags = (*SILENT, "-db", self.expectation.database)
         return ("restore", *self.expectation.flags, *flags, self.backups)
 
     def beside(self) -> Args:

@@ -1,7 +1,7 @@
 """`make interrupted N=300`: runs that are killed, stopped and signalled at random, on two hosts.
 
-    python -m tests.faults.interrupted 300 [seed]
-    python -m tests.faults.interrupted failpoints [seed]
+    python -m tests.faults.interrupted 300 [seed [turn to begin with]]
+    python -m tests.faults.interrupted failpoints [seed [turn to begin with]]
 
 Backups, restores, merges, `verify -repair` and overwrites of a metastore, some of which have to
 clean up after a dead one first, are killed, stand still past their lease, or get one signal or two;
@@ -14,7 +14,8 @@ Afterwards
 - what is left is named, by the run or by `verify`;
 - the next run sweeps it, or goes on with it, and ends with all there.
 
-A seed repeats what is done; the moment at which something meets a process depends on the machine.
+A seed repeats what is done, and each turn of it by itself, so a long row can be done in pieces;
+the moment at which something meets a process depends on the machine.
 """
 
 from __future__ import annotations
@@ -73,20 +74,25 @@ class Testbed:
 class Interrupted:
     """All of it, on some places; every failure is an AssertionError."""
 
-    def __init__(self, places: dict[str, Place], rng: random.Random, stack: ExitStack) -> None:
-        self._rng = rng
-        self._stack = stack
+    def __init__(self, places: dict[str, Place], seed: int, stack: ExitStack) -> None:
+        self._seed = seed
+        self._rng = random.Random(seed)
         self._first = stack.enter_context(ForkServer())
         self._second: ForkServer = self._first
+        self._turn_of_host: int | None = None
         self._testbeds = [Testbed(name, place, _backed_up(place)) for name, place in places.items()]
         for place in places.values():
             for node in place.cluster.meta if place.cluster else ():
                 node.leases.duration_s = CLUSTER_LEASE_S
 
-    def at_random(self, n: int) -> Iterator[str]:
-        """Interrupt `n` runs at random moments; yields a line for each."""
+    def at_random(self, n: int, first: int = 1) -> Iterator[str]:
+        """Interrupt `n` runs at random moments, but those before turn `first`.
+
+        Yields a line for each turn.
+        """
         tally = Counter[str]()
-        for number in range(n):
+        for number in range(first - 1, n):
+            self._rng.seed(f"{self._seed}: turn {number}")
             testbed = self._next_testbed(number)
             kind = self._rng.choice(ON_A_CLUSTER if testbed.place.cluster else ON_A_SERVER)
             way = self._rng.choice(WAYS)
@@ -99,10 +105,13 @@ class Interrupted:
                 raise AssertionError("no interruption came in time")
             tally[f"{testbed.name}: {kind.__name__.lower()}: {way}"] += 1
             yield f"{number + 1}/{n} on {testbed.name}: {what}"
-        yield f"{n} runs interrupted ({_sum(tally)})"
+        yield f"{sum(tally.values())} runs interrupted ({_sum(tally)})"
 
-    def at_failpoints(self) -> Iterator[str]:
-        """Interrupt a run at each failpoint in each way; yields a line for each that was met."""
+    def at_failpoints(self, first: int = 1) -> Iterator[str]:
+        """Interrupt a run at each failpoint in each way, but those before turn `first`.
+
+        Yields a line for each turn.
+        """
         todo = [
             (kind, at, way)
             for kind in {*ON_A_SERVER, *ON_A_CLUSTER}
@@ -110,9 +119,10 @@ class Interrupted:
             for way in AT_ONCE
         ]
         todo.sort(key=lambda one: (one[0].__name__, *one[1:]))
-        self._rng.shuffle(todo)
+        random.Random(self._seed).shuffle(todo)
         met = Counter[str]()
-        for number, (kind, at, way) in enumerate(todo):
+        for number, (kind, at, way) in list(enumerate(todo))[first - 1 :]:
+            self._rng.seed(f"{self._seed}: turn {number}")
             fitting = [
                 testbed
                 for testbed in self._testbeds
@@ -188,10 +198,11 @@ class Interrupted:
 
     def _next_testbed(self, number: int, testbeds: list[Testbed] | None = None) -> Testbed:
         """The places take turns; each starts a new directory every few turns."""
-        if number % TURNS_PER_HOST == 0 and is_possible():
-            if isinstance(self._second, SecondHost):
-                self._second.__exit__(None, None, None)
-            self._second = SecondHost(self._rng)
+        if number // TURNS_PER_HOST != self._turn_of_host and is_possible():
+            self.close()
+            self._turn_of_host = number // TURNS_PER_HOST
+            of_host = random.Random(f"{self._seed}: host {self._turn_of_host}")
+            self._second = SecondHost(of_host)
             self._second.__enter__()
             for testbed in self._testbeds:  # what one who was a year ahead has named stays behind
                 self._renew(testbed)
@@ -247,20 +258,21 @@ def _sum(tally: Counter[str]) -> str:
 
 
 def interrupted(
-    n: int, *, seed: int, directory: Path, names: tuple[str, ...] = tuple(PLACES)
+    n: int, *, seed: int, directory: Path, names: tuple[str, ...] = tuple(PLACES), first: int = 1
 ) -> Iterator[str]:
     """`n` turns at random moments, or, if it is 0, one at each failpoint in each way.
 
-    Yields what to print, and raises AssertionError at the first failure.
+    Those before turn `first` are left out. Yields what to print, and raises AssertionError at the
+    first failure.
     """
     with ExitStack() as stack:
         places = {
             name: stack.enter_context(PLACES[name](directory / name.replace(" ", "-")))
             for name in names
         }
-        run = Interrupted(places, random.Random(seed), stack)
+        run = Interrupted(places, seed, stack)
         stack.callback(run.close)
-        yield from run.at_random(n) if n else run.at_failpoints()
+        yield from run.at_random(n, first) if n else run.at_failpoints(first)
 
 
 def main() -> int:
@@ -268,6 +280,7 @@ def main() -> int:
     words = sys.argv[1:]
     n = 0 if words[:1] == ["failpoints"] else int(words[0]) if words else 20
     seed = int(words[1]) if len(words) > 1 else secrets.randbits(32)
+    first = int(words[2]) if len(words) > 2 else 1
     names = tuple(name for name in PLACES if name != "influxd" or Influxd.installed())
     if not is_possible():
         _say("no namespaces can be made here: there is no second host with other clocks")
@@ -275,7 +288,8 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="shardkeeper-interrupted-") as directory:
         try:
-            for line in interrupted(n, seed=seed, directory=Path(directory), names=names):
+            at = Path(directory)
+            for line in interrupted(n, seed=seed, directory=at, names=names, first=first):
                 _say(f"{time.monotonic() - began:7.1f} s  {line}")
         except AssertionError as failure:
             _say(f"FAILED (seed {seed}): {failure} {getattr(failure, '__notes__', '')}")

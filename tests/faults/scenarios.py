@@ -30,6 +30,11 @@ REFUSED = (11, 14)
 OF_A_BACKUP = re.compile(r"([0-9]{8}T[0-9]{6}Z)\.(meta|manifest|manifest\.copy|s[0-9]+\.tar\.gz)")
 ON_RECORD = re.compile(r"\.shardkeeper\.(merge|restore|server-restore)-.*\.json")
 ENV: Mapping[str, str] = {LEASE_VARIABLE: str(LEASE_S)}
+SILENT = ("-timeout", "10s")
+"""How long a server may be silent: it keeps a shard to itself while one who sends it is stopped.
+
+Whoever goes on there waits so long a few times over, with a minute each for some minutes.
+"""
 DEAD_BEFORE = 0.4
 """How often an earlier run has died, so that this one has to clean up."""
 
@@ -250,7 +255,7 @@ class Restore(Scenario):
         return self.rng.choice(others)
 
     def _into(self, name: str) -> Args:
-        flags = ("-db", self.expectation.database, "-newdb", name)
+        flags = (*SILENT, "-db", self.expectation.database, "-newdb", name)
         return ("restore", *self.place.target_flags, *flags, self.backups)
 
     def settle(self, ends: list[End]) -> None:
@@ -299,7 +304,7 @@ class Merge(Scenario):
 
     def merge(self, *flags: str) -> Args:
         db = () if flags else ("-db", self.expectation.database)
-        return ("merge", *self.place.source_flags, *flags, *db, self.backups)
+        return ("merge", *self.place.source_flags, *SILENT, *flags, *db, self.backups)
 
     def command(self) -> Args:
         return self.merge(*(["-abandon"] if self.abandons else []))
