@@ -16,6 +16,7 @@ from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
+from resources.engine.cluster.restore_journal import unfinished_in_clusters
 from resources.engine.events import MetaRestored, ReceiptStored
 from resources.engine.restore.plan import RestoreOptions
 from resources.engine.restore.server_journal import unfinished_restores
@@ -216,7 +217,7 @@ def _list(wanted: Wanted, limits: Limits) -> None:
         TerminalOutput(render.restore_line)(chosen)
     meta = decode_metastore(repository.read_meta(backup))
     click.echo(render_list(backup, meta, limits))
-    for text in unfinished_restores(repository.store):
+    for text in (*unfinished_in_clusters(repository.store), *unfinished_restores(repository.store)):
         click.echo(f"note: {text}", err=True)
 
 

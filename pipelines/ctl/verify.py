@@ -13,6 +13,7 @@ from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.render import backup_line, printable
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
+from resources.engine.cluster.restore_journal import unfinished_in_clusters
 from resources.engine.events import Event, Repaired, Warned
 from resources.engine.merge.merge_journal import unfinished_merges
 from resources.engine.restore.server_journal import unfinished_restores
@@ -97,6 +98,7 @@ def _unfinished(repository: BackupRepository) -> Iterator[str]:
                 f"{backup} is not finished: a backup is at work, or was killed; the next one "
                 "sweeps what it left"
             )
+    yield from unfinished_in_clusters(repository.store)
     yield from unfinished_restores(repository.store)
     yield from unfinished_merges(repository.store)
 

@@ -227,6 +227,10 @@ def test_a_restore_that_lost_its_lease_changes_nothing_more_in_the_cluster(
     assert done.code == (1 if failpoint_request.endswith("rollback") else 14), done
     assert "changes nothing more" in done.err, done
     assert contents(living) == before
+    if before[0].database(expectation.database) is not None:
+        assert f"what was created of database '{expectation.database}' is left" in done.err, done
+        listed = shardkeeper("restore", "-list", expectation.backups)
+        assert f"of database '{expectation.database}' is at work, or was killed" in listed.err
     again = shardkeeper(*flags, expectation.backups)
     assert again or "is complete now" in again.err, again
     assert points(cluster.source, expectation.database) == expected

@@ -199,11 +199,12 @@ class MetastoreChange:
             # Whether a command of unknown outcome comes after all, only time tells.
             keep = bool(undone.unsure) or self._unsure
             if self._unsure:
-                left.append("whether the metastore was changed is not known")
+                left.append(f"whether the metastore has {self._created.named} is not known")
             if not keep:
                 self._file.remove()
         except ShardkeeperError as failure:
-            left, keep = [f"what was created is left: {failure.what}"], True
+            left = [f"what was created of {self._created.named} is left: {failure.what}"]
+            keep = True
         for text in left:
             message = text + (again if keep else "")
             self._emit(Warned(message))

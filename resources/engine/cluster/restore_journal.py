@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from resources.engine.cluster.target_plan import ClusterChange
-from resources.errors import ManifestUnreadable, TargetBusy
+from resources.errors import ManifestUnreadable, ShardkeeperError, TargetBusy, shown
 from resources.model import ShardID
 from resources.repository.formats.details import FileID
 from resources.repository.storage.record_file import RecordFile
@@ -34,6 +34,7 @@ from resources.repository.storage.store import Store
 PolicyShape: TypeAlias = tuple[str, int, int]
 """Name, duration and duration of shard groups, in ns; how many copies it has may still change."""
 
+PREFIX, SUFFIX = ".shardkeeper.restore-", ".json"
 VERSION = 1
 
 
@@ -86,6 +87,12 @@ class Journal:
             sent=sent or {},
             ids=change.ids,
         )
+
+    @property
+    def named(self) -> str:
+        """What it is about, for whoever reads that some of it is left."""
+        noun = "database" if len(self.databases) == 1 else "databases"
+        return f"{noun} {', '.join(map(shown, self.databases))}"
 
     def encode(self) -> bytes:
         return json.dumps(
@@ -179,11 +186,32 @@ def _file(value: object) -> FileID:
     return _text(name), int(cast("int", size_bytes)), int(cast("int", crc32))
 
 
+def unfinished_in_clusters(store: Store) -> list[str]:
+    """What restores into clusters left unfinished, or are at work on, in a sentence each."""
+    document: list[str] = []
+    for name in store.names():
+        if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
+            continue
+        try:
+            raw = RecordFile(store, name).read()
+            journal = None if raw is None else Journal.decode(raw, name)
+        except ShardkeeperError as error:
+            document.append(error.what)
+            continue
+        if journal is not None:
+            document.append(
+                f"{name}: a restore into cluster {journal.cluster_id} of {journal.named} is at "
+                "work, or was killed; the next restore there from here goes on with it or takes it "
+                "back"
+            )
+    return document
+
+
 class JournalFile:
     """The one record of a repository about a cluster."""
 
     def __init__(self, store: Store, cluster_id: int) -> None:
-        self.name = f".shardkeeper.restore-{cluster_id}.json"
+        self.name = f"{PREFIX}{cluster_id}{SUFFIX}"
         self._file = RecordFile(store, self.name)
 
     def read(self) -> Journal | None:

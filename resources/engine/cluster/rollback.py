@@ -41,7 +41,7 @@ class Undone:
         dropped: databases.
         left: databases that stay, and why: somebody else has a part in them, or may have.
         kept: copies that stay on their nodes though no database has them any more, and why.
-        unreached: data nodes that may still have copies, and why.
+        unreached: which copies data nodes may still have, and why, in a sentence each.
     """
 
     dropped: tuple[str, ...]
@@ -66,7 +66,7 @@ class Undone:
                 for name, why in self.left.items()
             ),
             *map(describe_kept, self.kept),
-            *(f"copies of restored shards may be left: {why}" for why in self.unreached),
+            *self.unreached,
         ]
 
 
@@ -121,10 +121,12 @@ def _clear(cluster: Cluster, journal: Journal, *, at_least: int = 0) -> tuple[li
     unreached: list[str] = []
     for node in sorted({node for nodes in journal.copies.values() for node in nodes} & members):
         here = {shard_id for shard_id, nodes in journal.copies.items() if node in nodes}
+        ids = here - _known(now)
         try:
-            kept += _remove(cluster, node, here - _known(now), journal)
+            kept += _remove(cluster, node, ids, journal)
         except WireError as error:
-            unreached.append(error.what)
+            numbers = ", ".join(map(str, sorted(ids)[:10])) + (" …" if len(ids) > 10 else "")
+            unreached.append(f"copies of shards {numbers} may be left: {error.what}")
     return kept, unreached
 
 

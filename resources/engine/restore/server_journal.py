@@ -39,8 +39,6 @@ from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 
 PREFIX, SUFFIX, LOCK = ".shardkeeper.server-restore-", ".json", ".lock"
-
-OF_CLUSTERS = ".shardkeeper.restore-"
 UNKNOWN = "; if this restore is killed, nobody will know what to take away"
 
 
@@ -326,26 +324,38 @@ def raw_journal(store: Store, name: str) -> bytes | None:
 
 
 def unfinished_restores(store: Store) -> list[str]:
-    """What restores left unfinished, or are at work on, in a sentence each."""
-    document = [
-        f"{name}: a restore into a cluster is at work, or was killed; the next restore there from "
-        "here goes on with it or takes it back"
-        for name in store.names()
-        if name.startswith(OF_CLUSTERS) and name.endswith(SUFFIX)
-    ]
+    """What restores left unfinished, or are at work on, in a sentence each.
+
+    Those into clusters come from `resources.engine.cluster.restore_journal`.
+    """
+    document: list[str] = []
     for name in left_journals(store):
         try:
             journal = read_journal(store, name)
         except ShardkeeperError as error:
             document.append(error.what)
             continue
-        if journal is not None and journal.databases and not journal.complete:
-            document.append(
-                f"{name}: a restore into {journal.address} of {_names(journal.databases)} is at "
-                "work, or was killed; the same restore there from here goes on where it was, "
-                "another one takes it back"
-            )
+        if journal is not None:
+            document.append(f"{name}: {_unfinished(journal)}")
     return document
+
+
+def _unfinished(journal: ServerJournal) -> str:
+    if not journal.databases:
+        return (
+            f"a restore into {journal.address} is at work, or was killed when nothing of it was "
+            "there; the next restore there from here takes this record away"
+        )
+    restored = f"a restore into {journal.address} of {_names(journal.databases)}"
+    if journal.complete:
+        return (
+            f"{restored} is complete, and was killed before it took this record away; the next "
+            "restore there from here does that"
+        )
+    return (
+        f"{restored} is at work, or was killed; the same restore there from here goes on where it "
+        "was, another one takes it back"
+    )
 
 
 def _names(databases: Iterable[str]) -> str:

@@ -55,9 +55,11 @@ def test_it_is_there_while_the_restore_is_at_work_and_gone_when_nothing_is_left(
         with pytest.raises(RepositoryLocked):
             StoreLock.acquire(store, command="another", name=name.removesuffix(SUFFIX) + LOCK)
         journal.forget("d")
+        assert "when nothing of it was there" in unfinished_restores(store)[0]
     with keeping_journal(store, ServerJournal(7, "a", None), emit=events.append) as journal:
         journal.add("d", MADE)
         journal.complete()
+        assert "of 'd' is complete, and was killed before" in unfinished_restores(store)[0]
     assert store.names() == {}
     assert events == []
 
