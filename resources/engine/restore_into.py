@@ -22,7 +22,7 @@ from resources.engine.restore.run import prepare_restore, restore
 from resources.engine.restore.server_journal import take_over
 from resources.engine.restore.target_copies import ServerCopies, TargetCopies
 from resources.engine.restore.unfinished import Unfinished, left_over, what_is_there
-from resources.errors import PlanError, ShardHeld
+from resources.errors import PeerAway, PeerSilent, PlanError, ShardHeld
 from resources.model import ShardPlace
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
@@ -67,9 +67,27 @@ def restore_into(
         emit(
             Warned(f"{held.what}; what the killed restore left is taken away, and all begins anew")
         )
-        gone_on = None
+        try:
+            return _restored_anew(target, repository, backup, options, emit, stop)
+        except (PeerAway, PeerSilent):
+            raise held from None  # it keeps more to itself than that shard
     if gone_on is not None:
         return gone_on
+    return _restored_anew(target, repository, backup, options, emit, stop)
+
+
+def _restored_anew(
+    target: Server | Cluster,
+    repository: BackupRepository,
+    backup: BackupSet,
+    options: RestoreOptions,
+    emit: Emit,
+    stop: threading.Event | None,
+) -> RestoreReport:
+    """Restore, once it is taken away what a killed run has left.
+
+    Raises: as `restore_into`.
+    """
     if isinstance(target, Cluster):
         undo_interrupted(target, repository, emit=emit, stop=stop or threading.Event())
     else:

@@ -151,6 +151,32 @@ def test_a_shard_that_a_sleeper_sends_to_has_all_begin_anew(
     target.drop_database(name)
 
 
+@pytest.mark.wire
+@pytest.mark.fault(37, 63)
+def test_a_server_that_says_nothing_of_a_shard_that_a_sleeper_sends_to_is_not_to_blame(
+    real: Place, fork_server: ForkServer
+) -> None:
+    """It says nothing of itself either meanwhile, so that nothing can begin anew."""
+    expectation, target = real.expectation(), real.target
+    expectation.back_up()
+    name = f"copy-of-{expectation.database}"
+    to = (*real.target_flags, "-timeout", "500ms", "-db", expectation.database, "-newdb", name)
+    flags = ("restore", *to, expectation.backups)
+    sleeper = stopped(fork_server, "restore.mid-upload", *flags[:-1], "-parallel", 1, flags[-1])
+    lease_is_over(expectation.backups, lock_of_restore(expectation.backups))
+    heir = shardkeeper(*flags)
+    assert heir.code == 1, heir
+    assert HELD in heir.err.partition("exited with error")[2], heir
+    assert "end the run that was stopped" in heir.err
+    assert f"database '{name}' was created and is left there" in heir.err
+    assert woken(sleeper).code == LOST
+    again = shardkeeper(*flags)
+    assert again, again
+    assert points(target, name) == expectation.now()
+    assert not list(expectation.backups.glob(".shardkeeper*"))
+    target.drop_database(name)
+
+
 @pytest.mark.fault(37, 63)
 def test_a_sleeper_sends_nothing_more_into_what_another_run_has_gone_on_with(
     server: Place, fork_server: ForkServer
