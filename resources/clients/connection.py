@@ -102,9 +102,10 @@ UNKNOWN_HOST = (
 def why_tls_failed(error: ssl.SSLError) -> str:
     """The next step after an error of OpenSSL."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        reply = str(error.verify_message or "")[:200]
+        reply = str(getattr(error, "verify_message", None) or "")[:200]
         return f"the certificate is not good: {reply}; {NOT_TRUSTED}"
-    reason = str(error.reason or "")
+    # Only errors of OpenSSL have these two; those that a library makes by itself do not.
+    reason = str(getattr(error, "reason", None) or "")
     if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
         return "the server requires a client certificate: -cert and -key name it"
     return (

@@ -1,0 +1,184 @@
+"""Each way in which an HTTP request fails has its words, and none repeats a secret."""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+
+import pytest
+import requests
+from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ReadTimeout
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import (
+    MaxRetryError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
+
+from resources.clients.http_errors import (
+    HTTPReply,
+    causes,
+    is_broken_off,
+    is_cut,
+    is_half_asked,
+    is_unsent,
+    refusal,
+    unreachable,
+    wants_tls,
+)
+from resources.errors import (
+    BadReply,
+    ConnectionCut,
+    CredentialsRefused,
+    PeerRefused,
+    PeerSilent,
+    PeerUnreachable,
+    WireError,
+)
+
+CANARY = "c4n4ry-secret"
+URL = f"http://h:8086/query?u=ann&p={CANARY}"
+
+
+def reply(status: int, body: bytes = b"", **headers: str) -> HTTPReply:
+    return HTTPReply(status, headers, body)
+
+
+def refused(status: int, body: bytes = b"", **headers: str) -> WireError:
+    return refusal("h:8086", reply(status, body, **headers), lambda value: ascii(str(value))[:200])
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "hint"),
+    [
+        (400, PeerRefused, ""),
+        (401, CredentialsRefused, "check user and password"),
+        (403, CredentialsRefused, "try an admin"),
+        (404, PeerRefused, ""),
+        (500, PeerRefused, ""),
+        (502, PeerUnreachable, "is not ready"),
+        (503, PeerUnreachable, "is not ready"),
+        (504, PeerUnreachable, "is not ready"),
+    ],
+)
+def test_a_status_decides_the_kind_and_the_servers_reason_is_said(
+    status: int, kind: type[WireError], hint: str
+) -> None:
+    error = refused(status, json.dumps({"error": "no such thing"}).encode())
+    assert type(error) is kind
+    assert error.what == f"h:8086: 'no such thing' (HTTP {status})"
+    assert hint in error.hint
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"x": 1}', b"\xff"])
+def test_an_answer_that_is_not_influxdbs_asks_who_answers(body: bytes) -> None:
+    error = refused(404, body)
+    assert "no reason (HTTP 404)" in error.what
+    assert "is it InfluxDB that answers" in error.hint
+
+
+def test_a_redirect_is_not_followed_and_its_target_is_named_if_it_is_sound() -> None:
+    error = refused(307, Location="https://new.example:9999/query?p=x")
+    assert isinstance(error, BadReply)
+    assert "redirect (HTTP 307) to https://new.example:9999" in error.what
+    assert "-http https://new.example:9999" in error.hint
+    assert "https://new.example:443" in refused(301, Location="https://new.example/").what
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["", "/query", "ftp://x", f"http://ann:{CANARY}@h/", "http://h:bad/", "http://\xfc/",
+     "http://" + "x" * 400, "http://h\x1b[2J/"],
+)  # fmt: skip
+def test_a_redirect_to_something_odd_is_told_without_its_target(location: str) -> None:
+    error = refused(302, Location=location)
+    assert error.what == "h:8086: answers with a redirect (HTTP 302)"
+    assert CANARY not in str(error) + error.hint
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<center>The plain HTTP request was sent to HTTPS port</center>",
+    ],
+)
+def test_an_https_server_that_was_asked_in_plain_is_recognized(body: bytes) -> None:
+    assert wants_tls(400, body)
+    assert not wants_tls(500, body)
+    error = refused(400, body)
+    assert "speaks https" in error.what
+    assert "https://h:8086" in error.hint
+
+
+def test_a_server_that_saw_half_a_request_was_cut_off() -> None:
+    assert isinstance(refused(400, b"400 Bad Request"), ConnectionCut)
+    assert not is_half_asked(400, b"400 Bad Request: unsupported")
+    assert not is_half_asked(500, b"400 Bad Request")
+
+
+def unsent() -> requests.ConnectionError:
+    refused = NewConnectionError(HTTPConnection("h"), f"{URL}: refused")
+    return requests.ConnectionError(MaxRetryError(None, URL, refused))  # type: ignore[arg-type]
+
+
+def unknown() -> requests.ConnectionError:
+    gone = NameResolutionError("h", HTTPConnection("h"), socket.gaierror())
+    return requests.ConnectionError(MaxRetryError(None, URL, gone))  # type: ignore[arg-type]
+
+
+CUT = requests.ConnectionError(ProtocolError(URL, ConnectionResetError()))
+SILENT = requests.ConnectionError(ReadTimeoutError(None, URL, "read"))  # type: ignore[arg-type]
+TLS_CUT = requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF"))
+TLS = requests.exceptions.SSLError(ssl.SSLCertVerificationError(1, "no"))
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "what"),
+    [
+        (ConnectTimeout(URL), PeerUnreachable, "does not answer in time"),
+        (ReadTimeout(URL), PeerSilent, "does not answer in time"),
+        (SILENT, PeerSilent, "does not answer in time"),
+        (unsent(), PeerUnreachable, "no HTTP connection"),
+        (unknown(), PeerUnreachable, "unknown host"),
+        (CUT, ConnectionCut, "or it broke"),
+        (ChunkedEncodingError(ProtocolError(URL)), ConnectionCut, "HTTP failed (ChunkedEncoding"),
+        (TLS_CUT, ConnectionCut, "TLS failed"),
+        (TLS, PeerUnreachable, "TLS failed"),
+        (requests.exceptions.InvalidHeader(URL), PeerUnreachable, "HTTP failed (InvalidHeader)"),
+    ],
+)
+def test_what_the_library_raised_is_told_apart_and_never_with_its_url(
+    error: Exception, kind: type[WireError], what: str
+) -> None:
+    found = unreachable("h:8086", error)
+    assert type(found) is kind
+    assert what in found.what
+    assert CANARY not in str(found) + found.hint
+
+
+def test_only_what_surely_was_not_sent_counts_as_unsent() -> None:
+    assert is_unsent(ConnectTimeout())
+    assert is_unsent(unsent())
+    assert not any(map(is_unsent, (CUT, SILENT, ReadTimeout(), requests.ConnectionError())))
+
+
+def test_a_connection_that_broke_was_there_before() -> None:
+    refused = requests.ConnectionError(ProtocolError("x", ConnectionRefusedError()))
+    assert is_cut(CUT)
+    assert not is_cut(unsent())
+    assert not is_cut(SILENT)
+    assert is_cut(refused)  # urllib3 says so only once something was sent
+    assert is_broken_off(CUT)
+    assert not is_broken_off(SILENT)
+    assert not is_broken_off(unsent())
+    assert not is_broken_off(ConnectTimeout())
+
+
+def test_causes_end_though_they_go_round_in_a_circle() -> None:
+    one, other = ValueError(), KeyError()
+    one.__cause__, other.__context__ = other, one
+    assert {type(error) for error in causes(one)} == {ValueError, KeyError}
