@@ -114,8 +114,11 @@ def aside(event: Event, *, talkative: bool, original: bool = False) -> str | Non
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns, left-aligned, two spaces apart; numbers should come right-aligned already."""
-    lines = [tuple(head), *(tuple(row) for row in rows)]
+    """Columns, left-aligned, two spaces apart; numbers should come right-aligned already.
+
+    A name may have a line break in it, which would make a line of the table.
+    """
+    lines = [tuple(head), *(tuple(cell.replace("\n", "\\n") for cell in row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
