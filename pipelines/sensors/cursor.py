@@ -35,9 +35,21 @@ class SensorCursor:
         if cursor and not cursor.startswith("{"):
             return cls(adopted=cursor)
         try:
-            return cls(**json.loads(cursor or "{}"))
-        except (ValueError, TypeError):  # of another version, or somebody has edited it
+            kept = cls(**json.loads(cursor or "{}"))
+        except (ValueError, TypeError):  # another version wrote it, or an operator edited it
             return cls()
+        return kept if kept.sound else cls()
+
+    @property
+    def sound(self) -> bool:
+        """Whether every value has its type; JSON says nothing of types."""
+        counts = type(self.late) is int and type(self.looks) is int
+        return (
+            counts
+            and min(self.late, self.looks) >= 0
+            and (self.passed is None or isinstance(self.passed, bool))
+            and isinstance(self.adopted, str)
+        )
 
     @property
     def cursor(self) -> str:
