@@ -113,8 +113,8 @@ def unreachable(named: str, error: Exception) -> PeerUnreachable:
     """The error for an exception of the library; its text holds the URL and is not repeated."""
     if isinstance(error, requests.exceptions.SSLError):
         reason = next((one for one in causes(error) if isinstance(one, ssl.SSLError)), None)
-        said = getattr(reason, "reason", None)  # errors that Python made by itself have none
-        why = f": {said}" if said else ""
+        openssl = getattr(reason, "reason", None)  # errors that Python made by itself have none
+        why = f": {openssl}" if openssl else ""
         return (ConnectionCut if is_cut(error) else PeerUnreachable)(
             f"{named}: TLS failed{why}",
             hint=why_tls_failed(reason) if reason is not None else why_tls_failed(ssl.SSLError()),

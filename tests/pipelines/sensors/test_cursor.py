@@ -8,7 +8,7 @@ import pytest
 
 from pipelines.sensors.cursor import SensorCursor
 
-WRITTEN = SensorCursor(passed=False, late=3, looks=7, adopted="20261122T095100Z.manifest 5")
+WRITTEN = SensorCursor(False, 3, 7, adopted="20261122T095100Z.manifest 5")
 
 
 def test_a_cursor_comes_back_as_it_was_written() -> None:

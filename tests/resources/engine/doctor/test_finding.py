@@ -10,8 +10,8 @@ from resources.errors import PeerUnreachable
 
 def test_a_line_has_status_question_answer_and_next_step() -> None:
     assert str(Finding("HTTP", "ok", "answers")) == "ok      HTTP: answers"
-    told = Finding("HTTP", "warning", "is silent", "give -http")
-    assert str(told) == "warning HTTP: is silent; next: give -http"
+    finding = Finding("HTTP", "warning", "is silent", "give -http")
+    assert str(finding) == "warning HTTP: is silent; next: give -http"
 
 
 def test_findings_are_told_as_they_come_and_kept() -> None:

@@ -17,7 +17,7 @@ from resources.engine.merge.bundles import (
     windows_of,
 )
 from resources.engine.merge.slices import MAX_INT64, MIN_INT64, Span
-from resources.model import RetentionPolicyInfo, ShardGroupID
+from resources.model import ShardGroupID
 from tests import builders as b
 
 ALWAYS = Span(MIN_INT64, MAX_INT64)
