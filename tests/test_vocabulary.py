@@ -103,10 +103,12 @@ PLAIN = (
     "resources/backup_repository.py",
     "resources/clients/",
     "resources/cluster.py",
+    "resources/config/",
     "resources/errors.py",
     "resources/model.py",
     "resources/protocol/",
     "resources/runtime/",
+    "resources/tsm/",
 )
 RETIRED_IN_PROSE = re.compile(
     r"\b(?:(?-i:Who)|"

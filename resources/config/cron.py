@@ -1,4 +1,4 @@
-"""When, as crontab writes it; what Dagster's scheduler would refuse is refused here, with words."""
+"""Checks cron schedules, so that the message names the field that Dagster would refuse."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ _PART = re.compile(r"(\*|[0-9]{1,4}|[a-z]{3})(?:-([0-9]{1,4}|[a-z]{3}))?(?:/([0-
 
 
 def check_cron(text: str) -> None:
-    """Raises: ValueError: it names no times; the message says which field is wrong."""
+    """Check a schedule in crontab's form.
+
+    Raises:
+        ValueError: the schedule is invalid; the message names the wrong field.
+    """
     if text.startswith("@"):
         if text not in NAMED:
             raise ValueError(f"{text!a} is none of {', '.join(NAMED)}")

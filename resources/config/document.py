@@ -1,9 +1,9 @@
-"""A YAML document in pieces, of which one that cannot be read does not take the others along.
+"""Reads a YAML document in pieces: a piece that cannot be read does not affect the others.
 
-A piece is what can be left out: one cluster, one repository, one of those to be told, or another
-setting of the file. YAML itself knows no such thing: a tab or a bracket that nobody closed spoils
-the whole file. So the lines of the piece around such a mistake are left out and the rest is read
-again, with the lines where they were.
+A piece can be left out: one cluster, one repository, one entry of `notify`, or another setting of
+the file. YAML itself has no such parts: a tab or an unclosed bracket makes the whole file
+unreadable. So the lines of the piece around such a mistake are left out, and the rest is read
+again, with the same line numbers.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from resources.config.values import (
 from resources.errors import UsageError
 
 Place = tuple[str | int, ...]
-"""The way to a setting: `("clusters", "eu", "bind")`; of lists, by number."""
+"""The path to a setting: `("clusters", "eu", "bind")`; in lists, by position."""
 PIECES = ("clusters", "repositories", "notify")
-"""Sections that have a piece for each entry."""
+"""The sections in which each entry is a piece."""
 SECTIONS = (*PIECES, "executor", "url")
 SETTINGS = frozenset(
     name
     for model in (Cluster, Repository, Objectives, ClusterLimits, Schedules, Secret)
     for name in model.model_fields
 )
-"""Of an entry; what is called so begins none."""
+"""The settings of an entry; a line with one of these names begins no entry."""
 MAX_TRIES = 40
 
 
 @dataclass(frozen=True, slots=True)
 class _Lines:
-    """A piece in the text: its first line, and the one after its last."""
+    """The lines of a piece: the first, and the one after the last."""
 
     place: Place
     start: int
@@ -50,11 +50,11 @@ class _Lines:
 
 
 class Document:
-    """What a file says, as far as it can be read.
+    """The readable parts of a file.
 
     Attributes:
-        content: as Python has it; what is dropped is gone from it.
-        problems: the pieces that were left out, and why.
+        content: its values, without the dropped pieces.
+        problems: the pieces that were left out, with the reason.
     """
 
     def __init__(
@@ -76,22 +76,22 @@ class Document:
         )
 
     def names(self, section: str) -> Collection[str]:
-        """All that a section names, also what was left out."""
+        """All names in a section, also those of dropped pieces."""
         return self._names[section]
 
     def place(self, loc: Sequence[str | int]) -> Place:
-        """Where something stands in the file, from where it stands in what is left of it."""
+        """Translate a path in `content` into the path in the file."""
         where = tuple(loc)
         if len(where) > 1 and where[0] == "notify" and isinstance(where[1], int):
             return "notify", self._kept[where[1]], *where[2:]
         return where
 
     def piece(self, where: Place) -> Place:
-        """What has to be left out with this setting."""
+        """The piece of a setting."""
         return where[: 2 if where and where[0] in PIECES else 1]
 
     def drop(self, piece: Place) -> bool:
-        """Leave a piece out; False if it is none."""
+        """Drop a piece; False if `piece` is none."""
         content = _mapping(self.content)
         if content is None or not piece or piece == ("clusters",):
             return False
@@ -107,7 +107,7 @@ class Document:
         return found is not None and section.pop(found, self) is not self
 
     def line(self, where: Place) -> int:
-        """The line of a setting, or of the deepest one above it that is there; from 1 on."""
+        """The line of a setting, from 1 on; of a missing one, that of its nearest parent."""
         node = self._node
         line = node.start_mark.line
         for part in where:
@@ -135,13 +135,13 @@ def _keys(content: object, section: str) -> Iterable[object]:
 
 
 def load_document(raw: bytes, name: str, *, hint: str) -> Document:
-    """Read a file as far as it can be.
+    """Read the readable parts of a file.
 
     Args:
-        name: what to call the file in messages.
+        name: the file's name in messages.
 
     Raises:
-        UsageError: it is no YAML, and no piece of it is to blame.
+        UsageError: the file is not YAML, and leaving out a piece does not help.
     """
     problems: list[tuple[Place, UsageError]] = []
     lines = _text(raw, name, problems, hint)
@@ -169,7 +169,7 @@ def load_document(raw: bytes, name: str, *, hint: str) -> Document:
 
 
 def _text(raw: bytes, name: str, problems: list[tuple[Place, UsageError]], hint: str) -> list[str]:
-    """The lines; a piece with one that is not text is left out."""
+    """The file's lines, without the pieces that have a line that is not UTF-8."""
     lines = [line.decode("utf-8", "replace") for line in raw.split(b"\n")]
     bad: list[int] = [at for at, line in enumerate(raw.split(b"\n")) if not _is_text(line)]
     while bad:
@@ -197,7 +197,7 @@ def _load(lines: Sequence[str]) -> tuple[yaml.Node | None, object]:
 
 
 def _without_holes(content: object) -> object:
-    """A section of which every piece was left out is an empty one."""
+    """Replace a section whose pieces were all left out by an empty one."""
     if isinstance(content, dict):
         for name in "clusters", "repositories":
             if name in content and content[name] is None:
@@ -214,10 +214,10 @@ _ENTRY = re.compile(r"""([ ]*)(?:- |(["']?)([^\s"':#][^"':]*)\2\s*:)""")
 
 
 def _pieces(lines: Sequence[str]) -> list[_Lines]:
-    """What could be left out, by indentation.
+    """The pieces of a file, by indentation.
 
-    Only the sections that there are begin a piece at the left margin: another line there is one of
-    the piece before that has lost its indentation.
+    Only known sections begin a piece at the left margin: another line there belongs to the piece
+    before it and has lost its indentation.
     """
     starts = [at for at, line in enumerate(lines) if _SECTION.match(line)]
     found: list[_Lines] = []
@@ -233,8 +233,8 @@ def _pieces(lines: Sequence[str]) -> list[_Lines]:
 def _entries(lines: Sequence[str], section: str, start: int, end: int) -> Iterator[_Lines]:
     """The entries of a section, by the indentation of its first one.
 
-    One that is a space off, or behind a tab, begins a piece as well, if it reads like an entry and
-    no setting of the one before can be meant: its neighbour is none the worse.
+    A line that is one space off, or after a tab, also begins a piece if it has the form of an entry
+    and cannot be a setting of the entry before. So a mistake in it does not affect that entry.
     """
     begun: list[tuple[str | int, int]] = []
     indent: int | None = None
@@ -257,7 +257,7 @@ _STRAY = re.compile(r"""\s*(["']?)([^\s"':#{}\[\],-][^"':]*)\1\s*:\s*(\{.*|\#.*)
 
 
 def _strays(line: str, depth: int | None, indent: int | None) -> bool:
-    """Whether a line reads like an entry that has lost its indentation."""
+    """Whether a line has the form of an entry with a wrong indentation."""
     found = _STRAY.fullmatch(line)
     if found is None or found[2].strip() in SETTINGS:
         return False
@@ -271,7 +271,7 @@ def _blank(lines: Sequence[str], piece: _Lines) -> list[str]:
 
 
 def _to_blame(lines: Sequence[str], error: yaml.MarkedYAMLError) -> _Lines | None:
-    """The piece without which the most of the file can be read; None: that of none."""
+    """The piece whose removal makes most of the file readable; None: none does."""
     pieces = _pieces(lines)
     marks = [m.line for m in (error.context_mark, error.problem_mark) if m is not None]
     near = {at + d for at in marks for d in (-1, 0)}
@@ -290,7 +290,7 @@ def _to_blame(lines: Sequence[str], error: yaml.MarkedYAMLError) -> _Lines | Non
 
 
 def _where(lines: Sequence[str], error: yaml.MarkedYAMLError, piece: _Lines | None) -> int:
-    """The line of a mistake; what YAML notices at the end of the file has begun earlier."""
+    """The line of a mistake; one that YAML reports at the file's end began in the piece."""
     marks = [m.line for m in (error.problem_mark, error.context_mark) if m is not None]
     if piece is None:
         return marks[0] + 1 if marks else 1
@@ -298,18 +298,18 @@ def _where(lines: Sequence[str], error: yaml.MarkedYAMLError, piece: _Lines | No
     return (there[0] if there else piece.start) + 1
 
 
-# --- twice ------------------------------------------------------------------------------------
+# --- duplicate keys ---------------------------------------------------------------------------
 
 
 def _drop_twice(document: Document, node: yaml.Node, name: str, hint: str) -> None:
-    """YAML readers take the last of two equal keys; the first may be the one that was meant.
+    """Drop pieces with a duplicate key: YAML takes the last one, and the user may mean the first.
 
     Raises:
-        UsageError: it is not in a piece.
+        UsageError: the key is not in a piece.
     """
     for where, line, first in _twice(node):
         problem = UsageError(
-            f"{name}:{line}: {where[-1]} stands here again, first in line {first}", hint=hint
+            f"{name}:{line}: {where[-1]} is repeated here, first in line {first}", hint=hint
         )
         piece = document.piece(where)
         if document.drop(piece):
@@ -319,7 +319,7 @@ def _drop_twice(document: Document, node: yaml.Node, name: str, hint: str) -> No
 
 
 def _twice(root: yaml.Node) -> Iterator[tuple[Place, int, int]]:
-    """Keys that stand in one mapping twice: where, in which line, and in which first."""
+    """Yield the duplicate keys of a mapping: path, line, and line of the first one."""
     waiting: list[tuple[Place, yaml.Node]] = [((), root)]
     walked = set[int]()
     while waiting:

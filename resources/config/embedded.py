@@ -1,6 +1,6 @@
-"""Without a configuration file: a cluster that runs on this machine, and one to restore into.
+"""The configuration without a file: a cluster on this machine, and one to restore into.
 
-Both are started by `make dev` and keep everything below one directory.
+`make dev` starts both, with all files below one directory.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ BACKUPS_DIRECTORY = DIRECTORY / "backups"
 
 
 def embedded_configuration(base: Path) -> Configuration:
-    """The cluster `dev`, watched, and the empty one that restores go to.
+    """The cluster `dev`, with sensors on, and an empty one as the target of restores.
 
     Args:
-        base: the directory that holds theirs.
+        base: the directory above theirs.
     """
     return Configuration.model_validate(
         {

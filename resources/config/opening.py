@@ -1,4 +1,4 @@
-"""From what the configuration says to an open cluster or directory."""
+"""Opens the clusters and repositories of the configuration."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def open_cluster(
     """Open a configured cluster or server.
 
     Args:
-        silence_s: how long it may be silent at most, if that is less than configured.
+        silence_s: an upper limit for the configured time-out.
 
     Raises:
-        UsageError: no such cluster, its settings cannot be, or a secret is not where it should be.
-        ShardkeeperError: nobody answers there, or not the right one.
+        UsageError: there is no such cluster, its settings are invalid, or a secret is missing.
+        ShardkeeperError: no server answers at the address, or a server of another kind.
     """
     cluster = reading.cluster(name)
     at = address_of(cluster)
@@ -45,10 +45,10 @@ def open_cluster(
 
 
 def address_of(cluster: Cluster) -> Address:
-    """Where it is, with the secrets read from their places.
+    """The address of a cluster, with its secrets.
 
     Raises:
-        UsageError: a secret is not where it should be.
+        UsageError: a secret is missing.
         PeerUnreachable: an embedded cluster was never started.
     """
     bind, host, http = cluster.bind, cluster.host, cluster.http
@@ -83,11 +83,11 @@ def address_of(cluster: Cluster) -> Address:
 
 
 def open_repository(reading: Reading, name: str) -> BackupRepository:
-    """Open the directory that a cluster's backups rest in.
+    """Open the repository of a cluster.
 
     Raises:
-        UsageError: no such cluster, or it has no repository.
-        RepositoryMissing: the directory is not there, or is none.
+        UsageError: there is no such cluster, or it has no repository.
+        RepositoryMissing: the directory does not exist, or is a file.
     """
     path = reading.repository(name).path
     return BackupRepository(DirectoryStore(path), str(path), scratch_dir=str(path))

@@ -1,9 +1,9 @@
-"""`shardkeeper.yaml`, read and checked; what is wrong is told with its line.
+"""Reads and checks `shardkeeper.yaml`; every problem is reported with its line.
 
-What is wrong in one place costs that place alone: a cluster whose block cannot be is left out, and
-the others are backed up as before. So whoever runs something reads with `read_sound`, which keeps
-what is sound beside the problems; `read_configuration` is for who wants a file without any.
-Held by tests/resources/config/test_sound.py.
+A mistake affects its own place only: a cluster with invalid settings is left out, and the others
+are backed up as before. So runs use `read_sound`, which returns the sound settings with the
+problems; `read_configuration` raises at the first problem. Held by
+tests/resources/config/test_sound.py.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ MAX_FILE_BYTES = 1 << 20
 HINT = "docs/configuration.md has all settings and an example"
 
 MISSPELT = "there is no setting"
-"""Told first: what is missing is often what is misspelt."""
+"""Reported first: a missing setting is often a misspelt one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One place of the file that cannot be."""
+    """One invalid place of the file."""
 
     cluster: str
-    """Which is left out because of it; empty: no single one."""
+    """The cluster that is left out because of it; empty: no single one."""
     error: UsageError
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What of a file is sound, and what is not."""
+    """The sound settings of a file, and its problems."""
 
     configuration: Configuration
     problems: tuple[Problem, ...] = ()
     path: Path | None = None
-    """The file, or the directory of embedded clusters; None: read from bytes."""
+    """The file, or the directory of embedded clusters; None: the configuration came from bytes."""
 
     def cluster(self, name: str) -> Cluster:
-        """Look a cluster up.
+        """The cluster of a name.
 
         Raises:
-            UsageError: there is none of that name, or its settings cannot be.
+            UsageError: there is no such cluster, or its settings are invalid.
         """
         found = self.configuration.clusters.get(name)
         if found is not None:
@@ -64,10 +64,10 @@ class Reading:
         )
 
     def repository(self, name: str) -> Repository:
-        """The directory that a cluster's backups rest in.
+        """The repository of a cluster.
 
         Raises:
-            UsageError: no such cluster, its settings cannot be, or it has no repository.
+            UsageError: there is no such cluster, its settings are invalid, or it has no repository.
         """
         cluster = self.cluster(name)
         if not cluster.repository:
@@ -78,7 +78,7 @@ class Reading:
 
     @property
     def broken(self) -> dict[str, list[UsageError]]:
-        """By name, the clusters that are left out."""
+        """The problems of the clusters that are left out, by name."""
         found: dict[str, list[UsageError]] = {}
         for problem in self.problems:
             if problem.cluster:
@@ -87,7 +87,7 @@ class Reading:
 
 
 def configuration_path(environment: Mapping[str, str], directory: Path) -> Path:
-    """The file that the environment names, else the one in `directory`, else `directory` itself."""
+    """The file that the environment names, else the one in `directory`, else the directory."""
     named = environment.get(VARIABLE, "")
     if named:
         return directory / named
@@ -96,13 +96,13 @@ def configuration_path(environment: Mapping[str, str], directory: Path) -> Path:
 
 
 def read_sound(path: Path) -> Reading:
-    """Read a file as far as it can be; paths in it are relative to its directory.
+    """Read the sound settings of a file; its paths are relative to its directory.
 
     Args:
-        path: the file; of a directory, the embedded clusters below it are meant.
+        path: the file; a directory means the embedded clusters below it.
 
     Raises:
-        UsageError: it is not there, is no YAML, or nothing in it can be backed up.
+        UsageError: the file is missing or not YAML, or has no cluster that can be backed up.
     """
     if path.is_dir():
         return Reading(embedded_configuration(path.resolve()), path=path)
@@ -128,7 +128,7 @@ def read_sound(path: Path) -> Reading:
 
 
 def read_configuration(path: Path) -> Configuration:
-    """Read a file in which nothing is wrong.
+    """Read a file without problems.
 
     Raises:
         UsageError: as `read_sound`, or for the first problem.
@@ -137,13 +137,13 @@ def read_configuration(path: Path) -> Configuration:
 
 
 def parse_configuration(raw: bytes, name: str) -> Configuration:
-    """The configuration in these bytes, in which nothing is wrong.
+    """Read a configuration without problems from bytes.
 
     Args:
-        name: what to call the file in messages.
+        name: the file's name in messages.
 
     Raises:
-        UsageError
+        UsageError: as `parse_sound`, or for the first problem.
     """
     return _all_sound(parse_sound(raw, name))
 
@@ -155,10 +155,10 @@ def _all_sound(found: Reading) -> Configuration:
 
 
 def parse_sound(raw: bytes, name: str) -> Reading:
-    """The configuration in these bytes as far as it can be.
+    """Read the sound settings from bytes.
 
     Raises:
-        UsageError: it is no YAML, or nothing in it can be backed up.
+        UsageError: the text is not YAML, or has no cluster that can be backed up.
     """
     document = load_document(raw, name, hint=HINT)
     problems = [Problem(_cluster_at(place), error) for place, error in document.problems]
@@ -181,7 +181,7 @@ def parse_sound(raw: bytes, name: str) -> Reading:
 
 
 def _wrong(document: Document, name: str) -> Iterator[tuple[Place, UsageError]]:
-    """What cannot be, one error for each piece of the document."""
+    """Yield the errors of invalid settings, one for each piece of the document."""
     try:
         configuration = Configuration.model_validate(document.content)
     except ValidationError as error:
@@ -211,7 +211,7 @@ def _described(error: Mapping[str, object]) -> str:
     if error["type"] == "missing":
         return f"{last} is missing"
     if error["type"] in {"model_type", "dict_type"}:
-        return "settings must stand here, each as key: value"
+        return "expected settings here, each as key: value"
     return str(error["msg"]).removeprefix("Value error, ")
 
 
@@ -233,7 +233,7 @@ def _cluster_at(place: Place) -> str:
 
 
 def _shared(found: Configuration) -> Iterator[tuple[Place, str]]:
-    """Clusters that would write into the directory of another."""
+    """Yield the clusters whose repository is another cluster's, too."""
     owner: dict[str, str] = {}
     for name, cluster in found.backed_up.items():
         if cluster.repository not in found.repositories:
@@ -254,7 +254,7 @@ def _without(found: Configuration, name: str) -> Configuration:
 
 
 def _absolute(found: Configuration, base: Path) -> Configuration:
-    """Relative paths start where the file is, whatever directory a process starts in."""
+    """Make relative paths absolute, from the file's directory."""
 
     def secret(one: Secret | None) -> Secret | None:
         if one is None or one.file is None:

@@ -1,4 +1,4 @@
-"""What `shardkeeper.yaml` says, as values: of secrets it knows only where they are kept."""
+"""The settings of `shardkeeper.yaml` as values; of a secret, only its place."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from resources.errors import UsageError, shown
 from resources.protocol.durations import parse_duration
 
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,60}")
-"""Of a cluster: it becomes part of the names of assets, jobs and partitions."""
+"""The form of a cluster's name, which becomes part of the names of assets, jobs and partitions."""
 MAX_SECRET_BYTES = 64 * 1024
 EMBEDDED = "embedded"
-"""The cluster that restores go to where nothing else is said."""
+"""The default target of restores."""
 
 
 def _seconds(value: object) -> float:
@@ -56,16 +56,16 @@ def _a_minute(seconds: float) -> float:
 
 
 AMinute = Annotated[Seconds, AfterValidator(_a_minute)]
-"""At least one; Dagster's freshness policies know no less."""
+"""At least one minute, the least that Dagster's freshness policies accept."""
 
 
 class _Settings(BaseModel):
-    # A value that is refused may be a password in the wrong place.
+    # A refused value may be a password in the wrong place.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Secret(_Settings):
-    """Where a secret is kept: an environment variable or a file."""
+    """The place of a secret: an environment variable or a file."""
 
     env: str = ""
     file: Path | None = None
@@ -87,10 +87,10 @@ class Secret(_Settings):
         return self
 
     def read(self) -> str:
-        """The secret, without the newline at a file's end.
+        """Read the secret, without the newline at a file's end.
 
         Raises:
-            UsageError: it is not there; the message names the place alone.
+            UsageError: the secret is missing; the message names only its place.
         """
         if self.file is None:
             found = os.environ.get(self.env, "")
@@ -113,14 +113,14 @@ class Secret(_Settings):
 
 
 class Objectives(_Settings):
-    """How much may be lost, and what happens when more is at stake."""
+    """How old the newest restore point may be, and what happens beyond that."""
 
     recovery_point: AMinute = 24 * 3600.0
-    """No older than this should the newest restore point be."""
+    """The newest restore point should not be older than this."""
     warn_after: AMinute | None = None
-    """From this age on it is shown as a warning; None: three quarters of `recovery_point`."""
+    """The age at which the UI shows a warning; None: three quarters of `recovery_point`."""
     missed: Literal["request", "warn"] = "request"
-    """What to do about shards without a backup that young: ask for a run, or only say so."""
+    """The action for shards without a backup that young: request a run, or only report them."""
 
     @model_validator(mode="after")
     def _warn_before(self) -> Objectives:
@@ -130,7 +130,7 @@ class Objectives(_Settings):
 
     @property
     def warn_after_s(self) -> float | None:
-        """None: there is no time to warn before it fails."""
+        """The age of the warning in seconds; None: there is no time for one."""
         if self.warn_after is not None:
             return self.warn_after
         early = 0.75 * self.recovery_point
@@ -138,21 +138,21 @@ class Objectives(_Settings):
 
 
 class ClusterLimits(_Settings):
-    """How hard to work a cluster."""
+    """Limits of the load on a cluster."""
 
     parallel: int = Field(default=2, ge=1, le=64)
-    """Shards copied at once."""
+    """Shards that are copied at the same time."""
     per_node: int = Field(default=2, ge=1, le=64)
-    """Of these, from one data node."""
+    """Shards that are copied from one data node at the same time."""
     attempts: int = Field(default=6, ge=1, le=100)
-    """How often a shard is tried before it counts as failed."""
+    """Attempts for a shard before it counts as failed."""
 
 
 Starter = Literal["watch", "missed", "adopt", "incremental", "full", "verify"]
 
 
 class Schedules(_Settings):
-    """When runs start by the clock, as cron writes it, in `timezone`."""
+    """Cron schedules of runs, in `timezone`."""
 
     incremental: str = "*/15 * * * *"
     full: str = "0 2 * * *"
@@ -178,7 +178,7 @@ class Schedules(_Settings):
 
 
 class Cluster(_Settings):
-    """A cluster or a single server: where it is, how to be let in, and what is done about it."""
+    """A cluster or a single server: address, credentials, repository, schedules and limits."""
 
     bind: str = ""
     host: str = ""
@@ -194,31 +194,31 @@ class Cluster(_Settings):
     ca: Path | None = None
     """Certificate authorities to trust, instead of the system's."""
     cert: Path | None = None
-    """Our own certificate, for servers that ask for one, and its `key`."""
+    """Our own certificate, for servers that require one; its key is `key`."""
     key: Path | None = None
     map: dict[str, str] = {}
-    """Where to connect to instead of an address that a node advertises."""
+    """Reachable addresses for the ones that nodes advertise."""
     timeout: Positive = 60.0
     min_rate: Annotated[int, Field(ge=0, le=2**30)] = MIN_BYTES_PER_S
-    """Bytes a second that a server must keep up over that time, once it answers; 0: none."""
+    """The minimum rate of a server over that time, once it answers; 0: none."""
 
     repository: str = ""
-    """Where its backups rest; without one it is only a target for restores."""
+    """The repository of its backups; a cluster without one is only a target for restores."""
     target: str = EMBEDDED
-    """The cluster its restores go to, unless the launch says otherwise."""
+    """The cluster for its restores, unless the launch names another."""
     internal: bool = False
-    """Whether `_internal`, which the server writes about itself all the time, is backed up."""
+    """Whether to back up `_internal`, the server's own monitoring, which changes all the time."""
     require_complete: bool = False
-    """Whether a shard fails if nobody tells whether its archive holds all that was acknowledged."""
+    """Whether a shard fails if no server reports that its archive has all acknowledged points."""
     damaged: Literal["keep", "refuse"] = "keep"
     """Whether a shard with damaged blocks is saved as it is and marked, or fails."""
     objectives: Objectives = Objectives()
     limits: ClusterLimits = ClusterLimits()
     schedules: Schedules = Schedules()
     watch_every: Annotated[Seconds, Field(ge=5)] = 30.0
-    """How often the sensors look."""
+    """The interval of the sensors."""
     running: tuple[Starter, ...] = ("adopt",)
-    """Sensors and schedules that run from the start; the others are switched on in the UI."""
+    """Sensors and schedules that run from the start; users switch on the others in the UI."""
 
     @property
     def route(self) -> AddressMap:
@@ -264,22 +264,22 @@ class Repository(_Settings):
 
     path: Path
     lock_wait: Seconds = 3600.0
-    """How long to wait while another run works there."""
+    """How long to wait while another run holds the lock."""
 
     @property
     def resolved(self) -> str:
-        """Two spellings of one path are one; links are not followed, the disk may hang."""
+        """One spelling of the path; links are not followed, since the disk may hang."""
         return os.path.normpath(self.path)
 
 
 class Notify(_Settings):
-    """Whom to tell when a run fails or backups are missed."""
+    """A receiver of messages about failed runs and missed backups."""
 
     url: Secret
-    """A webhook; whoever knows it can post there, so it is a secret."""
+    """A webhook; its URL is a secret, since it allows any client to post."""
     format: Literal["slack", "json"] = "slack"
     clusters: tuple[str, ...] = ()
-    """Only about these; empty: about all."""
+    """The clusters to report about; empty: all."""
 
 
 class Configuration(_Settings):
@@ -292,7 +292,7 @@ class Configuration(_Settings):
     """Dagster's executor for all jobs, `module:attribute`; empty: in the run's own process."""
 
     url: str = ""
-    """Of Dagster's UI as people reach it; messages link to runs there."""
+    """The address of Dagster's UI for its users; messages link to runs there."""
 
     @field_validator("url")
     @classmethod
@@ -304,10 +304,11 @@ class Configuration(_Settings):
     def dangling(
         self, clusters: Collection[str], repositories: Collection[str]
     ) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Names that lead nowhere: where they stand, and what is wrong with them.
+        """Yield the invalid names and references: their path, and the fault.
 
         Args:
-            clusters, repositories: all that the file names, also those that cannot be.
+            clusters: all clusters in the file, invalid ones included.
+            repositories: all repositories in the file, invalid ones included.
         """
         for name, cluster in self.clusters.items():
             here = "clusters", name
@@ -319,7 +320,7 @@ class Configuration(_Settings):
             elif cluster.repository and cluster.repository not in self.repositories:
                 yield (
                     (*here, "repository"),
-                    f"its repository {cluster.repository} cannot be as it is written"
+                    f"its repository {cluster.repository} has invalid settings"
                     if cluster.repository in repositories
                     else f"repository {shown(cluster.repository)} is not among the repositories "
                     f"({_listed(repositories)})",

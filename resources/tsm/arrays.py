@@ -1,4 +1,4 @@
-"""The arrays we compute with, and varints read many at a time."""
+"""The array types of this package, and a reader of many varints at once."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 
 def uvarints(data: Bytes, at: Ints, end: Ints) -> tuple[Words, Ints]:
-    """Read one varint at each of many positions; return them and the positions behind.
+    """Read one varint at each of many positions; return them and the positions after them.
 
-    Those that are cut by their `end` or too long come back with position -1.
+    A varint that is cut by its `end` or too long has position -1.
     """
     value = (data[at] & 0x7F).astype(np.uint64)
     behind = at + 1

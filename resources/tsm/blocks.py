@@ -1,4 +1,4 @@
-"""One block: the points of a key over some time.
+"""One block: the points of a key in a time range.
 
 Layout: type (1) | varint, length of the timestamps | timestamps | values, the rest.
 
@@ -53,7 +53,7 @@ _ENCODERS: dict[BlockType, tuple[type[np.generic], Callable[[Any], bytes]]] = {
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """Decoded points, in the order of the file: the server sorts by time."""
+    """Decoded points in the order of the file; the server sorts them by time."""
 
     type: BlockType
     times: Ints
@@ -65,7 +65,7 @@ def decode_block(data: bytes) -> Block:
     """Decode a block, without its CRC.
 
     Raises:
-        BlockUndecodable: anything the encodings do not allow; the message has the position.
+        BlockUndecodable: the encodings do not allow these bytes; the message has the position.
     """
     if not data:
         raise BlockUndecodable("a block of 0 bytes")
@@ -90,15 +90,15 @@ def decode_block(data: bytes) -> Block:
 
 
 def encode_block(kind: BlockType, times: Ints, values: Values) -> bytes:
-    """Encode a block, without its CRC, byte for byte as the server (1.6) would.
+    """Encode a block, without its CRC, byte for byte as the server (1.6) does.
 
     Args:
-        times: int64, ascending, each once; one per value.
-        values: of the dtype that `decode_block` gives for the type.
+        times: int64, strictly ascending; one per value.
+        values: of the dtype that `decode_block` returns for the type.
 
     Raises:
-        TSMError: no points or over MAX_BLOCK_POINTS, times not ascending, another number or
-            dtype of values, or a value that no block can hold.
+        TSMError: there are no points or more than MAX_BLOCK_POINTS, the times are not ascending,
+            the values have another number or dtype, or a block cannot hold a value.
     """
     if not 1 <= len(times) <= MAX_BLOCK_POINTS or len(values) != len(times):
         raise TSMError(f"a block of {len(times)} times and {len(values)} values")

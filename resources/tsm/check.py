@@ -1,13 +1,14 @@
-"""check_tsm: is this file whole? The question every backup asks of every file it receives.
+"""check_tsm: verifies that a file is whole; every backup checks every file it receives.
 
-What is verified, beyond the CRC of every block, is what ties index and blocks together, because
-the index has no CRC: the blocks fill the space before it exactly, have the type that it names, and
-begin and end at the times that it names, whose differences are added up. Values are not decoded.
-Nothing in a file repeats its keys: one that a flipped bit has made another, still in order, passes.
+The check covers the CRC of every block. Since the index has no CRC, it also compares index and
+blocks: the blocks fill the space before the index exactly, and each has the type and the first and
+last times of its entry, where the last time is the sum of all differences. Values are not decoded.
+Nothing in a file repeats its keys, so a key that a flipped bit has changed passes if it is still
+in order.
 
-Several ways lead there. numpy looks at many blocks at once, but takes longer to begin than a file
-of few blocks takes whole; such a file is accepted in bulk if it is as the server writes it, and
-else judged one block after the other.
+There are several implementations. numpy checks many blocks at once, but its start takes longer than
+the whole check of a file with few blocks. Such a file is accepted in bulk if it has the form that
+the server writes; otherwise its blocks are checked one by one.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from resources.tsm.index import index_start
 from resources.tsm.source import Source
 
 FEW_INDEX_BYTES = 12 << 10
-"""Of about 150 blocks: from there on numpy is faster, once it is loaded."""
+"""The index of about 150 blocks; for more of them numpy is faster, once it is loaded."""
 FEW_BLOCK_BYTES = 1 << 20
-"""They are held as a whole."""
+"""The blocks of a small file are read as a whole."""
 
 
 def check_tsm(source: Source, *, blocks: bool = True) -> TSMFacts:
@@ -29,16 +30,16 @@ def check_tsm(source: Source, *, blocks: bool = True) -> TSMFacts:
 
     Args:
         source: the file; it is read once, mostly front to back, in pieces of a few 100 KiB.
-        blocks: False verifies header, index and footer only, counts no points and holds no type
-            and no time of the index against a block.
+        blocks: False verifies header, index and footer only, counts no points, and compares no
+            type and no time of the index with a block.
 
     Raises:
-        BadMagic: not a TSM file of version 1.
-        IndexOutOfOrder: keys or entries not in order, or blocks that overlap, leave gaps or
-            lie outside.
+        BadMagic: the file is not a TSM file of version 1.
+        IndexOutOfOrder: keys or entries are not in order, or blocks overlap, leave gaps or
+            are outside of their space.
         BlockChecksumMismatch: a block is damaged.
         BlockUndecodable: a block's head breaks the format or contradicts the index.
-        TSMError: anything else; all messages have the offset, and the key if there is one.
+        TSMError: any other fault; all messages have the offset, and the key if there is one.
     """
     start = index_start(source)
     if source.size - start <= FEW_INDEX_BYTES and start <= FEW_BLOCK_BYTES:

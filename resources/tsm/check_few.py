@@ -1,4 +1,4 @@
-"""A file's index and blocks, checked one after the other: the same checks as in `check_many`."""
+"""Checks a file's index and blocks one by one, with the same checks as `check_many`."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from resources.tsm.time_counts import HEAD_BYTES, MAX_WORD, count_timestamps, ti
 from resources.tsm.varint import uvarint
 
 SHORT_HEAD = struct.Struct(">IBBBq")
-"""Of a block whose timestamps are short: CRC, type, their length, their encoding, the first one.
+"""The head of a block with short timestamps: CRC, type, their length, their encoding, the first.
+
 No block is shorter than this.
 """
 MAX_SHORT_BYTES = 0x7F
 
 
 def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
-    """As `check_tsm`; the index begins at `start`, and both it and the blocks are read at once."""
+    """As `check_tsm`; the index begins at `start`. Index and blocks are each read as a whole."""
     checker = _Blocks(read_exactly(source, 0, start)) if blocks else None
     end_of_index = source.size - FOOTER.size
     index = read_exactly(source, start, end_of_index - start)
@@ -92,12 +93,12 @@ def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
 
 @lru_cache(maxsize=1024)
 def _key_struct(key_bytes: int) -> struct.Struct:
-    """A key of that length, its type and how many entries follow."""
+    """The layout of a key of that length, its type and the number of its entries."""
     return struct.Struct(f">2x{key_bytes}sBH")
 
 
 class _Runs:
-    """Stretches of blocks without gaps, which must tile the space before the index."""
+    """Runs of blocks without gaps, which must cover the space before the index."""
 
     def __init__(self, index_start: int) -> None:
         self._coverage = Coverage(len(HEADER), index_start)
@@ -105,7 +106,7 @@ class _Runs:
         self._key = b""
 
     def begin(self, start: int, key: bytes) -> None:
-        """The block at `start` does not follow the one before."""
+        """Begin a run: the block at `start` does not follow the previous one."""
         self._add()
         self._start, self._key = start, key
 
@@ -124,16 +125,18 @@ class _Runs:
 
 
 class _Blocks:
-    """The blocks of a file, to be held against their entries of the index."""
+    """The blocks of a file, to be compared with their entries in the index."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._view = memoryview(data)
 
     def check(self, begin: int, end: int, kind: int, first: int, last: int, key: bytes) -> int:
-        """Verify one block; return its points.
+        """Verify one block; return its number of points.
 
-        Raises: as `check_tsm`.
+        Raises:
+            BlockChecksumMismatch: the CRC does not match.
+            BlockUndecodable: as `check_tsm`.
         """
         stored, its_kind, length, _, its_first = SHORT_HEAD.unpack_from(self._data, begin)
         crc = crc32(self._view[begin + 4 : end])
@@ -156,7 +159,7 @@ class _Blocks:
             _reject(key, begin, error.what)
 
     def _long_head(self, begin: int, end: int) -> tuple[int, int, int]:
-        """Length of the timestamps, where they begin, and the first one; length -1: none fits."""
+        """Length, position and first of the timestamps; length -1: it is impossible."""
         try:
             length, at = uvarint(self._data, begin + 5, end)
         except BlockUndecodable:
@@ -165,10 +168,10 @@ class _Blocks:
 
 
 def counted(times: bytes, last: int) -> int:
-    """How many points a block has, by its timestamps, which the index lets end at `last`.
+    """The number of points of a block, whose timestamps must end at the index's `last`.
 
     Raises:
-        BlockUndecodable: the reason alone.
+        BlockUndecodable: they do not; the message has only the reason.
     """
     points = count_timestamps(times)
     first = int.from_bytes(times[1:HEAD_BYTES], signed=True)
@@ -195,5 +198,5 @@ def _reject(key: bytes, begin: int, why: str) -> NoReturn:
 
 
 def _name(key: bytes, begin: int) -> str:
-    """A block, for messages."""
+    """The name of a block in messages."""
     return f"block of {shown(key)} at offset {begin}"

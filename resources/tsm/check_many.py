@@ -1,7 +1,7 @@
-"""A file's index and blocks, checked many at once.
+"""Checks many index entries and blocks of a file at once.
 
-No value is decoded and little is held: windows of the index and of the blocks pass by, and
-numpy looks at all blocks of a window at once.
+No value is decoded. Memory holds one window of the index and of the blocks, and numpy checks all
+blocks of a window at once.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ def check_many(source: Source, start: int, *, blocks: bool) -> TSMFacts:
 
 
 def _entries(window: IndexWindow, index_start: int) -> BlockTable:
-    """Gather the entries of a window into columns, and hold them against each other."""
+    """Gather the entries of a window into columns, and check their order and sizes."""
     data = window.data
     counts = np.array(window.counts, dtype=np.int64)
     first_rows = np.cumsum(counts) - counts
     owners = np.repeat(np.arange(len(counts)), counts)
     within = np.arange(len(owners)) - first_rows[owners]
     at = np.array(window.entries_at, dtype=np.int64)[owners] + within * ENTRY.size
-    # Entries lie anywhere, so this array has one starting at every byte of the window.
+    # An entry may begin at any byte, so this array has one for every byte of the window.
     anywhere = np.ndarray((len(data) - ENTRY.size + 1,), _ENTRY, data, strides=(1,))
     rows = anywhere[at]
     sizes = rows["size"].astype(np.int64)
@@ -104,14 +104,14 @@ def _entries(window: IndexWindow, index_start: int) -> BlockTable:
 
 
 def _runs(table: BlockTable) -> list[tuple[int, int]]:
-    """Cut the blocks, in the order of the index, into stretches without gaps."""
+    """Split the blocks, in the order of the index, into runs without gaps."""
     (cuts,) = np.nonzero(table.starts[1:] != table.ends[:-1])
     bounds = [0, *(cuts + 1).tolist(), len(table.starts)]
     return list(pairwise(bounds))
 
 
 def _check_run(source: Source, table: BlockTable, first: int, last: int) -> int:
-    """Read blocks that lie one behind the other; return how many points they hold."""
+    """Read and check a run of adjacent blocks; return their number of points."""
     points = 0
     while first < last:
         begin = int(table.starts[first])

@@ -1,8 +1,8 @@
-"""A small file as the server writes it, accepted in bulk: the loop of all small shards.
+"""Accepts a small file of the form that the server writes, in bulk; most small shards have it.
 
-Regular is a file with one block for each key, in the order of the index, one behind the other.
-Rows become columns, and columns are compared as a whole, so that hardly anything is done for each
-key by itself. What is not regular, or not whole, is left to `check_few` to judge.
+A regular file has one block for each key, adjacent and in the order of the index. Rows become
+columns, and columns are compared as a whole, so there is hardly any work for each key. `check_few`
+checks a file that is not regular, or not whole.
 
 Without it a first backup of the benchmark's set `fleet` (shards of 20 KB) takes 4.23 seconds of CPU
 instead of 3.60 (the least of four runs of each, in turn).
@@ -29,10 +29,10 @@ _TO_TIMES = CRC.size + 2
 
 
 def check_regular(source: Source, start: int, *, blocks: bool) -> TSMFacts | None:
-    """As `check_tsm`, the index beginning at `start`; None: not regular, or not whole.
+    """As `check_tsm`; the index begins at `start`. None: the file is not regular, or not whole.
 
     Raises:
-        TSMError: the source ends before it should.
+        TSMError: the source ends too early.
     """
     rows = _rows(read_exactly(source, start, source.size - FOOTER.size - start))
     if not rows:
@@ -72,7 +72,7 @@ def check_regular(source: Source, start: int, *, blocks: bool) -> TSMFacts | Non
 
 
 def _rows(index: bytes) -> list[tuple[bytes, int, int, int, int, int, int]]:
-    """Key, type, count and the only entry of each; none at all if something else is between."""
+    """Key, type, count and the only entry of each key; empty if the index has another form."""
     rows: list[tuple[bytes, int, int, int, int, int, int]] = []
     at, end = 0, len(index)
     try:
@@ -99,7 +99,7 @@ def _points(
     ends: Sequence[int],
     sizes: Sequence[int],
 ) -> int | None:
-    """Hold all blocks against their entries; their points, or None."""
+    """Compare all blocks with their entries; returns the number of points, or None."""
     unpack = SHORT_HEAD.unpack_from
     crcs, types, lengths, _, starts = zip(*[unpack(data, begin) for begin in begins], strict=True)
     if (
@@ -115,7 +115,7 @@ def _points(
     found = [crc32(view[begin + body : end]) for begin, end in zip(begins, ends, strict=True)]
     if found != list(crcs):
         return None
-    # Series of one file mostly share their times, which begin with the first one.
+    # The series of one file mostly have the same times.
     times = [
         data[begin + at : begin + at + length]
         for begin, length in zip(begins, lengths, strict=True)

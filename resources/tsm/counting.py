@@ -1,4 +1,4 @@
-"""Blocks held against their index entries and counted, many at once; values are not decoded.
+"""Compares many blocks at once with their index entries and counts points; decodes no values.
 
 Layout of a block: see `resources.tsm.blocks`; of timestamps, `resources.tsm.timestamps`.
 """
@@ -44,12 +44,12 @@ class BlockTable:
     starts: Ints
     """Offset of the CRC in the file."""
     ends: Ints
-    """Offset behind the block."""
+    """Offset after the block."""
     types: Bytes
     min_times: Ints
     max_times: Ints
     owners: Ints
-    """Which of `keys` the block belongs to."""
+    """The position in `keys` of the block's key."""
     keys: Sequence[bytes]
 
     def part(self, first: int, last: int) -> BlockTable:
@@ -65,23 +65,23 @@ class BlockTable:
         )
 
     def name(self, i: int) -> str:
-        """A block, for messages."""
+        """The name of a block in messages."""
         return f"block of {shown(self.keys[int(self.owners[i])])} at offset {self.starts[i]}"
 
 
 def check_blocks(data: bytes, begin: int, table: BlockTable) -> int:
-    """Verify the blocks that `data`, at offset `begin`, consists of; return their points.
+    """Verify the blocks in `data`, which begins at offset `begin`; return their number of points.
 
     Raises:
-        BlockChecksumMismatch: a CRC does not fit.
-        BlockUndecodable: type, timestamps or times are broken, or not what the index says.
+        BlockChecksumMismatch: a CRC does not match.
+        BlockUndecodable: type, timestamps or times break the format or contradict the index.
     """
     window = np.frombuffer(data, dtype=np.uint8)
     starts, ends = table.starts - begin, table.ends - begin
     _check_crcs(data, starts, ends, table)
     _reject(table, window[starts + CRC.size] != table.types, "its type is not the index's")
     lengths, at = uvarints(window, starts + CRC.size + 1, ends)
-    # A length beyond the block is as bad as one beyond int64, and easier to add.
+    # Any length beyond the block is wrong, so the largest ones are cut to avoid an overflow.
     sizes = np.minimum(lengths, np.uint64(len(data))).astype(np.int64)
     time_ends = at + sizes
     bad = (at < 0) | (sizes < HEAD_BYTES) | (time_ends >= ends)
@@ -99,7 +99,7 @@ def check_blocks(data: bytes, begin: int, table: BlockTable) -> int:
 
 
 def check_large_block(source: Source, table: BlockTable) -> int:
-    """Verify one block that is larger than a window; return its points. Errors as above."""
+    """Verify one block that is larger than a window, as `check_blocks` does."""
     start, end = int(table.starts[0]), int(table.ends[0])
     crc, at = 0, start + CRC.size
     while at < end:
@@ -128,7 +128,7 @@ def check_large_block(source: Source, table: BlockTable) -> int:
 
 
 def _large_span(data: bytes) -> int:
-    """As `time_span`, with no more at hand than a chunk."""
+    """As `time_span`, with one chunk in memory at a time."""
     encoding, scale = data[0] >> 4, 10 ** (data[0] & 0x0F)
     if encoding == RLE:
         return time_span(data)
@@ -154,7 +154,7 @@ def _check_crcs(data: bytes, starts: Ints, ends: Ints, table: BlockTable) -> Non
 def _count(
     data: bytes, window: Bytes, at: Ints, ends: Ints, table: BlockTable
 ) -> tuple[Ints, Words]:
-    """Points of each block, and the ns from its first to its last, mod 2^64."""
+    """The number of points of each block, and the ns from its first to its last, mod 2^64."""
     encodings = window[at] >> 4
     _reject(table, encodings > RLE, "its timestamps have an unknown encoding")
     n_words, rest = np.divmod(ends - at - HEAD_BYTES, 8)
@@ -195,7 +195,7 @@ def _count_even(
     """Fill in `points` and `spans` of the blocks `rle`, whose points are evenly spaced."""
     part_ends = ends[rle]
     bad = np.zeros(len(at), dtype=np.bool_)
-    # Both numbers need a byte before the end, or there is nothing to look at.
+    # Both numbers need at least one byte before the end.
     bad[rle] = part_ends - at[rle] < HEAD_BYTES + 2
     _reject(table, bad, "its timestamps are cut")
     differences, behind = uvarints(window, at[rle] + HEAD_BYTES, part_ends)

@@ -1,4 +1,4 @@
-"""Whether pieces cover a range: every byte once, no byte twice."""
+"""Checks that pieces cover a range: every byte exactly once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ MAX_ISLANDS = 65_536
 
 
 class Coverage:
-    """The pieces seen so far, as few islands: neighbours grow together.
+    """The pieces so far, as islands: adjacent pieces join.
 
-    The server writes blocks in the order of the index, so there is one island all the
-    time; only files from elsewhere need more.
+    The server writes blocks in the order of the index, so there is a single island; only
+    files of other tools need more.
     """
 
     def __init__(self, start: int, end: int) -> None:
@@ -22,10 +22,10 @@ class Coverage:
         self._ends: list[int] = []
 
     def add(self, start: int, end: int) -> None:
-        """Take in a piece.
+        """Add a piece.
 
         Raises:
-            IndexOutOfOrder: it reaches outside the range, or into another piece.
+            IndexOutOfOrder: the piece reaches outside the range, or into another piece.
         """
         if start < self._range[0] or end > self._range[1] or start >= end:
             raise IndexOutOfOrder(
@@ -49,7 +49,11 @@ class Coverage:
             raise IndexOutOfOrder(f"the blocks lie scattered, in over {MAX_ISLANDS} places")
 
     def finish(self) -> None:
-        """Raises: IndexOutOfOrder: bytes are left that no piece covers."""
+        """Check that the pieces cover the whole range.
+
+        Raises:
+            IndexOutOfOrder: no piece covers some of its bytes.
+        """
         start, end = self._range
         first_gap = self._ends[0] if self._starts[:1] == [start] else start
         if first_gap != end:

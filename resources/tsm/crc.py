@@ -1,4 +1,4 @@
-"""CRC-32 (IEEE) of buffers, as fast as the machine has it: isal where it is installed."""
+"""CRC-32 (IEEE) of buffers; by isal if it is installed, else by zlib."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ class _Library(Protocol):
     def crc32(self) -> _Crc32: ...
 
 
-crc32 = cast(_Library, isal_zlib or zlib).crc32  # isal's stubs know no buffers
+crc32 = cast(_Library, isal_zlib or zlib).crc32  # isal's type stubs do not accept buffers

@@ -1,24 +1,24 @@
-"""What is wrong with a TSM file, part by part: values that manifests, reports and people read."""
+"""The damaged parts of a TSM file, as values for manifests and reports."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 MAX_NAMED = 20
-"""Parts of one file that are named; all are counted."""
+"""How many parts of one file are listed; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """One part of a file that cannot be trusted.
+    """One damaged part of a file.
 
     Attributes:
-        offset: where it begins in the file.
-        size_bytes: how much of the file is lost with it; 0 if its block is whole all the same.
-        key: series and field, fit for a message; empty if nobody can tell.
-        min_time_ns: when its points begin, as the index says; None if that is not known.
-        max_time_ns: when they end.
-        why: what is wrong.
+        offset: its position in the file.
+        size_bytes: how much of the file is lost with it; 0 if its block is still whole.
+        key: series and field, escaped for messages; empty if unknown.
+        min_time_ns: the time of its first point by the index; None if unknown.
+        max_time_ns: the time of its last point.
+        why: the fault.
     """
 
     offset: int
@@ -37,13 +37,13 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class FileDamage:
-    """All that is wrong with one file.
+    """The damage of one file.
 
     Attributes:
-        parts: how many parts are damaged.
-        lost_bytes: of its blocks, those that nothing sound is left of.
+        parts: the number of damaged parts.
+        lost_bytes: the size of the blocks that cannot be used.
         first: the first of the parts.
-        whole_in: the manifest of an earlier backup that has this very file whole; empty: none.
+        whole_in: the manifest of an earlier backup with the undamaged file; empty: none.
     """
 
     parts: int

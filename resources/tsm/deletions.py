@@ -1,8 +1,8 @@
-"""What tombstones delete from one TSM file, in bounded memory and found by key.
+"""The deletions in the tombstones of one TSM file, by key and in bounded memory.
 
 A server writes one record for each series and range of a delete, so a file may have a million. Each
-takes 32 bytes here, however long its key is: the key's 128-bit digest and both times. Two keys of
-one digest would share their ranges; at a million keys that is as likely as 1 in 10**27.
+takes 32 bytes here for a key of any length: the key's 128-bit digest and both times. Two keys with
+one digest would share their ranges; with a million keys the probability is 1 in 10**27.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from resources.tsm.tombstone import Tombstone, iter_tombstones, sound_tombstones
 
 DIGEST_BYTES = 16
 MAX_DELETIONS = 8_000_000
-"""Of one file; 450 MB while they are put in order."""
+"""The limit for one file; sorting them takes 450 MB."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranges:
-    """Deleted time ranges of one key: ascending, apart from each other, both ends inside."""
+    """Deleted time ranges of one key: ascending, separate, both ends inclusive."""
 
     lows: Ints
     highs: Ints
@@ -36,7 +36,7 @@ class Ranges:
         return len(self.lows)
 
     def touching(self, low: int, high: int) -> Ranges:
-        """Those that share a time with `low` to `high`."""
+        """The ranges that share a time with `low` to `high`."""
         first = int(np.searchsorted(self.highs, low, "left"))
         last = int(np.searchsorted(self.lows, high, "right"))
         return Ranges(self.lows[first:last], self.highs[first:last])
@@ -47,7 +47,7 @@ class Ranges:
         return len(found) > 0 and int(found.highs[0]) >= high
 
     def deleted(self, times: Ints) -> NDArray[np.bool_]:
-        """Which of the times are deleted."""
+        """A mask of the deleted times."""
         if not len(self):
             return np.zeros(len(times), dtype=np.bool_)
         before = np.searchsorted(self.lows, times, "right") - 1
@@ -58,10 +58,10 @@ _NONE = Ranges(np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 class Deletions:
-    """The ranges of every key that a file's tombstones name.
+    """The ranges of every key in a file's tombstones.
 
-    Raises (from the constructor):
-        TSMError: over MAX_DELETIONS, or whatever `tombstones` raises.
+    Raises:
+        TSMError: the constructor finds more than MAX_DELETIONS, or `tombstones` raises it.
     """
 
     def __init__(self, tombstones: Iterable[Tombstone] = ()) -> None:
@@ -73,7 +73,7 @@ class Deletions:
                     hint="let the server compact the shard, and back it up again; or restore "
                     "with -keep-tombstoned, which brings the deleted points back",
                 )
-            if low <= high:  # else it deletes nothing
+            if low <= high:  # else the record deletes nothing
                 digests += blake2b(key, digest_size=DIGEST_BYTES).digest()
                 lows.append(low)
                 highs.append(high)
@@ -87,18 +87,18 @@ class Deletions:
 
     @classmethod
     def sound(cls, source: Source) -> Deletions:
-        """Those of a tombstone file that may be damaged; all of them if it is not."""
+        """The trustworthy deletions of a tombstone file that may be damaged."""
         try:
             return cls(iter_tombstones(source))
         except TSMError:
             return cls(sound_tombstones(source))
 
     def __len__(self) -> int:
-        """How many records there are; ranges of one key may overlap in them."""
+        """The number of records; the ranges of one key may overlap."""
         return len(self._lows)
 
     def get(self, key: bytes) -> Ranges:
-        """What is deleted of a key."""
+        """The deleted ranges of a key."""
         if not len(self):
             return _NONE
         wanted = np.frombuffer(blake2b(key, digest_size=DIGEST_BYTES).digest(), np.uint64)
@@ -111,11 +111,11 @@ class Deletions:
 
 
 def _joined(lows: Ints, highs: Ints) -> Ranges:
-    """Ranges in the order of their beginnings, those that overlap or adjoin made one."""
+    """Join overlapping and adjacent ranges, which are sorted by their beginnings."""
     if len(lows) < 2:
         return Ranges(lows, highs)
     ends: Ints = np.maximum.accumulate(highs)
-    # The smallest time has nothing before it, and is never beyond an end.
+    # The first range always begins a new one.
     begins: NDArray[np.bool_] = np.ones(len(lows), dtype=np.bool_)
     begins[1:] = (lows[1:] > ends[:-1]) & (lows[1:] - 1 != ends[:-1])
     starts: Ints = np.flatnonzero(begins)

@@ -1,4 +1,4 @@
-"""What a whole TSM file holds."""
+"""Counts and times of a whole TSM file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class TSMFacts:
-    """What a whole TSM file holds."""
+    """Counts and times of a whole TSM file."""
 
     size_bytes: int
     keys: int
@@ -15,6 +15,6 @@ class TSMFacts:
     series: int
     blocks: int
     points: int | None
-    """Values of all keys; None when the blocks were not read."""
+    """Values of all keys; None if the blocks were not read."""
     min_time_ns: int
     max_time_ns: int

@@ -1,10 +1,10 @@
-"""Float values: each XORed with the one before, and only the bits that differ stored.
+"""Float values: each is XORed with the previous one, and only the bits that differ are stored.
 
 Layout: 10 | bits, highest first: the first value (64), then for each further one
-    0           the same as before
-    1 0 …       XOR with it: as many bits, at the same place, as the last time
+    0           the previous value again
+    1 0 …       XOR with the previous value: as many bits, at the same position, as the last time
     1 1 l s …   XOR with it: l (5 bits) leading zeros, s (6 bits, 0 means 64) bits follow
-until a NaN, which the server cannot store, has been read: 7ff8000000000001.
+The end is a NaN, which the server cannot store as a value: 7ff8000000000001.
 
 Source: influxdb tsdb/engine/tsm1/float.go; "Gorilla", VLDB 2015, section 4.1.2.
 """
@@ -22,9 +22,9 @@ END = 0x7FF8_0000_0000_0001
 CHUNK_BYTES = 8192
 LONGEST_BITS = 2 + 5 + 6 + 64
 HIGHEST_LEADING = 31
-"""Five bits; the server keeps the lowest five of larger ones."""
+"""The limit of five bits; the server keeps the lowest five bits of a larger number."""
 
-# From the eleven bits of a new window to how many zeros trail and how many bits are kept.
+# Maps the eleven bits of a new window to the numbers of trailing zeros and of kept bits.
 _WINDOWS = {
     f"{leading:05b}{kept % 64:06b}": (64 - leading - kept, kept)
     for leading in range(32)
@@ -33,10 +33,10 @@ _WINDOWS = {
 
 
 def decode_floats(data: bytes, n: int) -> NDArray[np.float64]:
-    """Decode `n` values, which must be all there are.
+    """Decode `n` values, which must be all values of the block.
 
     Raises:
-        BlockUndecodable: cut, of unknown encoding, or another number of values.
+        BlockUndecodable: the data is cut, has an unknown encoding or another number of values.
     """
     if len(data) < 9 or data[0] >> 4 != GORILLA:
         raise BlockUndecodable(f"floats begin with {data[:1].hex() or 'nothing'}, not 10")
@@ -48,7 +48,7 @@ def decode_floats(data: bytes, n: int) -> NDArray[np.float64]:
     done = value == END
     base = 9
     at = 0
-    # The bits become text, chunk by chunk: slicing text is the quickest bit reader there is.
+    # The bits become text, chunk by chunk: slicing text is the fastest way to read bits in Python.
     while not done:
         base, at = base + at // 8, at % 8
         chunk = data[base : base + CHUNK_BYTES]
@@ -91,10 +91,10 @@ def decode_floats(data: bytes, n: int) -> NDArray[np.float64]:
 
 
 def encode_floats(values: NDArray[np.float64]) -> bytes:
-    """Encode values, at least one; the bits are the server's.
+    """Encode values, at least one, bit for bit as the server does.
 
     Raises:
-        TSMError: a NaN, which is the mark of the end.
+        TSMError: a value is NaN, which marks the end.
     """
     if np.isnan(values).any():
         raise TSMError(f"value {int(np.isnan(values).argmax())} is NaN, which no block can hold")
@@ -108,7 +108,7 @@ def encode_floats(values: NDArray[np.float64]) -> bytes:
     window = np.cumsum(opens) - 1
     leading, trailing = leading[opens][window], trailing[opens][window]
     kept = 64 - leading - trailing
-    # 11, leading and kept in front of a new window, 10 in front of one that goes on.
+    # 11, leading and kept before a new window; 10 before a value in the same window.
     control = np.where(opens, 0b11 << 11 | leading << 6 | kept & 63, 0b10)
     control_bits = np.where(opens, 13, 2)
 
@@ -118,7 +118,7 @@ def encode_floats(values: NDArray[np.float64]) -> bytes:
     ends = np.cumsum(lengths)
     at = (ends - lengths)[changed + 1]
     body = differences >> trailing.astype(np.uint64)
-    # What is not placed is zero: so repeated values need no further thought.
+    # Bits that are not placed are zero, which is also the code of a repeated value.
     words = _placed(
         np.append(bits[:1], np.column_stack((control.astype(np.uint64), body))),
         np.append([0], np.column_stack((at, at + control_bits))),
@@ -128,7 +128,7 @@ def encode_floats(values: NDArray[np.float64]) -> bytes:
 
 
 def _opening_windows(leading: Ints, trailing: Ints) -> NDArray[np.bool_]:
-    """Which values do not fit into the window before them, and open a new one."""
+    """A mask of the values that do not fit into the previous window and open a new one."""
     opens = np.zeros(len(leading), dtype=np.bool_)
     least_leading = least_trailing = 64
     for i, (left, right) in enumerate(zip(leading.tolist(), trailing.tolist(), strict=True)):
@@ -150,19 +150,19 @@ def _placed(pieces: Words, at: Ints, lengths: Ints) -> Words:
     words = np.zeros(int(word[-1]) + 2, dtype=np.uint64)
     firsts = np.flatnonzero(np.append([True], word[1:] != word[:-1]))
     words[word[firsts]] = np.bitwise_or.reduceat(here, firsts)
-    # Only one piece reaches over the end of a word.
+    # At most one piece crosses the end of a word.
     words[word[over] + 1] |= pieces[over] << (128 - behind[over]).astype(np.uint64)
     return words
 
 
 def _leading_zeros(numbers: Words) -> Ints:
-    """Of numbers that are not 0."""
+    """The leading zeros of numbers that are not 0."""
     # Without the bit below the highest, no number rounds up to the next power of two.
     return 63 - _exponents(numbers & ~(numbers >> np.uint64(1)))
 
 
 def _trailing_zeros(numbers: Words) -> Ints:
-    """Of numbers that are not 0."""
+    """The trailing zeros of numbers that are not 0."""
     return _exponents(numbers & (~numbers + np.uint64(1)))
 
 

@@ -1,7 +1,7 @@
 """The index of a TSM file, read in windows: an index may be larger than memory should be.
 
-Layout: see `resources.tsm.layout`. The index has no checksum of its own, so whatever can be
-checked is checked here, for readers and checkers alike.
+Layout: see `resources.tsm.layout`. The index has no checksum, so everything that can be checked
+is checked here, both for readers and for checks.
 
 Source: influxdb tsdb/engine/tsm1/DESIGN.md, "Index"; reader.go, indirectIndex.
 """
@@ -33,27 +33,27 @@ LAST_TYPE = int(max(BlockType))
 
 @dataclass(frozen=True, slots=True)
 class IndexWindow:
-    """Whole keys of the index, as many as fit a window; at least one."""
+    """As many whole keys of the index as fit into a window, at least one."""
 
     offset: int
-    """Of `data` in the file."""
+    """The offset of `data` in the file."""
     data: bytes
     keys: list[bytes]
     types: list[int]
     counts: list[int]
-    """Entries of each key."""
+    """The number of entries of each key."""
     entries_at: list[int]
-    """Where in `data` the entries of each key begin."""
+    """The position in `data` of each key's entries."""
     new_series: int
-    """How many of the keys begin a series; the fields of one are neighbours."""
+    """The number of series that begin here; the fields of a series are adjacent."""
 
 
 def index_start(source: Source) -> int:
-    """Check header and footer; return where the index begins, and with it the blocks end.
+    """Check header and footer; return the offset of the index, which is the end of the blocks.
 
     Raises:
-        BadMagic: not a TSM file of version 1.
-        TSMError: too short, or the footer points outside the file.
+        BadMagic: the file is not a TSM file of version 1.
+        TSMError: the file is too short, or the footer points outside.
     """
     head = bytes(source.pread(0, len(HEADER)))
     if head != HEADER[: len(head)]:
@@ -74,7 +74,7 @@ def index_windows(source: Source, start: int) -> Iterator[IndexWindow]:
 
     Raises:
         IndexOutOfOrder: keys are not ascending or not unique.
-        TSMError: a key or its entries are cut, its type is unknown or it has no entries.
+        TSMError: a key or its entries are cut, its type is unknown, or it has no entries.
     """
     end = source.size - FOOTER.size
     previous = prefix = b""

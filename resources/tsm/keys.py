@@ -1,10 +1,10 @@
-r"""Keys made from names; `layout.split_key` takes them apart.
+r"""Makes keys from names; `layout.split_key` splits them.
 
 Layout: measurement { , tag = value }* #!~# field
 
-A backslash stands before commas and spaces, and in tags and their values before equals
-signs; the field is as it is. Backslashes themselves have no escape. Tags are in the order
-of their escaped bytes: `a-` before `a\,z`.
+A backslash escapes commas and spaces, and in tags and their values also equals signs; the field
+is not escaped. Backslashes themselves have no escape. Tags are sorted by their escaped bytes:
+`a-` comes before `a\,z`.
 
 Source: influxdb models/points.go, scanKey, escapeTag; tsdb/engine/tsm1/engine.go,
 SeriesFieldKeyBytes.
@@ -25,11 +25,11 @@ _IN_TAG = str.maketrans({",": r"\,", " ": r"\ ", "=": r"\="})
 
 
 def series_key(measurement: str, tags: Mapping[str, str]) -> bytes:
-    """Make the key of a series. Bytes that are not UTF-8 may be given as surrogate escapes.
+    """Make the key of a series; surrogate escapes represent bytes that are not UTF-8.
 
     Raises:
-        TSMError: an empty name, one with a backslash where it would escape what follows,
-            or one in which the series would seem to end.
+        TSMError: a name is empty, has a backslash that would escape the next character, or
+            contains the separator of series and field.
     """
     parts = [_escaped(measurement, _IN_MEASUREMENT)]
     named = sorted((_escaped(tag, _IN_TAG), _escaped(tags[tag], _IN_TAG)) for tag in tags)
@@ -41,10 +41,10 @@ def series_key(measurement: str, tags: Mapping[str, str]) -> bytes:
 
 
 def tsm_key(measurement: str, tags: Mapping[str, str], field: str) -> bytes:
-    """Make the key under which a TSM file holds a field of a series.
+    """Make the key of a field of a series in a TSM file.
 
     Raises:
-        TSMError: as `series_key`, an empty field, or over MAX_KEY_BYTES.
+        TSMError: as `series_key`; or the field is empty, or the key exceeds MAX_KEY_BYTES.
     """
     key = series_key(measurement, tags) + SEPARATOR + _encoded(field)
     if len(key) > MAX_KEY_BYTES:

@@ -28,21 +28,21 @@ ENTRY = struct.Struct(">qqQI")
 CRC = struct.Struct(">I")
 
 SEPARATOR = b"#!~#"
-"""Between series key and field name. Neither is likely to contain it, and the first one counts."""
+"""Separates series key and field name; the first occurrence counts."""
 
 MAX_KEY_BYTES = 0xFFFF
 MAX_ENTRIES = 0xFFFF
-"""Blocks of one key in one file; the count has two bytes."""
+"""The limit of blocks of one key in one file; the count has two bytes."""
 
 MIN_BLOCK_BYTES = CRC.size + 1 + 1 + 9 + 1
-"""CRC, type, length of timestamps, one timestamp, some value."""
+"""The least size of a block: CRC, type, length of timestamps, one timestamp, a value."""
 
 MAX_BLOCK_POINTS = 1_000_000
 """The server writes at most 1000 points per block; other tools may write more."""
 
 
 class BlockType(IntEnum):
-    """What a field holds (tsdb/engine/tsm1/encoding.go)."""
+    """The type of a field's values (tsdb/engine/tsm1/encoding.go)."""
 
     FLOAT = 0
     INTEGER = 1
@@ -52,7 +52,7 @@ class BlockType(IntEnum):
 
 
 class IndexEntry(NamedTuple):
-    """One block of a key: its times, inclusive, and where it is."""
+    """One block of a key: its times, inclusive, and its place in the file."""
 
     min_time: int
     max_time: int
@@ -61,7 +61,7 @@ class IndexEntry(NamedTuple):
 
 
 class IndexKey(NamedTuple):
-    """A key of the index with all its blocks, in order of their min time."""
+    """A key of the index with all its blocks, by ascending min time."""
 
     key: bytes
     type: BlockType
@@ -72,7 +72,7 @@ def split_key(key: bytes) -> tuple[bytes, bytes]:
     """Split a key into series key (escaped: measurement and tags) and field name (unescaped).
 
     Raises:
-        TSMError: no separator, or nothing in front of it.
+        TSMError: the key has no separator, or nothing before it.
 
     Source: influxdb tsdb/engine/tsm1/engine.go, SeriesAndFieldFromCompositeKey.
     """
@@ -83,5 +83,5 @@ def split_key(key: bytes) -> tuple[bytes, bytes]:
 
 
 def shown(key: bytes) -> str:
-    """A key for messages: one line, printable, of bounded length."""
+    """Format a key for messages: one line, printable, of bounded length."""
     return repr(key)[1:] if len(key) <= 200 else f"{repr(key[:200])[1:]}... of {len(key)} bytes"

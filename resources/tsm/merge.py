@@ -1,8 +1,8 @@
-"""The points of a shard: those of all its TSM files together, less what was deleted.
+"""The points of a shard: those of all its TSM files, without the deleted ones.
 
-Files go by generation, oldest first. At equal times the later file wins, and within a file
-the later block. A file's tombstones delete from that file alone: what is written after a
-deletion lands in a later file and stays.
+Files are ordered by generation, oldest first. At equal times the later file wins, and within a
+file the later block. A file's tombstones delete from that file only: points that are written after
+a deletion are in a later file and stay.
 
 Source: influxdb tsdb/engine/tsm1/file_store.go, KeyCursor; reader.go, applyTombstones.
 """
@@ -26,7 +26,7 @@ from resources.tsm.layout import BlockType, IndexEntry, IndexKey, shown, split_k
 from resources.tsm.reader import TSMFile, joined
 
 ShardFile = tuple[TSMFile, Deletions]
-"""A file and what the tombstones of the same base name delete from it."""
+"""A file and the deletions in its tombstone file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,16 +36,16 @@ class SeriesPoints:
     key: bytes
     type: BlockType
     times: Ints
-    """Nanoseconds, ascending, each once; at least one."""
+    """Nanoseconds, strictly ascending; at least one."""
     values: Values
 
 
 @dataclass(frozen=True, slots=True)
 class ContentDigest:
-    """What a shard holds, however its files are cut."""
+    """Digest and counts of a shard's points; the split into files does not matter."""
 
     sha256: str
-    """Over every key's points; equal digests mean equal points."""
+    """The digest of every key's points; equal digests mean equal points."""
     keys: int
     series: int
     points: int
@@ -60,25 +60,25 @@ def series_points(
     times: tuple[int, int] | None = None,
     keys: Callable[[bytes], bool] | None = None,
 ) -> Iterator[SeriesPoints]:
-    """Walk the keys of a shard in ascending order; one key's points are held at a time.
+    """Yield the points of each key of a shard, keys ascending, with one key in memory at a time.
 
     Args:
-        files: in order of generation and sequence, oldest first: the order of their names.
-        times: only points from the first, inclusive, to the second, exclusive.
-        keys: asked of each key, in order, before any of its points is read.
+        files: by generation and sequence, oldest first, which is the order of their names.
+        times: yield only points from the first, inclusive, to the second, exclusive.
+        keys: a filter, called for each key in order before its points are read.
 
     Raises:
         TSMError: a file is broken, or a key has different types in two files.
     """
     walks = [_numbered(i, file) for i, (file, _) in enumerate(files)]
-    # Numbers decide between equal keys, so index entries are never compared.
+    # The file's number sorts equal keys, so index entries are never compared.
     for key, group in groupby(merge(*walks, key=lambda item: (item[1].key, item[0])), _key_of):
         if keys is not None and not keys(key):
             continue
         blocks: list[Block] = []
         for i, found in group:
             kept = list(_kept_blocks(files[i][0], found, files[i][1].get(key), times))
-            # What is deleted altogether may have had another type.
+            # A key whose points are all deleted may have had another type.
             if kept and blocks and found.type is not blocks[0].type:
                 raise TSMError(
                     f"{shown(key)} is {blocks[0].type.name} in one file and {found.type.name}"
@@ -95,7 +95,7 @@ def series_points(
 
 
 def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
-    """Digest and count a shard's points. Errors as `series_points`.
+    """Digest and count a shard's points; raises as `series_points`.
 
     Per key, integers big-endian: key length (2) | key | type (1) | n (8) | times, 8 bytes
     each | values: 8 bytes each, booleans 1, strings length (4) and bytes.
@@ -112,7 +112,7 @@ def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
         first = begin if first is None else min(first, begin)
         last = end if last is None else max(last, end)
         name, _ = split_key(found.key)
-        # Fields of one series are neighbours: no other key sorts between them.
+        # The fields of a series are adjacent: no other key sorts between them.
         series += name != previous
         previous = name
         sha256.update(len(found.key).to_bytes(2) + found.key)
@@ -128,7 +128,7 @@ def _kept_blocks(
     deleted: Ranges,
     times: tuple[int, int] | None,
 ) -> Iterator[Block]:
-    """A key's blocks without what is deleted of them, as far as they lie in a time."""
+    """A key's blocks without deleted points and without points outside of a time range."""
     for entry in found.entries:
         if deleted.cover(entry.min_time, entry.max_time):
             continue
@@ -167,7 +167,7 @@ def block_without(block: Block, ranges: Ranges) -> Block:
 
 
 def merged_points(blocks: list[Block]) -> tuple[Ints, Values]:
-    """Sort by time; of equal times the last one stays."""
+    """Sort points by time; of points with equal times the last one wins."""
     times = np.concatenate([block.times for block in blocks])
     values = joined([block.values for block in blocks])
     if (times[1:] > times[:-1]).all():
@@ -180,7 +180,7 @@ def merged_points(blocks: list[Block]) -> tuple[Ints, Values]:
 
 
 def chosen(values: Values, rows: NDArray[np.intp]) -> Values:
-    """Some of the values."""
+    """The values at the positions `rows`."""
     if isinstance(values, list):
         return [values[row] for row in rows.tolist()]
     return values[rows]

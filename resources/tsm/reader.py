@@ -35,10 +35,10 @@ MAX_DECODED_BLOCK_BYTES = 256 << 20
 
 
 class TSMFile:
-    """One TSM file; holds no more of it than a window of the index and a block.
+    """One TSM file; memory holds a window of the index and a block.
 
-    Raises (all methods):
-        TSMError: the file breaks the format where it was read.
+    Raises:
+        TSMError: the part of the file that a method reads breaks the format.
     """
 
     def __init__(self, source: Source) -> None:
@@ -47,7 +47,7 @@ class TSMFile:
         self.index_start = index_start(source)
 
     def index(self) -> Iterator[IndexKey]:
-        """All keys with their entries, in ascending order."""
+        """Yield all keys with their entries, in ascending order."""
         for window in index_windows(self._source, self.index_start):
             for key, kind, n, at in zip(
                 window.keys, window.types, window.counts, window.entries_at, strict=True
@@ -62,22 +62,22 @@ class TSMFile:
             yield from window.keys
 
     def find(self, key: bytes) -> IndexKey | None:
-        """One key's part of the index, found by walking there."""
+        """A key's part of the index, found by a scan from its beginning."""
         for found in self.index():
             if found.key >= key:
                 return found if found.key == key else None
         return None
 
     def entries(self, key: bytes) -> tuple[IndexEntry, ...]:
-        """A key's blocks, by min time; empty when there is no such key."""
+        """A key's blocks, by min time; empty if there is no such key."""
         found = self.find(key)
         return found.entries if found is not None else ()
 
     def read(self, key: bytes) -> tuple[Ints, Values]:
-        """A key's points in the order of the file; the server sorts by time.
+        """A key's points in the order of the file; the server sorts them by time.
 
         Raises:
-            KeyError: no such key.
+            KeyError: there is no such key.
         """
         found = self.find(key)
         if found is None:
@@ -91,8 +91,8 @@ class TSMFile:
         """Read and decode one block.
 
         Raises:
-            BlockChecksumMismatch: its CRC does not fit.
-            BlockUndecodable: its encoding is broken, or type or times are not the index's.
+            BlockChecksumMismatch: its CRC does not match.
+            BlockUndecodable: its encoding is broken, or its type or times are not the index's.
         """
         where = f"block of {shown(key.key)} at offset {entry.offset}"
         data = self.raw_block(key, entry)
@@ -112,11 +112,11 @@ class TSMFile:
         return block
 
     def raw_block(self, key: IndexKey, entry: IndexEntry) -> bytes:
-        """Read one block as it is, without its CRC.
+        """Read one encoded block, without its CRC.
 
         Raises:
-            BlockChecksumMismatch: its CRC does not fit.
-            BlockUndecodable: it is larger than any block should be.
+            BlockChecksumMismatch: its CRC does not match.
+            BlockUndecodable: the block is larger than MAX_DECODED_BLOCK_BYTES.
         """
         where = f"block of {shown(key.key)} at offset {entry.offset}"
         if entry.size > MAX_DECODED_BLOCK_BYTES:
@@ -144,7 +144,7 @@ class TSMFile:
 
 
 def joined(parts: Sequence[Values]) -> Values:
-    """Values of one type, one after the other."""
+    """Concatenate values of one type."""
     first = parts[0]
     if isinstance(first, list):
         return [value for part in parts if isinstance(part, list) for value in part]

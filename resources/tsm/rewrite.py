@@ -1,9 +1,9 @@
-"""A TSM file without its deleted points, for targets that would not heed its tombstones.
+"""Rewrites a TSM file without its deleted points, for targets that ignore tombstones.
 
-A tombstone speaks of one key of the file beside it, from a time to a time, both inside
+A tombstone deletes a time range, both ends inclusive, of one key in the TSM file of the same name
 (influxdb tsdb/engine/tsm1/reader.go, applyTombstones, and indirectIndex.DeleteRange). Blocks
-that no deletion touches are copied byte for byte; of the others only the rest is encoded anew.
-A key without points goes, and a file without keys does not exist.
+without deleted points are copied byte for byte; the remaining points of the others are encoded
+again. A key without points is left out, and a file without keys is not written.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ INDEX_IN_MEMORY_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Remainder:
-    """What is left of a file."""
+    """The counts of a file without its deleted points."""
 
     size_bytes: int
-    """0 if nothing is: then there is no file to write."""
+    """0 if no points remain: then there is no file to write."""
     keys: int
     series: int
     points_gone: int
@@ -49,26 +49,26 @@ class Remainder:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One block of the new file: to be copied, or encoded already."""
+    """One block of the new file, copied or encoded again."""
 
     key: IndexKey
     min_time_ns: int
     max_time_ns: int
     size_bytes: int
-    """Without its CRC."""
+    """The block without its CRC."""
     copied: IndexEntry | None
     encoded: bytes
 
 
 class Rewrite:
-    """A file less its deletions; it is looked through once to measure and once to write.
+    """A file without its deleted points; it is read once to measure and once to write.
 
     Args:
-        file: the file; it is read at random.
-        deleted: what its tombstones delete.
+        file: the file; it is read at random positions.
+        deleted: the deletions in its tombstones.
 
-    Raises (all methods):
-        TSMError: the file breaks the format where it was read.
+    Raises:
+        TSMError: the part of the file that a method reads breaks the format.
     """
 
     def __init__(self, file: TSMFile, deleted: Deletions) -> None:
@@ -77,7 +77,7 @@ class Rewrite:
         self._gone = 0
 
     def measure(self) -> Remainder:
-        """What would be written; touched blocks are decoded, the others not even read."""
+        """Measure the new file; decodes blocks with deleted points, and does not read others."""
         self._gone = 0
         size = len(HEADER) + FOOTER.size
         keys = series = 0
@@ -104,11 +104,11 @@ class Rewrite:
         *,
         scratch_dir: str | None = None,
     ) -> int:
-        """Write the file; returns its size, as `measure` said it.
+        """Write the file; returns its size, which equals the size that `measure` returns.
 
         Args:
             sink: takes the bytes front to back.
-            scratch_dir: where an index over INDEX_IN_MEMORY_BYTES waits for its turn.
+            scratch_dir: the directory for an index larger than INDEX_IN_MEMORY_BYTES.
         """
         with tempfile.SpooledTemporaryFile(INDEX_IN_MEMORY_BYTES, dir=scratch_dir) as spool:
             writer = TSMWriter(sink, index=spool)
@@ -145,7 +145,7 @@ class Rewrite:
             yield _encoded(key, left)
 
     def _merged(self, key: IndexKey, ranges: Ranges) -> Iterator[_Piece]:
-        """Blocks that overlap could end up out of order, so their points are put in order."""
+        """Merge and sort the points of overlapping blocks, which could end up out of order."""
         blocks = [self._file.block(key, entry) for entry in key.entries]
         left = [block_without(block, ranges) for block in blocks]
         left = [block for block in left if len(block.times)]
@@ -171,7 +171,7 @@ def _encoded(key: IndexKey, block: Block) -> _Piece:
     try:
         encoded = encode_block(block.type, block.times, block.values)
     except TSMError:
-        # Times out of order, as no server writes them.
+        # The times are out of order, which no server writes.
         times, values = merged_points([block])
         block = Block(block.type, times, values)
         encoded = encode_block(block.type, times, values)

@@ -1,7 +1,7 @@
-"""Simple-8b: as many small numbers as fit into 60 bits, in words of eight bytes.
+"""Simple-8b: packs as many small numbers as fit into 60 bits, in words of eight bytes.
 
-A word is a selector in the top four bits and, from the lowest bit up, as many numbers of
-as many bits as the selector says. Selectors 0 and 1 hold no bits: all their numbers are 1.
+The top four bits of a word are a selector, which sets the number and the width of the numbers in
+it; these begin at the lowest bit. Selectors 0 and 1 have a width of 0: all their numbers are 1.
 
 Source: github.com/jwilder/encoding simple8b/encoding.go.
 """
@@ -23,10 +23,10 @@ _LARGEST = np.array([(1 << bits) - 1 for bits in BITS[FIRST_WITH_BITS:]], dtype=
 
 
 def decode(data: bytes, at: int, n: int) -> Words:
-    """Decode the words of `data[at:]`, which hold exactly `n` numbers.
+    """Decode the words of `data[at:]`, which must have exactly `n` numbers.
 
     Raises:
-        BlockUndecodable: half a word at the end, or another number of numbers.
+        BlockUndecodable: the last word is cut, or the words have another number of numbers.
     """
     if (len(data) - at) % 8:
         raise BlockUndecodable(f"packed numbers end inside a word, at byte {len(data)}")
@@ -51,15 +51,16 @@ def decode(data: bytes, at: int, n: int) -> Words:
 
 
 def sums(data: bytes) -> Words:
-    """The sum of the numbers of each word; none reaches beyond 60 bits.
+    """The sum of the numbers of each word, at most 60 bits.
 
-    Neighbours are added in the place of both, which has room for their sum, until one is left.
+    Each step adds pairs of adjacent numbers, whose two fields have room for the sum, until one
+    number is left.
     """
     words = np.frombuffer(data, dtype=">u8").astype(np.uint64)
     words &= np.uint64(MAX_VALUE)
     selectors = np.frombuffer(data, dtype=np.uint8)[::8] >> 4
     present = np.bincount(selectors, minlength=len(BITS))
-    # Most words have one selector: they are added up where they are, as if all had it.
+    # Most words have one selector: all words are added up in place, as if they had it.
     most = int(present.argmax())
     totals = _folded(words, most)
     for selector in np.flatnonzero(present).tolist():
@@ -84,10 +85,10 @@ def _folded(words: Words, selector: int) -> Words:
 
 
 def encode(numbers: Words) -> bytes:
-    """Pack numbers, none above MAX_VALUE: into each word by the first selector that fits.
+    """Pack numbers, none above MAX_VALUE; each word uses the first selector that fits.
 
-    Selectors 0 and 1 fit only where all numbers up to the end are 1, not merely those of
-    the word: so the server has it, and so its files are reproduced.
+    Selectors 0 and 1 fit only if all numbers up to the end are 1, not only those of the word.
+    The server does the same, so the result equals its files.
     """
     n = len(numbers)
     if not n:
@@ -111,17 +112,17 @@ def encode(numbers: Words) -> bytes:
 
 
 def _selectors(numbers: Words) -> NDArray[np.intp]:
-    """For every position the selector of a word that would begin there."""
+    """For every position, the selector of a word that begins there."""
     n = len(numbers)
     needed = np.searchsorted(_LARGEST, numbers) + FIRST_WITH_BITS
     lowest, highest = int(needed.min()), int(needed.max())
-    # From `highest` on every number fits, and only the end of the numbers is in the way.
+    # From `highest` on every number fits; only the end of the numbers limits a word.
     selectors = np.full(n, highest, dtype=np.intp)
     for selector in range(highest + 1, len(COUNTS)):
         selectors[max(n - COUNTS[selector - 1] + 1, 0) : max(n - COUNTS[selector] + 1, 0)] = (
             selector
         )
-    # Below, a word fits where no larger number is among as many as it holds.
+    # Below it, a word fits if none of its numbers is too large.
     for selector in range(highest - 1, lowest - 1, -1):
         begins = n - COUNTS[selector] + 1
         if begins > 0:

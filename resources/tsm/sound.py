@@ -1,19 +1,19 @@
-"""SoundFile: what is whole in a damaged TSM file, read as if there were nothing else in it.
+"""SoundFile: reads the undamaged parts of a TSM file as if it had no others.
 
     file = SoundFile(source)
     for key in file.index():
-        ...                       keys with sound blocks alone
-    file.damage                   what was left out, once all was walked
+        ...                       keys with sound blocks only
+    file.damage                   the damaged parts, after a walk over all keys
 
-A server goes by the index and never looks at a CRC: it answers from a damaged block with
-whatever its bytes say, and the next compaction writes that down with a CRC that fits. So a block
-counts as whole if its CRC does; then its own times and type are right, whatever the index says.
-An entry that leads nowhere is put right where its neighbours leave only one place for its block.
-A key is not covered by any checksum: one that is out of order is left out.
+A server trusts the index and never checks a CRC. It returns the values that a damaged block
+decodes to, and the next compaction writes them with a matching CRC. So a block counts as whole if
+its CRC matches; then its own times and type are right, even if the index differs. An entry with a
+wrong place is corrected if its neighbours leave only one place for its block. No checksum covers
+a key: a key that is out of order is left out.
 
-Probed on influxd 1.6.7, 1.8 and 1.12: after a flipped value the mean was
-wrong, and stayed so with a good CRC; after a flipped type all blocks of the key were dropped;
-after a flipped offset 1.6.7 ended with a panic, and after a flipped key 1.12 did.
+Probed on influxd 1.6.7, 1.8 and 1.12. After a flipped value the mean was wrong, and stayed wrong
+with a matching CRC. After a flipped type all blocks of the key were dropped. After a flipped
+offset 1.6.7 panicked, and after a flipped key 1.12 did.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LAST_TYPE = int(max(BlockType))
 
 
 class _Block(NamedTuple):
-    """A block that is whole, with what it says of itself."""
+    """A whole block, with its own type and times."""
 
     type: BlockType
     entry: IndexEntry
@@ -56,13 +56,13 @@ class _Counts:
 
 
 class SoundFile(TSMFile):
-    """A TSM file less its damaged parts; read as a `TSMFile`, and never raises where that would.
+    """A TSM file without its damaged parts; a `TSMFile` that skips damage and does not raise.
 
-    Raises (all methods):
-        StoreFailed: the source cannot be read.
+    Raises:
+        StoreFailed: a method cannot read the source.
     """
 
-    def __init__(self, source: Source) -> None:  # not the base's, which insists on a whole file
+    def __init__(self, source: Source) -> None:  # the base's requires a whole file
         self._source = source
         self._sound = SoundIndex(source)
         self.size_bytes = source.size
@@ -71,7 +71,7 @@ class SoundFile(TSMFile):
         self._named: list[Damage] = []
 
     def index(self) -> Iterator[IndexKey]:
-        """All keys that have sound blocks, in ascending order, with these alone."""
+        """Yield the keys with sound blocks, in ascending order, with these blocks only."""
         self._counts, self._named = _Counts(), []
         self._note_ends()
         previous = b""
@@ -91,14 +91,14 @@ class SoundFile(TSMFile):
 
     @property
     def damage(self) -> FileDamage:
-        """What the last walk of the index left out; a file that is walked through tells all."""
+        """The damage that the last walk of the index found; complete after a whole walk."""
         blocks_bytes = max(self.index_start - len(HEADER), 0)
         lost = blocks_bytes - self._counts.size_bytes
         return FileDamage(self._counts.parts, max(lost, 0), tuple(self._named))
 
     @property
     def facts(self) -> TSMFacts:
-        """What the last walk of the index found."""
+        """The counts of the last walk of the index."""
         counts = self._counts
         return TSMFacts(
             size_bytes=self.size_bytes,
@@ -113,14 +113,14 @@ class SoundFile(TSMFile):
     # --- keys --------------------------------------------------------------------------------
 
     def _in_order(self) -> Iterator[Record]:
-        """Records with ascending keys. Of two that contradict each other the next one decides."""
+        """Yield records with ascending keys; of two in the wrong order, the next one decides."""
         last = b""
         held: Record | None = None
         doubted: Record | None = None
         for record in self._records():
             if doubted is not None and held is not None:
                 if record.key <= held.key:
-                    self._drop(held)  # it alone is out of place
+                    self._drop(held)  # only this one is out of order
                     held = doubted
                 else:
                     self._drop(held)
@@ -168,7 +168,7 @@ class SoundFile(TSMFile):
     def _of(
         self, record: Record, behind: int, following: int, previous: bytes
     ) -> Generator[IndexKey, None, int]:
-        """The key of a record, if it has a sound block; returns where its last block ends."""
+        """The key of a record, if it has a sound block, and the end of its last block."""
         found: list[_Block] = []
         entries = record.entries
         for i, entry in enumerate(entries):
@@ -191,7 +191,7 @@ class SoundFile(TSMFile):
         return behind
 
     def _block(self, entry: IndexEntry, behind: int, next_at: int) -> _Block | None:
-        """The block of an entry: where that says, or where its neighbours leave room for it."""
+        """Find the block of an entry, at its offset or in the gap between its neighbours."""
         places = dict.fromkeys(
             (
                 (entry.offset, entry.size),
@@ -204,7 +204,7 @@ class SoundFile(TSMFile):
             if len(HEADER) <= offset and offset + size_bytes <= self.index_start:
                 data = sound_block(self._source, offset, size_bytes)
                 block = None if data is None else _read(data, offset, size_bytes)
-                # Of a place that only the entry names, its times must tell, too.
+                # At a place that only the entry names, the times must match, too.
                 if block is not None and (offset == behind or _agree(block.entry, entry)):
                     return block
         return None
@@ -235,10 +235,10 @@ class SoundFile(TSMFile):
 
 
 def salvaged(source: Source, why: str) -> tuple[TSMFacts, FileDamage]:
-    """What is sound in a damaged file, and what is not.
+    """The counts of the sound parts of a damaged file, and its damage.
 
     Args:
-        why: what `check_tsm` found first, for damage that costs nothing and has no other name.
+        why: the first error of `check_tsm`, for damage that loses no block.
     """
     file = SoundFile(source)
     for _ in file.index():
@@ -250,7 +250,7 @@ def salvaged(source: Source, why: str) -> tuple[TSMFacts, FileDamage]:
 
 
 def _read(data: bytes, offset: int, size_bytes: int) -> _Block | None:
-    """What a block with the right CRC says of itself; None if it is no block."""
+    """Read type and times of a block with a matching CRC; None: it is no block."""
     try:
         length, at = uvarint(data, 1, len(data))
         if data[0] > LAST_TYPE or not HEAD_BYTES <= length < len(data) - at:

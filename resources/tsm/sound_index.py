@@ -1,8 +1,8 @@
-"""The index of a damaged TSM file: every record of it that can still be read.
+"""Reads every readable record in the index of a damaged TSM file.
 
-A record is taken for one if its key has a separator, its entries lie among the blocks, and
-another record or the footer follows. Where none begins, the next separator is looked for whose
-record leads to a block with the right CRC: nothing else in a file looks like that by chance.
+A record is accepted if its key has a separator, its entries are inside the blocks, and another
+record or the footer follows. Otherwise the scan goes on to the next separator whose record leads to
+a block with a matching CRC; other bytes do not match by chance.
 
 Layout: see `resources.tsm.layout`.
 """
@@ -31,16 +31,16 @@ from resources.tsm.layout import (
 from resources.tsm.source import Source, read_exactly
 
 MAX_BLOCK_BYTES = 256 << 20
-"""A block is held as a whole; larger ones are not looked for."""
+"""A block is read as a whole; larger ones are not searched for."""
 SEARCHED_KEY_BYTES = 4096
-"""A key behind a hole is found again if it is no longer."""
+"""The longest key that is found after a hole."""
 MAX_TRIES = 1_000_000
-"""Places where a record is looked for in one file, so that no file takes for ever."""
+"""How many places of one file are searched for a record, to bound the time."""
 _WINDOW_BYTES = 64 << 10
 
 
 class Hole(NamedTuple):
-    """A stretch of the index that nobody can read."""
+    """An unreadable part of the index."""
 
     offset: int
     size_bytes: int
@@ -48,7 +48,7 @@ class Hole(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A key and its entries, as they stand there."""
+    """A key and its unchecked entries."""
 
     offset: int
     end: int
@@ -57,11 +57,11 @@ class Record:
 
 
 class SoundIndex:
-    """The index of a file whose index may be damaged, and its footer, too.
+    """The index of a file whose index and footer may be damaged.
 
     Attributes:
-        start: where the index begins, and the blocks end; the end of the file if there is none.
-        footer: what is wrong with the footer; empty if nothing.
+        start: the offset of the index, which ends the blocks; without an index, the file's end.
+        footer: the fault of the footer; empty: none.
     """
 
     def __init__(self, source: Source) -> None:
@@ -82,7 +82,7 @@ class SoundIndex:
             self.footer = f"its footer puts the index at {reported}, and it begins at {self.start}"
 
     def records(self) -> Iterator[Record | Hole]:
-        """What is there, front to back."""
+        """Yield records and holes, front to back."""
         at = self.start
         while at < self._end:
             record = self._record(at)
@@ -105,7 +105,7 @@ class SoundIndex:
         if not count and 1 <= reported <= most:
             count = reported if self._all_plausible(entries_at, reported) else 0
         if not count and self._leads_to_a_block(at, self.start):
-            # Its number of entries is what is damaged.
+            # The number of entries is damaged.
             found = (n for n in range(1, most + 1) if self._is_followed(entries_at, n, most))
             count = next(found, 0)
         if not count or not any(
@@ -116,7 +116,7 @@ class SoundIndex:
         return Record(at, entries_at + count * ENTRY.size, key, entries)
 
     def _head(self, at: int) -> tuple[bytes, int, int] | None:
-        """Key, where its entries begin, and how many there should be."""
+        """The key, the position of its entries, and their number."""
         if at + KEY_LENGTH.size > self._end:
             return None
         (length,) = KEY_LENGTH.unpack(read_exactly(self._source, at, KEY_LENGTH.size))
@@ -148,10 +148,10 @@ class SoundIndex:
         raw = read_exactly(self._source, at, n * ENTRY.size)
         return tuple(map(IndexEntry._make, ENTRY.iter_unpack(raw)))
 
-    # --- finding the way again ---------------------------------------------------------------
+    # --- search after damage -----------------------------------------------------------------
 
     def _searched(self, at: int) -> int:
-        """Where the index begins: the last block that any record from `at` on names ends there."""
+        """Find the offset of the index: the end of the last block of any record after `at`."""
         for begin in dict.fromkeys((at, len(HEADER))):
             found = self._next(begin, self._end)
             if found is None:
@@ -169,7 +169,7 @@ class SoundIndex:
         return self._end
 
     def _next(self, at: int, blocks_end: int) -> int | None:
-        """Where the next record begins whose first block is whole; None: nowhere."""
+        """The position of the next record whose first block is whole; None: there is none."""
         for separator in self._separators(at):
             low = max(at, separator - SEARCHED_KEY_BYTES)
             near = read_exactly(self._source, low, separator - low)
@@ -207,7 +207,7 @@ class SoundIndex:
 
 
 def sound_block(source: Source, offset: int, size_bytes: int) -> bytes | None:
-    """A block, without its CRC; None if that does not fit."""
+    """A block without its CRC; None if the CRC does not match."""
     if not MIN_BLOCK_BYTES <= size_bytes <= MAX_BLOCK_BYTES:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Where a TSM file's bytes come from: anything that can be read at an offset."""
+"""Sources of a TSM file's bytes: anything that can be read at an offset."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from resources.errors import StoreFailed, TSMError
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to bytes that do not change meanwhile."""
+    """Random access to bytes that do not change."""
 
     @property
     def size(self) -> int: ...
 
     def pread(self, offset: int, n: int) -> bytes | bytearray | memoryview:
-        """Up to `n` bytes from `offset` on; fewer only at the end."""
+        """Read up to `n` bytes from `offset` on; fewer only at the end."""
         ...
 
 
 class BytesSource:
-    """A file that is in memory."""
+    """A file in memory."""
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self._view = memoryview(data).cast("B")
@@ -35,12 +35,12 @@ class BytesSource:
 
 
 class FileSource:
-    """An open file, or a part of one; the descriptor stays its owner's, as does its position.
+    """An open file, or a part of it; the caller closes the descriptor, and its position is kept.
 
     Args:
-        fd: descriptor of a regular file, readable.
-        start: where the part begins; 0: the file's beginning.
-        size: length of the part; None: up to the file's present end.
+        fd: a readable descriptor of a regular file.
+        start: the offset of the part.
+        size: the length of the part; None: up to the file's present end.
     """
 
     def __init__(self, fd: int, *, start: int = 0, size: int | None = None) -> None:
@@ -53,7 +53,11 @@ class FileSource:
         return self._size
 
     def pread(self, offset: int, n: int) -> bytes:
-        """Raises: StoreFailed: the file system could not read."""
+        """Read as `Source.pread`.
+
+        Raises:
+            StoreFailed: the file system could not read.
+        """
         try:
             return os.pread(self._fd, max(min(n, self._size - offset), 0), self._start + offset)
         except OSError as error:
@@ -67,7 +71,7 @@ def read_exactly(source: Source, offset: int, n: int) -> bytes:
     """Read `n` bytes; short reads are continued.
 
     Raises:
-        TSMError: the source ends before.
+        TSMError: the source ends too early.
     """
     data = bytes(source.pread(offset, n))
     while len(data) < n:

@@ -1,4 +1,4 @@
-"""How many timestamps a block has, and how far the last is from the first: without an array.
+"""Counts a block's timestamps and adds up their differences, without arrays.
 
 Layout: see `resources.tsm.timestamps`; of packed words, `resources.tsm.simple8b`.
 """
@@ -14,26 +14,26 @@ from resources.tsm.varint import uvarint
 
 RAW, PACKED, RLE = range(3)
 HEAD_BYTES = 9
-"""Encoding and first time, with which all three begin."""
+"""Encoding and first time, with which all three encodings begin."""
 
 COUNTS = (240, 120, 60, 30, 20, 15, 12, 10, 8, 7, 6, 5, 4, 3, 2, 1)
-"""By selector, how many numbers a word of simple-8b holds."""
+"""By selector, the number of numbers in a word of simple-8b."""
 
 BITS = (0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30, 60)
-"""By selector, how many bits each of them has; those without any are 1."""
+"""By selector, the width in bits of each number; a number of width 0 is 1."""
 
 MAX_VALUE = (1 << 60) - 1
-"""The largest number that fits into a word."""
+"""The largest value of a word."""
 
 COUNT_OF_FIRST_BYTE = bytes(COUNTS[byte >> 4] for byte in range(256))
-"""From the first byte of a word to how many numbers the word holds."""
+"""Maps the first byte of a word to the number of numbers in it."""
 
 
 MAX_WORD = (1 << 64) - 1
 
 
 def count_timestamps(data: bytes) -> int:
-    """How many timestamps there are, without decoding them.
+    """Count the timestamps without decoding them.
 
     Raises:
         BlockUndecodable: as `decode_timestamps`.
@@ -62,7 +62,7 @@ def count_timestamps(data: bytes) -> int:
 
 
 def time_span(data: bytes) -> int:
-    """How far the last timestamp is from the first, mod 2^64; `count_timestamps` took them."""
+    """The last timestamp minus the first, mod 2^64; `count_timestamps` must have accepted them."""
     encoding, scale = data[0] >> 4, 10 ** (data[0] & 0x0F)
     if encoding == RLE:
         difference, at = uvarint(data, HEAD_BYTES, len(data))
@@ -77,7 +77,7 @@ def time_span(data: bytes) -> int:
 def packed_sum(words: bytes) -> int:
     """The sum of all numbers in words of simple-8b.
 
-    All words are one number of Python's, in which those of a selector are added at once.
+    All words become one Python integer, in which the numbers of each selector are added at once.
     """
     n = len(words) // 8
     selectors = words[::8].translate(_SELECTORS)
@@ -99,12 +99,12 @@ def packed_sum(words: bytes) -> int:
 
 @lru_cache(maxsize=len(BITS))
 def folds(bits: int, count: int) -> tuple[tuple[int, int, int], ...]:
-    """How to add up the `count` numbers of a word: masks of every other one, and what is between.
+    """The steps that add up the `count` numbers of a word: masks of every other one, and a shift.
 
-    Every step leaves half as many, each in twice the bits, so that no sum overflows.
+    Every step leaves half as many numbers, each in twice the bits, so no sum overflows.
     """
     steps: list[tuple[int, int, int]] = []
-    used = (1 << bits * count) - 1  # sevens and eights leave four bits
+    used = (1 << bits * count) - 1  # widths 7 and 8 leave four bits unused
     while count > 1:
         count = (count + 1) // 2
         even = sum(((1 << bits) - 1) << 2 * bits * i for i in range(count))
@@ -122,5 +122,5 @@ _SELECTORS = bytes(byte >> 4 for byte in range(256))
 
 @lru_cache(maxsize=len(BITS))
 def _only(selector: int) -> bytes:
-    """Translates this selector to 1, all others to 0."""
+    """A table that maps this selector to 1 and all others to 0."""
     return bytes(int(byte == selector) for byte in range(256))

@@ -18,14 +18,14 @@ from resources.tsm.time_counts import HEAD_BYTES, PACKED, RAW, RLE, count_timest
 from resources.tsm.varint import encode_uvarint, uvarint
 
 MAX_EXPONENT = 12
-"""That the server uses; a reader takes up to 15."""
+"""The largest exponent that the server writes; a reader accepts up to 15."""
 
 
 def decode_timestamps(data: bytes) -> Ints:
-    """Decode a block's timestamps; there is at least one.
+    """Decode a block's timestamps, at least one.
 
     Raises:
-        BlockUndecodable: cut, of unknown encoding, or more than MAX_BLOCK_POINTS.
+        BlockUndecodable: the data is cut, has an unknown encoding, or more than MAX_BLOCK_POINTS.
     """
     n = count_timestamps(data)
     encoding, scale = data[0] >> 4, np.uint64(10 ** (data[0] & 0x0F))
@@ -44,8 +44,9 @@ def decode_timestamps(data: bytes) -> Ints:
 def encode_timestamps(times: Ints) -> bytes:
     """Encode a block's timestamps, at least one, with the server's choice of encoding.
 
-    Equal differences become RLE, any of 2^60 ns and more raw, others packed; what is not
-    raw is scaled by the largest power of ten up to 10^12 that divides all differences.
+    Equal differences become RLE; a difference of 2^60 ns or more makes the block raw; others are
+    packed. RLE and packed differences are divided by the largest power of ten up to 10^12 that
+    divides all of them.
     """
     unsigned = times.view(np.uint64)
     differences = unsigned[1:] - unsigned[:-1]
@@ -74,5 +75,5 @@ def _exponent(differences: Words) -> int:
 
 
 def _as_array(number: np.uint64) -> Words:
-    # Scalars warn when they overflow, arrays wrap around as the format wants.
+    # numpy scalars warn about an overflow; arrays wrap around, as the format requires.
     return np.array([number], dtype=np.uint64)

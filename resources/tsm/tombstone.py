@@ -1,19 +1,19 @@
-"""Tombstones: what was deleted from a TSM file but is still in it.
+"""Tombstones: deletes that a server has not yet applied to a TSM file.
 
-`<name>.tombstone` lies beside `<name>.tsm` and speaks of that file alone. A restoring server
-ignores it, so whoever restores must take the deleted points out, or they come back.
+`<name>.tombstone` is next to `<name>.tsm` and holds deletes of that file only. A server ignores it
+on a restore, so a restore must remove the deleted points from the TSM file, or they come back.
 
 Layout, integers big-endian, times signed nanoseconds and inclusive:
-    v1  keys, one a line: gone altogether
+    v1  keys, one a line: deleted for all time
     v2  00001502 | record *
     v3  00001503 | gzip of record *
     v4  00001504 | { gzip of record * }*       one gzip member per deletion
     record   key length (4) | key | min time (8) | max time (8)
 
-An empty file deletes nothing: servers read it so, since an old bug left such files.
+An empty file deletes nothing: servers accept it, since an old bug left such files.
 
-Of a damaged file, only what a checksum covers is applied: a flipped bit in a record would delete
-points that nobody deleted. A gzip member has one, and each is judged alone.
+In a damaged file, only records with a matching checksum are applied: a flipped bit in a record
+would delete other points. Each gzip member has a checksum and is checked by itself.
 
 Source: influxdb tsdb/engine/tsm1/tombstone.go.
 """
@@ -34,31 +34,31 @@ V2, V3, V4 = (bytes.fromhex(magic) for magic in ("00001502", "00001503", "000015
 HEADER_BYTES = 4
 
 MIN_TIME_NS, MAX_TIME_NS = -(1 << 63), (1 << 63) - 1
-"""What a deletion of whole series says."""
+"""The time range of a delete of whole series."""
 
 MAX_INFLATED_BYTES = 1 << 30
 """A million deleted series take about 100 MB."""
 MAX_TOMBSTONES = 4_000_000
-"""That `parse_tombstones` holds at once, with about 200 bytes each."""
+"""The limit of `parse_tombstones`, which keeps all in memory, about 200 bytes each."""
 SUSPICIOUS_BYTES = 8 << 20
 MAX_RATIO = 300
-"""Inflated to stored, once SUSPICIOUS_BYTES are passed; real ones stay below 100."""
+"""The largest ratio of inflated to stored bytes after SUSPICIOUS_BYTES; real ones are below 100."""
 
 MAX_FAILURES = 1000
-"""Of places in a damaged file where a gzip member might begin, so that none takes for ever."""
+"""How many places of a damaged file are tried for a gzip member, to bound the time."""
 
 _CHUNK_BYTES = 64 << 10
 _FIRST_PIECE_BYTES = 256
-"""A delete of a few series makes a member that is smaller."""
+"""A delete of a few series writes a smaller member."""
 _KEY_LENGTH = struct.Struct(">I")
 _TIMES = struct.Struct(">qq")
 _GZIP = 16 + zlib.MAX_WBITS
 _MEMBER = bytes.fromhex("1f8b0800")
-"""A member without a name or comment, as servers write them."""
+"""The head of a gzip member without name or comment, as servers write it."""
 
 
 class Tombstone(NamedTuple):
-    """A deleted range of one key; both times are inside."""
+    """A deleted range of one key; both times are inclusive."""
 
     key: bytes
     min_time_ns: int
@@ -69,8 +69,8 @@ def parse_tombstones(data: bytes | bytearray | memoryview) -> tuple[Tombstone, .
     """Read a tombstone file of any version at once, in the order of the deletions.
 
     Raises:
-        TSMError: cut, damaged, inflating beyond belief, or more than MAX_TOMBSTONES; the
-            message has the offset.
+        TSMError: the file is cut or damaged, inflates too far, or has more than
+            MAX_TOMBSTONES; the message has the offset.
     """
     found = tuple(islice(iter_tombstones(data), MAX_TOMBSTONES + 1))
     if len(found) > MAX_TOMBSTONES:
@@ -82,10 +82,10 @@ def parse_tombstones(data: bytes | bytearray | memoryview) -> tuple[Tombstone, .
 
 
 def iter_tombstones(data: bytes | bytearray | memoryview | Source) -> Iterator[Tombstone]:
-    """Walk a tombstone file; one record and a piece of the file are held at a time.
+    """Yield the records of a tombstone file, with one record and a piece of the file in memory.
 
     Raises:
-        TSMError: as `parse_tombstones`, but for the number of tombstones.
+        TSMError: as `parse_tombstones`, without a limit of records.
         StoreFailed: the file cannot be read.
     """
     source = data if isinstance(data, Source) else BytesSource(data)
@@ -97,15 +97,15 @@ def iter_tombstones(data: bytes | bytearray | memoryview | Source) -> Iterator[T
     if magic == V2:
         return _records(_pieces(source))
     if magic[:2] == V2[:2]:
-        # As a list of keys it would pass, too: no key begins so.
+        # Version 1 would accept it as a list of keys, but no key begins like this.
         raise TSMError(f"a tombstone file begins with {magic.hex()}")
     return _lines(source)
 
 
 def sound_tombstones(source: Source) -> Iterator[Tombstone]:
-    """The deletes of a damaged file that can be trusted: gzip members that are whole.
+    """Yield the trustworthy deletes of a damaged file: those of whole gzip members.
 
-    A file without checksums has none that can; what is not compressed is older than 2018.
+    A file that is not compressed has no checksums and yields none; it is older than 2018.
     """
     members, at, failures = _Members(source), _next_member(source, 0), 0
     while at is not None and failures < MAX_FAILURES:
@@ -115,13 +115,13 @@ def sound_tombstones(source: Source) -> Iterator[Tombstone]:
         except TSMError:
             at, failures = _next_member(source, at + 1), failures + 1
             continue
-        # Read twice, since the checksum stands at the end.
+        # The member is read twice, since its checksum is at its end.
         yield from _records(members.inflated(at))
         at = _next_member(source, members.end)
 
 
 def _next_member(source: Source, at: int) -> int | None:
-    """Where the next gzip member may begin."""
+    """The offset at which the next gzip member may begin."""
     while at < source.size:
         piece = bytes(source.pread(at, _CHUNK_BYTES))
         found = piece.find(_MEMBER)
@@ -144,14 +144,14 @@ def _lines(source: Source) -> Iterator[Tombstone]:
             yield from _line(line, at)
             at += len(line) + 1
         if len(rest) > MAX_KEY_BYTES + 1:
-            yield from _line(rest, at)  # no line is as long as this
+            yield from _line(rest, at)  # too long for a line
     yield from _line(rest, at)
 
 
 def _line(line: bytes, at: int) -> Iterator[Tombstone]:
     key = line.removesuffix(b"\r")
     if key:
-        # Any file without a magic number would pass as a list of keys.
+        # Without this check, any file without a magic number would pass as a list of keys.
         if SEPARATOR not in key or len(key) > MAX_KEY_BYTES:
             raise TSMError(f"neither tombstones nor a key at offset {at}: {shown(key)}")
         yield Tombstone(key, MIN_TIME_NS, MAX_TIME_NS)
@@ -189,10 +189,10 @@ def _inflated(source: Source, *, members: bool) -> Iterator[bytes]:
 
 
 class _Members:
-    """Inflates gzip members of one file, all of them within one bound.
+    """Inflates the gzip members of one file, with one limit for all of them.
 
     Attributes:
-        end: where the last member ended.
+        end: the offset after the last member.
     """
 
     def __init__(self, source: Source) -> None:
@@ -201,10 +201,10 @@ class _Members:
         self.end = 0
 
     def inflated(self, start: int) -> Iterator[bytes]:
-        """One member, piece by piece. A piece grows with it: zlib copies what follows one.
+        """Yield one member in pieces, which grow: zlib copies the unused rest of each piece.
 
         Raises:
-            TSMError: it is cut, damaged, or inflates beyond belief.
+            TSMError: the member is cut or damaged, or inflates too far.
         """
         size = self._source.size
         at, rest, piece_bytes = start, b"", _FIRST_PIECE_BYTES

@@ -1,10 +1,10 @@
-"""The values of a block, all but floats.
+"""The values of a block, except floats.
 
 Layout: one byte, encoding << 4, then
     integers  0 raw     zigzag of differences, 8 bytes each; the first from 0
               1 packed  zigzag of the first (8) | zigzag of differences, simple-8b
               2 RLE     zigzag of the first (8) | varint of the zigzag of the difference
-                        | varint of how many follow the first
+                        | varint of the number of values after the first
     unsigned  as integers of the same 64 bits
     booleans  1         varint of the count | bits, highest first
     strings   1         raw snappy of { varint of the length | bytes }*
@@ -31,14 +31,14 @@ BIT_PACKED = 1
 SNAPPY = 1
 
 MAX_STRING_BYTES: Final = 256 << 20
-"""Of the strings of one block together; the server takes 64 KiB a string, 1000 a block."""
+"""The limit for all strings of a block; the server accepts 64 KiB a string, 1000 a block."""
 
 
 def decode_integers(data: bytes, n: int) -> Ints:
     """Decode `n` signed integers.
 
     Raises:
-        BlockUndecodable: cut, of unknown encoding, or another number of values.
+        BlockUndecodable: the data is cut, has an unknown encoding or another number of values.
     """
     if len(data) < 9:
         raise BlockUndecodable(f"integers take {len(data)} bytes, and one alone takes 9")
@@ -60,8 +60,8 @@ def decode_integers(data: bytes, n: int) -> Ints:
 def encode_integers(values: Ints) -> bytes:
     """Encode signed integers, at least one, with the server's choice of encoding.
 
-    Equal differences become RLE from the third value on; a zigzag of 2^60 and more, the
-    first value's included, makes the block raw; others are packed.
+    Three or more values with equal differences become RLE. A zigzag of 2^60 or more, the first
+    value's included, makes the block raw. Others are packed.
     """
     differences = np.empty(len(values), dtype=np.int64)
     differences[0] = values[0]
@@ -76,7 +76,7 @@ def encode_integers(values: Ints) -> bytes:
 
 
 def decode_unsigned(data: bytes, n: int) -> Words:
-    """Decode `n` unsigned integers; errors as `decode_integers`."""
+    """Decode `n` unsigned integers; raises as `decode_integers`."""
     return decode_integers(data, n).view(np.uint64)
 
 
@@ -89,7 +89,7 @@ def decode_booleans(data: bytes, n: int) -> NDArray[np.bool_]:
     """Decode `n` booleans.
 
     Raises:
-        BlockUndecodable: cut, of unknown encoding, or another number of values.
+        BlockUndecodable: the data is cut, has an unknown encoding or another number of values.
     """
     if not data or data[0] >> 4 != BIT_PACKED:
         raise BlockUndecodable(f"booleans begin with {data[:1].hex() or 'nothing'}, not 10")
@@ -107,10 +107,11 @@ def encode_booleans(values: NDArray[np.bool_]) -> bytes:
 
 
 def decode_strings(data: bytes, n: int) -> list[bytes]:
-    """Decode `n` strings; they are bytes, for the server never checks that they are UTF-8.
+    """Decode `n` strings as bytes, since the server never checks that they are UTF-8.
 
     Raises:
-        BlockUndecodable: cut, of unknown encoding, too large, or another number of values.
+        BlockUndecodable: the data is cut or too large, has an unknown encoding or another number
+            of values.
     """
     if not data or data[0] >> 4 != SNAPPY:
         raise BlockUndecodable(f"strings begin with {data[:1].hex() or 'nothing'}, not 10")
@@ -137,7 +138,7 @@ def encode_strings(values: Sequence[bytes]) -> bytes:
     """Encode strings.
 
     Raises:
-        TSMError: more than MAX_STRING_BYTES together.
+        TSMError: the strings exceed MAX_STRING_BYTES in all.
     """
     text = b"".join([part for value in values for part in (encode_uvarint(len(value)), value)])
     if len(text) > MAX_STRING_BYTES:
@@ -147,7 +148,7 @@ def encode_strings(values: Sequence[bytes]) -> bytes:
 
 def _unsnappy(data: bytes) -> bytes:
     declared, _ = uvarint(data, 1, len(data))
-    # Snappy's best is a copy of 64 bytes in three: whoever declares more lies.
+    # Snappy can at best copy 64 bytes by three, so a larger declared size is wrong.
     if declared > MAX_STRING_BYTES or declared * 3 > 64 * len(data):
         raise BlockUndecodable(f"{len(data)} bytes of strings declare to become {declared}")
     try:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from resources.errors import BlockUndecodable
 
 MAX_BYTES = 10
-"""Of a 64-bit number; the last of ten carries one bit."""
+"""The length of a 64-bit number; the tenth byte carries one bit."""
 
 
 def uvarint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """Read one varint from `data[at:end]`; return it and the position behind it.
+    """Read one varint from `data[at:end]`; return it and the position after it.
 
     Raises:
-        BlockUndecodable: cut, or beyond 64 bits.
+        BlockUndecodable: the varint is cut, or exceeds 64 bits.
     """
     value = 0
     for i in range(MAX_BYTES):

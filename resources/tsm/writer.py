@@ -1,4 +1,4 @@
-"""TSMWriter: a TSM file, front to back, into any sink.
+"""TSMWriter: writes a TSM file, front to back, into any sink.
 
     with path.open("wb") as file:
         writer = TSMWriter(file.write)
@@ -6,7 +6,7 @@
             writer.write(series.key, series.type, series.times, series.values)
         writer.finish()
 
-Layout: see `resources.tsm.layout`. Given the same points, influxd 1.6 writes the same bytes.
+Layout: see `resources.tsm.layout`. For the same points, influxd 1.6 writes the same bytes.
 
 Source: influxdb tsdb/engine/tsm1/writer.go, tsmWriter; compact.go, maxTSMFileSize.
 """
@@ -41,27 +41,27 @@ from resources.tsm.time_counts import HEAD_BYTES
 from resources.tsm.varint import uvarint
 
 BLOCK_POINTS = 1000
-"""The server's number per block; only the last block of a key has fewer."""
+"""The server's number of points in a block; only the last block of a key has fewer."""
 
 MAX_FILE_BYTES = 2 << 30
-"""The server begins another file once one has passed this, its index included."""
+"""The server begins another file after this size, index included."""
 
 INDEX_PIECE_BYTES = 256 << 10
 
 MAX_BLOCK_BYTES = (1 << 32) - 1
-"""CRC included; the index has four bytes for it."""
+"""The largest block, CRC included; the index has four bytes for its size."""
 
 
 class TSMWriter:
-    """Writes one file; holds the points of one call and, unless told where, its index.
+    """Writes one file; memory holds the points of one call and, without `index`, the index.
 
-    Keys come in ascending order. A call either writes all it was given or raises a TSMError
-    and writes nothing; only an error of the sink leaves a file of no use.
+    Keys must ascend. A call either writes all its points, or raises a TSMError and writes nothing;
+    only an error of the sink leaves an unusable file.
 
     Args:
         sink: takes the file's bytes, in pieces from four bytes to a block: a
             buffered file's `write`, a bytearray's `extend`.
-        index: an empty file in which the index waits until it is written; None: memory.
+        index: an empty file that keeps the index until it is written; None: memory.
     """
 
     def __init__(
@@ -77,33 +77,33 @@ class TSMWriter:
         self._key = b""
         self._kind = BlockType.FLOAT
         self._entries = bytearray()
-        """Of `_key`: their number goes in front of them into the index."""
+        """The entries of `_key`; the index has their number before them."""
         self._last_min = self._last_max = 0
         self._finished = False
 
     @property
     def size_bytes(self) -> int:
-        """What the file would have if it were finished now."""
+        """The size that the file would have after `finish`."""
         pending = KEY_LENGTH.size + len(self._key) + TYPE_AND_COUNT.size + len(self._entries)
         blocks = max(self._offset, len(HEADER))
         return blocks + self._index_bytes + (pending if self._entries else 0) + FOOTER.size
 
     @property
     def full(self) -> bool:
-        """Whether the next block belongs into another file, as a server of 1.x sees it."""
+        """Whether the next block belongs into another file, by the rule of 1.x servers."""
         return self.size_bytes > MAX_FILE_BYTES
 
     def write(self, key: bytes, kind: BlockType, times: Ints, values: Values) -> None:
         """Write points of a key, in blocks of BLOCK_POINTS.
 
         Args:
-            key: the one before, whose points then go on, or a later one.
-            times: nanoseconds, int64, ascending, each once, behind the key's so far.
-            values: one per time, of the dtype that reading gives for the type.
+            key: the previous key, to add points to it, or a later one.
+            times: nanoseconds, int64, strictly ascending, after the key's previous ones.
+            values: one per time, of the dtype that reading returns for the type.
 
         Raises:
             IndexOutOfOrder: key or times are not in order.
-            TSMError: points that cannot be encoded, or a limit of the format.
+            TSMError: the points cannot be encoded, or exceed a limit of the format.
         """
         if not len(times) or len(values) != len(times):
             raise TSMError(f"{shown(key)}: {len(times)} times and {len(values)} values")
@@ -127,18 +127,18 @@ class TSMWriter:
     def write_block(
         self, key: bytes, kind: BlockType, encoded: bytes, min_time_ns: int, max_time_ns: int
     ) -> None:
-        """Write a block as another file has it, without decoding it.
+        """Write an encoded block of another file, without decoding it.
 
         Args:
             key: as in `write`.
             encoded: the block, without its CRC.
-            min_time_ns: of its first point, and of its last:
-            max_time_ns: both as that file's index says.
+            min_time_ns: the time of its first point in the other file's index.
+            max_time_ns: the time of its last point there.
 
         Raises:
             BlockUndecodable: its head breaks the format, or contradicts the arguments.
-            IndexOutOfOrder, TSMError: as `write`; but blocks of a key may overlap, as far
-                as readers allow it.
+            IndexOutOfOrder, TSMError: as `write`; but blocks of a key may overlap as far as
+                readers accept it.
         """
         if len(encoded) + CRC.size < MIN_BLOCK_BYTES or encoded[0] != kind:
             raise BlockUndecodable(
@@ -156,7 +156,7 @@ class TSMWriter:
         """Write index and footer; return the size of the file.
 
         Raises:
-            TSMError: no key was written: a file without keys does not exist.
+            TSMError: no key was written; a file without keys is invalid.
         """
         self._expect_unfinished()
         if not self._entries:

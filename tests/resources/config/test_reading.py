@@ -95,7 +95,7 @@ def test_a_file_says_where_clusters_are_and_what_is_done_about_them(tmp_path: Pa
             "    repository: lab\n",
             "    repository: lab\n    user: x\n",
             20,
-            "user stands here again",
+            "user is repeated here",
         ),
         ("  drill:\n", "  drill: [\n", 20, "expected"),
     ],
@@ -123,7 +123,7 @@ def test_what_cannot_be_is_reported_with_its_line(
         (b"clusters: {}\n", "nothing to back up"),
         (b"repositories: {}\n", "clusters is missing"),
         (b"- a\n", "each as key: value"),
-        (b"clusters: {eu: {host: h, repository: r}}\nclusters: {}\n", "stands here again"),
+        (b"clusters: {eu: {host: h, repository: r}}\nclusters: {}\n", "is repeated here"),
     ],
 )
 def test_what_is_no_configuration_is_refused(raw: bytes, message: str) -> None:

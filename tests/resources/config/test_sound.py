@@ -58,7 +58,7 @@ url: https://dagster.example
             "    repository: eu\n",
             "    repository: eu\n    repository: eu\n",
             11,
-            "stands here again",
+            "is repeated here",
         ),
         ("eu: {path: /srv/eu}", "eu: {pth: /srv/eu}", 3, "there is no setting pth"),
         ("  eu: {path: /srv/eu}\n", "  eu:\n", 3, "each as key: value"),
