@@ -1,13 +1,35 @@
-"""A strict reader for untrusted JSON; its caller limits the size."""
+"""A strict reader for untrusted JSON; its caller limits the size.
+
+A document is read in two steps. `decode_json` reads the text and refuses what Python's reader
+takes: duplicate keys, of which msgspec takes the last one, NaN and infinities. `convert_json`
+converts the result into a shape, a `msgspec.Struct`: a key that is missing and a value of another
+type or out of range raise an error with their path. Keys that the shape does not have are passed
+over, so older versions read what newer ones write.
+
+msgspec has no bounds above 2**63 - 1: who takes a `UInt` compares it with `MAX_UINT64`.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any, TypeGuard, cast
+from typing import Annotated, Any, TypeGuard, TypeVar, cast
+
+import msgspec
 
 from resources.errors import BadReply
 
 Json = dict[str, Any]
+T = TypeVar("T")
+
+MAX_UINT64 = (1 << 64) - 1
+UInt = Annotated[int, msgspec.Meta(ge=0)]
+"""Not negative; up to `MAX_UINT64`, which its user compares it with."""
+Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
+_MAX_COMPLAINT = 160
+
+
+class Shape(msgspec.Struct, frozen=True, gc=False):
+    """A JSON object of known keys; it holds no reference to itself."""
 
 
 def decode_json(raw: bytes, name: str) -> object:
@@ -26,6 +48,43 @@ def decode_json(raw: bytes, name: str) -> object:
     except ValueError as error:  # also UnicodeDecodeError, JSONDecodeError, huge integers
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:120]
         raise BadReply(f"{name} is not JSON: {reason}") from None
+
+
+def decode_as(shape: type[T], raw: bytes, name: str) -> T:
+    """Decode JSON that met a size limit before, and convert it into a shape.
+
+    Raises:
+        BadReply: as `decode_json` and `convert_json`.
+    """
+    return convert_json(decode_json(raw, name), shape, name)
+
+
+def convert_json(value: object, shape: type[T], name: str) -> T:
+    """Convert what `decode_json` returned into a shape.
+
+    Raises:
+        BadReply: it has another shape; says where.
+    """
+    try:
+        return msgspec.convert(value, shape, str_keys=True)
+    except msgspec.ValidationError as error:
+        raise BadReply(f"{name}: {_complaint(error)}") from None
+    except RecursionError:
+        raise BadReply(f"{name} nests too deep") from None
+
+
+def too_great(name: str) -> BadReply:
+    """The error of a number above `MAX_UINT64`."""
+    return BadReply(f"{name}: a number is greater than {MAX_UINT64}")
+
+
+def _complaint(error: msgspec.ValidationError) -> str:
+    """The path first, then what is wrong there; a value that is quoted in it is escaped."""
+    what, _, path = str(error).partition(" - at `$")
+    what = what.replace("`", "").encode("unicode_escape").decode()
+    what = what if len(what) <= _MAX_COMPLAINT else what[: _MAX_COMPLAINT - 3] + "..."
+    path = path.replace("`", "").removeprefix(".")
+    return f"{path}: {what}" if path else what
 
 
 def is_object(value: object) -> TypeGuard[Json]:

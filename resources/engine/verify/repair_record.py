@@ -7,15 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, field
 
 from resources.errors import BadReply, ManifestUnreadable
-from resources.protocol.strict_json import decode_json, is_object
+from resources.protocol.strict_json import Shape, convert_json, decode_json, is_integer, is_object
 from resources.repository.formats import self_checksum
-from resources.repository.formats.fields import Fields
 from resources.version import VERSION
 
 FORMAT = 1
+
+
+class _LostShape(Shape, frozen=True):
+    file_name: str = field(name="fileName")
+    listed_by: str = field(name="listedBy")
+    why: str
+    set_aside: str | None = field(name="setAside", default=None)
+
+
+class _RepairShape(Shape, frozen=True):
+    format: Annotated[int, Meta(ge=1)]
+    files: tuple[_LostShape, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,22 +76,20 @@ def read_lost_archives(raw: bytes, name: str) -> tuple[LostArchive, ...]:
     """
     try:
         document = decode_json(raw, name)
+        if is_object(document) and is_integer(written := document.get("format")):
+            _check_format(written, str(document.get("version") or "?"), name)
+        shape = convert_json(document, _RepairShape, name)
     except BadReply as error:
         raise ManifestUnreadable(error.what) from None
-    if not is_object(document):
-        raise ManifestUnreadable(f"{name} is no JSON object")
-    fields = Fields(document, name)
-    if fields.integer("format", minimum=1) > FORMAT:
+    return tuple(
+        LostArchive(file.file_name, file.listed_by, file.why, file.set_aside or "")
+        for file in shape.files or ()
+    )
+
+
+def _check_format(written: int, version: str, name: str) -> None:
+    if written > FORMAT:
         raise ManifestUnreadable(
-            f"{name}: written by version {fields.text('version', default='?')}",
+            f"{name}: written by version {version[:40]}",
             hint="use that version of shardkeeper, or a newer one",
         )
-    return tuple(
-        LostArchive(
-            file.text("fileName"),
-            file.text("listedBy"),
-            file.text("why"),
-            file.text("setAside", default=""),
-        )
-        for file in fields.objects("files")
-    )

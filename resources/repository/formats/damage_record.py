@@ -4,10 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
-from resources.repository.formats.fields import Fields
+from msgspec import field
+
+from resources.protocol.strict_json import MAX_UINT64, Int64, Shape, UInt, too_great
 from resources.tsm.damage import Damage, FileDamage
 
-_MIN_TIME_NS = -(1 << 63)
+
+class DamageShape(Shape, frozen=True):
+    """A damaged part of a file."""
+
+    offset: UInt
+    size: UInt
+    key: str | None = None
+    min_time: Int64 | None = field(name="minTime", default=None)
+    max_time: Int64 | None = field(name="maxTime", default=None)
+    why: str | None = None
+
+
+class FileDamageShape(Shape, frozen=True):
+    """The damage of a file."""
+
+    parts: UInt
+    lost_bytes: UInt = field(name="lostBytes")
+    first: tuple[DamageShape, ...] | None = None
+    whole_in: str | None = field(name="wholeIn", default=None)
 
 
 def encode_damage(damage: FileDamage) -> dict[str, Any]:
@@ -20,13 +40,15 @@ def encode_damage(damage: FileDamage) -> dict[str, Any]:
     }
 
 
-def decode_damage(fields: Fields) -> FileDamage:
-    """Raises: ManifestUnreadable."""
+def decode_damage(shape: FileDamageShape, name: str) -> FileDamage:
+    """Raises: BadReply."""
+    if max(shape.parts, shape.lost_bytes) > MAX_UINT64:
+        raise too_great(name)
     return FileDamage(
-        fields.integer("parts"),
-        fields.integer("lostBytes"),
-        tuple(_decode(part) for part in fields.objects("first")),
-        fields.text("wholeIn", default=""),
+        shape.parts,
+        shape.lost_bytes,
+        tuple(_decode(part, name) for part in shape.first or ()),
+        shape.whole_in or "",
     )
 
 
@@ -41,12 +63,9 @@ def _encode(part: Damage) -> dict[str, Any]:
     }
 
 
-def _decode(part: Fields) -> Damage:
+def _decode(part: DamageShape, name: str) -> Damage:
+    if max(part.offset, part.size) > MAX_UINT64:
+        raise too_great(name)
     return Damage(
-        part.integer("offset"),
-        part.integer("size"),
-        part.text("key", default=""),
-        part.optional_integer("minTime", minimum=_MIN_TIME_NS),
-        part.optional_integer("maxTime", minimum=_MIN_TIME_NS),
-        part.text("why", default=""),
+        part.offset, part.size, part.key or "", part.min_time, part.max_time, part.why or ""
     )

@@ -10,15 +10,21 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from resources.errors import ManifestUnreadable
+from msgspec import Meta, field
+
+from resources.errors import BadReply, ManifestUnreadable
 from resources.model import ShardID
+from resources.protocol.strict_json import MAX_UINT64, Int64, Shape, UInt, too_great
 from resources.repository.formats import self_checksum
-from resources.repository.formats.damage_record import decode_damage, encode_damage
-from resources.repository.formats.fields import Fields
-from resources.repository.formats.owner_facts import OwnerFacts
-from resources.repository.formats.proof import Clocks, Proof, ProvenAgain
+from resources.repository.formats.damage_record import (
+    FileDamageShape,
+    decode_damage,
+    encode_damage,
+)
+from resources.repository.formats.owner_facts import OwnerFacts, OwnerShape
+from resources.repository.formats.proof import Clocks, ClocksShape, Proof, ProofShape, ProvenAgain
 from resources.tsm.damage import FileDamage
 
 FORMAT = 2
@@ -28,7 +34,6 @@ FORMAT_WITH_ERAS = 3
 CHECKSUM_SINCE = 2
 """From this format on a manifest has a seal, and without one it is damaged."""
 
-MIN_TIME_NS = -(1 << 63)
 MAX_MILLISECONDS = 1 << 50
 """Which seconds, as a float, hold exactly."""
 Checked = Literal["full", "structure"]
@@ -37,9 +42,91 @@ Completeness = Literal["", "proven", "unknown"]
 """Whether everything that the server had acknowledged is in the archive; empty: nobody looked."""
 TSM = ".tsm"
 _CRC32, _SHA256 = re.compile("[0-9a-f]{8}"), re.compile("[0-9a-f]{64}")
+_Milliseconds = Annotated[int, Meta(ge=0, le=MAX_MILLISECONDS)]
 
 FileID: TypeAlias = tuple[str, int, int]
 """Name, size, CRC-32."""
+
+
+class FileShape(Shape, frozen=True):
+    """A file of a shard."""
+
+    name: str
+    size: UInt
+    crc32: str
+    keys: UInt | None = None
+    points: UInt | None = None
+    min_time: Int64 | None = field(name="minTime", default=None)
+    max_time: Int64 | None = field(name="maxTime", default=None)
+    damaged: FileDamageShape | None = None
+
+
+class ShardShape(Shape, frozen=True):
+    """What stands under the key `shardkeeper` of a shard."""
+
+    sha256: str
+    stored_bytes: UInt = field(name="storedSize")
+    content: str
+    checked: str
+    tombstones: UInt
+    node: str
+    milliseconds: _Milliseconds
+    group_start: Int64 = field(name="groupStart")
+    group_end: Int64 = field(name="groupEnd")
+    series: UInt | None = None
+    points: UInt | None = None
+    min_time: Int64 | None = field(name="minTime", default=None)
+    max_time: Int64 | None = field(name="maxTime", default=None)
+    read_at: UInt | None = field(name="readAt", default=None)
+    modified_at: UInt | None = field(name="modifiedAt", default=None)
+    complete: str | None = None
+    proof: ProofShape | None = None
+    owners: tuple[OwnerShape, ...] | None = None
+    read_twice: bool | None = field(name="readTwice", default=None)
+    files: tuple[FileShape, ...] | None = None
+
+
+class SourceShape(Shape, frozen=True):
+    """Where a backup comes from."""
+
+    kind: str
+    address: str
+    version: str
+    cluster_id: UInt = field(name="clusterID")
+    started_at: UInt | None = field(name="startedAt", default=None)
+    clocks: ClocksShape | None = None
+    boot_id: str | None = field(name="bootID", default=None)
+
+
+class FailedShape(Shape, frozen=True):
+    """A shard that was not saved."""
+
+    shard_id: UInt = field(name="shardID")
+    why: str
+
+
+class ProvenShape(Shape, frozen=True):
+    """A shard that was read again and found to be as in its archive."""
+
+    shard_id: UInt = field(name="shardID")
+    content: str
+    proof: ProofShape
+
+
+class BackupShape(Shape, frozen=True):
+    """What stands under the key `shardkeeper` of a manifest."""
+
+    format: Annotated[int, Meta(ge=1)]
+    version: str
+    strategy: str
+    started_at: UInt = field(name="startedAt")
+    source: SourceShape
+    meta_sha256: str = field(name="metaSHA256")
+    unchanged: tuple[UInt, ...] | None = None
+    failed: tuple[FailedShape, ...] | None = None
+    proven_again: tuple[ProvenShape, ...] | None = field(name="provenAgain", default=None)
+    has_copy: bool | None = field(name="copy", default=None)
+    era: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +164,23 @@ class FileFacts:
         }
 
     @classmethod
-    def decode(cls, fields: Fields) -> FileFacts:
-        name, crc32 = fields.text("name"), fields.text("crc32")
-        if not _CRC32.fullmatch(crc32):
-            raise ManifestUnreadable(f"{fields.name}: crc32 is {crc32[:20]!a}")
-        first_ns, last_ns = times_in(fields)
-        is_tsm = name.endswith(TSM)
+    def decode(cls, shape: FileShape, name: str) -> FileFacts:
+        """Raises: BadReply."""
+        if not _CRC32.fullmatch(shape.crc32):
+            raise BadReply(f"{name}: crc32 is {shape.crc32[:20]!a}")
+        if max(shape.size, shape.keys or 0, shape.points or 0) > MAX_UINT64:
+            raise too_great(name)
+        first_ns, last_ns = _time_range(shape, name)
+        is_tsm = shape.name.endswith(TSM)
         return cls(
-            name,
-            fields.integer("size"),
-            int(crc32, 16),
-            fields.integer("keys", default=0) if is_tsm else 0,
-            fields.optional_integer("points") if is_tsm else None,
+            shape.name,
+            shape.size,
+            int(shape.crc32, 16),
+            shape.keys or 0 if is_tsm else 0,
+            shape.points if is_tsm else None,
             first_ns,
             last_ns,
-            decode_damage(damaged) if (damaged := fields.optional_object("damaged")) else None,
+            None if shape.damaged is None else decode_damage(shape.damaged, name),
         )
 
 
@@ -173,31 +262,33 @@ class ShardDetails:
         }
 
     @classmethod
-    def decode(cls, fields: Fields) -> ShardDetails:
-        first_ns, last_ns = times_in(fields)
+    def decode(cls, shape: ShardShape, name: str) -> ShardDetails:
+        """Raises: BadReply."""
+        counts = shape.stored_bytes, shape.tombstones, shape.series or 0, shape.points or 0
+        if max(*counts, shape.read_at or 0, shape.modified_at or 0) > MAX_UINT64:
+            raise too_great(name)
+        first_ns, last_ns = _time_range(shape, name)
         return cls(
-            sha256=_digest(fields, "sha256"),
-            stored_bytes=fields.integer("storedSize"),
-            content=_digest(fields, "content"),
-            checked="full" if fields.text("checked") == "full" else "structure",
-            files=tuple(FileFacts.decode(file) for file in fields.objects("files")),
-            series=fields.optional_integer("series"),
-            points=fields.optional_integer("points"),
+            sha256=_digest(shape.sha256, name, "sha256"),
+            stored_bytes=shape.stored_bytes,
+            content=_digest(shape.content, name, "content"),
+            checked="full" if shape.checked == "full" else "structure",
+            files=tuple([FileFacts.decode(file, name) for file in shape.files or ()]),
+            series=shape.series,
+            points=shape.points,
             min_time_ns=first_ns,
             max_time_ns=last_ns,
-            tombstones=fields.integer("tombstones"),
-            node=fields.text("node"),
-            read_at_ns=fields.optional_integer("readAt"),
-            modified_ns=fields.optional_integer("modifiedAt"),
-            seconds=fields.integer("milliseconds", maximum=MAX_MILLISECONDS) / 1000,
-            group_start_ns=fields.integer("groupStart", minimum=MIN_TIME_NS),
-            group_end_ns=fields.integer("groupEnd", minimum=MIN_TIME_NS),
-            complete=_completeness(fields),
-            proof=Proof.decode(proof) if (proof := fields.optional_object("proof")) else None,
-            owners=tuple(map(OwnerFacts.decode, fields.objects("owners")))
-            if "owners" in fields.document
-            else (),
-            read_twice=fields.boolean("readTwice", default=False),
+            tombstones=shape.tombstones,
+            node=shape.node,
+            read_at_ns=shape.read_at,
+            modified_ns=shape.modified_at,
+            seconds=shape.milliseconds / 1000,
+            group_start_ns=shape.group_start,
+            group_end_ns=shape.group_end,
+            complete=_completeness(shape.complete),
+            proof=None if shape.proof is None else Proof.decode(shape.proof, name),
+            owners=tuple([OwnerFacts.decode(owner, name) for owner in shape.owners or ()]),
+            read_twice=bool(shape.read_twice),
         )
 
 
@@ -273,46 +364,62 @@ class BackupDetails:
         }
 
     @classmethod
-    def decode(cls, fields: Fields) -> BackupDetails:
-        written = fields.integer("format", minimum=1)
-        if written > FORMAT_WITH_ERAS:
-            raise ManifestUnreadable(
-                f"{fields.name}: written in format {written} by version "
-                f"{fields.text('version', default='?')}; this version reads up to "
-                f"{FORMAT_WITH_ERAS}",
-                hint="use that version of shardkeeper, or a newer one",
-            )
-        source = fields.object("source")
+    def decode(cls, shape: BackupShape, name: str) -> BackupDetails:
+        """Raises: BadReply; ManifestUnreadable: a newer version wrote it."""
+        check_format(shape.format, shape.version, name)
+        source = shape.source
+        numbers = shape.started_at, source.cluster_id, source.started_at or 0
+        if max(*numbers, *(shape.unchanged or ())) > MAX_UINT64:
+            raise too_great(name)
         return cls(
-            tool_version=fields.text("version"),
-            strategy=_strategy(fields),
-            started_at_ns=fields.integer("startedAt"),
+            tool_version=shape.version,
+            strategy=_strategy(shape.strategy),
+            started_at_ns=shape.started_at,
             source=Source(
-                kind="cluster" if source.text("kind") == "cluster" else "server",
-                address=source.text("address"),
-                version=source.text("version"),
-                cluster_id=source.integer("clusterID"),
-                started_ns=source.optional_integer("startedAt"),
-                clocks=Clocks.decode(source) if "clocks" in source.document else None,
+                kind="cluster" if source.kind == "cluster" else "server",
+                address=source.address,
+                version=source.version,
+                cluster_id=source.cluster_id,
+                started_ns=source.started_at,
+                clocks=None
+                if source.clocks is None
+                else Clocks.decode(source.clocks, source.boot_id, name),
             ),
-            meta_sha256=_digest(fields, "metaSHA256"),
-            unchanged=tuple(ShardID(i) for i in fields.integers("unchanged")),
-            failed=tuple(
-                FailedShard(ShardID(f.integer("shardID")), f.text("why"))
-                for f in fields.objects("failed")
-            ),
-            proven_again=tuple(
-                ProvenAgain(
-                    ShardID(f.integer("shardID")),
-                    _digest(f, "content"),
-                    Proof.decode(f.object("proof")),
-                )
-                for f in fields.objects("provenAgain")
-            ),
-            format=written,
-            has_copy=fields.boolean("copy", default=False),
-            era=fields.text("era", default=""),
+            meta_sha256=_digest(shape.meta_sha256, name, "metaSHA256"),
+            unchanged=tuple(ShardID(i) for i in shape.unchanged or ()),
+            failed=tuple(_failed(shard, name) for shard in shape.failed or ()),
+            proven_again=tuple(_proven(shard, name) for shard in shape.proven_again or ()),
+            format=shape.format,
+            has_copy=bool(shape.has_copy),
+            era=shape.era or "",
         )
+
+
+def check_format(written: int, version: str, name: str) -> None:
+    """Check that this version knows the format of a manifest.
+
+    Raises:
+        ManifestUnreadable
+    """
+    if written > FORMAT_WITH_ERAS:
+        raise ManifestUnreadable(
+            f"{name}: written in format {written} by version {version[:40]}; this version reads "
+            f"up to {FORMAT_WITH_ERAS}",
+            hint="use that version of shardkeeper, or a newer one",
+        )
+
+
+def _failed(shape: FailedShape, name: str) -> FailedShard:
+    if shape.shard_id > MAX_UINT64:
+        raise too_great(name)
+    return FailedShard(ShardID(shape.shard_id), shape.why)
+
+
+def _proven(shape: ProvenShape, name: str) -> ProvenAgain:
+    if shape.shard_id > MAX_UINT64:
+        raise too_great(name)
+    content = _digest(shape.content, name, "content")
+    return ProvenAgain(ShardID(shape.shard_id), content, Proof.decode(shape.proof, name))
 
 
 def _proven_again(shards: Iterable[ProvenAgain]) -> dict[str, Any]:
@@ -322,8 +429,8 @@ def _proven_again(shards: Iterable[ProvenAgain]) -> dict[str, Any]:
     return {"provenAgain": listed} if listed else {}
 
 
-def _completeness(fields: Fields) -> Completeness:
-    match fields.text("complete", default=""):
+def _completeness(text: str | None) -> Completeness:
+    match text:
         case "proven":
             return "proven"
         case "unknown":
@@ -332,8 +439,8 @@ def _completeness(fields: Fields) -> Completeness:
             return ""
 
 
-def _strategy(fields: Fields) -> Strategy:
-    match fields.text("strategy"):
+def _strategy(text: str) -> Strategy:
+    match text:
         case "full":
             return "full"
         case "only-meta":
@@ -342,10 +449,9 @@ def _strategy(fields: Fields) -> Strategy:
             return "incremental"
 
 
-def _digest(fields: Fields, key: str) -> str:
-    text = fields.text(key)
+def _digest(text: str, name: str, key: str) -> str:
     if not _SHA256.fullmatch(text):
-        raise ManifestUnreadable(f"{fields.name}: {key} is not a SHA-256 in hex")
+        raise BadReply(f"{name}: {key} is not a SHA-256 in hex")
     return text
 
 
@@ -354,16 +460,15 @@ def times(first: int | None, last: int | None) -> dict[str, int]:
     return {} if first is None or last is None else {"minTime": first, "maxTime": last}
 
 
-def times_in(fields: Fields) -> tuple[int, int] | tuple[None, None]:
+def _time_range(shape: FileShape | ShardShape, name: str) -> tuple[int | None, int | None]:
     """A time range, or none at all.
 
     Raises:
-        ManifestUnreadable: half of one, or one that ends before it begins.
+        BadReply: half of one, or one that ends before it begins.
     """
-    first = fields.optional_integer("minTime", minimum=MIN_TIME_NS)
-    last = fields.optional_integer("maxTime", minimum=MIN_TIME_NS)
+    first, last = shape.min_time, shape.max_time
     if first is None and last is None:
         return None, None
     if first is None or last is None or first > last:
-        raise ManifestUnreadable(f"{fields.name}: {first} to {last} is no range of time")
+        raise BadReply(f"{name}: {first} to {last} is no range of time")
     return first, last

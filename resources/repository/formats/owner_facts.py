@@ -6,14 +6,22 @@ A later run compares it with what they say then; see `resources.engine.backup.re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
-from resources.errors import ManifestUnreadable
-from resources.repository.formats.fields import Fields
+from resources.protocol.strict_json import MAX_UINT64, Shape, UInt, too_great
 
 Holds = Literal["", "same", "less", "other", "unread"]
 """How a replica's points were found beside those of the archive: not compared, since sizes were
 equal; the same ones; some of them; others too; or not compared although sizes differed."""
+
+
+class OwnerShape(Shape, frozen=True):
+    """A replica; the facts in the order of `OwnerFacts`, from `modified_ns` on."""
+
+    node: str
+    facts: tuple[UInt, UInt, UInt, UInt]
+    files: str | None = None
+    holds: Holds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +57,17 @@ class OwnerFacts:
         }
 
     @classmethod
-    def decode(cls, fields: Fields) -> OwnerFacts:
-        """Raises: ManifestUnreadable."""
-        try:
-            modified_ns, size_bytes, at_rest, seen_ns = fields.integers("facts")
-        except ValueError:
-            raise ManifestUnreadable(f"{fields.name}: too few facts, or too many") from None
-        holds = fields.text("holds", default="")
-        if holds not in get_args(Holds):
-            raise ManifestUnreadable(f"{fields.name}: holds is {holds[:20]!a}")
+    def decode(cls, shape: OwnerShape, name: str) -> OwnerFacts:
+        """Raises: BadReply."""
+        modified_ns, size_bytes, at_rest, seen_ns = shape.facts
+        if max(shape.facts) > MAX_UINT64:
+            raise too_great(name)
         return cls(
-            fields.text("node"),
+            shape.node,
             modified_ns,
             size_bytes,
             bool(at_rest),
             seen_ns,
-            fields.text("files", default=""),
-            cast("Holds", holds),
+            shape.files or "",
+            shape.holds or "",
         )

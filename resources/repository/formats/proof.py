@@ -8,9 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from resources.errors import ManifestUnreadable
+from msgspec import field
+
 from resources.model import ShardID
-from resources.repository.formats.fields import Fields
+from resources.protocol.strict_json import MAX_UINT64, Shape, UInt, too_great
+
+ClocksShape = tuple[UInt, UInt, UInt]
+
+
+class ProofShape(Shape, frozen=True):
+    """Lists in the order of `Clocks` and `ShardFigures`."""
+
+    boot_id: str = field(name="bootID")
+    clocks: ClocksShape
+    figures: tuple[UInt, UInt, UInt, UInt, UInt, UInt, UInt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +57,11 @@ class Clocks:
         return {"bootID": self.boot_id, "clocks": [self.server_ns, self.ours_ns, self.boot_ns]}
 
     @classmethod
-    def decode(cls, fields: Fields) -> Clocks:
-        """Raises: ManifestUnreadable."""
-        try:
-            server_ns, ours_ns, boot_ns = fields.integers("clocks")
-        except ValueError:
-            raise ManifestUnreadable(f"{fields.name}: clocks are not three") from None
-        return cls(server_ns, ours_ns, boot_ns, fields.text("bootID", default=""))
+    def decode(cls, clocks: ClocksShape, boot_id: str | None, name: str) -> Clocks:
+        """Raises: BadReply."""
+        if max(clocks) > MAX_UINT64:
+            raise too_great(name)
+        return cls(*clocks, boot_id or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +90,11 @@ class Proof:
         }
 
     @classmethod
-    def decode(cls, fields: Fields) -> Proof:
-        try:
-            server_ns, ours_ns, boot_ns = fields.integers("clocks")
-            figures = ShardFigures(*fields.integers("figures"))
-        except (TypeError, ValueError):
-            raise ManifestUnreadable(f"{fields.name}: too few figures, or too many") from None
-        return cls(Clocks(server_ns, ours_ns, boot_ns, fields.text("bootID")), figures)
+    def decode(cls, shape: ProofShape, name: str) -> Proof:
+        """Raises: BadReply."""
+        if max(shape.figures) > MAX_UINT64:
+            raise too_great(name)
+        return cls(Clocks.decode(shape.clocks, shape.boot_id, name), ShardFigures(*shape.figures))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.errors import ManifestUnreadable
-from resources.repository.formats.damage_record import decode_damage, encode_damage
-from resources.repository.formats.fields import Fields
+from resources.errors import BadReply
+from resources.protocol.strict_json import convert_json
+from resources.repository.formats.damage_record import (
+    FileDamageShape,
+    decode_damage,
+    encode_damage,
+)
 from resources.tsm.damage import Damage, FileDamage
 
 COUNTS = st.integers(0, 2**64 - 1)
@@ -31,14 +35,15 @@ file_damages = st.builds(
 )
 
 
-def through_json(damage: FileDamage) -> Fields:
-    return Fields(json.loads(json.dumps(encode_damage(damage))), "T.manifest")
+def decoded(document: object) -> FileDamage:
+    shape = convert_json(document, FileDamageShape, "T.manifest")
+    return decode_damage(shape, "T.manifest")
 
 
 @settings(max_examples=20)
 @given(file_damages)
 def test_damage_comes_back_as_it_was_written(damage: FileDamage) -> None:
-    assert decode_damage(through_json(damage)) == damage
+    assert decoded(json.loads(json.dumps(encode_damage(damage)))) == damage
 
 
 def test_half_a_time_range_is_not_written() -> None:
@@ -54,5 +59,5 @@ def test_half_a_time_range_is_not_written() -> None:
 )
 def test_other_types_are_refused(changed: dict[str, Any]) -> None:
     document = {"parts": 1, "lostBytes": 2, "first": [], **changed}
-    with pytest.raises(ManifestUnreadable):
-        decode_damage(Fields(document, "T.manifest"))
+    with pytest.raises(BadReply):
+        decoded(document)

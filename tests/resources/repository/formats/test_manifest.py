@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resources.errors import ManifestUnreadable, RepositoryError, UnsafeName
+from resources.errors import BadReply, ManifestUnreadable, RepositoryError, UnsafeName
+from resources.protocol.strict_json import convert_json
 from resources.repository.formats import self_checksum
-from resources.repository.formats.details import FileFacts
-from resources.repository.formats.fields import Fields
+from resources.repository.formats.details import FileFacts, FileShape
 from resources.repository.formats.manifest import Manifest
 from tests.resources.repository.manifests import ORIGINAL, OURS
 
@@ -115,10 +115,46 @@ def test_a_file_name_that_leads_elsewhere_is_refused(name: str) -> None:
         Manifest.decode(changed(files__0__fileName=name), "m")
 
 
+def test_the_originals_keys_are_matched_without_case_as_go_does() -> None:
+    document = json.loads(ORIGINAL)
+    shouted = {key.upper(): value for key, value in document.items()}
+    shouted["META"] = {key.swapcase(): value for key, value in document["meta"].items()}
+    shouted["FILES"] = [
+        {key.upper(): value for key, value in entry.items()} for entry in document["files"]
+    ]
+    assert Manifest.decode(json.dumps(shouted).encode(), "m") == Manifest.decode(ORIGINAL, "m")
+
+
+def test_a_key_that_is_spelled_as_the_original_does_counts_before_others() -> None:
+    document = json.loads(ORIGINAL)
+    document = {"LIMITED": not document["limited"], **document, "Meta": None}
+    found = Manifest.decode(json.dumps(document).encode(), "m")
+    assert found == Manifest.decode(ORIGINAL, "m")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"files__1__shardID": None}, r"m: files\[1\]\.shardID: Expected int, got null"),
+        ({"files__0__shardkeeper__files__0__size": "9"}, r"files\[0\]\.shardkeeper\.files\[0\]\.s"),
+        ({"files__0__shardkeeper__tombstones": 2**64}, "is greater|greater than"),
+        ({"meta": {}}, "m: meta: Object missing required field fileName"),
+    ],
+)
+def test_the_path_of_what_is_wrong_is_named(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ManifestUnreadable, match=complaint) as refused:
+        Manifest.decode(changed(**changes), "m")
+    assert "move it" in refused.value.hint
+
+
 @pytest.mark.fault(43)
 def test_a_newer_format_says_which_version_wrote_it() -> None:
     with pytest.raises(ManifestUnreadable, match=r"format 4 by version 0\.1\.0"):
         Manifest.decode(changed(shardkeeper__format=4), "m")
+
+
+def file_facts(document: object) -> FileFacts:
+    return FileFacts.decode(convert_json(document, FileShape, "m"), "m")
 
 
 @pytest.mark.parametrize(
@@ -128,14 +164,14 @@ def test_half_a_range_of_time_and_one_that_ends_before_it_begins_are_refused(
     times: dict[str, int],
 ) -> None:
     file = {"name": "000000001-000000001.tsm", "size": 472, "crc32": "deadbeef"}
-    with pytest.raises(ManifestUnreadable, match="no range of time"):
-        FileFacts.decode(Fields({**file, **times}, "m"))
-    assert FileFacts.decode(Fields(file, "m")).min_time_ns is None
+    with pytest.raises(BadReply, match="no range of time"):
+        file_facts({**file, **times})
+    assert file_facts(file).min_time_ns is None
 
 
 def test_only_tsm_files_have_keys_and_points() -> None:
     document = {"name": "1.tombstone", "size": 49, "crc32": "00000007", "keys": 6, "points": 14}
-    assert FileFacts.decode(Fields(document, "m")) == FileFacts("1.tombstone", 49, 7)
+    assert file_facts(document) == FileFacts("1.tombstone", 49, 7)
 
 
 @pytest.mark.fault(50)

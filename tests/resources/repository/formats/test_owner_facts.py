@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from resources.errors import ManifestUnreadable
-from resources.repository.formats.fields import Fields
-from resources.repository.formats.owner_facts import OwnerFacts
+from resources.errors import BadReply
+from resources.protocol.strict_json import convert_json
+from resources.repository.formats.owner_facts import OwnerFacts, OwnerShape
 
 COUNTS = st.integers(0, 2**64 - 1)
 OWNERS = st.builds(
@@ -27,10 +27,14 @@ OWNERS = st.builds(
 WRITTEN = {"node": "a:8088", "facts": [1, 2, 1, 3], "holds": "same"}
 
 
+def decoded(document: object) -> OwnerFacts:
+    return OwnerFacts.decode(convert_json(document, OwnerShape, "T.manifest"), "T.manifest")
+
+
 @settings(max_examples=20)
 @given(OWNERS)
 def test_facts_come_back_as_they_were_written(owner: OwnerFacts) -> None:
-    assert OwnerFacts.decode(Fields(json.loads(json.dumps(owner.encode())), "x")) == owner
+    assert decoded(json.loads(json.dumps(owner.encode()))) == owner
 
 
 def test_what_is_not_known_takes_no_room() -> None:
@@ -43,15 +47,15 @@ def test_what_is_not_known_takes_no_room() -> None:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"facts": [1, 2, 3]}, "too few facts, or too many"),
-        ({"facts": [1, 2, 3, 4, 5]}, "too few facts, or too many"),
-        ({"facts": [1, 2, 1, -3]}, "non-negative"),
-        ({"holds": "everything"}, "holds is 'everything'"),
-        ({"holds": "x\n" * 40}, "holds is"),
-        ({"node": None}, "node is missing"),
+        ({"facts": [1, 2, 3]}, "facts: Expected array of length 4"),
+        ({"facts": [1, 2, 3, 4, 5]}, "facts: Expected array of length 4"),
+        ({"facts": [1, 2, 1, -3]}, r"facts\[3\]: Expected int >= 0"),
+        ({"holds": "everything"}, "holds: Invalid enum value 'everything'"),
+        ({"holds": "x\n" * 40}, "holds: Invalid enum value"),
+        ({"node": None}, "node: Expected str, got null"),
     ],
 )
 def test_other_facts_are_refused(changed: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ManifestUnreadable, match=complaint) as refused:
-        OwnerFacts.decode(Fields({**WRITTEN, **changed}, "T.manifest"))
+    with pytest.raises(BadReply, match=complaint) as refused:
+        decoded({**WRITTEN, **changed})
     assert "\n" not in refused.value.what
