@@ -4,7 +4,7 @@ Its outer keys are those of the original tools, in their order, so both read eac
 (influxdb cmd/influxd/backup_util, Manifest and Entry). What we know beyond that stands
 under keys named `shardkeeper`, which the original tools skip.
 
-A manifest whose seal fits is byte for byte what was written, so msgspec decodes it straight into
+A manifest whose own checksum fits is byte for byte what was written, so msgspec decodes it straight into
 `ManifestShape`: a third of the time, and there may be ten thousand shards in it. Every other one,
 such as those of the original tools, is read strictly first: a key that occurs twice is refused,
 and the original's keys are matched without case, as Go's decoder does.
@@ -172,11 +172,11 @@ class Manifest:
                 key, a shard listed twice, or a seal that does not fit.
             UnsafeName: a file name that could lead outside the directory.
         """
-        is_sealed = checksum_matches(raw)
+        checksum_fits = checksum_matches(raw)
         try:
             with gc_paused():
-                found = cls._of(_read(raw, name, is_sealed=is_sealed), name)
-            _check_checksum(raw, found.details, name, is_sealed=is_sealed)
+                found = cls._of(_read(raw, name, checksum_fits=checksum_fits), name)
+            _check_checksum(raw, found.details, name, checksum_fits=checksum_fits)
             return found
         except BadReply as error:
             raise ManifestUnreadable(error.what, hint=MOVE_IT) from None
@@ -208,11 +208,11 @@ class Manifest:
 
 
 def _check_checksum(
-    raw: bytes, details: BackupDetails | None, name: str, *, is_sealed: bool
+    raw: bytes, details: BackupDetails | None, name: str, *, checksum_fits: bool
 ) -> None:
     """Ours are sealed; a flip in the very key that says whose it is must not pass for theirs."""
     due = has_checksum(raw) if details is None else details.format >= CHECKSUM_SINCE
-    if due and not (details is not None and is_sealed):
+    if due and not (details is not None and checksum_fits):
         raise ManifestUnreadable(
             f"{name} is not what was written: its seal does not fit",
             hint="copy it back from elsewhere; or move it and its copy out of the directory and "
@@ -256,10 +256,10 @@ def _file_name(file_name: str, suffix: str, name: str) -> str:
     return file_name
 
 
-def _read(raw: bytes, name: str, *, is_sealed: bool) -> ManifestShape:
+def _read(raw: bytes, name: str, *, checksum_fits: bool) -> ManifestShape:
     if len(raw) > MAX_MANIFEST_BYTES:
         raise ManifestUnreadable(f"{name}: {len(raw)} bytes, more than any manifest")
-    if is_sealed:
+    if checksum_fits:
         try:
             return _DECODER.decode(raw)
         except (RecursionError, ValueError):
@@ -287,11 +287,11 @@ def _folded(document: Json) -> Json:
 
 def _with_keys(values: Json, keys: Iterable[str]) -> Json:
     """`values` with each key in the spelling of `keys`; one that is spelled so counts first."""
-    lacking = {key.casefold(): key for key in keys if key not in values}
-    if not lacking:
+    missing = {key.casefold(): key for key in keys if key not in values}
+    if not missing:
         return values
     found: Json = {}
     for key, value in values.items():
-        spelled = lacking.pop(key.casefold(), key) if key not in keys else key
+        spelled = missing.pop(key.casefold(), key) if key not in keys else key
         found[spelled] = value
     return found
