@@ -4,10 +4,10 @@ Its outer keys are those of the original tools, in their order, so both read eac
 (influxdb cmd/influxd/backup_util, Manifest and Entry). What we know beyond that stands
 under keys named `shardkeeper`, which the original tools skip.
 
-A manifest whose own checksum fits is byte for byte what was written, so msgspec decodes it straight into
-`ManifestShape`: a third of the time, and there may be ten thousand shards in it. Every other one,
-such as those of the original tools, is read strictly first: a key that occurs twice is refused,
-and the original's keys are matched without case, as Go's decoder does.
+A manifest whose own checksum fits is byte for byte what was written, so msgspec decodes it straight
+into `ManifestShape`: a third of the time, and there may be ten thousand shards in it. Every other
+one, such as those of the original tools, is read strictly first: a key that occurs twice is
+refused, and the original's keys are matched without case, as Go's decoder does.
 """
 
 from __future__ import annotations
