@@ -1,7 +1,7 @@
-"""A dev cluster from the command line: python -m resources.embedded DIRECTORY.
+"""Runs an embedded cluster from the command line: python -m resources.embedded DIRECTORY.
 
-Prints the addresses of its nodes as JSON and runs until SIGTERM or SIGINT; what it was told
-meanwhile is there at the next start.
+It prints the addresses of its nodes as JSON and runs until SIGTERM or SIGINT. The next start
+finds all data again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from resources.errors import ShardkeeperError
 
 
 def main() -> int:
-    """Run until told to stop; the exit status."""
+    """Run until a signal; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m resources.embedded")
-    parser.add_argument("directory", type=Path, help="where the nodes keep everything")
+    parser.add_argument("directory", type=Path, help="directory for the files of all nodes")
     parser.add_argument("--meta", type=int, default=1, metavar="N", help="meta nodes (1)")
     parser.add_argument("--data", type=int, default=3, metavar="N", help="data nodes (3)")
     parser.add_argument("--single", action="store_true", help="one server instead of a cluster")

@@ -1,14 +1,14 @@
-"""DevCluster: meta and data nodes in one process, on loopback, with files that stay.
+"""EmbeddedCluster: meta and data nodes in one process, on loopback, with persistent files.
 
-    with DevCluster(directory, meta_nodes=3, data_nodes=3) as cluster:
+    with EmbeddedCluster(directory, meta_nodes=3, data_nodes=3) as cluster:
         cluster.query("CREATE DATABASE telegraf")
         cluster.write("telegraf", "cpu,host=a usage=1 1600000000000000000")
         client = MetaClient(cluster.meta[0].http_addr)
 
-Ports are free ones at the first start and the same ever after. What goes wrong is chosen per
-node (`data[0].tcp.faults`, `data[0].snapshotter.faults`) or by the methods here.
+The first start chooses free ports, and later starts use the same ones. Faults are set per node
+(`data[0].tcp.faults`, `data[0].snapshotter.faults`) or by the methods here.
 
-What it stands for: influxdb-cluster 1.8.11-c1.2.0.
+It models influxdb-cluster 1.8.11-c1.2.0.
 """
 
 from __future__ import annotations
@@ -40,25 +40,25 @@ MAX_NODES = 32
 
 
 class EmbeddedCluster:
-    """A cluster for demonstrations and tests; files below `directory` are all there is.
+    """A cluster for demonstrations and tests; all of its state is below `directory`.
 
     Args:
-        directory: created where missing; a cluster that is there goes on.
-        meta_nodes: how many meta nodes; one is enough.
-        data_nodes: how many data nodes.
-        ports: fixed ones instead of free ones.
-        auth: who may ask meta nodes, and data nodes over HTTP; see `MetaAuth`.
-        hostname: what nodes advertise, as they do where their own network knows them by name.
+        directory: created if missing; an existing cluster continues.
+        meta_nodes: the number of meta nodes.
+        data_nodes: the number of data nodes.
+        ports: fixed ports; by default free ones.
+        auth: the authentication of meta nodes, and of data nodes over HTTP; see `MetaAuth`.
+        hostname: the host that nodes advertise, as in a network with names of its own.
 
     Attributes:
-        meta: the meta nodes, whether up or not.
-        data: the data nodes alike; their IDs follow those of the meta nodes.
-        group: what the meta nodes agree on; `group.poison` has the commands that would have
-            killed a real cluster.
+        meta: the meta nodes, running or not.
+        data: the data nodes, running or not; their IDs follow those of the meta nodes.
+        group: the agreed metastore; `group.poison` has the commands that would have killed a
+            real cluster.
 
     Raises:
-        UsageError: numbers that make no cluster, or another one than the directory's.
-        AddressTaken: another program has a port meanwhile.
+        UsageError: the numbers are out of range, or differ from the directory's cluster.
+        AddressTaken: another program uses a port.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class EmbeddedCluster:
         directory.mkdir(parents=True, exist_ok=True)
         auth = auth or MetaAuth()
         ports = ports or Ports.remembered(directory, meta_nodes, data_nodes)
-        # No raft is spoken; a socket that does not listen keeps the number free of others.
+        # There is no raft; a socket that does not listen reserves the port.
         self._raft = [_reserved(raft) for _, raft in ports.meta]
         raft_addrs = [f"{HOST}:{sock.getsockname()[1]}" for sock in self._raft]
         states = [MetaState(directory / f"meta{at + 1}") for at in range(meta_nodes)]
@@ -108,13 +108,13 @@ class EmbeddedCluster:
             tuple((node.http.port, node.tcp.port) for node in self.data),
         ).remember(directory)
 
-    # --- life -------------------------------------------------------------------------------
+    # --- start and stop ---------------------------------------------------------------------
 
     def __enter__(self) -> EmbeddedCluster:
         try:
             self.start()
         except BaseException:
-            self.stop()  # what had started
+            self.stop()  # the nodes that have started
             raise
         return self
 
@@ -122,7 +122,7 @@ class EmbeddedCluster:
         self.stop()
 
     def start(self) -> None:
-        """Start what is not running; a new cluster's nodes join each other."""
+        """Start the nodes that are not running; the nodes of a new cluster join each other."""
         for node in self.meta:
             if not node.running:
                 node.start()
@@ -132,7 +132,7 @@ class EmbeddedCluster:
                 node.start()
 
     def stop(self) -> None:
-        """Stop all nodes; `start` brings them back, in this process or another."""
+        """Stop all nodes; `start` starts them again, in this process or another."""
         for node in (*self.data, *self.meta):
             node.stop()
         for sock in self._raft:
@@ -158,54 +158,54 @@ class EmbeddedCluster:
             )
             self.group.change(lambda _: fresh)
 
-    # --- nodes that come and go ---------------------------------------------------------------
+    # --- single nodes -------------------------------------------------------------------------
 
     def stop_node(self, at: int) -> None:
-        """Stop a data node, by position; it misses what is written meanwhile."""
+        """Stop a data node, by position; it misses the writes until its next start."""
         self.data[at].stop()
 
     def start_node(self, at: int) -> None:
         self.data[at].start()
 
     def stop_meta_node(self, at: int) -> None:
-        """Stop a meta node; if it led, another does, and nobody if too few are left."""
+        """Stop a meta node; if it was the leader, another is elected if enough are up."""
         self.meta[at].stop()
 
     def start_meta_node(self, at: int) -> None:
         self.meta[at].start()
 
     def change_leader(self, at: int | None = None) -> None:
-        """Have this or another meta node lead; leases are forgotten.
+        """Make this or another meta node the leader; leases are lost.
 
         Raises:
-            NoLeader: too few are up.
+            NoLeader: too few meta nodes are up.
         """
         for node in self.meta:
             node.leases.forget()
         self.group.move_leader(at)
 
     def stale(self, at: int, stale: bool = True) -> None:
-        """A meta node that follows stops learning of changes, or catches up."""
+        """Make a follower miss changes of the metastore, or catch up."""
         self.group.lag(at, stale)
 
-    # --- bad days -----------------------------------------------------------------------------
+    # --- faults -------------------------------------------------------------------------------
 
     def cut_after(self, n_bytes: int | None, at: int | None = None, *, reset: bool = False) -> None:
-        """Replies on TCP ports end after so many bytes; `None` mends the lines."""
+        """End every reply on TCP ports after `n_bytes`; `None` ends the fault."""
         for node in self._data_nodes(at):
             node.tcp.faults.cut_after, node.tcp.faults.reset = n_bytes, reset
 
     def refuse(self, refuse: bool = True, at: int | None = None) -> None:
-        """Connections to data nodes are reset as soon as they are made."""
+        """Reset connections to data nodes as soon as they are made."""
         for node in self._data_nodes(at):
             node.tcp.faults.refuse = node.http.faults.refuse = refuse
 
     def diverge(self, at: int, shard_id: ShardID, lines: str) -> None:
-        """Write points into one node's copy of a shard only.
+        """Write points into one node's replica of a shard only.
 
         Raises:
-            ShardUnknown, PartialWrite
-            UsageError: lines that are no points.
+            ShardUnknown, PartialWrite: as `ShardStore.write`.
+            UsageError: the lines are no points.
         """
         parsed = parse_lines(lines.encode(), now_ns=0)
         if parsed.error is not None:
@@ -213,36 +213,36 @@ class EmbeddedCluster:
         self.data[at].store.write(shard_id, parsed.points)
 
     def disown(self, shard_id: ShardID) -> None:
-        """Take all owners from a shard, as an import of metadata leaves it."""
+        """Remove all owners of a shard; an import of metadata leaves shards like that."""
         self.group.change(lambda store: without_owners(store, shard_id))
 
     def delay(self, seconds: float, at: int | None = None) -> None:
-        """Data nodes know of changes of the metastore so much later; 0: at once."""
+        """Delay the metastore's changes on data nodes; 0: no delay."""
         for node in self._data_nodes(at):
             assert isinstance(node.meta, NodeView)  # noqa: S101 - a cluster's nodes have that
             node.meta.delay(seconds)
 
     def before_command(self, hook: Callable[[Command], None] | None) -> None:
-        """Have something happen between a client's last look and its command.
+        """Call a hook between a client's last read and its command.
 
         The hook may send commands of its own (`cluster.group.execute`), for which it is not
         called again.
         """
         self.group.before_command = None if hook is None else _once_inside(hook)
 
-    # --- what a demonstration needs -------------------------------------------------------------
+    # --- writes and queries ---------------------------------------------------------------------
 
     def write(self, database: str, lines: str, *, policy: str = "", precision: str = "ns") -> None:
         """Write line protocol through the first data node that is up.
 
         Raises:
-            Refusal: and what `PointsWriter.write_body` raises.
+            ShardkeeperError: as `PointsWriter.write_body`, or no data node is up.
         """
         values = {"db": database, "rp": policy, "precision": precision}
         self._first_up().writer.write_body(lines.encode(), values)
 
     def query(self, text: str, *, database: str = "", at: int | None = None) -> Mapping[str, Any]:
-        """Ask a data node, the first that is up if none is named; the JSON of /query."""
+        """Query a data node, by default the first that is up; returns the JSON of /query."""
         node = self._first_up() if at is None else self.data[at]
         return node.executor.run(text, database=database, epoch="ns")
 
@@ -252,7 +252,7 @@ class EmbeddedCluster:
             raise ShardkeeperError("no data node is up", hint="start one: start_node")
         return up[0]
 
-    # --- what nodes know of each other ----------------------------------------------------------
+    # --- requests between nodes -----------------------------------------------------------------
 
     def _data_up(self) -> Sequence[DataNode]:
         return [node for node in self.data if node.running]

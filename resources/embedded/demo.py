@@ -1,7 +1,6 @@
-"""`make demo`: the main job, from the first point to the proof, on an embedded cluster.
+"""`make demo`: backup and restore on an embedded cluster, from the first point to the proof.
 
-Everything happens on loopback and below one temporary directory. The commands that are shown
-are the commands that are run.
+The demo runs on loopback and below one temporary directory. It runs the commands that it shows.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ BOLD, CYAN, PLAIN = ("\033[1m", "\033[36m", "\033[0m") if sys.stdout.isatty() el
 
 
 def main() -> int:
-    """Tell the story; 0 if the proof at its end holds."""
+    """Run the demo; returns 0 if its last check holds."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="shardkeeper-demo-") as directory:
         root = Path(directory)
@@ -57,10 +56,10 @@ def _story(source: EmbeddedCluster, target: EmbeddedCluster, backups: Path) -> b
     _print(f"{rows} rows written through one of the data nodes")
     _say("the first backup copies every shard, each from one of its owners")
     _run("influxd-ctl", *here, "backup", str(backups))
-    _say("one more day arrives, and somebody deletes the attics' first four days")
+    _say("one more day arrives, and a user deletes the attics' first four days")
     source.write("house", _readings(21, 1))
     source.query(DELETE, database="house")
-    for node in source.data:  # as a server does by itself a moment later
+    for node in source.data:  # a server does this by itself a moment later
         for shard_id in node.store.shards():
             node.store.compact(shard_id)
     _say("the second backup copies only the shards that changed")
@@ -69,12 +68,12 @@ def _story(source: EmbeddedCluster, target: EmbeddedCluster, backups: Path) -> b
     source.stop_node(0)
     source.write("house", _readings(22, 1))
     _run("influxd-ctl", *here, "backup", str(backups))
-    _say("what is in the directory, and is it sound?")
+    _say("list the backups, and verify them")
     _run("shardkeeper", "restore", "-list", str(backups))
     _run("shardkeeper", "verify", str(backups))
     _say("restore into a smaller cluster elsewhere, under another name")
     _run("influxd-ctl", *there, "restore", "-db", "house", "-newdb", "house_again", str(backups))
-    _say("the proof: the same question on both sides")
+    _say("the proof: the same query on both clusters")
     before, after = _answers(source, "house"), _answers(target, "house_again")
     _print("                  readings  mean temperature   sum of humidity")
     for name, found in (("source", before), ("target", after)):
@@ -114,7 +113,7 @@ def _say(text: str) -> None:
 
 
 def _run(*words: str) -> None:
-    """Show a command, run it, show what it says; end the demo if it fails."""
+    """Show a command, run it and show its output; end the demo if it fails."""
     _print(f"{CYAN}$ {shlex.join(words)}{PLAIN}")
     done = subprocess.run([BIN / words[0], *words[1:]], check=False)  # noqa: S603
     if done.returncode != 0:

@@ -1,4 +1,4 @@
-"""A listening socket of a node: a thread per connection, and the bad days of a network."""
+"""A listening socket of a node, with a thread per connection and the faults of a network."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ HANG_POLL_S = 0.02
 
 
 class AddressTaken(ShardkeeperError):
-    """Someone else listens at a node's address."""
+    """Another program listens at a node's address."""
 
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong at a port, from the next connection on."""
+    """The faults of a port; a change applies from the next connection on."""
 
     refuse: bool = False
     """Connections are reset as soon as they are made."""
     cut_after: int | None = None
-    """Every reply ends after so many bytes."""
+    """The number of bytes after which every reply ends."""
     reset: bool = False
-    """It ends by a reset instead of an orderly end."""
+    """Whether it ends by a reset instead of an orderly end."""
     hang: bool = False
-    """Connections are taken and nothing is said, as by a process that stands still."""
+    """Connections are accepted and get no answer, as from a stopped process."""
 
 
 class Line:
-    """A connection as its server sees it; what it sends may be cut."""
+    """The server's side of a connection; a fault may cut its replies."""
 
     def __init__(self, sock: socket.socket, faults: Faults) -> None:
         self._sock = sock
@@ -47,10 +47,10 @@ class Line:
         self._reset = faults.reset
 
     def sendall(self, data: Any) -> None:
-        """Send, or as much as the line lets through.
+        """Send data up to the fault's limit.
 
         Raises:
-            ConnectionError: the peer is gone, or the line was cut.
+            ConnectionError: the peer is gone, or a fault cut the connection.
         """
         while self._faults.hang:
             time.sleep(HANG_POLL_S)
@@ -66,7 +66,7 @@ class Line:
             raise ConnectionAbortedError("the line was cut on purpose")
 
     def peek(self, timeout_s: float) -> bytes:
-        """The first byte, left where it is; empty if the peer closed or kept silent."""
+        """Peek at the first byte; empty if the peer closed or stayed silent."""
         self._sock.settimeout(timeout_s)
         try:
             return self._sock.recv(1, socket.MSG_PEEK)
@@ -90,15 +90,15 @@ class Listener:
     """Accepts connections at one loopback address until it is stopped.
 
     Args:
-        port: 0 for any free one, which then stays.
-        serve: handles one connection in a thread of its own; connection errors in it are
-            the peer's business. The connection is closed when it returns.
+        port: 0 chooses a free port, which later starts keep.
+        serve: handles one connection in a thread of its own. The connection is closed when it
+            returns; its connection errors are ignored.
     """
 
     def __init__(self, port: int, serve: Callable[[Line], None]) -> None:
         self.faults = Faults()
         self.advertised = HOST
-        """The host by which others are told to come; connections are taken on loopback alone."""
+        """The advertised host; the listener accepts connections on loopback only."""
         self._serve = serve
         self._sock: socket.socket | None = None
         self._open: set[socket.socket] = set()
@@ -122,7 +122,7 @@ class Listener:
                 sock.bind((HOST, port))
                 break
             except OSError as error:
-                # A client's port of a moment ago may be in the way.
+                # A recent client connection may still use the port.
                 if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                     sock.close()
                     raise AddressTaken(f"{HOST}:{port}: {error.strerror}") from None
@@ -132,7 +132,7 @@ class Listener:
         self._sock = sock
 
     def start(self) -> None:
-        """Begin to accept; listens again if it was stopped."""
+        """Begin to accept, also after `stop`."""
         if self._sock is None:
             self._listen(self._port)
         threading.Thread(
@@ -140,7 +140,7 @@ class Listener:
         ).start()
 
     def stop(self) -> None:
-        """Stop listening, and break all connections."""
+        """Stop listening, and break off all connections."""
         sock, self._sock = self._sock, None
         if sock is not None:
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""The port numbers of a dev cluster's nodes, kept from one start to the next."""
+"""The port numbers of an embedded cluster's nodes, kept from one start to the next."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Ports:
 
     @classmethod
     def remembered(cls, directory: Path, meta_nodes: int, data_nodes: int) -> Ports:
-        """Those of the directory's last cluster, or zeros: any that are free.
+        """The ports of the directory's cluster; zeros, for free ports, if there is none.
 
         Raises:
-            UsageError: the directory holds a cluster of another size, or something else.
+            UsageError: the directory has a cluster of another size, or other files.
         """
         ports = cls.read(directory)
         if ports is None:
@@ -39,10 +39,10 @@ class Ports:
 
     @classmethod
     def read(cls, directory: Path) -> Ports | None:
-        """Those of the directory's last cluster, whatever its size; None if there was none.
+        """The ports of the directory's cluster, of any size; None if there is none.
 
         Raises:
-            UsageError: the file there is another one.
+            UsageError: the file has other content.
         """
         path = directory / PORTS_FILE
         try:

@@ -1,6 +1,6 @@
-"""What happens in four houses and their machines: sample data up to now, and more as it comes.
+"""Sample data of four houses and their machines: past data, and batches of new data.
 
-    with DevCluster(directory) as cluster:
+    with EmbeddedCluster(directory) as cluster:
         fill(cluster, now_ns=time.time_ns())
         write_batch(cluster, 0, now_ns=time.time_ns())
 
@@ -25,11 +25,11 @@ STEP_NS = 30 * MINUTE_NS
 WEEKS = 5
 DAYS = 8
 LATE_EVERY = 4
-"""Of so many batches, one brings readings that are days late."""
+"""One of this many batches has readings that are days late."""
 
 
 def fill(cluster: EmbeddedCluster, now_ns: int) -> None:
-    """Create the databases `house` and `machines` with their past, where they are missing."""
+    """Create the databases `house` and `machines` with past data, if they are missing."""
     if "house" not in _databases(cluster):
         cluster.query("CREATE DATABASE house WITH REPLICATION 3")
         cluster.write("house", "\n".join(climate(now_ns - WEEKS * 7 * DAY_NS, now_ns)))
@@ -41,7 +41,7 @@ def fill(cluster: EmbeddedCluster, now_ns: int) -> None:
 
 
 def write_batch(cluster: EmbeddedCluster, number: int, now_ns: int) -> None:
-    """Write what came in lately: the last minutes, and now and then a day that was missed."""
+    """Write a batch: the last minutes, and sometimes a day that was missed."""
     if number % LATE_EVERY == LATE_EVERY - 1:
         day = 2 + number // LATE_EVERY % (DAYS - 2)
         cluster.write("machines", "\n".join(power(now_ns - day * DAY_NS, now_ns, count=6)))
@@ -61,7 +61,7 @@ def climate(start_ns: int, end_ns: int, count: int | None = None) -> Iterator[st
 
 
 def power(start_ns: int, end_ns: int, count: int | None = None) -> Iterator[str]:
-    """What three machines in each house take, or give, every half hour."""
+    """The power of three machines in each house every half hour, as line protocol."""
     for at in _times(start_ns, end_ns, count):
         for n, (house, machine) in enumerate(product(HOUSES, MACHINES)):
             watts = 200 + 40 * n + 150 * math.sin(at / DAY_NS * 2 * math.pi - n)

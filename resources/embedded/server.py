@@ -1,11 +1,11 @@
-"""DevServer: a single InfluxDB server of 1.x in this process, as `EmbeddedCluster` is a cluster.
+"""EmbeddedServer: a single InfluxDB 1.x server in this process.
 
-    with DevServer(directory) as server:
+    with EmbeddedServer(directory) as server:
         server.query("CREATE DATABASE telegraf")
         server.write("telegraf", "cpu,host=a usage=1 1600000000000000000")
         client = SnapshotterClient(server.tcp_addr)
 
-What it stands for: influxd 1.8, whose imports are not limited in size.
+It models influxd 1.8, whose imports have no size limit.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ VERSION = "1.8.10"
 
 
 class EmbeddedServer:
-    """One server, started and stopped as often as wanted; its files and ports stay.
+    """One server that can be stopped and started again; its files and ports stay.
 
     Args:
-        directory: created where missing; a server that is there goes on.
-        ports: HTTP and TCP; 0 for those of last time, or free ones.
-        version: what it says it is.
-        auth: who may read and write over HTTP.
+        directory: created if missing; an existing server continues.
+        ports: HTTP and TCP; 0 for the previous ones, or free ones.
+        version: the version that the server reports.
+        auth: the authentication over HTTP.
 
     Attributes:
-        node: the server itself, with its faults: `node.tcp.faults`, `node.snapshotter.faults`.
+        node: the node behind it, with its faults: `node.tcp.faults`, `node.snapshotter.faults`.
 
     Raises:
-        UsageError: the directory holds something else.
-        AddressTaken: another program has a port meanwhile.
+        UsageError: the directory has other files.
+        AddressTaken: another program uses a port.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class EmbeddedServer:
 
     @property
     def http_addr(self) -> str:
-        """host:port of the HTTP API (8086 elsewhere)."""
+        """host:port of the HTTP API (8086 on other servers)."""
         return self.node.http_addr
 
     @property
     def tcp_addr(self) -> str:
-        """host:port of the snapshotter service (8088 elsewhere)."""
+        """host:port of the snapshotter service (8088 on other servers)."""
         return self.node.tcp_addr
 
     def __enter__(self) -> EmbeddedServer:
@@ -88,7 +88,7 @@ class EmbeddedServer:
         self.node.stop()
 
     def write(self, database: str, lines: str, *, policy: str = "", precision: str = "ns") -> None:
-        """Write line protocol; raises what `PointsWriter.write_body` does."""
+        """Write line protocol, as `PointsWriter.write_body`."""
         values = {"db": database, "rp": policy, "precision": precision}
         self.node.writer.write_body(lines.encode(), values)
 

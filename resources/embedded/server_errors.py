@@ -1,4 +1,4 @@
-"""What a node says no to, in the words of the server it stands for.
+"""The refusals of an embedded node, in the words of the original server.
 
 Source: influxdb tsdb/store.go, tsdb/shard.go, models/points.go; influxql/parser.go.
 """
@@ -22,15 +22,15 @@ class PartialWrite(Refusal):
 
 
 class QueryUnparsable(Refusal):
-    """A query that is not InfluxQL, or not of the subset (HTTP 400)."""
+    """A query that is not InfluxQL, or not in the supported subset (HTTP 400)."""
 
 
 class StatementFailed(Refusal):
-    """A statement that cannot be carried out; its result holds the text (HTTP 200)."""
+    """A statement that cannot be executed; its result has the text (HTTP 200)."""
 
 
 class ShardUnknown(Refusal):
-    """The store has no shard of that number."""
+    """The store has no shard of that id."""
 
 
 class ShardTaken(Refusal):
@@ -38,4 +38,4 @@ class ShardTaken(Refusal):
 
 
 class ShardDisabled(Refusal):
-    """The shard is being restored, and neither written, read nor saved meanwhile."""
+    """The shard is being restored, so it cannot be read, written or backed up."""

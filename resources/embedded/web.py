@@ -1,4 +1,4 @@
-"""HTTP as the nodes speak it: a request in, a reply out, and Go's ways around them.
+"""The nodes' HTTP: requests and replies, with the behaviour of Go's server.
 
 Source: Go, net/http (status lines, header order, plain text errors); influxdb services/httpd.
 """
@@ -27,7 +27,7 @@ _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[^\r\n]*\r?\n")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, all of it here."""
+    """One complete request."""
 
     method: str
     path: str
@@ -36,11 +36,11 @@ class Request:
     body: bytes = b""
 
     def values(self) -> dict[str, str]:
-        """The first of each value in the address."""
+        """The first value of each parameter in the URL."""
         return _firsts(self.query_text)
 
     def form(self) -> dict[str, str]:
-        """Values of the form in the body, then of the address."""
+        """The values of the form in the body, then those in the URL."""
         values = self.values()
         kind = self.headers.get_content_type()
         if kind == "application/x-www-form-urlencoded":
@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a node answers; Date and Content-Length are added on the way."""
+    """A node's reply; sending it adds Date and Content-Length."""
 
     status: int = 200
     body: bytes = b""
@@ -59,7 +59,7 @@ class Reply:
 
 
 class BadRequest(Exception):
-    """A request that is not HTTP as we know it, with the status to answer; stays in here."""
+    """A malformed request, with the status to answer; does not leave this module."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -67,7 +67,7 @@ class BadRequest(Exception):
 
 
 def error_reply(status: int, text: str, end: bytes = b"") -> Reply:
-    """An error as nodes write it, those of data nodes with a newline at the end."""
+    """A node's error; data nodes add a newline."""
     body = encode_error(text) + end
     if status == 401:
         return Reply(401, body, JSON, {"WWW-Authenticate": 'Basic realm="InfluxDB"'})
@@ -76,19 +76,19 @@ def error_reply(status: int, text: str, end: bytes = b"") -> Reply:
 
 
 def text_error(status: int, text: str) -> Reply:
-    """An error as Go's http.Error writes it."""
+    """An error in the form of Go's http.Error."""
     return Reply(status, f"{text}\n".encode(), TEXT, {"X-Content-Type-Options": "nosniff"})
 
 
 def redirect(location: str, *, get: bool) -> Reply:
-    """307, with the link that Go adds for readers of GET."""
+    """Status 307, with the link that Go adds to replies to GET."""
     link = f'<a href="{html.escape(location)}">Temporary Redirect</a>.\n\n'
     body, kind = (link.encode(), "text/html; charset=utf-8") if get else (b"", "")
     return Reply(307, body, kind, {"Location": location})
 
 
 def serve_http(line: Line, answer: Callable[[Request], Reply]) -> None:
-    """Answer requests on a connection until either side has enough.
+    """Answer requests on a connection until either side closes it.
 
     Raises:
         OSError: the peer is gone.
@@ -111,10 +111,10 @@ class _Exchange(BaseHTTPRequestHandler):
         raise AttributeError(name)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nodes of a dev cluster keep no access log."""
+        """Write nothing: the nodes have no access log."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no HTTP as Go does, whoever sent it and in whichever version."""
+        """Answer bytes that are no HTTP as Go does, for every version of HTTP."""
         self.close_connection = True
         reason = f"{code} {self.responses.get(code, ('', ''))[0]}"
         head = f"HTTP/1.1 {reason}\r\nContent-Type: {TEXT}\r\nConnection: close\r\n\r\n"
@@ -128,7 +128,7 @@ class _Exchange(BaseHTTPRequestHandler):
             self.close_connection = True
             self._send(error_reply(error.status, str(error)))
             return
-        except ValueError:  # from urlsplit
+        except ValueError:  # urlsplit raises it
             self.close_connection = True
             self._send(text_error(400, "400 Bad Request"))
             return

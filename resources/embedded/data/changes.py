@@ -1,4 +1,4 @@
-"""Statements that change something, carried out: in the metadata, and on all nodes' disks.
+"""Executes statements that change metadata or data, on all nodes.
 
 Source: influxdb-cluster coordinator/statement_executor.go and meta_executor.go.
 """
@@ -25,14 +25,14 @@ MAX_AUTOGEN_REPLICA_N = 3
 Deletion = Callable[
     [str, ql.Delete | ql.DropSeries | ql.DropMeasurement], Callable[[ShardStore], None]
 ]
-"""What a statement deletes from a database, as something to do to one node's shards."""
+"""Carries out a statement's deletion on one node's shards."""
 
 
 class Changes:
     """Carries out changes for one node.
 
-    A change of data goes to every node that is up; one that is down keeps what it has, and
-    that comes back with it, as it does in the original.
+    A change of data goes to every node that is up. A node that is down keeps the old data and
+    has it after its start, as in the original.
     """
 
     def __init__(self, meta: SharedMeta, copies: Copies, deletion: Deletion) -> None:
@@ -44,7 +44,7 @@ class Changes:
         """Change metadata and data, on all nodes.
 
         Raises:
-            StatementFailed: with the server's words.
+            StatementFailed: the statement cannot be executed; with the server's words.
         """
         try:
             if isinstance(statement, ql.Delete | ql.DropSeries | ql.DropMeasurement):
@@ -68,9 +68,9 @@ class Changes:
             raise StatementFailed(str(error)) from error
 
     def carry_out_on(self, store: ShardStore, statement: ql.Statement, database: str) -> bool:
-        """Delete what a statement deletes from one node's disk; whether it is of that kind.
+        """Carry out a statement's deletion on one node's disk; False if it deletes nothing.
 
-        The metadata is not asked, so that shards which it does not know can be dropped.
+        The metadata is not read, so shards that it does not list can be dropped, too.
         """
         match statement:
             case ql.DropDatabase():
@@ -80,7 +80,7 @@ class Changes:
             case ql.DropShard():
                 store.remove(ShardID(statement.id))
             case ql.DropSeries():
-                # As the nodes say DELETE to each other, so here it may have a time.
+                # Nodes send each other DELETE, so here the condition may have a time.
                 delete = ql.Delete(statement.sources, statement.condition)
                 self._deletion(database, delete)(store)
             case ql.Delete() | ql.DropMeasurement():
@@ -94,7 +94,7 @@ class Changes:
             raise StatementFailed(f"database not found: {name}")
 
     def _expect_shard(self, shard_id: ShardID) -> None:
-        """A cluster complains of a shard that no node has; a single server does not."""
+        """Require the shard on some node; a cluster reports a missing one, a single server not."""
         clustered = bool(self._meta.metastore.data_nodes)
         if clustered and not any(shard_id in s.shards() for s in self._copies.everywhere()):
             raise StatementFailed("shard not found")
@@ -150,7 +150,7 @@ class Changes:
                 return None
 
     def _create_user(self, statement: ql.CreateUser) -> commands.CreateUser | None:
-        """One that is there with the same password and rank is left alone."""
+        """Create a user; None: the same user with this password and rank exists."""
         users = {user.name: user for user in self._meta.metastore.users}
         there = users.get(statement.name)
         if there and there.admin == statement.admin and fits(statement.password, there.hash):

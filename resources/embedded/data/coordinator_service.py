@@ -1,7 +1,7 @@
-"""The coordinator behind byte 2 of a data node's TCP port: what nodes ask of each other.
+"""The coordinator behind byte 2 of a data node's TCP port: requests between nodes.
 
-Points are not taken here: nodes of a dev cluster share a process and hand them over. What
-would crash or wipe the original is refused, or passed over as an unknown message.
+It accepts no points: the nodes share a process and pass them directly. A message that would crash
+or erase the original is refused, or ignored as an unknown one.
 
 Source: influxdb-cluster coordinator/service.go and rpc.go.
 """
@@ -40,12 +40,12 @@ class CoordinatorService:
 
     store: ShardStore
     node: Callable[[], tuple[NodeID, str]]
-    """Who we are: our ID, 0 before joining, and TCP address."""
+    """Our own ID, 0 before joining, and TCP address."""
     execute: Callable[[str, str], None]
-    """Runs a statement on this node only: text, database. Raises ShardkeeperError."""
+    """Runs a statement on this node only: text, database; may raise ShardkeeperError."""
 
     def serve(self, line: Line) -> None:
-        """Answer messages until the peer closes, or after one that ends the connection.
+        """Answer messages until the peer closes, or until one that ends the connection.
 
         Raises:
             OSError: the connection broke.
@@ -56,7 +56,7 @@ class CoordinatorService:
                 return
 
     def _answered(self, number: MessageType, raw: bytes, line: Line) -> bool:
-        """Whether the connection stays open for more."""
+        """Answer a message; returns whether the connection stays open."""
         match number:
             case MessageType.WRITE_SHARD:
                 line.sendall(self._write(raw).encode(number))
@@ -89,7 +89,7 @@ class CoordinatorService:
         }
 
     def _write(self, raw: bytes) -> wire.CodeReply:
-        """Create a shard; without names nothing is created, and success is said."""
+        """Create a shard; without names, creates none and reports success."""
         try:
             request = _decoded(wire.WriteShard, MessageType.WRITE_SHARD, raw)
         except UnsafeName as error:
@@ -125,9 +125,9 @@ class CoordinatorService:
     def copy(
         self, host: str, database: str, policy: str, shard_id: ShardID, since_ns: int | None = None
     ) -> str:
-        """Fetch a shard from another node; returns what went wrong, if anything.
+        """Copy a shard from another node; returns an error text, empty on success.
 
-        A source that does not have it leaves an empty one here, and that is success.
+        If the other node does not have it, this node has an empty one, and that is success.
         """
         name, _, port = host.rpartition(":")
         if not port.isdigit() or int(port) > 65535:
@@ -146,7 +146,7 @@ class CoordinatorService:
         return ""
 
     def remove(self, shard_id: ShardID) -> str:
-        """Delete a shard's files; returns what went wrong, if anything."""
+        """Delete a shard's files; returns an error text, empty on success."""
         if shard_id not in self.store.shards():
             return "shard not found"
         self.store.remove(shard_id)
@@ -170,7 +170,7 @@ class CoordinatorService:
 
 
 def last_modified_ns(store: ShardStore, stored: StoredShard) -> int:
-    """When a copy was written to; an empty one, when it was made."""
+    """The time of a replica's last change; for an empty one, of its creation."""
     if stored.last_modified_ns > _NEVER_NS:
         return stored.last_modified_ns
     path = store.directory / "data" / stored.database / stored.policy / str(stored.id)
@@ -178,7 +178,7 @@ def last_modified_ns(store: ShardStore, stored: StoredShard) -> int:
 
 
 def copy_bytes(store: ShardStore, stored: StoredShard) -> int:
-    """What a copy takes on disk: TSM and tombstone files, and the WAL."""
+    """A replica's size on disk: TSM and tombstone files, and the WAL."""
     place = f"{stored.database}/{stored.policy}/{stored.id}"
     size_bytes = stored.disk_bytes
     with suppress(FileNotFoundError):
@@ -189,10 +189,10 @@ def copy_bytes(store: ShardStore, stored: StoredShard) -> int:
 
 
 def _message(reader: StreamReader, line: Line) -> tuple[MessageType, bytes] | None:
-    """The next message of a type we know; `None` at the end of the stream.
+    """The next message of a known type; `None` at the end of the stream.
 
-    A type that is not known is passed over without its length, as in the original, so that
-    the connection hangs until the peer has enough; a length beyond belief ends it.
+    An unknown type is skipped without its length, as in the original, so the connection hangs
+    until the peer closes; a length beyond the limit ends it.
     """
     while True:
         parsing = _parsed(reader)

@@ -1,8 +1,7 @@
-"""Where the copies of shards are, and how one node reads and writes them.
+"""Finds the replicas of shards, and reads and writes them for one node.
 
-Nodes of a dev cluster live in one process, so a node uses another's store directly while
-that node is up. There is no hinted handoff: a node that is down misses what is written
-meanwhile, and its copy differs from then on.
+All nodes are in one process, so a node uses another's store directly while that node is up. There
+is no hinted handoff: a node that is down misses writes, and its replica differs from then on.
 
 Source: influxdb-cluster coordinator/points_writer.go and shard_mapper.go.
 """
@@ -24,7 +23,7 @@ from resources.tsm.merge import SeriesPoints
 
 
 class WriteFailed(Refusal):
-    """No owner took the points (HTTP 500)."""
+    """No owner accepted the points (HTTP 500)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +32,13 @@ class Neighbours:
 
     own: ShardStore
     own_id: Callable[[], NodeID | None]
-    """`None` on a single server, which owns every shard."""
+    """Our own ID; `None` on a single server, which owns every shard."""
     store_of: Callable[[NodeID], ShardStore | None]
     all_up: Callable[[], Sequence[ShardStore]]
 
 
 class Copies:
-    """The shards of a cluster as one of its nodes reaches them; a `Catalog` for queries."""
+    """One node's access to the shards of the cluster; a `Catalog` for queries."""
 
     def __init__(self, meta: SharedMeta, around: Neighbours) -> None:
         self._meta = meta
@@ -51,7 +50,7 @@ class Copies:
         return self._meta.metastore
 
     def place(self, shard_id: ShardID) -> ShardPlace | None:
-        """Where a shard belongs; `None` if no live group has it."""
+        """The place of a shard; `None` if no live group has it."""
         store = self._meta.metastore
         known = self._known
         if known is None or known[0] is not store:
@@ -76,9 +75,9 @@ class Copies:
             yield from store.points(shard_id, wanted, min_time_ns, max_time_ns)
 
     def _readable(self, shard_id: ShardID) -> ShardStore | None:
-        """The store of one owner: our own, else of those that are up in turn.
+        """The store of one owner: our own, else that of the next owner that is up.
 
-        An owner that has nothing counts, and answers nothing. A shard without owners is
+        An owner without the shard counts and returns no points. A shard without owners is
         skipped, as in the original.
 
         Raises:
@@ -99,10 +98,10 @@ class Copies:
     # --- writing ----------------------------------------------------------------------------
 
     def write(self, place: ShardPlace, points: Sequence[Point]) -> None:
-        """Write points into every copy that can be reached, creating those that are missing.
+        """Write points into every reachable replica; creates missing ones.
 
         Raises:
-            PartialWrite: a copy refused some of them.
+            PartialWrite: a replica refused some of them.
             WriteFailed: there is no owner, or none is up.
         """
         refused: PartialWrite | None = None

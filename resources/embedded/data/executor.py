@@ -1,4 +1,4 @@
-"""Queries of one node: parsed, answered or carried out, and put into the shape of /query.
+"""Executes the queries of one node and formats the reply of /query.
 
 Source: influxdb query/executor.go, ExecuteQuery; coordinator/statement_executor.go.
 """
@@ -39,16 +39,16 @@ class Executor:
     def run(
         self, text: str, *, database: str = "", policy: str = "", epoch: str = ""
     ) -> Mapping[str, Any]:
-        """The JSON of a reply; after a statement that failed none is executed.
+        """Execute statements and return the reply's JSON; a failed statement is the last one.
 
         Args:
-            text: statements with semicolons between them.
-            database: the one meant where a statement names none.
-            policy: alike.
-            epoch: the unit of times in the reply, as `epoch=` takes it.
+            text: statements separated by semicolons.
+            database: the default database.
+            policy: the default retention policy.
+            epoch: the unit of times in the reply, as in `epoch=`.
 
         Raises:
-            QueryUnparsable: before anything is executed.
+            QueryUnparsable: the text does not parse; no statement was executed.
         """
         results: list[Result] = []
         failed = False
@@ -63,10 +63,10 @@ class Executor:
         return reply(results, epoch)
 
     def run_here(self, text: str, database: str) -> None:
-        """Delete what a statement deletes on this node only, metadata or not.
+        """Carry out a statement's deletion on this node only, without the metadata.
 
         Raises:
-            ShardkeeperError: it is no statement, or not one that deletes.
+            ShardkeeperError: the text is no statement, or one that deletes nothing.
         """
         try:
             statements = parse(text)

@@ -28,7 +28,7 @@ JSON_UTF8 = "application/json; charset=utf-8"
 
 
 def _as_json(reply: object) -> bytes:
-    """As Go writes it: of names that are not UTF-8 the bytes that are not become U+FFFD."""
+    """Encode JSON as Go does: bytes that are not UTF-8 become U+FFFD."""
     try:
         return go_json(reply)
     except UnicodeEncodeError:
@@ -44,16 +44,16 @@ def _error(status: int, text: str) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What distinguishes one node from another."""
+    """The settings of a node."""
 
     version: str
-    """What the node says it is."""
+    """The version that the node reports."""
     auth: MetaAuth
-    """For HTTP on 8086; the TCP port asks nobody."""
+    """The authentication of HTTP on 8086; the TCP port has none."""
 
 
 class DataHTTP:
-    """Requests of one data node's HTTP port, answered; no sockets in here."""
+    """Answers the requests to one data node's HTTP port; uses no sockets."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class DataHTTP:
         }
 
     def answer(self, request: Request) -> Reply:
-        """The reply to a request, with the headers that all replies have."""
+        """Answer a request; adds the headers of all replies."""
         serve = self._routes.get((request.method, request.path))
         server = {"X-Influxdb-Build": "OSS", "X-Influxdb-Version": self._settings.version}
         if serve is None:
@@ -97,7 +97,7 @@ class DataHTTP:
         auth, store = self._settings.auth, self._meta.metastore
         objection = None if open_to_all else auth.objection(request, store)
         if objection is not None and objection[0] == 400 and request.path == "/query":
-            objection = None  # until there is an administrator, anybody may create one
+            objection = None  # before there is an administrator, any client may create one
         reply = _error(*objection) if objection is not None else serve(request)
         return replace(reply, headers={**common, **reply.headers})
 
@@ -138,7 +138,7 @@ class DataHTTP:
         return Reply(200, _as_json(reply), JSON)
 
     def _vars(self, _: Request) -> Reply:
-        """The figures of every shard; keys are name, path and ID."""
+        """The figures of every shard; a key is name, path and ID."""
         now_ns = time.time_ns()
         reply: dict[str, object] = {
             "system": {

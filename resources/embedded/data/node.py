@@ -1,4 +1,4 @@
-"""One data node: a TCP port that several services share (8088), and HTTP (8086).
+"""One data node: a TCP port (8088) that several services share, and HTTP (8086).
 
 Source: influxdb-cluster tcp/mux.go and coordinator/handler.go; influxdb
 services/httpd/handler.go.
@@ -33,13 +33,13 @@ class DataNode:
     It can be stopped and started; its files and ports stay.
 
     Args:
-        directory: where its shards are.
-        meta: what it learns and changes metadata through.
+        directory: the directory of its shards.
+        meta: its access to the metadata.
         ports: HTTP and TCP; 0 for free ones.
-        neighbours: the data nodes that are up, itself among them.
+        neighbours: the data nodes that are up, including itself.
 
     Attributes:
-        meta: as given; a `NodeView` may know of changes late.
+        meta: as given; a `NodeView` may get changes late.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class DataNode:
         )
         self._http = DataHTTP(self.store, self.meta, self.writer, self.executor, self._settings)
 
-    # --- who it is --------------------------------------------------------------------------
+    # --- identity ---------------------------------------------------------------------------
 
     @property
     def http_addr(self) -> str:
@@ -90,16 +90,16 @@ class DataNode:
 
     @property
     def id(self) -> NodeID:
-        """By its TCP address in the metastore; 0 if that does not know it."""
+        """The ID of its TCP address in the metastore; 0 if the metastore does not list it."""
         for node in self.meta.metastore.data_nodes:
             if node.tcp_addr == self.tcp_addr:
                 return node.id
         return NodeID(0)
 
-    # --- life -------------------------------------------------------------------------------
+    # --- start and stop ---------------------------------------------------------------------
 
     def start(self) -> None:
-        """Open the shards again if the node was stopped, and begin to answer."""
+        """Begin to answer; opens the shards again if the node was stopped."""
         if self._closed:
             faults = self.snapshotter.faults
             self._open()
@@ -124,10 +124,10 @@ class DataNode:
         serve_http(line, self._http.answer)
 
     def _serve_tcp(self, line: Line) -> None:
-        """The first byte chooses the service.
+        """Serve the service of the first byte.
 
-        A single server closes on a byte it does not know, with bytes unread, which resets
-        the connection; a cluster's node takes such a connection for HTTP.
+        At an unknown byte a single server closes with bytes unread, which resets the connection;
+        a cluster's node takes such a connection for HTTP.
         """
         first = line.peek(MUX_TIMEOUT_S)
         if first == snapshotter.MUX_HEADER:

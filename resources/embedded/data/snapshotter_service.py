@@ -1,7 +1,7 @@
 """The snapshotter behind byte 3 of a node's TCP port: backups and uploads of shards.
 
-It knows no error reply. Whatever goes wrong, it closes the connection, mostly without a
-byte; `log` has the reason, as a server's log would.
+It has no error reply. After any error it closes the connection, mostly without a byte; `log` has
+the reason, as a server's log does.
 
 Source: influxdb services/snapshotter/service.go.
 """
@@ -28,25 +28,25 @@ PIECE_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class SnapshotterFaults:
-    """What a snapshotter can be made to do wrong."""
+    """The faults of a snapshotter."""
 
     short_read_bytes: int | None = None
-    """A payload of type 6 is taken to end here, as InfluxDB up to 1.7 does with large ones."""
+    """The size at which a payload of type 6 ends, as InfluxDB up to 1.7 cuts large ones."""
     in_progress: int = 0
-    """So many shard backups are refused because a snapshot is being taken, as up to 1.7."""
+    """The number of shard backups to refuse because of a snapshot in progress, as up to 1.7."""
     coarse_ns: int = 1
-    """The clock of file times: changes within one tick of `Since` are missed."""
+    """The tick of file times: changes within one tick of `Since` are missed."""
     before_shard: Callable[[ShardID], None] | None = None
-    """Called before a whole shard is sent, and free to take its time."""
+    """Called before a whole shard is sent; may block."""
     leaves_directories: bool = False
-    """Each backup of a shard leaves two in it, as with 1.8.0 to 1.8.4."""
+    """Whether each backup of a shard leaves two directories in it, as in 1.8.0 to 1.8.4."""
 
 
 class SnapshotterService:
     """Serves one connection at a time per thread.
 
     Attributes:
-        log: what went wrong, newest last.
+        log: the errors, newest last.
     """
 
     def __init__(self, store: ShardStore, meta: SharedMeta) -> None:
@@ -56,7 +56,7 @@ class SnapshotterService:
         self._meta = meta
 
     def serve(self, line: Line) -> None:
-        """Answer one request; the mux byte was taken already.
+        """Answer one request after the mux byte.
 
         Raises:
             OSError: the connection broke.
@@ -70,7 +70,7 @@ class SnapshotterService:
     def _answer(self, line: Line) -> Iterable[bytes]:
         kind = line.recv(1)
         if kind == bytes([wire.RequestType.SHARD_UPDATE]):
-            # Read to the byte: what a client sends beyond the end stays unread, and resets.
+            # Exact reads: bytes after the end stay unread, which resets the connection.
             shard_id = b""
             while len(shard_id) < 8:
                 piece = line.recv(8 - len(shard_id))
@@ -107,7 +107,7 @@ class SnapshotterService:
             case _:
                 raise ShardkeeperError(f"request type unknown: {type(request).__name__}")
 
-    # --- shards out -------------------------------------------------------------------------
+    # --- sending ----------------------------------------------------------------------------
 
     def _backup(self, request: wire.ShardBackup) -> Iterable[bytes]:
         if self.faults.in_progress > 0:
@@ -158,10 +158,10 @@ class SnapshotterService:
             raise ShardkeeperError(f"database not found: {name}")
         return (found,)
 
-    # --- metadata and shards in -------------------------------------------------------------
+    # --- receiving --------------------------------------------------------------------------
 
     def _import(self, request: wire.MetastoreUpdate) -> IDMap:
-        """Refusals are an empty map; a failure after the metadata is stored is silence."""
+        """Import metadata; a refusal is an empty map, a later failure an empty reply."""
         limit = self.faults.short_read_bytes
         meta = request.meta if limit is None else request.meta[:limit]
         results: list[Imported] = []
@@ -189,7 +189,7 @@ class SnapshotterService:
 
 
 def _unknown(reader: StreamReader) -> Parsing[wire.Request]:
-    """A request of a type that is none is read all the same, which makes an orderly end."""
+    """Read a request of an unknown type, so that the connection ends in order."""
     number = yield from reader.read_byte("the request type")
     yield from reader.read_json_object("the request", limit=wire.MAX_REQUEST_BYTES)
     raise BadReply(f"request type unknown: {number}")

@@ -1,9 +1,9 @@
-"""Shards as tar streams, sent and received with the manners of a server.
+"""Sends and receives shards as tar streams, with the behaviour of a server.
 
-Sending: members in order of their names, times to the nearest second, exactly two zero
-blocks at the end. Receiving is more lenient than `resources.protocol.tar`, because servers
-are: an archive cut between two members counts as complete, and what does not concern the
-shard is passed over. Nothing is read beyond the end marker.
+Sending: members in the order of their names, times to the nearest second, exactly two zero
+blocks at the end. Receiving is more lenient than `resources.protocol.tar`, as servers are: an
+archive that is cut between two members counts as complete, and members of other shards are skipped.
+Nothing is read beyond the end marker.
 
 Source: influxdb tsdb/engine/tsm1/engine.go, Backup, Export, overlay and
 readFileFromBackup; Go, archive/tar.
@@ -37,7 +37,7 @@ MAX_MEMBER_BYTES = 4 * 2**30
 MAX_EXTENSION_BYTES = 64 * 1024
 
 Receive = Callable[[int], bytes]
-"""At most so many bytes; none at the end."""
+"""Returns at most that many bytes; none at the end."""
 
 # --- sending ------------------------------------------------------------------------------
 
@@ -45,7 +45,7 @@ Receive = Callable[[int], bytes]
 def backup_stream(
     members: Sequence[ShardMember], since_ns: int | None, coarse_ns: int = 1
 ) -> Iterator[bytes]:
-    """The members that changed after `since_ns`; `coarse_ns` is the clock of their times."""
+    """The members that changed after `since_ns`; `coarse_ns` is the tick of their times."""
     for member in sorted(members, key=lambda member: member.name):
         if since_ns is not None and member.mtime_ns // coarse_ns * coarse_ns <= since_ns:
             continue
@@ -60,15 +60,15 @@ def backup_stream(
 def export_stream(
     members: Sequence[ShardMember], start_ns: int | None, end_ns: int | None
 ) -> Iterator[bytes]:
-    """Whole blocks that touch the range; nothing without both bounds.
+    """Send the whole blocks that touch the range; nothing without both bounds.
 
-    Tombstones are sent as they are; at the file that one belongs to, the stream breaks off.
+    Tombstones are sent unchanged; at a file with a tombstone the stream breaks off.
 
     Raises:
-        ShardkeeperError: there is one.
+        ShardkeeperError: a file has a tombstone.
 
     Source: influxdb tsdb/engine/tsm1/engine.go, timeStampFilterTarFile. The original sends
-    one block if a single bound is missing, a slip that nobody needs.
+    one block if a single bound is missing, a bug that is not modelled.
     """
     names = {member.name for member in members}
     for member in sorted(members, key=lambda member: member.name):
@@ -120,15 +120,15 @@ class _Arriving:
 
 
 def receive_shard(receive: Receive, place: tuple[str, str, int], upload: ShardUpload) -> int:
-    """Take the TSM files of one shard out of a tar stream; returns how many there were.
+    """Read the TSM files of one shard from a tar stream; returns their number.
 
-    Members of other places are skipped without a word, tombstones and indexes too. One
-    difference to the original: its test is of the start of the name only, so that a member
-    of shard 397 passes for one of shard 39 and lands beside it; here it is skipped.
+    Members of other shards, tombstones and indexes are skipped silently. One difference to the
+    original, which compares only the start of the name: it takes a member of shard 397 for one of
+    shard 39 and writes it beside that shard's directory; here it is skipped.
 
     Raises:
         ArchiveCorrupt: the stream is no tar, or ends inside a member.
-        OSError: from `receive`.
+        OSError: `receive` raises it.
     """
     taken = 0
     for member in _members(receive):
@@ -159,7 +159,7 @@ def _members(receive: Receive) -> Iterator[_Arriving]:
     extension = Extension()
     while block := _block(receive):
         if not any(block):
-            _block(receive)  # the second of the end marker, or the end of the stream
+            _block(receive)  # the second block of the end marker, or the end of the stream
             return
         header = decode_header(block)
         if header.kind in "xLg":
@@ -188,7 +188,7 @@ def _data(receive: Receive, member: _Arriving) -> Iterator[bytes]:
 
 
 def _block(receive: Receive) -> bytes:
-    """A header block, or nothing at the end of the stream."""
+    """Read a header block; empty at the end of the stream."""
     block = receive(BLOCK)
     return block and block + _exactly(receive, BLOCK - len(block), "header")
 

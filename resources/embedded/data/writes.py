@@ -1,7 +1,7 @@
-"""Points on their way from a body of line protocol to the shards that they belong to.
+"""Writes the points of a line protocol body into their shards.
 
-A point's group is found by its time, and made if there is none; its shard within the group
-by a hash of its series.
+The time of a point decides its group, which is created if missing; a hash of its series decides
+the shard in the group.
 
 Source: influxdb coordinator/points_writer.go; services/meta/data.go, ShardFor;
 models/points.go, HashID.
@@ -33,11 +33,11 @@ MAX_REMEMBERED = 100_000
 
 
 class NoSuchDatabase(Refusal):
-    """Points for a database that is not there (HTTP 404)."""
+    """The database of the points does not exist (HTTP 404)."""
 
 
 class NoSuchPolicy(Refusal):
-    """Points for a policy that is not there (HTTP 500)."""
+    """The policy of the points does not exist (HTTP 500)."""
 
 
 def series_hash(series: bytes) -> int:
@@ -57,12 +57,12 @@ class PointsWriter:
         self._hashes: dict[bytes, int] = {}
 
     def write_body(self, body: bytes, values: Mapping[str, str]) -> None:
-        """Parse and write what was sent to /write; lines that are no points are told after.
+        """Parse and write a body of /write; raises for bad lines after writing the others.
 
         Raises:
-            NoSuchDatabase, NoSuchPolicy, WriteFailed
-            Refusal: the database was not named, or some or all lines were not written.
-            NoLeader: a group had to be made.
+            NoSuchDatabase, NoSuchPolicy, WriteFailed: no point was written.
+            Refusal: the request names no database, or some or all lines were not written.
+            NoLeader: a group had to be created.
         """
         database, policy = values.get("db", ""), values.get("rp", "")
         if not database:
@@ -79,9 +79,11 @@ class PointsWriter:
             raise Refusal(lines.error)
 
     def write(self, database: str, policy: str, points: list[Point]) -> None:
-        """Write points into the shards they belong to; "" is the default policy.
+        """Write points into their shards; "" is the default policy.
 
-        Raises: as `write_body`; PartialWrite for those beyond the policy's duration too.
+        Raises:
+            PartialWrite: some points are older than the policy's duration.
+            ShardkeeperError: as `write_body`.
         """
         rp = self._policy(database, policy)
         oldest_ns = time.time_ns() - rp.duration_ns if rp.duration_ns else -(2**63)

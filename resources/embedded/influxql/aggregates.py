@@ -1,4 +1,4 @@
-"""count, sum, mean, min, max, first and last of columns of points.
+"""The aggregates count, sum, mean, min, max, first and last of columns of points.
 
 Source: influxdb query/functions.gen.go, query/call_iterator.go.
 """
@@ -28,12 +28,16 @@ _TYPES = {
 
 
 def takes(function: str, kind: BlockType) -> bool:
-    """Whether a function has values of a type."""
+    """Whether a function accepts values of a type."""
     return kind in _TYPES[function]
 
 
 def check(function: str, kind: BlockType) -> None:
-    """Raises: StatementFailed: the function has no such values."""
+    """Require that a function accepts values of a type.
+
+    Raises:
+        StatementFailed: the function does not accept them.
+    """
     if not takes(function, kind):
         raise StatementFailed(
             f"unsupported {function} iterator type: *query.{kind.name.lower()}InterruptIterator"
@@ -41,7 +45,7 @@ def check(function: str, kind: BlockType) -> None:
 
 
 def cell(values: Values, row: int) -> Cell:
-    """One value as Python's own; strings that are not UTF-8 get surrogate escapes."""
+    """One value as a Python value; strings that are not UTF-8 get surrogate escapes."""
     if isinstance(values, list):
         return values[row].decode("utf-8", "surrogateescape")
     found: Cell = values[row].item()
@@ -49,7 +53,7 @@ def cell(values: Values, row: int) -> Cell:
 
 
 def aggregate(function: str, times: Ints, values: Values) -> tuple[Cell, int]:
-    """The value, and which point it is; 0 where it is none.
+    """The value, and the row of the selected point; row 0 if the function selects none.
 
     Args:
         function: a member of FUNCTIONS.
@@ -64,16 +68,16 @@ def aggregate(function: str, times: Ints, values: Values) -> tuple[Cell, int]:
     if isinstance(values, list):
         raise StatementFailed(f"unsupported {function} of strings")
     if function in ("min", "max"):
-        # Of equal values both take the first, which is the earliest.
+        # Of equal values both select the first, which is the earliest.
         row = int(values.argmin() if function == "min" else values.argmax())
         return cell(values, row), row
-    # Not np.sum, which adds in another order than the server.
+    # np.sum would add in another order than the server.
     total = np.cumsum(values)[-1].item()
     return (total if function == "sum" else total / len(times)), 0
 
 
 def _outermost(times: Ints, values: Values, *, last: bool) -> int:
-    """The row of the first or last time; of several with that time, the one worth most."""
+    """The row of the first or last time; of several rows with it, that of the largest value."""
     n_equal = int(np.count_nonzero(times == times[-1 if last else 0]))
     candidates = range(len(times) - n_equal, len(times)) if last else range(n_equal)
     if isinstance(values, list) or values.dtype != np.bool_ or last:

@@ -1,12 +1,12 @@
-"""Statements, carried out as far as points and names go; a node does the rest.
+"""Answers statements that read, and computes what statements write or delete.
 
     for statement in parse(text):
         if is_question(statement):
             rows = answer(statement, catalog, database, policy, now_ns)
 
-SELECT INTO is answered like the SELECT it holds; `points_into` makes points of that, which the
-node writes, and `results.written` is then the reply. For DELETE, DROP SERIES and DROP
-MEASUREMENT `deletion` says what every shard is to delete.
+SELECT INTO is answered like its SELECT; `points_into` makes points of the rows, the node writes
+them, and `results.written` is the reply. For DELETE, DROP SERIES and DROP MEASUREMENT `deletion`
+returns the deletion for every shard.
 
 Source: influxdb coordinator/statement_executor.go.
 """
@@ -42,31 +42,31 @@ from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What is to be deleted from shards; as `ShardStore.delete` takes it."""
+    """A deletion from shards; the arguments of `ShardStore.delete`."""
 
     shards: tuple[ShardID, ...]
     wanted: Callable[[bytes], bool]
-    """Of a TSM key."""
+    """A filter of TSM keys."""
     min_time_ns: int
     max_time_ns: int
 
 
 def is_question(statement: Statement) -> TypeGuard[Question]:
-    """Whether `answer` answers it; other statements change something."""
+    """Whether `answer` accepts the statement; other statements change something."""
     return isinstance(statement, get_args(Question))
 
 
 def answer(
     question: Question, catalog: Catalog, database: str, policy: str, now_ns: int
 ) -> list[Rows]:
-    """Answer a statement that asks.
+    """Answer a statement that reads.
 
     Args:
-        question: of the statement types that `is_question` takes.
-        catalog: where metastore and points come from.
-        database: what the request names, or "".
-        policy: what the request names, or "".
-        now_ns: what now() is.
+        question: a statement that `is_question` accepts.
+        catalog: the source of metastore and points.
+        database: the request's database, or "".
+        policy: the request's policy, or "".
+        now_ns: the value of now().
 
     Raises:
         StatementFailed: the statement's error, in the server's words.
@@ -80,10 +80,10 @@ def answer(
 
 
 def points_into(into: Source, rows: Sequence[Rows]) -> list[Point]:
-    """What SELECT INTO writes: tags from GROUP BY, the other columns as fields.
+    """The points that SELECT INTO writes: tags from GROUP BY, the other columns as fields.
 
     Raises:
-        StatementFailed: a name that cannot be written.
+        StatementFailed: a name cannot be written.
     """
     found: list[Point] = []
     for series in rows:
@@ -110,10 +110,10 @@ def deletion(
     database: str,
     now_ns: int,
 ) -> Deletion:
-    """What a statement deletes, from shards of all policies of the database.
+    """A statement's deletion, from the shards of all policies of the database.
 
     Raises:
-        StatementFailed: no such database, or a condition that deletions do not have.
+        StatementFailed: there is no such database, or a deletion does not support the condition.
     """
     there = data.found_database(catalog, database)
     if isinstance(statement, DropMeasurement):
@@ -133,9 +133,9 @@ def deletion(
             return False
         return conditions.holds(where.rest, lambda tag: name.tags.get(tag, "")) is True
 
-    # Series go with all their points, even those at times that nobody can write.
+    # A series is deleted with all of its points, also at times that cannot be written.
     times = (where.min_time_ns, where.max_time_ns) if where.is_timed else (MIN_TIME_NS, MAX_TIME_NS)
-    # All shards are asked, and all that have the series say that they were modified.
+    # The deletion goes to all shards, and all that have the series change their modification time.
     everywhere = data.shards_of(there.retention_policies, MIN_TIME_NS, MAX_TIME_NS)
     return Deletion(tuple(everywhere), wanted, *times)
 

@@ -1,4 +1,4 @@
-"""What queries are answered from: the metastore, and the points of shards wherever they are."""
+"""The data for queries: the metastore, and the points of shards on any node."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from resources.tsm.merge import SeriesPoints
 class Catalog(Protocol):
     """A node's view of its cluster; `keys` and `points` have the signatures of ShardStore's.
 
-    A shard that no node has may be answered as empty; one that cannot be reached raises a
-    ShardkeeperError, which becomes the statement's error.
+    A shard that no node has may be empty. An unreachable shard raises a ShardkeeperError, which
+    becomes the statement's error.
     """
 
     def metastore(self) -> Metastore:
-        """The metastore as of now."""
+        """The present metastore."""
         ...
 
     def keys(self, shard_id: ShardID) -> Mapping[bytes, BlockType]:
@@ -29,5 +29,5 @@ class Catalog(Protocol):
     def points(
         self, shard_id: ShardID, wanted: KeyFilter | None, min_time_ns: int, max_time_ns: int
     ) -> Iterator[SeriesPoints]:
-        """Points of a shard by ascending TSM key, both ends of the range inside."""
+        """Points of a shard by ascending TSM key, both ends of the range inclusive."""
         ...

@@ -1,4 +1,4 @@
-"""Statements that change something, out of tokens.
+"""Parses statements that change something; every function may raise QueryUnparsable.
 
 Source: influxql parser.go.
 """
@@ -34,7 +34,7 @@ _MAX_REPLICATION = (1 << 31) - 1
 
 
 def create(tokens: Tokens) -> Change:
-    """Take what follows the word CREATE. Raises: QueryUnparsable."""
+    """Parse the rest of a statement after CREATE."""
     if tokens.take_if("DATABASE"):
         return _create_database(tokens)
     if tokens.take_if("RETENTION"):
@@ -55,7 +55,7 @@ def create(tokens: Tokens) -> Change:
 
 
 def drop(tokens: Tokens) -> Change:
-    """Take what follows the word DROP. Raises: QueryUnparsable."""
+    """Parse the rest of a statement after DROP."""
     if tokens.take_if("DATABASE"):
         return DropDatabase(tokens.identifier())
     if tokens.take_if("RETENTION"):
@@ -82,7 +82,7 @@ def drop(tokens: Tokens) -> Change:
 
 
 def alter(tokens: Tokens) -> Change:
-    """Take what follows the word ALTER. Raises: QueryUnparsable."""
+    """Parse the rest of a statement after ALTER."""
     tokens.expect("RETENTION", "POLICY")
     name = tokens.identifier()
     tokens.expect("ON")
@@ -94,7 +94,7 @@ def alter(tokens: Tokens) -> Change:
 
 
 def set_password(tokens: Tokens) -> Change:
-    """Take what follows the word SET. Raises: QueryUnparsable."""
+    """Parse the rest of a statement after SET."""
     tokens.expect("PASSWORD", "FOR")
     name = tokens.identifier()
     tokens.expect("=")
@@ -102,17 +102,17 @@ def set_password(tokens: Tokens) -> Change:
 
 
 def grant(tokens: Tokens) -> Change:
-    """Take what follows the word GRANT. Raises: QueryUnparsable."""
+    """Parse the rest of a statement after GRANT."""
     return _privilege(tokens, "TO", revoked=False)
 
 
 def revoke(tokens: Tokens) -> Change:
-    """Take what follows the word REVOKE. Raises: QueryUnparsable."""
+    """Parse the rest of a statement after REVOKE."""
     return _privilege(tokens, "FROM", revoked=True)
 
 
 def what_and_where(tokens: Tokens) -> tuple[tuple[Source, ...], Expression | None]:
-    """Take `[FROM ...] [WHERE ...]`, at least one of them. Raises: QueryUnparsable."""
+    """Parse `[FROM ...] [WHERE ...]`, at least one of them."""
     if not tokens.next_is("FROM", "WHERE"):
         raise tokens.unexpected("FROM", "WHERE")
     sources = expressions.sources(tokens) if tokens.take_if("FROM") else ()
@@ -149,7 +149,7 @@ def _create_policy(tokens: Tokens) -> CreateRetentionPolicy:
 
 
 def _policy_options(tokens: Tokens) -> tuple[int | None, int | None, int | None, bool]:
-    """Duration, replication, shard duration, default, in any order."""
+    """Parse duration, replication, shard duration and default, in any order."""
     duration = replication = shard_duration = None
     default = False
     while True:

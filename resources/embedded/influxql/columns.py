@@ -1,4 +1,4 @@
-"""What the columns of a SELECT mean for measurements that are known: wildcards, names, types.
+"""Resolves the columns of a SELECT for known measurements: wildcards, names, types.
 
 Source: influxql ast.go, RewriteFields, ColumnNames; influxdb query/compile.go.
 """
@@ -24,14 +24,14 @@ class Output:
     key: str
     """The field or tag."""
     function: str = ""
-    """Of an aggregate."""
+    """The name of its aggregate."""
 
 
 def outputs(select: Select, schemas: Sequence[Schema], dimensions: Iterable[str]) -> list[Output]:
-    """The columns behind `time`.
+    """The columns after `time`.
 
     Raises:
-        StatementFailed: a function that is unknown, or aggregates beside what is none.
+        StatementFailed: a function is unknown, or aggregates are mixed with other columns.
     """
     grouped = frozenset(dimensions)
     found: list[tuple[Output, bool]] = []
@@ -67,7 +67,7 @@ def _what(name: str, schemas: Sequence[Schema]) -> Literal["field", "tag", "noth
 def _all(of: str, schemas: Sequence[Schema], grouped: frozenset[str]) -> list[Output]:
     fields = {name for schema in schemas for name in schema.fields} if of != "tag" else set[str]()
     tags = {name for schema in schemas for name in schema.tags} if of != "field" else set[str]()
-    # A field in front of a tag of the same name.
+    # A field comes before a tag of the same name.
     both = [*((name, 0) for name in fields), *((name, 1) for name in tags - grouped)]
     return [Output(name, "tag" if is_tag else "field", name) for name, is_tag in sorted(both)]
 
@@ -89,7 +89,7 @@ def _calls(
 
 
 def _named(found: Sequence[tuple[Output, bool]]) -> list[Output]:
-    """Names that were not asked for get a number where they are there already."""
+    """Number the derived names that occur more than once."""
     taken = {output.name for output, aliased in found if aliased}
     numbers: dict[str, int] = {}
     named: list[Output] = []

@@ -1,4 +1,4 @@
-"""WHERE: a range of time, and what must hold of tags and fields.
+"""WHERE: a time range, and conditions on tags and fields.
 
 Source: influxql ast.go, ConditionExpr, TimeRange, EvalBool.
 """
@@ -47,16 +47,16 @@ Lookup: TypeAlias = Callable[[str], "Cell | Unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A condition, its times taken out."""
+    """A condition, split into a time range and the rest."""
 
     min_time_ns: int = MIN_TIME_NS
     max_time_ns: int = MAX_TIME_NS
-    """Both inside."""
+    """Both inclusive."""
     rest: Expression | None = None
 
     @property
     def from_ns(self) -> int:
-        """The time that aggregates of everything get."""
+        """The time of an aggregate without GROUP BY time()."""
         return self.min_time_ns if self.min_time_ns > MIN_TIME_NS else 0
 
     @property
@@ -65,10 +65,10 @@ class Where:
 
 
 def where(condition: Expression | None, now_ns: int) -> Where:
-    """Take the times out of a condition. As the server does, OR between times is no union.
+    """Split the times from a condition; as in the server, OR between times is no union.
 
     Raises:
-        StatementFailed: it is no condition, or compares time with something that is no time.
+        StatementFailed: the expression is no condition, or compares time with another type.
     """
     if condition is None:
         return Where()
@@ -80,12 +80,12 @@ def where(condition: Expression | None, now_ns: int) -> Where:
         isinstance(rest, Constant) and isinstance(rest.value, bool)
     ):
         raise StatementFailed(f"invalid condition expression: {_described(rest)}")
-    # Both within int64, whatever was said.
+    # Both are limited to int64.
     return Where(min(low, MAX_TIME_NS + 1), max(high, MIN_TIME_NS - 1), rest)
 
 
 def names(expression: Expression | None) -> set[str]:
-    """The fields and tags that an expression speaks of."""
+    """The fields and tags in an expression."""
     match expression:
         case Reference(name):
             return {name}
@@ -96,10 +96,10 @@ def names(expression: Expression | None) -> set[str]:
 
 
 def holds(expression: Expression | None, lookup: Lookup) -> bool | None:
-    """Whether a condition holds; None: that depends on fields not known yet.
+    """Whether a condition holds; None: it depends on fields that are not known yet.
 
     Raises:
-        StatementFailed: it is no condition.
+        StatementFailed: the expression is no condition.
     """
     if expression is None:
         return True

@@ -1,4 +1,4 @@
-"""Series and their points, out of the shards that a statement speaks of."""
+"""Reads series and their points from the shards of a statement."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _PREFERRED = (
     BlockType.STRING,
     BlockType.BOOLEAN,
 )
-"""Of types that a field has in different shards."""
+"""The precedence of a field's types in different shards."""
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesName:
-    """A series key, taken apart."""
+    """The parts of a series key."""
 
     measurement: str
     tags: Mapping[str, str]
@@ -52,7 +52,7 @@ class SeriesData:
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """What a measurement has."""
+    """The fields, tags and series of a measurement."""
 
     fields: Mapping[str, BlockType]
     tags: frozenset[str]
@@ -62,7 +62,7 @@ class Schema:
 
 @lru_cache(maxsize=100_000)
 def series_name(key: bytes) -> SeriesName:
-    """Take a series key apart; bytes that are not UTF-8 become surrogate escapes."""
+    """Split a series key; bytes that are not UTF-8 become surrogate escapes."""
     parts: list[bytes] = []
     at = 0
     while at <= len(key):
@@ -83,7 +83,11 @@ def _text(data: bytes) -> str:
 
 
 def found_database(catalog: Catalog, name: str) -> DatabaseInfo:
-    """A database. Raises: StatementFailed: no name, or no such one."""
+    """The database of a name.
+
+    Raises:
+        StatementFailed: the name is empty, or there is no such database.
+    """
     if not name:
         raise StatementFailed("database name required")
     database = catalog.metastore().database(name)
@@ -93,7 +97,11 @@ def found_database(catalog: Catalog, name: str) -> DatabaseInfo:
 
 
 def found_policy(database: DatabaseInfo, name: str) -> RetentionPolicyInfo:
-    """A policy, by default the database's own. Raises: StatementFailed."""
+    """A policy, by default the database's default policy.
+
+    Raises:
+        StatementFailed: there is no such policy.
+    """
     policy = database.retention_policy(name or database.default_retention_policy)
     if policy is None:
         raise StatementFailed(f"retention policy not found: {name}")
@@ -103,7 +111,7 @@ def found_policy(database: DatabaseInfo, name: str) -> RetentionPolicyInfo:
 def shards_of(
     policies: Iterable[RetentionPolicyInfo], min_time_ns: int, max_time_ns: int
 ) -> list[ShardID]:
-    """The shards of all groups that a range meets, in order of time."""
+    """The shards of all groups that overlap a range, by time."""
     groups = [
         group
         for policy in policies
@@ -117,7 +125,7 @@ def shards_of(
 
 
 def schemas(catalog: Catalog, shards: Iterable[ShardID]) -> dict[str, Schema]:
-    """Measurements by name, in order, as these shards together have them."""
+    """The measurements in these shards, sorted by name."""
     fields: dict[str, dict[str, BlockType]] = {}
     series: dict[str, set[bytes]] = {}
     for shard_id in shards:
@@ -140,7 +148,7 @@ def schemas(catalog: Catalog, shards: Iterable[ShardID]) -> dict[str, Schema]:
 
 
 def matching(source: Source, measurements: Iterable[str]) -> Iterator[str]:
-    """Those that a source names."""
+    """The measurements that match a source."""
     for name in measurements:
         if isinstance(source.measurement, str):
             if name == source.measurement:
@@ -156,7 +164,7 @@ def read_series(
     min_time_ns: int,
     max_time_ns: int,
 ) -> list[SeriesData]:
-    """Read TSM keys, each as the type that is said; series in order of their keys."""
+    """Read TSM keys, each as the given type; series are sorted by key."""
     found: dict[bytes, SeriesData] = {}
     for shard_id in shards:
         for points in catalog.points(shard_id, keys.__contains__, min_time_ns, max_time_ns):
@@ -173,7 +181,7 @@ def read_series(
 
 
 def _as_type(points: SeriesPoints, kind: BlockType) -> SeriesPoints | None:
-    """Numbers become what the field is elsewhere; other types have no such value."""
+    """Convert numbers to the field's type; None: the type has no such values."""
     if points.type is kind:
         return points
     numbers = (BlockType.FLOAT, BlockType.INTEGER, BlockType.UNSIGNED)

@@ -1,4 +1,4 @@
-"""Expressions, conditions and sources out of tokens.
+"""Parses expressions, conditions and sources; every function may raise QueryUnparsable.
 
 Source: influxql parser.go, ParseExpr, parseUnaryExpr, parseSource.
 """
@@ -34,10 +34,10 @@ _CASTS = frozenset(("field", "tag", "float", "integer", "string", "boolean", "un
 
 
 def expression(tokens: Tokens, *, least: int = 1, depth: int = 0) -> Expression:
-    """Take an expression; operators below `least` in precedence stay.
+    """Parse an expression; stops at an operator with a precedence below `least`.
 
     Raises:
-        QueryUnparsable: none, or nested beyond belief.
+        QueryUnparsable: there is no expression, or its nesting is too deep.
     """
     left = _operand(tokens, depth)
     for _ in range(MAX_OPERATORS):
@@ -129,7 +129,7 @@ def _cast(tokens: Tokens) -> None:
 
 
 def sources(tokens: Tokens) -> tuple[Source, ...]:
-    """Take measurements with a comma between them. Raises: QueryUnparsable."""
+    """Parse measurements separated by commas."""
     found = [source(tokens)]
     while tokens.take_if(","):
         found.append(source(tokens))
@@ -137,7 +137,7 @@ def sources(tokens: Tokens) -> tuple[Source, ...]:
 
 
 def source(tokens: Tokens, *, patterns: bool = True) -> Source:
-    """Take `[[database.]policy.]measurement`; the policy may be empty. Raises: QueryUnparsable."""
+    """Parse `[[database.]policy.]measurement`; the policy may be empty."""
     regex = tokens.regex() if patterns else None
     if regex is not None:
         return Source(regex)
@@ -162,5 +162,5 @@ def source(tokens: Tokens, *, patterns: bool = True) -> Source:
 
 
 def condition(tokens: Tokens) -> Expression | None:
-    """Take `WHERE ...` if it is there. Raises: QueryUnparsable."""
+    """Parse an optional `WHERE ...`."""
     return expression(tokens) if tokens.take_if("WHERE") else None

@@ -1,4 +1,4 @@
-"""Queries → statements.
+"""Parses queries into statements.
 
 Source: influxql parser.go; the messages are the server's.
 """
@@ -30,10 +30,10 @@ _EXPECTED = "SELECT, DELETE, SHOW, CREATE, DROP, EXPLAIN, GRANT, REVOKE, ALTER, 
 
 
 def parse(text: str) -> tuple[Statement, ...]:
-    """Parse statements with semicolons between them; none at all is fine.
+    """Parse statements separated by semicolons; the text may be empty.
 
     Raises:
-        QueryUnparsable: the text is not of the subset; the message has line and character.
+        QueryUnparsable: the text is not in the subset; the message has line and character.
     """
     if len(text) > MAX_QUERY_CHARS:
         raise QueryUnparsable(f"error parsing query: over {MAX_QUERY_CHARS} characters")

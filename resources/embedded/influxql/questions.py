@@ -1,4 +1,4 @@
-"""SHOW statements out of tokens.
+"""Parses SHOW statements.
 
 Source: influxql parser.go and parse_tree.go.
 """
@@ -29,7 +29,11 @@ _EXPECTED = (
 
 
 def show(tokens: Tokens) -> Question:
-    """Take what follows the word SHOW. Raises: QueryUnparsable."""
+    """Parse the rest of a statement after SHOW.
+
+    Raises:
+        QueryUnparsable: the statement is not supported.
+    """
     if tokens.take_if("DATABASES"):
         return ShowDatabases()
     if tokens.take_if("SHARDS"):

@@ -1,4 +1,4 @@
-"""What statements answer, and the JSON that a node makes of it.
+"""The results of statements, and their JSON.
 
 Source: influxdb services/httpd/response_writer.go; models/rows.go.
 """
@@ -15,7 +15,7 @@ Cell: TypeAlias = float | int | bool | str | None
 
 
 class Unsigned(int):
-    """A number of an unsigned field, which SELECT INTO writes as one again."""
+    """A number of an unsigned field; SELECT INTO writes it as unsigned, too."""
 
 
 EPOCHS_NS = {
@@ -28,7 +28,7 @@ EPOCHS_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-"""What `epoch=` may say; anything else gives RFC 3339."""
+"""The values of `epoch=`; any other gives RFC 3339."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,24 @@ class Rows:
     name: str = ""
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     timed: bool = False
-    """Whether the first column is nanoseconds since 1970."""
+    """Whether the first column has nanoseconds since 1970."""
 
 
 Result: TypeAlias = Sequence[Rows] | str
-"""What a statement answers, or the text of its error."""
+"""The rows of a statement, or the text of its error."""
 
 
 NOT_EXECUTED = "not executed"
-"""The result of every statement behind one that failed."""
+"""The result of every statement after a failed one."""
 
 
 def written(n: int) -> list[Rows]:
-    """What SELECT INTO answers."""
+    """The result of SELECT INTO."""
     return [Rows(("time", "written"), [[0, n]], "result", timed=True)]
 
 
 def reply(results: Sequence[Result], epoch: str = "") -> dict[str, Any]:
-    """A reply's JSON, statements by number; `epoch` is the parameter of the request."""
+    """The JSON of a reply, statements by number; `epoch` is the request's parameter."""
     unit_ns = EPOCHS_NS.get(epoch, 0)
     reply: list[dict[str, Any]] = []
     for i, result in enumerate(results):
@@ -90,7 +90,7 @@ def _time(time_ns: Cell, unit_ns: int) -> int | str:
         return ""
     if not unit_ns:
         return format_time(time_ns)
-    # As Go divides: towards zero.
+    # Go's division rounds towards zero.
     return time_ns // unit_ns if time_ns >= 0 else -(-time_ns // unit_ns)
 
 

@@ -1,4 +1,4 @@
-"""SELECT out of tokens.
+"""Parses SELECT.
 
 Source: influxql parser.go, parseSelectStatement.
 """
@@ -31,10 +31,10 @@ class _Groups:
 
 
 def select(tokens: Tokens, *, must_write: bool = False) -> Select:
-    """Take what follows the word SELECT; continuous queries must have INTO.
+    """Parse the rest of a statement after SELECT; continuous queries must have INTO.
 
     Raises:
-        QueryUnparsable: it is no such statement.
+        QueryUnparsable: the statement is malformed or not supported.
     """
     columns = [_column(tokens)]
     while tokens.take_if(","):

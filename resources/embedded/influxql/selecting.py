@@ -1,7 +1,7 @@
-"""SELECT, answered.
+"""Answers SELECT.
 
-Rows of equal times come in the order of their series' keys; the server's order there depends
-on how many processors it has.
+Rows of equal times are sorted by their series' keys; the server's order there depends on its
+number of processors.
 
 Source: influxdb query/select.go, query/iterator.gen.go; tsdb/engine/tsm1/iterator.gen.go.
 """
@@ -37,10 +37,10 @@ class _Measurement:
 def select_rows(
     select: Select, catalog: Catalog, database: str, policy: str, now_ns: int
 ) -> list[Rows]:
-    """What SELECT answers, INTO left aside.
+    """The rows of a SELECT, without its INTO.
 
     Raises:
-        StatementFailed: in the server's words.
+        StatementFailed: the statement's error, in the server's words.
     """
     where = conditions.where(select.condition, now_ns)
     if select.every_ns and where.max_time_ns == MAX_TIME_NS:
@@ -92,7 +92,7 @@ def _measurements(
 def _read(
     measurement: _Measurement, catalog: Catalog, wanted: Sequence[Output], where: Where
 ) -> list[SeriesData]:
-    """The series that the condition lets through, with the points it lets through."""
+    """The series and points that match the condition."""
     fields = measurement.schema.fields
     shown = {output.key for output in wanted if output.of == "field"} & set(fields)
     asked = conditions.names(where.rest) & set(fields)
@@ -202,7 +202,7 @@ def _times(columns: Sequence[SeriesPoints]) -> Ints:
 
 
 def _column(times: Ints, points: SeriesPoints) -> list[Cell]:
-    """A field's values at all times of a series; None where it has none."""
+    """A field's values at all times of a series; None at times without a value."""
     values = points.values
     plain: list[Cell] = (
         [aggregates.cell(values, row) for row in range(len(values))]

@@ -1,4 +1,4 @@
-"""SHOW statements, answered.
+"""Answers SHOW statements.
 
 Source: influxdb coordinator/statement_executor.go; tsdb/store.go.
 """
@@ -42,7 +42,11 @@ _PRIVILEGES = {0: "NO PRIVILEGES", 1: "READ", 2: "WRITE", 3: "ALL PRIVILEGES"}
 
 
 def show_rows(show: Show, catalog: Catalog, database: str, now_ns: int) -> list[Rows]:
-    """What a SHOW statement answers. Raises: StatementFailed."""
+    """The rows of a SHOW statement.
+
+    Raises:
+        StatementFailed: the statement's error, in the server's words.
+    """
     known = catalog.metastore()
     match show:
         case ShowDatabases():
@@ -151,7 +155,7 @@ def _names(show: ShowNames, catalog: Catalog, database: str, now_ns: int) -> lis
             continue
         found.append(_of(show, measurement, schema, kept))
     if show.what in ("measurements", "series"):
-        # One list of all.
+        # All measurements share one list.
         values = _cut(show, [row for rows in found for row in rows.values])
         if not values:
             return []
@@ -194,7 +198,7 @@ def _of(show: ShowNames, measurement: str, schema: Schema, kept: list[bytes]) ->
 
 
 def _may_hold(show: ShowNames, where: conditions.Where, schema: Schema, key: bytes) -> bool:
-    """What is said of fields counts for nothing here; measurements know of tags alone."""
+    """Whether a series may match; conditions on fields are ignored here."""
     fields = schema.fields if show.what != "measurements" else frozenset[str]()
     tags = series_name(key).tags
     held = conditions.holds(
@@ -208,7 +212,7 @@ def _cut(show: ShowNames, values: list[list[Cell]]) -> list[list[Cell]]:
 
 
 def go_duration(ns: int) -> str:
-    """A duration as Go prints it: `0s`, `168h0m0s`, `1.5s`."""
+    """A duration in Go's format: `0s`, `168h0m0s`, `1.5s`."""
     if ns % 1_000_000_000:
         return f"{ns / 1e9:g}s" if ns >= 1_000_000_000 else f"{ns}ns"
     minutes, seconds = divmod(ns // 1_000_000_000, 60)

@@ -1,7 +1,6 @@
-"""Statements of InfluxQL, parsed: those that ask and those that change.
+"""Parsed statements of InfluxQL, those that read and those that change.
 
-Names are as meant, without quotes; "" is a name that was not given. Durations and times are
-nanoseconds.
+Names have no quotes and no escapes; "" is a missing name. Durations and times are nanoseconds.
 
 Source: influxql ast.go; the InfluxQL specification.
 """
@@ -24,7 +23,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """A number, string or boolean; a duration, as written, is `Duration`."""
+    """A number, string or boolean; a duration literal is `Duration`."""
 
     value: float | int | str | bool
 
@@ -77,7 +76,7 @@ Expression: TypeAlias = Reference | Constant | Duration | Now | Pattern | Call |
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A measurement, or all whose names a pattern finds."""
+    """A measurement, or all that match a pattern."""
 
     measurement: str | re.Pattern[str]
     database: str = ""
@@ -86,13 +85,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """What SELECT asks for, and the name it gets."""
+    """A column of SELECT and its name."""
 
     what: Reference | Call | Wildcard
     alias: str = ""
 
 
-# --- statements that ask --------------------------------------------------------------------
+# --- statements that read -------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +163,7 @@ class ShowNames:
     sources: tuple[Source, ...] = ()
     condition: Expression | None = None
     keys: tuple[str, ...] = ()
-    """Of TAG VALUES WITH KEY; empty: those that `key_pattern` finds."""
+    """The keys of TAG VALUES WITH KEY; empty: those that match `key_pattern`."""
     key_pattern: re.Pattern[str] | None = None
     limit: int = 0
     offset: int = 0
@@ -187,7 +186,7 @@ Question: TypeAlias = (
 
 @dataclass(frozen=True, slots=True)
 class CreateDatabase:
-    """CREATE DATABASE name [WITH ...]; None: not said, the server's default."""
+    """CREATE DATABASE name [WITH ...]; None: the server's default."""
 
     name: str
     policy: str = ""
@@ -217,7 +216,7 @@ class CreateRetentionPolicy:
 
 @dataclass(frozen=True, slots=True)
 class AlterRetentionPolicy:
-    """ALTER RETENTION POLICY name ON database ...; None: stays."""
+    """ALTER RETENTION POLICY name ON database ...; None: unchanged."""
 
     name: str
     database: str
@@ -251,7 +250,7 @@ class DropMeasurement:
 
 @dataclass(frozen=True, slots=True)
 class DropSeries:
-    """DROP SERIES [FROM ...] [WHERE ...]: by tags, of all time."""
+    """DROP SERIES [FROM ...] [WHERE ...]: by tags, for all time."""
 
     sources: tuple[Source, ...] = ()
     condition: Expression | None = None
@@ -272,7 +271,7 @@ class CreateContinuousQuery:
     name: str
     database: str
     query: str
-    """The whole statement, as the metastore keeps it."""
+    """The whole statement, as in the metastore."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,7 +308,7 @@ class DropUser:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """GRANT or REVOKE; a REVOKE is a grant of nothing. Privileges as `UserPrivilege` has them."""
+    """GRANT or REVOKE; a REVOKE is a grant of none. Privileges as in `UserPrivilege`."""
 
     user: str
     database: str

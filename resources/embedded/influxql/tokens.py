@@ -1,4 +1,6 @@
-"""Tokens of InfluxQL, with where they are.
+"""Tokens of InfluxQL, with their positions.
+
+Every method of `Tokens` that takes a token may raise QueryUnparsable.
 
 Source: influxql scanner.go, token.go.
 """
@@ -51,7 +53,7 @@ _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 
 
 class Kind(Enum):
-    """What a token is."""
+    """The kind of a token."""
 
     KEYWORD = "keyword"
     IDENTIFIER = "identifier"
@@ -69,19 +71,19 @@ class Token(NamedTuple):
 
     kind: Kind
     text: str
-    """Keywords in capitals; names and strings without their quotes."""
+    """Keywords in upper case; names and strings without their quotes."""
     at: int
-    """Characters before it."""
+    """The number of characters before it."""
     end: int
 
 
 class Tokens:
-    """The tokens of a text, read one by one; regular expressions only where asked for."""
+    """The tokens of a text, read one by one; regular expressions only by `regex`."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
-        """Behind the last token that was taken."""
+        """The position after the last taken token."""
         self._bare_end = -1
 
     def peek(self) -> Token:
@@ -89,7 +91,7 @@ class Tokens:
         while True:
             match = _TOKEN.match(self.text, at)
             if match is None:
-                # The server counts the end twice behind a bare word.
+                # The server counts the end twice after a bare word.
                 extra = 1 if self._bare_end == len(self.text) else 0
                 return Token(Kind.END, "EOF", len(self.text) + extra, len(self.text))
             if match.lastgroup != "blank":
@@ -107,7 +109,7 @@ class Tokens:
         """Take a regular expression between slashes, if one is next.
 
         Raises:
-            QueryUnparsable: it is none.
+            QueryUnparsable: the expression is malformed.
         """
         match = _REGEX.match(self.text, self.at)
         if match is None:
@@ -137,7 +139,7 @@ class Tokens:
         """Take these keywords or signs.
 
         Raises:
-            QueryUnparsable: something else is there.
+            QueryUnparsable: the next tokens are others.
         """
         for word in words:
             if not self.next_is(word):
@@ -145,19 +147,19 @@ class Tokens:
             self.take()
 
     def identifier(self, *, expected: str = "identifier") -> str:
-        """Take a name. Raises: QueryUnparsable."""
+        """Take a name."""
         if self.peek().kind is not Kind.IDENTIFIER:
             raise self.unexpected(expected)
         return self.take().text
 
     def string(self) -> str:
-        """Take a string. Raises: QueryUnparsable."""
+        """Take a string."""
         if self.peek().kind is not Kind.STRING:
             raise self.unexpected("string")
         return self.take().text
 
     def integer(self, low: int = 0, high: int = (1 << 63) - 1) -> int:
-        """Take an integer between two. Raises: QueryUnparsable."""
+        """Take an integer from `low` to `high`."""
         token = self.peek()
         if token.kind is not Kind.INTEGER:
             raise self.unexpected("integer")
@@ -171,7 +173,7 @@ class Tokens:
         return value
 
     def duration(self) -> int:
-        """Take a duration; INF is 0. Raises: QueryUnparsable."""
+        """Take a duration; INF is 0."""
         if self.take_if("INF"):
             return 0
         if self.peek().kind is not Kind.DURATION:
@@ -183,7 +185,7 @@ class Tokens:
         return ns
 
     def unexpected(self, *expected: str) -> QueryUnparsable:
-        """What the server says of the next token."""
+        """The server's error for the next token."""
         token = self.peek()
         return QueryUnparsable(
             f"error parsing query: found {token.text}, expected {', '.join(expected)}"
@@ -197,7 +199,7 @@ class Tokens:
 
 
 def nanoseconds(duration: str) -> int:
-    """Of a duration as tokens have it."""
+    """The nanoseconds of a duration token."""
     return sum(int(n[:30]) * _UNITS_NS[unit] for n, unit in _DURATION_PART.findall(duration))
 
 
@@ -221,7 +223,7 @@ def _token(match: re.Match[str]) -> Token:
         case "sign":
             return Token(Kind.SIGN, "!=" if text == "<>" else text, at, end)
         case "unclosed":
-            # Where the server sees the beginning of what has no end.
+            # The server reports the position before an unclosed string.
             return Token(Kind.BAD, match["unclosed"], max(at - 1, 0), end)
         case _:
             return Token(Kind.BAD, text, at, end)

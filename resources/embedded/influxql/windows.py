@@ -1,4 +1,4 @@
-"""Aggregates of a group of series: of all its time, or of each window of GROUP BY time().
+"""Aggregates of a group of series, over all time or for each window of GROUP BY time().
 
 Source: influxdb query/select.go; query/iterator.gen.go, FillIterator.
 """
@@ -27,12 +27,12 @@ MAX_WINDOWS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Points:
-    """A field's points of all series of a group, by time."""
+    """A field's points in all series of a group, by time."""
 
     times: Ints
     values: Values
     series: Ints
-    """Of each point, its series in the group."""
+    """The position in the group of each point's series."""
 
 
 def rows(
@@ -41,7 +41,7 @@ def rows(
     """Rows of a group, in the statement's order of time.
 
     Raises:
-        StatementFailed: more than MAX_WINDOWS, or fill(linear).
+        StatementFailed: there are more than MAX_WINDOWS, or the fill is linear.
     """
     columns = [_points(group, output.key) if output.function else None for output in wanted]
     if not any(column is not None for column in columns):
@@ -133,7 +133,7 @@ def _cells(
     group: Sequence[SeriesData],
     window: tuple[int, int] | None,
 ) -> tuple[list[Cell], int | None]:
-    """Values, and the time of the last chosen point; None where no column has a point."""
+    """Values, and the time of the last selected point; None: no column has a point."""
     cells: list[Cell] = []
     at: tuple[int, int] | None = None
     for output, column in zip(wanted, columns, strict=True):
@@ -149,7 +149,7 @@ def _cells(
         cells.append(value)
         at = int(column.times[low + row]), int(column.series[low + row])
     if at is not None:
-        # Beside a selector: the other fields and the tags of the point it chose.
+        # With a selector: the other fields and the tags of the selected point.
         for i, output in enumerate(wanted):
             if not output.function:
                 cells[i] = _beside(output, group[at[1]], at[0])

@@ -1,4 +1,4 @@
-"""Who may ask a meta node: Basic, Token, query values, or a JSON Web Token.
+"""Authentication at a meta node: Basic, Token, query values, or a JSON Web Token.
 
 Source: influxdb-cluster services/meta/handler.go, authenticate and parseCredentials.
 """
@@ -19,16 +19,16 @@ from resources.protocol.jwt import verified_user
 
 @dataclass(frozen=True, slots=True)
 class MetaAuth:
-    """What `auth-enabled` needs; without `enabled` everybody may ask everything."""
+    """The settings of `auth-enabled`; without `enabled` every request is allowed."""
 
     enabled: bool = False
     shared_secret: str = field(default="", repr=False)
-    """Signs tokens of users."""
+    """The secret for tokens of users."""
     internal_shared_secret: str = field(default="", repr=False)
-    """Signs tokens without a user, as nodes and influxd-ctl send them."""
+    """The secret for tokens without a user, which nodes and influxd-ctl send."""
 
     def objection(self, request: Request, store: Metastore) -> tuple[int, str] | None:
-        """Status and reason to refuse a request, or None. Any user may do anything."""
+        """Status and reason to refuse a request, or None; every user has all rights."""
         if not self.enabled:
             return None
         if not any(user.admin for user in store.users):
@@ -67,7 +67,7 @@ def user_objection(request: Request, store: Metastore) -> tuple[int, str] | None
 
 
 def credentials(request: Request) -> tuple[str, str] | None:
-    """Name and password from the address, or from the header as Token or Basic."""
+    """Name and password from the URL, or from the header as Token or Basic."""
     values = request.values()
     if values.get("u") and values.get("p"):
         return values["u"], values["p"]

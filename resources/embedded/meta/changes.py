@@ -1,7 +1,7 @@
-"""What each command makes of a metastore: a value in, a value or a refusal out.
+"""Applies a command to a metastore value; returns the new value or raises a refusal.
 
-Pure: no clock, no disk, no sockets. Errors have the words of the original, since clients
-pass them on and some compare them.
+Pure functions: no clock, no disk, no sockets. Errors have the words of the original, since clients
+show them and some compare them.
 
 Source: influxdb-cluster services/meta/store_fsm.go, data.go and errors.go.
 """
@@ -51,12 +51,12 @@ PRUNED_AFTER_NS = 14 * DAY_NS
 
 
 def applied(store: Metastore, command: commands.Command, now_ns: int) -> Metastore:
-    """The metastore after `command`; term and index stay the caller's to set.
+    """The metastore after `command`; the caller sets term and index.
 
     A store without nodes is a single server's: one shard per group, without owners.
 
     Raises:
-        CommandRejected: with the original's words.
+        CommandRejected: the command does not apply; with the original's words.
     """
     return _applied(command, store, now_ns)
 
@@ -179,7 +179,7 @@ def _update_policy(command: commands.UpdateRetentionPolicy, store: Metastore, _:
         if asked_ns is None
         else normal_group_duration_ns(asked_ns, duration_ns),
     )
-    # A default policy that is renamed is the default no more, unless the command says so.
+    # A renamed default policy is not the default any more, unless the command makes it so.
     default = new_name if command.default else db.default_retention_policy
     return with_database(
         store, replace(exchanged(db, rp, changed), default_retention_policy=default)
@@ -268,7 +268,7 @@ def _prune(_: commands.PruneShardGroups, store: Metastore, now_ns: int) -> Metas
 
 
 def without_owners(store: Metastore, shard_id: int) -> Metastore:
-    """The metastore with nobody owning a shard, which no command can bring about."""
+    """The metastore with a shard without owners; no command can produce it."""
     return with_shard(store, shard_id, 0, lambda shard: replace(shard, owners=()))
 
 

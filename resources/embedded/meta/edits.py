@@ -1,4 +1,4 @@
-"""Parts of a metastore found or exchanged; errors have the words of the original."""
+"""Finds and replaces parts of a metastore; errors have the words of the original."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resources.model import (
 
 
 class CommandRejected(ShardkeeperError):
-    """The state machine said no; `what` is its word, and nothing but the index changed."""
+    """The state machine refused; `what` has its words, and only the index changed."""
 
 
 def found_database(store: Metastore, name: str) -> DatabaseInfo:
@@ -86,7 +86,7 @@ def with_groups(
 def with_shard(
     store: Metastore, shard_id: int, now_ns: int, change: Callable[[ShardInfo], ShardInfo | None]
 ) -> Metastore:
-    """Change a shard or, by `None`, remove it; unknown IDs change nothing, as in the original."""
+    """Change a shard; `None` removes it. Unknown IDs change nothing, as in the original."""
 
     def in_group(group: ShardGroupInfo) -> ShardGroupInfo:
         if all(shard.id != shard_id for shard in group.shards):

@@ -1,4 +1,4 @@
-"""What is sent to a meta node, read and held against its metastore; refusals are texts.
+"""Reads requests to a meta node and checks them against its metastore; a refusal is a text.
 
 Source: influxdb-cluster services/meta/handler.go: serveExec, serveUser, serveCopyShard,
 serveRemoveShard, serveTruncateShards.
@@ -23,12 +23,12 @@ _USER_ACTIONS = ("create", "delete", "change-password", "add-permissions", "remo
 
 
 def outer_objection(raw: bytes) -> str:
-    """What the original sees wrong with a command before it is in the log; it sees little."""
+    """The original's error for a command before it is in the log; it checks little."""
     message = commands_pb2.Command()
     try:
         message.ParseFromString(raw)
     except DecodeError:
-        # The payloads are extensions there, and bytes to its parser.
+        # In the original the payloads are extensions, which its parser takes as bytes.
         if raw[:1] == b"\x08" and len(raw) > 1 and raw[1] < 0x80 and _framed(raw[2:]):
             return ""
         return "unexpected EOF"
@@ -36,7 +36,7 @@ def outer_objection(raw: bytes) -> str:
 
 
 def _framed(raw: bytes) -> bool:
-    """Whether bytes are one length-delimited field, whatever is in it."""
+    """Whether bytes are one length-delimited field with any content."""
     at = 0
     numbers: list[int] = []
     while at < len(raw) and len(numbers) < 2:
@@ -54,7 +54,7 @@ def _framed(raw: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ShardMove:
-    """A shard's copy on a node."""
+    """A shard's replica on a node."""
 
     place: ShardPlace
     source: str
@@ -63,7 +63,7 @@ class ShardMove:
 
 @dataclass(frozen=True, slots=True)
 class ShardCopy(ShardMove):
-    """And the node that is to get one too."""
+    """A replica, and the node that shall get one, too."""
 
     target: str
     target_id: NodeID
@@ -107,7 +107,7 @@ def delay_ns(text: str) -> int | str:
 
 
 def user_change(raw: bytes, store: Metastore) -> Callable[[], commands.Command | None] | str:
-    """What makes the command; made late, since hashing is work."""
+    """A function that makes the command later, since hashing takes time; or an error text."""
     try:
         reply = decode_json(raw, "the request")
     except BadReply as error:

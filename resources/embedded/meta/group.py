@@ -1,9 +1,9 @@
-"""The meta nodes of a cluster as one: who leads, what is agreed, who lags behind.
+"""The meta nodes of a cluster as a group: its leader, its metastore, its lagging members.
 
-Stands for raft. A command is applied once, by the leader, and its result installed on every
-member that is up; a member that lags is told later. Two answers of a real cluster are never
-given: a command whose outcome is unknown, and a panic. What would make the original panic,
-now and at every start, is refused here and remembered in `poison`.
+The group replaces raft. The leader applies a command once, and the result is installed on every
+member that is up; a lagging member gets it later. Two outcomes of a real cluster do not occur: an
+unknown one, and a panic. A command that would make the original panic, then and at every start, is
+refused here and recorded in `poison`.
 
 Source: influxdb-cluster services/meta/store.go, store_fsm.go and raft_state.go.
 """
@@ -27,12 +27,12 @@ from resources.protocol.reply_fields import ReplyFields
 
 
 class NoLeader(PeerUnreachable):
-    """Too few meta nodes are up to agree on anything."""
+    """Too few meta nodes are up for a majority."""
 
 
 @dataclass(frozen=True, slots=True)
 class Poison:
-    """A command that would have killed a real meta cluster for good."""
+    """A command that would have killed a real meta cluster permanently."""
 
     raw: bytes
     reason: str
@@ -42,11 +42,11 @@ class MetaGroup:
     """The members of a meta cluster, by position; safe to share between threads.
 
     Attributes:
-        poison: what was refused for the cluster's good, in order.
-        before_command: called with each command before it is applied, and free to send
-            others first: that is how a test comes between a look and a SetData.
-        release: what data nodes are said to be; None: what the embedded cluster stands for.
-        http_scheme: what data nodes are said to speak on 8086.
+        poison: the refused commands of that kind, in order.
+        before_command: called with each command before it is applied; it may send others
+            first, so a test can act between a client's read and its SetData.
+        release: the reported release of data nodes; None: the modelled one.
+        http_scheme: the reported scheme of data nodes on 8086.
     """
 
     def __init__(
@@ -69,18 +69,18 @@ class MetaGroup:
 
     @property
     def leader(self) -> int | None:
-        """The position of the member that leads."""
+        """The position of the leader."""
         return self._leader
 
     @property
     def leader_raft_addr(self) -> str:
-        """The leader's raft address; empty while nobody leads."""
+        """The leader's raft address; empty without a leader."""
         leader = self._leader
         return "" if leader is None else self._raft_addrs[leader]
 
     @property
     def metastore(self) -> Metastore:
-        """What was agreed last, or what is known of it while nobody leads."""
+        """The agreed metastore; without a leader, the newest copy of a member."""
         return self._newest().metastore
 
     @property
@@ -90,7 +90,7 @@ class MetaGroup:
     # --- members ----------------------------------------------------------------------------
 
     def join(self, member: int) -> None:
-        """A member is up; it catches up, and an election is held if nobody leads."""
+        """Add a running member; it catches up, and a leader is elected if there is none."""
         with self._lock:
             self._up.add(member)
             if self._leader is not None:
@@ -99,7 +99,7 @@ class MetaGroup:
                 self._elect(max(self._up, key=lambda m: (self._members[m].metastore.index, -m)))
 
     def leave(self, member: int) -> None:
-        """A member is down; another leads if it led, and nobody if too few are left."""
+        """Remove a stopped member; if it was the leader, another is elected if enough are up."""
         with self._lock:
             self._up.discard(member)
             if not self._quorum():
@@ -108,10 +108,10 @@ class MetaGroup:
                 self._elect(min(self._up - self._lagging, default=min(self._up)))
 
     def move_leader(self, member: int | None = None) -> int:
-        """Have another member lead: this one, or the next.
+        """Make another member the leader: this one, or the next.
 
         Raises:
-            NoLeader: it is down, or too few are up.
+            NoLeader: the member is down, or too few are up.
         """
         with self._lock:
             others = sorted(self._up - {self._leader})
@@ -122,12 +122,12 @@ class MetaGroup:
             return chosen
 
     def lose_leader(self) -> None:
-        """Nobody leads, although enough are up, until `move_leader`."""
+        """Remove the leader until `move_leader`, although enough members are up."""
         with self._lock:
             self._leader = None
 
     def lag(self, member: int, lagging: bool) -> None:
-        """A follower stops learning of changes, or catches up."""
+        """Make a follower miss changes, or catch up."""
         with self._lock:
             if lagging:
                 self._lagging.add(member)
@@ -141,8 +141,8 @@ class MetaGroup:
         """Apply the bytes of a command; returns the index afterwards.
 
         Raises:
-            CommandRejected: with the original's words, or because it is poison.
-            NoLeader
+            CommandRejected: with the original's words, or because the command is poison.
+            NoLeader: there is no leader.
         """
         try:
             command = decode_command(raw)
@@ -152,10 +152,11 @@ class MetaGroup:
         return self.execute(command)
 
     def execute(self, command: Command) -> int:
-        """Apply a command; an index is used up even if it is rejected.
+        """Apply a command; a rejected one uses an index, too.
 
         Raises:
-            CommandRejected, NoLeader
+            CommandRejected: with the original's words.
+            NoLeader: there is no leader.
         """
         hook = self.before_command
         if hook is not None:
@@ -174,10 +175,11 @@ class MetaGroup:
             return self._index
 
     def change(self, change: Callable[[Metastore], Metastore]) -> int:
-        """Replace the metastore as the original's services do, by a SetData of their own.
+        """Replace the metastore by a SetData, as the original's services do.
 
         Raises:
-            NoLeader, and whatever `change` raises.
+            NoLeader: there is no leader.
+            ShardkeeperError: `change` raises it.
         """
         with self._lock:
             if self._leader is None:
@@ -208,7 +210,7 @@ class MetaGroup:
             self._members[member].copy_of(newest)
         self._leader = member
         self._lagging.discard(member)
-        # A new leader writes an entry of its own, which is no command.
+        # A new leader writes an entry of its own, which is not a command.
         self._term += 1
         self._index += 1
         self._remember()
@@ -227,7 +229,7 @@ class MetaGroup:
         """Index and term of the last entry.
 
         Raises:
-            BadReply: the file says something else.
+            BadReply: the file has another form.
         """
         if not self._path.exists():
             return 1, 1
@@ -254,7 +256,11 @@ class LocalMeta:
         return self._state.encoded
 
     def execute(self, command: Command) -> int:
-        """Raises: CommandRejected; what changes nothing uses no index."""
+        """Apply a command; one that changes nothing uses no index.
+
+        Raises:
+            CommandRejected: with the original's words.
+        """
         return self.change(lambda store: applied(store, command, time.time_ns()))
 
     def change(self, change: Callable[[Metastore], Metastore]) -> int:
@@ -267,7 +273,7 @@ class LocalMeta:
 
 
 class NodeView:
-    """The metastore as one data node knows it: a copy, renewed when it hears of a change."""
+    """One data node's copy of the metastore, renewed after each change."""
 
     def __init__(self, group: MetaGroup) -> None:
         self._delay_s = 0.0
@@ -277,7 +283,7 @@ class NodeView:
         self._heard: tuple[float, tuple[Metastore, bytes]] | None = None
 
     def delay(self, seconds: float) -> None:
-        """From now on, know of what others change so much later than the meta nodes."""
+        """Delay the changes of other nodes by that time."""
         self._renew()
         self._delay_s = seconds
 
@@ -290,7 +296,7 @@ class NodeView:
         return self._read()[1]
 
     def execute(self, command: Command) -> int:
-        """As `MetaGroup.execute`; what a node has changed itself, it knows at once."""
+        """As `MetaGroup.execute`; a node's own change is in its copy at once."""
         index = self._group.execute(command)
         self._renew()
         return index
@@ -320,4 +326,4 @@ class NodeView:
 
 
 SharedMeta = MetaGroup | NodeView | LocalMeta
-"""What a data node knows and changes its metadata through."""
+"""A data node's access to the metadata."""

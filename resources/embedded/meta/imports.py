@@ -1,7 +1,7 @@
-"""What an import of metadata (the snapshotter's type 6) makes of a metastore.
+"""Applies an import of metadata (the snapshotter's type 6) to a metastore.
 
-Groups and shards get fresh IDs and no owners, in a cluster too, where that leaves them
-unreachable; continuous queries and users stay behind.
+Groups and shards get new IDs and no owners, also in a cluster, where that makes them
+unreachable. Continuous queries and users are not imported.
 
 Source: influxdb services/meta/data.go, ImportData and importOneDB.
 """
@@ -26,7 +26,7 @@ from resources.protocol.snapshotter import MetastoreUpdate
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The metastore afterwards, and which shard became which."""
+    """The metastore afterwards, and the new id of each shard."""
 
     metastore: Metastore
     pairs: tuple[tuple[ShardID, ShardID], ...]
@@ -35,10 +35,10 @@ class Imported:
 
 
 def imported(store: Metastore, other: Metastore, asked: MetastoreUpdate) -> Imported:
-    """Import one database, perhaps renamed, or all but `_internal` if none is named.
+    """Import one database, under its own or a new name, or all but `_internal` without a name.
 
     Raises:
-        CommandRejected: a name is taken or missing; nothing is imported then.
+        CommandRejected: a name exists already or is missing; nothing was imported.
     """
     if asked.database:
         jobs = [(asked.database, asked.restore_database or asked.database)]

@@ -1,7 +1,7 @@
 """One meta node: its HTTP API (8091) over its own copy of the metastore.
 
-Answers questions from what it knows and sends commands on to the leader. There is no raft
-port: its number is only an address by which nodes name each other.
+It answers reads from its copy and redirects commands to the leader. There is no raft port: its
+number is only an address by which nodes name each other.
 
 Source: influxdb-cluster services/meta/handler.go, store.go and gzip.go.
 """
@@ -46,7 +46,7 @@ from resources.protocol.meta_api import (
 from resources.protocol.snapshotter import MAX_UINT64, go_json
 
 VERSION = "1.8.11-c1.2.0"
-"""What the dev cluster behaves like."""
+"""The release that the embedded cluster models."""
 
 LEASE_S = 60.0
 BINARY = "application/octet-stream"
@@ -54,24 +54,24 @@ BINARY = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a meta node learns of and asks from others.
+    """A meta node's requests to other nodes.
 
-    `alive` stands for gossip: the TCP addresses of the nodes that were heard of lately.
+    `alive` replaces gossip: the TCP addresses of the live nodes.
     """
 
     alive: Callable[[], frozenset[str]]
     listed_shards: Callable[[str], Mapping[ShardID, OwnerStatus] | None]
-    """By a data node's TCP address; `None` when it does not answer."""
+    """The status of the shards, by a data node's TCP address; `None`: it does not answer."""
     copy_shard: Callable[[str, str, str, str, ShardID], str]
-    """Source, destination, database, policy, shard → what went wrong, if anything."""
+    """Source, destination, database, policy, shard → an error text, empty on success."""
     remove_shard: Callable[[str, ShardID], str]
 
 
 class LeaseTable:
-    """Who holds which name; the leader's memory, gone with it.
+    """The leases, in the leader's memory; another leader has none of them.
 
     Attributes:
-        duration_s: how long a name is given away for; `lease-duration` of a real one.
+        duration_s: the duration of a lease; `lease-duration` of a real node.
     """
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class LeaseTable:
         self._lock = threading.Lock()
 
     def acquire(self, name: str, owner: NodeID) -> Lease:
-        """The lease afterwards, whoever holds it."""
+        """Acquire or renew a lease; returns the present one, also if another owner has it."""
         now_ns = time.time_ns()
         with self._lock:
             held = self._leases.get(name)
@@ -99,13 +99,13 @@ class MetaNode:
 
     Args:
         position: its place in the group.
-        raft_addr: the address it is known by to the others.
+        raft_addr: its address for the other meta nodes.
 
     Attributes:
-        deaf: whether those who wait for a newer metastore wait for ever, as behind a proxy that
-            gives up on silent requests.
-        silent: whether connections break where answers should come.
-        given_index: of the newest metastore that anybody was given here.
+        deaf: whether requests that wait for a newer metastore get no answer, as behind a proxy
+            that drops silent requests.
+        silent: whether connections break instead of an answer.
+        given_index: the index of the newest metastore that this node has sent.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class MetaNode:
     # --- requests ---------------------------------------------------------------------------
 
     def answer(self, request: Request) -> Reply:
-        """The reply to a request, with the headers that all of this node's replies have."""
+        """Answer a request; adds the headers of all replies."""
         if self.silent:
             raise ConnectionAbortedError
         if request.method not in ("GET", "POST"):
@@ -196,7 +196,7 @@ class MetaNode:
             ("POST", "/truncate-shards"): self._truncate_shards,
         }
 
-    # --- what is known here -----------------------------------------------------------------
+    # --- reads ------------------------------------------------------------------------------
 
     def _snapshot(self, request: Request) -> Reply:
         text = request.values().get("index", "")
@@ -257,7 +257,7 @@ class MetaNode:
         ask = self._around.listed_shards if verbose else None
         shards = shard_statuses(self.state.metastore, time.time_ns(), ask)
         if shards is None:
-            # The original loses its way over an owner that is no data node.
+            # The original fails for an owner that is no data node.
             return text_error(500, "Internal Server Error")
         return Reply(200, encode_shards(shards), JSON)
 
@@ -269,7 +269,7 @@ class MetaNode:
         listed = [{"name": user.name, "hash": user.hash} for user in users]
         return Reply(200, go_json({"users": listed} if listed else {}), JSON)
 
-    # --- what only the leader does ----------------------------------------------------------
+    # --- requests for the leader ------------------------------------------------------------
 
     def _lease(self, request: Request) -> Reply:
         values = request.values()
@@ -364,7 +364,7 @@ class MetaNode:
             return error_reply(503, "no leader")
         return redirect(f"http://{leader}{path}", get=False)
 
-    # --- who leads --------------------------------------------------------------------------
+    # --- redirects --------------------------------------------------------------------------
 
     def _meta_nodes(self) -> tuple[NodeInfo, ...]:
         return self.state.metastore.meta_nodes
@@ -373,7 +373,7 @@ class MetaNode:
         return self._group.leader_raft_addr
 
     def _leader_http(self) -> str | None:
-        """The leader's HTTP address as the metadata has it, which SetData may have broken."""
+        """The leader's HTTP address in the metadata; SetData may have removed it."""
         raft_addr = self._group.leader_raft_addr
         for node in self.state.metastore.meta_nodes:
             if raft_addr and node.tcp_addr == raft_addr:

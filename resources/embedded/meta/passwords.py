@@ -1,8 +1,8 @@
-"""Password hashes of a dev cluster's users: bcrypt where the system's libcrypt has it.
+"""Password hashes of an embedded cluster's users: bcrypt if the system's libcrypt has it.
 
-A real server takes such hashes over with the metadata. Cost 4, the least there is: these are
-passwords of demonstrations. Without libcrypt a salted SHA-256 stands in, which only a dev
-cluster understands.
+A real server accepts such hashes with the metadata. The cost is 4, the minimum, since these are
+passwords of demonstrations. Without libcrypt a salted SHA-256 replaces bcrypt; only an embedded
+cluster accepts it.
 
 Source: crypt(3); influxdb services/meta/client.go, CreateUser.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 _ALPHABET = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _STANDIN = "$dev$"
-_lock = threading.Lock()  # crypt(3) answers in a buffer of its own
+_lock = threading.Lock()  # crypt(3) returns a static buffer
 
 
 def hashed(password: str) -> str:
@@ -28,7 +28,7 @@ def hashed(password: str) -> str:
 
 
 def fits(password: str, hash_: str) -> bool:
-    """Whether this is the password of a hash; never, of a hash we cannot compute."""
+    """Whether a password matches a hash; False if the hash cannot be computed here."""
     if hash_.startswith(_STANDIN):
         made = _standin(password, hash_.removeprefix(_STANDIN).partition("$")[0])
     else:

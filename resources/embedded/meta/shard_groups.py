@@ -1,4 +1,4 @@
-"""Where a new shard group begins and ends, how many shards it gets, and who owns them.
+"""The bounds of a new shard group, the number of its shards, and their owners.
 
 Source: influxdb-cluster services/meta/data.go, CreateShardGroup; influxdb the same file.
 """
@@ -25,25 +25,25 @@ MAX_TIME_NS = 2**63 - 2
 """The last instant of a point."""
 
 _YEAR_ONE_NS = 62_135_596_800 * 10**9
-"""From the first Monday of year 1 to 1970: groups are cut as multiples from there."""
+"""From the first Monday of year 1 to 1970: groups begin at multiples from there."""
 
 
 def default_group_duration_ns(duration_ns: int) -> int:
-    """How long a group is when a policy of `duration_ns` (0: for ever) does not say."""
+    """The default duration of the groups of a policy of `duration_ns` (0: no expiry)."""
     if duration_ns == 0 or duration_ns >= 180 * DAY_NS:
         return WEEK_NS
     return DAY_NS if duration_ns >= 2 * DAY_NS else HOUR_NS
 
 
 def normal_group_duration_ns(group_duration_ns: int, duration_ns: int) -> int:
-    """The duration that is stored for one that was asked for; 0 asks for the default."""
+    """The stored duration for a requested one; 0 requests the default."""
     if group_duration_ns == 0:
         return default_group_duration_ns(duration_ns)
     return max(group_duration_ns, HOUR_NS)
 
 
 def covering_group(rp: RetentionPolicyInfo, timestamp_ns: int) -> ShardGroupInfo | None:
-    """The live group that takes a point of this instant, if there is one."""
+    """The live group for a point of this instant; None: there is none."""
     for group in rp.shard_groups:
         if (
             group.deleted_at_ns is None
@@ -55,7 +55,7 @@ def covering_group(rp: RetentionPolicyInfo, timestamp_ns: int) -> ShardGroupInfo
 
 
 def group_bounds(rp: RetentionPolicyInfo, timestamp_ns: int) -> tuple[int, int]:
-    """Start and end of the group to make for an instant, clipped by its neighbours."""
+    """Start and end of a new group for an instant, clipped by its neighbours."""
     length_ns = rp.shard_group_duration_ns or default_group_duration_ns(rp.duration_ns)
     start_ns = timestamp_ns - (timestamp_ns + _YEAR_ONE_NS) % length_ns
     end_ns = min(start_ns + length_ns, MAX_TIME_NS + 1)
@@ -75,16 +75,16 @@ def effective_end_ns(group: ShardGroupInfo) -> int:
 
 
 def shard_count(replica_n: int, node_count: int) -> int:
-    """As few shards as give every node equally many copies."""
+    """The least number of shards that gives every node equally many replicas."""
     return next(n for n in range(1, node_count + 1) if n * replica_n % node_count == 0)
 
 
 def dealt_shards(
     first_id: int, replica_n: int, nodes: Sequence[NodeID], turn: int
 ) -> tuple[ShardInfo, ...]:
-    """New shards with IDs from `first_id` on, their owners dealt round robin from `turn` on.
+    """New shards with IDs from `first_id` on, with owners assigned round robin from `turn` on.
 
-    A single server has no nodes, and makes one shard without owners.
+    A single server has no nodes, and creates one shard without owners.
     """
     if not nodes:
         return (ShardInfo(ShardID(first_id)),)
@@ -104,7 +104,7 @@ def dealt_shards(
 def with_group(
     rp: RetentionPolicyInfo, group_id: int, timestamp_ns: int, shards: tuple[ShardInfo, ...]
 ) -> tuple[ShardGroupInfo, ...]:
-    """The policy's groups and the new one, in the order that servers rely on."""
+    """The policy's groups and the new one, in the order that servers require."""
     start_ns, end_ns = group_bounds(rp, timestamp_ns)
     group = ShardGroupInfo(ShardGroupID(group_id), start_ns, end_ns, None, None, shards)
     return tuple(

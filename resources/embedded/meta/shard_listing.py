@@ -1,4 +1,4 @@
-"""What /show-shards tells: every live shard, and what its owners say of their copies.
+"""The answer to /show-shards: every live shard, with its owners' reports of their replicas.
 
 Source: influxdb-cluster services/meta/store.go, shards and shardInfo; handler.go,
 serveShowShards.
@@ -21,8 +21,8 @@ def shard_statuses(
     """List the shards that are neither deleted nor expired; `None` if an owner is no node.
 
     Args:
-        now_ns: the time by which groups have expired.
-        ask: what a data node has, by its TCP address; `None` asks nobody.
+        now_ns: the time by which groups expire.
+        ask: requests a data node's shards, by its TCP address; `None`: no requests.
     """
     addrs = {node.id: node.tcp_addr for node in store.data_nodes}
     reply = {node: (ask(addr) or {}) for node, addr in addrs.items()} if ask else None

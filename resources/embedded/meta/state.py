@@ -1,4 +1,4 @@
-"""One meta node's copy of the metastore, on disk before anyone is told of it."""
+"""One meta node's copy of the metastore; a change is on disk before any reply has it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from resources.protocol.meta import decode_metastore, encode_metastore
 META_FILE = "meta.db"
 
 EMPTY = Metastore(0, 1, 0, (), (), (), (), 0, 0, 0)
-"""What a node knows that has joined nothing yet."""
+"""The metastore of a node that has not joined a cluster."""
 
 
 def put_file(path: Path, raw: bytes) -> None:
-    """Write a file as a whole or not at all, and have it on disk."""
+    """Write and sync a file, as a whole or not at all."""
     pending = path.with_name(f"{path.name}.pending")
     with pending.open("wb") as file:
         file.write(raw)
@@ -30,7 +30,7 @@ class MetaState:
     """The metastore in a directory; safe to share between threads.
 
     Raises:
-        BadReply: from the constructor, when the file is no metastore.
+        BadReply: the constructor finds a file that is no metastore.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -47,11 +47,11 @@ class MetaState:
 
     @property
     def encoded(self) -> bytes:
-        """The serialized `Data`, as clients get it."""
+        """The serialized `Data` for clients."""
         return self._raw
 
     def install(self, store: Metastore, *, index: int, term: int) -> None:
-        """Take over a metastore, with the index and term of the entry that made it."""
+        """Install a metastore, with the index and term of the entry that made it."""
         store = replace(store, index=index, term=term)
         raw = encode_metastore(store)
         put_file(self._path, raw)
@@ -61,15 +61,15 @@ class MetaState:
             self._changed.notify_all()
 
     def copy_of(self, other: MetaState) -> None:
-        """Catch up with another node."""
+        """Install another node's copy."""
         theirs = other.metastore
         self.install(theirs, index=theirs.index, term=theirs.term)
 
     def wait_change(self, index: int, closing: threading.Event, poll_s: float = 0.2) -> bool:
-        """Wait until something is newer than `index`, which any next change counts as.
+        """Wait for a metastore newer than `index`, or for the next change of any index.
 
-        That is how the original's long poll works: it does not wait for the index to pass
-        the one asked for. False: `closing` was set instead.
+        The original's long poll does the same: it does not wait until the index exceeds the
+        requested one. Returns False if `closing` was set.
         """
         with self._changed:
             seen = self._changes

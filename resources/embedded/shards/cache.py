@@ -1,4 +1,4 @@
-"""The points of a shard that are in no TSM file yet."""
+"""The points of a shard that are not in TSM files yet."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DTYPES: dict[BlockType, type[np.float64 | np.int64 | np.bool_ | np.uint64]] = {
 
 
 class Column:
-    """What was written to one key, in the order of writing."""
+    """The points written to one key, in the order of writing."""
 
     __slots__ = ("times", "type", "values")
 
@@ -36,7 +36,7 @@ class Column:
 
 
 class Cache:
-    """Columns by series key and field; its owner holds a lock and has checked the types."""
+    """Columns by series key and field; the caller holds a lock and has checked the types."""
 
     def __init__(self) -> None:
         self.series: dict[bytes, dict[bytes, Column]] = {}
@@ -84,7 +84,7 @@ class Cache:
                     del self.series[series]
 
     def series_points(self, wanted: Callable[[bytes], bool] | None = None) -> list[SeriesPoints]:
-        """Copies of the columns, TSM keys ascending, each time once."""
+        """Copies of the columns by ascending TSM key, without duplicate times."""
         found = [
             (key, column)
             for series, columns in self.series.items()
@@ -95,13 +95,13 @@ class Cache:
 
 
 def later_wins(key: bytes, earlier: SeriesPoints, later: SeriesPoints) -> SeriesPoints:
-    """Both's points; of equal times the later one's."""
+    """The points of both; at equal times those of `later`."""
     times = np.concatenate([earlier.times, later.times])
     return _deduplicated(key, earlier.type, times, joined([earlier.values, later.values]))
 
 
 def between(found: SeriesPoints, min_time_ns: int, max_time_ns: int) -> SeriesPoints | None:
-    """The points of a range, both ends inside."""
+    """The points of a range, both ends inclusive."""
     low = int(np.searchsorted(found.times, min_time_ns, side="left"))
     high = int(np.searchsorted(found.times, max_time_ns, side="right"))
     if low >= high:
@@ -114,7 +114,7 @@ def between(found: SeriesPoints, min_time_ns: int, max_time_ns: int) -> SeriesPo
 def merged(
     stored: Iterator[SeriesPoints], cached: Sequence[SeriesPoints]
 ) -> Iterator[SeriesPoints]:
-    """Stored and cached points by ascending key; the cached win."""
+    """Stored and cached points by ascending key; cached ones win."""
     rest = iter(cached)
     next_cached = next(rest, None)
     for found in stored:
@@ -132,7 +132,7 @@ def merged(
 
 
 def as_values(kind: BlockType, values: Sequence[FieldValue]) -> Values:
-    """Python's values as blocks hold them."""
+    """Convert Python values to the arrays of blocks."""
     if kind is BlockType.STRING:
         return [value for value in values if isinstance(value, bytes)]
     numbers: Numbers = np.array(values, dtype=_DTYPES[kind])

@@ -1,6 +1,6 @@
-"""The TSM files of one shard, with their tombstones: listed, added, deleted from, merged.
+"""The TSM files of one shard, with their tombstones.
 
-Names are `generation (9 digits)-sequence (9 digits).tsm`; a file in the making ends in `.tmp`.
+Names are `generation (9 digits)-sequence (9 digits).tsm`; an unfinished file ends in `.tmp`.
 
 Source: influxdb tsdb/engine/tsm1/file_store.go, compact.go, tombstone.go.
 """
@@ -26,16 +26,16 @@ from resources.tsm.tombstone import V4, Tombstone, parse_tombstones
 from resources.tsm.writer import TSMWriter
 
 FILE_NAME = re.compile(r"([0-9]{1,9})-([0-9]{1,9})\.tsm")
-"""What the server makes generation and sequence of."""
+"""The server's form of generation and sequence."""
 MAX_FILES = 4
-"""More are merged into one."""
+"""More files are merged into one."""
 
 KeyFilter = Callable[[bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A TSM file: its index, held, and what was deleted from it."""
+    """A TSM file with its index and its deletions."""
 
     path: Path
     size_bytes: int
@@ -49,13 +49,13 @@ class StoredFile:
 
     @property
     def number(self) -> tuple[int, int]:
-        """Generation and sequence; `ShardFiles` holds no other names."""
+        """Generation and sequence; `ShardFiles` has no other names."""
         generation, sequence = self.path.stem.split("-")
         return int(generation), int(sequence)
 
 
 class ShardFiles:
-    """The files of a directory; its owner holds a lock.
+    """The files of a directory; the caller holds a lock.
 
     Raises:
         TSMError: a file of the directory is broken.
@@ -68,7 +68,7 @@ class ShardFiles:
         self.reopen()
 
     def reopen(self) -> None:
-        """Read the directory anew."""
+        """Read the directory again."""
         paths = sorted(p for p in self.directory.iterdir() if FILE_NAME.fullmatch(p.name))
         self.files = [opened(path) for path in paths]
         for orphan in set(self.directory.glob("*.tombstone")) - {
@@ -77,7 +77,7 @@ class ShardFiles:
             orphan.unlink()
 
     def clean(self) -> None:
-        """Remove what a killed process left unfinished."""
+        """Remove the unfinished files of a killed process."""
         for path in self.directory.glob("*.tmp"):
             if path.is_dir():
                 for member in path.iterdir():
@@ -93,7 +93,7 @@ class ShardFiles:
         return sorted([*(file.path for file in self.files), *tombstones])
 
     def add(self, found: Iterable[SeriesPoints], number: tuple[int, int] | None = None) -> None:
-        """Write points as a file; by default of the next generation. No points: no file."""
+        """Write points as a file, by default of the next generation; without points, no file."""
         if number is None:
             number = (max((file.number[0] for file in self.files), default=0) + 1, 1)
         path = self.directory / f"{number[0]:09}-{number[1]:09}.tsm"
@@ -116,7 +116,7 @@ class ShardFiles:
         self.files.sort(key=lambda stored: stored.path.name)
 
     def merge(self) -> None:
-        """Make one file of all, less what was deleted; a single whole file stays."""
+        """Merge all files into one, without deleted points; a single file without deletes stays."""
         before = list(self.files)
         if len(before) < 2 and not any(file.tombstones for file in before):
             return
@@ -127,13 +127,13 @@ class ShardFiles:
             self.remove(file)
 
     def remove(self, file: StoredFile) -> None:
-        # The tombstones go last: without them the deleted points would be back.
+        # Tombstones are removed last: without them the deleted points would come back.
         file.path.unlink()
         file.tombstone_path.unlink(missing_ok=True)
         self.files.remove(file)
 
     def delete(self, wanted: KeyFilter, min_time_ns: int, max_time_ns: int) -> bool:
-        """Add tombstones for the TSM keys that `wanted` says; return whether any were new."""
+        """Add tombstones for the TSM keys that `wanted` accepts; returns whether any are new."""
         changed = False
         for file in list(self.files):
             known = frozenset(file.tombstones)
@@ -151,7 +151,7 @@ class ShardFiles:
         return changed
 
     def _bury(self, file: StoredFile, deleted: Sequence[Tombstone]) -> None:
-        """A gzip member behind those that are there, as the server's version 4 has it."""
+        """Append a gzip member, as in version 4 of the format."""
         path = file.tombstone_path
         before = path.read_bytes() if path.exists() else V4
         pending = path.with_name(path.name + ".tmp")
@@ -165,7 +165,7 @@ class ShardFiles:
             self.remove(now)
 
     def key_types(self) -> Iterator[tuple[bytes, BlockType]]:
-        """Keys that still have points, as far as whole deletions tell; one may come twice."""
+        """Yield the keys that are not deleted for all time; a key may occur twice."""
         for file in self.files:
             gone = _deleted(file)
             for found in file.index:
@@ -182,7 +182,7 @@ def reading(
     min_time_ns: int = -(1 << 63),
     max_time_ns: int = (1 << 63) - 1,
 ) -> Generator[list[ShardFile]]:
-    """Open files for `series_points`; without blocks that nobody wants."""
+    """Open files for `series_points`, without unwanted blocks."""
     with ExitStack() as stack:
         found: list[ShardFile] = []
         for file in files:
@@ -205,7 +205,7 @@ def reading(
 
 
 class _Chosen(TSMFile):
-    """A file whose index is known and only partly of interest."""
+    """A file with a part of its index, which is in memory."""
 
     def __init__(self, source: FileSource, chosen: Sequence[IndexKey]) -> None:
         super().__init__(source)
@@ -219,7 +219,7 @@ def opened(path: Path) -> StoredFile:
     """Read a file's index and tombstones.
 
     Raises:
-        TSMError: either is broken.
+        TSMError: one of them is broken.
     """
     tombstones = path.with_suffix(".tombstone")
     try:
@@ -236,10 +236,10 @@ def opened(path: Path) -> StoredFile:
 
 
 def check_file_name(name: str) -> None:
-    """Insist on a TSM file's name without a directory.
+    """Require the name of a TSM file without a directory.
 
     Raises:
-        UnsafeName: any other.
+        UnsafeName: the name has another form.
     """
     if not FILE_NAME.fullmatch(name):
         raise UnsafeName(f"{shown(name)} is not the name of a TSM file")

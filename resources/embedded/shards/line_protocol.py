@@ -2,8 +2,8 @@ r"""Line protocol: bytes → points.
 
 Layout: measurement { , tag = value }* SP field = value { , field = value }* [ SP time ] \n
 
-A backslash before a comma or a space, and in tags and fields before an equals sign, makes it
-part of the name; strings are in quotes and may hold line ends. `#` begins a comment line.
+A backslash escapes a comma or a space, and in tags and fields also an equals sign. Strings are in
+quotes and may contain line ends. `#` begins a comment line.
 
 Source: influxdb models/points.go, ParsePointsWithPrecision, scanKey, scanFields, scanNumber.
 """
@@ -27,11 +27,11 @@ PRECISIONS_NS = {
     "m": 60_000_000_000,
     "h": 3_600_000_000_000,
 }
-"""What `precision=` may say; the server takes anything else for nanoseconds."""
+"""The values of `precision=`; the server takes any other for nanoseconds."""
 
 MIN_TIME_NS = -(1 << 63) + 2
 MAX_TIME_NS = (1 << 63) - 2
-"""The server keeps the outermost times for itself (models/time.go)."""
+"""The server reserves the outermost times (models/time.go)."""
 
 _MIN_INTEGER, _MAX_INTEGER, _MAX_UNSIGNED = -(1 << 63), (1 << 63) - 1, (1 << 64) - 1
 _MAX_REMEMBERED = 100_000
@@ -45,7 +45,7 @@ _BOOLEANS = {
     **dict.fromkeys((b"f", b"F", b"false", b"False", b"FALSE"), False),
 }
 
-# A comma, space or equals sign behind a backslash belongs to the name, whatever is before it.
+# A comma, space or equals sign after a backslash belongs to the name, also after two of them.
 _HEAD = re.compile(rb"(?:[^ ]|(?<=\\) )*")
 _PART = re.compile(rb"(?:[^,]|(?<=\\),)*")
 _TAG = re.compile(rb"((?:[^=]|(?<=\\)=)*)(=?)((?:[^=]|(?<=\\)=)*)(=?)", re.DOTALL)
@@ -69,21 +69,21 @@ _PLAIN_LINE = re.compile(
     (-?[0-9]{1,19})(?:\n|\Z)""",
     re.VERBOSE,
 )
-"""Head, fields and time of most lines that are written; nothing in them is escaped."""
+"""Head, fields and time of most lines, which have no escapes."""
 _PLAIN_FIELD = re.compile(rb'([^,="]+)=("[^"]*"|[^,]+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """What a body of line protocol held."""
+    """The points and errors of a body of line protocol."""
 
     points: list[Point]
     errors: tuple[str, ...]
-    """One per line that is no point, in the server's words."""
+    """One error for each line that is no point, in the server's words."""
 
     @property
     def error(self) -> str | None:
-        """What a server answers with status 400, having written the points; None: 204."""
+        """The error of status 400, which a server sends after writing the points; None: 204."""
         if not self.errors:
             return None
         text = "\n".join(self.errors)
@@ -91,19 +91,19 @@ class Lines:
 
 
 class _NotAPoint(Exception):
-    """The reason; never leaves this module."""
+    """The reason why a line is no point; does not leave this module."""
 
 
 def parse_lines(
     body: bytes, *, now_ns: int, precision: str = "ns", unsigned: bool = False
 ) -> Lines:
-    """Parse line protocol; lines that are wrong are told, not raised.
+    """Parse line protocol; bad lines are returned as errors, not raised.
 
     Args:
-        body: lines; empty ones and comments say nothing.
-        now_ns: the time of points without one, cut to the precision.
+        body: lines; empty ones and comments are ignored.
+        now_ns: the time of points without one, truncated to the precision.
         precision: the unit of times, a key of PRECISIONS_NS.
-        unsigned: whether `5u` is a number; no released server of 1.x takes it.
+        unsigned: whether `5u` is a number; no released 1.x server accepts it.
     """
     parser = _Parser(now_ns, PRECISIONS_NS.get(precision, 1), unsigned)
     points: list[Point] = []
@@ -131,7 +131,7 @@ def parse_lines(
 
 
 def _line(body: bytes, at: int) -> tuple[bytes, int]:
-    """The line from a position on, and where the next begins; a string may go over several."""
+    """The line from a position on, and the next position; a string may contain line ends."""
     end = body.find(b"\n", at)
     if end >= 0 and _ANY_MARK.search(body, at, end):
         end = _end_of_line(body, at)
@@ -139,7 +139,7 @@ def _line(body: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _end_of_line(body: bytes, at: int) -> int:
-    """The first line end that is neither escaped nor in a string of the fields; -1: none.
+    """The first line end that is not escaped and not in a string of the fields; -1: none.
 
     Source: influxdb models/points.go, scanLine.
     """
@@ -171,10 +171,10 @@ class _Parser:
         self._now_ns = now_ns - now_ns % unit_ns
         self._unsigned = unsigned
         self.series: dict[bytes, bytes] = {}
-        """Heads of lines seen so far, without backslashes, and their series keys."""
+        """The heads so far, without backslashes, and their series keys."""
 
     def learned(self, head: bytes) -> bytes | None:
-        """The series key of a head without backslashes; None where something is wrong with it."""
+        """The series key of a head without backslashes; None: the head is wrong."""
         measurement, *parts = head.split(b",")
         tags: dict[bytes, bytes] = {}
         for part in parts:
@@ -183,7 +183,7 @@ class _Parser:
                 return None
             tags[name] = part
         series = b",".join([measurement, *(tags[name] for name in sorted(tags))])
-        # Short enough for any field of a line; longer ones are looked at one by one.
+        # Short enough for any field of a line; longer keys are checked field by field.
         if len(series) > MAX_KEY_BYTES // 2:
             return None
         if len(self.series) < _MAX_REMEMBERED:
@@ -191,7 +191,7 @@ class _Parser:
         return series
 
     def quick(self, series: bytes, text: bytes, stamp: bytes) -> Point | None:
-        """A line of a known series, its parts as _PLAIN_LINE has them; None: time outside."""
+        """The point of a known series, from the parts of _PLAIN_LINE; None: its time is invalid."""
         fields: list[Field] = []
         for name, raw in _PLAIN_FIELD.findall(text):
             if len(name) > _MAX_PLAIN_NAME:
@@ -211,10 +211,10 @@ class _Parser:
         return Point(series, time_ns, tuple(fields), text)
 
     def point(self, line: bytes) -> Point:
-        """Any line.
+        """Parse a line of any form.
 
         Raises:
-            _NotAPoint: why not.
+            _NotAPoint: the line is no point; with the reason.
         """
         match = _HEAD.match(line)
         head = match[0] if match is not None else b""

@@ -1,4 +1,4 @@
-"""Points: one time of one series, with its fields."""
+"""A point: the fields of one series at one time."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import NamedTuple, TypeAlias
 from resources.tsm.layout import BlockType
 
 FieldValue: TypeAlias = float | int | bool | bytes
-"""As the field's type says; strings are bytes."""
+"""A value of the field's type; strings are bytes."""
 
 Field: TypeAlias = tuple[bytes, BlockType, FieldValue]
-"""Name, unescaped; type; value."""
+"""Unescaped name, type, value."""
 
 _IN_FIELD_NAME = re.compile(rb'([,"\ =])')
 _IN_STRING = re.compile(rb'(["\\])')
 
 
 class Point(NamedTuple):
-    """What one line of line protocol says."""
+    """The point of one line of line protocol."""
 
     series: bytes
-    """Series key: escaped measurement and tags, tags in order."""
+    """The series key: escaped measurement and tags, tags in order."""
     time_ns: int
     fields: tuple[Field, ...]
-    """At least one."""
+    """At least one field."""
     text: bytes
-    """The fields as line protocol has them, for logs of what was written."""
+    """The fields in line protocol, for the WAL."""
 
 
 def made_point(series: bytes, time_ns: int, fields: tuple[Field, ...]) -> Point:
-    """A point from values; its text is what parsing turns back into them."""
+    """Make a point from values; its text parses to the same values."""
     text = b",".join(
         _IN_FIELD_NAME.sub(rb"\\\1", name) + b"=" + _written(kind, value)
         for name, kind, value in fields

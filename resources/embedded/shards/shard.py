@@ -32,27 +32,27 @@ from resources.tsm.merge import SeriesPoints, series_points
 from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS, Tombstone
 
 VALUE_BYTES = 16
-"""What a cached value counts as."""
+"""The size of a cached value in figures."""
 
 FLUSH_VALUES = 250_000
-"""Cached values that become a file without being asked."""
+"""The number of cached values at which the shard flushes by itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardMember:
-    """A file of a saved shard."""
+    """A file in a snapshot of a shard."""
 
     name: str
-    """`database/policy/shard/file`, as backups have it."""
+    """`database/policy/shard/file`, as in backups."""
     path: Path
-    """Its bytes, for as long as the snapshot is open."""
+    """The file, as long as the snapshot is open."""
     size_bytes: int
     mtime_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigures:
-    """What a server tells at /debug/vars of what is not in files, and of how files change."""
+    """A shard's figures at /debug/vars: its cache and WAL, and changes of its files."""
 
     memory_bytes: int
     snapshot_bytes: int
@@ -64,7 +64,11 @@ class MemoryFigures:
 
 
 class Shard:
-    """Raises TSMError where a file of the directory turns out to be broken."""
+    """One shard.
+
+    Raises:
+        TSMError: a file of the directory is broken.
+    """
 
     def __init__(
         self, directory: Path, wal: Path, name: tuple[str, str, ShardID], clock: Callable[[], int]
@@ -90,7 +94,7 @@ class Shard:
         self.write_points_ok = 0
         self._taken_bytes = self._wal_writes = self._compactions = 0
 
-    # --- what is known about it -----------------------------------------------------------
+    # --- figures --------------------------------------------------------------------------
 
     @property
     def n_files(self) -> int:
@@ -102,7 +106,7 @@ class Shard:
 
     @property
     def last_modified_ns(self) -> int:
-        """Of files and log, whichever is later; a clock that goes back moves one of them only.
+        """The later time of files and WAL; a clock that is set back changes only one of them.
 
         Source: influxdb tsdb/engine/tsm1/engine.go, LastModified.
         """
@@ -110,15 +114,15 @@ class Shard:
 
     @property
     def is_hot(self) -> bool:
-        """Whether points wait in the cache, or files to be merged."""
+        """Whether the cache has points, or files need a merge."""
         files = self._files.files
         return self._cache.n_values > 0 or len(files) > 1 or any(f.tombstones for f in files)
 
     def memory_figures(self, *, snapshotting: bool) -> MemoryFigures:
-        """As of now.
+        """The present figures.
 
         Args:
-            snapshotting: whether what is cached is being written, and does not get done.
+            snapshotting: whether to report the cache as a snapshot that is never finished.
         """
         with self._lock:
             cached = self._cache.n_values * VALUE_BYTES
@@ -146,12 +150,12 @@ class Shard:
         min_time_ns: int = MIN_TIME_NS,
         max_time_ns: int = MAX_TIME_NS,
     ) -> Iterator[SeriesPoints]:
-        """Points by ascending TSM key, as they are now; later changes are not seen.
+        """The present points by ascending TSM key; later changes are not included.
 
         Args:
-            wanted: says of a TSM key whether its points are of interest.
-            min_time_ns: the range, and
-            max_time_ns: its end, both inside.
+            wanted: a filter of TSM keys.
+            min_time_ns: the beginning of the range, inclusive.
+            max_time_ns: its end, inclusive.
         """
         with self._lock:
             self._expect_enabled()
@@ -168,7 +172,7 @@ class Shard:
 
     @contextmanager
     def snapshot(self, *, cache: bool = True, files: bool = True) -> Generator[list[ShardMember]]:
-        """Flush, then link TSM and tombstone files aside; they stay while the block runs.
+        """Flush, then hard-link TSM and tombstone files for the duration of the block.
 
         Args:
             cache: whether to flush first.
@@ -196,10 +200,10 @@ class Shard:
     # --- changing -------------------------------------------------------------------------
 
     def write(self, points: Sequence[Point]) -> None:
-        """Write points; acknowledged means that a kill does not lose them.
+        """Write points; after the return, a kill does not lose them.
 
         Raises:
-            PartialWrite: some have other types than the shard; the others were written.
+            PartialWrite: some points have other types than the shard; the others were written.
         """
         with self._lock:
             self._expect_enabled()
@@ -216,7 +220,7 @@ class Shard:
             raise PartialWrite(reason, dropped)
 
     def flush(self) -> None:
-        """Make a TSM file of what is cached."""
+        """Write the cache to a TSM file."""
         with self._lock:
             self._expect_enabled()
             if self._cache.n_values:
@@ -229,7 +233,7 @@ class Shard:
                 self.compact()
 
     def compact(self) -> None:
-        """Make one file of all, without what was deleted; the cache stays."""
+        """Merge all files into one, without deleted points; the cache stays."""
         with self._lock:
             self._expect_enabled()
             before = [file.path for file in self._files.files]
@@ -241,27 +245,27 @@ class Shard:
     def delete(
         self, wanted: KeyFilter, min_time_ns: int = MIN_TIME_NS, max_time_ns: int = MAX_TIME_NS
     ) -> None:
-        """Delete the points of the TSM keys that `wanted` says, both ends inside."""
+        """Delete the points of the TSM keys that `wanted` accepts, both ends inclusive."""
         with self._lock:
             self._expect_enabled()
             keys = {key for key, _ in (*self._files.key_types(), *self._cache.key_types())}
             gone = [Tombstone(key, min_time_ns, max_time_ns) for key in sorted(keys) if wanted(key)]
             if not gone:
                 return
-            # Told first, so that a kill leaves no deletion half done.
+            # The WAL gets it first, so that a kill leaves no deletion half done.
             self._wal.append_deletion(gone)
             self._bury(gone)
-            self._files_ns = self._clock()  # of every shard that has the series
+            self._files_ns = self._clock()  # the server does so in every shard with the series
             if not self._cache.n_values:
                 self._wal.clear()
             self._learn_types()
 
     @contextmanager
     def overlay(self) -> Generator[ShardUpload]:
-        """Take in files from elsewhere; they count once the block ends without an error.
+        """Receive files; they become part of the shard when the block ends without an error.
 
-        Meanwhile the shard is disabled. Files of the same names are written over; after an
-        error what was received stays behind as `*.tmp` until the store is opened again.
+        The shard is disabled during the block. Files of the same names are overwritten. After an
+        error the received files stay as `*.tmp` until the store is opened again.
         """
         with self._lock:
             self._expect_enabled()
@@ -278,13 +282,13 @@ class Shard:
             self._disabled = False
 
     def close(self) -> None:
-        """Let go of the files; nothing can be asked afterwards."""
+        """Close the files; the shard cannot be used afterwards."""
         with self._lock:
             self._disabled = True
             self._wal.close()
 
     def _bury(self, gone: Sequence[Tombstone]) -> bool:
-        """Delete the same range of some keys; return whether files had any of it."""
+        """Delete one range of several keys; returns whether the files had points in it."""
         self._cache.delete(gone)
         keys = {deleted.key for deleted in gone}
         _, low, high = gone[0]
@@ -314,7 +318,7 @@ class Shard:
         return accepted, reason, dropped
 
     def _validated(self, point: Point) -> tuple[str, tuple[Field, ...]]:
-        """What speaks against a point, or ""; and those of its fields that are to be kept."""
+        """The error of a point, or ""; and its fields without those to be dropped."""
         measurement = measurement_of(point.series)
         on = f'on measurement "{measurement.decode(errors="replace")}" is'
         if b",time=" in point.series[len(measurement) :]:
@@ -345,7 +349,7 @@ class Shard:
         return [path.stat().st_mtime_ns for path in self._files.paths]
 
     def _files_changed(self) -> None:
-        # As the server: a change of files never leaves the time as it was.
+        # As in the server, a change of files always changes the time.
         self._files_ns = max(max(self._mtimes(), default=0), self._files_ns + 1)
 
     def _expect_enabled(self) -> None:
@@ -354,7 +358,7 @@ class Shard:
 
 
 class ShardUpload:
-    """Files on their way into a shard."""
+    """The upload of files into a shard."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -364,7 +368,7 @@ class ShardUpload:
         """Receive a file.
 
         Raises:
-            UnsafeName: not a TSM file's name.
+            UnsafeName: the name is not that of a TSM file.
         """
         check_file_name(name)
         pending = self._directory / f"{name}.tmp"
@@ -376,10 +380,10 @@ class ShardUpload:
         self._pending[name] = pending
 
     def commit(self) -> None:
-        """Let the received files count.
+        """Make the received files part of the shard.
 
         Raises:
-            TSMError: one is not a TSM file; then none of them counts.
+            TSMError: one of them is no TSM file; then none is accepted.
         """
         for pending in self._pending.values():
             opened(pending)
@@ -388,7 +392,7 @@ class ShardUpload:
 
 
 def measurement_of(series: bytes) -> bytes:
-    """The measurement of a series key, escaped: up to the first comma of its own."""
+    """The escaped measurement of a series key: up to the first unescaped comma."""
     at = series.find(b",")
     while at > 0 and series[at - 1] == 0x5C:
         at = series.find(b",", at + 1)

@@ -6,8 +6,8 @@
     with store.snapshot(ShardID(1)) as members:
         ...
 
-Layout below the directory: data/<database>/<policy>/<shard>/*.tsm, and the same path with
-`.wal` at its end below wal/.
+Layout below the directory: data/<database>/<policy>/<shard>/*.tsm, and a file
+wal/<database>/<policy>/<shard>.wal.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ class StoredShard:
     policy: str
     id: ShardID
     num_files: int
-    """TSM files."""
+    """The number of TSM files."""
     disk_bytes: int
-    """Of the TSM files."""
+    """The size of the TSM files."""
     last_modified_ns: int
-    """Of its newest file or its last write; 0 when there was neither."""
+    """The time of its newest file or last write; 0 without either."""
     write_points_ok: int
-    """Since the store was opened."""
+    """Counted since the store was opened."""
     state: Literal["hot", "cold"]
-    """Hot while points wait in the cache."""
+    """Hot while the cache has points."""
     memory: MemoryFigures
 
 
 class ShardStore:
-    """Thread-safe; every shard has a lock of its own.
+    """The shards of one node; thread-safe, with a lock for every shard.
 
-    All methods with a shard's number raise ShardUnknown when there is no such shard, those
-    that read or write a shard ShardDisabled while it is being restored.
+    All methods with a shard's id raise ShardUnknown if there is no such shard. Methods that read
+    or write a shard raise ShardDisabled while it is being restored.
 
     Args:
-        directory: created where missing, read where not.
+        directory: created if missing, else read.
         clock: nanoseconds since 1970.
 
     Attributes:
-        busy: at so many snapshots still, somebody else's is being written, so that they leave
-            out what is cached, as from 1.8.5 on.
-        empty_when_busy: they leave out the files as well, as from 1.8.0 to 1.8.4.
+        busy: the number of next snapshots that find another one in progress, so that they leave
+            out the cache, as from 1.8.5 on.
+        empty_when_busy: whether they leave out the files as well, as in 1.8.0 to 1.8.4.
     """
 
     def __init__(self, directory: Path, clock: Callable[[], int]) -> None:
@@ -80,22 +80,22 @@ class ShardStore:
         for path in sorted((directory / "data").glob("*/*/*")):
             if path.is_dir() and path.name.isdecimal():
                 database, policy = path.parts[-3:-1]
-                # As the server: "Failed to open shard" in its log, and no other sign.
+                # The server only logs "Failed to open shard".
                 with suppress(TSMError):
                     self._open(database, policy, ShardID(int(path.name)))
 
     def set_clock(self, clock: Callable[[], int]) -> None:
-        """Set the node's clock; files keep the times of the machine's."""
+        """Set the node's clock; file times still come from the machine's clock."""
         self._clock = clock
 
     def close(self) -> None:
-        """Let go of the files; nothing is flushed, as the WAL has it."""
+        """Close the files without a flush, since the WAL has the cache."""
         with self._lock:
             for shard in self._shards.values():
                 shard.close()
             self._shards.clear()
 
-    # --- which there are ------------------------------------------------------------------
+    # --- shards ---------------------------------------------------------------------------
 
     def shards(self) -> Mapping[ShardID, StoredShard]:
         with self._lock:
@@ -116,11 +116,11 @@ class ShardStore:
         }
 
     def create(self, database: str, policy: str, shard_id: ShardID) -> None:
-        """Create an empty shard; one that is there already stays as it is.
+        """Create an empty shard; an existing one stays unchanged.
 
         Raises:
-            ShardTaken: it is there in another place.
-            UnsafeName: no name for a database or policy.
+            ShardTaken: the shard exists in another database or policy.
+            UnsafeName: the name of the database or policy is invalid.
         """
         check_name("database", database)
         check_name("retention policy", policy)
@@ -132,19 +132,19 @@ class ShardStore:
                 raise ShardTaken(f"shard {shard_id} is in {there.database}.{there.policy} already")
 
     def remove(self, shard_id: ShardID) -> None:
-        """Remove a shard and its files; none of that number is fine too."""
+        """Remove a shard and its files, if there is one of that id."""
         with self._lock:
             shard = self._shards.pop(shard_id, None)
             if shard is not None:
                 shard.close()
                 data, wal = self._paths(shard.database, shard.policy, shard_id)
-                # Renamed first: an upload may bring files until the directory has gone.
+                # Renamed first: an upload may add files until the directory is removed.
                 gone = data.with_name(f"{shard_id}.{os.urandom(4).hex()}.gone")
                 data.rename(gone)
                 shutil.rmtree(gone)
                 wal.unlink(missing_ok=True)
 
-    # --- their points ---------------------------------------------------------------------
+    # --- points ---------------------------------------------------------------------------
 
     def keys(self, shard_id: ShardID) -> Mapping[bytes, BlockType]:
         """TSM keys and their types, in ascending order."""
@@ -157,14 +157,14 @@ class ShardStore:
         min_time_ns: int = MIN_TIME_NS,
         max_time_ns: int = MAX_TIME_NS,
     ) -> Iterator[SeriesPoints]:
-        """Points by ascending TSM key, both ends of the range inside; see `Shard.points`."""
+        """Points by ascending TSM key, both ends inclusive; see `Shard.points`."""
         return self._shard(shard_id).points(wanted, min_time_ns, max_time_ns)
 
     def write(self, shard_id: ShardID, points: Sequence[Point]) -> None:
         """Write points.
 
         Raises:
-            PartialWrite: some have other types than the shard; the others were written.
+            PartialWrite: some points have other types than the shard; the others were written.
         """
         self._shard(shard_id).write(points)
 
@@ -175,21 +175,21 @@ class ShardStore:
         min_time_ns: int = MIN_TIME_NS,
         max_time_ns: int = MAX_TIME_NS,
     ) -> None:
-        """Delete the points of the TSM keys that `wanted` says, both ends inside."""
+        """Delete the points of the TSM keys that `wanted` accepts, both ends inclusive."""
         self._shard(shard_id).delete(wanted, min_time_ns, max_time_ns)
 
-    # --- their files ----------------------------------------------------------------------
+    # --- files ----------------------------------------------------------------------------
 
     def flush(self, shard_id: ShardID) -> None:
-        """Make a TSM file of what is cached; over MAX_FILES of them become one."""
+        """Write the cache to a TSM file; merges the files if there are over MAX_FILES."""
         self._shard(shard_id).flush()
 
     def compact(self, shard_id: ShardID) -> None:
-        """Make one TSM file of all, without what was deleted."""
+        """Merge all TSM files into one, without deleted points."""
         self._shard(shard_id).compact()
 
     def snapshot(self, shard_id: ShardID) -> AbstractContextManager[list[ShardMember]]:
-        """Flush; the TSM and tombstone files, by name, for as long as the block runs."""
+        """Flush; the TSM and tombstone files, by name, for the duration of the block."""
         with self._lock:
             busy = self.busy > 0
             self.busy -= busy
@@ -198,7 +198,7 @@ class ShardStore:
         )
 
     def overlay(self, shard_id: ShardID) -> AbstractContextManager[ShardUpload]:
-        """Take in files with `add`; they count once the block ends without an error."""
+        """Receive files with `add`; they are installed when the block ends without an error."""
         return self._shard(shard_id).overlay()
 
     def _shard(self, shard_id: ShardID) -> Shard:

@@ -1,12 +1,12 @@
-"""What a shard was told since its last TSM file, so that a killed process forgets nothing.
+"""The log of a shard's writes and deletes since its last TSM file, for restarts after a kill.
 
 Layout, integers big-endian:
     entry   CRC-32 of kind and body (4) | length of body (4) | kind (1) | body
     kinds   1 points: line protocol, times in nanoseconds
             2 a deletion: { key length (4) | key | min time (8) | max time (8) }*
 
-A file's last entry may be cut, which means it was never acknowledged; reading stops there.
-The file is ours: the server's own WAL (tsdb/engine/tsm1/wal.go) is not imitated.
+The last entry may be cut, which means that it was never acknowledged; reading stops there.
+The format is ours, not that of the server's WAL (tsdb/engine/tsm1/wal.go).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_ENTRY_BYTES = 1 << 30
 
 
 class WAL:
-    """One file, appended to until what it holds is in a TSM file."""
+    """One file, which grows until its entries are in a TSM file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,7 +49,7 @@ class WAL:
         self._append(_DELETION, packed(deleted))
 
     def clear(self) -> None:
-        """Forget everything; the file stays."""
+        """Remove all entries; the file stays."""
         self._file.truncate(0)
 
     def close(self) -> None:
@@ -57,12 +57,12 @@ class WAL:
 
     def _append(self, kind: int, body: bytes) -> None:
         crc = crc32(body, crc32(_CHECKED.pack(kind), 0))
-        # One write: a kill between two would cut the entry, and all that follow it.
+        # A single write: a kill between two would cut the entry, and lose all that follow it.
         self._file.write(_HEAD.pack(crc, len(body), kind) + body)
 
 
 def replayed(path: Path) -> Iterator[list[Point] | list[Tombstone]]:
-    """The whole entries of a WAL in their order; cuts off what is behind them."""
+    """Yield the complete entries of a WAL in order; truncates the file after them."""
     if not path.exists():
         return
     with path.open("r+b") as file:
@@ -82,7 +82,7 @@ def replayed(path: Path) -> Iterator[list[Point] | list[Tombstone]]:
 
 
 def packed(deleted: Iterable[Tombstone]) -> bytes:
-    """Records as tombstone files have them."""
+    """Encode records in the form of tombstone files."""
     return b"".join(
         _KEY_LENGTH.pack(len(key)) + key + _TIMES.pack(low, high) for key, low, high in deleted
     )
