@@ -91,7 +91,7 @@ class TargetResource(dg.ConfigurableResource):
     )
     cert: str = Field(
         default="",
-        description="File with our own certificate, for servers that ask for it (-cert).",
+        description="File with our own certificate, for servers that require one (-cert).",
     )
     key: str = Field(default="", description="File with its key (-key); empty: in the same file.")
     map: list[str] = Field(

@@ -112,11 +112,9 @@ PLAIN = (
     "resources/tsm/",
 )
 RETIRED_IN_PROSE = re.compile(
-    r"\b(?:(?-i:Who)|"
-    r"whoever|nobody|somebody|anybody|everybody|alike|in\s+vain|verdicts?|judg(?:e[sd]?|ing|e?ment)"
-    r"|seal(?:s|ed|ing)?|of\s+(?:its|their)\s+own\s+accord|as\s+it\s+were|so\s+many"
-    r"|stands?\s+in(?:stead)?\s+for"
-    r")\b",
+    r"\b(?:(?-i:Who)|(?<=[;:] )who|whoever|nobody|somebody|anybody|everybody|alike|in\s+vain"
+    r"|verdicts?|judg(?:e[sd]?|ing|e?ment)|seal(?:s|ed|ing)?|of\s+(?:its|their)\s+own\s+accord"
+    r"|as\s+it\s+were|so\s+many|stands?\s+in(?:stead)?\s+for)\b",
     re.IGNORECASE,
 )
 # A section of a docstring, up to an empty line or a line that is indented less.

@@ -97,7 +97,7 @@ class InfluxHTTP:
     ) -> None:
         target = http_target(address)
         if target.user and user:
-            raise UsageError("credentials are given both in the URL and beside it")
+            raise UsageError("credentials are given twice, in the URL and separately")
         self._scheme = target.scheme
         self._address = target.address
         self._path = target.path

@@ -75,7 +75,7 @@ def refusal(named: str, reply: HTTPReply, shown: Callable[[object], str]) -> Wir
         )
     if wants_tls(reply.status, reply.body):
         return BadReply(
-            f"{named}: speaks https, and was asked over http",
+            f"{named}: speaks https, and the request used http",
             hint=f"give it as https://{named.partition(' ')[0]}, or without http:// in front",
         )
     if is_half_asked(reply.status, reply.body):

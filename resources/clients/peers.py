@@ -101,7 +101,7 @@ class Crashes:
         if why is not None:
             raise ShardLeftAlone(
                 f"shard {shard_id} is left alone: {why}",
-                hint="the server's log says why it went down; -shard reads it all the same",
+                hint="the server's log says why it went down; -shard reads it anyway",
             )
 
 

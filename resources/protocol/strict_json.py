@@ -2,11 +2,11 @@
 
 A document is read in two steps. `decode_json` reads the text and refuses what Python's reader
 takes: duplicate keys, of which msgspec takes the last one, NaN and infinities. `convert_json`
-converts the result into a shape, a `msgspec.Struct`: a key that is missing and a value of another
-type or out of range raise an error with their path. Keys that the shape does not have are passed
-over, so older versions read what newer ones write.
+converts the result into a shape, a `msgspec.Struct`: a missing key and a value of another type or
+out of range raise an error with their path. Keys that the shape does not have are ignored, so older
+versions read the output of newer ones.
 
-msgspec has no bounds above 2**63 - 1: who takes a `UInt` compares it with `MAX_UINT64`.
+msgspec has no bounds above 2**63 - 1, so the user of a `UInt` compares it with `MAX_UINT64`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 MAX_UINT64 = (1 << 64) - 1
 UInt = Annotated[int, msgspec.Meta(ge=0)]
-"""Not negative; up to `MAX_UINT64`, which its user compares it with."""
+"""A number from 0 to `MAX_UINT64`; its user checks the upper bound."""
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _MAX_COMPLAINT = 160
 
@@ -51,7 +51,7 @@ def decode_json(raw: bytes, name: str) -> object:
 
 
 def decode_as(shape: type[T], raw: bytes, name: str) -> T:
-    """Decode JSON that met a size limit before, and convert it into a shape.
+    """Decode JSON, whose size the caller has checked, and convert it into a shape.
 
     Raises:
         BadReply: as `decode_json` and `convert_json`.
@@ -60,10 +60,10 @@ def decode_as(shape: type[T], raw: bytes, name: str) -> T:
 
 
 def convert_json(value: object, shape: type[T], name: str) -> T:
-    """Convert what `decode_json` returned into a shape.
+    """Convert the result of `decode_json` into a shape.
 
     Raises:
-        BadReply: it has another shape; says where.
+        BadReply: the value has another shape; the message has the path.
     """
     try:
         return msgspec.convert(value, shape, str_keys=True)
@@ -79,7 +79,7 @@ def too_great(name: str) -> BadReply:
 
 
 def _complaint(error: msgspec.ValidationError) -> str:
-    """The path first, then what is wrong there; a value that is quoted in it is escaped."""
+    """The path, then the fault; quoted values are escaped."""
     what, _, path = str(error).partition(" - at `$")
     what = what.replace("`", "").encode("unicode_escape").decode()
     what = what if len(what) <= _MAX_COMPLAINT else what[: _MAX_COMPLAINT - 3] + "..."

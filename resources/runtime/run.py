@@ -1,4 +1,4 @@
-"""What one run of the engine is told and asks: where its events go, and whether it goes on."""
+"""Run: the listener of a run's events, and the request to stop it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Event = TypeVar("Event")
 
 @dataclass(frozen=True)  # with slots, Run[Event](emit) fails in Python 3.11
 class Run(Generic[Event]):
-    """One run; `resources.engine.events.Run` is the one whose events are the engine's.
+    """One run; `resources.engine.events.Run` is the one with the engine's events.
 
     Attributes:
         emit: takes each event; called from the thread that started the run.
-        stop: set, from any thread, when the run is to end early.
+        stop: set, from any thread, to end the run early.
     """
 
     emit: Callable[[Event], None]
     stop: threading.Event = field(default_factory=threading.Event)
 
     def check(self, before: str = "everything was done") -> None:
-        """End here if the run is to end early.
+        """Raise if the run shall end early.
 
         Args:
-            before: what was not reached, as in "stopped before the backup was complete".
+            before: the state that was not reached, as in "stopped before the backup was complete".
 
         Raises:
             Stopped: `stop` is set.

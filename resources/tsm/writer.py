@@ -110,9 +110,7 @@ class TSMWriter:
         if times.dtype != np.int64 or not (times[1:] > times[:-1]).all():
             raise IndexOutOfOrder(f"{shown(key)}: its times are not ascending int64")
         if key == self._key and times[0] <= self._last_max:
-            raise IndexOutOfOrder(
-                f"{shown(key)}: times from {times[0]} on, behind {self._last_max}"
-            )
+            raise IndexOutOfOrder(f"{shown(key)}: times from {times[0]} on, after {self._last_max}")
         blocks: list[tuple[int, int, bytes]] = []
         for at in range(0, len(times), BLOCK_POINTS):
             part = slice(at, at + BLOCK_POINTS)
@@ -208,7 +206,7 @@ class TSMWriter:
         growing = self.size_bytes
         for first, last, encoded in blocks:
             if growing > MAX_FILE_BYTES:
-                raise TSMError(f"{shown(key)}: a block behind {MAX_FILE_BYTES} bytes of a file")
+                raise TSMError(f"{shown(key)}: a block after {MAX_FILE_BYTES} bytes of a file")
             if first > last or len(encoded) + CRC.size > MAX_BLOCK_BYTES:
                 raise TSMError(
                     f"{shown(key)}: a block of {len(encoded)} bytes from {first} to {last}"

@@ -233,4 +233,4 @@ def _decoded(kind: type[R], number: MessageType, raw: bytes) -> R:
         except StopIteration as done:
             if isinstance(done.value, kind):
                 return done.value
-            raise BadReply("another message than its type says") from None
+            raise BadReply("the message does not match its type") from None

@@ -164,8 +164,8 @@ def test_a_key_may_be_written_in_several_calls(sizes: list[int]) -> None:
     ("key", "kind", "at", "values", "error", "complaint"),
     [
         (b"a#!~#v", INTEGER, [99], [1], IndexOutOfOrder, "'a#!~#v' after 'm#!~#v'"),
-        (KEY, INTEGER, [20], [1], IndexOutOfOrder, "times from 20 on, behind 20"),
-        (KEY, INTEGER, [5], [1], IndexOutOfOrder, "times from 5 on, behind 20"),
+        (KEY, INTEGER, [20], [1], IndexOutOfOrder, "times from 20 on, after 20"),
+        (KEY, INTEGER, [5], [1], IndexOutOfOrder, "times from 5 on, after 20"),
         (KEY, BlockType.FLOAT, [30], [1.5], TSMError, "is INTEGER, and cannot become FLOAT"),
         (LATER, INTEGER, [], [], TSMError, "0 times and 0 values"),
         (LATER, INTEGER, [1, 2], [1], TSMError, "2 times and 1 values"),
@@ -255,7 +255,7 @@ def test_blocks_of_a_key_may_overlap_but_not_go_back() -> None:
         encoded = encode_block(INTEGER, times(39, 99), integers(1, 2))
         with pytest.raises(IndexOutOfOrder, match="from 39 on after one from 40"):
             writer.write_block(KEY, INTEGER, encoded, 39, 99)
-        with pytest.raises(IndexOutOfOrder, match="behind 100"):
+        with pytest.raises(IndexOutOfOrder, match="after 100"):
             writer.write(KEY, INTEGER, times(61), integers(1))
         # What one key held says nothing about the next.
         writer.write(LATER, INTEGER, times(-5), integers(1))
@@ -288,7 +288,7 @@ def test_the_block_that_passes_two_gib_is_the_last_one() -> None:
     while not writer.full:
         last = times(T0 + writer.size_bytes)
         writer.write(b"c#!~#v", INTEGER, last, last)
-    with pytest.raises(TSMError, match="behind 2147483648 bytes"):
+    with pytest.raises(TSMError, match="after 2147483648 bytes"):
         writer.write(b"d#!~#v", INTEGER, times(T0), integers(1))
     assert MAX_FILE_BYTES < writer.finish() == sum(sizes) < MAX_FILE_BYTES + 100
 
