@@ -120,7 +120,7 @@ def open_source(at: Address) -> Server | Cluster:
     api = open_http(at, f"{scheme}://{found}")
     if not api.ping().version:
         raise UnsupportedPeer(
-            f"{found} answers HTTP and is no InfluxDB server",
+            f"{found} answers HTTP and is not an InfluxDB server",
             hint="-bind names a meta node, port 8091 by default; -host a server's TCP address",
         )
     tcp = HostPort(found.host, TCP_PORT)

@@ -171,7 +171,7 @@ class InfluxHTTP:
             activity: whether to read counters of writes, too; figures of files alone are faster.
 
         Raises:
-            BadReply: the reply is no JSON, or has no server time.
+            BadReply: the reply is not JSON, or has no server time.
             PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
         """
         return asked_again(lambda: self._server_vars(activity=activity))

@@ -81,7 +81,7 @@ class MetaClient:
         min_bytes_per_s: a node's minimum rate, once it answers; see `StallLimit`.
 
     Raises:
-        UsageError: `bind` is no address, or settings contradict each other.
+        UsageError: `bind` is not an address, or settings contradict each other.
     """
 
     def __init__(
@@ -242,7 +242,7 @@ class MetaClient:
 
         Raises:
             PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
-            BadReply: also if the server is no meta node.
+            BadReply: also if the server is not a meta node.
         """
         reply = replace(self._http, timeout_s=timeout_s).get(node, "/ping", limit=MAX_SMALL_BYTES)
         index = index_in(reply)
@@ -257,7 +257,7 @@ class MetaClient:
         reports "not found" for a missing replica as well as for a node that does not answer.
 
         Raises:
-            PeerRefused: also if a shard's owner is no data node.
+            PeerRefused: also if a shard's owner is not a data node.
             PeerUnreachable, CredentialsRefused, BadReply: the request fails.
         """
         params = {"verbose": "true"} if verbose else None
@@ -273,7 +273,7 @@ class MetaClient:
             return self._nodes.ask(ask)
         except PeerRefused as error:
             if "HTTP 500" in error.what and not error.hint:
-                error.hint = "does the metastore name an owner that is no data node?"
+                error.hint = "does the metastore name an owner that is not a data node?"
             raise
 
     # --- changes --------------------------------------------------------------------------

@@ -28,7 +28,7 @@ def leader_from(address: HostPort, http: MetaHTTP, nodes: MetaNodes) -> HostPort
     Raises:
         PeerUnreachable: also if there is no leader, or the nodes name different ones.
         CredentialsRefused, PeerRefused: the request fails.
-        BadReply: also if the server is no meta node.
+        BadReply: also if the server is not a meta node.
     """
     first = address
     for _ in range(MAX_HOPS):

@@ -52,7 +52,7 @@ def named_addresses(bind: str) -> list[HostPort]:
     """The addresses in -bind: one meta node, or several separated by commas.
 
     Raises:
-        UsageError: one of them is no address.
+        UsageError: one of them is not an address.
     """
     return [split_host_port(text.strip(), META_PORT) for text in bind.split(",")]
 

@@ -140,7 +140,7 @@ class Server:
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """The server's facts from HTTP; without HTTP, empty facts and the error.
 
-        A backup without them is a full copy. So a closed HTTP port is no error here, nor is a
+        A backup without them is a full copy. So a closed HTTP port is not an error here, nor is a
         proxy in front of it that passes only some paths, or answers itself.
 
         Raises:

@@ -41,7 +41,7 @@ def plain_session(trust: Trust, route: AddressMap = NO_MAP) -> requests.Session:
 class _Plain(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         # Even with redirects turned off, requests reads a redirect's whole body, and raises on a
-        # Location that is no URL.
+        # Location that is not a URL.
         return None
 
 

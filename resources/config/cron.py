@@ -38,7 +38,7 @@ def check_cron(text: str) -> None:
         for part in word.lower().split(","):
             found = _PART.fullmatch(part)
             if found is None or not _fits(found, least, most, names):
-                raise ValueError(f"{word!a} is no {name} ({least} to {most}): {EXAMPLE}")
+                raise ValueError(f"{word!a} is not a valid {name} ({least} to {most}): {EXAMPLE}")
 
 
 def _fits(part: re.Match[str], least: int, most: int, names: tuple[str, ...]) -> bool:

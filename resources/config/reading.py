@@ -59,7 +59,7 @@ class Reading:
             if problem.cluster == name:
                 raise problem.error
         raise UsageError(
-            f"{shown(name)} is no configured cluster",
+            f"{shown(name)} is not a configured cluster",
             hint=f"there are {', '.join(sorted(self.configuration.clusters))}",
         )
 
@@ -115,7 +115,7 @@ def read_sound(path: Path) -> Reading:
             hint=f"{VARIABLE} names the configuration file; without it, {FILE} is read where it is",
         ) from None
     if len(raw) > MAX_FILE_BYTES:
-        raise UsageError(f"{path}: more than {MAX_FILE_BYTES} bytes, which is no configuration")
+        raise UsageError(f"{path}: more than {MAX_FILE_BYTES} bytes, too long for a configuration")
     found = parse_sound(raw, str(path))
     base = path.resolve().parent
     configuration = _absolute(found.configuration, base)

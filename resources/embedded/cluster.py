@@ -205,7 +205,7 @@ class EmbeddedCluster:
 
         Raises:
             ShardUnknown, PartialWrite: as `ShardStore.write`.
-            UsageError: the lines are no points.
+            UsageError: the lines are not points.
         """
         parsed = parse_lines(lines.encode(), now_ns=0)
         if parsed.error is not None:

@@ -114,7 +114,7 @@ class _Exchange(BaseHTTPRequestHandler):
         """Write nothing: the nodes have no access log."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer bytes that are no HTTP as Go does, for every version of HTTP."""
+        """Answer bytes that are not HTTP as Go does, for every version of HTTP."""
         self.close_connection = True
         reason = f"{code} {self.responses.get(code, ('', ''))[0]}"
         head = f"HTTP/1.1 {reason}\r\nContent-Type: {TEXT}\r\nConnection: close\r\n\r\n"

@@ -45,7 +45,7 @@ class Command:
             PlanError: a value is out of range, or would damage the cluster.
         """
         if BY_TYPE.get(self.TYPE) is not type(self):
-            raise PlanError(f"{type(self).__name__} is no command")
+            raise PlanError(f"{type(self).__name__} is not a command")
         self.check()
         message = pb.Command(type=self.TYPE)
         payload: Message = getattr(message, _payload_name(self.TYPE))

@@ -20,7 +20,7 @@ def comparable(raw: bytes, *, own_clocks: bool = False, timeless: bool = False) 
         timeless: whether to ignore term and index.
 
     Raises:
-        BadReply: `raw` is no metastore.
+        BadReply: `raw` is not a metastore.
     """
     data = parse_strictly(pb.Data, raw, "metastore")
     for user in data.Users:

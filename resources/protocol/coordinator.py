@@ -308,7 +308,7 @@ def _reply(reader: StreamReader, asked: MessageType) -> Parsing[bytes]:
 
 def _shard_id(key: str) -> ShardID:
     if not DECIMAL.fullmatch(key) or int(key) > MAX_UINT64:
-        raise BadReply(f"the list of shards has a key that is no shard ID: {key[:40]!a}")
+        raise BadReply(f"the list of shards has a key that is not a shard ID: {key[:40]!a}")
     return ShardID(int(key))
 
 

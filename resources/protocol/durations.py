@@ -35,6 +35,6 @@ def parse_duration(text: str) -> int:
         at = match.end()
     if not text or at != len(text) or total >= 1 << 63:
         raise UsageError(
-            f"{shown(text)} is no duration", hint="write 10s, 90m, 12h, 7d, or 0s for no limit"
+            f"{shown(text)} is not a duration", hint="write 10s, 90m, 12h, 7d, or 0s for no limit"
         )
     return round(total)

@@ -261,7 +261,7 @@ def meta_node_status(raw: bytes) -> MetaNodeStatus:
     """
     reply = ReplyFields.of(raw, "status")
     if reply.text("nodeType") != "meta":
-        raise BadReply("status of a node that is no meta node")
+        raise BadReply("status of a node that is not a meta node")
     return MetaNodeStatus(
         reply.text("leader"), reply.text("httpAddr"), reply.text("raftAddr"), reply.texts("peers")
     )
@@ -300,7 +300,7 @@ def data_node_status(raw: bytes) -> DataNodeStatus:
     """
     reply = ReplyFields.of(raw, "status")
     if reply.text("nodeType") != "data":
-        raise BadReply("status of a node that is no data node")
+        raise BadReply("status of a node that is not a data node")
     return DataNodeStatus(
         reply.text("hostname"),
         reply.text("tcpBind"),
@@ -364,7 +364,7 @@ def encode_error(text: str) -> bytes:
 
 
 def error_text(raw: bytes) -> str | None:
-    """The reason in an error's body; `None` if it is not JSON, as in most older versions."""
+    """The reason in an error's body; `None` if it is not JSON, as in some older versions."""
     try:
         return ReplyFields.of(raw, "error").text("error")
     except BadReply:

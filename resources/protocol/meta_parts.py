@@ -28,7 +28,7 @@ class MetastoreParts:
         """Split a serialized `Data`.
 
         Raises:
-            BadReply: `raw` is no metastore.
+            BadReply: `raw` is not a metastore.
         """
         data = parse_strictly(pb.Data, raw, "metastore")
         numbers = ("Term", "Index", "MaxNodeID", "MaxShardGroupID", "MaxShardID")

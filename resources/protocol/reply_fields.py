@@ -79,7 +79,7 @@ def each_field(value: object, name: str, read: Callable[[ReplyFields], T]) -> tu
     """Read the objects of an array; null is an empty one.
 
     Raises:
-        BadReply: the value is no array of such objects.
+        BadReply: the value is not an array of such objects.
     """
     if value is None:
         return ()

@@ -95,7 +95,7 @@ def server_vars(
         activity: whether to read counters of writes, too; else the figures of files only.
 
     Raises:
-        BadReply: the reply is no JSON object, or is cut.
+        BadReply: the reply is not a JSON object, or is cut.
         ErrorInstead: the reply is an error.
     """
     reply = _VarsReader()

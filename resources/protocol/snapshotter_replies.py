@@ -120,7 +120,7 @@ def shard_paths(reader: StreamReader) -> Parsing[ShardPaths]:
     A server on Windows separates the parts by \.
 
     Raises:
-        BadReply: JSON of another form, a path of less than three parts, an ID that is no uint64.
+        BadReply: JSON of another form, a path of less than three parts, an ID that is not a uint64.
         PeerClosedEarly: EOF before the newline.
 
     Source: influxdb services/snapshotter/service.go, writeDatabaseInfo.

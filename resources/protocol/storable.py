@@ -12,7 +12,7 @@ from resources.protocol.meta import decode_metastore, parse_strictly
 def check_storable(meta: bytes) -> None:
     """Require that a cluster can work with `meta`, a serialized `Data`, as its metastore.
 
-    Without meta nodes the cluster finds no leader; an owner that is no data node breaks
+    Without meta nodes the cluster finds no leader; an owner that is not a data node breaks
     /show-shards; the cluster would assign an ID beyond the highest a second time.
 
     Raises:
@@ -39,7 +39,7 @@ def check_storable(meta: bytes) -> None:
         (_duplicates([db.name for db in store.databases]), "has a database twice"),
         (_duplicates(shards), "has a shard ID twice"),
         (_duplicates(group_ids), "has a shard group ID twice"),
-        (not owners <= set(data_nodes), "has owners that are no data nodes"),
+        (not owners <= set(data_nodes), "has owners that are not data nodes"),
         (max(shards, default=0) > store.max_shard_id, "has a shard ID beyond the highest"),
         (max(group_ids, default=0) > store.max_shard_group_id, "has a group ID beyond the highest"),
         (max(nodes, default=0) > store.max_node_id, "has a node ID beyond the highest"),

@@ -101,7 +101,7 @@ def is_integer(value: object) -> TypeGuard[int]:
 
 
 def _no_constant(text: str) -> object:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> Json:

@@ -103,7 +103,7 @@ class TarWalker:
     walker cannot continue.
 
     Raises:
-        ArchiveCorrupt: `feed` or `finish` finds a broken header, a member that is no regular
+        ArchiveCorrupt: `feed` or `finish` finds a broken header, a member that is not a regular
             file, a duplicate name, padding that is not zero, bytes after the end, or a stream
             without its end marker.
     """
@@ -349,9 +349,9 @@ def member_place(name: str) -> MemberName:
         if "\\" in part or not _printable(part):
             raise _unsafe(name, "it has a backslash or characters that cannot be printed")
     if not re.fullmatch(r"0|[1-9][0-9]{0,19}", shard) or int(shard) >= 2**64:
-        raise _unsafe(name, f"{shown(shard)} is no shard ID")
+        raise _unsafe(name, f"{shown(shard)} is not a shard ID")
     if not _FILE.fullmatch(file):
-        raise _unsafe(name, f"{shown(file)} is no TSM or tombstone file")
+        raise _unsafe(name, f"{shown(file)} is not a TSM or tombstone file")
     return MemberName(database, policy, int(shard), file)
 
 

@@ -63,7 +63,7 @@ class Header:
         """Require a regular file; `name` is the member's full name.
 
         Raises:
-            BadHeader: the member is no regular file.
+            BadHeader: the member is not a regular file.
         """
         if self.kind != "0":
             kind = _KINDS.get(self.kind, f"a member of the unknown type {shown(self.kind)}")
@@ -80,7 +80,7 @@ def decode_header(block: bytes) -> Header:
     """
     magic = block[257:265]
     if magic not in (_POSIX_MAGIC, _GNU_MAGIC):
-        raise BadHeader("a block that is no tar header")
+        raise BadHeader("a block that is not a tar header")
     field = block[148:156]
     if _number(field, "checksum") != sum(block) - sum(field) + len(field) * ord(" "):
         raise BadHeader("a header whose checksum does not fit")

@@ -37,7 +37,7 @@ def parse_time(text: str, name: str) -> int | None:
     """Read an RFC 3339 time with up to nine fractional digits; the zero time is `None`.
 
     Raises:
-        BadReply: the text is no such time.
+        BadReply: the text has another form.
     """
     match = _RFC3339.fullmatch(text)
     if match is None:

@@ -21,7 +21,7 @@ def not_after(der: bytes) -> datetime:
     """The end of the certificate's validity.
 
     Raises:
-        BadReply: the bytes are no certificate.
+        BadReply: the bytes are not a certificate.
     """
     certificate, _ = _element(der, _SEQUENCE)
     rest, _ = _element(certificate, _SEQUENCE)
@@ -36,19 +36,19 @@ def not_after(der: bytes) -> datetime:
     try:
         return datetime.strptime(value.decode("ascii"), form).replace(tzinfo=UTC)
     except ValueError:
-        raise BadReply("the certificate's last day is no time") from None
+        raise BadReply("the certificate's last day is invalid") from None
 
 
 def _element(der: bytes, tag: int | None) -> tuple[bytes, bytes]:
     """The content of the first element, and the bytes after it."""
     if len(der) < 2 or (tag is not None and der[0] != tag):
-        raise BadReply("this is no certificate")
+        raise BadReply("this is not a certificate")
     size, at = der[1], 2
     if size & 0x80:
         n_bytes = size & 0x7F
         at = 2 + n_bytes
         if not 0 < n_bytes <= 4 or len(der) < at:
-            raise BadReply("this is no certificate")
+            raise BadReply("this is not a certificate")
         size = int.from_bytes(der[2:at], "big")
     if len(der) < at + size:
         raise BadReply("the certificate is cut")

@@ -119,7 +119,7 @@ def _read(wanted: str) -> tuple[str, int, signal.Signals]:
     n = int(at) if at.isascii() and at.isdigit() and len(at) < 10 else 0
     if name not in FAILPOINTS or (colon and not n) or number is None:
         raise UsageError(
-            f"{VARIABLE} is {shown(wanted)}, which is no failpoint",
+            f"{VARIABLE} is {shown(wanted)}, which is not a failpoint",
             hint="shardkeeper failpoints lists them; name:3 means the third pass, name=STOP a "
             "signal",
         )

@@ -115,7 +115,7 @@ def _joined(lows: Ints, highs: Ints) -> Ranges:
     if len(lows) < 2:
         return Ranges(lows, highs)
     ends: Ints = np.maximum.accumulate(highs)
-    # The first range always begins a new one.
+    # `low - 1` of the smallest time wraps around, but the smallest time is never beyond an end.
     begins: NDArray[np.bool_] = np.ones(len(lows), dtype=np.bool_)
     begins[1:] = (lows[1:] > ends[:-1]) & (lows[1:] - 1 != ends[:-1])
     starts: Ints = np.flatnonzero(begins)

@@ -250,7 +250,7 @@ def salvaged(source: Source, why: str) -> tuple[TSMFacts, FileDamage]:
 
 
 def _read(data: bytes, offset: int, size_bytes: int) -> _Block | None:
-    """Read type and times of a block with a matching CRC; None: it is no block."""
+    """Read type and times of a block with a matching CRC; None: it is not a block."""
     try:
         length, at = uvarint(data, 1, len(data))
         if data[0] > LAST_TYPE or not HEAD_BYTES <= length < len(data) - at:

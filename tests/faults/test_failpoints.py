@@ -73,7 +73,7 @@ def test_a_request_that_cannot_come_true_is_refused(
 ) -> None:
     done = fork_server.start("failpoints", env={VARIABLE: failpoint_request}).wait()
     assert done.code == 2
-    assert "is no failpoint" in done.err
+    assert "is not a failpoint" in done.err
 
 
 def test_a_request_kills_outside_of_tests_too() -> None:

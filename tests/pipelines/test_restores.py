@@ -243,7 +243,7 @@ def test_a_target_that_may_be_silent_for_no_time_is_refused() -> None:
         ({"newdb": "copy"}, "newdb needs db"),
         ({"rp": "autogen"}, "rp needs db"),
         ({"db": "telegraf", "newrp": "x"}, "newrp needs rp"),
-        ({"newduration": "soon"}, "'soon' is no duration"),
+        ({"newduration": "soon"}, "'soon' is not a duration"),
         ({"as_of": "yesterday"}, "'yesterday' is no time"),
         ({"db": "telegraf", "users": True}, "users goes with everything"),
     ],

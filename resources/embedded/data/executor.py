@@ -66,7 +66,7 @@ class Executor:
         """Carry out a statement's deletion on this node only, without the metadata.
 
         Raises:
-            ShardkeeperError: the text is no statement, or one that deletes nothing.
+            ShardkeeperError: the text is not a statement, or one that deletes nothing.
         """
         try:
             statements = parse(text)

@@ -127,7 +127,7 @@ def receive_shard(receive: Receive, place: tuple[str, str, int], upload: ShardUp
     shard 39 and writes it beside that shard's directory; here it is skipped.
 
     Raises:
-        ArchiveCorrupt: the stream is no tar, or ends inside a member.
+        ArchiveCorrupt: the stream is not a tar archive, or ends inside a member.
         OSError: `receive` raises it.
     """
     taken = 0

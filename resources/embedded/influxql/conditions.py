@@ -65,10 +65,10 @@ class Where:
 
 
 def where(condition: Expression | None, now_ns: int) -> Where:
-    """Split the times from a condition; as in the server, OR between times is no union.
+    """Split the times from a condition; as in the server, OR between times is not a union.
 
     Raises:
-        StatementFailed: the expression is no condition, or compares time with another type.
+        StatementFailed: the expression is not a condition, or compares time with another type.
     """
     if condition is None:
         return Where()
@@ -99,7 +99,7 @@ def holds(expression: Expression | None, lookup: Lookup) -> bool | None:
     """Whether a condition holds; None: it depends on fields that are not known yet.
 
     Raises:
-        StatementFailed: the expression is no condition.
+        StatementFailed: the expression is not a condition.
     """
     if expression is None:
         return True

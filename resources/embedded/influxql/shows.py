@@ -198,7 +198,10 @@ def _of(show: ShowNames, measurement: str, schema: Schema, kept: list[bytes]) ->
 
 
 def _may_hold(show: ShowNames, where: conditions.Where, schema: Schema, key: bytes) -> bool:
-    """Whether a series may match; conditions on fields are ignored here."""
+    """Whether a series may match, by its tags; a field has an unknown value.
+
+    For SHOW MEASUREMENTS a field counts as a missing tag, as in the server.
+    """
     fields = schema.fields if show.what != "measurements" else frozenset[str]()
     tags = series_name(key).tags
     held = conditions.holds(

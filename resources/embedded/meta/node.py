@@ -257,7 +257,7 @@ class MetaNode:
         ask = self._around.listed_shards if verbose else None
         shards = shard_statuses(self.state.metastore, time.time_ns(), ask)
         if shards is None:
-            # The original fails for an owner that is no data node.
+            # The original fails for an owner that is not a data node.
             return text_error(500, "Internal Server Error")
         return Reply(200, encode_shards(shards), JSON)
 

@@ -18,7 +18,7 @@ Ask = Callable[[str], Mapping[ShardID, OwnerStatus] | None]
 def shard_statuses(
     store: Metastore, now_ns: int, ask: Ask | None
 ) -> tuple[ShardStatus, ...] | None:
-    """List the shards that are neither deleted nor expired; `None` if an owner is no node.
+    """List the shards that are neither deleted nor expired; `None` if an owner is not a node.
 
     Args:
         now_ns: the time by which groups expire.

@@ -30,7 +30,7 @@ class MetaState:
     """The metastore in a directory; safe to share between threads.
 
     Raises:
-        BadReply: the constructor finds a file that is no metastore.
+        BadReply: the constructor finds a file that is not a metastore.
     """
 
     def __init__(self, directory: Path) -> None:

@@ -79,7 +79,7 @@ class Lines:
 
     points: list[Point]
     errors: tuple[str, ...]
-    """One error for each line that is no point, in the server's words."""
+    """One error for each line that is not a point, in the server's words."""
 
     @property
     def error(self) -> str | None:
@@ -91,7 +91,7 @@ class Lines:
 
 
 class _NotAPoint(Exception):
-    """The reason why a line is no point; does not leave this module."""
+    """The reason why a line is not a point; does not leave this module."""
 
 
 def parse_lines(
@@ -214,7 +214,7 @@ class _Parser:
         """Parse a line of any form.
 
         Raises:
-            _NotAPoint: the line is no point; with the reason.
+            _NotAPoint: the line is not a point; with the reason.
         """
         match = _HEAD.match(line)
         head = match[0] if match is not None else b""

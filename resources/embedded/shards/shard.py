@@ -383,7 +383,7 @@ class ShardUpload:
         """Make the received files part of the shard.
 
         Raises:
-            TSMError: one of them is no TSM file; then none is accepted.
+            TSMError: one of them is not a TSM file; then none is accepted.
         """
         for pending in self._pending.values():
             opened(pending)

@@ -54,7 +54,7 @@ def test_times_of_crontab_are_taken(text: str) -> None:
     ],
 )
 def test_a_field_that_names_no_time_is_named(text: str, field: str) -> None:
-    assert f"is no {field} (" in complaint(text)
+    assert f"is not a valid {field} (" in complaint(text)
 
 
 @pytest.mark.parametrize("text", ["", "daily", "* * * *", "* * * * * *"])
@@ -67,7 +67,7 @@ def test_an_unknown_name_is_answered_with_those_there_are() -> None:
 
 
 def test_a_number_of_any_length_is_refused_in_our_words() -> None:
-    assert "is no minute (0 to 59)" in complaint("9" * 5000 + " * * * *")
+    assert "is not a valid minute (0 to 59)" in complaint("9" * 5000 + " * * * *")
 
 
 WORDS = st.sampled_from(["*", "0", "5", "12", "*/2", "1-5", "1,3", "99", "7", "jan", "mon", "x"])

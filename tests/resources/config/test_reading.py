@@ -83,7 +83,7 @@ def test_a_file_says_where_clusters_are_and_what_is_done_about_them(tmp_path: Pa
         ("repository: eu\n", "repository: us\n", 9, "repository 'us' is not among"),
         ("target: lab", "target: moon", 10, "target 'moon' is not among"),
         ("recovery_point: 1h", "recovery_point: 60", 11, "a duration has a unit"),
-        ("recovery_point: 1h", "recovery_point: soon", 11, "'soon' is no duration"),
+        ("recovery_point: 1h", "recovery_point: soon", 11, "'soon' is not a duration"),
         ("recovery_point: 1h", "recovery_point: 59s", 11, "write at least a minute"),
         ("missed: warn", "warn_after: 2h", 11, "warn_after must be shorter"),
         ("parallel: 8", "parallel: many", 12, "valid integer"),

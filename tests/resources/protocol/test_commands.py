@@ -167,7 +167,7 @@ def test_a_command_without_a_type_of_its_own_is_never_written() -> None:
         pass
 
     for command in (Command(), SetDefaultRetentionPolicy("d", "r"), Impostor("d")):
-        with pytest.raises(PlanError, match="is no command"):
+        with pytest.raises(PlanError, match="is not a command"):
             command.encode()
 
 
@@ -227,7 +227,7 @@ def doubled(name: str) -> bytes:
         (b"\xff", "not a protobuf message"),
         (changed(Index=None), "lacks required fields"),
         (changed(MetaNodes=None), "names no meta node"),
-        (changed(DataNodes=None), "owners that are no data nodes"),
+        (changed(DataNodes=None), "owners that are not data nodes"),
         (changed(MaxShardID=0), "shard ID beyond the highest"),
         (changed(MaxShardGroupID=0), "group ID beyond the highest"),
         (changed(MaxNodeID=4), "node ID beyond the highest"),

@@ -32,7 +32,7 @@ def test_metadata_whose_numbers_fit_is_sent() -> None:
         (cluster(databases=(b.database("a"), b.database("a"))), "has a database twice"),
         (cluster((1, 1, 4), (2, 1, 4)), "has a shard ID twice"),
         (cluster((1, 1, 4), (1, 2, 4)), "has a shard group ID twice"),
-        (cluster((1, 1, 6)), "has owners that are no data nodes"),
+        (cluster((1, 1, 6)), "has owners that are not data nodes"),
         (cluster((1, 100, 4)), "has a shard ID beyond the highest"),
         (cluster((100, 1, 4)), "has a group ID beyond the highest"),
         (cluster(max_node_id=4), "has a node ID beyond the highest"),

@@ -61,5 +61,5 @@ def test_numbers_may_be_blank() -> None:
 def test_headers_without_magic_are_refused() -> None:
     block = bytearray(encode_header("a", 0, 0))
     block[257:265] = bytes(8)
-    with pytest.raises(BadHeader, match="no tar header"):
+    with pytest.raises(BadHeader, match="not a tar header"):
         decode_header(bytes(block))
