@@ -20,6 +20,7 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.opening import open_cluster
 from resources.engine.backup.run import BackupReport, back_up
+from resources.engine.events import Run
 from resources.repository.cached_repository import CachedRepository
 
 
@@ -61,7 +62,7 @@ def run_backup(
                 only=only,
                 remembered=history.remembered(backups.location),
             ),
-            emit=emit_to(context.log),
+            Run(emit_to(context.log)),
             command=f"dagster run {context.run.run_id}",
         )
         record_backup(

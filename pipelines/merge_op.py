@@ -11,6 +11,7 @@ from assets.run_log import emit_to
 from pipelines.launch_checks import require_no_plain_secrets, say_when
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import TargetResource
+from resources.engine.events import Run
 from resources.engine.merge.abandon import abandon_merge
 from resources.engine.merge.merge_run import merge, prepare_merge
 from resources.errors import UsageError
@@ -43,9 +44,9 @@ def build_merge_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
                 options.check()
             reading = repository.reading()
             backups, live = repository.open(cluster_assets.name, reading), target.open(reading)
-            emit = emit_to(context.log)
+            run = Run(emit_to(context.log))
             if config.abandon:
-                dropped = abandon_merge(live, backups, emit=emit)
+                dropped = abandon_merge(live, backups, run)
                 found: Metadata = {"target": live.address, "abandoned": dropped}
             elif config.dry_run:
                 say_when(context.log, config.as_of)
@@ -54,7 +55,7 @@ def build_merge_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
                 found["to_merge"] = to_launch(context.run.run_config, context.op.name, config, {})
                 context.log.warning("nothing is merged: this was the plan; dry_run: false merges")
             else:
-                found = merge_facts(merge(live, backups, options, emit=emit), live.address)
+                found = merge_facts(merge(live, backups, options, run), live.address)
         context.log_event(dg.AssetObservation(cluster_assets.restored_meta, metadata=found))
 
     return merge_backup

@@ -18,6 +18,7 @@ from pipelines.ctl.store import open_repository
 from resources.engine.backup.estimate import seconds_per_byte
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.errors import UsageError
 from resources.model import ShardID
@@ -238,7 +239,7 @@ def backup(connection: ConnectionFlags, /, path: str | None, **flags: Any) -> No
     command = f"backup {shlex.quote(path)}"
     emit = TerminalOutput(render.backup_line)
     with _profiled(profiling):
-        report = back_up(source, repository, options, emit=emit, command=command)
+        report = back_up(source, repository, options, Run(emit), command=command)
     note_work_is_done()
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
     report.check_complete()

@@ -14,6 +14,7 @@ from pipelines.ctl.merge_render import merge_line, merged, render_merge_plan
 from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
+from resources.engine.events import Run
 from resources.engine.merge import merge_run as engine
 from resources.engine.merge.abandon import abandon_merge
 from resources.engine.merge.merge_plan import MAX_POINTS, MergeOptions
@@ -128,13 +129,13 @@ def merge(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     target = connection.with_flags(**flags).source()
     emit = TerminalOutput(merge_line)
     if abandon:
-        abandon_merge(target, repository, emit=emit)
+        abandon_merge(target, repository, Run(emit))
         return
     if only_plan:
         plan = engine.prepare_merge(target, repository, options)
         click.echo(render_merge_plan(plan, target.address))
         return
-    report = engine.merge(target, repository, options, emit=emit)
+    report = engine.merge(target, repository, options, Run(emit))
     note_work_is_done()
     click.echo(render.printable(merged(report)))
 

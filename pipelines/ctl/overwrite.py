@@ -16,7 +16,11 @@ from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.planning import JSON_VERSION
 from pipelines.ctl.store import choose, open_repository
 from resources.clients.cluster import Cluster
-from resources.engine.events import MetaRestored, SourceChosen
+from resources.engine.events import (
+    MetaRestored,
+    Run,
+    SourceChosen,
+)
 from resources.engine.overwrite.overwrite_plan import Overwrite
 from resources.engine.overwrite.overwrite_run import overwrite, prepare_overwrite, read_meta_file
 from resources.engine.restore.plan import RestoreOptions
@@ -106,7 +110,7 @@ def overwrite_metastore(connection: ConnectionFlags, wanted: Wanted, *, skip_exp
         _show(target, chosen, meta, wanted, skip_expired=skip_expired)
         return
     try:
-        overwrite(target, repository, meta, skip_expired=skip_expired, emit=emit)
+        overwrite(target, repository, meta, skip_expired=skip_expired, run=Run(emit))
     except ShardkeeperError:
         if not emit.emitted(MetaRestored):
             click.echo("Restoring meta data... Error.")

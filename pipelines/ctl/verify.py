@@ -14,7 +14,7 @@ from pipelines.ctl.render import backup_line, printable
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
 from resources.engine.cluster.restore_journal import unfinished_in_clusters
-from resources.engine.events import Event, Repaired, Warned
+from resources.engine.events import Event, Repaired, Run, Warned
 from resources.engine.merge.merge_journal import unfinished_merges
 from resources.engine.restore.server_journal import unfinished_restores
 from resources.engine.verify import verify as engine
@@ -69,7 +69,7 @@ def verify(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     repository = open_repository(path)
     if repairing:
         repair_manifests(repository, emit=emit)
-    report = engine.verify(repository, choose=_choice(asked), emit=emit)
+    report = engine.verify(repository, choose=_choice(asked), run=Run(emit))
     if repairing and report.problems:
         report = _repair(repository, report, connection, emit)
     for text in () if as_json else _unfinished(repository):

@@ -18,7 +18,10 @@ from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.engine.backup.run import back_up
-from resources.engine.events import Emit
+from resources.engine.events import (
+    Emit,
+    Run,
+)
 from resources.engine.options import BackupOptions
 from resources.engine.restore.fill_shard import CopyThere, copies_there
 from resources.engine.restore.plan import RestoreOptions
@@ -92,7 +95,7 @@ def repair_replica(
     with tempfile.TemporaryDirectory(prefix="shardkeeper-repair-", dir=scratch_dir) as directory:
         repository = BackupRepository(DirectoryStore(directory), directory)
         options = BackupOptions(limits=limits, full=True)
-        report = back_up(cluster, repository, options, emit=emit, command="repair-replica")
+        report = back_up(cluster, repository, options, Run(emit), command="repair-replica")
         if len(report.failed) > len(report.damaged):
             report.check_complete()
         wanted = RestoreOptions(limits=limits, new_shard_id=place.shard_id)

@@ -16,6 +16,7 @@ from pathlib import Path
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.store import DirectoryStore
@@ -91,7 +92,7 @@ def manifests(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
         for size in sizes:
             while made < size:
                 write(3, float(made))
-                back_up(source, repository, BackupOptions(), emit=lambda _: None)
+                back_up(source, repository, BackupOptions(), Run(lambda _: None))
                 made += 1
             there = ("-bind", bind)
             yield _step("backup, nothing changed", size, (*there, "backup", backups), bind, n=n)

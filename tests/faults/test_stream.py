@@ -13,7 +13,11 @@ from resources.clients.http import InfluxHTTP
 from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
 from resources.engine.backup.run import back_up
-from resources.engine.events import Event, ShardSaved
+from resources.engine.events import (
+    Event,
+    Run,
+    ShardSaved,
+)
 from resources.engine.options import BackupOptions, Retry
 from resources.protocol.tar import END_MARKER
 from resources.repository.formats.manifest import Limits
@@ -146,7 +150,7 @@ def test_figures_of_another_server_prove_nothing(server: Place) -> None:
 
     repository = BackupRepository(DirectoryStore(expectation.backups), str(expectation.backups))
     options = BackupOptions(Limits(expectation.database), parallel=1)
-    report = back_up(source, repository, options, emit=emit)
+    report = back_up(source, repository, options, Run(emit))
     server.target.drop_database(other)
     assert len(report.saved) in (1, 2)  # the next one may have been proven already
     assert len(report.saved) + len(report.failed) == 3

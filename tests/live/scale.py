@@ -25,6 +25,7 @@ import assets.scan
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from resources.repository.formats.manifest import Limits
@@ -77,7 +78,7 @@ def _back_up_all(harness: DagsterHarness, bind: str) -> None:
     repository = harness.repository
     source = Cluster(MetaClient(bind))
     only = BackupOptions(limits=Limits(shard_id=ShardID(1)))
-    report = back_up(source, repository, only, emit=lambda _: None)
+    report = back_up(source, repository, only, Run(lambda _: None))
     [template] = report.manifest.files
     _, metastore = source.metastore()
     copies = source.inventory(metastore).copies

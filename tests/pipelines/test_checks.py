@@ -23,6 +23,7 @@ from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.store import DirectoryStore
@@ -73,7 +74,7 @@ def on_the_command_line(
         clock=lambda: datetime.now(UTC) - ago,
     )
     source = Cluster(MetaClient(cluster.meta[0].http_addr))
-    back_up(source, repository, BackupOptions(), emit=lambda _: None)
+    back_up(source, repository, BackupOptions(), Run(lambda _: None))
 
 
 def test_what_would_be_lost_is_reported_by_the_newest_points_at_the_source_and_in_the_backups(

@@ -16,6 +16,7 @@ from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.store import DirectoryStore
@@ -119,6 +120,6 @@ def test_no_node_is_read_by_more_than_its_share(
     repository = BackupRepository(DirectoryStore(tmp_path / "here"), "here")
     # A second reading follows the first before its connection is closed.
     options = BackupOptions(parallel=6, per_node=1, read_twice_bytes=0)
-    report = back_up(source, repository, options, emit=lambda _: None)
+    report = back_up(source, repository, options, Run(lambda _: None))
     assert len(report.saved) == 6
     assert max(most.values()) == 1  # a node may have been asked and read by nobody

@@ -19,6 +19,7 @@ from resources.clients.meta import MetaClient
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from tests.live.live_harness import held, unreadable
@@ -107,7 +108,7 @@ def test_what_others_see_during_a_backup_that_finds_nothing_changed_is_not_forgo
         AssetHistory.outside(instance, CLUSTER_ASSETS),
     )
     seen_before = history.observed()
-    report = back_up(source, harness.repository, BackupOptions(), emit=lambda _: None)
+    report = back_up(source, harness.repository, BackupOptions(), Run(lambda _: None))
     assert len(report.unchanged) == 3
     write_to(cluster, 0, 2.0)
     assert harness.scan().success

@@ -21,6 +21,7 @@ from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
 from tests.pipelines.harness import CLUSTER_ASSETS, FIRST_NS, DagsterHarness, write_to
@@ -96,7 +97,7 @@ def test_backups_of_the_command_line_are_recorded_with_their_time_and_go_stale(
 ) -> None:
     repository = harness.repository
     source = Cluster(MetaClient(cluster.meta[0].http_addr))
-    report = back_up(source, repository, BackupOptions(), emit=lambda _: None)
+    report = back_up(source, repository, BackupOptions(), Run(lambda _: None))
     events, cursor = harness.sense("adopt_influxdb")
     assert "3 archives recorded" in (events.skip_message or "")
     assert set(harness.shards().values()) == {FRESH}

@@ -19,7 +19,10 @@ from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import SnapshotterClient
 from resources.embedded.cluster import EmbeddedCluster
-from resources.engine.events import Event
+from resources.engine.events import (
+    Event,
+    Run,
+)
 from resources.engine.merge.merge_plan import MergeOptions
 from resources.engine.merge.merge_run import merge
 from resources.protocol.commands import Command, CreateShardGroup
@@ -185,7 +188,7 @@ def test_a_endpoint_that_is_shut_for_a_moment_is_waited_for(
     on_first_copy(cluster, endpoint.stop)
     repository = BackupRepository(DirectoryStore(backups), str(backups), scratch_dir=str(backups))
     target = open_source(Address(bind=cluster.meta[0].http_addr))
-    report = merge(target, repository, MergeOptions(Limits("telegraf")), emit=emit)
+    report = merge(target, repository, MergeOptions(Limits("telegraf")), Run(emit))
     assert report.points == 3 * len(LINES)
     assert any("trying again" in line for line in output)
     assert answers(cluster) == before

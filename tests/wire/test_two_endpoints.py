@@ -12,6 +12,7 @@ from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.source import SourceFacts
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.errors import WireError
 from resources.repository.formats.manifest import Limits
@@ -86,7 +87,7 @@ def test_a_backup_asks_what_the_server_is_once_whether_shards_rest_or_not(
             here.flush("precious")
         scans.clear()
         full = BackupOptions(Limits("precious"), full=True)
-        report = back_up(source, repository, full, emit=lambda _: None)
+        report = back_up(source, repository, full, Run(lambda _: None))
         assert len(report.saved) == 1
         assert len(scans) == 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -23,10 +22,10 @@ from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.backup.quarantine import INTO_ANOTHER, NO_ARCHIVE
 from resources.engine.events import (
     PROGRESS_EVERY_S,
-    Emit,
     Event,
     MetaSaved,
     Progress,
+    Run,
     ShardDamaged,
     ShardFailed,
     ShardGone,
@@ -124,10 +123,9 @@ def back_up(
     source: BackupSource,
     repository: BackupRepository,
     options: BackupOptions,
+    run: Run,
     *,
-    emit: Emit,
     command: str = "backup",
-    stop: threading.Event | None = None,
 ) -> BackupReport:
     """Back up a source into a repository.
 
@@ -136,27 +134,25 @@ def back_up(
     saved, or the repository fails, nothing is committed.
 
     Args:
-        emit: called with events, always from the calling thread.
-        stop: set it to stop early; then nothing is committed.
+        run: if it is stopped, nothing is committed.
 
     Raises:
         ShardkeeperError: nothing was committed; earlier backups are unchanged.
     """
     began = time.monotonic()
-    stop = stop or threading.Event()
-    on_wait = emit_waiting(emit)
+    on_wait = emit_waiting(run.emit)
     with repository.begin(command=command, wait_s=options.lock_wait_s, on_wait=on_wait) as writer:
-        emit_left(writer.left, emit)
-        plan = plan_backup(source, repository, options, emit=emit)
+        emit_left(writer.left, run.emit)
+        plan = plan_backup(source, repository, options, emit=run.emit)
         meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
-        emit(MetaSaved(meta.size_bytes))
-        result = _Copies(plan, emit)
+        run.emit(MetaSaved(meta.size_bytes))
+        result = _Copies(plan, run)
         for state in plan.unchanged:
             result.note_gap(state)
             result.note_damage(state, state.previous.entry.details if state.previous else None)
         for missing in plan.unserved:
-            emit(ShardFailed(missing.shard_id, missing.why))
-        _copy(source, repository, writer, plan, options, result, stop)
+            run.emit(ShardFailed(missing.shard_id, missing.why))
+        _copy(source, repository, writer, plan, options, result)
         _require_useful(plan, result)
         manifest = _manifest(source, plan, options, meta, meta_sha256, result, str(writer.name))
         manifest_file = writer.commit(manifest)
@@ -176,8 +172,9 @@ def back_up(
 class _Copies:
     """The outcomes of the planned copies."""
 
-    def __init__(self, plan: BackupPlan, emit: Emit) -> None:
-        self.emit = emit
+    def __init__(self, plan: BackupPlan, run: Run) -> None:
+        self.run = run
+        self.emit = run.emit
         self.total = len(plan.to_copy)
         self.saved: list[Saved] = []
         self.gone: list[ShardPlace] = []
@@ -260,7 +257,6 @@ def _copy(
     plan: BackupPlan,
     options: BackupOptions,
     result: _Copies,
-    stop: threading.Event,
 ) -> None:
     """Copy all shards; those whose nodes do not answer come last, and are tried once more."""
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -272,19 +268,19 @@ def _copy(
         plan.era.floors,
         options,
         scratch_dir=repository.scratch_dir,
-        stop=stop,
+        stop=result.run.stop,
         retried=lambda shard_id, error, attempt, pause: retries.put(
             ShardRetried(shard_id, str(error), attempt, pause)
         ),
     )
     try:
-        later = _copy_each(source, downloader, plan.to_copy, options, result, retries, stop)
+        later = _copy_each(source, downloader, plan.to_copy, options, result, retries)
         plan.left_alone.note(emit=result.emit)
         for _ in range(MAX_RETURNS):
-            if not later or not _await_nodes(source, later, options, result.emit, stop):
+            if not later or not _await_nodes(source, later, options, result.run):
                 break
             states = [state for state, _ in later]
-            later = _copy_each(source, downloader, states, options, result, retries, stop)
+            later = _copy_each(source, downloader, states, options, result, retries)
             plan.left_alone.note(emit=result.emit)
         for state, away in later:
             result.fail(state, away.cause)
@@ -301,13 +297,12 @@ def _copy_each(
     options: BackupOptions,
     result: _Copies,
     retries: queue.SimpleQueue[Event],
-    stop: threading.Event,
 ) -> list[tuple[ShardState, NodesAway]]:
     """Copy shards; returns those of which no node answers."""
     later: list[tuple[ShardState, NodesAway]] = []
 
     def give_up() -> None:
-        stop.set()
+        result.run.stop.set()
         source.abort()
 
     work = running(
@@ -343,13 +338,12 @@ def _await_nodes(
     source: BackupSource,
     later: Sequence[tuple[ShardState, NodesAway]],
     options: BackupOptions,
-    emit: Emit,
-    stop: threading.Event,
+    run: Run,
 ) -> bool:
     """Wait for nodes that do not answer; returns whether any is back."""
     nodes = sorted({node for state, _ in later for node in _nodes_of(state)})
     peers = [source.peer(node) for node in nodes]
-    return await_nodes(peers, len(later), options.retry.patience_s, emit=emit, stop=stop)
+    return await_nodes(peers, len(later), options.retry.patience_s, run)
 
 
 def _require_useful(plan: BackupPlan, result: _Copies) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.events import Emit
+from resources.engine.events import (
+    Run,
+)
 from resources.engine.merge.exclusive import alone
 from resources.engine.merge.http_endpoints import HttpEndpoints
 from resources.engine.merge.merge_journal import MergeJournalFile
@@ -18,9 +18,7 @@ from resources.repository.repository import BackupRepository
 def abandon_merge(
     target: Server | Cluster,
     repository: BackupRepository,
-    *,
-    emit: Emit,
-    stop: threading.Event | None = None,
+    run: Run,
 ) -> str:
     """Drop the temporary database of an unfinished merge; merged points stay.
 
@@ -31,9 +29,8 @@ def abandon_merge(
         RestoreFailed: the database of that name is not provably the merge's own.
         ShardkeeperError: the database could not be dropped.
     """
-    stop = stop or threading.Event()
-    endpoints = HttpEndpoints(target, emit=emit, stop=stop)
-    with alone(repository, emit) as check_alone:
+    endpoints = HttpEndpoints(target, run)
+    with alone(repository, run.emit) as check_alone:
         file = MergeJournalFile(repository.store, target.metastore()[1].cluster_id)
         journal = file.read()
         if journal is None:
@@ -46,8 +43,7 @@ def abandon_merge(
             target,
             repository,
             endpoints,
-            emit=emit,
-            stop=stop,
+            run=run,
             check_alone=check_alone,
         ).clear_away()
         if left is not None:

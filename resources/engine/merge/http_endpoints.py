@@ -6,7 +6,6 @@ does not answer for a moment; every statement of a merge may be sent twice witho
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, TypeVar
@@ -14,13 +13,15 @@ from typing import Literal, TypeVar
 from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
 from resources.clients.server import Server
-from resources.engine.events import Emit, Warned
+from resources.engine.events import (
+    Run,
+    Warned,
+)
 from resources.errors import (
     CredentialsRefused,
     PeerRefused,
     PeerSilent,
     PeerUnreachable,
-    Stopped,
     UsageError,
     WireError,
     shown,
@@ -72,10 +73,9 @@ class HttpEndpoints:
         UsageError: the target has none.
     """
 
-    def __init__(self, target: Server | Cluster, *, emit: Emit, stop: threading.Event) -> None:
+    def __init__(self, target: Server | Cluster, run: Run) -> None:
         self.all: Sequence[InfluxHTTP] = _endpoints_of(target)
-        self._emit = emit
-        self._stop = stop
+        self._run = run
         self._first = 0
 
     def query(self, q: str) -> list[Series]:
@@ -111,22 +111,21 @@ class HttpEndpoints:
             self._first = (self._first + 1) % len(self.all)
             attempt += 1
             if attempt == at_once:
-                self._emit(Warned(f"{why}; trying again for {PATIENCE_S:.0f} s"))
+                self._run.emit(Warned(f"{why}; trying again for {PATIENCE_S:.0f} s"))
             if attempt % at_once == 0:
-                self._stop.wait(PAUSE_S)
+                self._run.stop.wait(PAUSE_S)
 
     def check_stop(self) -> None:
         """Stop the merge if requested.
 
         Raises:
-            Stopped: `stop` was set.
+            Stopped: the run was stopped.
         """
-        if self._stop.is_set():
-            raise Stopped("stopped before the merge was complete")
+        self._run.check("the merge was complete")
 
     def pause(self, seconds: float) -> None:
         """Wait, unless stopped."""
-        self._stop.wait(seconds)
+        self._run.stop.wait(seconds)
         self.check_stop()
 
     def check_live(self, target: Server | Cluster, database: str) -> None:

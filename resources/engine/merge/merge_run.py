@@ -8,7 +8,6 @@ live shards that still exist.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +15,11 @@ from dataclasses import dataclass, replace
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.cluster.rollback import undo_interrupted
-from resources.engine.events import Emit, MergeBegun, Warned
+from resources.engine.events import (
+    MergeBegun,
+    Run,
+    Warned,
+)
 from resources.engine.merge.exclusive import alone
 from resources.engine.merge.groups import GroupMerger, GroupsMerged
 from resources.engine.merge.http_endpoints import HttpEndpoints
@@ -81,9 +84,7 @@ def merge(
     target: Server | Cluster,
     repository: BackupRepository,
     options: MergeOptions,
-    *,
-    emit: Emit,
-    stop: threading.Event | None = None,
+    run: Run,
 ) -> MergeReport:
     """Merge a backed-up database into a live one.
 
@@ -97,19 +98,18 @@ def merge(
     """
     began = time.monotonic()
     options.check()
-    stop = stop or threading.Event()
-    endpoints = HttpEndpoints(target, emit=emit, stop=stop)
+    endpoints = HttpEndpoints(target, run)
     endpoints.check_live(target, options.database)
-    with alone(repository, emit) as check_alone:
-        run = _Merge(target, repository, options, endpoints, emit, stop, check_alone)
+    with alone(repository, run.emit) as check_alone:
+        steps = _Merge(target, repository, options, endpoints, run, check_alone)
         with undisturbed("saying what is left of the merge"):
             try:
                 with interruptible():
-                    return run.run(began)
+                    return steps.run(began)
             except BaseException as error:
                 if isinstance(error, ShardkeeperError) and not isinstance(error, RepositoryLocked):
                     check_alone()  # another merge may have caused the failure
-                run.add_note(error)
+                steps.add_note(error)
                 raise
 
 
@@ -122,8 +122,7 @@ class _Merge:
         repository: BackupRepository,
         options: MergeOptions,
         endpoints: HttpEndpoints,
-        emit: Emit,
-        stop: threading.Event,
+        run: Run,
         check_alone: Callable[[], None],
     ) -> None:
         self._check_alone = check_alone
@@ -131,8 +130,8 @@ class _Merge:
         self._repository = repository
         self._options = options
         self._endpoints = endpoints
-        self._emit = emit
-        self._stop = stop
+        self._run = run
+        self._emit = run.emit
         self._file = MergeJournalFile(repository.store, target.metastore()[1].cluster_id)
         self._journal: MergeJournal | None = None
         self._restored: RestoreReport | None = None
@@ -240,7 +239,7 @@ class _Merge:
     def _restore(self) -> tuple[MergeJournal, MergePlan]:
         target = self._target
         if isinstance(target, Cluster):
-            undo_interrupted(target, self._repository, emit=self._emit, stop=self._stop)
+            undo_interrupted(target, self._repository, emit=self._emit, stop=self._run.stop)
         else:
             take_back_interrupted(target, self._repository, emit=self._emit)
         plan = prepare_merge(target, self._repository, self._options)
@@ -306,8 +305,7 @@ class _Merge:
             self._target,
             self._repository,
             self._endpoints,
-            emit=self._emit,
-            stop=self._stop,
+            run=self._run,
             check_alone=check_alone or self._check_alone,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -11,7 +10,11 @@ from resources.clients.server import Server
 from resources.engine.cluster.own_shards import NotOurs, shards_of
 from resources.engine.cluster.restore import restore_into_cluster
 from resources.engine.cluster.rollback import undo_interrupted
-from resources.engine.events import Emit, TemporaryDropped, Warned
+from resources.engine.events import (
+    Run,
+    TemporaryDropped,
+    Warned,
+)
 from resources.engine.merge.http_endpoints import HttpEndpoints
 from resources.engine.merge.merge_journal import MergeJournal
 from resources.engine.merge.merge_plan import MergeOptions, MergePlan
@@ -40,8 +43,7 @@ class TemporaryDatabase:
         repository: BackupRepository,
         endpoints: HttpEndpoints,
         *,
-        emit: Emit,
-        stop: threading.Event,
+        run: Run,
         check_alone: Callable[[], None],
     ) -> None:
         self._check_alone = check_alone
@@ -50,8 +52,8 @@ class TemporaryDatabase:
         self._target = target
         self._repository = repository
         self._endpoints = endpoints
-        self._emit = emit
-        self._stop = stop
+        self._run = run
+        self._emit = run.emit
 
     def shards(self) -> set[ShardID] | None:
         """Its shards on the target; None if it does not exist.
@@ -73,9 +75,11 @@ class TemporaryDatabase:
         beside = options.restore_options(self._name)
         if isinstance(target, Cluster):
             return restore_into_cluster(
-                target, self._repository, quiet, beside, emit=self._emit, stop=self._stop
+                target, self._repository, quiet, beside, emit=self._emit, stop=self._run.stop
             )
-        return restore(target, self._repository, quiet, beside, emit=self._emit, stop=self._stop)
+        return restore(
+            target, self._repository, quiet, beside, emit=self._emit, stop=self._run.stop
+        )
 
     def clear_away(self) -> NotOurs | None:
         """Drop what an earlier run created, also if that run was killed in a restore.
@@ -86,7 +90,7 @@ class TemporaryDatabase:
             ShardkeeperError: as `drop`.
         """
         if isinstance(self._target, Cluster):
-            undo_interrupted(self._target, self._repository, emit=self._emit, stop=self._stop)
+            undo_interrupted(self._target, self._repository, emit=self._emit, stop=self._run.stop)
         else:
             take_back_interrupted(self._target, self._repository, emit=self._emit)
         return self.drop()

@@ -9,7 +9,6 @@ Held by tests/wire/test_overwrite.py.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -23,7 +22,13 @@ from resources.engine.cluster.metastore_reading import MetastoreReading, confirm
 from resources.engine.cluster.preconditions import bring_index_up, warn_of_lost_updates
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
-from resources.engine.events import Emit, MetaReplaced, MetaRestored, MetaRestoring, Warned
+from resources.engine.events import (
+    MetaReplaced,
+    MetaRestored,
+    MetaRestoring,
+    Run,
+    Warned,
+)
 from resources.engine.overwrite.overwrite_plan import OnDisk, Overwrite, plan_overwrite
 from resources.engine.restore.lease import holding_lease
 from resources.errors import (
@@ -116,8 +121,7 @@ def overwrite(
     backup: bytes,
     *,
     skip_expired: bool,
-    emit: Emit,
-    stop: threading.Event | None = None,
+    run: Run,
 ) -> OverwriteReport:
     """Replace a cluster's metastore.
 
@@ -131,17 +135,17 @@ def overwrite(
         ShardkeeperError: it is not replaced.
     """
     began = time.monotonic()
-    stop = stop or threading.Event()
-    undo_interrupted(cluster, repository, emit=emit, stop=stop)
+    undo_interrupted(cluster, repository, emit=run.emit, stop=run.stop)
     for note in prepare_overwrite(cluster, backup, skip_expired=skip_expired).notes:
-        emit(Warned(note))
-    emit(MetaRestoring())
-    with holding_lease(cluster.meta, repository.store, stop, stop.set, emit=emit):
-        plan, name = _replace(cluster, repository, backup, skip_expired, emit, stop)
-    emit(MetaRestored(len(plan.shards), time.monotonic() - began))
+        run.emit(Warned(note))
+    run.emit(MetaRestoring())
+    stop = run.stop
+    with holding_lease(cluster.meta, repository.store, stop, stop.set, emit=run.emit):
+        plan, name = _replace(cluster, repository, backup, skip_expired, run)
+    run.emit(MetaRestored(len(plan.shards), time.monotonic() - began))
     path = str(Path(repository.location) / name) if name else ""
     if path:
-        emit(MetaReplaced(path))
+        run.emit(MetaReplaced(path))
     return OverwriteReport(plan, path, time.monotonic() - began)
 
 
@@ -150,13 +154,12 @@ def _replace(
     repository: BackupRepository,
     backup: bytes,
     skip_expired: bool,
-    emit: Emit,
-    stop: threading.Event,
+    run: Run,
 ) -> tuple[Overwrite, str]:
     """Returns the plan, and the name of the replaced metastore's file, if it was replaced."""
     for _ in range(TRIES):
-        wait_until_quiet(cluster, stop)
-        before = confirmed_reading(cluster, at_least=bring_index_up(cluster), stop=stop)
+        wait_until_quiet(cluster, run.stop)
+        before = confirmed_reading(cluster, at_least=bring_index_up(cluster), stop=run.stop)
         plan = prepare_overwrite(cluster, backup, skip_expired=skip_expired, before=before)
         if same_but_for_time(plan.before, plan.after):
             return plan, ""
@@ -169,11 +172,11 @@ def _replace(
                     plan.meta,
                     is_set=lambda seen, plan=plan: _is_set(seen.metastore, plan),
                     sending=sending,
-                    stop=stop,
+                    stop=run.stop,
                 )
                 if was is not None:
                     passing("overwrite.set")
-                    _check_result(cluster, repository, plan, was, stop=stop, emit=emit)
+                    _check_result(cluster, repository, plan, was, run)
                     return plan, name
         repository.store.delete(name)
     raise PlanError(
@@ -244,9 +247,7 @@ def _check_result(
     repository: BackupRepository,
     plan: Overwrite,
     was: WasSet,
-    *,
-    stop: threading.Event,
-    emit: Emit,
+    run: Run,
 ) -> None:
     """Verify that the metastore is as set, and that no other client's change was lost.
 
@@ -256,9 +257,9 @@ def _check_result(
     """
     if was.undone is not None:
         path = Path(repository.location) / _keep(repository, was.undone)
-        emit(Warned(f"the metastore with what others changed last before it was set: {path}"))
-    make_good(cluster, was, ours=(), emit=emit)
-    if was.shown is None and not _is_set(confirmed_reading(cluster, stop=stop).metastore, plan):
+        run.emit(Warned(f"the metastore with what others changed last before it was set: {path}"))
+    make_good(cluster, was, ours=(), emit=run.emit)
+    if was.shown is None and not _is_set(confirmed_reading(cluster, stop=run.stop).metastore, plan):
         raise RestoreFailed(
             "the cluster's metastore is not what was set; somebody else changes it",
             hint="look at its databases; then run the same command again, or put back the file "
@@ -266,4 +267,4 @@ def _check_result(
         )
     change = ClusterChange(plan.before, b"", (), (), {}, kept_ids=False)
     before = {place.shard_id for place in (*plan.forgotten, *plan.shards)}
-    warn_of_lost_updates(cluster, change, before, emit=emit)
+    warn_of_lost_updates(cluster, change, before, emit=run.emit)

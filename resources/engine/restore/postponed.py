@@ -16,7 +16,10 @@ from typing import Generic, TypeVar
 
 from resources.clients.peers import Peer
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
-from resources.engine.events import Emit
+from resources.engine.events import (
+    Emit,
+    Run,
+)
 from resources.engine.options import Retry
 from resources.engine.spread import Spread, every_one
 from resources.errors import ShardkeeperError
@@ -75,7 +78,7 @@ class Postponing(Generic[Item]):
             return False
         nodes = [self._peer(node) for node in sorted({one.node for one in later})]
         patience_s = Retry().patience_s
-        return await_nodes(nodes, len(later), patience_s, emit=self._emit, stop=self._stop)
+        return await_nodes(nodes, len(later), patience_s, Run(self._emit, self._stop))
 
     def _is_away(self, node: str) -> bool:
         return self._peer(node).why_away is not None

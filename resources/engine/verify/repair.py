@@ -13,7 +13,11 @@ from dataclasses import dataclass, replace
 
 from resources.clients.source import Source
 from resources.engine.backup.run import BackupReport, back_up
-from resources.engine.events import Emit, Repaired
+from resources.engine.events import (
+    Emit,
+    Repaired,
+    Run,
+)
 from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
 from resources.engine.verify.inventory import REPAIR, Problem
@@ -109,10 +113,10 @@ def download_again(
         only = _missing_at(source, current, needs.shards)
         options = replace(options, only=only, only_meta=not only)
     try:
-        report = back_up(source, repository, options, emit=emit, command=COMMAND)
+        report = back_up(source, repository, options, Run(emit), command=COMMAND)
     except NothingMatches:
         options = BackupOptions(only_meta=True)
-        report = back_up(source, repository, options, emit=emit, command=COMMAND)
+        report = back_up(source, repository, options, Run(emit), command=COMMAND)
     for saved in report.saved:
         entry = saved.entry
         if entry.shard_id in needs.shards:

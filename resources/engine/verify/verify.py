@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from resources.engine.backup.damaged import describe_damage
-from resources.engine.events import PROGRESS_EVERY_S, Emit, Event, VerifyProgress
+from resources.engine.events import (
+    PROGRESS_EVERY_S,
+    Event,
+    Run,
+    VerifyProgress,
+)
 from resources.engine.threads import running
 from resources.engine.verify.inventory import (
     Inventory,
@@ -67,8 +72,7 @@ def verify(
     parallel: int = 2,
     choose: Choice | None = None,
     bad: Mapping[str, str] | None = None,
-    emit: Emit | None = None,
-    stop: threading.Event | None = None,
+    run: Run | None = None,
 ) -> VerifyReport:
     """Read every manifest, meta file, archive and receipt with every check there is.
 
@@ -79,7 +83,7 @@ def verify(
             None: all are read.
         bad: problems of archives that have been read already, by file name; they are not read
             again.
-        emit: called with progress, from the calling thread.
+        run: receives the progress.
 
     Raises:
         BackupNotFound: there are no backups.
@@ -97,7 +101,7 @@ def verify(
     wanted = set(there) if choose is None else {*choose(there)} & there.keys()
     chosen = [a for name, a in there.items() if name in wanted and name not in found.bad]
     damaged = _known_as_damaged(there.values())
-    bad_ones, found_damaged = _read(repository, chosen, parallel, emit or _to_nobody, stop)
+    bad_ones, found_damaged = _read(repository, chosen, parallel, run or Run(_to_nobody))
     found.bad |= bad_ones
     damaged |= found_damaged
     damaged = {name: what for name, what in damaged.items() if name not in found.bad}
@@ -167,12 +171,10 @@ def _read(
     repository: BackupRepository,
     archives: Collection[Archive],
     parallel: int,
-    emit: Emit,
-    stop: threading.Event | None,
+    run: Run,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Read archives in parallel; returns new problems, and damage from the source."""
-    stop = stop or threading.Event()
-    reader = _Reader(repository, stop)
+    reader = _Reader(repository, run.stop)
     total = sum(archive.entry.size_bytes for archive in archives)
     bad: dict[str, str] = {}
     done, reported = 0, time.monotonic()
@@ -182,7 +184,7 @@ def _read(
         parallel=parallel,
         name="verify",
         every_s=PROGRESS_EVERY_S,
-        give_up=stop.set,
+        give_up=run.stop.set,
     )
     with work as ended:
         for one in ended:
@@ -191,7 +193,7 @@ def _read(
                 if (what := one[1].result()) is not None:
                     bad[one[0].entry.file_name] = what
             if one is None or time.monotonic() - reported >= PROGRESS_EVERY_S:
-                emit(VerifyProgress(done, len(archives), reader.bytes_done, total))
+                run.emit(VerifyProgress(done, len(archives), reader.bytes_done, total))
                 reported = time.monotonic()
     return bad, reader.damaged
 
