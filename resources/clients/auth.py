@@ -64,7 +64,7 @@ class Auth:
                 return "check user and password; any user of the cluster will do"
             case AuthType.JWT:
                 secret = "shared-secret" if self.user else "internal-shared-secret"
-                return f"the secret must be the meta nodes' {secret}, and the clocks agree"
+                return f"the secret must be the meta nodes' {secret}, and the clocks must agree"
 
     def header(self, now_s: float) -> str | None:
         """The Authorization header at this time; a token expires after five minutes."""

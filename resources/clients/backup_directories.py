@@ -62,8 +62,8 @@ class Leftovers:
         shards = ", ".join(map(str, sorted(self.left)[:10])) + (" …" if len(self.left) > 10 else "")
         return (
             f"InfluxDB {self.version} leaves directories named *.tmp behind when a shard with "
-            f"pending deletes is read: {sum(self.left.values())} in shards {shards}; they go with "
-            "its next start, and 1.8.5 leaves none"
+            f"pending deletes is read: {sum(self.left.values())} in shards {shards}; its next "
+            "start removes them, and 1.8.5 leaves none"
         )
 
 

@@ -103,7 +103,7 @@ def why_tls_failed(error: ssl.SSLError) -> str:
     """The next step after an error of OpenSSL."""
     if isinstance(error, ssl.SSLCertVerificationError):
         reply = str(getattr(error, "verify_message", None) or "")[:200]
-        return f"the certificate is not good: {reply}; {NOT_TRUSTED}"
+        return f"the certificate is not valid: {reply}; {NOT_TRUSTED}"
     # Only errors of OpenSSL have these two; those that a library makes by itself do not.
     reason = str(getattr(error, "reason", None) or "")
     if "CERTIFICATE_REQUIRED" in reason or "BAD_CERTIFICATE" in reason:
@@ -118,7 +118,7 @@ def _hint(error: OSError) -> str:
     if error.errno == errno.ECONNREFUSED:
         return "nothing listens there: is the server up, and its bind-address reachable from here?"
     if error.errno in _RESET:
-        return "the server gave up in the middle; its log says why"
+        return "the server closed the connection early; its log says why"
     return ""
 
 

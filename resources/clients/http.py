@@ -335,7 +335,7 @@ class InfluxHTTP:
                     yield line
             rest += last
             if len(rest) > MAX_REPLY_BYTES:
-                raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
+                raise self._odd(f"it is longer than {MAX_REPLY_BYTES} bytes")
         if rest.strip():
             yield bytes(rest)
 
@@ -349,7 +349,7 @@ class InfluxHTTP:
         for chunk in self._pieces(response):
             n_bytes += len(chunk)
             if n_bytes > MAX_REPLY_BYTES:
-                raise self._odd(f"it goes on beyond {MAX_REPLY_BYTES} bytes")
+                raise self._odd(f"it is longer than {MAX_REPLY_BYTES} bytes")
             if time.monotonic() > deadline:
                 raise PeerUnreachable(f"{self._label}: its reply never ends")
             yield chunk

@@ -221,7 +221,7 @@ class MetaHTTP:
         for piece in pieces(response, StallLimit(self.timeout_s, self.min_bytes_per_s)):
             body += piece
             if len(body) > limit:
-                raise BadReply(f"{address}: its reply goes on beyond {limit} bytes")
+                raise BadReply(f"{address}: its reply is longer than {limit} bytes")
             if time.monotonic() > deadline:
                 raise PeerUnreachable(f"{address}: its reply never ends")
         return bytes(body)

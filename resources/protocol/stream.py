@@ -103,12 +103,12 @@ class StreamReader:
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if searched > limit:
-                raise BadReply(f"{name} goes on beyond {limit} bytes")
+                raise BadReply(f"{name} is longer than {limit} bytes")
             if self._ended:
                 raise self._cut(name, f"{searched} bytes and no newline")
             yield
         if end > limit:
-            raise BadReply(f"{name} goes on beyond {limit} bytes")
+            raise BadReply(f"{name} is longer than {limit} bytes")
         line = bytes(memoryview(self._buffer)[:end])
         del self._buffer[: end + 1]
         return line
@@ -129,7 +129,7 @@ class StreamReader:
                 char = self._buffer[position]
                 position += 1
                 if position > limit:
-                    raise BadReply(f"{name} goes on beyond {limit} bytes")
+                    raise BadReply(f"{name} is longer than {limit} bytes")
                 if in_text:
                     in_text = escaped or char != 0x22
                     escaped = char == 0x5C and not escaped

@@ -193,7 +193,7 @@ def test_a_file_in_which_nothing_can_be_backed_up_is_reported_when_the_location_
 
 BAD = (
     ("repository: us", "repositroy: us", ":6: clusters.us.repositroy: there is no setting"),
-    ("us: {path: us}", "us: {path: us", ":6: clusters.us.repository: its repository us cannot"),
+    ("us: {path: us}", "us: {path: us", ":6: clusters.us.repository: its repository us has"),
     ('  us: {host: "127.0.0.1:2"', '\tus: {host: "127.0.0.1:2"', ":6: found character"),
     ("target: drill", "schedules: {full: 0 99 * * *}", ":6: clusters.us.schedules.full: '99'"),
 )

@@ -42,7 +42,7 @@ def test_a_shard_that_cannot_be_exported_is_backed_up_and_what_that_leaves_is_co
     assert found.exports(ShardID(8))
     assert found.left == {SEVEN: 4}
     assert "InfluxDB 1.8.3 leaves directories" in found.message()
-    assert "4 in shards 7; they go with its next start" in found.message()
+    assert "4 in shards 7; its next start removes them" in found.message()
 
 
 def test_another_release_leaves_nothing_whatever_is_read() -> None:

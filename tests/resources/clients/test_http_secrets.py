@@ -51,7 +51,7 @@ def test_what_is_no_address_is_refused_without_its_password(address: str) -> Non
 
 @pytest.mark.fault(79)
 def test_credentials_come_from_one_place() -> None:
-    with pytest.raises(UsageError, match="both"):
+    with pytest.raises(UsageError, match="twice"):
         InfluxHTTP("http://u:p@h", user="v")
 
 

@@ -107,9 +107,9 @@ def test_both_directions_are_those_of_a_cluster() -> None:
 def test_a_node_says_what_it_is() -> None:
     assert meta_node_status(META_STATUS.encode()) == META_STATUS
     assert data_node_status(DATA_STATUS.encode()) == DATA_STATUS
-    with pytest.raises(BadReply, match="no meta node"):
+    with pytest.raises(BadReply, match="not a meta node"):
         meta_node_status(DATA_STATUS.encode().replace(b'"data"', b'"data","leader":""'))
-    with pytest.raises(BadReply, match="no data node"):
+    with pytest.raises(BadReply, match="not a data node"):
         data_node_status(META_STATUS.encode())
 
 
