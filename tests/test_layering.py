@@ -336,3 +336,14 @@ def test_every_test_that_is_named_as_a_proof_is_there() -> None:
     for path in written:
         for name in re.findall(r"tests/[a-z0-9_/]+\.py", path.read_text()):
             assert (ROOT / name).is_file(), f"{path.relative_to(ROOT)} names {name}"
+
+
+def test_no_module_outside_the_storage_asks_which_kind_a_store_is() -> None:
+    """Another kind of store is a class there, and nothing else has to change."""
+    asking = [
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if re.search(r"isinstance\([^)]*DirectoryStore", path.read_text())
+        or re.search(r"\.store\.path\b", path.read_text())
+    ]
+    assert asking == []

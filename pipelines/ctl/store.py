@@ -8,7 +8,6 @@ from pathlib import Path
 from resources.errors import UsageError
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 
 
 def open_repository(path: str) -> BackupRepository:
@@ -23,8 +22,7 @@ def open_repository(path: str) -> BackupRepository:
             "the path to the backup directory is empty",
             hint="name the directory, . for this one; is a variable not set?",
         )
-    directory = Path(path)
-    return BackupRepository(DirectoryStore(directory), path, scratch_dir=str(directory))
+    return BackupRepository.open(path)
 
 
 def choose(

@@ -13,7 +13,6 @@ from resources.embedded.listener import HOST
 from resources.embedded.ports import Ports
 from resources.errors import PeerUnreachable
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 
 NOT_RUNNING = "start it with make dev, or name your own clusters in shardkeeper.yaml"
 
@@ -89,5 +88,4 @@ def open_repository(reading: Reading, name: str) -> BackupRepository:
         UsageError: there is no such cluster, or it has no repository.
         RepositoryMissing: the directory does not exist, or is a file.
     """
-    path = reading.repository(name).path
-    return BackupRepository(DirectoryStore(path), str(path), scratch_dir=str(path))
+    return BackupRepository.open(reading.repository(name).path)

@@ -31,7 +31,6 @@ from resources.errors import NothingMatches, PlanError
 from resources.model import ShardID, ShardPlace
 from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def repair_replica(
     place = repair.place
     limits = Limits(place.database, place.policy, place.shard_id)
     with tempfile.TemporaryDirectory(prefix="shardkeeper-repair-", dir=scratch_dir) as directory:
-        repository = BackupRepository(DirectoryStore(directory), directory)
+        repository = BackupRepository.open(directory)
         options = BackupOptions(limits=limits, full=True)
         report = back_up(cluster, repository, options, Run(emit), command="repair-replica")
         if len(report.failed) > len(report.damaged):

@@ -11,6 +11,8 @@ import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Self
 
 from resources.errors import (
     BackupIncomplete,
@@ -31,10 +33,10 @@ from resources.repository.backup_set import (
     with_substitutes,
 )
 from resources.repository.formats.names import BackupName, parse_file_name
-from resources.repository.formats.other_layouts import next_step
 from resources.repository.manifest_replica import explain_lost, lost_manifests, read_manifest
 from resources.repository.storage.held_lock import Held, OnWait, holding, no_listener
-from resources.repository.storage.store import DirectoryStore, Source, Store
+from resources.repository.storage.opening import open_store
+from resources.repository.storage.store import Source, Store
 from resources.repository.writer import BackupWriter
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
@@ -70,6 +72,16 @@ class BackupRepository:
         self.location = location
         self.scratch_dir = scratch_dir
         self.clock = clock
+
+    @classmethod
+    def open(cls, url: str | Path, *, clock: Callable[[], datetime] = utc_now) -> Self:
+        """The backups at a URL or in a directory, which must exist; see `open_store`.
+
+        Raises:
+            UsageError, RepositoryMissing
+        """
+        store = open_store(url)
+        return cls(store, str(url), scratch_dir=store.scratch_dir, clock=clock)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -122,8 +134,7 @@ class BackupRepository:
         Args:
             hint: the next step, unless what is there instead suggests a better one.
         """
-        path = self.store.path if isinstance(self.store, DirectoryStore) else None
-        better = next_step(path) if path is not None else ""
+        better = self.store.next_step()
         return BackupNotFound(f"No manifest files found in: {self.location}", hint=better or hint)
 
     def single(self, manifest_file: str) -> BackupSet:

@@ -19,7 +19,6 @@ from resources.engine.backup.run import back_up
 from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.bench.cost import Cost, measured
 from tests.live.large import many_shards
 
@@ -86,7 +85,7 @@ def manifests(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
     with many_shards(root / "growing", 200, 4) as (bind, write):
         backups = root / "grown"
         backups.mkdir(mode=0o700)
-        repository = BackupRepository(DirectoryStore(backups), str(backups))
+        repository = BackupRepository.open(backups)
         source = Cluster(MetaClient(bind))
         made = 0
         for size in sizes:

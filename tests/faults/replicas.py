@@ -42,7 +42,6 @@ from resources.model import NodeInfo
 from resources.repository.archives.archive import ArchiveReader
 from resources.repository.archives.unpacked import UnpackedShard
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from resources.tsm.layout import split_key
 from tests.wire.any_cluster import AnyCluster, first_cluster
 from tests.wire.commands import Done
@@ -291,7 +290,7 @@ def checked(load: Load, done: Done, wanted: Known, up: frozenset[str]) -> str:
 
 def stored(directory: Path) -> dict[Point, float]:
     """All points of the newest state of a repository."""
-    repository = BackupRepository(DirectoryStore(directory), str(directory))
+    repository = BackupRepository.open(directory)
     found: dict[Point, float] = {}
     for archive in repository.current().archives.values():
         with UnpackedShard(None) as unpacked, repository.open_archive(archive) as source:

@@ -32,7 +32,6 @@ from resources.engine.backup.poll import ChangePoller, fingerprint
 from resources.engine.options import BackupOptions
 from resources.repository.cached_repository import CachedRepository
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
 from tests.wire.any_cluster import AnyCluster, first_cluster
 from tests.wire.commands import Done, shardkeeper
@@ -212,7 +211,7 @@ def campaign(
         counts.append(count)
     wrong += _checked("backup", counts, say)
     counts.clear()
-    repository = BackupRepository(DirectoryStore(out), str(out), scratch_dir=str(out))
+    repository = BackupRepository.open(out)
     poller = ChangePoller(CachedRepository(repository))
     options = BackupOptions(peek=True, internal=False)
 

@@ -18,7 +18,6 @@ from resources.engine.backup.poll import ChangePoller, fingerprint
 from resources.engine.options import BackupOptions
 from resources.repository.cached_repository import CachedRepository
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.wire.commands import Done, shardkeeper
 
 T0, WEEK = 1_600_000_000 * 10**9, 604_800 * 10**9
@@ -53,7 +52,7 @@ def left(server: EmbeddedServer) -> list[str]:
 def scan(server: EmbeddedServer, backups: Path) -> bool:
     """As the sensor looks; whether something has changed."""
     opened = open_source(Address(host=server.tcp_addr, http=server.http_addr))
-    repository = BackupRepository(DirectoryStore(backups), str(backups))
+    repository = BackupRepository.open(backups)
     seen = fingerprint(opened, internal=False)
     options = BackupOptions(peek=True, internal=False)
     found = ChangePoller(CachedRepository(repository)).poll(

@@ -22,7 +22,6 @@ from resources.engine.options import BackupOptions, Retry
 from resources.protocol.tar import END_MARKER
 from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.expectation import Expectation
 from tests.faults.places import Place
 from tests.faults.shards import shards_of, stream_of
@@ -148,7 +147,7 @@ def test_figures_of_another_server_prove_nothing(server: Place) -> None:
         if isinstance(event, ShardSaved):
             source.http = InfluxHTTP(server.target.http_addr)
 
-    repository = BackupRepository(DirectoryStore(expectation.backups), str(expectation.backups))
+    repository = BackupRepository.open(expectation.backups)
     options = BackupOptions(Limits(expectation.database), parallel=1)
     report = back_up(source, repository, options, Run(emit))
     server.target.drop_database(other)

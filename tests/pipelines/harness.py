@@ -19,7 +19,6 @@ from assets.keys import ClusterAssets
 from pipelines.definitions import definitions
 from resources.embedded.cluster import EmbeddedCluster
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
 
 CLUSTER_ASSETS = ClusterAssets("influxdb")
@@ -178,7 +177,7 @@ class DagsterHarness:
 
     @property
     def repository(self) -> BackupRepository:
-        return BackupRepository(DirectoryStore(self.backups), str(self.backups))
+        return BackupRepository.open(self.backups)
 
     @property
     def partitions(self) -> list[str]:

@@ -29,7 +29,6 @@ from resources.protocol.commands import Command, CreateShardGroup
 from resources.protocol.tar import END_MARKER, encode_header, padding
 from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.resources.tsm.writing import block, raw_integers, raw_times, tsm_file
 from tests.wire.commands import Done, shardkeeper
 
@@ -186,7 +185,7 @@ def test_a_endpoint_that_is_shut_for_a_moment_is_waited_for(
             endpoint.start()
 
     on_first_copy(cluster, endpoint.stop)
-    repository = BackupRepository(DirectoryStore(backups), str(backups), scratch_dir=str(backups))
+    repository = BackupRepository.open(backups)
     target = open_source(Address(bind=cluster.meta[0].http_addr))
     report = merge(target, repository, MergeOptions(Limits("telegraf")), Run(emit))
     assert report.points == 3 * len(LINES)

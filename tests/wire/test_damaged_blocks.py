@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from resources.runtime.failpoints import VARIABLE
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
@@ -92,7 +91,7 @@ def several(data: bytearray) -> None:
 
 
 def newest(directory: Path) -> BackupRepository:
-    return BackupRepository(DirectoryStore(directory), str(directory))
+    return BackupRepository.open(directory)
 
 
 def without(whole: Points, lost: dict[str, range]) -> Points:

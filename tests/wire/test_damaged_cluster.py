@@ -14,7 +14,6 @@ import pytest
 
 from resources.embedded.cluster import EmbeddedCluster
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from tests.faults.replicas import stored
@@ -94,7 +93,7 @@ def prefer(cluster: EmbeddedCluster, node: int) -> tuple[str, str]:
 
 def made_of(backups: Path) -> list[str]:
     """The nodes that the newest archives were read from."""
-    repository = BackupRepository(DirectoryStore(backups), str(backups))
+    repository = BackupRepository.open(backups)
     evidences = [archive.entry.details for archive in repository.current().archives.values()]
     return [details.node for details in evidences if details is not None]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.conftest import need_influxd
 from tests.influxd import Influxd
 from tests.wire.commands import at, backup, restore, shardkeeper
@@ -54,7 +53,7 @@ def copy_of(server: Influxd, directory: Path) -> Influxd:
 
 
 def current(directory: Path) -> BackupRepository:
-    return BackupRepository(DirectoryStore(directory), str(directory))
+    return BackupRepository.open(directory)
 
 
 def test_a_rebuilt_server_goes_on_in_the_same_directory_once_confirmed(

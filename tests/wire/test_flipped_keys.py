@@ -13,7 +13,6 @@ import pytest
 from resources.clients.snapshotter import SnapshotterClient
 from resources.engine.options import Retry
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from tests.influxd import Influxd
@@ -67,7 +66,7 @@ def keys_in(stream: bytes) -> list[int]:
 
 
 def details_in(directory: Path) -> bool:
-    current = BackupRepository(DirectoryStore(directory), str(directory)).current()
+    current = BackupRepository.open(directory).current()
     [archive] = [a for a in current.archives.values() if a.entry.database == DB]
     assert archive.entry.details is not None
     return archive.entry.details.read_twice

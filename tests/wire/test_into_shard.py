@@ -24,7 +24,6 @@ from resources.model import NodeInfo, ShardPlace
 from resources.protocol.commands import CreateShardGroup
 from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
 from tests.wire.any_cluster import START_S, WEEK_S, AnyCluster, first_cluster
 from tests.wire.commands import Done, at, backup, influxd_restore, shardkeeper
@@ -175,7 +174,7 @@ def test_a_point_that_somebody_writes_meanwhile_is_not_deleted(
         if isinstance(event, MetaRestored):  # the shard was seen to be empty
             cluster.write(database, point)
 
-    repository = BackupRepository(DirectoryStore(here), str(here), scratch_dir=str(here))
+    repository = BackupRepository.open(here)
     options = RestoreOptions(Limits(database, shard_id=place.shard_id), new_shard_id=place.shard_id)
     target = open_source(Address(bind=cluster.bind))
     with pytest.raises(ReadBackMismatch) as failed:

@@ -17,7 +17,6 @@ from resources.engine.options import BackupOptions
 from resources.errors import WireError
 from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
 from tests.wire.commands import shardkeeper
 
@@ -80,7 +79,7 @@ def test_a_backup_asks_what_the_server_is_once_whether_shards_rest_or_not(
 
     monkeypatch.setattr(Server, "facts", counted)
     source = Server(SnapshotterClient(here.bind_addr), InfluxHTTP(here.http_addr))
-    repository = BackupRepository(DirectoryStore(directory), str(directory))
+    repository = BackupRepository.open(directory)
     for at_rest in (False, True):
         here.write("precious", LINES, "s")
         if at_rest:

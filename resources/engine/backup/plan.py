@@ -39,8 +39,6 @@ from resources.repository.backup_set import BackupSet
 from resources.repository.formats.details import FailedShard
 from resources.repository.formats.proof import Clocks
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.mounts import unmounted_above
-from resources.repository.storage.store import DirectoryStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,21 +300,20 @@ def _check_directory(repository: BackupRepository, options: BackupOptions, *, em
             hint="mount its file system; if the backups were taken away on purpose, say "
             "new_directory: true",
         )
-    if isinstance(repository.store, DirectoryStore):
-        point = unmounted_above(repository.store.path)
-        if point:
-            raise RepositoryMissing(
-                f"{repository.location} holds no backup, and nothing is mounted on {shown(point)}, "
-                "as /etc/fstab says",
-                hint=f"mount {shown(point)}; or choose another directory",
+    point = repository.store.unmounted()
+    if point:
+        raise RepositoryMissing(
+            f"{repository.location} holds no backup, and nothing is mounted on {shown(point)}, "
+            "as /etc/fstab says",
+            hint=f"mount {shown(point)}; or choose another directory",
+        )
+    point = repository.store.unmounted(on_demand=True)
+    if point:
+        emit(
+            Warned(
+                f"nothing is mounted on {shown(point)}, which /etc/fstab names with noauto: "
+                "the backup goes to the disk below it"
             )
-        point = unmounted_above(repository.store.path, on_demand=True)
-        if point:
-            emit(
-                Warned(
-                    f"nothing is mounted on {shown(point)}, which /etc/fstab names with noauto: "
-                    "the backup goes to the disk below it"
-                )
-            )
+        )
     if not options.full and not options.peek:
         emit(FirstBackup(repository.location))

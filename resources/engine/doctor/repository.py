@@ -9,8 +9,8 @@ from resources.errors import BackupNotFound, ShardkeeperError, shown
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.mounts import unmounted_above
-from resources.repository.storage.store import DirectoryStore
+from resources.repository.storage.opening import open_store
+from resources.repository.storage.store import Store
 
 RECORD = ".shardkeeper.doctor-"
 LITTLE_BYTES = 2**30
@@ -22,9 +22,9 @@ def examine_repository(path: str, metastore: Metastore | None, found: Findings) 
     Args:
         metastore: the examined server's; None if it did not answer.
     """
-    store: DirectoryStore | None = None
+    store: Store | None = None
     with found.asking("directory"):
-        store = DirectoryStore(path)
+        store = open_store(path)
     if store is None:
         return
     try:
@@ -34,16 +34,17 @@ def examine_repository(path: str, metastore: Metastore | None, found: Findings) 
         store.close()
 
 
-def _examine_medium(path: str, store: DirectoryStore, found: Findings) -> None:
-    point = unmounted_above(store.path)
+def _examine_medium(path: str, store: Store, found: Findings) -> None:
+    point = store.unmounted()
     if point:
         found.warning(
             "mount", f"nothing is mounted on {shown(point)}, as /etc/fstab says", f"mount {point}"
         )
     with found.asking("directory"):
         free = store.check_writable()
-        text = f"{path} can be written to, with {free / 2**30:.1f} GiB free"
-        if free < LITTLE_BYTES:
+        known = "" if free is None else f", with {free / 2**30:.1f} GiB free"
+        text = f"{path} can be written to{known}"
+        if free is not None and free < LITTLE_BYTES:
             found.warning("directory", text, "free some space, or take another file system")
         else:
             found.ok("directory", text)
@@ -65,9 +66,7 @@ def _examine_medium(path: str, store: DirectoryStore, found: Findings) -> None:
             )
 
 
-def _examine_backups(
-    path: str, store: DirectoryStore, metastore: Metastore | None, found: Findings
-) -> None:
+def _examine_backups(path: str, store: Store, metastore: Metastore | None, found: Findings) -> None:
     repository = BackupRepository(store, path)
     try:
         backups = repository.current()

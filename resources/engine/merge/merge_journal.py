@@ -48,7 +48,8 @@ from resources.repository.storage.store import Store
 VERSION = 2
 MAX_JOURNAL_BYTES = 64 << 20
 
-_NAME = re.compile(r"\.shardkeeper\.merge-([0-9]{1,20})\.json", re.ASCII)
+_PREFIX = ".shardkeeper.merge-"
+_NAME = re.compile(re.escape(_PREFIX) + r"([0-9]{1,20})\.json", re.ASCII)
 _DRAWN = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{12}", re.ASCII)
 
 
@@ -199,7 +200,7 @@ class MergeJournalFile:
 def unfinished_merges(store: Store) -> list[str]:
     """One sentence for each merge that is unfinished or running."""
     messages: list[str] = []
-    for name in store.names():
+    for name in store.names(_PREFIX):
         match = _NAME.fullmatch(name)
         if match is None:
             continue

@@ -20,20 +20,19 @@ still standing after it took the name behind it is the only heir.
 
 from __future__ import annotations
 
-import fcntl
 import math
-import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 from resources.clients.meta import MetaClient
 from resources.engine.events import Emit, LeaseAwaited, Warned
 from resources.errors import (
     NameMissing,
     NameTaken,
+    RecordHeld,
     RepositoryError,
     Stopped,
     StoreFailed,
@@ -43,7 +42,7 @@ from resources.errors import (
 from resources.model import NodeID
 from resources.protocol.meta_api import Lease
 from resources.repository.storage.lock import usual_lease_s
-from resources.repository.storage.store import DirectoryStore, Store
+from resources.repository.storage.store import Store
 from resources.runtime.clocks import passed_s
 from resources.runtime.interrupts import interruptible, undisturbed
 
@@ -224,21 +223,12 @@ class _Numbers:
 
 @contextmanager
 def _numbers(meta: MetaClient, store: Store) -> Generator[_Numbers]:
-    if not isinstance(store, DirectoryStore):
-        yield _Numbers(None)
-        return
-    fd = os.open(store.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            alone = stack.enter_context(store.exclusive())
+        except RecordHeld:
             raise _busy(meta) from None
-        except OSError:  # a file system without locks
-            yield _Numbers(None)
-            return
-        yield _Numbers(store)
-    finally:
-        os.close(fd)
+        yield _Numbers(store if alone else None)
 
 
 # --- taking it ----------------------------------------------------------------------------

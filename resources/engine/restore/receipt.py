@@ -19,8 +19,9 @@ from resources.repository.formats import self_checksum
 from resources.repository.formats.details import FileFacts, times
 from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.opening import open_store
 from resources.repository.storage.record_file import RecordFile
-from resources.repository.storage.store import DirectoryStore
+from resources.repository.storage.store import Store
 from resources.version import VERSION
 
 FORMAT = 1
@@ -150,7 +151,7 @@ class Receipts:
         self._location, self._store = repository.location, repository.store
         if not self._wanted:
             emit(Warned("-receipts off: nothing is read back, so nothing proves what arrives"))
-        elif isinstance(self._store, DirectoryStore):
+        else:
             self._find_free_name(self._store)
 
     def keep(self, copies: Sequence[tuple[ShardRestore, Sequence[Receipt]]], target: Target) -> str:
@@ -175,11 +176,11 @@ class Receipts:
         self._emit(ReceiptStored(path, sum(len(receipts) for _, receipts in copies)))
         return path
 
-    def _find_free_name(self, beside: DirectoryStore) -> None:
+    def _find_free_name(self, beside: Store) -> None:
         try:
             beside.check_writable()
         except StoreFailed as error:
-            here = DirectoryStore(Path.cwd())
+            here = open_store(Path.cwd())
             try:
                 here.check_writable()
             except StoreFailed:

@@ -261,14 +261,14 @@ def _lost(name: str) -> LockLost:
 def left_journals(store: Store, cluster_id: int | None = None) -> list[str]:
     """The names of records that are there, of runs at work and of dead ones."""
     begin = PREFIX if cluster_id is None else f"{PREFIX}{cluster_id}-"
-    return [name for name in store.names() if name.startswith(begin) and name.endswith(SUFFIX)]
+    return [name for name in store.names(begin) if name.endswith(SUFFIX)]
 
 
 def left_names(store: Store, cluster_id: int) -> list[str]:
     """As `left_journals`, and the names of those that would be beside locks that are alone."""
     begin = f"{PREFIX}{cluster_id}-"
     ends = (SUFFIX, LOCK)
-    found = [name for name in store.names() if name.startswith(begin) and name.endswith(ends)]
+    found = [name for name in store.names(begin) if name.endswith(ends)]
     return sorted({name.removesuffix(LOCK).removesuffix(SUFFIX) + SUFFIX for name in found})
 
 

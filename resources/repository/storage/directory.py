@@ -82,10 +82,12 @@ class Directory:
                 return False
         return True
 
-    def files(self) -> Generator[tuple[str, os.stat_result]]:
-        """Name and status of every regular file right in here, in no order."""
+    def files(self, prefix: str = "") -> Generator[tuple[str, os.stat_result]]:
+        """Name and status of every regular file right in here whose name begins so, in no order."""
         with self.doing("listing"), os.scandir(self.fd) as entries:
             for entry in entries:
+                if not entry.name.startswith(prefix):
+                    continue
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:  # deleted while we look

@@ -17,8 +17,7 @@ from resources.errors import LockLost, RepositoryLocked, StoreFailed
 from resources.repository.formats.names import parse_file_name
 from resources.repository.storage.lock import StoreLock
 from resources.repository.storage.lock_record import LockRecord
-from resources.repository.storage.stage import RevokedStage, Stage
-from resources.repository.storage.store import DirectoryStore, Store
+from resources.repository.storage.store import RevokedStage, Stage, Store
 from resources.runtime.clocks import awake_s
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
@@ -72,8 +71,7 @@ def holding(
             with interruptible():
                 passing("backup.locked")
                 _sweep_dead(store, held)
-                if isinstance(store, DirectoryStore):
-                    store.sweep_pending()
+                store.sweep_pending()
                 held.stage.check_writable()
                 yield held
         finally:

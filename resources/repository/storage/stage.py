@@ -46,7 +46,7 @@ _NAME = re.compile(r"\.shardkeeper\.(?:run|gone)-[0-9a-f]{1,64}(?:\.([0-9]{8}T[0
 _REVOKED = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
 
 
-class Stage:
+class DirectoryStage:
     """One run's stage, from its making until `close`; safe to share between threads.
 
     Attributes:
@@ -189,7 +189,7 @@ class StageBatch(DirectoryBatch):
             yield sink
 
 
-class RevokedStage:
+class RevokedDirectoryStage:
     """A stage that nobody can use any more, and the note that it is.
 
     Attributes:
@@ -210,7 +210,7 @@ class RevokedStage:
         _empty(self._directory, self._name)
 
 
-def revoke_stages(directory: Directory, keep: str) -> list[RevokedStage]:
+def revoke_stages(directory: Directory, keep: str) -> list[RevokedDirectoryStage]:
     """Close all stages but `keep`, for good.
 
     Raises:
@@ -229,11 +229,11 @@ def revoke_stages(directory: Directory, keep: str) -> list[RevokedStage]:
                 # Its run has ended, or has just named it after a backup: look again.
                 if _code(error) != errno.ENOENT:
                     raise
-    revoked: list[RevokedStage] = []
+    revoked: list[RevokedDirectoryStage] = []
     for name in sorted(_directories(directory)):
         match = _NAME.fullmatch(name)
         if match is not None and name.startswith(GONE):
-            revoked.append(RevokedStage(directory, name, _backup(match[1])))
+            revoked.append(RevokedDirectoryStage(directory, name, _backup(match[1])))
             with suppress(StoreFailed):  # another user's: nobody finds it under its name
                 revoked[-1].empty()
     return revoked

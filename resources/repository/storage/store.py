@@ -1,20 +1,26 @@
 """Where the bytes rest: a store holds named objects, and that is all it knows.
 
-`Store` is what every kind of store can do; an object store fits as well as a directory:
-`create` is a conditional or multipart upload, `swap` a conditional put.
-What the names and the bytes mean is the repository's business.
+`Store` is what every kind of store can do. Nothing in it needs a rename, an append or a directory,
+so an object store fits: `create` is a multipart upload that is completed only if the name is free,
+`swap` and `stage` rest on conditional puts, `names` is a listing with a prefix. What only some
+stores have, such as free space or a mount point, has an answer for those without it. No code
+outside this package asks which kind a store is (tests/test_layering.py); `open_store` chooses it
+by its URL. What the names and the bytes mean is the repository's business.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
 from resources.errors import (
+    LockLost,
     NameMissing,
+    RecordHeld,
     RepositoryMissing,
     StoreFull,
 )
@@ -24,6 +30,7 @@ from resources.repository.formats.names import (
     parse_file_name,
     unsafe_because,
 )
+from resources.repository.formats.other_layouts import next_step
 from resources.repository.storage.directory import DIRECTORY_MODE, Directory
 from resources.repository.storage.file_objects import (
     BytesLike,
@@ -31,7 +38,8 @@ from resources.repository.storage.file_objects import (
     FileSink,
     FileSource,
 )
-from resources.repository.storage.stage import RevokedStage, Stage, revoke_stages, unfinished_stages
+from resources.repository.storage.mounts import unmounted_above
+from resources.repository.storage.stage import DirectoryStage, revoke_stages, unfinished_stages
 
 FORGOTTEN_S = 3600.0
 """An unfinished record of this age belongs to nobody: writing one takes milliseconds."""
@@ -87,6 +95,78 @@ class Batch(Protocol):
         ...
 
 
+class Stage(Protocol):
+    """The way of one run to what it changes under the lock; safe to share between threads.
+
+    Once another run has revoked it, every change raises LockLost and changes nothing.
+
+    Attributes:
+        name: tells it from every other stage.
+        lost: what to raise once the stage is gone.
+    """
+
+    name: str
+    lost: Callable[[], LockLost]
+
+    def is_there(self) -> bool:
+        """Whether no other run has revoked it so far."""
+        ...
+
+    def note(self, backup: str) -> None:
+        """Write down which backup it is about, for the run that would have to sweep it."""
+        ...
+
+    def create(self, name: str) -> AbstractContextManager[Sink]:
+        """As `Store.create`."""
+        ...
+
+    def batch(self) -> Batch:
+        """As `Store.batch`."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """As `Store.delete`, but durable only after `sync`."""
+        ...
+
+    def set_aside(self, name: str) -> str:
+        """Give an object that is no good a name that says so; returns that name."""
+        ...
+
+    def sync(self) -> None:
+        """Make what was deleted durable."""
+        ...
+
+    def check_writable(self) -> None:
+        """Write and delete a small object.
+
+        Raises:
+            StoreFailed: it cannot be written, or not be deleted.
+        """
+        ...
+
+    def close(self) -> None:
+        """Take the stage away: the next run has nothing to sweep."""
+        ...
+
+
+class RevokedStage(Protocol):
+    """A stage that its run cannot use any more, and the note that it is.
+
+    Attributes:
+        backup: the one that it was about; empty if none was begun.
+    """
+
+    backup: str
+
+    def forget(self) -> bool:
+        """Take the note away once the backup's files are gone; False: something came since."""
+        ...
+
+    def empty(self) -> None:
+        """Delete what is in it."""
+        ...
+
+
 class Store(Protocol):
     """Named objects.
 
@@ -114,8 +194,8 @@ class Store(Protocol):
         """
         ...
 
-    def names(self) -> dict[str, int]:
-        """All finished objects in the order of their names, with their sizes in bytes."""
+    def names(self, prefix: str = "") -> dict[str, int]:
+        """The finished objects whose names begin so, in order, with their sizes in bytes."""
         ...
 
     def delete(self, name: str) -> None:
@@ -144,6 +224,53 @@ class Store(Protocol):
 
     def unfinished(self) -> set[str]:
         """The backups that stages are about: a run makes them, or left them unfinished."""
+        ...
+
+    def check_writable(self, needed_bytes: int = 0) -> int | None:
+        """Write and delete a small object; return how many bytes are free; None: not known.
+
+        Raises:
+            StoreFull: less than `needed_bytes` are free.
+            StoreFailed: it cannot be written, or not be deleted.
+        """
+        ...
+
+    def sweep_pending(self) -> dict[str, int]:
+        """Delete what killed runs left unfinished; only for the holder of the lock.
+
+        Returns the names the objects would have got, and their sizes.
+        """
+        ...
+
+    def exclusive(self) -> AbstractContextManager[bool]:
+        """Keep out every other run that asks for this, until the block or the process ends.
+
+        False: this store cannot; nothing keeps the other out then.
+
+        Raises:
+            RecordHeld: another run is in such a block.
+        """
+        ...
+
+    @property
+    def scratch_dir(self) -> str | None:
+        """A directory with room for temporary files; None: the system's."""
+        ...
+
+    def unmounted(self, *, on_demand: bool = False) -> str:
+        """The mount point of the medium, if it should be mounted and is not; else empty.
+
+        Args:
+            on_demand: whether to look for those that are not mounted when the system starts.
+        """
+        ...
+
+    def next_step(self) -> str:
+        """What to do if this holds no backup, going by what it holds instead; may be empty."""
+        ...
+
+    def close(self) -> None:
+        """Give up the store; it cannot be used any more."""
         ...
 
 
@@ -204,11 +331,11 @@ class DirectoryStore:
         with self._directory.opened(name) as fd:
             yield FileSource(self._directory, fd, name)
 
-    def names(self) -> dict[str, int]:
+    def names(self, prefix: str = "") -> dict[str, int]:
         """As in `Store`; a file whose name `check_file_name` would refuse is not an object."""
         found = {
             name: status.st_size
-            for name, status in self._directory.files()
+            for name, status in self._directory.files(prefix)
             if not unsafe_because(name)
         }
         return dict(sorted(found.items()))
@@ -235,15 +362,13 @@ class DirectoryStore:
                 return False
 
     def stage(self, key: str) -> Stage:
-        return Stage(self._directory, key)
+        return DirectoryStage(self._directory, key)
 
     def revoke_stages(self, keep: str) -> list[RevokedStage]:
-        return revoke_stages(self._directory, keep)
+        return [*revoke_stages(self._directory, keep)]
 
     def unfinished(self) -> set[str]:
         return unfinished_stages(self._directory)
-
-    # --- what only a directory can do ---------------------------------------------------
 
     def check_writable(self, needed_bytes: int = 0) -> int:
         """Write, sync and delete a small file; return the free bytes.
@@ -283,6 +408,34 @@ class DirectoryStore:
             if self._directory.delete(pending):
                 swept[name] = swept.get(name, 0) + status.st_size
         return swept
+
+    @contextmanager
+    def exclusive(self) -> Generator[bool]:
+        """As in `Store`; some network file systems have no such locks."""
+        with self._directory.doing("locking the directory"):
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+            fd = os.open(".", flags, dir_fd=self._directory.fd)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RecordHeld(f"{self.path} is in use by another run") from None
+            except OSError:
+                yield False
+                return
+            yield True
+        finally:
+            os.close(fd)
+
+    @property
+    def scratch_dir(self) -> str | None:
+        return str(self.path)
+
+    def unmounted(self, *, on_demand: bool = False) -> str:
+        return unmounted_above(self.path, on_demand=on_demand)
+
+    def next_step(self) -> str:
+        return next_step(self.path)
 
     def has(self, name: str) -> bool:
         """Whether anything is called so, a regular file or not."""

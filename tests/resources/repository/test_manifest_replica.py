@@ -37,7 +37,7 @@ def two(tmp_path: Path) -> Path:
 
 
 def repository(path: Path) -> BackupRepository:
-    return BackupRepository(DirectoryStore(path), str(path), clock=lambda: NOW)
+    return BackupRepository.open(path, clock=lambda: NOW)
 
 
 def back_up(path: Path) -> None:

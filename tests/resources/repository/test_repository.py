@@ -24,7 +24,6 @@ from resources.model import ShardID
 from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
 from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository, BackupWriter
-from resources.repository.storage.store import DirectoryStore
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 22, 9, 51, tzinfo=UTC)
@@ -32,7 +31,7 @@ DATA = b"\x08\x00\x10\x0a"
 
 
 def repository(path: Path, now: datetime = NOW) -> BackupRepository:
-    return BackupRepository(DirectoryStore(path), str(path), clock=lambda: now)
+    return BackupRepository.open(path, clock=lambda: now)
 
 
 def write(writer: BackupWriter, *shards: int) -> Manifest:

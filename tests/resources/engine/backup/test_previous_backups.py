@@ -11,7 +11,6 @@ from resources.model import ShardID
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.formats.details import FailedShard
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests import builders as b
 
 ARCHIVE = b.archive(1, b.details(stored_bytes=3))
@@ -20,7 +19,7 @@ ARCHIVE = b.archive(1, b.details(stored_bytes=3))
 def known(
     directory: Path, backups: BackupSet | None, *, no_good: tuple[int, ...] = ()
 ) -> KnownArchives:
-    repository = BackupRepository(DirectoryStore(directory), str(directory))
+    repository = BackupRepository.open(directory)
     return KnownArchives(repository, backups, [ShardID(i) for i in no_good])
 
 

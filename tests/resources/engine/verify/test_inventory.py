@@ -20,9 +20,9 @@ class CountingStore(DirectoryStore):
 
     listed = 0
 
-    def names(self) -> dict[str, int]:
+    def names(self, prefix: str = "") -> dict[str, int]:
         self.listed += 1
-        return super().names()
+        return super().names(prefix)
 
 
 def listings(path: Path, n_backups: int) -> int:
@@ -31,7 +31,7 @@ def listings(path: Path, n_backups: int) -> int:
     raw = encode_metastore(metastore(1, 2))
     for n in range(n_backups):
         moment = BEGAN + timedelta(minutes=n)
-        repository = BackupRepository(DirectoryStore(path), str(path), clock=lambda at=moment: at)
+        repository = BackupRepository.open(path, clock=lambda at=moment: at)
         with repository.begin(command="test") as writer:
             meta, _ = writer.put_meta(raw, 0)
             writer.commit(Manifest(meta, ()))

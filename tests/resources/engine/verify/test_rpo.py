@@ -14,7 +14,6 @@ from resources.repository.cached_repository import CachedRepository
 from resources.repository.formats.details import BackupDetails
 from resources.repository.formats.manifest import Limits, ShardEntry
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 from tests import builders as b
 
 BEGAN = datetime(2026, 11, 22, 9, 51, tzinfo=UTC)
@@ -43,7 +42,7 @@ def late(directory: Path, since_second: int, *shards: int) -> list[int]:
 
 
 def repository(directory: Path) -> BackupRepository:
-    return BackupRepository(DirectoryStore(directory), str(directory))
+    return BackupRepository.open(directory)
 
 
 def test_a_shard_is_covered_by_the_last_backup_that_saved_it_or_found_it_unchanged(

@@ -9,7 +9,6 @@ import pytest
 from resources.errors import BackupNotFound
 from resources.repository.formats.other_layouts import next_step
 from resources.repository.repository import BackupRepository
-from resources.repository.storage.store import DirectoryStore
 
 
 def made(directory: Path, *files: str) -> Path:
@@ -57,7 +56,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 def test_who_asks_for_backups_there_is_reported(tmp_path: Path) -> None:
     made(tmp_path, "meta.00")
-    repository = BackupRepository(DirectoryStore(tmp_path), str(tmp_path))
+    repository = BackupRepository.open(tmp_path)
     with pytest.raises(BackupNotFound) as refused:
         repository.current()
     assert "legacy backup" in refused.value.hint

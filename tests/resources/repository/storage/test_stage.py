@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from resources.errors import LockLost, NameTaken, StoreFailed
-from resources.repository.storage.stage import GONE, RUN, RevokedStage
-from resources.repository.storage.store import DirectoryStore
+from resources.repository.storage.stage import GONE, RUN
+from resources.repository.storage.store import DirectoryStore, RevokedStage
 from tests.resources.repository.objects import NAME, failing, get, put
 
 BACKUP = "20261122T095100Z"

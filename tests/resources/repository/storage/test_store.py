@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.errors import NameMissing, NameTaken, RepositoryMissing, UnsafeName
+from resources.errors import NameMissing, NameTaken, RecordHeld, RepositoryMissing, UnsafeName
 from resources.repository.storage.store import DirectoryStore
 from tests.resources.repository.objects import NAME, get, put, put_late
 
@@ -183,3 +183,21 @@ def test_a_directory_that_is_renamed_takes_its_objects_along(tmp_path: Path) -> 
         sink.write(b"x")
     assert (tmp_path / "there" / NAME).exists()
     assert not (tmp_path / "here" / NAME).exists()
+
+
+def test_names_are_listed_by_what_they_begin_with(store: DirectoryStore) -> None:
+    for name in ("a-1", "a-2", "b-1"):
+        put(store, name, name.encode())
+    assert store.names("a-") == {"a-1": 3, "a-2": 3}
+    assert store.names("b-1") == {"b-1": 3}
+    assert store.names("c") == {}
+
+
+def test_one_run_has_a_store_to_itself(store: DirectoryStore, tmp_path: Path) -> None:
+    other = DirectoryStore(tmp_path)
+    with store.exclusive() as alone:
+        assert alone
+        with pytest.raises(RecordHeld, match="in use by another run"), other.exclusive():
+            pass
+    with other.exclusive() as alone:
+        assert alone
