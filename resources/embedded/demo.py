@@ -49,7 +49,7 @@ def main() -> int:
 
 def _story(source: EmbeddedCluster, target: EmbeddedCluster, backups: Path) -> bool:
     here, there = ("-bind", source.meta[0].http_addr), ("-bind", target.meta[0].http_addr)
-    _say("three data nodes, two copies of each shard, three weeks of climate in four houses")
+    _say("three data nodes, two replicas of each shard, three weeks of climate in four houses")
     source.query("CREATE DATABASE house WITH REPLICATION 2")
     source.write("house", _readings(0, 21))
     rows = 21 * 144 * len(PLACES) * len(HOUSES)

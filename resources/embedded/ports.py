@@ -53,7 +53,7 @@ class Ports:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError):
-            raise UsageError(f"{path}: these are not ports of a dev cluster") from None
+            raise UsageError(f"{path}: not the ports of an embedded cluster") from None
 
     def remember(self, directory: Path) -> None:
         put_file(

@@ -64,11 +64,11 @@ FAILPOINTS: Mapping[str, str] = MappingProxyType(
         "cluster.commanded": "single commands have made shards; the record does not list them",
         "cluster.after-metadata": "the databases are there; no data node has their shards",
         "cluster.shards-created": "the data nodes have the shards, without points",
-        "cluster.before-adoption": "every copy is proved; no shard has owners",
-        "cluster.mid-adoption": "a copy has an owner, others may follow",
+        "cluster.before-adoption": "every replica is proved; no shard has owners",
+        "cluster.mid-adoption": "a replica has an owner, others may follow",
         "cluster.after-adoption": "every shard has its owners; the journal is still there",
         "cluster.before-rollback": "a restore has failed; nothing is undone yet",
-        "cluster.mid-rollback": "the databases are dropped; copies are on the data nodes",
+        "cluster.mid-rollback": "the databases are dropped; replicas are on the data nodes",
         "cluster.after-rollback": "all is undone; the journal is still there",
     }
 )
