@@ -106,7 +106,7 @@ def restore(place: Place, fork_server: ForkServer) -> Restore:
     return Restore(place, fork_server)
 
 
-def test_what_is_proved_and_noted_is_not_scanned_at_again(restore: Restore) -> None:
+def test_what_is_proved_and_noted_is_not_read_again(restore: Restore) -> None:
     """The last shard was under way; of those before some are noted, as the record says."""
     restore.killed(restore.last_upload)
     noted = len(restore.noted)

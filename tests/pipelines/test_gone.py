@@ -29,7 +29,7 @@ def state(harness: DagsterHarness, partition: str) -> str:
     return str(newest.metadata["state"].value)
 
 
-def test_the_temporary_database_of_a_merge_is_neither_scanned_at_nor_backed_up(
+def test_the_temporary_database_of_a_merge_is_neither_scanned_nor_backed_up(
     cluster: EmbeddedCluster, harness: DagsterHarness
 ) -> None:
     assert harness.back_up().success

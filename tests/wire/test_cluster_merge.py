@@ -171,7 +171,7 @@ def on_first_copy(cluster: EmbeddedCluster, do: Callable[[], None]) -> None:
     cluster.before_command(hook)
 
 
-def test_a_endpoint_that_is_shut_for_a_moment_is_waited_for(
+def test_an_endpoint_that_is_shut_for_a_moment_is_waited_for(
     cluster: EmbeddedCluster, backups: Path
 ) -> None:
     before = answers(cluster)

@@ -188,7 +188,7 @@ def _file(value: object) -> FileID:
 
 def unfinished_in_clusters(store: Store) -> list[str]:
     """What restores into clusters left unfinished, or are at work on, in a sentence each."""
-    document: list[str] = []
+    found: list[str] = []
     for name in store.names():
         if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
             continue
@@ -196,15 +196,15 @@ def unfinished_in_clusters(store: Store) -> list[str]:
             raw = RecordFile(store, name).read()
             journal = None if raw is None else Journal.decode(raw, name)
         except ShardkeeperError as error:
-            document.append(error.what)
+            found.append(error.what)
             continue
         if journal is not None:
-            document.append(
+            found.append(
                 f"{name}: a restore into cluster {journal.cluster_id} of {journal.named} is at "
                 "work, or was killed; the next restore there from here goes on with it or takes it "
                 "back"
             )
-    return document
+    return found
 
 
 class JournalFile:

@@ -328,16 +328,16 @@ def unfinished_restores(store: Store) -> list[str]:
 
     Those into clusters come from `resources.engine.cluster.restore_journal`.
     """
-    document: list[str] = []
+    found: list[str] = []
     for name in left_journals(store):
         try:
             journal = read_journal(store, name)
         except ShardkeeperError as error:
-            document.append(error.what)
+            found.append(error.what)
             continue
         if journal is not None:
-            document.append(f"{name}: {_unfinished(journal)}")
-    return document
+            found.append(f"{name}: {_unfinished(journal)}")
+    return found
 
 
 def _unfinished(journal: ServerJournal) -> str:
