@@ -20,17 +20,20 @@ from resources.repository.storage import directory
 from resources.repository.storage.lock import LEASE_VARIABLE
 from resources.repository.storage.lock_record import LOCK_NAME, LockRecord
 from resources.runtime.failpoints import FAILPOINTS, VARIABLE
+from tests.expectation import Expectation
 from tests.faults.places import Place
 from tests.faults.test_failpoints import databases, points
 from tests.faults.test_repair import flip, is_clean, listing, newest, oldest, repair
 from tests.faults.test_stood_still import is_stopped
 from tests.processes import ForkServer, Run
+from tests.proxy import Proxy, Stall, imports
 from tests.wire.commands import Done, shardkeeper
 
 pytestmark = pytest.mark.fault(37)
 
 LONG_S = 600
 KILLED = -signal.SIGKILL
+INTERRUPTED = 130
 IN_RESTORES = [
     name for name in FAILPOINTS if name.startswith("restore.") and not name.endswith("rollback")
 ]
@@ -69,6 +72,56 @@ def woken(run: Run) -> Done:
     done = run.wait()
     assert "Traceback" not in done.err, done
     return done
+
+
+# --- two of one name ----------------------------------------------------------------------
+
+
+def test_a_restore_that_is_interrupted_before_it_creates_anything_drops_nothing(
+    server: Place, fork_server: ForkServer
+) -> None:
+    """Another one, which ran meanwhile, has created the same."""
+    expectation, name, flags = to_a_name(server)
+    sleeper = stopped(fork_server, "store.before-replace", *flags)
+    other = shardkeeper(*flags)
+    assert other, other
+    sleeper.send(signal.SIGTERM)
+    assert woken(sleeper).code == INTERRUPTED
+    assert points(server.target, name) == expectation.now()
+    assert not list(expectation.backups.glob(".shardkeeper*"))
+    server.target.drop_database(name)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_what_looks_like_an_import_whose_answer_is_lost_and_has_points_is_left(
+    server: Place, fork_server: ForkServer, how: signal.Signals
+) -> None:
+    expectation, name, flags = to_a_name(server)
+    with Proxy(server.target.bind_addr) as proxy:
+        proxy.break_all(Stall(2, direction="to server"), chosen=imports)
+        run = fork_server.start(*flags[:-1], "-host", proxy.address, flags[-1])
+        assert proxy.stalled.wait(timeout=60), run.output
+        other = shardkeeper(*flags)
+        assert other, other
+        run.send(how)
+        done = run.wait()
+    if how == signal.SIGKILL:
+        done = shardkeeper(*flags[:-1], "-newdb", f"another-{name}", flags[-1])
+        assert done, done
+        server.target.drop_database(f"another-{name}")
+    assert f"create database '{name}', and one of that name is there" in done.err
+    assert points(server.target, name) == expectation.now()
+    assert not list(expectation.backups.glob(".shardkeeper*"))
+    server.target.drop_database(name)
+
+
+def to_a_name(server: Place) -> tuple[Expectation, str, tuple[object, ...]]:
+    """A backup, and how it is restored under another name."""
+    expectation = server.expectation()
+    expectation.back_up()
+    name = f"copy-of-{expectation.database}"
+    to = (*server.target_flags, "-db", expectation.database, "-newdb", name)
+    return expectation, name, ("restore", *to, expectation.backups)
 
 
 # --- merges -------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from resources.engine.restore.server_journal import (
     LOCK,
     SUFFIX,
     claim_journal,
+    is_on_record_beside,
     left_names,
 )
 from resources.engine.restore.target import drop_database
@@ -22,6 +23,7 @@ from resources.protocol.influxql import quote_identifier
 from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.store import Store
 
 
 def take_back_interrupted(server: Server, repository: BackupRepository, *, emit: Emit) -> None:
@@ -47,12 +49,14 @@ def take_back_interrupted(server: Server, repository: BackupRepository, *, emit:
             continue  # it is at work, or nothing can be written here
         with lock:  # whose file goes with it, also where no record was written beside it
             journal = claim_journal(store, name)
-            if journal is not None and _is_dealt_with(server, journal, lock, emit):
+            if journal is not None and _is_dealt_with(server, store, name, journal, lock, emit):
                 lock.check_still_mine()
                 store.delete(name)
 
 
-def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, emit: Emit) -> bool:
+def _is_dealt_with(
+    server: Server, store: Store, record: str, journal: ServerJournal, lock: StoreLock, emit: Emit
+) -> bool:
     """Whether nothing of it is left, or nothing that is a left-over."""
     done, dropped = True, list[str]()
     for name, made in journal.databases.items():
@@ -66,6 +70,10 @@ def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, emit
         try:
             sent = made.shards
             if sent is None:  # it was killed before it sent anything
+                why = whose_else(server, store, record, journal, there)
+                if why:
+                    emit(Warned(describe_anothers(name, why)))
+                    continue
                 sent = dict.fromkeys(shards_of(there), frozenset[FileID]())
             why = holds_more(server, journal.server_started_ns, sent)
             if not why:
@@ -89,6 +97,43 @@ def _is_dealt_with(server: Server, journal: ServerJournal, lock: StoreLock, emit
         emit(Warned("an earlier restore from here was killed; what it created is taken away first"))
         emit(RolledBack(tuple(dropped)))
     return done
+
+
+def whose_else(
+    server: Server, store: Store | None, record: str, journal: ServerJournal, there: DatabaseInfo
+) -> str:
+    """Why a database may be another restore's, though it looks as the one that was asked for.
+
+    Of a restore that does not know which shards it was given nothing is in them.
+
+    Args:
+        record: the name of its own record.
+
+    Raises:
+        WireError
+    """
+    shards = shards_of(there)
+    if store is not None and is_on_record_beside(
+        store, record, journal.cluster_id, there.name, shards
+    ):
+        return "another restore has made it"
+    if server.http is None:
+        filled = [shard_id for shard_id in sorted(shards) if files_there(server, shard_id)]
+    else:
+        stats = server.http.server_vars().shards
+        filled = [
+            shard_id
+            for shard_id in sorted(shards & stats.keys())
+            if stats[shard_id].num_files or stats[shard_id].write_points_ok
+        ]
+    return f"shard {filled[0]} holds points that it has not sent" if filled else ""
+
+
+def describe_anothers(name: str, why: str) -> str:
+    return (
+        f"a restore that did not end was about to create database {shown(name)}, and one of that "
+        f"name is there: {why}, so it is left there"
+    )
 
 
 def holds_more(

@@ -57,6 +57,8 @@ class MetastoreChange:
         self._there: Mapping[str, Mapping[ShardID, ShardID]] = (
             goes_on.ids if goes_on is not None else {}
         )
+        self._sent = ""
+        """The database that was sent last, or is about to be."""
 
     def make(self) -> dict[ShardID, ShardID]:
         """Which shard became which."""
@@ -82,6 +84,11 @@ class MetastoreChange:
                 self.created.pop()  # nothing was changed; who has that name now keeps it
                 self._journal.forget(database.new_name)
             raise
+        except BaseException:
+            if not ids and self._sent != database.new_name:  # as by a signal
+                self.created.pop()
+                self._journal.forget(database.new_name)
+            raise
         finally:
             if ids:  # as the server said, even if what it made is not what was sent
                 files = {
@@ -98,6 +105,7 @@ class MetastoreChange:
         Raises: as `create_database`.
         """
         lost: WireError | None = None
+        self._sent = database.new_name
         for attempt in range(1, IMPORTS + 1):
             try:
                 create_database(self._server, self._plan.meta, database, self._version, ids)
@@ -124,7 +132,7 @@ class MetastoreChange:
             there = now.database(database.new_name)
             if there is not None:
                 ids = ids_there(there, self._plan.meta, database)
-                if ids is None:
+                if ids is None or self._journal.is_anothers(there.name, ids.values()):
                     return None
                 if set(ids.values()) <= self._server.shards_on_disk():
                     require_made(self._server, now, self._plan.meta, database, self._version, ids)

@@ -8,7 +8,13 @@ from contextlib import suppress
 
 from resources.clients.server import Server
 from resources.engine.events import Emit, RolledBack, Warned
-from resources.engine.restore.leftovers import holds_more, shape, shards_of
+from resources.engine.restore.leftovers import (
+    describe_anothers,
+    holds_more,
+    shape,
+    shards_of,
+    whose_else,
+)
 from resources.engine.restore.plan import DatabaseRestore, RestorePlan
 from resources.engine.restore.server_journal import JournalWriter
 from resources.engine.restore.target import drop_database
@@ -59,6 +65,12 @@ def roll_back(
                 continue
             if not ids and not _is_settled(server, there, until):
                 _leave(database.new_name, "the server is still at work on it", error, emit)
+                continue
+            if not ids and (
+                why := whose_else(server, journal.store, journal.name, journal.journal, there)
+            ):
+                _name_anothers(database.new_name, why, error, emit)
+                journal.forget(database.new_name)
                 continue
             if ids and (why := _holds_more(server, journal, ids.values())):
                 _leave(database.new_name, why, error, emit)
@@ -181,6 +193,13 @@ def _holds_more(server: Server, journal: JournalWriter, ids: Collection[ShardID]
         sent = {i: files for one in made for i, files in (one.shards or {}).items() if i in ids}
         return holds_more(server, started_ns, sent)
     return holds_more(server, started_ns, dict.fromkeys(ids, ()))
+
+
+def _name_anothers(name: str, why: str, error: BaseException, emit: Emit) -> None:
+    text = describe_anothers(name, why)
+    with suppress(OSError):
+        emit(Warned(text))
+    error.add_note(text)
 
 
 def _leave(name: str, why: str, error: BaseException, emit: Emit) -> None:

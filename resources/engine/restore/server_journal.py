@@ -14,12 +14,18 @@ put `complete` into the record that it wrote last (`JournalWriter.complete`). Ea
 and replacing, so only one of the two happens. Whoever goes on writes a `life` of its own into it,
 by which the sleeper notices. Before each change on the server the restore asks whether the lock is
 still its own. The record itself is in `record`.
+
+A server takes an import under a name once. So of two restores that look alike, and have sent theirs
+at the same time, one may find what the other has made. As long as the server has not answered which
+shards are its own, a restore has sent no points. A database that has some, or whose shards another
+record names, is another restore's, and is left (`leftovers.whose_else`). Held by
+tests/faults/test_lost_places.py.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
@@ -50,6 +56,7 @@ class JournalWriter:
 
     Attributes:
         journal: what is written.
+        store, name: where, and as what.
     """
 
     def __init__(
@@ -63,8 +70,9 @@ class JournalWriter:
     ) -> None:
         self.journal = journal
         self._emit = emit
+        self.store = store
         self._file = None if store is None else RecordFile.holding(store, name, written or None)
-        self._name = name
+        self.name = name
         self._lock = lock
         self._proved = dict(journal.proved)
         self._turn = Turn()
@@ -84,7 +92,7 @@ class JournalWriter:
         except StoreFailed:
             return  # a directory that fails now keeps others out as well
         if not mine:
-            raise _lost(self._name)
+            raise _lost(self.name)
 
     def check_not_lost(self) -> None:
         """As `check_still_ours`, by looking alone: cheap enough to come before each upload.
@@ -100,7 +108,7 @@ class JournalWriter:
         except StoreFailed:
             return
         if not mine:
-            raise _lost(self._name)
+            raise _lost(self.name)
 
     def is_still_ours(self) -> bool:
         """Whether no other run has taken the place of this one."""
@@ -109,6 +117,15 @@ class JournalWriter:
         except LockLost:
             return False
         return True
+
+    def is_anothers(self, name: str, shard_ids: Collection[ShardID]) -> bool:
+        """Whether another restore from here has a database with these shards on record.
+
+        A server takes an import under a name once, and two that look alike may be on their way.
+        """
+        return self.store is not None and is_on_record_beside(
+            self.store, self.name, self.journal.cluster_id, name, shard_ids
+        )
 
     def explain(self, error: ShardkeeperError) -> None:
         """Say why a restore failed, if it did since it lost its place.
@@ -193,12 +210,12 @@ class JournalWriter:
             try:
                 self._file.remove()
             except StoreFailed as error:
-                text = f"{error.what}; delete {self._name} by hand, what it is about is done"
+                text = f"{error.what}; delete {self.name} by hand, what it is about is done"
                 self._emit(Warned(text))
 
     def _write(self, journal: ServerJournal) -> None:
         if self._file is not None and not self._file.put(journal.encode()):
-            raise _lost(self._name)
+            raise _lost(self.name)
         self.journal = journal
 
 
@@ -262,6 +279,26 @@ def left_journals(store: Store, cluster_id: int | None = None) -> list[str]:
     """The names of records that are there, of runs at work and of dead ones."""
     begin = PREFIX if cluster_id is None else f"{PREFIX}{cluster_id}-"
     return [name for name in store.names(begin) if name.endswith(SUFFIX)]
+
+
+def is_on_record_beside(
+    store: Store, name: str, cluster_id: int, database: str, shard_ids: Collection[ShardID]
+) -> bool:
+    """Whether a record other than `name` says that its restore was given these shards.
+
+    A record that cannot be read counts as one.
+    """
+    for other in left_journals(store, cluster_id):
+        if other == name:
+            continue
+        try:
+            journal = read_journal(store, other)
+        except ShardkeeperError:
+            return True
+        made = journal.databases.get(database) if journal is not None else None
+        if made is not None and made.shards is not None and set(shard_ids) <= set(made.shards):
+            return True
+    return False
 
 
 def left_names(store: Store, cluster_id: int) -> list[str]:
