@@ -240,6 +240,23 @@ def test_a_restore_that_lost_its_lease_changes_nothing_more_in_the_cluster(
         cluster.source.drop_database(name)
 
 
+def test_a_merge_goes_on_if_its_lease_was_lost_when_all_was_restored(
+    cluster: Place, living: EmbeddedCluster, fork_server: ForkServer
+) -> None:
+    expectation = cluster.expectation()
+    expectation.back_up()
+    expected = expectation.now()
+    cluster.source.query("DROP SERIES FROM m WHERE t = '1'", db=expectation.database)
+    merge = ("merge", *cluster.source_flags, "-db", expectation.database, expectation.backups)
+    sleeper = stood_still(fork_server, "cluster.after-adoption", *merge, lease_s=CLUSTER_LEASE_S)
+    sleeper.send(signal.SIGCONT)
+    done = sleeper.wait()
+    assert done, done
+    assert expectation.now() == expected
+    assert not list(expectation.backups.glob(".shardkeeper*"))
+    cluster.source.drop_database(expectation.database)
+
+
 def test_a_metastore_is_not_replaced_by_a_run_that_lost_its_lease(
     cluster: Place, living: EmbeddedCluster, fork_server: ForkServer
 ) -> None:

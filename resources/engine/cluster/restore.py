@@ -126,12 +126,12 @@ def restore_into_cluster(
 
     def lost() -> None:
         emit(Warned("another restore took over; this one stops"))
-        stop.set()
         cluster.abort()
 
-    with holding_lease(cluster.meta, repository.store, stop, lost, emit=emit):
+    with holding_lease(cluster.meta, repository.store, stop, lost=lost, emit=emit):
         run = _ClusterRestore(cluster, repository, plan, contents, options, emit, stop)
         shards = run.run(goes_on)
+    cluster.resume()  # the lease may have been lost when all was done
     path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
     seconds = time.monotonic() - began
     return RestoreReport(plan, tuple(shards), seconds, path, left_out(plan.shards, contents))

@@ -170,7 +170,7 @@ def undo_interrupted(
     file = JournalFile(repository.store, cluster_id)
     if file.read() is None:
         return
-    with holding_lease(cluster.meta, repository.store, stop, stop.set, emit=emit):
+    with holding_lease(cluster.meta, repository.store, stop, emit=emit):
         journal = file.read()
         if journal is None:
             return

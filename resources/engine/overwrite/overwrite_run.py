@@ -139,8 +139,7 @@ def overwrite(
     for note in prepare_overwrite(cluster, backup, skip_expired=skip_expired).notes:
         run.emit(Warned(note))
     run.emit(MetaRestoring())
-    stop = run.stop
-    with holding_lease(cluster.meta, repository.store, stop, stop.set, emit=run.emit):
+    with holding_lease(cluster.meta, repository.store, run.stop, emit=run.emit):
         plan, name = _replace(cluster, repository, backup, skip_expired, run)
     run.emit(MetaRestored(len(plan.shards), time.monotonic() - began))
     path = str(Path(repository.location) / name) if name else ""

@@ -183,11 +183,11 @@ def _alone(
 
     def lost() -> None:
         emit(Warned("another restore took over; this one stops"))
-        stop.set()
         target.abort()
 
-    with holding_lease(target.meta, repository.store, stop, lost, emit=emit):
+    with holding_lease(target.meta, repository.store, stop, lost=lost, emit=emit):
         yield
+    target.resume()  # the lease may have been lost when all was done
 
 
 class _Filling:

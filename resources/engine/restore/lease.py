@@ -123,11 +123,14 @@ def holding_lease(
     meta: MetaClient,
     store: Store,
     stop: threading.Event,
-    lost: Callable[[], None],
     *,
+    lost: Callable[[], None] = lambda: None,
     emit: Emit,
 ) -> Generator[HeldLease]:
-    """Hold the name for the block; `lost` is called, from a thread, when it is another's.
+    """Hold the name for the block; when it is another's, `stop` is set.
+
+    Then `lost` is called, from a thread. A block that ends in order all the same has done
+    everything it was for, so `stop` is not set any more afterwards.
 
     While the block runs, `meta` and the clients of its cluster change nothing once this run stood
     still past its lease: each asks `HeldLease.check` right before.
@@ -147,8 +150,15 @@ def holding_lease(
         except (TargetBusy, Stopped):
             numbers.forget()  # it holds nothing
             raise
-        done = threading.Event()
-        thread = threading.Thread(target=_renew, args=(held, done, lost), name="lease", daemon=True)
+        done, is_lost = threading.Event(), threading.Event()
+
+        def lose() -> None:
+            if not stop.is_set():
+                is_lost.set()
+                stop.set()
+            lost()
+
+        thread = threading.Thread(target=_renew, args=(held, done, lose), name="lease", daemon=True)
         thread.start()
         try:
             with meta.guarded(held.check), interruptible():
@@ -166,6 +176,9 @@ def holding_lease(
             thread.join()
             if numbers.forget():
                 held.leave_mark()
+        if is_lost.is_set():
+            stop.clear()
+            emit(Warned("all was done when the lease of the cluster was lost"))
 
 
 # --- numbers ------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from resources.engine.restore import lease
 from resources.engine.restore.lease import NAME, NUMBER_FILE, holding_lease
 from resources.errors import TargetBusy
 from resources.model import NodeID
+from resources.repository.storage.lock import LEASE_VARIABLE
 from resources.repository.storage.store import DirectoryStore
 
 
@@ -42,10 +43,11 @@ class Asking:
         self.meta = MetaClient(cluster.meta[0].http_addr)
         self.reported: list[Event] = []
         self.lost = threading.Event()
+        self.stop = threading.Event()
 
     def hold(self, store: DirectoryStore):
         return holding_lease(
-            self.meta, store, threading.Event(), self.lost.set, emit=self.reported.append
+            self.meta, store, self.stop, lost=self.lost.set, emit=self.reported.append
         )
 
     def killed(self, store: DirectoryStore) -> NodeID:
@@ -73,6 +75,24 @@ def test_who_has_ended_is_not_waited_for_from_any_directory(
         assert store.names() == {}
     assert asking.reported == []
     assert len(numbers) == 1  # the lease went from one to the next, and was never free
+
+
+def test_who_has_done_everything_is_not_stopped_by_a_lease_that_was_lost(
+    cluster: EmbeddedCluster,
+    asking: Asking,
+    stores: list[DirectoryStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(LEASE_VARIABLE, "0.1")
+    with asking.hold(stores[0]):
+        cluster.meta[0].leases.forget()
+        assert asking.meta.lease(NAME, NodeID(5)).owner == 5
+        assert asking.lost.wait(30)
+        assert asking.stop.is_set()
+    assert not asking.stop.is_set()
+    assert [str(event) for event in asking.reported] == [
+        "warning: all was done when the lease of the cluster was lost"
+    ]
 
 
 def test_a_failed_restore_is_not_waited_for_either(
