@@ -63,6 +63,11 @@ class CopyConfig(dg.Config):
         "replaced by a copy: copy everything anew beside the backups that are there, which stay "
         "restorable (-new-era).",
     )
+    accept_gone: bool = Field(
+        default=False,
+        description="Once, after files of a shard were lost, or exactly their points were deleted "
+        "on purpose: name them no more (-damaged accept).",
+    )
     new_directory: bool = Field(
         default=False,
         description="Begin anew in a directory that is empty although backups were made in it. "
@@ -99,7 +104,7 @@ class CopyConfig(dg.Config):
             retry=Retry(attempts=self.attempts or settings.limits.attempts),
             internal=settings.internal,
             require_complete=settings.require_complete,
-            damaged=settings.damaged,
+            damaged="accept" if self.accept_gone else settings.damaged,
             new_era=self.new_era,
             remembered="" if self.new_directory else remembered,
             lock_wait_s=lock_wait_s,

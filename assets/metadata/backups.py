@@ -60,7 +60,7 @@ def archive_facts(
             "sha256": details.sha256,
         }
         if details.damaged:
-            facts["damaged_at_source"] = describe_damage(details.files)
+            facts["damaged_at_source"] = describe_damage(details.damaged)
             facts["next_step"] = NEXT_STEP
     if meta_version:
         facts["meta_snapshot_version"] = meta_version

@@ -132,11 +132,12 @@ PROFILE_FILE = "backup.prof"
 @click.option(
     "-damaged",
     "--damaged",
-    type=click.Choice(["keep", "refuse"]),
+    type=click.Choice(["keep", "refuse", "accept"]),
     default="keep",
     show_default=True,
     help="a shard with damaged blocks is saved as it is, marked, and the run ends with status 3; "
-    "or it fails, and its earlier archive stays the newest",
+    "or it fails, and its earlier archive stays the newest; accept, once, after files of a shard "
+    "were lost or deleted on purpose: keep, and name those no more",
 )
 @click.option(
     "-new-era",

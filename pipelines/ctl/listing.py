@@ -47,7 +47,7 @@ def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
     for _, archive in sorted(backup.archives.items()):
         entry = archive.entry
         if entry.details is not None and entry.details.damaged:
-            what = describe_damage(entry.details.files)
+            what = describe_damage(entry.details.damaged)
             lines.append(f"damaged at its source: shard {entry.shard_id}: {printable(what)}")
     details = backup.newest.manifest.details
     for failed in details.failed if details else ():

@@ -211,7 +211,7 @@ class Cluster(_Settings):
     require_complete: bool = False
     """Whether a shard fails if no server reports that its archive has all acknowledged points."""
     damaged: Literal["keep", "refuse"] = "keep"
-    """Whether a shard with damaged blocks is saved as it is and marked, or fails."""
+    """Whether a shard with damaged blocks or lost files is saved as it is and marked, or fails."""
     objectives: Objectives = Objectives()
     limits: ClusterLimits = ClusterLimits()
     schedules: Schedules = Schedules()

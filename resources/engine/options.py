@@ -10,7 +10,7 @@ from resources.repository.archives.gzip_stream import Level
 from resources.repository.formats.details import Checked, Strategy
 from resources.repository.formats.manifest import Limits
 
-Damaged = Literal["keep", "refuse"]
+Damaged = Literal["keep", "refuse", "accept"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ class BackupOptions:
         staleness_ns: `-staleness-threshold`: a cluster's shard is not copied yet if it was last
             modified at most this long after the state in its archive.
         damaged: `-damaged`: a shard that is damaged at its source is saved as it is and marked
-            ("keep"), or fails ("refuse").
+            ("keep"), or fails ("refuse"). Files that a server lost are named by each backup, until
+            one accepts that they are gone ("accept"; otherwise as "keep").
         require_complete: `-require-complete`: a shard fails if its node does not report whether
             the archive is complete; otherwise a warning and the manifest say so.
         new_era: `-new-era`: the backups here are of another server, or of another state of this

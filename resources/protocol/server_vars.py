@@ -62,6 +62,8 @@ class ShardStats:
     """A counter of writes of points to the WAL; deletes do not change it."""
     compactions: int | None = None
     """A counter of compactions that replaced files."""
+    compaction_errors: int = 0
+    """A counter of compactions that failed; some servers take a file away then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,7 @@ class _VarsReader:
         self._logs: dict[ShardID, tuple[int, int, int]] = {}
         self._caches: dict[ShardID, CacheStats] = {}
         self._compactions: dict[ShardID, int] = {}
+        self._errors: dict[ShardID, int] = {}
         self._files: dict[ShardID, tuple[int, int]] = {}
         self._places: dict[ShardID, tuple[str, str]] = {}
 
@@ -195,6 +198,7 @@ class _VarsReader:
                     self._caches[shard_id] = cache
             case "tsm1_engine":
                 self._compactions[shard_id] = sum(_count(values.get(key)) for key in _COMPACTIONS)
+                self._errors[shard_id] = sum(_count(values.get(key)) for key in _ERRORS)
             case _:
                 pass
 
@@ -216,6 +220,7 @@ class _VarsReader:
             wal_segment_bytes=current,
             wal_writes=writes,
             compactions=self._compactions.get(shard_id),
+            compaction_errors=self._errors.get(shard_id, 0),
         )
 
 
@@ -226,6 +231,7 @@ _COMPACTIONS = (
     "tsmOptimizeCompactions",
     "tsmFullCompactions",
 )
+_ERRORS = tuple(name.removesuffix("s") + "Err" for name in _COMPACTIONS)
 
 
 def _cache(values: Mapping[str, object]) -> CacheStats | None:

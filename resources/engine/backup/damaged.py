@@ -9,6 +9,8 @@ it. Before that,
 - the damaged files are read a second time and must be equal; otherwise the network changed them;
 - some series must be sound: a shard without any fails, and its earlier archive stays the newest.
 
+A file that its server lost is marked as damaged in all its parts; see `gone_files`.
+
 The manifest names the damaged parts of each file. The backup ends with status 3, and so does
 every later one while that archive is the newest. A restore leaves the damaged parts out.
 
@@ -22,7 +24,7 @@ from dataclasses import replace
 
 from resources.clients.source import ShardCopy, Source
 from resources.engine.backup.second_read import SecondRead, compare
-from resources.errors import ArchiveCorrupt, TSMError, shown
+from resources.errors import ArchiveCorrupt, BackupPartial, TSMError, shown
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
 from resources.repository.backup_set import Archive
@@ -33,6 +35,10 @@ NAMED_FILES = NAMED_PARTS = 3
 NEXT_STEP = (
     "restoring leaves the damaged parts out and says so; the archive keeps the files as they are. "
     "Find out whether the server's disk fails"
+)
+ACCEPT = (
+    "look for a file of that name with .bad behind it at the server, and for 'corrupt tsm file' in "
+    "its log; if exactly these points were deleted on purpose, say so once: backup -damaged accept"
 )
 REFUSED = "-damaged keep saves the shard as it is, with all that is whole in it, and marks it"
 
@@ -161,12 +167,20 @@ def describe_archive(details: ShardDetails | None) -> str:
         return ""
     text = (
         f"damaged at {details.node}, and saved as it is with all that is whole: "
-        f"{describe_damage(details.files)}"
+        f"{describe_damage(details.damaged)}"
     )
     earlier = sorted({f.damage.whole_in for f in details.damaged if f.damage} - {""})
     if earlier:
         text += f"; the backup {earlier[-1].removesuffix('.manifest')} has it whole"
-    return text
+    return f"{text}; {ACCEPT}" if details.gone else text
+
+
+def require_all_there(shard_id: ShardID, node: str, gone: Sequence[FileFacts]) -> None:
+    """Raises: BackupPartial: a server lost files, and a strict backup takes no such shard."""
+    if gone:
+        raise BackupPartial(
+            f"{node}: shard {shard_id} has lost files: {describe_damage(gone)}", hint=ACCEPT
+        )
 
 
 def describe_left_out(place: ShardPlace, files: Iterable[FileFacts]) -> str:
@@ -207,11 +221,24 @@ def with_whole_ones(files: Sequence[FileFacts], previous: Archive | None) -> tup
 def _of_file(file: FileFacts) -> str:
     damage = file.damage
     assert damage is not None  # noqa: S101 - asked of damaged files alone
+    if not damage.parts:
+        return _of_gone(file)
     text = f"{file.name}: {damage.parts} damaged parts, {damage.lost_bytes} bytes lost"
     named = [_of_part(part) for part in damage.first[:NAMED_PARTS]]
     if damage.parts > len(named):
         named.append(f"{damage.parts - len(named)} more")
     return f"{text} ({'; '.join(named)})"
+
+
+def _of_gone(file: FileFacts) -> str:
+    text = f"{file.name} is gone"
+    if file.min_time_ns is not None and file.max_time_ns is not None:
+        held = "points" if file.points is None else f"{file.points} points"
+        text += (
+            f", with its {held} of {format_time(file.min_time_ns)} to "
+            f"{format_time(file.max_time_ns)}"
+        )
+    return f"{text}, and no compaction took it over"
 
 
 def _of_part(part: Damage) -> str:

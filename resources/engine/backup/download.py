@@ -17,9 +17,11 @@ from resources.engine.backup.damaged import (
     Choice,
     DamagedCopy,
     confirm_damage,
+    require_all_there,
     require_something_sound,
 )
 from resources.engine.backup.entry import shard_entry
+from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.backup.identity import describe_divergence, diverged
 from resources.engine.backup.second_read import read_again
 from resources.engine.backup.written_out import WriteOut
@@ -40,6 +42,7 @@ from resources.errors import (
 from resources.model import ShardID
 from resources.repository.archives.archive import ArchiveWriter, Place, StoredArchive
 from resources.repository.archives.scratch import Scratch
+from resources.repository.formats.details import FileFacts
 from resources.repository.formats.manifest import ShardEntry
 from resources.repository.formats.proof import Clocks, Proof, ProvenAgain
 from resources.repository.repository import BackupWriter
@@ -96,6 +99,7 @@ class ShardDownloader:
     far as its node reports; see `completeness`.
 
     Args:
+        gone: finds files that the source lost.
         clocks: the source's clock and ours at the first request; None if it reports none.
         first: what nodes reported of their shards then, by address.
         floors: ordering keys that those of new entries must exceed.
@@ -107,6 +111,7 @@ class ShardDownloader:
         self,
         source: Source,
         writer: BackupWriter,
+        gone: GoneFiles,
         clocks: Clocks | None,
         first: Mapping[str, SourceFacts],
         floors: Mapping[ShardID, int],
@@ -118,6 +123,7 @@ class ShardDownloader:
     ) -> None:
         self._source = source
         self._writer = writer
+        self._gone = gone
         self._clocks = clocks
         self._floors = floors
         self._options = options
@@ -282,7 +288,7 @@ class ShardDownloader:
                 checked=self._options.checked,
                 proven=self._options.proven,
                 scratch=scratch,
-                keep_damaged=self._options.damaged == "keep",
+                keep_damaged=self._options.damaged != "refuse",
             )
             while n := stream.recv_into(buffer):
                 archive.feed(buffer[:n])
@@ -309,7 +315,19 @@ class ShardDownloader:
                 limit_bytes=self._options.read_twice_bytes,
                 buffer=buffer,
             )
-            return replace(stored, read_twice=twice)
+            return replace(stored, read_twice=twice, gone=self._lost(state, copy, stored, written))
+
+    def _lost(
+        self, state: ShardState, copy: ShardCopy, stored: StoredArchive, written: Written | None
+    ) -> tuple[FileFacts, ...]:
+        """Files of earlier archives that the source lost, unless that is accepted."""
+        if self._options.damaged == "accept":
+            return ()
+        sample = written.sample if written else None
+        gone = self._gone.found(state, copy.node, stored.facts.files, sample)
+        if self._options.damaged == "refuse":
+            require_all_there(state.place.shard_id, copy.node, gone)
+        return gone
 
     def _require_same_history(self, state: ShardState, stored: StoredArchive) -> None:
         """Require that a single server's shard continues its archive.

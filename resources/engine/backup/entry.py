@@ -53,6 +53,7 @@ def shard_entry(
             seconds=seconds,
             group_start_ns=place.group.start_time_ns,
             group_end_ns=place.group.end_time_ns,
+            gone=stored.gone,
             read_twice=stored.read_twice,
             owners=state.owners,
             complete=complete,

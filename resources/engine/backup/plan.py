@@ -136,7 +136,7 @@ def plan_backup(
         emit(Warned(_untold(silence)))
     left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
     wanted, spared = left_alone.split(wanted, options)
-    known = KnownArchives(repository, backups, options.again)
+    known = KnownArchives(repository, backups, options.again | _accepted(backups, options))
     try:
         scanned = _scan(source, seen, wanted, known, options, facts, clocks, emit)
     finally:
@@ -229,6 +229,14 @@ def _scan(
     states = scan_server(source, present, inventory, known, facts, clocks, options)
     failed = (*missing.failed, *refused)
     return _Scanned(tuple(states), tuple(missing.planned), failed, Comparison())
+
+
+def _accepted(backups: BackupSet | None, options: BackupOptions) -> frozenset[ShardID]:
+    """Shards whose archives are made anew, without the files that are taken for deleted."""
+    if backups is None or options.damaged != "accept":
+        return frozenset()
+    found = ((i, a.entry.details) for i, a in backups.archives.items())
+    return frozenset(i for i, details in found if details is not None and details.gone)
 
 
 def _era(backups: BackupSet | None, earlier: BackupSet | None) -> Era:

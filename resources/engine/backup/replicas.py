@@ -248,7 +248,9 @@ def _ranked(
         why = ""
         for _ in range(MAX_ATTEMPTS):
             try:
-                return _compared(source, state, scratch_dir, keep_damaged=options.damaged == "keep")
+                return _compared(
+                    source, state, scratch_dir, keep_damaged=options.damaged != "refuse"
+                )
             except ShardkeeperError as error:
                 why = error.what
         gaps = f"its replicas have different sizes, and could not be compared: {why}"

@@ -18,6 +18,7 @@ from resources.engine.backup.download import (
     ShardDownloader,
     ShardGoneAtSource,
 )
+from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.backup.quarantine import INTO_ANOTHER, NO_ARCHIVE
 from resources.engine.events import (
@@ -263,6 +264,7 @@ def _copy(
     downloader = ShardDownloader(
         source,
         writer,
+        GoneFiles(source, repository),
         plan.clocks,
         plan.first,
         plan.era.floors,

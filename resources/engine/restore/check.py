@@ -35,6 +35,8 @@ class ArchiveContents:
     series: int | None
     """None if several TSM files may repeat each other's."""
     tombstones: int
+    gone: tuple[FileFacts, ...] = ()
+    """Of earlier archives, lost at the source; the archive does not have them."""
 
     @property
     def damaged(self) -> tuple[FileFacts, ...]:
@@ -47,7 +49,8 @@ def left_out(
 ) -> tuple[str, ...]:
     """What a restore leaves out since it was damaged at the source, a line for each shard."""
     found = ((shard, contents[shard.place.shard_id]) for shard in shards)
-    return tuple(describe_left_out(shard.place, one.files) for shard, one in found if one.damaged)
+    lost = ((shard.place, (*one.damaged, *one.gone)) for shard, one in found)
+    return tuple(describe_left_out(place, files) for place, files in lost if files)
 
 
 def check_archives(
@@ -111,7 +114,7 @@ def _check(
         if details is not None:
             if not checked_before:
                 _compare_digest(repository, shard.archive, details, unless_stopped)
-            return ArchiveContents(details.files, details.series, details.tombstones)
+            return ArchiveContents(details.files, details.series, details.tombstones, details.gone)
         return _inspect(repository, shard, unless_stopped)
     except ShardkeeperError as error:
         error.add_note(f"in {shard.archive.entry.file_name}; the target was not touched")

@@ -47,7 +47,7 @@ def note_left_out(
         archive = backup.archives.get(place.shard_id)
         contents = archive.entry.details if archive else None
         if contents is not None and contents.damaged:
-            notes.append(describe_left_out(place, contents.files))
+            notes.append(describe_left_out(place, contents.damaged))
     details = backup.newest.manifest.details
     for failed in details.failed if details else ():
         archive = backup.archives.get(failed.shard_id)

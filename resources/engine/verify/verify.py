@@ -210,7 +210,7 @@ def _newest_files(manifests: Iterable[StoredManifest]) -> set[str]:
 def _known_as_damaged(archives: Iterable[Archive]) -> dict[str, str]:
     """Damage that manifests record, also of archives that are not read now."""
     return {
-        archive.entry.file_name: describe_damage(archive.entry.details.files)
+        archive.entry.file_name: describe_damage(archive.entry.details.damaged)
         for archive in archives
         if archive.entry.details and archive.entry.details.damaged
     }
@@ -239,8 +239,9 @@ class _Reader:
         except ShardkeeperError as error:
             return str(error)
         what = _differs(entry, found)
-        if what is None and found.facts.damaged:
-            self.damaged[entry.file_name] = describe_damage(found.facts.files)
+        gone = entry.details.gone if entry.details else ()
+        if what is None and (damaged := (*found.facts.damaged, *gone)):
+            self.damaged[entry.file_name] = describe_damage(damaged)
         return what
 
     def _inspect(self, entry: ShardEntry) -> StoredArchive:

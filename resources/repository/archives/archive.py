@@ -79,6 +79,8 @@ class StoredArchive:
     stored_bytes: int
     read_twice: bool = False
     """Whether every TSM file came from its server twice and the same."""
+    gone: tuple[FileFacts, ...] = ()
+    """Files of earlier archives that the server lost."""
 
 
 class Inspection:

@@ -91,13 +91,20 @@ class UnpackedShard:
         """All points that are not deleted, by ascending key; see `series_points`."""
         return series_points(self.shard_files(apply_tombstones=True))
 
+    @property
+    def tsm_names(self) -> list[str]:
+        """In order of their generations."""
+        return [name for name in sorted(self._files) if name.endswith(".tsm")]
+
+    def points_of(self, name: str) -> Iterator[SeriesPoints]:
+        """What one file has that its tombstones do not delete, by ascending key."""
+        return series_points([self._shard_file(name, apply_tombstones=True)])
+
     def shard_files(self, *, apply_tombstones: bool) -> list[ShardFile]:
         """The TSM files in order of their generations; valid until `close`."""
         if apply_tombstones not in self._opened:
             self._opened[apply_tombstones] = [
-                self._shard_file(name, apply_tombstones=apply_tombstones)
-                for name in sorted(self._files)
-                if name.endswith(".tsm")
+                self._shard_file(name, apply_tombstones=apply_tombstones) for name in self.tsm_names
             ]
         return self._opened[apply_tombstones]
 

@@ -84,6 +84,7 @@ class ShardShape(Shape, frozen=True):
     owners: tuple[OwnerShape, ...] | None = None
     read_twice: bool | None = field(name="readTwice", default=None)
     files: tuple[FileShape, ...] | None = None
+    gone: tuple[FileShape, ...] | None = None
 
 
 class SourceShape(Shape, frozen=True):
@@ -226,13 +227,16 @@ class ShardDetails:
     """None if it is not known, or if points were written all the while."""
     owners: tuple[OwnerFacts, ...] = ()
     """A cluster's nodes that have the shard; a single server has none."""
+    gone: tuple[FileFacts, ...] = ()
+    """Files of earlier archives that the server lost; each has `damage`, which names the archive
+    that has it."""
     read_twice: bool = False
     """Whether every TSM file came twice and the same, so that no key was changed on its way."""
 
     @property
     def damaged(self) -> tuple[FileFacts, ...]:
-        """Files that came damaged from the server, as they are in the archive."""
-        return tuple(file for file in self.files if file.damage is not None)
+        """Files that came damaged from the server, as they are in the archive; and lost ones."""
+        return (*(file for file in self.files if file.damage is not None), *self.gone)
 
     @property
     def tsm_files(self) -> int:
@@ -259,6 +263,7 @@ class ShardDetails:
             **({"owners": [owner.encode() for owner in self.owners]} if self.owners else {}),
             **({"readTwice": True} if self.read_twice else {}),
             "files": [file.encode() for file in self.files],
+            **({"gone": [file.encode() for file in self.gone]} if self.gone else {}),
         }
 
     @classmethod
@@ -288,6 +293,7 @@ class ShardDetails:
             complete=_completeness(shape.complete),
             proof=None if shape.proof is None else Proof.decode(shape.proof, name),
             owners=tuple([OwnerFacts.decode(owner, name) for owner in shape.owners or ()]),
+            gone=tuple([_gone(file, name) for file in shape.gone or ()]),
             read_twice=bool(shape.read_twice),
         )
 
@@ -447,6 +453,12 @@ def _strategy(text: str) -> Strategy:
             return "only-meta"
         case _:
             return "incremental"
+
+
+def _gone(shape: FileShape, name: str) -> FileFacts:
+    if shape.damaged is None:
+        raise BadReply(f"{name}: damaged is missing")
+    return FileFacts.decode(shape, name)
 
 
 def _digest(text: str, name: str, key: str) -> str:
