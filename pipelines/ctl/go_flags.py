@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from pipelines.ctl.influxd_flags import UnknownFlag, advice, translated
-from pipelines.ctl.original_help import command_help, original_help
+from pipelines.ctl.original_help import command_help, original_help, takes_text
 
 TRUE = frozenset(("1", "t", "T", "true", "TRUE", "True"))
 FALSE = frozenset(("0", "f", "F", "false", "FALSE", "False"))
@@ -59,10 +59,22 @@ def require_values(params: Iterable[click.Parameter], ctx: click.Context) -> Non
             raise click.BadParameter(what, ctx, param)
 
 
+def _may_be_empty(options: Iterable[click.Option], ctx: click.Context) -> frozenset[str]:
+    """Flags of which an empty value means that there is none: the original's, under its name."""
+    if ctx.find_root().info_name != ORIGINAL_NAME:
+        return frozenset()
+    command = "" if ctx.parent is None else str(ctx.info_name)
+    texts = [option for option in options if not isinstance(option.type, click.Choice)]
+    names = (name for option in texts for name in option.opts)
+    return frozenset(name for name in names if takes_text(command, name.lstrip("-")))
+
+
 def spelled_out(
     params: Iterable[click.Parameter], args: Sequence[str], ctx: click.Context
 ) -> list[str]:
     """Words in which no flag has a value: `-full=true` becomes `-full`, `-full=false` nothing.
+
+    Nor does the original's flag of a text that is empty become anything, under its name.
 
     Raises:
         UnknownFlag: a word is none of the command's flags, whatever its first letter is.
@@ -71,6 +83,7 @@ def spelled_out(
     options = [param for param in params if isinstance(param, click.Option)]
     flags = {name: option for option in options if option.is_flag for name in option.opts}
     taking = {name for option in options if not option.is_flag for name in option.opts}
+    optional = _may_be_empty(options, ctx)
     words: list[str] = []
     left = iter(args)
     for word in left:
@@ -79,6 +92,14 @@ def spelled_out(
             return [*words, word, *left]
         if word.startswith("-") and word != "-" and name not in flags and name not in taking:
             raise UnknownFlag(name, advice(str(ctx.info_name), name), ctx)
+        if name in optional:
+            given = (
+                [word]
+                if equals
+                else [word, *(one for one in [next(left, None)] if one is not None)]
+            )
+            words += [] if (value if equals else given[-1]) == "" else given
+            continue
         if not equals or name not in flags or value in TRUE:
             words.append(name if equals and name in flags else word)
         elif value not in FALSE:

@@ -160,6 +160,19 @@ def command_help(name: str) -> str | None:
     return f"{text}{MORE} {name}\n"
 
 
+def takes_text(command: str, flag: str) -> bool:
+    """Whether a flag of the original takes a text, of which an empty one means none.
+
+    An empty -bind is an address without a host, which the original cannot reach.
+
+    Args:
+        command: empty for the flags before the command.
+    """
+    found = COMMANDS.get(command)
+    flags = GLOBAL if not command else found.flags if found is not None else ()
+    return flag != "bind" and any((one.name, one.kind) == (flag, "string") for one in flags)
+
+
 def _flags(flags: Iterable[OriginalFlag]) -> str:
     """As Go's `flag.PrintDefaults`: a single letter without a value has its help beside it."""
     lines: list[str] = []

@@ -44,6 +44,31 @@ def test_an_empty_value_of_a_flag_that_names_something_is_refused(command: str, 
     assert "it is empty" in done.err
 
 
+@pytest.mark.parametrize(
+    ("flag", "left_out"),
+    [
+        *((flag, True) for flag in ("-config", "-user", "-pwd", "-secret")),
+        *((f"backup {flag}", True) for flag in ("-db", "-rp", "-from", "-start", "-end")),
+        *((f"restore {flag}", True) for flag in ("-db", "-rp", "-newdb", "-newrp")),
+        ("-bind", False),
+        ("-auth-type", False),
+        ("backup -strategy", False),
+        ("backup -damaged", False),  # ours
+        ("-http", False),
+    ],
+)
+def test_the_original_takes_an_empty_text_for_none(
+    flag: str, left_out: bool, tmp_path: Path
+) -> None:
+    """As influxd-ctl of influxdb-cluster 1.8.11-c1.2.0 was seen to do with each of its flags."""
+    words = [*flag.split(), ""]
+    words = ["-host", "127.0.0.1:1", *words] if words[0] in ("backup", "restore") else words
+    words += [] if "backup" in words or "restore" in words else ["backup"]
+    done = influxd_ctl(*words, tmp_path)
+    assert done.code, done
+    assert (flag.split()[-1] in done.err) is not left_out, done
+
+
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_an_empty_path_is_not_the_working_directory(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
