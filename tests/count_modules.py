@@ -37,6 +37,7 @@ from resources.clients.connect import Address, open_source
 from resources.embedded.server import EmbeddedServer
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.run import back_up
+from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.model import ShardPlace
 from resources.repository.repository import BackupRepository
@@ -150,10 +151,8 @@ def shard_backup() -> list[str]:
             server.query("CREATE DATABASE db")
             server.write("db", "cpu,host=a usage=1 1600000000000000000")
             source = open_source(Address(host=server.tcp_addr, http=server.http_addr))
-            trace = _Trace()
-            _traced(
-                trace, lambda: back_up(source, repository, BackupOptions(), emit=lambda _: None)
-            )
+            trace, ignored = _Trace(), Run(lambda _: None)
+            _traced(trace, lambda: back_up(source, repository, BackupOptions(), ignored))
     return sorted((trace.copying | trace.deciding) - VALUES)
 
 
