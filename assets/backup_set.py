@@ -20,21 +20,21 @@ from resources.engine.verify.backup_diff import Succession
 DESCRIPTION = """
 A restore point of the whole cluster.
 
-That is its metastore and the newest archive of every shard, named in a manifest. The job `{job}`
-makes one in two steps. The first copies the shards that changed, checks them and commits the
-manifest; a shard that cannot be copied does not hold up the others, but fails the run. The second
-reports what the manifest holds.
+It has the metastore and the newest archive of every shard, listed in a manifest. The job `{job}`
+makes one in two steps. The first step copies the shards that changed, checks them and commits the
+manifest; if a shard cannot be copied, the others are saved and the run fails. The second step
+reports what the manifest lists.
 
 "Unsynced" means that the cluster has changed since, or that the last run was limited to a part of
-it. If the last run failed, look there: what it did save is restorable.
+it. If the last run failed, open that run: what it saved is restorable.
 """
 
 
 def build_backup_set(cluster_assets: ClusterAssets, objectives: Objectives) -> dg.AssetsDefinition:
-    """The graph has two steps on purpose.
+    """Build the asset as a graph of two steps.
 
-    Dagster takes the versions of a step's inputs when the step starts. An asset that makes new
-    versions of its inputs and records itself in one step would be stale at once.
+    Dagster takes the versions of a step's inputs when the step starts. If one step made new
+    versions of its inputs and recorded the asset, the asset would be stale at once.
     """
     copy_changed_shards, report_manifest = _copying(cluster_assets), _reporting(cluster_assets)
 
@@ -72,7 +72,7 @@ def _copying(cluster_assets: ClusterAssets) -> dg.OpDefinition:
         ins={"snapshot": dg.In(dg.Nothing), "shard_backups": dg.In(dg.Nothing)},
         out=dg.Out(str, description="The name of the manifest."),
         pool=cluster_assets.pool,
-        description="Copy what changed, check it, and commit it with its manifest.",
+        description="Copy the shards that changed, check them, and commit them with a manifest.",
     )
     def copy_changed_shards(
         context: dg.OpExecutionContext,
@@ -89,7 +89,7 @@ def _reporting(cluster_assets: ClusterAssets) -> dg.OpDefinition:
     @dg.op(
         name=f"{cluster_assets.name}_report_manifest",
         out=dg.Out(dg.Nothing, is_required=False),
-        description="Report what the manifest holds; the restore point exists from here on.",
+        description="Report what the manifest lists; from here on the restore point exists.",
     )
     def report_manifest(
         context: dg.OpExecutionContext, repository: BackupRepositoryResource, manifest_file: str

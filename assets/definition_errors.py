@@ -1,4 +1,4 @@
-"""What Dagster raises for a definition that it does not take."""
+"""The errors that Dagster raises for a definition that it rejects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dagster as dg
 
 
 def definition_errors() -> tuple[type[Exception], ...]:
-    """Its documented errors, and the one of its own checks, which another version may not have."""
+    """Dagster's documented errors, and that of its internal checks if this version has it."""
     try:
         from dagster_shared.check import CheckError
     except ImportError:

@@ -1,7 +1,7 @@
-"""What the checks find, for whoever learns something to write down.
+"""Evaluate the checks from what runs and sensors learn.
 
-A check that is evaluated only when somebody executes it stays green while what it says is no
-longer so. So looks, backups, adoptions and the sensors evaluate whatever they learn about.
+If only executing a check evaluated it, it would stay green after its statement had become false.
+So scans, backups, adoptions and sensors evaluate the checks that they can decide.
 """
 
 from __future__ import annotations
@@ -55,16 +55,16 @@ Found = list[dg.AssetCheckEvaluation]
 
 
 class CheckEvaluator:
-    """Evaluates the checks of one family, each by what is known at the moment."""
+    """Evaluates the checks of one cluster from what is known at the moment."""
 
     def __init__(self, cluster_assets: ClusterAssets, objectives: Objectives) -> None:
         self._cluster_assets = cluster_assets
         self._objectives = objectives
 
-    # --- occasions -------------------------------------------------------------------------
+    # --- after each kind of event ----------------------------------------------------------
 
     def after_scan(self, history: AssetHistory, scan: Scan) -> Found:
-        """A look tells whether shards are current and copies agree, and what is missing."""
+        """A scan decides whether shards are current, copies agree and files are missing."""
         plan, cached = scan.plan, scan.cached
         places = [state.place for state in plan.states]
         changed = [state.place for state in plan.to_copy]
@@ -85,7 +85,7 @@ class CheckEvaluator:
         return found
 
     def after_poll(self, cached: CachedRepository, found: ChangesFound) -> Found:
-        """A sensor asks less than a look does; it compares no copies and asks for no points."""
+        """A poll decides less than a scan: it compares no copies and queries no points."""
         changed = [state.place for state in found.changed]
         gone = [s.place.shard_id for s in found.changed if s.reason == "archive missing"]
         places, metastore = found.fingerprint.places, found.fingerprint.metastore
@@ -102,7 +102,7 @@ class CheckEvaluator:
         source: Server | Cluster | None,
         report: BackupReport,
     ) -> Found:
-        """What a backup left, of the whole cluster or of a part; it is not looked at again."""
+        """The checks after a backup of the cluster or a part of it, without another scan."""
         cached.refresh()
         failed = [shard.shard_id for shard in report.failed]
         found = self._as_far_as_known(history, cached, source, report.metastore, failed)
@@ -110,11 +110,11 @@ class CheckEvaluator:
         return [*found, *self._of_what_is_stored(history, cached, missing)]
 
     def after_adoption(self, history: AssetHistory, cached: CachedRepository) -> Found:
-        """What a backup that was made elsewhere left, as far as looks have told.
+        """The checks after a backup of another tool was adopted, as far as scans have recorded.
 
-        A large one is recorded bit by bit, so manifests that were read are not read each time,
-        unless one names a file that is gone, for which another may have a twin. Nor does it matter
-        that the newest one's metastore is damaged: that is for a check to say.
+        A large backup is recorded in parts. So manifests are not read each time, unless one
+        names a missing file, which an identical archive of another may replace. A damaged
+        metastore of the newest backup is no error here; a check reports it.
         """
         metastore = None
         with suppress(RepositoryError, WireError):
@@ -126,7 +126,7 @@ class CheckEvaluator:
         return [*found, *self._of_what_is_stored(history, cached, missing)]
 
     def anew(self, history: AssetHistory, cached: CachedRepository) -> Found:
-        """What a run that died was to evaluate: its check is red, though no file may be missing."""
+        """Evaluate a check that a dead run left unevaluated, and that is red for that reason."""
         if cached.newest is None or not history.broke(
             self._cluster_assets.backup_set, NOTHING_MISSING
         ):
@@ -136,7 +136,7 @@ class CheckEvaluator:
     def loss_window_by_records(
         self, history: AssetHistory, cached: CachedRepository, metastore: Metastore | None
     ) -> Found:
-        """What would be lost, as far as looks have told; nothing where there is no backup."""
+        """What would be lost, as far as scans have recorded; nothing if there is no backup."""
         if metastore is None:
             return []
         there, left = left_behind(history, metastore)
@@ -160,9 +160,9 @@ class CheckEvaluator:
     def _of_what_is_stored(
         self, history: AssetHistory, cached: CachedRepository, missing: dg.AssetCheckEvaluation
     ) -> Found:
-        """Nothing is read again, so what was bad is bad, though newer events would hide it.
+        """The checks of the stored files, which are not read again: a known failure stays one.
 
-        Archives of ours were checked while they were made; those of other tools are not known
+        Our own archives were checked while they were made; those of other tools are not known
         to be good before they are read.
         """
         found = [missing, self.undamaged(cached.archives.values())]
@@ -196,7 +196,7 @@ class CheckEvaluator:
         )
 
     def nothing_missing(self, repository: BackupRepository) -> dg.AssetCheckEvaluation:
-        """Is there all that the newest state needs?
+        """Whether all files that the newest state needs exist.
 
         Raises:
             RepositoryError: there is no backup, or a manifest is damaged.
@@ -210,7 +210,7 @@ class CheckEvaluator:
         )
 
     def undamaged(self, archives: Iterable[Archive]) -> dg.AssetCheckEvaluation:
-        """Is every archive of the newest state free of damage that came from its source?"""
+        """Whether every archive of the newest state is free of damage from its source."""
         metadata = damage_facts(archives)
         passed = not metadata["archives_damaged"]
         return _evaluation(self._cluster_assets.shard_backup, UNDAMAGED, passed, metadata, ERROR)
@@ -240,10 +240,10 @@ class CheckEvaluator:
         changed: Sequence[ShardPlace],
         gone: Collection[ShardID] = (),
     ) -> dg.AssetCheckEvaluation:
-        """How much would be lost with the source: what came since the last backup.
+        """Whether the points since the last backup would exceed the objective if lost.
 
         Args:
-            gone: of the changed shards, those whose archive is missing.
+            gone: those of the changed shards whose archive is missing.
         """
         late = late_shards(cached, changed, self.earliest())
         ids = {place.shard_id for place in changed}
@@ -254,7 +254,7 @@ class CheckEvaluator:
         return _evaluation(self._cluster_assets.backup_set, LITTLE_TO_LOSE, passed, metadata)
 
     def earliest(self) -> datetime:
-        """Backups that began before are older than the objective allows."""
+        """The time before which backups are older than the objective allows."""
         return datetime.now(UTC) - timedelta(seconds=self._objectives.recovery_point)
 
 

@@ -1,4 +1,4 @@
-"""Errors of ours, as Dagster shows them: what happened, and what to do next."""
+"""Shardkeeper's errors as Dagster failures: what happened, and the next step."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from resources.errors import ExitCode, ShardkeeperError
 
 @contextmanager
 def explained() -> Generator[dict[str, dg.MetadataValue]]:
-    """Turn a ShardkeeperError into a Failure; what the block puts into the dict goes with it.
+    """Turn a ShardkeeperError into a Failure, with the metadata that the block adds to the dict.
 
-    A bug keeps its traceback: only our own errors are made polite, and only they hide the way
-    they came: ten frames of Dagster's under a sentence keep people from reading it.
+    A bug keeps its traceback. Only our own errors lose theirs: ten frames of Dagster under one
+    sentence hide the sentence.
     """
     more: dict[str, dg.MetadataValue] = {}
     try:

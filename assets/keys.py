@@ -1,4 +1,4 @@
-"""The assets of one cluster: their keys, and what they have in common."""
+"""The assets of one cluster: their keys, and their common properties."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from resources.errors import UsageError, shown
 
 KINDS = {"influxdb"}
 TAG = "shardkeeper/cluster"
-"""Of the assets and runs of a cluster: its name."""
+"""The tag of a cluster's assets and runs; its value is the cluster's name."""
 CODE_VERSION = "1"
-"""Of the archive format. Raising it makes every backup stale in Dagster's eyes."""
+"""The version of the archive format. Raising it makes every backup stale in Dagster."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ClusterAssets:
         name: prefix of its assets, and part of the names of its jobs.
 
     Raises:
-        UsageError: Dagster takes no such name.
+        UsageError: Dagster does not accept the name.
     """
 
     name: str
@@ -66,7 +66,7 @@ class ClusterAssets:
 
     @cached_property
     def partitions(self) -> dg.DynamicPartitionsDefinition:
-        """One for each shard that is there or has an archive.
+        """One partition for each shard that exists or has an archive.
 
         The name is global in a Dagster instance.
         """
@@ -74,7 +74,7 @@ class ClusterAssets:
 
     @property
     def gone(self) -> str:
-        """A list of names that Dagster keeps: of the partitions, those whose shard is gone."""
+        """The name of a set that Dagster stores: the partitions whose shards are gone."""
         return f"{self.name}/shards gone"
 
     @property
@@ -107,7 +107,7 @@ class ClusterAssets:
 
     @property
     def pool(self) -> str:
-        """Of the steps that write into its directory of backups; one at a time."""
+        """The pool of the steps that write into its directory of backups; one runs at a time."""
         return f"{self.name}_backups"
 
     @property

@@ -1,6 +1,6 @@
-"""A cluster whose configuration cannot be, in the graph: red, with the line that is to blame.
+"""A cluster with an invalid configuration, shown in the graph in red, with the line at fault.
 
-Without it the cluster would be gone from the UI as if nobody had ever wanted it backed up.
+Without this asset the cluster would vanish from the UI as if it had never been backed up.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from resources.errors import UsageError
 
 CAN_BE = "can_be"
 DESCRIPTION = """
-What shardkeeper.yaml says of this cluster.
+The settings of this cluster in shardkeeper.yaml.
 
-It cannot be as it is written, so the cluster is **left out**, and nothing backs it up:
+It is not valid, so the cluster is **left out**, and nothing backs it up:
 
 {problems}
 
-The other clusters are. Mend the file, see what `shardkeeper config check` says, and reload the code
-location (**Deployment**, *Reload*); the assets of the cluster come back with their history.
+The other clusters are backed up. Correct the file, run `shardkeeper config check`, and reload the
+code location (**Deployment**, *Reload*); the assets of the cluster come back with their history.
 """
 
 
 def key_of(name: str) -> dg.AssetKey:
-    """Of what stands in the graph for a cluster that is left out."""
+    """The key of the asset that represents a left-out cluster."""
     return dg.AssetKey([name.replace("/", "_"), "configuration"])
 
 
 def is_left_out(name: str, why: str) -> dg.AssetCheckEvaluation:
-    """What the check says until the file is mended."""
+    """The check's evaluation until the file is corrected."""
     return dg.AssetCheckEvaluation(
         asset_key=key_of(name), check_name=CAN_BE, passed=False, metadata={"problems": why}
     )
@@ -43,15 +43,15 @@ def is_left_out(name: str, why: str) -> dg.AssetCheckEvaluation:
 def left_out_definitions(
     name: str, errors: Sequence[UsageError], configuration: str
 ) -> dg.Definitions:
-    """One asset with a check that fails, in the group where the cluster's assets would be."""
+    """One asset with a failing check, in the group where the cluster's assets would be."""
     key = key_of(name)
     problems = "\n".join(f"    {error.what}" for error in errors)
 
     @dg.asset_check(
         asset=key,
         name=CAN_BE,
-        description="The settings of the cluster can be as they are written. Executing it reads "
-        "the file again.",
+        description="The settings of the cluster are valid. Executing the check reads the file "
+        "again.",
     )
     def can_be() -> dg.AssetCheckResult:
         with explained():

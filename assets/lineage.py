@@ -1,4 +1,4 @@
-"""All assets of one cluster, and all checks of them."""
+"""All assets of one cluster, and all their checks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from resources.config.values import Cluster, Objectives
 def build_assets(
     cluster_assets: ClusterAssets, settings: Cluster
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """The chain from a look at the cluster to shards that are restored from its backups."""
+    """The chain from the scan of a cluster to the shards that are restored from its backups."""
     return [
         build_meta_snapshot(cluster_assets),
         build_shards(cluster_assets),
@@ -36,9 +36,9 @@ def build_assets(
 def build_checks(
     cluster_assets: ClusterAssets, objectives: Objectives
 ) -> list[dg.AssetChecksDefinition]:
-    """What must hold for the backups to be worth having.
+    """The conditions for usable backups.
 
-    Whatever learns of it evaluates them (`evaluation`); executing one takes a look.
+    Runs and sensors evaluate them (`evaluation`); executing one runs a scan.
     """
     return [
         *build_scan_checks(cluster_assets, objectives),

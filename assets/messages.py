@@ -1,7 +1,7 @@
-"""Sentences of the engine, which name flags, as the launchpad names the same things: fields.
+"""Translate messages of the engine, which name flags, into the fields of the launchpad.
 
-The engine's sentences are the command line's. Who filled in `newrp` in the launchpad has never
-typed `-newrp`, and no shell is at hand to run `shardkeeper restore -list` in.
+The engine's messages are the command line's. A user who filled in `newrp` in the launchpad has
+never typed `-newrp`, and has no shell in which to run `shardkeeper restore -list`.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ _FLAG = re.compile(rf"(?<![\w-])-({'|'.join(_FIELDS)})(?![\w-])")
 
 
 def in_fields(text: str) -> str:
-    """The same sentence for who fills in a form."""
+    """The same message for a user of the launchpad."""
     for pattern, instead in _PHRASES:
         text = re.sub(pattern, instead, text)
     return _FLAG.sub(lambda found: found[1].replace("-", "_"), text)
 
 
 def what_happened(error: ShardkeeperError) -> str:
-    """What happened and the next step, in two lines at most."""
+    """The message and the next step, in two lines at most."""
     message, hint = str(error), error.hint
     if isinstance(error, TargetNotEmpty) and message.startswith(NOT_EMPTY):
-        # The original's words, for scripts; the hint begins with what is so.
+        # The message is the original's, for scripts; the hint begins with the cause.
         message, _, hint = hint.partition("; ")
     return in_fields(message) + (f"\nNext: {in_fields(hint)}" if hint else "")

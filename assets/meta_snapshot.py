@@ -1,4 +1,4 @@
-"""`meta_snapshot`: a look at the server, before anything is copied."""
+"""`meta_snapshot`: a scan of the cluster, before anything is copied."""
 
 import dagster as dg
 
@@ -13,12 +13,12 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 
 DESCRIPTION = """
-A look at what the cluster has and what changed.
+A scan of the cluster: its shards and changes.
 
-Its databases, policies and shards, and which shards differ from their newest archive. A look copies
-nothing: materialize it whenever you want to know.
+It reports databases, policies and shards, and which shards differ from their newest archive. A scan
+copies nothing: materialize this asset whenever you want to know the state.
 
-Its data version changes when anything worth backing up has changed, be it settings or points.
+Its data version changes when anything worth backing up has changed, settings or points.
 `backup_set` is "Unsynced" from then on. Each shard that changed gets a new observation on `shards`,
 which makes its partition of `shard_backup` stale.
 """

@@ -1,10 +1,10 @@
-"""What a partition is: one shard, named so that people can read it and find it.
+"""Partition keys: a partition is one shard, with a name that users can read and find.
 
     telegraf/autogen/4        database, retention policy, shard id
-    a%2Fb/1%7C2/17            a/b and 1|2: what Dagster or its forms give a meaning is escaped
+    a%2Fb/1%7C2/17            a/b and 1|2: characters with a meaning in Dagster are escaped
 
-Shard ids are never used twice by one server, so a database that is dropped and created anew
-gets new partitions, and those of the old one keep their history.
+A server uses no shard id twice, so a database that is dropped and created again gets new
+partitions, and those of the old one keep their history.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from resources.model import ShardID, ShardLocation, ShardPlace
 from resources.repository.formats.names import parse_shard_id
 
 ESCAPED = frozenset('%/|[],*"\\')
-"""Our own two; Dagster's multi-dimensional keys; its lists, ranges and wildcards in forms."""
+"""Our own two; those of multi-dimensional keys; those of lists, ranges and wildcards in forms."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardKey:
-    """A partition key, taken apart."""
+    """A parsed partition key."""
 
     database: str
     policy: str
@@ -43,7 +43,7 @@ class ShardKey:
         """Read a partition key.
 
         Raises:
-            UsageError: it is none; the UI lets anyone add a partition of any name.
+            UsageError: it is not a shard's key; in the UI a partition of any name can be added.
         """
         parts = text.split("/")
         shard_id = parse_shard_id(parts[-1])
@@ -86,6 +86,6 @@ def _unescaped(text: str) -> str:
 def _refusal(text: str) -> UsageError:
     return UsageError(
         f"{shown(text)} is no shard's partition",
-        hint="partitions are called database/policy/shard id and are added by a look at the "
-        "server (meta_snapshot); delete this one",
+        hint="partitions are named database/policy/shard id; a scan of the server (meta_snapshot) "
+        "adds them; delete this one",
     )

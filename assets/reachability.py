@@ -1,7 +1,7 @@
-"""Whether a cluster answers, as the check `reachable` says: written down by whoever asks it.
+"""Whether a cluster answers: runs and sensors that query it record that in the check `reachable`.
 
-A look that fails ends its run or its tick, and what it has learned would end with it. The check
-keeps it: since when, why and what to do; it turns again with the first answer.
+A scan that fails ends its run or its tick. The check keeps the cause, since when, and the next
+step; the next answer turns it green again.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SINCE = "since_seconds"
 
 @contextmanager
 def reached(history: AssetHistory, cluster_assets: ClusterAssets) -> Generator[None]:
-    """Write down whether the cluster answers what the block asks it, where that is news."""
+    """Record whether the cluster answers the requests of the block, if that has changed."""
     try:
         yield
     except (WireError, UsageError) as error:
         _turn(history, cluster_assets, error)
         raise
     except ShardkeeperError:
-        raise  # of the directory of backups, which tells nothing of the cluster
+        raise  # an error of the directory of backups, which says nothing about the cluster
     _turn(history, cluster_assets, None)
 
 
@@ -48,7 +48,7 @@ def _turn(
 
 
 def evaluation(cluster_assets: ClusterAssets, why: str, since: float) -> dg.AssetCheckEvaluation:
-    """Of what an attempt to reach the cluster has found; no reason: it answers."""
+    """The check's evaluation after an attempt to reach the cluster; an empty `why`: it answers."""
     return dg.AssetCheckEvaluation(
         asset_key=cluster_assets.meta_snapshot,
         check_name=REACHABLE,
@@ -59,6 +59,6 @@ def evaluation(cluster_assets: ClusterAssets, why: str, since: float) -> dg.Asse
 
 
 def since_s(known: dg.AssetCheckEvaluation | None) -> float | None:
-    """Since when the cluster has not answered; None: it does."""
+    """Since when the cluster has not answered; None: it answers."""
     found = known.metadata.get(SINCE) if known is not None and not known.passed else None
     return float(found.value) if found is not None else None  # type: ignore[arg-type]

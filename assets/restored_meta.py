@@ -1,4 +1,4 @@
-"""`restored_meta`: what was brought back, where to, and the proof."""
+"""`restored_meta`: what was restored, the target, and the proof."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,20 +11,20 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.errors import ShardkeeperError
 
 DESCRIPTION = """
-What was restored: where to, and the proof.
+What was restored, the target, and the proof.
 
-Databases and policies brought back on a target, with all their shards. Every archive is checked
-before the target is touched, and every shard is read back from it afterwards. If anything fails,
-what this restore created is dropped again, and nothing else is.
+The databases and policies that a restore created on a target, with all their shards. A restore
+checks every archive before it changes the target, and reads every shard back afterwards. If
+anything fails, it drops what it created, and nothing else.
 
-The job `{job}` makes it, and nothing else does. Its plan, with `dry_run`, and a restore that failed
-are observations of this asset; neither takes away what the last good one left. *Observe* tells
-which restore points are newer than the one that was restored, and changes nothing.
+Only the job `{job}` materializes this asset. Its plan, with `dry_run`, and a failed restore are
+observations of it; neither replaces the last successful one. *Observe* reports which restore points
+are newer than the restored one, and changes nothing.
 """
 
 
 def build_restored_meta(cluster_assets: ClusterAssets) -> dg.AssetsDefinition:
-    """Observed, not made: an asset that is made is red after any run that failed.
+    """Build an observed asset: a materializable one would be red after any failed run.
 
     So no button restores, and neither a wrong click nor a mistyped plan hides the last restore.
     """
@@ -53,7 +53,7 @@ def build_restored_meta(cluster_assets: ClusterAssets) -> dg.AssetsDefinition:
             last = event.asset_materialization if event else None
             try:
                 names = repository.open(cluster_assets.name).store.names()
-            except ShardkeeperError as error:  # a click that only asks fails nothing
+            except ShardkeeperError as error:  # an observation does not fail
                 context.log.warning(what_happened(error))
                 return
             points = sorted(n.removesuffix(".manifest") for n in names if n.endswith(".manifest"))

@@ -7,8 +7,8 @@ from assets.keys import KINDS, ClusterAssets
 DESCRIPTION = """
 The shards that were restored and read back.
 
-They hold what their archive holds. Partitions are named after the shard they came from. Made by the
-job `{job}`, through `restored_meta`.
+They hold what their archives hold. A partition is named after the shard that it came from. The job
+`{job}` materializes them, through `restored_meta`.
 """
 
 

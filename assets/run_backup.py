@@ -1,4 +1,4 @@
-"""A backup as a step of a run: what `shard_backup` and `backup_set` have in common."""
+"""A backup as a step of a run: the common part of `shard_backup` and `backup_set`."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def run_backup(
     """Copy what changed, record it, evaluate the checks.
 
     Args:
-        partitions: keys of the shards to copy; None: whatever changed within `config.limits`.
+        partitions: keys of the shards to copy; None: all that changed within `config.limits`.
 
     Raises:
-        dg.Failure: something was not saved; whatever was is committed and recorded.
+        dg.Failure: something was not saved; the rest is committed and recorded.
     """
     history = AssetHistory.of_run(context, cluster_assets)
     with explained() as more:
@@ -87,7 +87,7 @@ def run_backup(
 
 
 def _record_source(history: AssetHistory, report: BackupReport) -> None:
-    """The state of the whole server, where the backup saw one that was not known."""
+    """Record the state of the whole server, if the backup saw one that was not known."""
     version = server_version(history, report.metastore)
     if version != history.source_version():
         history.see_source(version, copied_facts(report, history.gone()))

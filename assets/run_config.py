@@ -1,8 +1,8 @@
-"""Choices made for one run; the fields are named like the flags of the command line.
+"""The configuration of a single run; the fields are named like the flags of the command line.
 
-The launchpad checks names and types alone, so a number out of its range is a `UsageError` of the
-step: a constraint of the field would end in a traceback after the run was started. What changes
-a server does so only where the launch says `dry_run: false`; no other way to launch leaves it out.
+The launchpad checks only names and types. So a number out of its range is a `UsageError` of the
+step; a constraint of the field would end in a traceback after the run has started. A run changes a
+server only if its configuration has `dry_run: false`; any other launch only plans.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ MAX_AT_ONCE = 64
 MAX_NODES = 1000
 MAX_SHARD_ID = 2**63 - 1
 MAX_POINTS_AT_ONCE = 100_000_000
-"""Points of one statement; a server answers it with nothing, but works on it without a pause."""
+"""Points of one statement; the server works on it without a pause before it answers."""
 
 
 class Verify(Enum):
-    """How closely an archive is looked at while it is made."""
+    """How closely an archive is checked while it is made."""
 
     inflated = "inflated"
     full = "full"
@@ -54,14 +54,14 @@ class CopyConfig(dg.Config):
     )
     attempts: int | None = Field(
         default=None,
-        description="How often a shard is tried before it counts as failed, 1 to 100; as "
-        "configured if left out.",
+        description="Attempts for a shard before it counts as failed, 1 to 100. If left out, the "
+        "configured number.",
     )
     new_era: bool = Field(
         default=False,
-        description="Once, after the server was set up anew, put back to an earlier state or "
-        "replaced by a copy: copy everything anew beside the backups that are there, which stay "
-        "restorable (-new-era).",
+        description="Set once, after the server was set up anew, put back to an earlier state or "
+        "replaced by a copy: copies everything beside the existing backups, which stay restorable "
+        "(-new-era).",
     )
     accept_gone: bool = Field(
         default=False,
@@ -70,13 +70,13 @@ class CopyConfig(dg.Config):
     )
     new_directory: bool = Field(
         default=False,
-        description="Begin anew in a directory that is empty although backups were made in it. "
-        "Otherwise such a directory is taken for a disk that is not mounted.",
+        description="Start in a directory that is empty although backups were made in it. Without "
+        "this, such a directory counts as a disk that is not mounted.",
     )
 
     @property
     def limits(self) -> Limits:
-        """The part of the cluster to copy; no such choice here."""
+        """The part of the cluster to copy; here no limits."""
         return Limits()
 
     def options(
@@ -87,7 +87,7 @@ class CopyConfig(dg.Config):
         remembered: str,
         only: frozenset[ShardLocation] | None = None,
     ) -> BackupOptions:
-        """As the engine takes them.
+        """The engine's options.
 
         Raises:
             UsageError: a number is out of its range.
@@ -120,7 +120,11 @@ class BackUpConfig(CopyConfig):
 
     @property
     def limits(self) -> Limits:
-        """Raises: UsageError: no shard has such a number."""
+        """The part of the cluster to copy.
+
+        Raises:
+            UsageError: no shard has such a number.
+        """
         return Limits(self.db, self.rp, shard_id("shard", self.shard))
 
 
@@ -129,7 +133,7 @@ class RestoreConfig(dg.Config):
 
     db: str = Field(
         default="",
-        description="Only this database (-db). Empty: all, each must not exist on the target.",
+        description="Only this database (-db). Empty: all; none of them may exist on the target.",
     )
     rp: str = Field(default="", description="Only this retention policy; needs db (-rp).")
     shard: int | None = Field(default=None, description="Only the shard of this id (-shard).")
@@ -139,18 +143,18 @@ class RestoreConfig(dg.Config):
     newrp: str = Field(default="", description="Restore under this policy name; needs rp (-newrp).")
     newrf: int | None = Field(
         default=None,
-        description="How many copies a cluster keeps, at most one on each data node; as many as "
-        "the source did if left out (-newrf).",
+        description="The number of copies that a cluster keeps, at most one on each data node "
+        "(-newrf). If left out, as many as the source.",
     )
     newshard: int | None = Field(
         default=None,
-        description="Restore into this shard of the target, which is there and empty; needs shard "
+        description="Restore into this existing and empty shard of the target; needs shard "
         "(-newshard).",
     )
     newduration: str = Field(
         default="",
-        description="How long the restored policies keep points: 10s, 12h, 7d, or 0s for ever; "
-        "empty: as they did (-newduration).",
+        description="How long the restored policies keep points: 10s, 12h, 7d, or 0s for ever "
+        "(-newduration). Empty: as in the backup.",
     )
     skip_expired: bool = Field(
         default=False,
@@ -159,32 +163,32 @@ class RestoreConfig(dg.Config):
     )
     users: bool = Field(
         default=False,
-        description="Create users that the cluster does not have, with the passwords and grants "
-        "that they had (-users).",
+        description="Create users that the cluster does not have, with their passwords and grants "
+        "from the backup (-users).",
     )
     as_of: str = Field(
         default="latest",
-        description="Which state: latest, or a time in UTC such as 20261122T095100Z or "
-        "2026-11-22T09:51:00Z; the newest backup begun by then is taken (-as-of).",
+        description="The state to restore: latest, or a time in UTC such as 20261122T095100Z or "
+        "2026-11-22T09:51:00Z, which selects the newest backup that began by then (-as-of).",
     )
     dry_run: bool = Field(
         default=True,
-        description="true changes nothing and shows the plan, a table on an observation of "
-        "restored_meta (-plan); false restores.",
+        description="true: change nothing and show the plan, a table on an observation of "
+        "restored_meta (-plan); false: restore.",
     )
     allow_same_server: bool = Field(
         default=False,
-        description="Let the target be the server that was backed up, to restore beside the "
+        description="Allow the server that was backed up as the target, to restore beside the "
         "original with newdb.",
     )
 
     @property
     def options(self) -> RestoreOptions:
-        """As the engine takes them.
+        """The engine's options.
 
         Raises:
             UsageError: the fields contradict each other, a number is out of its range, or
-                newduration is no duration.
+                newduration is not a duration.
         """
         check_number("newrf", self.newrf, 1, MAX_NODES)
         options = RestoreOptions(
@@ -216,26 +220,28 @@ class MergeConfig(dg.Config):
         default=None, description="Only the shard that has this id in the backup (-shard)."
     )
     start: str = Field(
-        default="", description="Only points from this time on, in UTC: 2026-11-22T09:51:00Z."
+        default="",
+        description="Only points from this time on, in UTC: 2026-11-22T09:51:00Z (-start).",
     )
     end: str = Field(default="", description="Only points before this time (-end).")
     as_of: str = Field(
         default=LATEST,
-        description="Which state: latest, or a time in UTC such as 20261122T095100Z; the newest "
-        "backup begun by then is taken (-as-of).",
+        description="The state to merge: latest, or a time in UTC such as 20261122T095100Z, which "
+        "selects the newest backup that began by then (-as-of).",
     )
     skip_expired: bool = Field(
         default=False,
-        description="Leave out shards older than the live policy keeps points (-skip-expired).",
+        description="Leave out shards that are older than the live policy keeps points "
+        "(-skip-expired).",
     )
     points: int = Field(
         default=MAX_POINTS,
-        description="How many points to copy with one statement, at most (-points).",
+        description="The limit of points that one statement copies (-points).",
     )
     dry_run: bool = Field(
         default=True,
-        description="true changes nothing and shows the plan, a table on an observation of "
-        "restored_meta (-plan); false merges.",
+        description="true: change nothing and show the plan, a table on an observation of "
+        "restored_meta (-plan); false: merge.",
     )
     abandon: bool = Field(
         default=False,
@@ -245,10 +251,10 @@ class MergeConfig(dg.Config):
 
     @property
     def options(self) -> MergeOptions:
-        """As the engine takes them.
+        """The engine's options.
 
         Raises:
-            UsageError: a time is none, or a number is out of its range.
+            UsageError: a time is not valid, or a number is out of its range.
         """
         check_number("points", self.points, 1, MAX_POINTS_AT_ONCE)
         return MergeOptions(
@@ -268,14 +274,18 @@ class VerifyConfig(dg.Config):
 
     sample: float = Field(
         default=100.0,
-        description="Percent of the archives to read, more than 0 and at most 100, others each day "
-        "until all had their turn; 100: all.",
+        description="The percentage of archives to read, more than 0 and at most 100. A different "
+        "part is read each day, until all were read; 100: all.",
     )
-    parallel: int = Field(default=2, description="Archives read at once, 1 to 64.")
+    parallel: int = Field(default=2, description="Archives to read at once, 1 to 64.")
 
     def check(self) -> None:
-        """Raises: UsageError: a number is out of its range."""
-        if not 0 < self.sample <= 100:  # what is no number at all is not
+        """Require numbers in their ranges.
+
+        Raises:
+            UsageError: one is out of its range.
+        """
+        if not 0 < self.sample <= 100:  # NaN fails this, too
             raise UsageError(
                 f"sample is {self.sample:g}, and a share has more than 0 and at most 100 percent",
                 hint="sample: 10 reads a tenth, sample: 100 everything",
@@ -286,7 +296,7 @@ class VerifyConfig(dg.Config):
         """The archives to read.
 
         Args:
-            always: those that every sample has.
+            always: archives that belong to every sample.
         """
         if self.sample >= 100:
             return names
@@ -295,10 +305,10 @@ class VerifyConfig(dg.Config):
 
 
 def check_number(name: str, number: float | None, least: int, most: int) -> None:
-    """Refuse a number that means nothing; None is one that was left out.
+    """Require a number in its range; None: it was left out.
 
     Raises:
-        UsageError
+        UsageError: it is out of its range.
     """
     if number is None or (not math.isnan(number) and least <= number <= most):
         return
@@ -309,10 +319,10 @@ def check_number(name: str, number: float | None, least: int, most: int) -> None
 
 
 def shard_id(name: str, number: int | None) -> ShardID | None:
-    """The id of a shard, as somebody wrote it down.
+    """Check the id of a shard that a user entered.
 
     Raises:
-        UsageError: servers give no such id.
+        UsageError: no server uses such an id.
     """
     if number is None:
         return None

@@ -1,4 +1,4 @@
-"""What the engine says, in the log of a run."""
+"""Write the engine's events into the log of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resources.engine.events import (
 
 
 def emit_to(log: dg.DagsterLogManager) -> Emit:
-    """A listener that writes each event into a run's log, at the level it deserves."""
+    """A listener that writes each event into a run's log, at its level."""
 
     def emit(event: Event) -> None:
         match event:

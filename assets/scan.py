@@ -1,4 +1,4 @@
-"""A look at a cluster: what it has, held against its backups; nothing is copied."""
+"""Scan a cluster: compare what it has with its backups; nothing is copied."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from resources.repository.cached_repository import CachedRepository
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Who was looked at, beside what, and what was found."""
+    """The scanned source, its backups, and the result."""
 
     source: Server | Cluster
     cached: CachedRepository
     plan: BackupPlan
     objectives: Objectives
-    """As they are configured now."""
+    """The objectives as configured now."""
 
 
 def scan(
@@ -39,7 +39,7 @@ def scan(
     log: dg.DagsterLogManager,
     history: AssetHistory,
 ) -> Scan:
-    """Find out which shards differ from their archives.
+    """Determine which shards differ from their archives.
 
     Raises:
         ShardkeeperError: the cluster or its backups cannot be read.

@@ -15,12 +15,12 @@ from resources.cluster import ClustersResource
 DESCRIPTION = """
 The newest archive of each shard.
 
-It was checked while it was made. A partition is `database/retention policy/shard id`, and stale
-once its shard holds something that the archive does not.
+Each archive was checked while it was made. A partition is `database/retention policy/shard id`. It
+is stale when its shard holds something that the archive does not.
 
-The job `{job}` copies all stale shards in a single run and is the usual way. Materializing
-partitions here copies those shards alone, which is how to fill what is missing; a shard that is
-unchanged is not copied again unless `full` is set.
+Use the job `{job}` to copy all stale shards in a single run. Materialize partitions here to copy
+only those shards, for example to fill missing ones; an unchanged shard is not copied again unless
+`full` is set.
 """
 MAX_IN_ONE_RUN = 500
 

@@ -17,12 +17,12 @@ from resources.cluster import ClustersResource
 DESCRIPTION = """
 The shards that the cluster has now.
 
-A partition is `database/retention policy/shard id`. Shardkeeper does not make them, it observes
-them: a new data version means that the shard holds something that its newest archive does not.
-Observing looks at all shards, whichever partition was chosen.
+A partition is `database/retention policy/shard id`. Shardkeeper only observes shards: a new data
+version means that the shard holds something that its newest archive does not. An observation scans
+all shards, whichever partition was chosen.
 
 A shard that was dropped or has expired keeps its partition and history if it has an archive, and
-its page says since when it is gone; the look at the cluster, `meta_snapshot`, lists all of them.
+its page shows since when it is gone. The scan of the cluster, `meta_snapshot`, lists all of them.
 """
 
 

@@ -1,4 +1,4 @@
-"""`archives_match_their_digests`: every archive reads back as what its manifest says."""
+"""`archives_match_their_digests`: every archive reads back as its manifest describes it."""
 
 import dagster as dg
 
@@ -16,11 +16,11 @@ def build_archives_match(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinit
     @dg.asset_check(
         asset=cluster_assets.shard_backup,
         name=ARCHIVES_MATCH,
-        description="Every archive that a manifest lists is there, and reads back as what its "
-        "manifest says: SHA-256, every header, index and block. Evaluated by the verify job, and "
-        "failed by any look that misses an archive. After a backup it tells how many archives were "
-        "checked only while they were made. `sample` reads a part; archives that were bad when "
-        "they were last read are read again with every sample.",
+        description="Every archive that a manifest lists exists and reads back as its manifest "
+        "describes it: SHA-256, every header, index and block. The verify job evaluates this "
+        "check; any scan that misses an archive fails it. After a backup it reports how many "
+        "archives were checked only while they were made. `sample` reads a part of them; archives "
+        "that failed the last time are read again with every sample.",
     )
     def archives_match(
         context: dg.AssetCheckExecutionContext,
@@ -46,7 +46,7 @@ def build_archives_match(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinit
 
 
 def _bad_archives(evaluation: dg.AssetCheckEvaluation | None) -> set[str] | None:
-    """Those that were bad when they were last read; None if not all of them are known by name."""
+    """Archives that failed when they were last read; None if not all of them are known by name."""
     files = {str(row["file"]) for row in problem_rows(evaluation)}
     count = evaluation.metadata.get("problems_found") if evaluation else None
     return files if count is None or count.value == len(files) else None

@@ -1,4 +1,4 @@
-"""`manifest_lists_what_exists`: every file that the newest state needs is there."""
+"""`manifest_lists_what_exists`: every file that the newest state needs exists."""
 
 import dagster as dg
 
@@ -15,8 +15,8 @@ def build_nothing_missing(cluster_assets: ClusterAssets) -> dg.AssetChecksDefini
         asset=cluster_assets.backup_set,
         name=NOTHING_MISSING,
         blocking=True,
-        description="Every file that the newest state needs is in the directory, as long as it was "
-        "when it was stored. A restore point for which this does not hold is none.",
+        description="Every file that the newest state needs is in the directory, with the size it "
+        "was stored with. If this fails, the restore point is not complete.",
     )
     def manifest_lists_what_exists(
         context: dg.AssetCheckExecutionContext,

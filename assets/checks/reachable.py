@@ -1,4 +1,4 @@
-"""`reachable`: what `shardkeeper doctor` asks, as a check that the graph shows."""
+"""`reachable`: the questions of `shardkeeper doctor`, as a check in the graph."""
 
 import time
 from collections.abc import Sequence
@@ -18,16 +18,16 @@ from resources.engine.doctor.finding import Finding, passed
 
 
 def build_reachable(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinition:
-    """The check of one cluster; only executing it asks, since that takes a request to each node."""
+    """The check of one cluster; it runs only on request, because it queries each node."""
 
     @dg.asset_check(
         asset=cluster_assets.meta_snapshot,
         name=REACHABLE,
-        description="The cluster can be backed up from here: every node answers at an address that "
-        "leads to it, in a release that is known, with credentials and certificates that are good, "
-        "and the directory of backups can be written and locked. The table has a line for each "
-        "question, with the next step, as shardkeeper doctor prints it. Evaluated when it is "
-        "executed, and without the table by whatever asks the cluster; it is only asked.",
+        description="The cluster can be backed up from here: every node answers at its address, "
+        "in a known release, with valid credentials and certificates, and the directory of "
+        "backups can be written and locked. The table has a line for each question, with the next "
+        "step, as in the output of shardkeeper doctor. Executing the check asks all questions and "
+        "changes nothing; every other request to the cluster updates the check without the table.",
     )
     def reachable(
         context: dg.AssetCheckExecutionContext,
@@ -55,7 +55,7 @@ def build_reachable(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinition:
 
 
 def reach_facts(found: Sequence[Finding]) -> dict[str, dg.MetadataValue]:
-    """The table, what is wrong first, and the next step of the first failure."""
+    """The table, failures first, and the next step of the first failure."""
     order = ("failed", "warning", "ok")
     rows = [
         {

@@ -1,4 +1,4 @@
-"""What an executed check returns of what was evaluated."""
+"""Turn an evaluation into the result of an executed check."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What must hold between a cluster and its backups: the checks that a look evaluates."""
+"""The checks that a scan of the cluster evaluates: its shards compared with their backups."""
 
 import dagster as dg
 
@@ -24,39 +24,40 @@ from resources.config.values import Objectives
 def build_scan_checks(
     cluster_assets: ClusterAssets, objectives: Objectives
 ) -> list[dg.AssetChecksDefinition]:
-    """The checks that a look evaluates, so executing one takes a look."""
-    objective = f"the recovery point objective, {span(objectives)}"
+    """The checks that a scan evaluates; executing one of them runs a scan."""
+    goal = span(objectives)
     return [
         _scan(
             cluster_assets,
             cluster_assets.shard_backup,
             EVERY_SHARD_CURRENT,
-            "Every shard of the cluster is in its archive as it is now. If not, the shards to back "
-            "up are listed; the job that backs up the cluster copies them. Evaluated by each look "
-            "at the cluster and after each backup.",
+            "The archive of every shard of the cluster is up to date. If this fails, the table "
+            "lists the shards to back up; the job that backs up the cluster copies them. Evaluated "
+            "by each scan of the cluster and after each backup.",
         ),
         _scan(
             cluster_assets,
             cluster_assets.backup_set,
             WITHIN_OBJECTIVE,
             "Every shard of the cluster was saved or found unchanged by a backup that is younger "
-            f"than {objective}. Evaluated after each backup and by the sensors.",
+            f"than the recovery point objective, {goal}. Evaluated after each backup and by the "
+            "sensors.",
         ),
         _scan(
             cluster_assets,
             cluster_assets.backup_set,
             LITTLE_TO_LOSE,
-            "If the cluster were lost now, nothing would be lost with it that was written before "
-            f"{objective}, began. Tells for how long there has been something to lose, and by "
-            "policy the newest point in the backups and at the source. Evaluated by each look, "
-            "after each backup and by the sensors.",
+            f"If the cluster were lost now, only points of the last {goal}, the recovery point "
+            "objective, would be lost. Reports for how long there have been points to lose, and "
+            "for each policy the newest point in the backups and at the source. Evaluated by each "
+            "scan, after each backup and by the sensors.",
         ),
         _scan(
             cluster_assets,
             cluster_assets.shards,
             COPIES_AGREE,
-            "The copies of each shard are as large on all of its owners, once nobody writes to "
-            "them. Evaluated by each look.",
+            "All owners of a shard report the same size, if nothing is writing to the shard. "
+            "Evaluated by each scan.",
         ),
     ]
 
@@ -64,7 +65,7 @@ def build_scan_checks(
 def _scan(
     cluster_assets: ClusterAssets, asset: dg.AssetKey, check: str, description: str
 ) -> dg.AssetChecksDefinition:
-    """A check that a look evaluates."""
+    """A check that a scan evaluates."""
 
     @dg.asset_check(asset=asset, name=check, description=description)
     def scanned(

@@ -15,8 +15,8 @@ def build_undamaged(cluster_assets: ClusterAssets) -> dg.AssetChecksDefinition:
         asset=cluster_assets.shard_backup,
         name=UNDAMAGED,
         description="No archive of the newest state has parts that were damaged at their source. "
-        "The archives that have are listed, with the damage and the earlier backup that has the "
-        "file whole; a restore leaves these parts out. Evaluated by each look and after each "
+        "The table lists the damaged archives, with the damage and the earlier backup that has the "
+        "file whole; a restore leaves the damaged parts out. Evaluated by each scan and after each "
         "backup.",
     )
     def no_damage_at_source(

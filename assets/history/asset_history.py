@@ -1,8 +1,8 @@
-"""What Dagster's event log knows of a server's shards, read and written.
+"""A server's shards in Dagster's event log, read and written.
 
-Dagster derives staleness from versions and provenance. For our events it can know neither by
-itself: one run backs up many shards, each with a version of its own. So we write both: a
-backup names the observation of its shard that it answers, and is stale as soon as a later
+Dagster derives staleness from versions and provenance. For our events it cannot know either,
+because one run backs up many shards, each with its own version. So we write both: the event of a
+backup points to the observation of its shard, and the backup is stale as soon as a later
 observation has another version.
 """
 
@@ -28,7 +28,7 @@ Metadata = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a shard at the source looks like."""
+    """The state of a shard at the source."""
 
     partition: str
     version: str
@@ -37,7 +37,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A shard that is backed up at exactly the version that goes with it."""
+    """A shard whose backup has exactly the version that was seen."""
 
     seen: Seen
     metadata: Metadata
@@ -45,7 +45,7 @@ class Kept:
 
 
 class AssetHistory:
-    """The events of one family.
+    """The events of one cluster's assets.
 
     Args:
         context: the step whose events are written; None outside of runs.
@@ -60,24 +60,24 @@ class AssetHistory:
 
     @classmethod
     def of_run(cls, context: Context, cluster_assets: ClusterAssets) -> AssetHistory:
-        """Seen from a step of a run, whose events these are."""
+        """The history for a step of a run, to which written events belong."""
         return cls(context.instance, cluster_assets, context)
 
     @classmethod
     def outside(cls, instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -> AssetHistory:
-        """Seen from a sensor; the events belong to no run."""
+        """The history for a sensor; written events belong to no run."""
         return cls(instance, cluster_assets, None)
 
     # --- reading ---------------------------------------------------------------------------
 
     def observed(self) -> dict[str, str]:
-        """By partition, the version of the shard that was seen last."""
+        """By partition, the version in the shard's last observation."""
         return self._log.versions(
             self._cluster_assets.shards, dg.DagsterEventType.ASSET_OBSERVATION
         )
 
     def backed_up(self) -> dict[str, str]:
-        """By partition, the version that was backed up last."""
+        """By partition, the version of the shard's last backup."""
         return self._log.versions(
             self._cluster_assets.shard_backup, dg.DagsterEventType.ASSET_MATERIALIZATION
         )
@@ -89,22 +89,22 @@ class AssetHistory:
         return (seen.tags or {}).get(VERSION) if seen else None
 
     def source_version(self) -> str | None:
-        """The version of the whole server that was seen last."""
+        """The version of the whole server in its last observation."""
         return self.version(self._cluster_assets.meta_snapshot)
 
     def restore_points(self) -> set[str]:
-        """The newest backups that are recorded, by name."""
+        """The names of the newest recorded backups."""
         return {str(PurePath(path).stem) for path in self._manifests(MAX_RESTORE_POINTS)}
 
     def remembered(self, location: str) -> str:
-        """The newest backup that was made in a directory, of those made lately; empty: none."""
+        """The newest backup that was made in a directory, among the latest ones; empty: none."""
         for path in self._manifests(MAX_REMEMBERED):
             if PurePath(path).parent == PurePath(location):
                 return PurePath(path).stem
         return ""
 
     def _manifests(self, limit: int) -> list[str]:
-        """The paths of manifests that are recorded, newest first."""
+        """The paths of recorded manifests, newest first."""
         wanted = dg.AssetRecordsFilter(asset_key=self._cluster_assets.backup_set)
         found = self._instance.fetch_materializations(wanted, limit=limit)
         events = [record.asset_materialization for record in found.records]
@@ -112,7 +112,7 @@ class AssetHistory:
         return [str(path.value) for path in paths if path is not None]
 
     def last_evaluation(self, key: dg.AssetKey, name: str) -> dg.AssetCheckEvaluation | None:
-        """The latest evaluation of a check, not counting runs that skipped or broke it."""
+        """The latest evaluation of a check, apart from runs that skipped or broke it."""
         found = self._log.evaluation(dg.AssetCheckKey(key, name))
         if found is None:
             return None
@@ -125,7 +125,7 @@ class AssetHistory:
         )
 
     def broke(self, key: dg.AssetKey, name: str) -> bool:
-        """Whether the latest run that was to evaluate a check has ended without doing so."""
+        """Whether the latest run that was to evaluate a check has ended without it."""
         run_id = self._log.unevaluated_by(dg.AssetCheckKey(key, name))
         if run_id is None:
             return False
@@ -138,19 +138,19 @@ class AssetHistory:
     # --- writing ---------------------------------------------------------------------------
 
     def add_partitions(self, keys: Iterable[str]) -> None:
-        """Have a partition for each of these shards."""
+        """Add a partition for each of these shards."""
         known = set(self.partitions())
         new = [key for key in keys if key not in known]
         if new:
             self._instance.add_dynamic_partitions(self._cluster_assets.partitions.name or "", new)
 
     def forget_partitions(self, keys: Iterable[str]) -> None:
-        """Take partitions out of the graph; what was ever written about them stays in the log."""
+        """Remove partitions from the graph; their events stay in the log."""
         for key in keys:
             self._instance.delete_dynamic_partition(self._cluster_assets.partitions.name or "", key)
 
     def gone(self) -> set[str]:
-        """The partitions that are marked: their shard is not at the source any more."""
+        """The marked partitions: their shards no longer exist at the source."""
         return set(self._instance.get_dynamic_partitions(self._cluster_assets.gone))
 
     def mark_gone(self, keys: Sequence[str]) -> None:
@@ -162,10 +162,10 @@ class AssetHistory:
             self._instance.delete_dynamic_partition(self._cluster_assets.gone, key)
 
     def observe(self, shards: Sequence[Seen]) -> None:
-        """Note what shards at the source look like.
+        """Record the state of shards at the source.
 
-        The materializations are for the UI, which shows neither fill nor metadata of what is
-        only observed. They have to be the later ones.
+        The materializations are for the UI, which shows neither status nor metadata of assets
+        with observations only. They must be the later events.
         """
         for event in dg.AssetObservation, dg.AssetMaterialization:
             self._log.write_all(
@@ -181,7 +181,7 @@ class AssetHistory:
             )
 
     def back_up(self, shards: Sequence[Kept]) -> None:
-        """Note that shards are backed up at exactly these versions."""
+        """Record that shards are backed up at exactly these versions."""
         if not shards:
             return
         self.observe([kept.seen for kept in shards])
@@ -204,7 +204,7 @@ class AssetHistory:
         )
 
     def see_source(self, version: str, metadata: Metadata) -> None:
-        """Note the state of the whole server."""
+        """Record the state of the whole server."""
         self._log.write(
             dg.AssetMaterialization(
                 self._cluster_assets.meta_snapshot,
@@ -214,12 +214,12 @@ class AssetHistory:
         )
 
     def record_checks(self, found: Iterable[dg.AssetCheckEvaluation]) -> None:
-        """Note what checks found, from a step that is not their own."""
+        """Record evaluations of checks that this step does not execute itself."""
         for evaluation in found:
             self._log.write(evaluation)
 
     def limited_set(self, metadata: Metadata) -> None:
-        """Note a backup of a part of the server; `backup_set` is out of sync with the whole."""
+        """Record a backup of a part of the server; `backup_set` is then out of sync."""
         up = self._cluster_assets.meta_snapshot.to_user_string()
         self._log.write(
             dg.AssetMaterialization(
@@ -230,10 +230,10 @@ class AssetHistory:
         )
 
     def whole_set(self, version: str, metadata: Metadata) -> None:
-        """Note a restore point of the whole cluster that was made outside of Dagster.
+        """Record a restore point of the whole cluster that was made outside of Dagster.
 
         Args:
-            version: of the cluster as it was saved.
+            version: the version of the cluster when it was saved.
         """
         up = self._cluster_assets.meta_snapshot.to_user_string()
         self._log.write(
@@ -245,7 +245,7 @@ class AssetHistory:
         )
 
     def restore(self, shards: Sequence[Seen]) -> None:
-        """Note that the archives of these versions were restored."""
+        """Record that the archives of these versions were restored."""
         backup = self._cluster_assets.shard_backup
         pointers = self._backups_of(shards)
         self._log.write_all(
@@ -261,11 +261,11 @@ class AssetHistory:
         )
 
     def _own_observations(self, shards: Sequence[Seen]) -> dict[str, int]:
-        """The observations that were just made; another run may have made later ones."""
+        """The observations that this run has just made; another run may have made later ones."""
         newest = self._log.newest_ids(
             self._cluster_assets.shards, dg.DagsterEventType.ASSET_OBSERVATION
         )
-        versions = self.observed()  # read after the ids: whose version is ours is ours, or alike
+        versions = self.observed()  # read after the ids: an equal version is ours, or equal to ours
         return {
             one.partition: newest[one.partition]
             if versions.get(one.partition) == one.version
@@ -313,7 +313,7 @@ class AssetHistory:
 
 
 def _tags(version: str, parent: dg.AssetKey, seen: str, pointer: int | None) -> dict[str, str]:
-    """Provenance, as Dagster itself writes it for what it makes."""
+    """Provenance tags, as Dagster writes them for its own materializations."""
     up = parent.to_user_string()
     tags = {
         VERSION: version,

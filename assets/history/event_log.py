@@ -1,7 +1,7 @@
 """Dagster's event log, as the asset history reads and writes it.
 
-What Dagster documents reads and writes it event by event. What it does not document is many times
-as fast, and may be missing in another version: then the documented calls do the same. So no version
+The calls that Dagster documents handle one event at a time. Undocumented calls are many times
+faster, and may be missing in another version; then the documented calls are used. So no version
 of Dagster is too new. Held by tests/assets/history/test_event_log.py.
 """
 
@@ -56,11 +56,11 @@ class EventLog:
         return self.calls.newest_ids(key, kind)
 
     def evaluation(self, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
-        """The newest evaluation of a check, not counting runs that skipped or broke it."""
+        """The newest evaluation of a check, apart from runs that skipped or broke it."""
         return self.calls.evaluation(check)
 
     def unevaluated_by(self, check: dg.AssetCheckKey) -> str | None:
-        """The id of the newest run that was to evaluate a check, as long as it has not."""
+        """The id of the newest run that was to evaluate a check, while it has not done so."""
         return self.calls.unevaluated_by(check)
 
 

@@ -1,10 +1,10 @@
-"""Shards that are not at the source any more: what the graph says of them, and what it forgets.
+"""Shards that no longer exist at the source: what the graph shows of them, and what it drops.
 
-A dropped shard that has an archive keeps its partition, since it can be restored, and its page says
-since when it is gone. One that was never backed up, such as the temporary database of a merge or
-what lived shorter than a backup, has nothing to restore and nothing to back up: its partition would
-be "Missing" for ever, and red once somebody has tried to fill it. So it is taken out of the graph.
-Held by tests/pipelines/test_gone.py.
+A dropped shard with an archive keeps its partition, because it can be restored, and its page shows
+since when it is gone. A shard that was never backed up, such as one of a merge's temporary
+database, or one that existed only between two backups, cannot be restored or backed up. Its
+partition would stay "Missing" for ever, and would turn red if it were materialized. So it is
+removed from the graph. Held by tests/pipelines/test_gone.py.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from resources.model import Metastore, ShardID
 from resources.repository.backup_set import Archive
 
 MAX_FORGOTTEN = 100
-"""Partitions that one look takes out of the graph."""
+"""The limit of partitions that one scan removes from the graph."""
 
 
 def settle_gone(
     history: AssetHistory, metastore: Metastore, archives: Mapping[ShardID, Archive]
 ) -> dict[str, Archive | None]:
-    """Mark what has gone since the last look, and forget what leaves nothing.
+    """Mark the shards that have gone since the last scan, and remove those without an archive.
 
     Args:
         metastore: of the source as it is now.
         archives: the newest of each shard.
 
     Returns:
-        By partition, the shards that are gone, and their archive if it is still there.
+        By partition, the shards that are gone, and their archive if it still exists.
     """
     there = {str(ShardKey.of(place)) for place in metastore.places()}
     known, marked = set(history.partitions()), history.gone()
@@ -43,7 +43,7 @@ def settle_gone(
     if news:
         saved, seen = history.backed_up(), history.observed()
         kept = sorted(key for key in news if key in saved or _archive(key, archives) is not None)
-        # Each costs Dagster a transaction; what is left is for the next look.
+        # Each costs Dagster a transaction; the next scan removes the others.
         forgotten = sorted(news - set(kept))[:MAX_FORGOTTEN]
         history.forget_partitions(forgotten)
         # At the version of its archive: what came after it is gone, so nothing is left to copy.
@@ -78,7 +78,7 @@ def _facts(key: str, archives: Mapping[ShardID, Archive]) -> Metadata:
 
 
 def _archive(key: str, archives: Mapping[ShardID, Archive]) -> Archive | None:
-    """The archive of this shard; one of its number alone may be another database's."""
+    """The archive of this shard; an archive with only its number may be of another database."""
     parsed = _parsed(key)
     found = archives.get(parsed.shard_id) if parsed else None
     if parsed is None or found is None:
@@ -89,7 +89,7 @@ def _archive(key: str, archives: Mapping[ShardID, Archive]) -> Archive | None:
 
 
 def _parsed(key: str) -> ShardKey | None:
-    """None: the UI lets anyone add a partition of any name."""
+    """None: the key is not a shard's; in the UI a partition of any name can be added."""
     try:
         return ShardKey.parse(key)
     except UsageError:

@@ -1,4 +1,4 @@
-"""What one step tells the next, kept where Dagster keeps everything else: in its event log."""
+"""Values that pass between steps, stored in Dagster's event log like everything else."""
 
 from typing import Any
 
@@ -9,30 +9,30 @@ MAX_CHARACTERS = 1000
 
 
 class EventLogIOManager(dg.IOManager):
-    """Hands a short text from step to step; of a run's steps each may be in its own container.
+    """Passes a short text from step to step; each step of a run may be in its own container.
 
-    Dagster's own way is a file on the local disk, which the next container does not have. Larger
-    things belong into the repository of backups, and only their name goes from step to step.
+    Dagster's default is a file on the local disk, which the next container does not have. Larger
+    values belong in the repository of backups, and only their names pass between steps.
     """
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Keep a text with the event of this output.
+        """Store a text with the event of this output.
 
         Raises:
-            TypeError: it is no text, or too long for an event.
+            TypeError: it is not a text, or is too long for an event.
         """
         if not isinstance(obj, str) or len(obj) > MAX_CHARACTERS:
             raise TypeError(
-                f"{context.step_key} hands over {type(obj).__name__}: steps tell each other short "
-                "texts; what is larger belongs into the repository of backups"
+                f"{context.step_key} outputs {type(obj).__name__}: steps pass short texts; larger "
+                "values belong in the repository of backups"
             )
         context.add_output_metadata({LABEL: obj})
 
     def load_input(self, context: dg.InputContext) -> str:
-        """Find it again, also where an earlier run made it and this one is a retry.
+        """Load the text, also if an earlier run stored it and this one is a retry.
 
         Raises:
-            LookupError: the log does not have it (any more).
+            LookupError: the log does not have it, or no longer has it.
         """
         output = context.upstream_output
         if output is not None:
@@ -47,5 +47,5 @@ class EventLogIOManager(dg.IOManager):
                 if message.output_name == output.name:
                     return str(message.metadata[LABEL].value)
         raise LookupError(
-            f"{context.op_def.name}: what the step before it said is not in Dagster's event log"
+            f"{context.op_def.name}: the output of the step before is not in Dagster's event log"
         )

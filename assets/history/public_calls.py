@@ -1,7 +1,7 @@
-"""The event log of Dagster through the calls that it documents: slower, and always there.
+"""Dagster's event log through documented calls: slower, and always available.
 
-`storage_calls` does the same faster with what Dagster does not document. Where a version of Dagster
-lacks any of that, this module takes its place; tests/assets/history holds both to the same answers.
+`storage_calls` does the same faster with undocumented calls. If a version of Dagster does not have
+them, this module is used; tests/assets/history holds both to the same answers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import dagster as dg
 
 VERSION = "dagster/data_version"
 RUNLESS_RUN_ID = ""
-"""What Dagster gives events as their run that belong to none."""
+"""The run id that Dagster gives to events without a run."""
 MAX_PAGE = 1000
 
 _EVALUATED = dg.DagsterEventType.ASSET_CHECK_EVALUATION
@@ -27,7 +27,7 @@ Event = dg.AssetObservation | dg.AssetMaterialization
 
 
 class EventLogCalls(Protocol):
-    """What the asset history needs of Dagster's event log."""
+    """The calls to Dagster's event log that the asset history needs."""
 
     def write_all(self, events: Sequence[Event]) -> None:
         """Write events of one kind and of one asset, in order; they can be read back at once."""
@@ -42,16 +42,16 @@ class EventLogCalls(Protocol):
         ...
 
     def evaluation(self, check: dg.AssetCheckKey) -> dg.AssetCheckEvaluation | None:
-        """The newest evaluation of a check, not counting runs that skipped or broke it."""
+        """The newest evaluation of a check, apart from runs that skipped or broke it."""
         ...
 
     def unevaluated_by(self, check: dg.AssetCheckKey) -> str | None:
-        """The id of the newest run that was to evaluate a check, as long as it has not."""
+        """The id of the newest run that was to evaluate a check, while it has not done so."""
         ...
 
 
 class PublicCalls:
-    """Event by event; reading goes through the whole history of an asset.
+    """Handles one event at a time; reads go through the whole history of an asset.
 
     Args:
         context: the step whose events are written; None: they belong to no run.
@@ -81,7 +81,7 @@ class PublicCalls:
     def _newest(
         self, key: dg.AssetKey, kind: dg.DagsterEventType
     ) -> Iterator[tuple[str, int, Event]]:
-        """Of each partition the newest event, with its storage id."""
+        """The newest event of each partition, with its storage id."""
         observed = kind is dg.DagsterEventType.ASSET_OBSERVATION
         instance = self._instance
         fetch = instance.fetch_observations if observed else instance.fetch_materializations
@@ -103,7 +103,7 @@ class PublicCalls:
         return newest.data if newest else None
 
     def unevaluated_by(self, check: dg.AssetCheckKey) -> str | None:
-        """As the protocol says; an evaluation that another run wrote later counts as well."""
+        """As in the protocol; a later evaluation by another run counts as well."""
         planned = self._newest_of_check(_PLANNED, check)
         if planned is None:
             return None
@@ -113,9 +113,9 @@ class PublicCalls:
     def _newest_of_check(
         self, kind: dg.DagsterEventType, check: dg.AssetCheckKey
     ) -> _CheckEvent | None:
-        """Looks at the events of all checks, of the last days first: there may be many.
+        """Read the events of all checks, recent days first, because there may be many.
 
-        On SQLite they come run by run, so neither their order nor their ids tell the newest.
+        On SQLite they come run by run, so neither their order nor their ids show the newest.
         """
         for days in 1, 30, None:
             after_s = time.time() - days * 86_400 if days else None
@@ -138,7 +138,7 @@ class _CheckEvent:
 
 
 def _of_check(record: dg.EventLogRecord, check: dg.AssetCheckKey) -> _CheckEvent | None:
-    """None: it is of another check."""
+    """None: the record is of another check."""
     event = record.event_log_entry.dagster_event
     data: Any = event.event_specific_data if event else None
     if data is None or (data.asset_key, data.check_name) != (check.asset_key, check.name):

@@ -1,4 +1,4 @@
-"""From the engine's plans and reports to Dagster's events."""
+"""Record the engine's plans and reports as Dagster events."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ EARLIER = "earlier; found unchanged in this run"
 def record_scan(
     history: AssetHistory, plan: BackupPlan, archives: Mapping[ShardID, Archive]
 ) -> tuple[str, dict[str, Archive | None]]:
-    """Write down what is new since the last look.
+    """Record what is new since the last scan.
 
-    Only changes are written: a look at a server at rest costs no events.
+    Only changes are written: a scan of an idle server writes no events.
 
     Args:
         archives: the newest of each shard.
@@ -55,8 +55,8 @@ def record_scan(
 def by_partition(history: AssetHistory, states: Iterable[ShardState]) -> dict[str, ShardState]:
     """The shards that have a partition or get one.
 
-    A node that does not answer may hold any shard of its own, and most of those that nobody has
-    seen are only planned ahead. A partition would be "Missing" for ever.
+    A node that does not answer may hold any shard that it owns, and most shards that were never
+    seen are only planned ahead. Their partitions would stay "Missing" for ever.
     """
     known = set(history.partitions())
     keyed = {str(ShardKey.of(state.place)): state for state in states}
@@ -72,18 +72,18 @@ def record_backup(
     seen_before: Mapping[str, str],
     planned: bool = False,
 ) -> None:
-    """Write down a committed backup: what was copied, and what it found up to date.
+    """Record a committed backup: the copied shards, and those it found up to date.
 
-    An unchanged shard is written down if Dagster does not know its archive yet, because it
-    was made by another tool, or by a run that ended before it could say so. What was seen of it
-    last is corrected if that was before this backup looked: it came from a look that began when
-    its archive was not there yet. What others saw meanwhile is newer and stays.
+    An unchanged shard is recorded if Dagster does not know its archive yet, because another tool
+    made it, or a run that ended before it could record it. Its last observation is corrected if
+    it is older than this backup: then it came from a scan that began before the archive existed.
+    Observations that others made meanwhile are newer and stay.
 
     Args:
-        archives: the newest of each shard, as far as it is known.
-        seen_before: what `history` had observed when the backup began.
+        archives: the newest of each shard, as far as known.
+        seen_before: the observations in `history` when the backup began.
         planned: whether Dagster expects an event for each shard of the run, copied or not; it
-            counts those without one as failed.
+            counts shards without one as failed.
     """
     copied = {str(ShardKey.of(saved.state.place)): saved for saved in report.saved}
     unchanged = {str(ShardKey.of(state.place)): state for state in report.unchanged}
@@ -158,7 +158,7 @@ def _kept_earlier(
 
 
 class _Makers(dict[str, BackupDetails | None]):
-    """By manifest, how its backup came about; each is read once."""
+    """By manifest, the details of its backup; each manifest is read once."""
 
     def __init__(self, backups: BackupRepository) -> None:
         self._backups = backups
@@ -171,10 +171,10 @@ class _Makers(dict[str, BackupDetails | None]):
 def server_version(
     history: AssetHistory, metastore: Metastore, news: Mapping[ShardID, str] | None = None
 ) -> str:
-    """The version of the whole server, from the versions of its shards that were seen last.
+    """The version of the whole server, from the last observations of its shards.
 
     Args:
-        news: versions that were seen and not written down.
+        news: versions that were seen but not recorded.
     """
     seen = history.observed()
     keys = {str(ShardKey.of(place)): place.shard_id for place in metastore.places()}
@@ -185,7 +185,7 @@ def server_version(
 def left_behind(
     history: AssetHistory, metastore: Metastore, failed: Collection[ShardID] = ()
 ) -> tuple[list[ShardPlace], list[ShardPlace]]:
-    """(the shards that are known, those of them whose archive is not what was seen last).
+    """(the known shards, those whose archive differs from their last observation).
 
     Args:
         failed: shards that could not be copied just now.
@@ -200,7 +200,7 @@ def left_behind(
 
 
 def record_restore(history: AssetHistory, report: RestoreReport, target: str) -> None:
-    """Write down each shard that is on the target and was read back from there."""
+    """Record each shard that is on the target and was read back from it."""
     found = restored_shard_facts(report, target)
     restored = {str(ShardKey.of(done.restore.place)): done.restore for done in report.shards}
     history.add_partitions(restored)
@@ -213,15 +213,15 @@ def record_restore(history: AssetHistory, report: RestoreReport, target: str) ->
 
 
 def archive_version(entry: ShardEntry) -> str:
-    """The version that an archive stands for; one without digests is like no shard."""
+    """The version that an archive represents; one without details equals no shard."""
     return content_version(entry.details) if entry.details else f"none+{entry.file_name}"
 
 
 def shard_keys(partitions: Sequence[str]) -> dict[str, ShardKey]:
-    """Partition keys, taken apart.
+    """Parse partition keys.
 
     Raises:
-        UsageError: one of them is none.
+        UsageError: there is none, or one is not a shard's key.
     """
     if not partitions:
         raise UsageError(

@@ -1,11 +1,11 @@
-"""The event log of Dagster through its storage interface: many events at once.
+"""Dagster's event log through its storage interface: many events at once.
 
-Dagster stores what a step logs event by event, which on SQLite takes two new connections each and
-some 20 ms of CPU: a thousand changed shards are five thousand events. Here events of one kind and
-asset go in together, and what is read of all partitions is read with one query.
+Dagster stores a step's events one by one, which on SQLite takes two new connections each and some
+20 ms of CPU: a thousand changed shards are five thousand events. Here events of one kind and asset
+are written together, and one query reads all partitions.
 
-Nothing of this is Dagster's public API. This module alone imports `dagster._core`, and `event_log`
-does without the module where an import or a method is missing.
+Dagster documents none of this. Only this module imports `dagster._core`, and `event_log` works
+without it if an import or a method is missing.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from dagster._core.storage.event_log import SqlEventLogStorageTable, SqliteEvent
 from assets.history.public_calls import VERSION, Context, Event
 
 MAX_AT_ONCE = 500
-"""Events of one transaction: others wait for it."""
+"""Events in one transaction; other writers wait for it."""
 APART_S = 0.002
-"""The UI lists one event of an asset for each millisecond and hides the others; two, as floats
-fall to either side."""
+"""The UI lists one event of an asset for each millisecond and hides the others; with two, rounding
+keeps events apart."""
 METHODS = (
     "get_latest_tags_by_partition",
     "get_latest_storage_id_by_partition",
@@ -49,7 +49,7 @@ class StorageCalls:
         context: the step whose events are written; None: they belong to no run.
 
     Raises:
-        AttributeError: this version of Dagster lacks a method.
+        AttributeError: this version of Dagster does not have a method.
     """
 
     def __init__(self, instance: dg.DagsterInstance, context: Context | None) -> None:
@@ -126,13 +126,13 @@ class StorageCalls:
 
 
 def _store_in_sqlite(storage: SqliteEventLogStorage, entries: Sequence[EventLogEntry]) -> None:
-    """What `store_event` does for each, over one connection to each of its two databases."""
+    """Do what `store_event` does for each event, with one connection to each of its databases."""
     rows = [storage._event_to_row(entry) for entry in entries]
     insert = SqlEventLogStorageTable.insert()
     with storage.run_connection(entries[0].run_id) as connection:
         connection.execute(insert, rows)
     with storage.index_transaction() as connection:
-        # One statement with other parameters: `insert.values(**row)` is compiled for each row.
+        # One statement with new parameters: `insert.values(**row)` would be compiled for each row.
         done = [connection.execute(insert, row) for row in rows]
         ids = [one.inserted_primary_key[0] for one in done if one.inserted_primary_key]
         storage._store_asset_event_tags(connection, entries, ids)

@@ -1,4 +1,4 @@
-"""What the UI shows of backups: of one archive, and of a whole restore point."""
+"""Metadata of backups: of one archive, and of a whole restore point."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def archive_facts(
     manifest_file: str,
     meta_version: str | None,
 ) -> Metadata:
-    """One shard's archive.
+    """The metadata of one shard's archive.
 
     Args:
         source: of the manifest that lists it.
-        how: how it came about, seen from the run that records it.
-        meta_version: of `meta_snapshot`, in which the shard was seen; None: there is none.
+        how: how the archive was made, from the view of the run that records it.
+        meta_version: the version of `meta_snapshot` with which the shard was seen; None: none.
     """
     named, details = parse_file_name(entry.file_name), entry.details
     facts: Metadata = {
@@ -68,7 +68,7 @@ def archive_facts(
 
 
 def _content(details: ShardDetails) -> Metadata:
-    """What people look for first."""
+    """The entries that users read first."""
     return {
         "size": size(details.stored_bytes),
         "bytes": details.stored_bytes,
@@ -83,14 +83,14 @@ def _content(details: ShardDetails) -> Metadata:
 
 
 _CHECKED: dict[str | None, str] = {
-    None: "not yet: another tool made it; a restore checks it before it touches the target",
+    None: "not yet: another tool made it; a restore checks it before it changes the target",
     "full": "full: every block's checksum, its type and both its times; values were not decoded",
     "structure": "structure: headers, indexes and sizes; blocks were not read",
 }
 
 
 def copied_facts(report: BackupReport, gone: Collection[str]) -> Metadata:
-    """The server as a backup leaves it: what is not failed is as in its archive."""
+    """The server after a backup: every shard that did not fail equals its archive."""
     details = report.manifest.details
     shards = len(report.saved) + len(report.unchanged) + len(report.failed)
     facts: Metadata = {
@@ -122,12 +122,12 @@ def set_facts(
     changes: SetChanges,
     meta_version: str | None,
 ) -> Metadata:
-    """A whole backup: what its manifest lists.
+    """The metadata of a whole backup, from its manifest.
 
     Args:
-        kept: how many shards the repository can restore now, of this backup and earlier ones.
-        changes: what it brought.
-        meta_version: of the `meta_snapshot` it was made from; it stands for every shard's version.
+        kept: how many shards the repository can restore now, from this and earlier backups.
+        changes: the changes since the backup before.
+        meta_version: of the `meta_snapshot` it was made from; it covers every shard's version.
     """
     manifest_file, manifest = stored.file_name, stored.manifest
     rows = [_row(entry) for entry in manifest.files]

@@ -1,4 +1,4 @@
-"""What all events share: metadata, times, places."""
+"""Common parts of the metadata: times, sizes, places."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Metadata = dict[str, Any]
 
 
 def instant(ns: int | None) -> str:
-    """An InfluxDB time in UTC, to the second; what calendars do not reach stays a number."""
+    """An InfluxDB time in UTC, to the second; a time outside the calendar stays a number."""
     if ns is None:
         return "-"
     try:
@@ -21,7 +21,7 @@ def instant(ns: int | None) -> str:
 
 
 def stamp(ns: int | None) -> str:
-    """The same as backups are named, for tables: browsers break lines at spaces and hyphens."""
+    """The same in the form of backup names, for tables: browsers break at spaces and hyphens."""
     return instant(ns).replace(" UTC", "Z").replace(" ", "T").replace("-", "").replace(":", "")
 
 
@@ -36,12 +36,12 @@ def place_facts(place: ShardPlace) -> Metadata:
 
 
 def utc(seconds: float) -> str:
-    """A moment, from seconds since 1970."""
+    """A time from seconds since 1970."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def for_people(seconds: float) -> str:
-    """A span, in the two largest units that it has: 2 minutes, 1 hour 30 minutes."""
+    """A duration in its two largest units: 2 minutes, 1 hour 30 minutes."""
     left = max(0, round(seconds))
     words: list[str] = []
     for unit, length in ("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1):
@@ -54,7 +54,7 @@ def for_people(seconds: float) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """For people, beside the number, which is for plots."""
+    """A size for readers, beside the number, which is for plots."""
     number, unit = float(size_bytes), "bytes"
     for larger in "kB", "MB", "GB", "TB":
         if number < 1000:

@@ -1,4 +1,4 @@
-"""What the UI shows of restores and merges: the plan, what was done, and the proof."""
+"""Metadata of restores and merges: the plan, the result, and the receipts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from resources.engine.restore.restored import RestoreReport
 
 
 def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
-    """What a restore would do."""
+    """The plan of a restore."""
     facts: Metadata = {
         "target": target,
         "restore_point": _restore_point(plan),
@@ -51,7 +51,7 @@ def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
 
 
 def restore_facts(report: RestoreReport, target: str) -> Metadata:
-    """What a restore did, and the proof."""
+    """The result of a restore, and its receipts."""
     facts = restore_plan_facts(report.plan, target)
     facts.pop("plan", None)
     facts["seconds"] = round(report.seconds, 3)
@@ -76,7 +76,7 @@ def restore_facts(report: RestoreReport, target: str) -> Metadata:
 
 
 def restored_shard_facts(report: RestoreReport, target: str) -> Mapping[str, Metadata]:
-    """By file name of its archive, each restored shard."""
+    """Each restored shard, by the file name of its archive."""
     return {
         done.restore.archive.entry.file_name: {
             "target": target,
@@ -101,13 +101,13 @@ def _restore_point(plan: RestorePlan) -> str:
 
 
 def _receipts(report: RestoreReport) -> Metadata:
-    """Where the proof is, if any was asked for."""
+    """The path of the receipts, if there are any."""
     path = report.receipt_path
     return {"receipts": dg.MetadataValue.path(path)} if path else {}
 
 
 def merge_plan_facts(plan: MergePlan, target: str) -> Metadata:
-    """What a merge would do."""
+    """The plan of a merge."""
     found = restore_plan_facts(plan.restore, target)
     found.pop("databases", None)
     found |= {"into": plan.into, "dry_run": True}
@@ -119,7 +119,7 @@ def merge_plan_facts(plan: MergePlan, target: str) -> Metadata:
 
 
 def merge_facts(report: MergeReport, target: str) -> Metadata:
-    """What a merge did."""
+    """The result of a merge."""
     return {
         "target": target,
         "into": report.into,
@@ -137,11 +137,11 @@ def merge_facts(report: MergeReport, target: str) -> Metadata:
 def to_launch(
     run_config: Mapping[str, Any], op: str, config: BaseModel, more: Mapping[str, Any]
 ) -> dg.MetadataValue:
-    """What to put into the launchpad to carry out what a run has planned.
+    """The configuration to paste into the launchpad to execute what a run has planned.
 
     Args:
-        run_config: of the run that planned; of its target only what is no default is kept.
-        config: of the step `op`, beside `more`.
+        run_config: of the planning run; of its target only values other than defaults are kept.
+        config: of the step `op`, besides `more`.
     """
     fields = type(config).model_fields
     chosen = {n: v for n, v in config.model_dump().items() if v != fields[n].default}

@@ -1,4 +1,4 @@
-"""What the UI shows of a cluster as it was seen: its shards, and what is wrong with them."""
+"""Metadata of scans: a cluster's shards, and their problems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from resources.repository.cached_repository import CachedRepository
 
 
 def state_facts(state: ShardState) -> Metadata:
-    """A shard at the source, and how it compares with its archive."""
+    """A shard at the source, compared with its archive."""
     return {"state": _state(state), **place_facts(state.place)}
 
 
@@ -34,7 +34,7 @@ def _state(state: ShardState) -> str:
 
 
 def _to_copy(states: Iterable[ShardState]) -> dg.TableMetadataValue:
-    """Why each shard is to be copied: what its archive has, and what the source has now."""
+    """Why each shard is to be copied: its archive, and the source now."""
     return table(
         [
             {
@@ -70,10 +70,10 @@ _WHY = {
 
 
 def scan_facts(plan: BackupPlan, gone: Mapping[str, Archive | None]) -> Metadata:
-    """A look at a whole server.
+    """The metadata of a scan of a whole server.
 
     Args:
-        gone: by partition, shards that it does not have any more, and their archive.
+        gone: by partition, shards that it no longer has, and their archive.
     """
     facts: Metadata = {
         "server": plan.address,
@@ -100,7 +100,7 @@ def scan_facts(plan: BackupPlan, gone: Mapping[str, Archive | None]) -> Metadata
 
 
 def current_facts(plan: BackupPlan) -> Metadata:
-    """How many shards are in their archives as they are, and which are not."""
+    """How many shards have an up-to-date archive, and which have not."""
     facts: Metadata = {"shards": len(plan.states), "shards_to_copy": len(plan.to_copy)}
     if plan.to_copy:
         facts["to_copy"] = _to_copy(plan.to_copy)
@@ -108,7 +108,7 @@ def current_facts(plan: BackupPlan) -> Metadata:
 
 
 def left_facts(shards: int, left: Sequence[ShardPlace]) -> Metadata:
-    """The same after a backup: what it left, as far as looks have told."""
+    """The same after a backup: the shards that are left, as far as scans have recorded."""
     facts: Metadata = {"shards": shards, "shards_to_copy": len(left)}
     if left:
         facts["to_copy"] = table(
@@ -125,7 +125,7 @@ def left_facts(shards: int, left: Sequence[ShardPlace]) -> Metadata:
 
 
 def fingerprint_facts(metastore: Metastore, shards: int, changed: Sequence[ShardPlace]) -> Metadata:
-    """What a sensor saw, which asks less than a look does."""
+    """The result of a sensor's poll, which reads less than a scan."""
     return {
         "seen": "by the sensor",
         "cluster_id": str(metastore.cluster_id),
@@ -135,7 +135,7 @@ def fingerprint_facts(metastore: Metastore, shards: int, changed: Sequence[Shard
 
 
 def copies_facts(plan: BackupPlan) -> Metadata:
-    """Which shards differ between their owners, and how many could be compared."""
+    """The shards that differ between their owners, and how many could be compared."""
     found = plan.copies
     facts: Metadata = {
         "shards": len(plan.states),
@@ -157,10 +157,10 @@ def copies_facts(plan: BackupPlan) -> Metadata:
 
 
 def gone_facts(plan: BackupPlan, known: dg.AssetCheckEvaluation | None) -> Metadata:
-    """Archives that a look missed.
+    """Archives that a scan found missing.
 
     Args:
-        known: what was wrong before; it has not been read again, so it still is.
+        known: the last evaluation; its problems were not read again, so they remain.
     """
     problems = [
         Problem(state.previous.entry.file_name, "missing, or not as long as it was stored")
@@ -174,7 +174,7 @@ def gone_facts(plan: BackupPlan, known: dg.AssetCheckEvaluation | None) -> Metad
 
 
 def problem_rows(known: dg.AssetCheckEvaluation | None) -> list[dict[str, Any]]:
-    """The problems that an evaluation lists."""
+    """The problems in the table of an evaluation."""
     found = known.metadata.get("problems") if known and not known.passed else None
     return (
         [dict(row.data) for row in found.records]
@@ -192,10 +192,10 @@ def problem_table(problems: Sequence[Problem]) -> dg.TableMetadataValue:
 
 
 def verify_facts(report: VerifyReport, known: dg.AssetCheckEvaluation | None) -> Metadata:
-    """What was read, and what was found.
+    """The result of a verification.
 
     Args:
-        known: what an earlier reading found.
+        known: the evaluation before it.
     """
     whole = report.archives == report.listed and report.points
     found: Metadata = {
@@ -224,7 +224,7 @@ def _read_back(known: dg.AssetCheckEvaluation | None) -> str:
 def unread_archives(
     archives: Iterable[Archive], known: dg.AssetCheckEvaluation | None
 ) -> list[Archive]:
-    """Those that were made since all were last read."""
+    """The archives that were made since all were last read."""
     until = _read_back(known)
     if until == "never":
         return list(archives)
@@ -232,18 +232,18 @@ def unread_archives(
 
 
 def unread_facts(archives: int, unread: int, known: dg.AssetCheckEvaluation | None) -> Metadata:
-    """What is known of archives of ours that nobody has read since they were made."""
+    """The state of our own archives that were not read since they were made."""
     return {
         "archives": archives,
         "archives_not_read_back": unread,
         READ_BACK: _read_back(known),
-        "how": f"{unread} of {archives} archives were checked while they were made, and have not "
-        "been read from the directory since; the verify job reads them",
+        "how": f"{unread} of {archives} archives were checked while they were made, and were not "
+        "read from the directory since; the verify job reads them",
     }
 
 
 def damage_facts(archives: Iterable[Archive]) -> Metadata:
-    """Which archives hold parts that were damaged at their source, and what helps."""
+    """The archives with parts that were damaged at their source, and the next step."""
     known = list(archives)
     damaged = [a for a in known if a.entry.details is not None and a.entry.details.damaged]
     found: Metadata = {
@@ -274,7 +274,7 @@ def _damaged_row(archive: Archive) -> dict[str, Any]:
 
 
 def late_table(late: Sequence[ShardPlace], cached: CachedRepository) -> dg.TableMetadataValue:
-    """Shards without a backup that is young enough, and their last one."""
+    """Shards without a recent enough backup, and their last one."""
     return table(
         [
             {**place_facts(p), "last_backup": str(cached.last_covered(p.shard_id) or "none")}
@@ -295,7 +295,7 @@ def loss_window_facts(
 
     Args:
         newest: the newest points, by policy.
-        changed: shards that are not as in their archives.
+        changed: shards that differ from their archives.
         gone: those of them whose archive is missing.
     """
     facts: Metadata = {"shards_changed": len(changed), "archives_missing": len(gone)}

@@ -1,4 +1,4 @@
-"""What the UI shows of a restore point beside the one before."""
+"""Metadata of a restore point's changes since the one before."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _COUNTS = ("tar bytes before", "tar bytes now", "points before", "points now")
 
 
 def change_facts(changes: SetChanges) -> Metadata:
-    """Which shards came, changed and went since the last restore point."""
+    """The new, changed and gone shards since the last restore point."""
     facts: Metadata = {
         "since": changes.since.removesuffix(".manifest") or "the beginning; this is the first",
         "shards_new": changes.count("new"),

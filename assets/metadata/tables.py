@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_ROWS = 500
-"""A run's metadata is read whole by the UI, each time the page is shown."""
+"""The UI loads a run's whole metadata each time it shows the page."""
 
 
 def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
-    """A table whose columns are the first row's; numbers stay numbers, None shows as nothing.
+    """A table with the columns of the first row; numbers stay numbers, None shows as empty.
 
     Args:
         rows: at least one; those beyond `MAX_ROWS` are left out.
@@ -24,15 +24,15 @@ def table(rows: Sequence[dict[str, Any]]) -> dg.TableMetadataValue:
 
 
 def frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """The same rows to reckon with."""
-    # Half a second of CPU to import, which loading the location and most ticks need not spend.
+    """The same rows for calculations."""
+    # The import takes half a second of CPU, which loading the location and most ticks do not need.
     import pandas as pd
 
     return pd.DataFrame(rows)
 
 
 def frame_table(data: pd.DataFrame) -> dg.TableMetadataValue:
-    """The same of a data frame that has at least one row."""
+    """A table from a data frame that has at least one row."""
     columns = [dg.TableColumn(str(name), type=_type(dtype)) for name, dtype in data.dtypes.items()]
     head = data.head(MAX_ROWS).astype(object)
     records = head.where(head.notna(), None).to_dict("records")

@@ -82,4 +82,4 @@ def test_what_is_more_than_a_short_text_is_refused(instance: dg.DagsterInstance)
 
     result = job.execute_in_process(instance=instance, raise_on_error=False)
     [failed] = [event for event in result.all_events if event.is_step_failure]
-    assert "make hands over list" in str(failed.step_failure_data.error)
+    assert "make outputs list: steps pass short texts" in str(failed.step_failure_data.error)
