@@ -87,7 +87,9 @@ class Ctl(GoFlags, click.Group):
             if error.hint:
                 _say(f"  next: {error.hint}")
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt as interrupt:
+        except (KeyboardInterrupt, RuntimeError) as interrupt:
+            if not isinstance(interrupt, KeyboardInterrupt) and not _hides_interrupt(interrupt):
+                raise
             # Only what somebody has looked at: each clean-up adds what it found, or left.
             _say("; ".join(("interrupted", *getattr(interrupt, "__notes__", ()))))
             ctx.exit(ExitCode.INTERRUPTED)
@@ -120,6 +122,15 @@ def failpoints() -> None:
 
 
 _stopped = False
+
+
+def _hides_interrupt(error: RuntimeError) -> bool:
+    """Whether a lock could not be released because an interrupt came amid waiting for it.
+
+    `Condition.wait` of Python 3.11 takes its lock again at the end. An interrupt in that moment
+    leaves a block whose lock is not held, and the complaint about that takes its place.
+    """
+    return isinstance(error.__context__, KeyboardInterrupt) and "lock" in str(error)
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:

@@ -35,6 +35,31 @@ main.tree(["work"], prog_name="shardkeeper")
 """
 
 
+WAITING = """
+import sys, threading
+from pipelines.ctl import main
+
+@main.tree.command("work")
+def work():
+    lock = threading.Lock()
+    with lock:  # as in Condition.wait, before it has taken its lock again
+        lock.release()
+        raise (KeyboardInterrupt if sys.argv[1] == "interrupted" else ValueError)
+
+main.tree(["work"], prog_name="shardkeeper")
+"""
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize(("how", "code"), [("interrupted", 130), ("wrong", 1)])
+def test_a_signal_amid_waiting_for_a_lock_is_an_interrupt(how: str, code: int) -> None:
+    argv = [sys.executable, "-c", WAITING, how]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done
+    assert ("Traceback" in done.stderr) == (how == "wrong")
+    assert done.stderr.startswith("interrupted") == (how == "interrupted")
+
+
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("place", ["plain", "undisturbed"])
