@@ -191,7 +191,7 @@ class RestoreConfig(dg.Config):
                 newduration is not a duration.
         """
         check_number("newrf", self.newrf, 1, MAX_NODES)
-        options = RestoreOptions(
+        return RestoreOptions(
             limits=Limits(self.db, self.rp, shard_id("shard", self.shard)),
             new_database=self.newdb,
             new_policy=self.newrp,
@@ -202,8 +202,6 @@ class RestoreConfig(dg.Config):
             skip_expired=self.skip_expired,
             allow_same_server=self.allow_same_server,
         )
-        options.check()
-        return options
 
 
 class MergeConfig(dg.Config):

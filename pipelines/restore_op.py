@@ -12,15 +12,15 @@ from assets.run_config import RestoreConfig
 from assets.run_log import emit_to
 from pipelines.launch_checks import require_no_plain_secrets, say_when
 from resources.backup_repository import BackupRepositoryResource
-from resources.clients.cluster import Cluster
-from resources.clients.server import Server
 from resources.cluster import TargetResource
+from resources.engine.events import Run
 from resources.engine.restore.as_of import backup_as_of
 from resources.engine.restore.plan import RestoreOptions
-from resources.engine.restore_into import prepare_restore_into, restore_into
+from resources.engine.restore.run import restore
+from resources.engine.restore.target import RestoreTarget
+from resources.engine.restore_target import restore_target
 from resources.errors import ShardkeeperError
 from resources.repository.backup_set import BackupSet
-from resources.repository.repository import BackupRepository
 
 
 def build_restore_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
@@ -47,10 +47,12 @@ def build_restore_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
             backup = backup_as_of(backups, config.as_of)
             point = backup.newest.file_name.removesuffix(".manifest")
             context.log.info(f"from the restore point {point}")
-            server = target.open(reading)
+            into = restore_target(
+                target.open(reading), backups, Run(emit_to(context.log)), options.new_shard_id
+            )
             if config.dry_run:
-                plan = prepare_restore_into(server, backups, backup, options)
-                planned = restore_plan_facts(plan, server.address)
+                plan = into.plan(backup, options)
+                planned = restore_plan_facts(plan, into.connection.address)
                 planned["to_restore"] = to_launch(
                     context.run.run_config, cluster_assets.restore_op, config, {"as_of": point}
                 )
@@ -61,7 +63,7 @@ def build_restore_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
                     "nothing is restored: this was the plan; launch with dry_run: false to restore"
                 )
             else:
-                _restore(context, cluster_assets, server, backups, backup, options)
+                _restore(context, cluster_assets, into, backup, options)
 
     return restore_backup
 
@@ -69,22 +71,22 @@ def build_restore_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
 def _restore(
     context: dg.OpExecutionContext,
     cluster_assets: ClusterAssets,
-    server: Server | Cluster,
-    backups: BackupRepository,
+    into: RestoreTarget,
     backup: BackupSet,
     options: RestoreOptions,
 ) -> None:
-    """Raises: ShardkeeperError: as `restore_into`, and as `check_complete` of its report."""
+    """Raises: ShardkeeperError: as `restore`, and as `check_complete` of its report."""
+    address = into.connection.address
     try:
-        report = restore_into(server, backups, backup, options, emit=emit_to(context.log))
+        report = restore(into, backup, options)
     except ShardkeeperError as error:
-        failed = {"outcome": "failed", "target": server.address, "why": what_happened(error)}
+        failed = {"outcome": "failed", "target": address, "why": what_happened(error)}
         context.log_event(dg.AssetObservation(cluster_assets.restored_meta, metadata=failed))
         raise
-    record_restore(AssetHistory.of_run(context, cluster_assets), report, server.address)
+    record_restore(AssetHistory.of_run(context, cluster_assets), report, address)
     context.log_event(
         dg.AssetMaterialization(
-            cluster_assets.restored_meta, metadata=restore_facts(report, server.address)
+            cluster_assets.restored_meta, metadata=restore_facts(report, address)
         )
     )
     report.check_complete()

@@ -24,7 +24,7 @@ def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
         "restore_point": _restore_point(plan),
         "meta_file": plan.backup.meta.file_name,
         "databases": ", ".join(
-            f"{db.source.name} as {db.new_name}" if db.renamed else db.new_name
+            f"{db.source.name} as {db.new_database}" if db.renamed else db.new_database
             for db in plan.databases
         ),
         "shards": len(plan.shards),

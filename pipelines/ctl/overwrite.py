@@ -23,7 +23,6 @@ from resources.engine.events import (
 )
 from resources.engine.overwrite.overwrite_plan import Overwrite
 from resources.engine.overwrite.overwrite_run import overwrite, prepare_overwrite, read_meta_file
-from resources.engine.restore.plan import RestoreOptions
 from resources.errors import PlanError, ShardkeeperError, UsageError
 from resources.model import ShardPlace
 from resources.repository.backup_set import BackupSet
@@ -57,35 +56,6 @@ class Wanted:
         repository, backup, directory = choose(self.path, full=self.full, as_of=self.as_of)
         manifest = self.path if self.full else ""
         return repository, backup, SourceChosen(directory, manifest, backup.meta.file_name)
-
-
-def check_alone(options: RestoreOptions, flag: str = "-meta-only-overwrite-force") -> None:
-    """Insist that nothing was asked for that is about points.
-
-    Args:
-        flag: what does not go with it.
-
-    Raises:
-        UsageError
-    """
-    limits = options.limits
-    for other, given in (
-        ("-db", limits.database),
-        ("-rp", limits.policy),
-        ("-shard", limits.shard_id is not None),
-        ("-newdb", options.new_database),
-        ("-newrp", options.new_policy),
-        ("-newrf", options.new_replica_n is not None),
-        ("-newshard", options.new_shard_id is not None),
-        ("-newduration", options.new_duration_ns is not None),
-        ("-users", options.users),
-        ("-keep-tombstoned", options.keep_tombstoned),
-    ):
-        if given:
-            raise UsageError(
-                f"{other} does not go with {flag}, which is about the whole metastore and restores "
-                "no points"
-            )
 
 
 def overwrite_metastore(connection: ConnectionFlags, wanted: Wanted, *, skip_expired: bool) -> None:

@@ -6,7 +6,7 @@ import json
 
 from pipelines.ctl.render import instant, printable, table
 from resources.engine.restore.check import describe_deletes
-from resources.engine.restore_preview import RestorePreview, ShardPreview
+from resources.engine.restore.preview import RestorePreview, ShardPreview
 from resources.protocol.times import format_time
 
 JSON_VERSION = 1
@@ -30,9 +30,9 @@ def render_plan(preview: RestorePreview) -> str:
     lines = [table(HEAD, [_row(shard) for shard in preview.shards])] if preview.shards else []
     for database in preview.databases:
         if not database.shards:
-            lines.append(f"{printable(database.new_name)}: created empty")
+            lines.append(f"{printable(database.new_database)}: created empty")
         for query in database.continuous_queries:
-            lines.append(f"{printable(database.new_name)}: {printable(query)}")
+            lines.append(f"{printable(database.new_database)}: {printable(query)}")
     lines += [f"note: {printable(note)}" for note in preview.plan.notes]
     if preview.plan.deleted_ranges:
         keep = preview.plan.keep_tombstoned
@@ -88,7 +88,7 @@ def plan_json(preview: RestorePreview) -> str:
             "databases": [
                 {
                     "name": database.source.name,
-                    "new_name": database.new_name,
+                    "new_name": database.new_database,
                     "shards": len(database.shards),
                     "policies": [
                         {

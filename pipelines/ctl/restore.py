@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -13,15 +14,16 @@ from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.listing import render_list
 from pipelines.ctl.meta_file import write_meta_file
 from pipelines.ctl.output import TerminalOutput
-from pipelines.ctl.overwrite import Wanted, check_alone, overwrite_metastore
+from pipelines.ctl.overwrite import Wanted, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
 from resources.engine.cluster.restore_journal import unfinished_in_clusters
-from resources.engine.events import MetaRestored, ReceiptStored
+from resources.engine.events import MetaRestored, ReceiptStored, Run
 from resources.engine.restore.plan import RestoreOptions
+from resources.engine.restore.preview import preview_restore
+from resources.engine.restore.run import restore as engine_restore
 from resources.engine.restore.server_journal import unfinished_restores
-from resources.engine.restore_into import restore_into
-from resources.engine.restore_preview import preview_restore
+from resources.engine.restore_target import restore_target
 from resources.errors import ShardkeeperError, UsageError
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
@@ -36,6 +38,7 @@ from resources.runtime.interrupts import note_work_is_done
 @click.option(
     "-newdb",
     "--newdb",
+    "new_database",
     metavar="<string>",
     help="the name of the new database to restore to (must specify with -db)",
 )
@@ -161,7 +164,7 @@ def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     breaks is sent again alone; a restore that was killed goes on where it was when the same
     command is started again.
     """
-    options = _options(flags)
+    asked = RestoreFlags.of(flags)
     wanted = Wanted(
         path,
         full=flags.pop("full"),
@@ -172,43 +175,96 @@ def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     overwriting, listing = flags.pop("overwriting"), flags.pop("listing")
     meta_file = flags.pop("meta_file")
     if meta_file:
-        check_alone(options, "-meta-file")
+        asked.check_alone("-meta-file")
         wanted.check()
         write_meta_file(meta_file, wanted)
         return
-    if not overwriting:
-        options.check()
+    options = None if overwriting else asked.options
     wanted.check()
     connection = connection.with_flags(**flags)
     if listing:
-        _list(wanted, options.limits)
-    elif overwriting:
-        check_alone(options)
-        overwrite_metastore(connection, wanted, skip_expired=options.skip_expired)
+        _list(wanted, asked.limits)
+    elif options is None:
+        asked.check_alone("-meta-only-overwrite-force")
+        overwrite_metastore(connection, wanted, skip_expired=asked.skip_expired)
     else:
         _restore(connection, wanted, options)
 
 
-def _options(flags: dict[str, Any]) -> RestoreOptions:
-    """Take out of the flags what is about the restore itself."""
-    shard, new_shard = flags.pop("shard"), flags.pop("newshard")
-    return RestoreOptions(
-        limits=Limits(
-            flags.pop("db") or "",
-            flags.pop("rp") or "",
-            ShardID(shard) if shard else None,
-        ),
-        new_database=flags.pop("newdb") or "",
-        new_policy=flags.pop("newrp") or "",
-        new_duration_ns=flags.pop("duration_ns"),
-        new_replica_n=flags.pop("newrf") or None,
-        new_shard_id=ShardID(new_shard) if new_shard else None,
-        users=flags.pop("users"),
-        skip_expired=flags.pop("skip_expired"),
-        receipts=flags.pop("receipts") == "on",
-        keep_tombstoned=flags.pop("keep_tombstoned"),
-        parallel=flags.pop("parallel"),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreFlags:
+    """The flags that are about the restore itself, as they were given."""
+
+    db: str | None
+    rp: str | None
+    shard: int | None
+    new_database: str | None
+    newrp: str | None
+    newrf: int | None
+    newshard: int | None
+    duration_ns: int | None
+    users: bool
+    skip_expired: bool
+    receipts: str
+    keep_tombstoned: bool
+    parallel: int
+
+    @classmethod
+    def of(cls, flags: dict[str, Any]) -> RestoreFlags:
+        """Take them out of all flags."""
+        return cls(**{flag.name: flags.pop(flag.name) for flag in fields(cls)})
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.db or "", self.rp or "", ShardID(self.shard) if self.shard else None)
+
+    @property
+    def options(self) -> RestoreOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: they mean nothing together.
+        """
+        return RestoreOptions(
+            limits=self.limits,
+            new_database=self.new_database or "",
+            new_policy=self.newrp or "",
+            new_duration_ns=self.duration_ns,
+            new_replica_n=self.newrf or None,
+            new_shard_id=ShardID(self.newshard) if self.newshard else None,
+            users=self.users,
+            skip_expired=self.skip_expired,
+            receipts=self.receipts == "on",
+            keep_tombstoned=self.keep_tombstoned,
+            parallel=self.parallel,
+        )
+
+    def check_alone(self, flag: str) -> None:
+        """Insist that nothing was asked for that is about points.
+
+        Args:
+            flag: what does not go with it.
+
+        Raises:
+            UsageError
+        """
+        for other, given in (
+            ("-db", self.db),
+            ("-rp", self.rp),
+            ("-shard", self.shard),
+            ("-newdb", self.new_database),
+            ("-newrp", self.newrp),
+            ("-newrf", self.newrf),
+            ("-newshard", self.newshard),
+            ("-newduration", self.duration_ns is not None),
+            ("-users", self.users),
+            ("-keep-tombstoned", self.keep_tombstoned),
+        ):
+            if given:
+                raise UsageError(
+                    f"{other} does not go with {flag}, which is about the whole metastore and "
+                    "restores no points"
+                )
 
 
 def _list(wanted: Wanted, limits: Limits) -> None:
@@ -227,15 +283,15 @@ def _restore(connection: ConnectionFlags, wanted: Wanted, options: RestoreOption
     emit = TerminalOutput(render.restore_line)
     if not wanted.as_json:
         emit(chosen)
-    target = connection.source()
+    target = restore_target(connection.source(), repository, Run(emit), options.new_shard_id)
     if wanted.plan:
-        preview = preview_restore(target, repository, backup, options)
+        preview = preview_restore(target, backup, options)
         click.echo(plan_json(preview) if wanted.as_json else render_plan(preview))
         for conflict in preview.conflicts:
             raise conflict
         return
     try:
-        report = restore_into(target, repository, backup, options, emit=emit)
+        report = engine_restore(target, backup, options)
     except ShardkeeperError as error:
         if not (isinstance(error, UsageError) or emit.emitted(MetaRestored)):
             click.echo("Restoring meta data... Error.")

@@ -215,9 +215,9 @@ class SnapshotterClient:
     def import_metastore(
         self,
         database: str,
-        restore_database: str,
+        new_database: str,
         policy: str,
-        restore_policy: str,
+        new_policy: str,
         meta: bytes,
     ) -> dict[ShardID, ShardID]:
         """Create a database like the one in `meta`, and return the new id of each shard.
@@ -237,7 +237,7 @@ class SnapshotterClient:
                 "the metadata to import names no shards",
                 hint="create the database over HTTP instead",
             )
-        request = requests.MetastoreUpdate(database, restore_database, policy, restore_policy, meta)
+        request = requests.MetastoreUpdate(database, new_database, policy, new_policy, meta)
         size_hint = (
             f"; servers 1.5 to 1.7 cannot take {len(meta)} bytes of metadata,"
             " restore fewer policies or shards at a time"

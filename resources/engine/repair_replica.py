@@ -18,15 +18,14 @@ from dataclasses import dataclass
 
 from resources.clients.cluster import Cluster
 from resources.engine.backup.run import back_up
-from resources.engine.events import (
-    Emit,
-    Run,
-)
+from resources.engine.cluster.cluster_shard import ClusterShard
+from resources.engine.events import Emit, Run
 from resources.engine.options import BackupOptions
-from resources.engine.restore.fill_shard import CopyThere, copies_there
+from resources.engine.restore.existing_shard import ReplicaThere
 from resources.engine.restore.plan import RestoreOptions
-from resources.engine.restore.run import RestoreReport
-from resources.engine.restore_into import restore_into
+from resources.engine.restore.restored import RestoreReport
+from resources.engine.restore.run import restore
+from resources.engine.restore_target import restore_target
 from resources.errors import NothingMatches, PlanError
 from resources.model import ShardID, ShardPlace
 from resources.repository.formats.manifest import Limits
@@ -38,15 +37,15 @@ class ReplicaRepair:
     """The replicas of a shard; the owners without files are to be filled."""
 
     place: ShardPlace
-    copies: tuple[CopyThere, ...]
+    copies: tuple[ReplicaThere, ...]
 
     @property
-    def lost(self) -> tuple[CopyThere, ...]:
+    def lost(self) -> tuple[ReplicaThere, ...]:
         """Owners that have no file of the shard."""
         return tuple(copy for copy in self.copies if not copy.files)
 
     @property
-    def there(self) -> tuple[CopyThere, ...]:
+    def there(self) -> tuple[ReplicaThere, ...]:
         return tuple(copy for copy in self.copies if copy.files)
 
 
@@ -65,7 +64,7 @@ def plan_replica_repair(cluster: Cluster, shard_id: ShardID) -> ReplicaRepair:
             f"{cluster.address} has no shard {shard_id}",
             hint="influxd-ctl show-shards lists them",
         )
-    found = ReplicaRepair(place, tuple(copies_there(cluster, place)))
+    found = ReplicaRepair(place, tuple(ClusterShard(cluster, place).scan()))
     if not found.there:
         raise PlanError(
             f"no owner of shard {shard_id} has a file of it",
@@ -98,4 +97,5 @@ def repair_replica(
         if len(report.failed) > len(report.damaged):
             report.check_complete()
         wanted = RestoreOptions(limits=limits, new_shard_id=place.shard_id)
-        return restore_into(cluster, repository, repository.current(), wanted, emit=emit)
+        into = restore_target(cluster, repository, Run(emit), wanted.new_shard_id)
+        return restore(into, repository.current(), wanted)

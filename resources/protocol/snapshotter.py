@@ -140,18 +140,18 @@ class MetastoreUpdate:
     """
 
     database: str
-    restore_database: str
+    new_database: str
     policy: str
-    restore_policy: str
+    new_policy: str
     meta: bytes = field(repr=False)
 
     def encode(self) -> bytes:
         head = _encode(
             RequestType.METASTORE_UPDATE,
             BackupDatabase=self.database,
-            RestoreDatabase=self.restore_database,
+            RestoreDatabase=self.new_database,
             BackupRetentionPolicy=self.policy,
-            RestoreRetentionPolicy=self.restore_policy,
+            RestoreRetentionPolicy=self.new_policy,
             UploadSize=len(self.meta),
         )
         return head + self.meta
@@ -226,9 +226,9 @@ def request(reader: StreamReader) -> Parsing[Request]:
                 yield from reader.read_byte("the newline before the payload")
             return MetastoreUpdate(
                 database=asked.text("BackupDatabase"),
-                restore_database=asked.text("RestoreDatabase"),
+                new_database=asked.text("RestoreDatabase"),
                 policy=asked.text("BackupRetentionPolicy"),
-                restore_policy=asked.text("RestoreRetentionPolicy"),
+                new_policy=asked.text("RestoreRetentionPolicy"),
                 meta=(yield from reader.read_exactly(size, "the payload")),
             )
 

@@ -16,9 +16,10 @@ import pytest
 from resources.clients.connect import Address, open_source
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
-from resources.engine.events import Event, MetaRestored
+from resources.engine.events import Event, MetaRestored, Run
 from resources.engine.restore.plan import RestoreOptions
-from resources.engine.restore_into import restore_into
+from resources.engine.restore.run import restore
+from resources.engine.restore_target import restore_target
 from resources.errors import ReadBackMismatch
 from resources.model import NodeInfo, ShardPlace
 from resources.protocol.commands import CreateShardGroup
@@ -176,9 +177,10 @@ def test_a_point_that_somebody_writes_meanwhile_is_not_deleted(
 
     repository = BackupRepository.open(here)
     options = RestoreOptions(Limits(database, shard_id=place.shard_id), new_shard_id=place.shard_id)
-    target = open_source(Address(bind=cluster.bind))
+    connection = open_source(Address(bind=cluster.bind))
+    target = restore_target(connection, repository, Run(emit), options.new_shard_id)
     with pytest.raises(ReadBackMismatch) as failed:
-        restore_into(target, repository, repository.current(), options, emit=emit)
+        restore(target, repository.current(), options)
     for node in owners(cluster, place):
         assert f"on {node.tcp_addr} holds more than was sent, and is left so" in str(failed.value)
     found = cluster.query(f"SELECT n FROM cpu WHERE host = '{host}' AND n = 77", database=database)

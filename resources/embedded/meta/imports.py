@@ -41,8 +41,8 @@ def imported(store: Metastore, other: Metastore, asked: MetastoreUpdate) -> Impo
         CommandRejected: a name exists already or is missing; nothing was imported.
     """
     if asked.database:
-        jobs = [(asked.database, asked.restore_database or asked.database)]
-        policy, new_policy = asked.policy, asked.restore_policy or asked.policy
+        jobs = [(asked.database, asked.new_database or asked.database)]
+        policy, new_policy = asked.policy, asked.new_policy or asked.policy
     else:
         jobs = [(db.name, db.name) for db in other.databases if db.name != INTERNAL_DATABASE]
         policy = new_policy = ""

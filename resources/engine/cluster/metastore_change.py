@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -40,10 +39,9 @@ from resources.engine.cluster.target_plan import (
     draft_databases,
     plan_cluster_change,
 )
-from resources.engine.events import Emit, RolledBack, Warned
-from resources.engine.restore.check import ArchiveContents
+from resources.engine.events import RolledBack, Warned
+from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.identity import identity_of
-from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.receipt import Receipt
 from resources.engine.restore.turn import Turn
 from resources.errors import (
@@ -56,7 +54,6 @@ from resources.errors import (
 from resources.model import ShardID
 from resources.protocol import meta_pb2 as pb
 from resources.repository.formats.details import FileID
-from resources.repository.storage.store import Store
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import undisturbed
 
@@ -70,29 +67,22 @@ class MetastoreChange:
     def __init__(
         self,
         cluster: Cluster,
-        store: Store,
-        plan: RestorePlan,
-        options: RestoreOptions,
-        contents: Mapping[ShardID, ArchiveContents],
-        emit: Emit,
-        stop: threading.Event,
+        checked: CheckedRestore,
     ) -> None:
         self._cluster = cluster
-        self._plan = plan
-        self._contents = contents
+        self._checked = checked
+        self._plan, self._options = checked.plan, checked.options
         self._policies: dict[str, tuple[PolicyShape, ...]] = {}
-        self._options = options
-        self._emit = emit
-        self._stop = stop
+        self._emit, self._stop = checked.run.emit, checked.run.stop
         self._cluster_id = confirmed_reading(
-            cluster, about=nodes_of, stop=stop
+            cluster, about=nodes_of, stop=self._stop
         ).metastore.cluster_id
-        self._file = JournalFile(store, self._cluster_id)
+        self._file = JournalFile(checked.repository.store, self._cluster_id)
         self._created: Journal | None = None
         """What is there, or may be, because of this run."""
         self._unsure = False
         """Whether it may come to be there after all."""
-        self._identity = identity_of(plan, options)
+        self._identity = identity_of(self._plan, self._options)
         self._filled: dict[ShardID, tuple[str, ...]] = {}
         self._turn = Turn()
 
@@ -282,7 +272,7 @@ class MetastoreChange:
                 was = self._set(change, before, journal)
                 if was is not None:
                     passing("cluster.after-metadata")
-                    check_what_was_set(self._cluster, change, was, stop=self._stop, emit=self._emit)
+                    check_what_was_set(self._cluster, change, was, self._checked.run)
                     return change
             self._created = None
         raise PlanError(
@@ -322,8 +312,9 @@ class MetastoreChange:
         for shard in change.shards:
             if shard.restore is None:
                 continue
-            contents = self._contents[shard.restore.place.shard_id]
-            if not contents.tombstones or self._options.keep_tombstoned:
+            old_id = shard.restore.place.shard_id
+            contents = self._checked.contents[old_id]
+            if not self._checked.applies_deletes(old_id):
                 files = (file.id for file in contents.files if file.name.endswith(".tsm"))
                 sent[shard.id] = tuple(files)
         return sent

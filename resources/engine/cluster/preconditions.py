@@ -8,7 +8,6 @@ Source: influxdb-cluster services/meta/store_fsm.go, applySetDataCommand.
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Collection
 
 from resources.clients.cluster import Cluster
@@ -17,7 +16,7 @@ from resources.engine.cluster.metastore_reading import confirmed_reading, databa
 from resources.engine.cluster.own_shards import shards_of
 from resources.engine.cluster.rollback import persistently
 from resources.engine.cluster.target_plan import ClusterChange
-from resources.engine.events import Emit, Warned
+from resources.engine.events import Emit, Run, Warned
 from resources.errors import RestoreFailed, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.commands import DropDatabase
@@ -56,9 +55,7 @@ def has_all_of(change: ClusterChange, now: Metastore) -> bool:
     return set(change.databases) <= names and change.shard_ids <= there
 
 
-def check_what_was_set(
-    cluster: Cluster, change: ClusterChange, was: WasSet, *, stop: threading.Event, emit: Emit
-) -> None:
+def check_what_was_set(cluster: Cluster, change: ClusterChange, was: WasSet, run: Run) -> None:
     """Is the metastore what was set, and was nothing lost on the way?
 
     There is no way to set it only if it has not changed, so this is looked at afterwards.
@@ -67,9 +64,9 @@ def check_what_was_set(
         RestoreFailed: it is not; or shards of the same numbers may have been lost.
         WireError: the leader could not be asked.
     """
-    make_good(cluster, was, ours=change.databases, emit=emit)
+    make_good(cluster, was, ours=change.databases, emit=run.emit)
     about = databases_of(change.databases)
-    now = confirmed_reading(cluster, about=about, at_least=was.index, stop=stop)
+    now = confirmed_reading(cluster, about=about, at_least=was.index, stop=run.stop)
     if not has_all_of(change, now.metastore):
         raise RestoreFailed(
             "the cluster's metastore is not what was set; somebody else changes it",

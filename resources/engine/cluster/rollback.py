@@ -11,7 +11,7 @@ from resources.clients.cluster import Cluster
 from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of, nodes_of
 from resources.engine.cluster.own_shards import NotOurs, more_than_sent, not_ours, shards_of
 from resources.engine.cluster.restore_journal import Journal, JournalFile
-from resources.engine.events import PROGRESS_EVERY_S, Emit, OwnersGiven, RolledBack, Warned
+from resources.engine.events import PROGRESS_EVERY_S, Emit, OwnersGiven, RolledBack, Run, Warned
 from resources.engine.restore.lease import holding_lease
 from resources.engine.threads import running
 from resources.errors import (
@@ -153,9 +153,7 @@ def _remove(cluster: Cluster, node: str, ids: Collection[ShardID], journal: Jour
     return list(kept.values())
 
 
-def undo_interrupted(
-    cluster: Cluster, repository: BackupRepository, *, emit: Emit, stop: threading.Event
-) -> None:
+def undo_interrupted(cluster: Cluster, repository: BackupRepository, run: Run) -> None:
     """Deal with what a killed restore from this repository left in this cluster.
 
     Once every copy was proved, what was left to do is done. Before that it is taken away, as far
@@ -170,15 +168,15 @@ def undo_interrupted(
     file = JournalFile(repository.store, cluster_id)
     if file.read() is None:
         return
-    with holding_lease(cluster.meta, repository.store, stop, emit=emit):
+    with holding_lease(cluster.meta, repository.store, run):
         journal = file.read()
         if journal is None:
             return
         now = confirmed_reading(cluster, about=databases_of(journal.databases)).metastore
         if journal.proved or (journal.proved is None and _activated(now, journal)):
-            _finish(cluster, journal, now, emit)
+            _finish(cluster, journal, now, run.emit)
         else:
-            take_away(cluster, journal, emit)
+            take_away(cluster, journal, run.emit)
         file.remove()
 
 

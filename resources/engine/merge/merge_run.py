@@ -14,12 +14,7 @@ from dataclasses import dataclass, replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.rollback import undo_interrupted
-from resources.engine.events import (
-    MergeBegun,
-    Run,
-    Warned,
-)
+from resources.engine.events import MergeBegun, Run, Warned
 from resources.engine.merge.exclusive import alone
 from resources.engine.merge.groups import GroupMerger, GroupsMerged
 from resources.engine.merge.http_endpoints import HttpEndpoints
@@ -28,8 +23,8 @@ from resources.engine.merge.merge_plan import MergeOptions, MergePlan
 from resources.engine.merge.own_database import made_by
 from resources.engine.merge.prepare import clock_ns, prepare_merge
 from resources.engine.merge.temporary import TemporaryDatabase, left_there
-from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.restored import RestoreReport
+from resources.engine.restore_target import restore_target
 from resources.errors import (
     LockLost,
     MergePartial,
@@ -238,10 +233,7 @@ class _Merge:
 
     def _restore(self) -> tuple[MergeJournal, MergePlan]:
         target = self._target
-        if isinstance(target, Cluster):
-            undo_interrupted(target, self._repository, emit=self._emit, stop=self._run.stop)
-        else:
-            take_back_interrupted(target, self._repository, emit=self._emit)
+        restore_target(target, self._repository, self._run).take_back_interrupted()
         plan = prepare_merge(target, self._repository, self._options)
         for note in plan.notes:
             self._emit(Warned(note))

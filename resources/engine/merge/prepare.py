@@ -7,9 +7,9 @@ import time
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.restore import prepare_cluster_restore
+from resources.engine.events import Run
 from resources.engine.merge.merge_plan import TEMPORARY, MergeOptions, MergePlan, plan_merge
-from resources.engine.restore.run import prepare_restore
+from resources.engine.restore_target import restore_target
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 
@@ -26,12 +26,9 @@ def prepare_merge(
     options.check()
     backup = _backup(repository, options)
     beside = options.restore_options(TEMPORARY + secrets.token_hex(6))
-    if isinstance(target, Cluster):
-        restoring = prepare_cluster_restore(target, repository, backup, beside)
-    else:
-        restoring = prepare_restore(target, repository, backup, beside)
+    silent = Run(lambda _: None)
     return plan_merge(
-        restoring,
+        restore_target(target, repository, silent).plan(backup, beside),
         target.metastore()[1],
         options,
         now_ns=clock_ns(target),

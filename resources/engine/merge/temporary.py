@@ -8,20 +8,14 @@ from dataclasses import replace
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.cluster.own_shards import NotOurs, shards_of
-from resources.engine.cluster.restore import restore_into_cluster
-from resources.engine.cluster.rollback import undo_interrupted
-from resources.engine.events import (
-    Run,
-    TemporaryDropped,
-    Warned,
-)
+from resources.engine.events import Run, TemporaryDropped, Warned
 from resources.engine.merge.http_endpoints import HttpEndpoints
 from resources.engine.merge.merge_journal import MergeJournal
 from resources.engine.merge.merge_plan import MergeOptions, MergePlan
 from resources.engine.merge.own_database import not_ours
-from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.restored import RestoreReport
-from resources.engine.restore.run import restore
+from resources.engine.restore.run import carry_out
+from resources.engine.restore_target import restore_target
 from resources.errors import RestoreFailed
 from resources.model import Metastore, ShardID
 from resources.protocol.influxql import quote_identifier
@@ -50,10 +44,9 @@ class TemporaryDatabase:
         self._journal = journal
         self._name = journal.temporary
         self._target = target
-        self._repository = repository
         self._endpoints = endpoints
-        self._run = run
         self._emit = run.emit
+        self._restore_target = restore_target(target, repository, run)
 
     def shards(self) -> set[ShardID] | None:
         """Its shards on the target; None if it does not exist.
@@ -68,18 +61,10 @@ class TemporaryDatabase:
         """Create it and fill it from the backup.
 
         Raises:
-            ShardkeeperError: as `restore` and `restore_into_cluster`.
+            ShardkeeperError: as `carry_out`.
         """
-        target = self._target
         quiet = replace(plan.restore, notes=())
-        beside = options.restore_options(self._name)
-        if isinstance(target, Cluster):
-            return restore_into_cluster(
-                target, self._repository, quiet, beside, emit=self._emit, stop=self._run.stop
-            )
-        return restore(
-            target, self._repository, quiet, beside, emit=self._emit, stop=self._run.stop
-        )
+        return carry_out(self._restore_target, quiet, options.restore_options(self._name))
 
     def clear_away(self) -> NotOurs | None:
         """Drop what an earlier run created, also if that run was killed in a restore.
@@ -89,10 +74,7 @@ class TemporaryDatabase:
         Raises:
             ShardkeeperError: as `drop`.
         """
-        if isinstance(self._target, Cluster):
-            undo_interrupted(self._target, self._repository, emit=self._emit, stop=self._run.stop)
-        else:
-            take_back_interrupted(self._target, self._repository, emit=self._emit)
+        self._restore_target.take_back_interrupted()
         return self.drop()
 
     def clear_away_or_leave(self) -> None:

@@ -22,13 +22,7 @@ from resources.engine.cluster.metastore_reading import MetastoreReading, confirm
 from resources.engine.cluster.preconditions import bring_index_up, warn_of_lost_updates
 from resources.engine.cluster.rollback import undo_interrupted
 from resources.engine.cluster.target_plan import ClusterChange, same_but_for_time
-from resources.engine.events import (
-    MetaReplaced,
-    MetaRestored,
-    MetaRestoring,
-    Run,
-    Warned,
-)
+from resources.engine.events import MetaReplaced, MetaRestored, MetaRestoring, Run, Warned
 from resources.engine.overwrite.overwrite_plan import OnDisk, Overwrite, plan_overwrite
 from resources.engine.restore.lease import holding_lease
 from resources.errors import (
@@ -135,11 +129,11 @@ def overwrite(
         ShardkeeperError: it is not replaced.
     """
     began = time.monotonic()
-    undo_interrupted(cluster, repository, emit=run.emit, stop=run.stop)
+    undo_interrupted(cluster, repository, run)
     for note in prepare_overwrite(cluster, backup, skip_expired=skip_expired).notes:
         run.emit(Warned(note))
     run.emit(MetaRestoring())
-    with holding_lease(cluster.meta, repository.store, run.stop, emit=run.emit):
+    with holding_lease(cluster.meta, repository.store, run):
         plan, name = _replace(cluster, repository, backup, skip_expired, run)
     run.emit(MetaRestored(len(plan.shards), time.monotonic() - began))
     path = str(Path(repository.location) / name) if name else ""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from resources.engine.backup.damaged import describe_left_out
-from resources.engine.events import Emit, Warned
-from resources.engine.restore.plan import ShardRestore
+from resources.engine.events import Run, Warned
+from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
 from resources.engine.threads import each_in_threads
-from resources.errors import ArchiveCorrupt, ShardkeeperError, Stopped
+from resources.errors import ArchiveCorrupt, ShardkeeperError
 from resources.model import ShardID
 from resources.repository.archives.archive import Place, read_archive, scratch_in
 from resources.repository.backup_set import Archive
@@ -44,6 +43,29 @@ class ArchiveContents:
         return tuple(file for file in self.files if file.damage is not None)
 
 
+@dataclass(frozen=True, slots=True)
+class CheckedRestore:
+    """A restore whose archives are checked: what all of its steps work with.
+
+    Attributes:
+        contents: what the archives hold, by shard of the backup.
+    """
+
+    repository: BackupRepository
+    plan: RestorePlan
+    options: RestoreOptions
+    contents: Mapping[ShardID, ArchiveContents]
+    run: Run
+
+    def applies_deletes(self, shard_id: ShardID) -> bool:
+        """Whether something is deleted from a shard's files on their way."""
+        return bool(self.contents[shard_id].tombstones) and not self.options.keep_tombstoned
+
+    def check(self) -> None:
+        """Raises: Stopped: the run is to end early."""
+        self.run.check("the restore was complete")
+
+
 def left_out(
     shards: Sequence[ShardRestore], contents: Mapping[ShardID, ArchiveContents]
 ) -> tuple[str, ...]:
@@ -55,14 +77,13 @@ def left_out(
 
 def check_archives(
     repository: BackupRepository,
-    shards: Sequence[ShardRestore],
+    plan: RestorePlan,
+    options: RestoreOptions,
+    run: Run,
     *,
-    keep_tombstoned: bool,
     checked_before: bool = False,
-    emit: Emit,
-    stop: threading.Event,
-) -> dict[ShardID, ArchiveContents]:
-    """Read every archive that a restore will send; returns what each holds.
+) -> CheckedRestore:
+    """Read every archive that a restore will send.
 
     Our own archives are held against their SHA-256; those of other tools, which have none,
     are inspected as if they were being backed up.
@@ -73,22 +94,23 @@ def check_archives(
 
     Raises:
         ArchiveCorrupt, TSMError: the first archive that is not what it should be.
-        Stopped: `stop` was set.
+        Stopped: the run is to end early.
     """
+    shards = plan.shards
     found = each_in_threads(
-        lambda shard: _check(repository, shard, stop, checked_before=checked_before),
+        lambda shard: _check(repository, shard, run, checked_before=checked_before),
         shards,
         parallel=PARALLEL,
         name="check",
-        give_up=stop.set,
+        give_up=run.stop.set,
     )
     checked = {shard.place.shard_id: one for shard, one in zip(shards, found, strict=True)}
     for text in left_out([s for s in shards if s.archive.entry.details is None], checked):
-        emit(Warned(text))  # of the others the plan has said it
+        run.emit(Warned(text))  # of the others the plan has said it
     pending = sum(contents.tombstones for contents in found)
     if pending:
-        emit(Warned(describe_deletes(pending, keep=keep_tombstoned)))
-    return checked
+        run.emit(Warned(describe_deletes(pending, keep=options.keep_tombstoned)))
+    return CheckedRestore(repository, plan, options, checked, run)
 
 
 def describe_deletes(n: int, *, keep: bool) -> str:
@@ -100,14 +122,13 @@ def describe_deletes(n: int, *, keep: bool) -> str:
 def _check(
     repository: BackupRepository,
     shard: ShardRestore,
-    stop: threading.Event,
+    run: Run,
     *,
     checked_before: bool,
 ) -> ArchiveContents:
 
     def unless_stopped() -> None:
-        if stop.is_set():
-            raise Stopped("stopped before anything was changed")
+        run.check("anything was changed")
 
     details = shard.archive.entry.details
     try:

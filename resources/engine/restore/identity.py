@@ -27,7 +27,7 @@ def identity_of(plan: RestorePlan, options: RestoreOptions) -> str:
 def _database(database: DatabaseRestore) -> list[object]:
     return [
         database.source.name,
-        database.new_name,
+        database.new_database,
         database.new_policy,
         [rp.name for rp in database.policies],
         dict(database.durations),

@@ -11,65 +11,61 @@ number of shards.
 
 from __future__ import annotations
 
+from resources.engine.restore.target_state import TargetState
 from resources.errors import NothingMatches, PlanError, WouldExpire, shown
 from resources.model import Metastore, ShardGroupInfo, ShardID, ShardPlace
 from resources.protocol.times import format_time
 
 
 def find_shard(
-    target: Metastore,
+    target: TargetState,
     shard_id: ShardID,
     source: ShardPlace,
     *,
     database: str,
     policy: str,
-    now_ns: int,
-    target_name: str,
 ) -> ShardPlace:
     """Find a shard of the target, and insist that it can take what `source` held.
 
     Whether it is empty is not looked at here.
 
     Args:
-        target: the target's metastore.
         source: the shard in the backup.
         database, policy: where its points are to be.
-        now_ns: the target's clock.
-        target_name: what to call the target in messages.
 
     Raises:
         NothingMatches: the target has no such shard.
         PlanError: it belongs to something else, has another time, or has no owner.
         WouldExpire: the target's retention would delete it at once.
     """
-    place = next((place for place in target.places() if place.shard_id == shard_id), None)
+    place = next((place for place in target.metastore.places() if place.shard_id == shard_id), None)
     if place is None:
         raise NothingMatches(
-            f"{target_name} has no shard {shard_id}",
+            f"{target.name} has no shard {shard_id}",
             hint="-newshard takes the number of a shard that is there; influxd-ctl show-shards "
             "lists them",
         )
     if (place.database, place.policy) != (database, policy):
         raise PlanError(
-            f"shard {shard_id} of {target_name} belongs to {shown(place.database)}."
+            f"shard {shard_id} of {target.name} belongs to {shown(place.database)}."
             f"{shown(place.policy)}, not to {shown(database)}.{shown(policy)}",
             hint="another database is named with -db and -newdb, another policy with -rp and "
             "-newrp",
         )
-    _check_time(place, source, target_name)
-    _check_position(place, source, target_name)
-    _check_retention(target, place, now_ns, target_name)
-    if target.data_nodes:
-        _check_owners(target, place, target_name)
+    _check_time(place, source, target)
+    _check_position(place, source, target)
+    _check_retention(place, target)
+    if target.metastore.data_nodes:
+        _check_owners(place, target)
     return place
 
 
-def _check_time(place: ShardPlace, source: ShardPlace, target_name: str) -> None:
+def _check_time(place: ShardPlace, source: ShardPlace, target: TargetState) -> None:
     here, there = place.group, source.group
     if here.start_time_ns <= there.start_time_ns and _end_ns(there) <= _end_ns(here):
         return
     raise PlanError(
-        f"shard {place.shard_id} of {target_name} is for points from {_times(here)}, and shard "
+        f"shard {place.shard_id} of {target.name} is for points from {_times(here)}, and shard "
         f"{source.shard_id} holds points from {_times(there)}",
         hint="influxd-ctl show-shards tells which shard is for that time; shardkeeper merge goes "
         "by time itself",
@@ -84,14 +80,14 @@ def _times(group: ShardGroupInfo) -> str:
     return f"{format_time(group.start_time_ns)} to {format_time(_end_ns(group))}"
 
 
-def _check_position(place: ShardPlace, source: ShardPlace, target_name: str) -> None:
+def _check_position(place: ShardPlace, source: ShardPlace, target: TargetState) -> None:
     """The hash modulo few shards follows from the one modulo many if these are a multiple."""
     at, n = _position(place)
     old_at, old_n = _position(source)
     if old_n % n == 0 and old_at % n == at:
         return
     raise PlanError(
-        f"shard {place.shard_id} of {target_name} is number {at + 1} of {n} in its shard group, "
+        f"shard {place.shard_id} of {target.name} is number {at + 1} of {n} in its shard group, "
         f"and shard {source.shard_id} was number {old_at + 1} of {old_n}: series have their place "
         "by that",
         hint="choose the shard of the same number in its group, or let shardkeeper merge deal the "
@@ -104,11 +100,11 @@ def _position(place: ShardPlace) -> tuple[int, int]:
     return ids.index(place.shard_id), len(ids)
 
 
-def _check_retention(target: Metastore, place: ShardPlace, now_ns: int, target_name: str) -> None:
-    duration_ns = kept_for_ns(target, place)
-    if duration_ns and place.group.end_time_ns + duration_ns < now_ns:
+def _check_retention(place: ShardPlace, target: TargetState) -> None:
+    duration_ns = kept_for_ns(target.metastore, place)
+    if duration_ns and place.group.end_time_ns + duration_ns < target.now_ns:
         raise WouldExpire(
-            f"shard {place.shard_id} of {target_name} is older than {shown(place.database)}."
+            f"shard {place.shard_id} of {target.name} is older than {shown(place.database)}."
             f"{shown(place.policy)} keeps points; it would be deleted within minutes",
             hint="ALTER RETENTION POLICY on the target keeps points longer",
         )
@@ -121,17 +117,17 @@ def kept_for_ns(target: Metastore, place: ShardPlace) -> int:
     return policy.duration_ns if policy else 0
 
 
-def _check_owners(target: Metastore, place: ShardPlace, target_name: str) -> None:
-    members = {node.id for node in target.data_nodes}
+def _check_owners(place: ShardPlace, target: TargetState) -> None:
+    members = {node.id for node in target.metastore.data_nodes}
     owners = {owner.node_id for owner in place.shard.owners}
     if not owners:
         raise PlanError(
-            f"shard {place.shard_id} of {target_name} has no owner, so nobody would read it",
+            f"shard {place.shard_id} of {target.name} has no owner, so nobody would read it",
             hint="restore its database under a new name (-newdb) instead",
         )
     if not owners <= members:
         raise PlanError(
-            f"shard {place.shard_id} of {target_name} is owned by node "
+            f"shard {place.shard_id} of {target.name} is owned by node "
             f"{min(owners - members)}, which is no data node of it",
             hint="influxd-ctl copy-shard and remove-shard give it other owners",
         )

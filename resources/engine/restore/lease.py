@@ -28,7 +28,7 @@ from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 
 from resources.clients.meta import MetaClient
-from resources.engine.events import Emit, LeaseAwaited, Warned
+from resources.engine.events import LeaseAwaited, Run, Warned
 from resources.errors import (
     NameMissing,
     NameTaken,
@@ -120,17 +120,12 @@ class HeldLease:
 
 @contextmanager
 def holding_lease(
-    meta: MetaClient,
-    store: Store,
-    stop: threading.Event,
-    *,
-    lost: Callable[[], None] = lambda: None,
-    emit: Emit,
+    meta: MetaClient, store: Store, run: Run, *, lost: Callable[[], None] = lambda: None
 ) -> Generator[HeldLease]:
-    """Hold the name for the block; when it is another's, `stop` is set.
+    """Hold the name for the block; when it is another's, the run is to stop.
 
     Then `lost` is called, from a thread. A block that ends in order all the same has done
-    everything it was for, so `stop` is not set any more afterwards.
+    everything it was for, so the run is not to stop any more afterwards.
 
     While the block runs, `meta` and the clients of its cluster change nothing once this run stood
     still past its lease: each asks `HeldLease.check` right before.
@@ -141,21 +136,21 @@ def holding_lease(
     Raises:
         TargetBusy: another run holds and renews it.
         WireError: the leader could not be asked.
-        Stopped: `stop` was set.
+        Stopped: the run is to end early.
     """
     with undisturbed("giving up the lease of the cluster"), _numbers(meta, store) as numbers:
         try:
             with interruptible():
-                held = _take(meta, numbers, stop, emit)
+                held = _take(meta, numbers, run)
         except (TargetBusy, Stopped):
             numbers.forget()  # it holds nothing
             raise
         done, is_lost = threading.Event(), threading.Event()
 
         def lose() -> None:
-            if not stop.is_set():
+            if not run.stop.is_set():
                 is_lost.set()
-                stop.set()
+                run.stop.set()
             lost()
 
         thread = threading.Thread(target=_renew, args=(held, done, lose), name="lease", daemon=True)
@@ -177,8 +172,8 @@ def holding_lease(
             if numbers.forget():
                 held.leave_mark()
         if is_lost.is_set():
-            stop.clear()
-            emit(Warned("all was done when the lease of the cluster was lost"))
+            run.stop.clear()
+            run.emit(Warned("all was done when the lease of the cluster was lost"))
 
 
 # --- numbers ------------------------------------------------------------------------------
@@ -254,7 +249,7 @@ def _busy(meta: MetaClient) -> TargetBusy:
     )
 
 
-def _take(meta: MetaClient, numbers: _Numbers, stop: threading.Event, emit: Emit) -> HeldLease:
+def _take(meta: MetaClient, numbers: _Numbers, run: Run) -> HeldLease:
     first: Lease | None = None
     number, row = numbers.first, _Row(meta)
     numbers.note(number)
@@ -275,12 +270,12 @@ def _take(meta: MetaClient, numbers: _Numbers, stop: threading.Event, emit: Emit
         left_s = _left_s(now)
         if first is None:
             first = now
-            emit(Warned(_why_wait(left_s)))
-        emit(LeaseAwaited(left_s))
-        if stop.wait(POLL_S):
-            raise Stopped("stopped before anything was changed")
+            run.emit(Warned(_why_wait(left_s)))
+        run.emit(LeaseAwaited(left_s))
+        run.stop.wait(POLL_S)
+        run.check("anything was changed")
     if first is not None:
-        emit(Warned("the other restore's lease has ended; going on"))
+        run.emit(Warned("the other restore's lease has ended; going on"))
     return held
 
 

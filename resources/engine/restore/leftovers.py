@@ -9,6 +9,7 @@ from resources.engine.events import Emit, RolledBack, Warned
 from resources.engine.lock_events import emit_waiting
 from resources.engine.restore.read_back import files_there
 from resources.engine.restore.record import CreatedDatabase, ServerJournal
+from resources.engine.restore.server_databases import drop_database
 from resources.engine.restore.server_journal import (
     LOCK,
     SUFFIX,
@@ -16,7 +17,6 @@ from resources.engine.restore.server_journal import (
     is_on_record_beside,
     left_names,
 )
-from resources.engine.restore.target import drop_database
 from resources.errors import LockLost, RepositoryLocked, ShardkeeperError, StoreFailed, shown
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
 from resources.protocol.influxql import quote_identifier

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from resources.engine.backup.damaged import describe_left_out
 from resources.errors import shown
-from resources.model import Metastore, RetentionPolicyInfo, ShardPlace
+from resources.model import Metastore, RetentionPolicyInfo, ShardID, ShardPlace
 from resources.repository.backup_set import BackupSet
 from resources.repository.formats.manifest import Limits
 
@@ -20,7 +20,6 @@ def note_left_out(
     notes: list[str],
 ) -> None:
     """Shards without archives, archives without shards, users; and manifests that are damaged."""
-    chosen = {place.database for place in found}
     kept = {place.shard_id for place in found}
     notes += [stored.note for stored in backup.from_copies]
     for gone in backup.replaced:
@@ -31,37 +30,14 @@ def note_left_out(
                 "and is "
                 "taken in its place"
             )
-    covered = backup.newest.manifest.details is not None and not backup.newest.manifest.limited
-    without = [
-        p
-        for p in wanted
-        if p.database in chosen and p.shard_id not in kept and p.shard_id not in backup.archives
-    ]
-    if without and not covered and limits.shard_id is None:
-        ids = ", ".join(str(p.shard_id) for p in without[:10]) + (" …" if len(without) > 10 else "")
-        notes.append(
-            f"shards {ids} are left out: the backup knows them and holds no archive of them (they "
-            "may have been empty)"
-        )
+    if limits.shard_id is None:
+        notes += _without_archives(backup, wanted, found)
     for place in found:
         archive = backup.archives.get(place.shard_id)
         contents = archive.entry.details if archive else None
         if contents is not None and contents.damaged:
             notes.append(describe_left_out(place, contents.damaged))
-    details = backup.newest.manifest.details
-    for failed in details.failed if details else ():
-        archive = backup.archives.get(failed.shard_id)
-        if archive is None or failed.shard_id not in kept:
-            continue
-        if archive.entry.details is not None and archive.entry.details.damaged:
-            continue  # said above
-        if archive.manifest_file == backup.newest.file_name:
-            notes.append(f"shard {failed.shard_id} is not whole: {failed.why}")
-        else:
-            notes.append(
-                f"shard {failed.shard_id} comes from an earlier backup, {archive.manifest_file}: "
-                f"{backup.newest.file_name} could not save it"
-            )
+    notes += _not_saved(backup, kept)
     old = len(backup.archives.keys() - {place.shard_id for place in metastore.places()})
     if old and not limits:
         notes.append(
@@ -74,6 +50,44 @@ def note_left_out(
             f"{len(metastore.users)} users ({names}) are left out: the backup has hashes of their "
             "passwords, not the passwords; CREATE USER makes them anew, or -users in a cluster"
         )
+
+
+def _without_archives(
+    backup: BackupSet, wanted: Sequence[ShardPlace], found: Sequence[ShardPlace]
+) -> Iterator[str]:
+    """One line for shards that the backup knows and may have passed over."""
+    if backup.newest.manifest.details is not None and not backup.newest.manifest.limited:
+        return  # it covers all
+    chosen, kept = {place.database for place in found}, {place.shard_id for place in found}
+    without = [
+        p
+        for p in wanted
+        if p.database in chosen and p.shard_id not in kept and p.shard_id not in backup.archives
+    ]
+    if without:
+        ids = ", ".join(str(p.shard_id) for p in without[:10]) + (" …" if len(without) > 10 else "")
+        yield (
+            f"shards {ids} are left out: the backup knows them and holds no archive of them (they "
+            "may have been empty)"
+        )
+
+
+def _not_saved(backup: BackupSet, kept: Collection[ShardID]) -> Iterator[str]:
+    """A line for each shard that the newest backup could not save whole."""
+    details = backup.newest.manifest.details
+    for failed in details.failed if details else ():
+        archive = backup.archives.get(failed.shard_id)
+        if archive is None or failed.shard_id not in kept:
+            continue
+        if archive.entry.details is not None and archive.entry.details.damaged:
+            continue  # said above
+        if archive.manifest_file == backup.newest.file_name:
+            yield f"shard {failed.shard_id} is not whole: {failed.why}"
+        else:
+            yield (
+                f"shard {failed.shard_id} comes from an earlier backup, {archive.manifest_file}: "
+                f"{backup.newest.file_name} could not save it"
+            )
 
 
 def note_write_limits(policies: Sequence[RetentionPolicyInfo], notes: list[str]) -> None:

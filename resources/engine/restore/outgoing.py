@@ -37,14 +37,12 @@ class Outgoing:
         contents: ArchiveContents,
         deletes: Mapping[str, Deletions],
         scratch: Scratch,
-        scratch_dir: str | None,
         sent: Sent,
     ) -> None:
         self._upload = upload
         self._prefix = prefix
         self._deletes = deletes
         self._scratch = scratch
-        self._scratch_dir = scratch_dir
         self._facts = {file.name: file for file in contents.files}
         self._rewritten = {*deletes, *(file.name for file in contents.damaged if file.is_tsm)}
         """Files that lose something on their way: what was deleted, or what is damaged."""
@@ -118,7 +116,7 @@ class Outgoing:
             return
         self._head(member, left.size_bytes)
         gathered = Gathered(self._pass_on)
-        rewrite.write(gathered.write, scratch_dir=self._scratch_dir)
+        rewrite.write(gathered.write, scratch_dir=self._scratch.directory)
         gathered.flush()
         if gathered.size_bytes != left.size_bytes:
             raise TSMError(f"{left.size_bytes} bytes announced, {gathered.size_bytes} written")

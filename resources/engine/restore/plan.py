@@ -13,6 +13,7 @@ from resources.engine.restore.archives import check_places, require_complete_bac
 from resources.engine.restore.expiry import without_expired
 from resources.engine.restore.into_shard import find_shard, kept_for_ns
 from resources.engine.restore.notes import note_left_out, note_write_limits
+from resources.engine.restore.target_state import TargetState
 from resources.engine.selection import check_new_name, select, split_named
 from resources.errors import (
     BackupIncomplete,
@@ -41,6 +42,8 @@ NOT_EMPTY = "problem setting snapshot: cannot restore into non-empty cluster"
 class RestoreOptions:
     """What to restore, and under which names.
 
+    Options that mean nothing together do not exist: making them raises.
+
     Attributes:
         limits: `-db`, `-rp`, `-shard`.
         new_database: `-newdb`; empty keeps the name.
@@ -57,6 +60,11 @@ class RestoreOptions:
         keep_tombstoned: `-keep-tombstoned`: bring points back that were deleted at the source
             and were still in its files.
         parallel: uploads at once; a server mostly keeps them waiting while it opens files.
+
+    Raises:
+        UsageError: `-newdb` without `-db`, `-newrp` without `-rp`, `-rp` without `-db`,
+            `-users` with `-db`, `-newshard` without `-shard` or with what makes policies, or
+            a new name that no server takes.
     """
 
     limits: Limits = field(default_factory=Limits)
@@ -72,14 +80,7 @@ class RestoreOptions:
     keep_tombstoned: bool = False
     parallel: int = 4
 
-    def check(self) -> None:
-        """Refuse combinations that mean nothing.
-
-        Raises:
-            UsageError: `-newdb` without `-db`, `-newrp` without `-rp`, `-rp` without `-db`,
-                `-users` with `-db`, `-newshard` without `-shard` or with what makes policies, or
-                a new name that no server takes.
-        """
+    def __post_init__(self) -> None:
         if self.new_database and not self.limits.database:
             raise UsageError("-newdb needs -db", hint="name the database to restore with -db")
         if self.limits.policy and not self.limits.database:
@@ -131,7 +132,7 @@ class DatabaseRestore:
     """One database to be created on the target."""
 
     source: DatabaseInfo
-    new_name: str
+    new_database: str
     policies: tuple[RetentionPolicyInfo, ...]
     """Those of the source that are restored, with the names they have there."""
     new_policy: str
@@ -144,7 +145,7 @@ class DatabaseRestore:
 
     @property
     def renamed(self) -> bool:
-        return self.new_name != self.source.name
+        return self.new_database != self.source.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +155,8 @@ class RestorePlan:
     backup: BackupSet
     meta: bytes
     metastore: Metastore
-    databases: tuple[DatabaseRestore, ...]
-    notes: tuple[str, ...]
+    databases: tuple[DatabaseRestore, ...] = ()
+    notes: tuple[str, ...] = ()
     """One line each: what is left out or changed, and why."""
     keep_tombstoned: bool = False
     into: ShardPlace | None = None
@@ -180,22 +181,14 @@ def plan_restore(
     backup: BackupSet,
     meta: bytes,
     metastore: Metastore,
-    target: Metastore,
+    target: TargetState,
     options: RestoreOptions,
-    *,
-    now_ns: int,
-    target_name: str,
-    write_limits_known: bool = True,
 ) -> RestorePlan:
-    """Plan a restore into a single server.
+    """Plan a restore; what is more to be said of a cluster is not noted here.
 
     Args:
         backup: the archives to choose from.
         meta, metastore: what the backup's meta file holds, as bytes and decoded.
-        target: the target's metastore.
-        now_ns: the target's clock, for what its retention would delete.
-        target_name: what to call the target in messages.
-        write_limits_known: whether the target, by its version, knows write limits.
 
     Raises:
         NothingMatches: the backup has no such database, policy or shard.
@@ -204,40 +197,21 @@ def plan_restore(
             and must not be.
         PlanError: the shard that `-newshard` names cannot take the archive.
         WouldExpire: shards would expire on arrival.
-        UsageError, UnsafeName: the options mean nothing.
     """
-    options.check()
-    if not options.allow_same_server and target.cluster_id == metastore.cluster_id:
-        raise TargetNotEmpty(
-            f"{target_name} is the server that this backup was taken from",
-            hint="point the restore at another server; or, to restore beside the original under "
-            "a new name, set allow_same_server",
-        )
+    _require_allowed(target, metastore, options)
     notes: list[str] = []
-    chosen, odd = split_named(select(metastore, options.limits))
-    wanted = [place for place in chosen if not _internal(place)]
-    if odd and not chosen:
-        raise NothingMatches(
-            f"no backup can hold database {shown(odd[0].database)}, policy {shown(odd[0].policy)}",
-            hint="no statement could have made a name like that; restore the others with -db",
-        )
-    if options.limits.database == INTERNAL_DATABASE:
-        raise NothingMatches(
-            f"{INTERNAL_DATABASE} is the server's own monitoring and is never restored"
-        )
+    wanted = _select(metastore, options.limits)
     require_complete_backup(backup, wanted, options.limits)
     found = [p for p in wanted if p.shard_id in backup.archives]
     check_places(backup, found)
     if options.new_shard_id is not None:
-        return _into_shard(
-            backup, meta, metastore, target, found[0], options, now_ns=now_ns, name=target_name
-        )
+        return _into_shard(RestorePlan(backup, meta, metastore), target, found[0], options)
     found = without_expired(
         found,
         metastore,
         options.new_duration_ns,
         skip=options.skip_expired,
-        now_ns=now_ns,
+        now_ns=target.now_ns,
         notes=notes,
     )
     databases = [
@@ -249,26 +223,41 @@ def plan_restore(
             "the backup holds nothing to restore",
             hint="shardkeeper restore -list shows what it holds",
         )
-    _require_free(databases, target, target_name)
+    _require_free(databases, target)
     reported = replace(metastore, users=()) if options.users else metastore
     note_left_out(backup, reported, wanted, found, options.limits, notes)
-    if not write_limits_known:
+    if not target.write_limits_known:
         note_write_limits([rp for db in databases for rp in db.policies], notes)
     return RestorePlan(
         backup, meta, metastore, tuple(databases), tuple(notes), options.keep_tombstoned
     )
 
 
+def _require_allowed(target: TargetState, metastore: Metastore, options: RestoreOptions) -> None:
+    if not options.allow_same_server and target.metastore.cluster_id == metastore.cluster_id:
+        raise TargetNotEmpty(
+            f"{target.name} is the server that this backup was taken from",
+            hint="point the restore at another server; or, to restore beside the original under "
+            "a new name, set allow_same_server",
+        )
+
+
+def _select(metastore: Metastore, limits: Limits) -> list[ShardPlace]:
+    chosen, odd = split_named(select(metastore, limits))
+    if odd and not chosen:
+        raise NothingMatches(
+            f"no backup can hold database {shown(odd[0].database)}, policy {shown(odd[0].policy)}",
+            hint="no statement could have made a name like that; restore the others with -db",
+        )
+    if limits.database == INTERNAL_DATABASE:
+        raise NothingMatches(
+            f"{INTERNAL_DATABASE} is the server's own monitoring and is never restored"
+        )
+    return [place for place in chosen if place.database != INTERNAL_DATABASE]
+
+
 def _into_shard(
-    backup: BackupSet,
-    meta: bytes,
-    metastore: Metastore,
-    target: Metastore,
-    source: ShardPlace,
-    options: RestoreOptions,
-    *,
-    now_ns: int,
-    name: str,
+    empty: RestorePlan, target: TargetState, source: ShardPlace, options: RestoreOptions
 ) -> RestorePlan:
     """The plan of `-newshard`: nothing is created, so nothing is left out either."""
     assert options.new_shard_id is not None  # noqa: S101 - that is what brings us here
@@ -278,20 +267,14 @@ def _into_shard(
         source,
         database=options.new_database or source.database,
         policy=options.new_policy or source.policy,
-        now_ns=now_ns,
-        target_name=name,
     )
-    found = metastore.database(source.database)
+    found = empty.metastore.database(source.database)
     assert found is not None  # noqa: S101 - its shard was found in there
     database = replace(
-        _database(found, [source], backup, options, []),
-        durations={source.policy: kept_for_ns(target, into)},
+        _database(found, [source], empty.backup, options, []),
+        durations={source.policy: kept_for_ns(target.metastore, into)},
     )
-    return RestorePlan(backup, meta, metastore, (database,), (), options.keep_tombstoned, into)
-
-
-def _internal(place: ShardPlace) -> bool:
-    return place.database == INTERNAL_DATABASE
+    return replace(empty, databases=(database,), keep_tombstoned=options.keep_tombstoned, into=into)
 
 
 def _databases(
@@ -348,10 +331,10 @@ def _database(
     if options.limits.shard_id is not None and not only:
         only = found[0].policy if found else ""
     policies = tuple(rp for rp in db.retention_policies if not only or rp.name == only)
-    new_name = options.new_database or db.name
+    new_database = options.new_database or db.name
     whole = not only and options.limits.shard_id is None
     queries = tuple(cq.query for cq in db.continuous_queries)
-    if queries and (not whole or new_name != db.name):
+    if queries and (not whole or new_database != db.name):
         why = "is renamed" if whole else "is restored in part"
         notes.append(
             f"{len(queries)} continuous queries of {shown(db.name)} are left out, because the "
@@ -366,7 +349,7 @@ def _database(
         durations = {rp.name: options.new_duration_ns for rp in policies}
     return DatabaseRestore(
         source=db,
-        new_name=new_name,
+        new_database=new_database,
         policies=policies,
         new_policy=options.new_policy,
         durations=durations,
@@ -374,7 +357,7 @@ def _database(
             ShardRestore(
                 place,
                 backup.archives[place.shard_id],
-                new_name,
+                new_database,
                 options.new_policy or place.policy,
             )
             for place in found
@@ -383,16 +366,15 @@ def _database(
     )
 
 
-def _require_free(
-    databases: Sequence[DatabaseRestore], target: Metastore, target_name: str
-) -> None:
-    taken = [db.new_name for db in databases if target.database(db.new_name) is not None]
+def _require_free(databases: Sequence[DatabaseRestore], target: TargetState) -> None:
+    there = target.metastore
+    taken = [db.new_database for db in databases if there.database(db.new_database) is not None]
     if not taken:
         return
     names = ", ".join(shown(name) for name in taken[:5]) + (" …" if len(taken) > 5 else "")
     example = databases[0].source.name
     raise TargetNotEmpty(
         NOT_EMPTY,
-        hint=f"{target_name} has {names} already; restore beside it with "
+        hint=f"{target.name} has {names} already; restore beside it with "
         f"-db {example} -newdb NAME, or drop it first",
     )

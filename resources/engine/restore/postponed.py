@@ -10,16 +10,12 @@ Held by tests/faults/test_peers.py; on real clusters by tests/faults/peers.py.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from resources.clients.peers import Peer
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
-from resources.engine.events import (
-    Emit,
-    Run,
-)
+from resources.engine.events import Run
 from resources.engine.options import Retry
 from resources.engine.spread import Spread, every_one
 from resources.errors import ShardkeeperError
@@ -53,14 +49,11 @@ class Postponing(Generic[Item]):
         self,
         peer: Callable[[str], Peer],
         nodes_of: Callable[[Item], Sequence[str]],
-        *,
-        emit: Emit,
-        stop: threading.Event,
+        run: Run,
     ) -> None:
         self._peer = peer
         self._nodes_of = nodes_of
-        self._emit = emit
-        self._stop = stop
+        self._run = run
         self._returns = 0
 
     def in_turn(self, numbered: Sequence[tuple[int, Item]]) -> Spread[tuple[int, Item]]:
@@ -77,8 +70,7 @@ class Postponing(Generic[Item]):
         if self._returns > MAX_RETURNS:
             return False
         nodes = [self._peer(node) for node in sorted({one.node for one in later})]
-        patience_s = Retry().patience_s
-        return await_nodes(nodes, len(later), patience_s, Run(self._emit, self._stop))
+        return await_nodes(nodes, len(later), Retry().patience_s, self._run)
 
     def _is_away(self, node: str) -> bool:
         return self._peer(node).why_away is not None

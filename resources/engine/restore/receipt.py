@@ -72,8 +72,8 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """Whom a restore went to."""
+class TargetFacts:
+    """Where a restore went."""
 
     kind: Literal["server", "cluster"]
     address: str
@@ -84,7 +84,7 @@ class Target:
 def encode_receipts(
     plan: RestorePlan,
     copies: Sequence[tuple[ShardRestore, Sequence[Receipt]]],
-    target: Target,
+    target: TargetFacts,
     *,
     began_ns: int,
     ended_ns: int,
@@ -154,7 +154,9 @@ class Receipts:
         else:
             self._find_free_name(self._store)
 
-    def keep(self, copies: Sequence[tuple[ShardRestore, Sequence[Receipt]]], target: Target) -> str:
+    def keep(
+        self, copies: Sequence[tuple[ShardRestore, Sequence[Receipt]]], target: TargetFacts
+    ) -> str:
         """Store the receipt; returns where it is, nothing if none was wanted.
 
         Raises:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from resources.engine.events import ShardRestored
 from resources.engine.restore.plan import RestorePlan, ShardRestore
-from resources.engine.restore.receipt import Receipt
+from resources.engine.restore.receipt import NOT_READ_BACK, Receipt
 from resources.errors import RestorePartial, ShardkeeperError
 from resources.model import ShardID
 
@@ -27,6 +28,20 @@ class RestoredShard:
     def receipt(self) -> Receipt:
         """Of the copy that was made last."""
         return self.receipts[-1]
+
+    def event(self, nodes: Sequence[str]) -> ShardRestored:
+        """What is told of it; `nodes` have a copy each."""
+        place = self.restore.place
+        return ShardRestored(
+            database=place.database,
+            policy=place.policy,
+            shard_id=place.shard_id,
+            new_shard_id=self.new_shard_id,
+            nodes=tuple(nodes),
+            size_bytes=self.restore.archive.entry.size_bytes,
+            seconds=self.seconds,
+            read_back=self.receipt.how != NOT_READ_BACK,
+        )
 
 
 @dataclass(frozen=True, slots=True)

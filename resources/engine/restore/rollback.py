@@ -15,11 +15,11 @@ from resources.engine.restore.leftovers import (
     shards_of,
     whose_else,
 )
-from resources.engine.restore.plan import DatabaseRestore, RestorePlan
+from resources.engine.restore.plan import DatabaseRestore
+from resources.engine.restore.server_databases import drop_database
 from resources.engine.restore.server_journal import JournalWriter
-from resources.engine.restore.target import drop_database
 from resources.errors import ShardkeeperError, shown
-from resources.model import DatabaseInfo, Metastore, ShardID
+from resources.model import DatabaseInfo, ShardID
 from resources.protocol.influxql import quote_identifier
 from resources.runtime.failpoints import passing
 
@@ -50,38 +50,38 @@ def roll_back(
         try:
             # Who is interrupted knows no outcome: an import that was sent may still be under way.
             until = time.monotonic() + (0.0 if ids else SETTLED_WITHIN_S)
-            there = _read_database(server, database.new_name, until)
+            there = _read_database(server, database.new_database, until)
             if there is None:
                 if not ids and not isinstance(error, ShardkeeperError):
-                    _maybe_later(database.new_name, error, emit)
+                    _maybe_later(database.new_database, error, emit)
                 else:
-                    journal.forget(database.new_name)
+                    journal.forget(database.new_database)
                 continue
             if not _ours(there, database, ids):
-                _leave(database.new_name, "it holds shards that are not ours", error, emit)
+                _leave(database.new_database, "it holds shards that are not ours", error, emit)
                 continue
             if not journal.is_still_ours():
-                _leave(database.new_name, "another run took the place of this one", error, emit)
+                _leave(database.new_database, "another run took the place of this one", error, emit)
                 continue
             if not ids and not _is_settled(server, there, until):
-                _leave(database.new_name, "the server is still at work on it", error, emit)
+                _leave(database.new_database, "the server is still at work on it", error, emit)
                 continue
             if not ids and (
                 why := whose_else(server, journal.store, journal.name, journal.journal, there)
             ):
-                _name_anothers(database.new_name, why, error, emit)
-                journal.forget(database.new_name)
+                _name_anothers(database.new_database, why, error, emit)
+                journal.forget(database.new_database)
                 continue
             if ids and (why := _holds_more(server, journal, ids.values())):
-                _leave(database.new_name, why, error, emit)
+                _leave(database.new_database, why, error, emit)
                 continue
-            drop_database(server, database.new_name, shards_of(there))
-            journal.forget(database.new_name)
-            dropped.append(database.new_name)
+            drop_database(server, database.new_database, shards_of(there))
+            journal.forget(database.new_database)
+            dropped.append(database.new_database)
             passing("restore.after-rollback")
         except Exception as failure:  # noqa: BLE001 - whatever it is, the next one is dropped
             why = failure.what if isinstance(failure, ShardkeeperError) else repr(failure)
-            _leave(database.new_name, why, error, emit)
+            _leave(database.new_database, why, error, emit)
     if dropped:
         with suppress(OSError):  # nobody listens any more, as after a hang-up
             emit(RolledBack(tuple(dropped)))
@@ -92,20 +92,21 @@ def roll_back(
 
 def take_back_strangers(
     server: Server,
-    plan: RestorePlan,
-    created: Sequence[tuple[DatabaseRestore, Mapping[ShardID, ShardID]]],
-    before: Metastore,
+    known: Collection[str],
+    ours: Collection[ShardID],
     error: BaseException,
+    *,
     journal: JournalWriter,
     emit: Emit,
 ) -> None:
     """Drop or name what appeared beside the plan: a name may have changed on its way.
 
     It is dropped only if its shards are those that the server gave this restore.
+
+    Args:
+        known: the databases that were there before, and those of the plan.
+        ours: the shards that the server has created for this restore.
     """
-    mine = {new for _, ids in created for new in ids.values()}
-    mine -= {place.shard_id for place in before.places()}
-    known = {db.name for db in before.databases} | {db.new_name for db in plan.databases}
     if not journal.is_still_ours():
         return
     try:
@@ -116,7 +117,7 @@ def take_back_strangers(
         name, shards = there.name, shards_of(there)
         if name in known:
             continue
-        if not shards or not shards <= mine:
+        if not shards or not shards <= set(ours):
             text = (
                 f"database {shown(name)} appeared meanwhile: if nobody of yours has created it, a "
                 f"name changed on the way, and it is left there; look at it, then run "

@@ -1,150 +1,111 @@
-"""Carry a restore out: create, upload, read back, and undo everything if one step fails."""
+"""Carry a restore out: check → create → upload → read back → activate → report.
+
+The recipe is the same for every target; `target.RestoreSteps` says what each step means there and
+what undoes it. What protects data is the order of the guards:
+
+1. The target is this run's alone (`begin`), as far as its kind can tell: a cluster's lease.
+2. An interrupt that comes when all is there says so (`noting_completion`).
+3. Signals wait (`undisturbed`), except while there is something to interrupt (`interruptible`).
+   So they end no undoing, and whatever they end is undone.
+4. What is created is on record before it is there (`on_record`), so that the next run finds it
+   if this one is killed. `complete` is the last thing that can still be undone.
+
+A restore that was killed is gone on with by the same recipe: its steps find what is there.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Collection
 
-from resources.clients.server import Server
-from resources.engine.events import Emit, MetaRestored, MetaRestoring, Warned
+from resources.engine.events import MetaRestored, Warned
 from resources.engine.restore.check import check_archives, left_out
-from resources.engine.restore.filling import Filling
-from resources.engine.restore.identity import identity_of
-from resources.engine.restore.metastore_change import MetastoreChange
-from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
-from resources.engine.restore.receipt import Receipts, Target
-from resources.engine.restore.record import ServerJournal
+from resources.engine.restore.plan import RestoreOptions, RestorePlan
+from resources.engine.restore.receipt import Receipts
 from resources.engine.restore.restored import RestoreReport, noting_completion
-from resources.engine.restore.rollback import roll_back, take_back_strangers
-from resources.engine.restore.same_server import check_same_server
-from resources.engine.restore.server_journal import keeping_journal
-from resources.engine.restore.target import LIMITS_SINCE, run_queries, version_tuple
-from resources.engine.restore.unfinished import Unfinished, reported
-from resources.errors import ShardkeeperError, UsageError
-from resources.protocol.meta import decode_metastore
+from resources.engine.restore.target import KilledRestore, RestoreTarget
+from resources.errors import PeerAway, PeerSilent, ShardHeld
 from resources.repository.backup_set import BackupSet
-from resources.repository.repository import BackupRepository
-from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
 
 
-def prepare_restore(
-    server: Server,
-    repository: BackupRepository,
-    backup: BackupSet,
-    options: RestoreOptions,
-    *,
-    without: Collection[str] = (),
-) -> RestorePlan:
-    """Plan a restore against the target as it is now; nothing is changed.
+def restore(target: RestoreTarget, backup: BackupSet, options: RestoreOptions) -> RestoreReport:
+    """Plan a restore and carry it out; the same one that was killed is gone on with.
 
-    Args:
-        without: databases that count as not there.
+    What another one from here has left, when it was killed, is taken away first.
 
     Raises:
-        UsageError: also with `-users`.
-        ShardkeeperError: what `plan_restore` raises, and errors of reading the backup or the
-            target.
+        ShardkeeperError: the restore failed; its notes say whether it could be undone.
     """
-    options.check()
-    if options.users:
-        raise UsageError(
-            "-users restores into clusters only: a single server takes passwords, not hashes",
-            hint="leave it out; CREATE USER makes them anew",
-        )
-    meta = repository.read_meta(backup)
-    target = server.metastore()[1].without(without)
-    facts = server.about()
-    return plan_restore(
-        backup,
-        meta,
-        decode_metastore(meta),
-        target,
-        options,
-        now_ns=facts.clock_ns or time.time_ns(),
-        target_name=server.address,
-        write_limits_known=not facts.version or version_tuple(facts.version) >= LIMITS_SINCE,
-    )
+    try:
+        with target.killed(backup, options) as killed:
+            if killed is not None:
+                return carry_out(target, killed.plan, options, killed)
+    except ShardHeld as held:
+        text = f"{held.what}; what the killed restore left is taken away, and all begins anew"
+        target.run.emit(Warned(text))
+        target.run.stop.clear()  # it was set to end that attempt
+        try:
+            return _restore_anew(target, backup, options)
+        except (PeerAway, PeerSilent):
+            raise held from None  # it keeps more to itself than that shard
+    return _restore_anew(target, backup, options)
 
 
-def restore(
-    server: Server,
-    repository: BackupRepository,
+def _restore_anew(
+    target: RestoreTarget, backup: BackupSet, options: RestoreOptions
+) -> RestoreReport:
+    target.take_back_interrupted()
+    return carry_out(target, target.plan(backup, options), options)
+
+
+def carry_out(
+    target: RestoreTarget,
     plan: RestorePlan,
     options: RestoreOptions,
-    *,
-    emit: Emit,
-    stop: threading.Event | None = None,
-    goes_on: Unfinished | None = None,
+    killed: KilledRestore | None = None,
 ) -> RestoreReport:
-    """Carry out a plan.
+    """Carry out a plan, or undo what was done of it.
 
-    Every archive is checked before the target is touched. Each shard is read back from the
-    target and held against what was sent. If anything fails, the databases that this restore
-    created are dropped again, and nothing else is.
+    Every archive is checked before the target is touched. Each replica of each shard is read back
+    and compared with what was sent before anyone reads it. If anything fails, what this restore
+    created is taken away, and nothing else is.
 
     Args:
-        goes_on: what a killed run of the same plan has left there, which had checked the archives.
+        killed: a killed run of the same plan, which had checked the archives.
 
     Raises:
         ShardkeeperError: the restore failed; its notes say whether it could be undone.
     """
     began = time.monotonic()
-    stop = stop or threading.Event()
+    run, repository = target.run, target.repository
     for note in plan.notes:
-        emit(Warned(note))
-    receipts = Receipts(repository, plan, options, emit=emit)
-    contents = check_archives(
-        repository,
-        plan.shards,
-        keep_tombstoned=options.keep_tombstoned,
-        checked_before=goes_on is not None,
-        emit=emit,
-        stop=stop,
-    )
-    version = server.about().version
-    _, before = server.metastore()
-    cluster_id = before.cluster_id
-    check_same_server(server, [database.new_name for database in plan.databases], emit=emit)
-    restoring = time.monotonic()
-    emit(MetaRestoring())
-    passing("restore.checked")
-    now = goes_on.reported if goes_on is not None else reported(server)
-    started_ns = now.started_ns if now is not None else None
-    record = ServerJournal(cluster_id, server.address, started_ns, plan=identity_of(plan, options))
-    kept = goes_on.kept if goes_on is not None else None
+        run.emit(Warned(note))
+    receipts = Receipts(repository, plan, options, emit=run.emit)
+    checked = check_archives(repository, plan, options, run, checked_before=killed is not None)
+    begin = target.begin if killed is None else killed.begin
     with (
+        begin(checked) as steps,
         noting_completion() as is_complete,
-        undisturbed(f"taking back what was restored into {server.address}"),
-        keeping_journal(repository.store, record, emit=emit, goes_on=kept) as journal,
+        undisturbed(steps.undoing),
+        steps.on_record(),
     ):
-        metastore_change = MetastoreChange(server, plan, version, contents, journal, goes_on)
+        creating = time.monotonic()
         try:
             with interruptible():
-                id_map = metastore_change.make()
-                emit(MetaRestored(len(id_map), time.monotonic() - restoring))
-                filling = Filling(
-                    server, repository, id_map, contents, journal, now, options, emit, stop
-                )
-                shards = filling.run(plan.shards, goes_on)
-                journal.check_still_ours()
-                for database, ids in metastore_change.created:
-                    run_queries(server, database, ids, emit=emit)
-                passing("restore.before-complete")
-            journal.complete()
+                n_shards = steps.create()
+                run.emit(MetaRestored(n_shards, time.monotonic() - creating))
+                shards = steps.upload()
+                steps.activate(shards)
+            steps.complete()
         except BaseException as error:
-            stop.set()
-            server.resume()
-            roll_back(server, metastore_change.created, error, journal=journal, emit=emit)
-            take_back_strangers(
-                server, plan, metastore_change.created, before, error, journal, emit
-            )
-            if isinstance(error, ShardkeeperError):
-                journal.explain(error)
+            run.stop.set()
+            target.connection.resume()
+            steps.undo(error)
             raise
         is_complete.set()
-        target = Target("server", server.address, version, cluster_id)
-        path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], target)
+        steps.finish()
+        path = receipts.keep([(shard.restore, shard.receipts) for shard in shards], steps.facts)
     seconds = time.monotonic() - began
-    return RestoreReport(plan, tuple(shards), seconds, path, left_out(plan.shards, contents))
+    return RestoreReport(
+        plan, tuple(shards), seconds, path, left_out(plan.shards, checked.contents)
+    )

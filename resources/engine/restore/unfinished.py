@@ -18,6 +18,7 @@ from resources.engine.restore.leftovers import shards_of
 from resources.engine.restore.plan import DatabaseRestore, RestorePlan
 from resources.engine.restore.read_back import SentFile
 from resources.engine.restore.record import ServerJournal
+from resources.engine.restore.server_creation import ids_there, require_made
 from resources.engine.restore.server_journal import (
     LOCK,
     SUFFIX,
@@ -25,7 +26,6 @@ from resources.engine.restore.server_journal import (
     left_journals,
     raw_journal,
 )
-from resources.engine.restore.target import ids_there, require_made
 from resources.errors import BadReply, RepositoryLocked, StoreFailed, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.server_vars import ServerVars, ShardStats
@@ -88,15 +88,15 @@ def what_is_there(
     """
     _, now = server.metastore()
     databases = kept.journal.databases
-    if not databases.keys() <= {database.new_name for database in plan.databases}:
+    if not databases.keys() <= {database.new_database for database in plan.databases}:
         return None
     ids: dict[str, Mapping[ShardID, ShardID]] = {}
     for database in plan.databases:
         found = _ids(server, kept.journal, now, plan.meta, database, version)
         if found is None:
             return None
-        if now.database(database.new_name) is not None:
-            ids[database.new_name] = found
+        if now.database(database.new_database) is not None:
+            ids[database.new_database] = found
     unfinished = Unfinished(kept, plan, ids, reported(server))
     return None if _was_written_to(unfinished) else unfinished
 
@@ -127,7 +127,7 @@ def _ids(
     version: str,
 ) -> Mapping[ShardID, ShardID] | None:
     """Nothing if the database is still to be made; None if it is not what the record says."""
-    made, there = journal.databases.get(database.new_name), now.database(database.new_name)
+    made, there = journal.databases.get(database.new_database), now.database(database.new_database)
     if made is None or there is None:
         gone = made is not None and made.ids
         return {} if there is None and not gone else None

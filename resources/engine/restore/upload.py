@@ -12,7 +12,6 @@ shard open, and the restore ends. Held by tests/faults/test_uploads_again.py.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from resources.clients.server import Server
 from resources.clients.snapshotter import FINISH_TIMEOUT_S
 from resources.engine.options import Retry
-from resources.engine.restore.check import ArchiveContents
+from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.deletes import deletes_in
 from resources.engine.restore.outgoing import Outgoing
 from resources.engine.restore.plan import ShardRestore
@@ -34,7 +33,7 @@ from resources.engine.restore.read_back import (
     receipt_of,
 )
 from resources.engine.restore.receipt import NOT_READ_BACK, Receipt
-from resources.engine.restore.target_copies import TargetCopies
+from resources.engine.restore.target_replicas import TargetReplicas
 from resources.errors import (
     ArchiveCorrupt,
     PeerClosedEarly,
@@ -42,7 +41,6 @@ from resources.errors import (
     ReadBackMismatch,
     ShardHeld,
     ShardkeeperError,
-    Stopped,
     TargetNotEmpty,
     TSMError,
     WireError,
@@ -51,7 +49,6 @@ from resources.model import ShardID
 from resources.protocol.tar import END_MARKER, TarWalker
 from resources.repository.archives.archive import ArchiveReader, scratch_in
 from resources.repository.formats.details import FileID
-from resources.repository.repository import BackupRepository
 from resources.runtime.failpoints import passing
 
 if TYPE_CHECKING:
@@ -117,43 +114,27 @@ class Uploader:
 
     Args:
         id_map: the target's shard for each of the backup's.
-        contents: what the archives hold, by shard of the backup.
-        copies: what may be done with those that are there in part.
+        replicas: those on the server, and what may be done with one that is there in part.
         retried: told of each attempt that failed and is followed by another.
-        receipts: whether to read back what was sent.
-        keep_tombstoned: whether to send points that were deleted, too.
-        before_each: called right before each upload; what it raises keeps it from being sent.
-        is_away: whether the server does not answer at all and whoever calls comes back to it.
     """
 
     def __init__(
         self,
         server: Server,
-        repository: BackupRepository,
+        checked: CheckedRestore,
         id_map: Mapping[ShardID, ShardID],
-        contents: Mapping[ShardID, ArchiveContents],
-        stop: threading.Event,
-        *,
-        copies: TargetCopies,
+        replicas: TargetReplicas,
         retried: Retried,
-        receipts: bool = True,
-        keep_tombstoned: bool = False,
-        before_each: Callable[[], None] = lambda: None,
-        is_away: Callable[[], bool] = lambda: False,
         retry: Retry = UPLOADS,
     ) -> None:
         self.server = server
-        self._repository = repository
+        self._checked = checked
+        self._repository = checked.repository
         self._id_map = id_map
-        self._contents = contents
-        self._copies = copies
+        self._replicas = replicas
         self._retried = retried
-        self._receipts = receipts
-        self._keep_tombstoned = keep_tombstoned
-        self._before_each = before_each
-        self._is_away = is_away
         self._retry = retry
-        self._stop = stop
+        self._stop = checked.run.stop
         self.bytes_done = 0
 
     def upload(self, shard: ShardRestore, *, begun: bool = False) -> tuple[Receipt, float]:
@@ -179,8 +160,8 @@ class Uploader:
 
     def would_send(self, shard: ShardRestore) -> Sent:
         """What goes out; of files that lose something on their way only the points are known."""
-        contents = self._contents[shard.place.shard_id]
-        applied = bool(contents.tombstones) and not self._keep_tombstoned
+        contents = self._checked.contents[shard.place.shard_id]
+        applied = self._checked.applies_deletes(shard.place.shard_id)
         if applied or contents.damaged:
             return Sent([], contents.files, applied=applied)
         files = [SentFile(*file.id) for file in contents.files if file.is_tsm]
@@ -189,7 +170,7 @@ class Uploader:
     # --- attempts ---------------------------------------------------------------------------
 
     def _proven(self, shard: ShardRestore, new_id: ShardID, begun: bool) -> Receipt:
-        contents = self._contents[shard.place.shard_id]
+        contents = self._checked.contents[shard.place.shard_id]
         ours = {file.id for file in contents.files if file.is_tsm}
         tries = _Tries(settles_within_s(shard.archive.entry.size_bytes))
         for attempt in range(1, self._retry.attempts + 1):
@@ -201,7 +182,7 @@ class Uploader:
                 tries.sent = Sent([])
                 self._send(shard, new_id, tries.sent)
                 passing("restore.uploaded")
-                if not self._receipts:
+                if not self._checked.options.receipts:
                     return receipt_of(self.server, new_id, tries.sent, NOT_READ_BACK)
                 return read_back(self.server, self._repository, shard, new_id, tries.sent)
             except TargetNotEmpty as error:
@@ -213,7 +194,7 @@ class Uploader:
                 ours |= {file.id for file in tries.sent.files}
                 hopeless = tries.is_hopeless(error)
                 last = attempt == self._retry.attempts
-                if self._stop.is_set() or self._is_away() or self._is_gone(error, new_id):
+                if self._stop.is_set() or self._replicas.is_away() or self._is_gone(error, new_id):
                     raise
                 if hopeless or last:
                     if isinstance(error, (PeerSilent, PeerClosedEarly)):
@@ -236,7 +217,7 @@ class Uploader:
             ShardHeld: the server keeps it to itself.
             WireError: it cannot be read now.
         """
-        self._unless_stopped()
+        self._checked.check()
         if tries.in_doubt:
             found = self._settled_files(new_id, tries)
         else:
@@ -249,7 +230,7 @@ class Uploader:
                 return compared(self.server, self._repository, shard, new_id, sent, found)
             except (ReadBackMismatch, TSMError):
                 pass  # a part of it, or something else
-        why = self._copies.make_ready(new_id, found, ours)
+        why = self._replicas.make_ready(new_id, found, ours)
         if why:
             raise TargetNotEmpty(
                 f"shard {new_id} on {self.server.address} holds something else than was sent: "
@@ -271,7 +252,7 @@ class Uploader:
                     if time.monotonic() - began >= tries.settle_s:
                         raise self._held(new_id, error) from error
                 self._stop.wait(pause_s)
-                self._unless_stopped()
+                self._checked.check()
                 pause_s = min(2.0, pause_s * 2)
         finally:
             tries.settle_s -= time.monotonic() - began
@@ -289,7 +270,7 @@ class Uploader:
         if not isinstance(error, PeerClosedEarly):
             return False
         try:
-            return not self._copies.has(new_id)
+            return not self._replicas.has(new_id)
         except WireError:
             return False
 
@@ -305,10 +286,10 @@ class Uploader:
             sent: takes what goes out, as it does.
         """
         entry = shard.archive.entry
-        contents = self._contents[shard.place.shard_id]
+        contents = self._checked.contents[shard.place.shard_id]
         deletes: Mapping[str, Deletions] = {}
-        if contents.tombstones and not self._keep_tombstoned:
-            deletes = deletes_in(self._repository, shard.archive, self._unless_stopped)
+        if self._checked.applies_deletes(shard.place.shard_id):
+            deletes = deletes_in(self._repository, shard.archive, self._checked.check)
         sent.facts, sent.applied = contents.files, bool(deletes)
         sent.series = None if deletes or contents.damaged else contents.series
         prefix = f"{shard.new_database}/{shard.new_policy}/{new_id}/"
@@ -317,14 +298,12 @@ class Uploader:
             self.server.tcp.upload(new_id) as upload,
             scratch_in(self._repository.scratch_dir) as scratch,
         ):
-            self._before_each()
-            outgoing = Outgoing(
-                upload, prefix, contents, deletes, scratch, self._repository.scratch_dir, sent
-            )
+            self._replicas.check_may_send()
+            outgoing = Outgoing(upload, prefix, contents, deletes, scratch, sent)
             reader = ArchiveReader(source, max_bytes=entry.size_bytes)
             walker = TarWalker()
             for chunk in reader.chunks():
-                self._unless_stopped()
+                self._checked.check()
                 for piece in walker.feed(chunk):
                     outgoing.take(piece)
                 self.bytes_done += len(chunk)
@@ -339,7 +318,3 @@ class Uploader:
             sent.whole = True
             upload.finish()
             sent.ended = True
-
-    def _unless_stopped(self) -> None:
-        if self._stop.is_set():
-            raise Stopped("stopped before the restore was complete")

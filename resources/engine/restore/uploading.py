@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from typing import Generic, TypeAlias, TypeVar
 
 from resources.engine.events import (
     PROGRESS_EVERY_S,
@@ -15,14 +16,17 @@ from resources.engine.events import (
     ShardRestored,
     ShardRetried,
 )
+from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.postponed import Postponed, Postponing
-from resources.engine.restore.upload import Uploader
-from resources.engine.threads import running
+from resources.engine.threads import Outcome, running
 from resources.errors import ShardkeeperError
 from resources.model import ShardID
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+Numbered: TypeAlias = tuple[int, Item]
+"""An item, and its place among all."""
 
 
 class News:
@@ -41,73 +45,86 @@ class News:
             emit(self._waiting.get())
 
 
-def upload_all(
-    send: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    abort: Callable[[], None],
-    parallel: int,
-    stop: threading.Event,
-    progress: Callable[[int], Progress],
-    news: News,
-    proved: Callable[[Result | None], None] = lambda _: None,
-    event: Callable[[Item, Result], ShardRestored] | None = None,
-    postponing: Postponing[Item] | None = None,
-    emit: Emit,
-) -> list[Result]:
-    """Send all items, `parallel` at a time; returns what became of each, in their order.
+class Upload(ABC, Generic[Item, Result]):
+    """Sends all items of a restore, several at once; each kind of target says what an item is.
 
-    Args:
-        abort: breaks off what is under way, from any thread.
-        stop: set when anything fails or is interrupted, before `abort` is called.
-        progress: how far things are when that many items were sent.
+    Attributes:
         news: what `send` has to tell meanwhile.
-        proved: called with what became of an item, and with None once a second when nothing ends.
-        event: what to tell of one that was sent; None tells nothing.
-        postponing: in which order, and what to wait for at the end; None: as they come.
-        emit: called from the calling thread.
-
-    Raises: what the first one to fail raises.
     """
 
-    def give_up() -> None:
-        stop.set()
-        abort()
+    def __init__(self, checked: CheckedRestore, abort: Callable[[], None]) -> None:
+        """`abort` breaks off what is under way, from any thread."""
+        self.checked = checked
+        self.news = News()
+        self._abort = abort
 
-    done: dict[int, Result] = {}
-    turn = list(enumerate(items))
-    while turn:
-        later: list[tuple[tuple[int, Item], Postponed]] = []
-        work = running(
-            lambda numbered: send(numbered[1]),
+    @abstractmethod
+    def send(self, item: Item) -> Result:
+        """Have one in its place, read back; called in threads."""
+
+    @abstractmethod
+    def progress(self, n_sent: int) -> Progress:
+        """How far things are when that many items were sent."""
+
+    def ended(self, item: Item, result: Result) -> ShardRestored | None:
+        """An item is in its place; returns what to tell of it. Called in the calling thread."""
+        return None
+
+    def nothing_ended(self) -> None:
+        """Called in the calling thread, once a second when nothing ends."""
+
+    def postponing(self) -> Postponing[Item] | None:
+        """In which order, and what to wait for at the end; None: as they come."""
+        return None
+
+    def send_all(self, items: Sequence[Item]) -> list[Result]:
+        """Send all items; returns what became of each, in their order.
+
+        Raises: what the first one to fail raises.
+        """
+        done: dict[int, Result] = {}
+        turn = list(enumerate(items))
+        postponing = self.postponing()
+        while turn:
+            later: list[tuple[Numbered[Item], Postponed]] = []
+            with self._sending(turn, postponing) as ended:
+                for one in ended:
+                    self.news.emit(self.checked.run.emit)
+                    if one is None:
+                        self.nothing_ended()
+                        self.checked.run.emit(self.progress(len(done)))
+                        continue
+                    (number, item), outcome = one
+                    try:
+                        done[number] = outcome.result()
+                    except Postponed as postponed:
+                        later.append(((number, item), postponed))
+                        continue
+                    event = self.ended(item, done[number])
+                    if event is not None:
+                        self.checked.run.emit(event)
+            if later and (
+                postponing is None or not postponing.await_nodes([why for _, why in later])
+            ):
+                raise later[0][1].cause
+            turn = [numbered for numbered, _ in later]
+        return [done[number] for number in range(len(items))]
+
+    def _sending(
+        self, turn: Sequence[Numbered[Item]], postponing: Postponing[Item] | None
+    ) -> AbstractContextManager[Generator[tuple[Numbered[Item], Outcome[Result]] | None]]:
+        def give_up() -> None:
+            self.checked.run.stop.set()
+            self._abort()
+
+        def send(numbered: Numbered[Item]) -> Result:
+            return self.send(numbered[1])
+
+        return running(
+            send,
             turn if postponing is None else postponing.in_turn(turn),
-            parallel=parallel,
+            parallel=self.checked.options.parallel,
             name="upload",
             every_s=PROGRESS_EVERY_S,
             give_up=give_up,
         )
-        with work as ended:
-            for one in ended:
-                news.emit(emit)
-                if one is None:
-                    proved(None)
-                    emit(progress(len(done)))
-                    continue
-                numbered, outcome = one
-                try:
-                    done[numbered[0]] = result = outcome.result()
-                except Postponed as postponed:
-                    later.append((numbered, postponed))
-                    continue
-                proved(result)
-                if event is not None:
-                    emit(event(numbered[1], result))
-        if later and (postponing is None or not postponing.await_nodes([why for _, why in later])):
-            raise later[0][1].cause
-        turn = [numbered for numbered, _ in later]
-    return [done[number] for number in range(len(items))]
-
-
-def bytes_of(uploaders: Mapping[str, Uploader]) -> int:
-    """What all of them have sent so far, in tar bytes."""
-    return sum(uploader.bytes_done for uploader in uploaders.values())

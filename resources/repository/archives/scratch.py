@@ -41,7 +41,7 @@ class Scratch:
     """
 
     def __init__(self, directory: str | None = None) -> None:
-        self._directory = directory
+        self.directory = directory
         self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self._in_memory = True
@@ -58,7 +58,7 @@ class Scratch:
         if self._file is None:
             # Never truncated: writing over pages costs half of giving them back and asking anew.
             try:
-                self._file = temporary_file(self._directory)
+                self._file = temporary_file(self.directory)
             except OSError as error:
                 raise self._refused(error) from None
 
@@ -89,7 +89,7 @@ class Scratch:
             self._file = None
 
     def _refused(self, error: OSError) -> StoreFailed:
-        where = self._directory or tempfile.gettempdir()
+        where = self.directory or tempfile.gettempdir()
         what = f"{where}: writing a temporary file: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return StoreFull(

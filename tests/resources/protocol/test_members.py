@@ -201,7 +201,7 @@ def test_an_import_asks_as_the_original_asks() -> None:
     wire = asked("metastore-update")
     update = parse_all(snapshotter.request, wire[1:], step=STEP)
     assert isinstance(update, MetastoreUpdate)
-    assert (update.database, update.restore_database) == ("telegraf", "copy")
+    assert (update.database, update.new_database) == ("telegraf", "copy")
     assert decode_metastore(update.meta).database("telegraf") is not None
     assert update.encode() == wire[1:]
     pairs = parse_all(id_map, recorded("metastore-update"), step=STEP)

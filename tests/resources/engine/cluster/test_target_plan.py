@@ -15,6 +15,7 @@ from resources.engine.cluster.target_plan import (
     plan_cluster_change,
 )
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.restore.target_state import TargetState
 from resources.errors import PlanError, TargetNotEmpty
 from resources.model import (
     ContinuousQueryInfo,
@@ -135,11 +136,8 @@ def restoring(
         BackupSet(StoredManifest("T.manifest", manifest), archives, ()),
         encode_metastore(source),
         source,
-        FRESH,
+        TargetState("m:8091", FRESH, 20 * DAY_NS, write_limits_known=False),
         options,
-        now_ns=20 * DAY_NS,
-        target_name="m:8091",
-        write_limits_known=False,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from resources.engine.merge.merge_plan import MergeOptions, MergePlan, plan_merge
 from resources.engine.restore.plan import plan_restore
+from resources.engine.restore.target_state import TargetState
 from resources.errors import NothingMatches, PlanError, UsageError
 from resources.model import (
     ContinuousQueryInfo,
@@ -112,10 +113,8 @@ def plan(
         BackupSet(StoredManifest("T.manifest", manifest), archives, ()),
         encode_metastore(SOURCE),
         SOURCE,
-        metastore(),
+        TargetState("s:8088", metastore(), NOW_NS),
         options.restore_options(TEMPORARY),
-        now_ns=NOW_NS,
-        target_name="s:8088",
     )
     return plan_merge(restore, target, options, now_ns=NOW_NS, target_name="s:8088")
 
@@ -131,7 +130,7 @@ def test_every_shard_goes_through_a_temporary_database_into_the_policy_of_its_na
     assert planned.policies == {"week": "week", "long": "long"}
     assert planned.points == 10
     [beside] = planned.restore.databases
-    assert beside.new_name == TEMPORARY
+    assert beside.new_database == TEMPORARY
     assert set(beside.durations.values()) == {0}  # nothing expires while it is copied
     assert beside.continuous_queries == ()
     assert planned.kept_from_ns == {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from resources.engine.restore.into_shard import find_shard
+from resources.engine.restore.target_state import TargetState
 from resources.errors import NothingMatches, PlanError, WouldExpire
 from resources.model import (
     DatabaseInfo,
@@ -49,13 +50,11 @@ def target(*groups: ShardGroupInfo, keep_days: int = 0, cluster: bool = True) ->
 
 def find(there: Metastore, old: ShardPlace, number: int = 50, database: str = "db") -> ShardPlace:
     return find_shard(
-        there,
+        TargetState("m:8091", there, 20 * DAY_NS),
         ShardID(number),
         old,
         database=database,
         policy="rp",
-        now_ns=20 * DAY_NS,
-        target_name="m:8091",
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from resources.clients.meta import MetaClient
 from resources.embedded.cluster import EmbeddedCluster
-from resources.engine.events import Event
+from resources.engine.events import Event, Run
 from resources.engine.restore import lease
 from resources.engine.restore.lease import NAME, NUMBER_FILE, holding_lease
 from resources.errors import TargetBusy
@@ -47,7 +47,7 @@ class Asking:
 
     def hold(self, store: DirectoryStore):
         return holding_lease(
-            self.meta, store, self.stop, lost=self.lost.set, emit=self.reported.append
+            self.meta, store, Run(self.reported.append, self.stop), lost=self.lost.set
         )
 
     def killed(self, store: DirectoryStore) -> NodeID:

@@ -12,6 +12,7 @@ from resources.engine.restore.plan import (
     RestorePlan,
     plan_restore,
 )
+from resources.engine.restore.target_state import TargetState
 from resources.errors import (
     BackupIncomplete,
     NothingMatches,
@@ -111,14 +112,16 @@ WHOLE = backup(1, 2, 3, 4, 5, 6)
 def plan(
     options: RestoreOptions, source: BackupSet = WHOLE, target: Metastore = NOWHERE
 ) -> RestorePlan:
-    return plan_restore(
-        source, b"", SOURCE, target, options, now_ns=NOW_NS, target_name="target:8088"
-    )
+    return plan_restore(source, b"", SOURCE, state(target), options)
+
+
+def state(target: Metastore) -> TargetState:
+    return TargetState("target:8088", target, NOW_NS)
 
 
 def test_everything_is_restored_but_the_servers_own_monitoring() -> None:
     made = plan(RestoreOptions())
-    assert [db.new_name for db in made.databases] == ["home", "other", "empty"]
+    assert [db.new_database for db in made.databases] == ["home", "other", "empty"]
     assert [shard.place.shard_id for shard in made.shards] == [1, 2, 3, 4, 6]
     assert made.databases[0].continuous_queries == ("CREATE CONTINUOUS QUERY q ON home …",)
 
@@ -164,9 +167,7 @@ def test_what_would_expire_on_arrival_needs_a_choice() -> None:
     old = replace(SOURCE, databases=(home,))
 
     def planned(options: RestoreOptions) -> RestorePlan:
-        return plan_restore(
-            backup(4), b"", old, NOWHERE, options, now_ns=NOW_NS, target_name="target:8088"
-        )
+        return plan_restore(backup(4), b"", old, state(NOWHERE), options)
 
     with pytest.raises(PlanError, match="delete them within minutes") as caught:
         planned(RestoreOptions())
@@ -220,7 +221,7 @@ def test_an_older_archive_of_a_shard_that_failed_is_good_enough() -> None:
 
 def test_a_database_without_archives_is_not_created_empty_from_a_limited_backup() -> None:
     made = plan(RestoreOptions(), backup(6, details=None))
-    assert [db.new_name for db in made.databases] == ["other", "empty"]
+    assert [db.new_database for db in made.databases] == ["other", "empty"]
     assert any("'home' is left out" in note for note in made.notes)
     with pytest.raises(BackupIncomplete, match="no archive of database 'home'"):
         plan(RestoreOptions(Limits("home")), backup(6, details=None))
@@ -243,27 +244,27 @@ def test_a_manifest_without_names_still_finds_its_place() -> None:
     assert made.shards[0].new_database == "home"
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        RestoreOptions(new_database="x"),
-        RestoreOptions(Limits("home"), new_policy="x"),
-        RestoreOptions(Limits(policy="keep")),
-    ],
-)
-def test_flags_that_need_another_say_so(options: RestoreOptions) -> None:
-    with pytest.raises(UsageError, match="needs"):
-        plan(options)
+def test_flags_that_need_another_say_so() -> None:
+    with pytest.raises(UsageError, match="-newdb needs -db"):
+        RestoreOptions(new_database="x")
+    with pytest.raises(UsageError, match="-newrp needs -rp"):
+        RestoreOptions(Limits("home"), new_policy="x")
+    with pytest.raises(UsageError, match="-rp needs -db"):
+        RestoreOptions(Limits(policy="keep"))
+    with pytest.raises(UsageError, match="-newshard needs -shard"):
+        RestoreOptions(new_shard_id=ShardID(1))
+    with pytest.raises(UsageError, match="-users goes with everything"):
+        RestoreOptions(Limits("home"), users=True)
 
 
 def test_a_new_name_that_no_server_takes_is_refused_at_once() -> None:
     with pytest.raises(UsageError):
-        plan(RestoreOptions(Limits("home"), new_database="../x"))
+        RestoreOptions(Limits("home"), new_database="../x")
 
 
 def test_the_servers_own_database_is_no_target() -> None:
     with pytest.raises(UsageError, match="keeps this database for itself"):
-        plan(RestoreOptions(Limits("home"), new_database="_internal"))
+        RestoreOptions(Limits("home"), new_database="_internal")
 
 
 def test_the_servers_own_monitoring_cannot_be_asked_for() -> None:

@@ -1,9 +1,9 @@
-"""What a restore may do to a copy that holds a part of its archive, so that it can be sent again.
+"""What a restore may do to a replica that holds a part of its archive, to send it again.
 
 A server writes an upload over files of the same names, and leaves the others. So an archive may be
 sent over what an earlier attempt has left of it, and over nothing else: a file that somebody's
-points were written to may have the name of one that is sent. A cluster's copy can also be removed
-and made anew.
+points were written to may have the name of one that is sent. A cluster's replica can also be
+removed and made anew.
 
 Source: influxdb tsdb/engine/tsm1/engine.go, overlay; tried on 1.6.7, 1.8, 1.12 and a cluster by
 tests/faults/cut_off.py.
@@ -11,7 +11,7 @@ tests/faults/cut_off.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from resources.clients.server import Server
@@ -21,21 +21,29 @@ from resources.model import ShardID
 from resources.repository.formats.details import FileID
 
 
-class TargetCopies(Protocol):
-    """The copies on one server of the target."""
+class TargetReplicas(Protocol):
+    """The replicas on one server of the target."""
 
     def has(self, shard_id: ShardID) -> bool:
-        """Whether the copy is there at all.
+        """Whether the replica is there at all.
 
         Raises:
             WireError
         """
         ...
 
+    def is_away(self) -> bool:
+        """Whether the server does not answer at all, and its shards come again later."""
+        ...
+
+    def check_may_send(self) -> None:
+        """Called right before each upload; what it raises keeps it from being sent."""
+        ...
+
     def make_ready(
         self, shard_id: ShardID, files: Sequence[SentFile], ours: Collection[FileID]
     ) -> str:
-        """Have a copy take its archive once more; returns why it must stay as it is, or nothing.
+        """Have a replica take its archive once more; returns why it must stay as it is, or nothing.
 
         Args:
             files: what it holds.
@@ -47,19 +55,32 @@ class TargetCopies(Protocol):
         ...
 
 
-class ServerCopies:
+class ServerReplicas:
     """Those of a single server: nothing can be taken away, so they are sent over.
 
     Args:
         started_ns: when the server had started, as it said before the shards were created.
+        check_may_send: see `TargetReplicas`.
     """
 
-    def __init__(self, server: Server, started_ns: int | None) -> None:
+    def __init__(
+        self,
+        server: Server,
+        started_ns: int | None,
+        check_may_send: Callable[[], None] = lambda: None,
+    ) -> None:
         self._server = server
         self._started_ns = started_ns
+        self._check_may_send = check_may_send
 
     def has(self, shard_id: ShardID) -> bool:
         return self._server.has_shard(shard_id)
+
+    def is_away(self) -> bool:
+        return False  # there is no other to go on with
+
+    def check_may_send(self) -> None:
+        self._check_may_send()
 
     def make_ready(
         self, shard_id: ShardID, files: Sequence[SentFile], ours: Collection[FileID]

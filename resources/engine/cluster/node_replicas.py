@@ -1,4 +1,4 @@
-"""A data node's copies while a restore fills them: one that is there in part is made anew."""
+"""A data node's replicas while a restore fills them: one that is there in part is made anew."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resources.repository.formats.details import FileID
 REMOVALS = 4
 
 
-class NodeCopies:
+class NodeReplicas:
     """Those of one data node.
 
     Args:
@@ -38,6 +38,12 @@ class NodeCopies:
 
     def has(self, shard_id: ShardID) -> bool:
         return shard_id in self._cluster.coordinator(self._node).list_shards()
+
+    def is_away(self) -> bool:
+        return self._cluster.peer(self._node).why_away is not None
+
+    def check_may_send(self) -> None:
+        """Each client of the cluster asks for its lease by itself."""
 
     def make_ready(
         self, shard_id: ShardID, files: Sequence[SentFile], ours: Collection[FileID]

@@ -1,0 +1,298 @@
+"""A cluster as the target of a restore.
+
+First there are shards without owners, then every replica is filled and proved, then they get
+their owners.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from resources.clients.cluster import Cluster
+from resources.engine.cluster.cluster_upload import ClusterUpload
+from resources.engine.cluster.internal import empty_internal, note_internal
+from resources.engine.cluster.metastore_change import MetastoreChange
+from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of
+from resources.engine.cluster.preconditions import shards_on_disk, warn_of_lost_updates
+from resources.engine.cluster.restore_journal import Journal, JournalFile
+from resources.engine.cluster.rollback import give_owners, take_away, undo_interrupted
+from resources.engine.cluster.target_plan import (
+    ClusterChange,
+    NewShard,
+    draft_databases,
+    plan_cluster_change,
+)
+from resources.engine.cluster.users import create_users, note_users
+from resources.engine.events import MetaRestoring, Run, Warned
+from resources.engine.restore.check import CheckedRestore
+from resources.engine.restore.identity import identity_of
+from resources.engine.restore.lease import holding_lease
+from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.restore.receipt import TargetFacts
+from resources.engine.restore.restored import RestoredShard
+from resources.engine.restore.target import KilledRestore, Placement
+from resources.engine.restore.target_state import TargetState
+from resources.errors import PlanError, RestoreFailed, ShardkeeperError, WireError, shown
+from resources.model import Metastore
+from resources.protocol.commands import CreateContinuousQuery
+from resources.protocol.influxql import check_continuous_query
+from resources.protocol.meta import decode_metastore
+from resources.repository.backup_set import BackupSet
+from resources.repository.repository import BackupRepository
+from resources.repository.storage.store import Store
+from resources.runtime.failpoints import passing
+from resources.runtime.interrupts import interruptible
+
+
+@contextmanager
+def holding_cluster(cluster: Cluster, store: Store, run: Run) -> Generator[None]:
+    """Have the cluster's lease for the block; the run stops once another restore takes it over.
+
+    Raises: as `holding_lease`.
+    """
+
+    def lost() -> None:
+        run.emit(Warned("another restore took over; this one stops"))
+        cluster.abort()
+
+    with holding_lease(cluster.meta, store, run, lost=lost):
+        yield
+    cluster.resume()  # the lease may have been lost when all was done
+
+
+class ClusterTarget:
+    """A cluster, as the restores of one run from one repository see it."""
+
+    def __init__(self, cluster: Cluster, repository: BackupRepository, run: Run) -> None:
+        self.connection = cluster
+        self.repository = repository
+        self.run = run
+
+    def state(self) -> TargetState:
+        raw, metastore = self.connection.metastore()
+        return TargetState(
+            self.connection.address, metastore, time.time_ns(), write_limits_known=False, raw=raw
+        )
+
+    def plan(
+        self, backup: BackupSet, options: RestoreOptions, state: TargetState | None = None
+    ) -> RestorePlan:
+        meta = self.repository.read_meta(backup)
+        source = decode_metastore(meta)
+        state = state or self.state()
+        plan = plan_restore(backup, meta, source, state, options)
+        notes: list[str] = []
+        there, here = _addresses(source), _addresses(state.metastore)
+        if there and there != here and plan.into is None:
+            notes.append(
+                f"the backup's data nodes ({', '.join(map(shown, there))}) are not this cluster's; "
+                "its own get the shards, dealt out by replication factor"
+            )
+        if options.users:
+            notes += note_users(source.users, state.metastore.users)
+        if not options.limits:
+            notes += note_internal(state.metastore)
+        return replace(plan, notes=(*plan.notes, *notes))
+
+    def placement(
+        self, plan: RestorePlan, options: RestoreOptions, state: TargetState, *, possible: bool
+    ) -> Placement:
+        """As the change of the metastore would deal them out; a conflict leaves that open."""
+        if not possible:
+            return Placement()
+        try:
+            draft = draft_databases(plan, options.new_replica_n)
+            change = plan_cluster_change(plan, draft, state.raw, shards_on_disk(self.connection))
+        except (PlanError, WireError) as error:
+            return Placement(conflicts=(error,))
+        return Placement(
+            {
+                shard.restore.place.shard_id: (shard.id, shard.owners)
+                for shard in change.shards
+                if shard.restore is not None
+            }
+        )
+
+    @contextmanager
+    def killed(self, backup: BackupSet, options: RestoreOptions) -> Generator[KilledRestore | None]:
+        """The lease keeps others away from its record, once it has begun."""
+        found = self._left(backup, options)
+        if found is None:
+            yield None
+        else:
+            plan, left = found
+            yield KilledRestore(plan, partial(self.begin, left=left))
+
+    def _left(
+        self, backup: BackupSet, options: RestoreOptions
+    ) -> tuple[RestorePlan, Journal] | None:
+        """The plan that a killed run of this very restore had, and its record."""
+        state = self.state()
+        left = JournalFile(self.repository.store, state.metastore.cluster_id).read()
+        if left is None or not left.plan or left.proved is not False:
+            return None
+        if any(state.metastore.database(name) is None for name in left.databases):
+            return None  # it was dropped; what its nodes have is to be taken away
+        try:
+            plan = self.plan(backup, options, state.without(left.databases.keys()))
+        except PlanError:
+            return None  # it is in the way of something else
+        return (plan, left) if identity_of(plan, options) == left.plan else None
+
+    def take_back_interrupted(self) -> None:
+        undo_interrupted(self.connection, self.repository, self.run)
+
+    @contextmanager
+    def begin(
+        self, checked: CheckedRestore, left: Journal | None = None
+    ) -> Generator[ClusterRestore]:
+        """The block holds the cluster's lease.
+
+        Args:
+            left: the record of a killed run of the same plan.
+        """
+        cluster = self.connection
+        cluster_id = cluster.metastore()[1].cluster_id
+        facts = TargetFacts("cluster", cluster.address, cluster.about().version, cluster_id)
+        self.run.emit(MetaRestoring())
+        with holding_cluster(cluster, self.repository.store, self.run):
+            yield ClusterRestore(cluster, checked, facts, left)
+
+
+def _addresses(metastore: Metastore) -> list[str]:
+    return sorted(node.tcp_addr for node in metastore.data_nodes)
+
+
+class ClusterRestore:
+    """The steps of a restore into a cluster.
+
+    Whatever step fails, undoing it is one thing: what the record names is taken away.
+
+    Args:
+        left: the record of a killed run of the same plan.
+    """
+
+    _change: ClusterChange
+
+    def __init__(
+        self, cluster: Cluster, checked: CheckedRestore, facts: TargetFacts, left: Journal | None
+    ) -> None:
+        self.facts = facts
+        self.undoing = f"taking back what was restored into {cluster.address}"
+        self._cluster = cluster
+        self._checked = checked
+        self._run = checked.run
+        self._left = left
+        self._on_disk = shards_on_disk(cluster)
+        self._metastore_change = MetastoreChange(cluster, checked)
+
+    @contextmanager
+    def on_record(self) -> Generator[None]:
+        """Each change of the metastore writes the record before; it goes when all is there."""
+        yield
+
+    def create(self) -> int:
+        """Make shards without owners, which nobody reads or writes."""
+        change = None
+        if self._left is not None:
+            change = self._metastore_change.go_on(self._left)
+            if change is None:
+                self._take_away(self._left)
+        self._change = change or self._metastore_change.make(self._on_disk)
+        return len(self._change.ids)
+
+    def _take_away(self, left: Journal) -> None:
+        """What the killed run left is not what it was: begin anew."""
+        take_away(self._cluster, left, self._run.emit)
+        JournalFile(self._checked.repository.store, left.cluster_id).remove()
+        self._on_disk = shards_on_disk(self._cluster)
+        self._left = None
+
+    def upload(self) -> list[RestoredShard]:
+        upload = ClusterUpload(
+            self._cluster, self._checked, self._change, self._metastore_change.filled
+        )
+        upload.create()
+        passing("cluster.shards-created")
+        return upload.run(self._left)
+
+    def activate(self, shards: Sequence[RestoredShard]) -> None:
+        """Put on record that all is proved, then give the shards their owners."""
+        passing("cluster.before-adoption")
+        self._metastore_change.proved({shard.new_shard_id: shard.receipts for shard in shards})
+        self._give_owners(self._change)
+        passing("cluster.after-adoption")
+
+    def complete(self) -> None:
+        """The record has said so since everything was proved."""
+
+    def undo(self, error: BaseException) -> None:
+        self._metastore_change.undo(error)
+
+    def finish(self) -> None:
+        """Forget the record; then do what undoes nothing if it fails, and can be interrupted."""
+        self._metastore_change.done()
+        checked, emit = self._checked, self._run.emit
+        with interruptible():
+            if not self._change.by_command:
+                warn_of_lost_updates(self._cluster, self._change, self._on_disk, emit=emit)
+            self._continuous_queries()
+            if checked.options.users:
+                create_users(self._cluster, checked.plan.metastore.users, emit=emit)
+            if not checked.options.limits:
+                empty_internal(self._cluster, emit=emit)
+
+    # --- owners -----------------------------------------------------------------------------
+
+    def _give_owners(self, change: ClusterChange) -> None:
+        """Every copy is there and proved: now they get readers, unless they had them."""
+        self._checked.check()
+        if not change.by_command:
+            owners = [(shard.id, node.id) for shard in change.shards for node in shard.owners]
+            give_owners(self._cluster, owners, emit=self._run.emit)
+        about = databases_of(change.databases)
+        now = confirmed_reading(self._cluster, about=about, stop=self._run.stop).metastore
+        found = {p.shard_id: {o.node_id for o in p.shard.owners} for p in now.places()}
+        inventory = self._cluster.inventory(now)
+        silent = set[str]()
+        if self._checked.options.receipts:  # what such a node has was read back before it went away
+            silent = {node for shard in change.shards for node in _addresses_of(shard)}
+            silent &= inventory.silent.keys()
+        for node in sorted(silent):
+            what = f"{inventory.silent[node].what}; its copies were read back before"
+            self._run.emit(Warned(f"a data node has gone away meanwhile: {what}"))
+        for shard in change.shards:
+            wanted = {node.id for node in shard.owners}
+            there = {copy.node for copy in inventory.copies.get(shard.id, ())} | silent
+            if found.get(shard.id) != wanted or not _addresses_of(shard) <= there:
+                raise RestoreFailed(
+                    f"shard {shard.id} did not get the owners it was to have",
+                    hint="somebody else changes the cluster; run restore again",
+                )
+
+    def _continuous_queries(self) -> None:
+        """One that fails is reported and does not undo the restore."""
+        for database in self._checked.plan.databases:
+            for query in database.source.continuous_queries:
+                if query.query not in database.continuous_queries:
+                    continue
+                try:
+                    check_continuous_query(query.query)
+                    self._cluster.meta.execute(
+                        CreateContinuousQuery(database.new_database, query.name, query.query)
+                    )
+                except ShardkeeperError as error:
+                    self._run.emit(
+                        Warned(
+                            f"a continuous query could not be created ({error.what}); run it by "
+                            f"hand: {query.query}"
+                        )
+                    )
+
+
+def _addresses_of(shard: NewShard) -> set[str]:
+    return {node.tcp_addr for node in shard.owners}

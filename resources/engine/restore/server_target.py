@@ -1,0 +1,218 @@
+"""A single server as the target of a restore."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+from resources.clients.server import Server
+from resources.engine.events import MetaRestoring, Run
+from resources.engine.restore.check import CheckedRestore
+from resources.engine.restore.identity import identity_of
+from resources.engine.restore.leftovers import take_back_interrupted
+from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.restore.receipt import TargetFacts
+from resources.engine.restore.record import ServerJournal
+from resources.engine.restore.restored import RestoredShard
+from resources.engine.restore.rollback import roll_back, take_back_strangers
+from resources.engine.restore.same_server import check_same_server
+from resources.engine.restore.server_creation import ServerCreation
+from resources.engine.restore.server_databases import LIMITS_SINCE, run_queries, version_tuple
+from resources.engine.restore.server_journal import JournalWriter, keeping_journal, take_over
+from resources.engine.restore.server_upload import ServerUpload
+from resources.engine.restore.target import KilledRestore, Placement
+from resources.engine.restore.target_state import TargetState
+from resources.engine.restore.unfinished import Unfinished, left_over, reported, what_is_there
+from resources.errors import PlanError, ShardkeeperError, UsageError
+from resources.model import Metastore, ShardID
+from resources.protocol.meta import decode_metastore
+from resources.repository.backup_set import BackupSet
+from resources.repository.repository import BackupRepository
+from resources.runtime.failpoints import passing
+
+
+class ServerTarget:
+    """A single server, as the restores of one run from one repository see it."""
+
+    def __init__(self, server: Server, repository: BackupRepository, run: Run) -> None:
+        self.connection = server
+        self.repository = repository
+        self.run = run
+
+    def state(self) -> TargetState:
+        server = self.connection
+        raw, metastore = server.metastore()
+        facts = server.about()
+        return TargetState(
+            server.address,
+            metastore,
+            facts.clock_ns or time.time_ns(),
+            not facts.version or version_tuple(facts.version) >= LIMITS_SINCE,
+            raw,
+        )
+
+    def plan(
+        self, backup: BackupSet, options: RestoreOptions, state: TargetState | None = None
+    ) -> RestorePlan:
+        if options.users:
+            raise UsageError(
+                "-users restores into clusters only: a single server takes passwords, not hashes",
+                hint="leave it out; CREATE USER makes them anew",
+            )
+        meta = self.repository.read_meta(backup)
+        return plan_restore(backup, meta, decode_metastore(meta), state or self.state(), options)
+
+    def placement(
+        self, plan: RestorePlan, options: RestoreOptions, state: TargetState, *, possible: bool
+    ) -> Placement:
+        """A server numbers shards in the order in which they come, from its last number on."""
+        first = state.metastore.max_shard_id + 1
+        return Placement(
+            {
+                shard.place.shard_id: (ShardID(number), ())
+                for number, shard in enumerate(plan.shards, first)
+            }
+        )
+
+    @contextmanager
+    def killed(self, backup: BackupSet, options: RestoreOptions) -> Generator[KilledRestore | None]:
+        """Its record is locked for the block."""
+        with ExitStack() as stack:
+            left = self._unfinished(stack, backup, options)
+            if left is None:
+                stack.close()
+                yield None
+            else:
+                yield KilledRestore(left.plan, partial(self.begin, left=left))
+
+    def _unfinished(
+        self, stack: ExitStack, backup: BackupSet, options: RestoreOptions
+    ) -> Unfinished | None:
+        server, store = self.connection, self.repository.store
+        for kept in left_over(stack, server, store):
+            state = self.state().without(kept.journal.databases.keys())
+            try:
+                plan = self.plan(backup, options, state)
+            except PlanError:
+                continue  # it is in the way of something else
+            if identity_of(plan, options) == kept.journal.plan:
+                found = what_is_there(server, kept, plan, server.about().version)
+                mine = take_over(kept, store) if found is not None else None
+                if found is not None and mine is not None:
+                    return replace(found, kept=mine)
+        return None
+
+    def take_back_interrupted(self) -> None:
+        take_back_interrupted(self.connection, self.repository, emit=self.run.emit)
+
+    @contextmanager
+    def begin(
+        self, checked: CheckedRestore, left: Unfinished | None = None
+    ) -> Generator[ServerRestore]:
+        """Nothing keeps others away: each has a record of its own.
+
+        Args:
+            left: what a killed run of the same plan has left there.
+        """
+        server = self.connection
+        version = server.about().version
+        _, before = server.metastore()
+        facts = TargetFacts("server", server.address, version, before.cluster_id)
+        names = [database.new_database for database in checked.plan.databases]
+        check_same_server(server, names, emit=self.run.emit)
+        self.run.emit(MetaRestoring())
+        passing("restore.checked")
+        yield ServerRestore(server, checked, facts, before, left)
+
+
+class ServerRestore:
+    """The steps of a restore into a single server.
+
+    Whatever step fails, undoing it is one thing: the databases that were created are dropped.
+
+    Args:
+        before: the server's metastore, before anything was changed.
+        left: what a killed run of the same plan has left there.
+    """
+
+    _journal: JournalWriter
+    _creation: ServerCreation
+
+    def __init__(
+        self,
+        server: Server,
+        checked: CheckedRestore,
+        facts: TargetFacts,
+        before: Metastore,
+        left: Unfinished | None,
+    ) -> None:
+        self.facts = facts
+        self.undoing = f"taking back what was restored into {server.address}"
+        self._server = server
+        self._checked = checked
+        self._before = before
+        self._left = left
+        self._reported = left.reported if left is not None else reported(server)
+
+    @contextmanager
+    def on_record(self) -> Generator[None]:
+        checked, now = self._checked, self._reported
+        record = ServerJournal(
+            self.facts.cluster_id,
+            self.facts.address,
+            now.started_ns if now is not None else None,
+            plan=identity_of(checked.plan, checked.options),
+        )
+        kept = self._left.kept if self._left is not None else None
+        store, emit = checked.repository.store, checked.run.emit
+        with keeping_journal(store, record, emit=emit, goes_on=kept) as journal:
+            self._journal = journal
+            self._creation = ServerCreation(
+                self._server,
+                checked,
+                self.facts.version,
+                journal,
+                self._left.ids if self._left is not None else {},
+            )
+            yield
+
+    def create(self) -> int:
+        return len(self._creation.make())
+
+    def upload(self) -> list[RestoredShard]:
+        upload = ServerUpload(
+            self._server, self._checked, self._creation.ids, self._journal, self._reported
+        )
+        return upload.run(self._checked.plan.shards, self._left)
+
+    def activate(self, shards: Sequence[RestoredShard]) -> None:
+        """The shards have readers since they were created; what is left are continuous queries."""
+        self._journal.check_still_ours()
+        for database, ids in self._creation.created:
+            run_queries(self._server, database, ids, emit=self._checked.run.emit)
+        passing("restore.before-complete")
+
+    def complete(self) -> None:
+        self._journal.complete()
+
+    def undo(self, error: BaseException) -> None:
+        """Drop the databases that were created, as far as nobody else has a part in them.
+
+        Raises:
+            LockLost: another run took the place of this one, and takes back what is there.
+        """
+        created, journal, emit = self._creation.created, self._journal, self._checked.run.emit
+        roll_back(self._server, created, error, journal=journal, emit=emit)
+        known = {db.name for db in self._before.databases}
+        known |= {db.new_database for db in self._checked.plan.databases}
+        ours = {new for _, ids in created for new in ids.values()}
+        ours -= {place.shard_id for place in self._before.places()}
+        take_back_strangers(self._server, known, ours, error, journal=journal, emit=emit)
+        if isinstance(error, ShardkeeperError):
+            journal.explain(error)
+
+    def finish(self) -> None:
+        """Nothing is left to be done."""
