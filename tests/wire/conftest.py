@@ -1,4 +1,4 @@
-"""Two servers for the whole session: what is backed up, and what is restored into."""
+"""Two servers for the whole session, of which one is backed up; a cluster; a directory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from resources.embedded.cluster import EmbeddedCluster
 from tests.conftest import need_influxd
 from tests.influxd import Influxd
 
@@ -38,8 +39,15 @@ def fresh() -> Callable[[], str]:
 def backups(tmp_path: Path) -> Path:
     """An empty directory for backups."""
     directory = tmp_path / "backups"
-    directory.mkdir()
+    directory.mkdir(mode=0o700)
     return directory
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
+    """A cluster with a meta node and three data nodes."""
+    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

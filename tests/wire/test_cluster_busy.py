@@ -6,7 +6,6 @@ they list a shard's files without its cache, while /debug/vars tells of the cach
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,19 +16,6 @@ from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup import replica_caches
 from tests.faults.replicas import stored
 from tests.wire.test_cluster_replicas import backup, create, places, write
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
-        yield running
-
-
-@pytest.fixture
-def backups(tmp_path: Path) -> Path:
-    path = tmp_path / "backups"
-    path.mkdir(mode=0o700)
-    return path
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,6 @@ database, and a shard that does not open is left out without a word.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,19 +20,6 @@ from tests.wire.commands import Done, shardkeeper
 from tests.wire.test_cluster_backup import newest_manifest, saved
 
 START_S, HOUR_S = 1_600_041_600, 3600
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
-        yield running
-
-
-@pytest.fixture
-def backups(tmp_path: Path) -> Path:
-    path = tmp_path / "backups"
-    path.mkdir(mode=0o700)
-    return path
 
 
 def backup(cluster: EmbeddedCluster, directory: Path, *flags: str) -> Done:

@@ -24,23 +24,10 @@ Damage = Callable[[bytearray], None]
 
 
 @pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(tmp_path / "cluster", meta_nodes=1, data_nodes=3) as running:
-        yield running
-
-
-@pytest.fixture
 def alone(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     """A cluster of one data node, so that there is one replica."""
     with EmbeddedCluster(tmp_path / "alone", meta_nodes=1, data_nodes=1) as running:
         yield running
-
-
-@pytest.fixture
-def backups(tmp_path: Path) -> Path:
-    path = tmp_path / "backups"
-    path.mkdir(mode=0o700)
-    return path
 
 
 def block(key: int) -> Damage:
