@@ -24,7 +24,6 @@ import random
 import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from pathlib import Path
 
 from resources.runtime.failpoints import VARIABLE
 from tests.expectation import Expectation
+from tests.faults.campaign import print_line, run_campaign
 from tests.faults.cluster_scenarios import ON_A_CLUSTER, ON_A_SERVER
 from tests.faults.interruptions import (
     LEASE_S,
@@ -283,24 +283,15 @@ def main() -> int:
     first = int(words[2]) if len(words) > 2 else 1
     names = tuple(name for name in PLACES if name != "influxd" or Influxd.installed())
     if not is_possible():
-        _say("no namespaces can be made here: there is no second host with other clocks")
-    _say(f"seed {seed}: python -m tests.faults.interrupted {n or 'failpoints'} {seed} repeats it")
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="shardkeeper-interrupted-") as directory:
-        try:
-            at = Path(directory)
-            for line in interrupted(n, seed=seed, directory=at, names=names, first=first):
-                _say(f"{time.monotonic() - began:7.1f} s  {line}")
-        except AssertionError as failure:
-            _say(f"FAILED (seed {seed}): {failure} {getattr(failure, '__notes__', '')}")
-            raise
-    _say(f"everything held, in {time.monotonic() - began:.0f} s")
-    return 0
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        print_line("no namespaces can be made here: there is no second host with other clocks")
+    print_line(
+        f"seed {seed}: python -m tests.faults.interrupted {n or 'failpoints'} {seed} repeats it"
+    )
+    return run_campaign(
+        "interrupted",
+        seed,
+        lambda at: interrupted(n, seed=seed, directory=at, names=names, first=first),
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import random
 import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.expectation import Expectation
+from tests.faults.campaign import print_line, run_campaign
 from tests.faults.moments import (
     ON_A_CLUSTER,
     ON_A_SERVER,
@@ -368,23 +368,11 @@ def main() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else secrets.randbits(32)
     names = tuple(name for name in PLACES if name != "influxd" or Influxd.installed())
     if len(names) < len(PLACES):
-        _say("influxd is not installed: on embedded servers only")
-    _say(f"seed {seed}: make torture N={kills} SEED={seed} repeats it")
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="shardkeeper-torture-") as directory:
-        try:
-            for line in torture(kills, seed=seed, directory=Path(directory), names=names):
-                _say(f"{time.monotonic() - began:7.1f} s  {line}")
-        except AssertionError as failure:
-            _say(f"FAILED (seed {seed}): {failure}")
-            raise
-    _say(f"everything held, in {time.monotonic() - began:.0f} s")
-    return 0
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+        print_line("influxd is not installed: on embedded servers only")
+    print_line(f"seed {seed}: make torture N={kills} SEED={seed} repeats it")
+    return run_campaign(
+        "torture", seed, lambda at: torture(kills, seed=seed, directory=at, names=names)
+    )
 
 
 if __name__ == "__main__":
