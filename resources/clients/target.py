@@ -1,4 +1,4 @@
-"""What a restore writes to: a single server or a cluster, behind one interface."""
+"""Target: the interface through which a restore writes to a single server or a cluster."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from resources.model import Metastore
 
 
 class Target(Protocol):
-    """A server or a cluster that can be restored into; safe to share between threads."""
+    """The server or the cluster of a restore; safe to share between threads."""
 
     @property
     def kind(self) -> Literal["server", "cluster"]: ...
 
     @property
     def address(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         ...
 
     def about(self) -> SourceFacts:
-        """Version and clock, as far as it tells them."""
+        """Version and clock, as far as the target reports them."""
         ...
 
     def metastore(self) -> tuple[bytes, Metastore]:
@@ -28,7 +28,7 @@ class Target(Protocol):
         ...
 
     def abort(self) -> None:
-        """Break off every request that is under way, from any thread."""
+        """Break off every request in progress, from any thread."""
         ...
 
     def resume(self) -> None:
