@@ -83,11 +83,15 @@ def roll_back(
             why = failure.what if isinstance(failure, ShardkeeperError) else repr(failure)
             _leave(database.new_database, why, error, emit)
     if dropped:
-        with suppress(OSError):  # nobody listens any more, as after a hang-up
-            emit(RolledBack(tuple(dropped)))
-        if not isinstance(error, ShardkeeperError):  # an interrupt has no words of its own
-            names = ", ".join(map(shown, dropped))
-            error.add_note(f"what was restored is taken back: {names} dropped")
+        _report_dropped(dropped, error, emit)
+
+
+def _report_dropped(dropped: Sequence[str], error: BaseException, emit: Emit) -> None:
+    with suppress(OSError):  # nobody listens any more, as after a hang-up
+        emit(RolledBack(tuple(dropped)))
+    if not isinstance(error, ShardkeeperError):  # an interrupt has no words of its own
+        names = ", ".join(map(shown, dropped))
+        error.add_note(f"what was restored is taken back: {names} dropped")
 
 
 def take_back_strangers(

@@ -338,11 +338,11 @@ def _policy_statement(
     is_default: bool,
 ) -> str:
     duration_ns = database.durations.get(rp.name, rp.duration_ns)
-    new_name = database.new_policy or rp.name
-    verb = "ALTER" if new_name in there else "CREATE"
+    policy = database.new_policy or rp.name
+    verb = "ALTER" if policy in there else "CREATE"
     replication = f" REPLICATION {max(1, rp.replica_n)}"
     return (
-        f"{verb} RETENTION POLICY {quote_identifier(new_name)} ON {name} "
+        f"{verb} RETENTION POLICY {quote_identifier(policy)} ON {name} "
         f"DURATION {influxql_duration(duration_ns)}{replication} "
         f"SHARD DURATION {influxql_duration(rp.shard_group_duration_ns)}"
         + (" DEFAULT" if is_default else "")
