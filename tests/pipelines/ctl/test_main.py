@@ -74,7 +74,7 @@ def test_help_finds_commands_below_commands() -> None:
         (["restore", "-db", "x", ""], "it is empty"),
         (["merge", "-db", "x", ""], "it is empty"),
         (["restore", "-db", "x", "-newdb", "a/b", "."], "-newdb 'a/b' holds a path separator"),
-        (["merge", "-db", "x", "-newdb", "..", "."], "-newdb '..' is a directory of its own"),
+        (["merge", "-db", "x", "-newdb", "..", "."], "-newdb '..' is a special directory"),
         (["restore", "-db", "x", "-rp", "y", "-newrp", "a/b", "."], "-newrp 'a/b' holds a path"),
         (["-pwd-file", "/no/such", "show"], "-pwd-file /no/such: No such file or directory\n"),
     ],

@@ -117,8 +117,9 @@ def test_of_another_machine_nothing_is_known() -> None:
 
 
 def test_a_lock_is_abandoned_if_its_process_is_dead_or_was_not_renewed_for_a_lease() -> None:
-    assert not RECORD.is_abandoned()
-    assert replace(RECORD, process_started=MINE.started + 1).is_abandoned()
+    fresh = replace(RECORD, renewed_ms=clock_ms())
+    assert not fresh.is_abandoned()
+    assert replace(fresh, process_started=MINE.started + 1).is_abandoned()
     late = clock_ms() - RECORD.lease_ms
     assert replace(RECORD, renewed_ms=late - 1000).is_abandoned()
     assert not replace(RECORD, renewed_ms=late + 30_000).is_abandoned()
