@@ -6,51 +6,20 @@ import pytest
 
 from resources.engine.selection import choose, not_there, select, split_present
 from resources.errors import NothingMatches, UsageError
-from resources.model import (
-    DatabaseInfo,
-    Metastore,
-    RetentionPolicyInfo,
-    ShardGroupID,
-    ShardGroupInfo,
-    ShardID,
-    ShardInfo,
-    ShardLocation,
-)
+from resources.model import ShardGroupInfo, ShardID, ShardLocation
 from resources.repository.formats.manifest import Limits
+from tests import builders as b
 
 
 def group(number: int, *shards: int, deleted: bool = False) -> ShardGroupInfo:
-    return ShardGroupInfo(
-        ShardGroupID(number),
-        number * 10,
-        number * 10 + 10,
-        1 if deleted else None,
-        None,
-        tuple(ShardInfo(ShardID(i)) for i in shards),
-    )
+    deleted_at_ns = 1 if deleted else None
+    return b.group(number, *shards, start_ns=number * 10, length_ns=10, deleted_at_ns=deleted_at_ns)
 
 
-def policy(name: str, *groups: ShardGroupInfo) -> RetentionPolicyInfo:
-    return RetentionPolicyInfo(name, 0, 10, 1, groups)
-
-
-METASTORE = Metastore(
-    term=0,
-    index=1,
-    cluster_id=5,
-    databases=(
-        DatabaseInfo(
-            "a", "r", (policy("r", group(1, 1, 2), group(2, 3)), policy("s", group(3, 4)))
-        ),
-        DatabaseInfo("b", "r", (policy("r", group(4, 5), group(5, 6, deleted=True)),)),
-        DatabaseInfo("empty", ""),
-    ),
-    users=(),
-    data_nodes=(),
-    meta_nodes=(),
-    max_node_id=0,
-    max_shard_group_id=5,
-    max_shard_id=6,
+METASTORE = b.metastore(
+    b.database("a", b.policy("r", group(1, 1, 2), group(2, 3)), b.policy("s", group(3, 4))),
+    b.database("b", b.policy("r", group(4, 5), group(5, 6, deleted=True))),
+    b.database("empty"),
 )
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from resources.model import ShardID
 from resources.repository.backup_set import StoredManifest, current_set, single_set
-from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
+from tests import builders as b
 
 
 def stored(second: int, *shards: tuple[int, int]) -> StoredManifest:
     """A backup of that second, of (shard id, last modified)."""
-    stamp = f"20261122T0951{second:02}Z"
-    entries = tuple(
-        ShardEntry("d", "r", ShardID(i), f"{stamp}.s{i}.tar.gz", 1024, at) for i, at in shards
-    )
-    return StoredManifest(f"{stamp}.manifest", Manifest(MetaEntry(f"{stamp}.meta", 1), entries))
+    entries = (b.entry(i, second=second, modified_ns=at) for i, at in shards)
+    return b.stored(*entries, second=second)
 
 
 def sizes(*manifests: StoredManifest, without: str = "") -> dict[str, int]:

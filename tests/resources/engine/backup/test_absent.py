@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from resources.engine.backup.absent import Absence, absence, named_unknown
-from resources.model import ShardGroupID, ShardGroupInfo, ShardID, ShardInfo, ShardPlace
+from resources.model import ShardPlace
 from resources.repository.backup_set import Archive
-from resources.repository.formats.manifest import ShardEntry
+from tests import builders as b
 
 NOW_NS = 1_000
-SHARD = ShardInfo(ShardID(7), ())
-GROUP = ShardGroupInfo(ShardGroupID(3), 0, 500, None, None, (SHARD,))
-PAST = ShardPlace("db", "rp", GROUP, SHARD)
-FUTURE = replace(PAST, group=replace(GROUP, start_time_ns=1_001, end_time_ns=1_501))
-ARCHIVE = Archive(ShardEntry("db", "rp", ShardID(7), "T.s7.tar.gz", 2048, 0), "T.manifest")
+PAST = b.place(7, length_ns=500)
+FUTURE = b.place(7, start_ns=1_001, length_ns=500)
+ARCHIVE = b.archive(7)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +42,7 @@ def test_a_shard_that_is_nowhere(
 
 
 def test_one_warning_names_some_and_says_how_many() -> None:
-    places = [replace(PAST, shard=ShardInfo(ShardID(i), ())) for i in range(1, 13)]
+    places = [b.place(i) for i in range(1, 13)]
     assert "12 shards are in the metastore and on no node: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 …" in (
         named_unknown(places)
     )

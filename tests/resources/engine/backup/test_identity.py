@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from resources.engine.backup.identity import diverged
-from resources.repository.formats.details import FileFacts, ShardDetails
+from resources.repository.formats.details import FileFacts
 from resources.tsm.damage import FileDamage
+from tests import builders as b
 
 A1 = FileFacts("000000001-000000001.tsm", 100, 1)
 A2 = FileFacts("000000002-000000001.tsm", 100, 2)
@@ -16,27 +17,6 @@ B2 = replace(A2, crc32=3)
 NEW = FileFacts("000000003-000000001.tsm", 50, 9)
 COMPACTED = FileFacts("000000002-000000002.tsm", 180, 7)
 DAMAGE = FileDamage(1, 10, ())
-
-
-def details(*files: FileFacts) -> ShardDetails:
-    return ShardDetails(
-        sha256="0" * 64,
-        stored_bytes=1,
-        content="0" * 64,
-        checked="full",
-        files=files,
-        series=None,
-        points=None,
-        min_time_ns=None,
-        max_time_ns=None,
-        tombstones=0,
-        node="",
-        read_at_ns=None,
-        modified_ns=None,
-        seconds=0,
-        group_start_ns=0,
-        group_end_ns=1,
-    )
 
 
 @pytest.mark.parametrize(
@@ -54,4 +34,4 @@ def details(*files: FileFacts) -> ShardDetails:
 def test_a_file_that_changed_beside_others_that_did_not_is_a_copys(
     before: list[FileFacts], now: list[FileFacts], found: str
 ) -> None:
-    assert diverged(details(*before), now) == found
+    assert diverged(b.details(*before), now) == found

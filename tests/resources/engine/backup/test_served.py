@@ -7,34 +7,25 @@ from collections.abc import Sequence
 import pytest
 
 from resources.engine.backup.served import MAX_NAMED, could_be_planned, named, unserved
-from resources.model import (
-    DatabaseInfo,
-    Metastore,
-    RetentionPolicyInfo,
-    ShardGroupID,
-    ShardGroupInfo,
-    ShardID,
-    ShardInfo,
-    ShardPlace,
-)
+from resources.model import Metastore, ShardGroupInfo, ShardPlace
+from tests import builders as b
 
-WEEK = 7 * 86_400 * 10**9
+WEEK = b.WEEK_NS
 
 
 def group(number: int, week: int, *, weeks: int = 1, deleted: bool = False) -> ShardGroupInfo:
-    return ShardGroupInfo(
-        id=ShardGroupID(number),
-        start_time_ns=week * WEEK,
-        end_time_ns=(week + weeks) * WEEK,
-        deleted_at_ns=1 if deleted else None,
-        truncated_at_ns=None,
-        shards=() if deleted else (ShardInfo(ShardID(number), ()),),
+    shards, deleted_at_ns = ((), 1) if deleted else ((number,), None)
+    return b.group(
+        number,
+        *shards,
+        start_ns=week * WEEK,
+        length_ns=weeks * WEEK,
+        deleted_at_ns=deleted_at_ns,
     )
 
 
 def metastore(groups: Sequence[ShardGroupInfo], *, duration_ns: int = 0) -> Metastore:
-    policy = RetentionPolicyInfo("r", duration_ns, WEEK, 1, shard_groups=tuple(groups))
-    return Metastore(0, 1, 1, (DatabaseInfo("d", "r", (policy,)),), (), (), (), 0, 99, 99)
+    return b.metastore(b.database("d", b.policy("r", *groups, keep_ns=duration_ns, group_ns=WEEK)))
 
 
 def planned(one: ShardGroupInfo, groups: Sequence[ShardGroupInfo], **more: int) -> bool:

@@ -15,57 +15,38 @@ from resources.model import (
     Metastore,
     NodeID,
     NodeInfo,
-    RetentionPolicyInfo,
-    ShardGroupID,
     ShardGroupInfo,
     ShardID,
-    ShardInfo,
-    ShardOwner,
     UserInfo,
 )
 from resources.protocol.meta import decode_metastore, encode_metastore
+from tests import builders as b
 
-DAY_NS = 86_400_000_000_000
-
-
-def node(number: int) -> NodeInfo:
-    return NodeInfo(NodeID(number), f"data-{number}:8086", f"data-{number}:8088")
+DAY_NS = b.DAY_NS
 
 
 def group(
     number: int, shards: Mapping[int, Sequence[int]], *, day: int = 1, deleted: int | None = None
 ) -> ShardGroupInfo:
-    return ShardGroupInfo(
-        ShardGroupID(number),
-        day * DAY_NS,
-        (day + 1) * DAY_NS,
-        deleted,
-        None,
-        tuple(
-            ShardInfo(ShardID(i), tuple(ShardOwner(NodeID(o)) for o in owners))
-            for i, owners in shards.items()
-        ),
-    )
+    made = (b.shard(i, *owners) for i, owners in shards.items())
+    return b.group(number, *made, start_ns=day * DAY_NS, deleted_at_ns=deleted)
 
 
 def database(name: str, *groups: ShardGroupInfo, days: int = 0, copies: int = 2) -> DatabaseInfo:
-    return DatabaseInfo(
-        name, "rp", (RetentionPolicyInfo("rp", days * DAY_NS, DAY_NS, copies, groups),)
-    )
+    return b.database(name, b.policy("rp", *groups, keep_ns=days * DAY_NS, replica_n=copies))
 
 
 def metastore(*databases: DatabaseInfo, nodes: Sequence[int] = (4, 5, 6)) -> Metastore:
-    return Metastore(
-        term=2,
+    return b.metastore(
+        *databases,
+        nodes=nodes,
         index=50,
         cluster_id=8,
-        databases=databases,
-        users=(),
-        data_nodes=tuple(map(node, nodes)),
-        meta_nodes=(NodeInfo(NodeID(1), "meta-1:8091", "meta-1:8089"),),
         max_node_id=max(nodes, default=1),
         max_shard_group_id=20,
         max_shard_id=40,
+        term=2,
+        meta_nodes=(b.meta_node(),),
     )
 
 
@@ -76,7 +57,7 @@ def plan(
     *,
     skip_expired: bool = False,
 ) -> Overwrite:
-    inventory = {ShardID(i): [node(n).tcp_addr for n in ns] for i, ns in (on_disk or {}).items()}
+    inventory = {ShardID(i): [b.node(n).tcp_addr for n in ns] for i, ns in (on_disk or {}).items()}
     return plan_overwrite(
         encode_metastore(backup),
         encode_metastore(live),

@@ -10,32 +10,19 @@ from resources.engine.restore.into_shard import find_shard
 from resources.engine.restore.target_state import TargetState
 from resources.errors import NothingMatches, PlanError, WouldExpire
 from resources.model import (
-    DatabaseInfo,
     Metastore,
-    NodeID,
-    NodeInfo,
-    RetentionPolicyInfo,
-    ShardGroupID,
     ShardGroupInfo,
     ShardID,
-    ShardInfo,
-    ShardOwner,
     ShardPlace,
 )
+from tests import builders as b
 
-DAY_NS = 86_400_000_000_000
+DAY_NS = b.DAY_NS
 
 
 def group(*shards: int, day: int = 3, days: int = 1, owner: int | None = 4) -> ShardGroupInfo:
-    owners = () if owner is None else (ShardOwner(NodeID(owner)),)
-    return ShardGroupInfo(
-        ShardGroupID(1),
-        day * DAY_NS,
-        (day + days) * DAY_NS,
-        None,
-        None,
-        tuple(ShardInfo(ShardID(i), owners) for i in shards),
-    )
+    owners = () if owner is None else (owner,)
+    return b.group(1, *shards, start_ns=day * DAY_NS, length_ns=days * DAY_NS, owners=owners)
 
 
 def source(group: ShardGroupInfo, at: int = 0) -> ShardPlace:
@@ -43,9 +30,8 @@ def source(group: ShardGroupInfo, at: int = 0) -> ShardPlace:
 
 
 def target(*groups: ShardGroupInfo, keep_days: int = 0, cluster: bool = True) -> Metastore:
-    policy = RetentionPolicyInfo("rp", keep_days * DAY_NS, DAY_NS, 1, groups)
-    nodes = (NodeInfo(NodeID(4), "d:8086", "d:8088"),) if cluster else ()
-    return Metastore(2, 9, 5, (DatabaseInfo("db", "rp", (policy,)),), (), nodes, (), 4, 1, 99)
+    policy = b.policy("rp", *groups, keep_ns=keep_days * DAY_NS)
+    return b.metastore(b.database("db", policy), nodes=(4,) if cluster else ())
 
 
 def find(there: Metastore, old: ShardPlace, number: int = 50, database: str = "db") -> ShardPlace:

@@ -10,56 +10,38 @@ from hypothesis import strategies as st
 from resources.engine.verify.inventory import Inventory
 from resources.engine.verify.restore_points import RestorePoint, newest_whole, restore_points
 from resources.errors import ManifestUnreadable
-from resources.model import (
-    DatabaseInfo,
-    Metastore,
-    RetentionPolicyInfo,
-    ShardGroupID,
-    ShardGroupInfo,
-    ShardID,
-    ShardInfo,
-)
+from resources.model import Metastore, ShardID
 from resources.repository.backup_set import Archive, StoredManifest, current_set, with_substitutes
-from resources.repository.formats.details import BackupDetails, FailedShard, ShardDetails, Source
-from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
+from resources.repository.formats.details import FailedShard
+from tests import builders as b
 
-DETAILS = ShardDetails(
-    sha256="a" * 64, stored_bytes=9, content="b" * 64, checked="full", files=(), series=None,
-    points=None, min_time_ns=None, max_time_ns=None, tombstones=0, node="h:8088", read_at_ns=None,
-    modified_ns=None, seconds=0, group_start_ns=0, group_end_ns=1,
-)  # fmt: skip
-BACKUP = BackupDetails("0.1.0", "incremental", 0, Source("server", "h:8088", "1.6.7", 5), "c" * 64)
+BACKUP = b.backup_details()
 MISSING, DAMAGED = "missing", "damaged"
-
-
-def stamp(second: int) -> str:
-    return f"20261122T0951{second:02}Z"
+stamp = b.stamp
 
 
 def metastore(*shards: int) -> Metastore:
-    groups = tuple(
-        ShardGroupInfo(ShardGroupID(i), 10 * i, 10 * i + 10, None, None, (ShardInfo(ShardID(i)),))
-        for i in shards
-    )
-    policy = RetentionPolicyInfo("r", 0, 10, 1, groups)
-    database = DatabaseInfo("d", "r", (policy,))
-    return Metastore(0, 1, 5, (database,), (), (), (), 0, 9, 9)
+    groups = (b.group(i, i, start_ns=10 * i, length_ns=10) for i in shards)
+    return b.metastore(b.database("d", b.policy("r", *groups, group_ns=10)))
 
 
 def stored(
     second: int, content: dict[int, str], unchanged: tuple[int, ...] = (), modified: int = 0
 ) -> StoredManifest:
     """A backup that saved these shards, each with this content."""
-    entries = tuple(
-        ShardEntry(
-            "d", "r", ShardID(i), f"{stamp(second)}.s{i}.tar.gz", 1024, modified,
-            replace(DETAILS, content=text * 64),
+    entries = (
+        b.entry(
+            i,
+            b.details(content=text * 64),
+            second=second,
+            database="d",
+            policy="r",
+            modified_ns=modified,
         )
         for i, text in content.items()
-    )  # fmt: skip
+    )
     details = replace(BACKUP, unchanged=tuple(ShardID(i) for i in unchanged))
-    manifest = Manifest(MetaEntry(f"{stamp(second)}.meta", 1), entries, details=details)
-    return StoredManifest(f"{stamp(second)}.manifest", manifest)
+    return b.stored(*entries, second=second, details=details)
 
 
 def inventory(*manifests: StoredManifest, bad: dict[str, str] | None = None) -> Inventory:
