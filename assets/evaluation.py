@@ -39,8 +39,8 @@ from resources.engine.verify.newest_points import newest_points
 from resources.engine.verify.rpo import late_shards, missing_files
 from resources.errors import RepositoryError, WireError
 from resources.model import Metastore, ShardID, ShardPlace
-from resources.repository.backup_set import Archive
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.backup_set import Archive, BackupSet
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 
 EVERY_SHARD_CURRENT = "every_shard_current"
@@ -80,11 +80,11 @@ class CheckEvaluator:
             known = history.last_evaluation(self._cluster_assets.shard_backup, ARCHIVES_MATCH)
             found.append(self._archives_gone(gone_facts(plan, known)))
         if cached.archives:
-            found.append(self.nothing_missing(cached.plain))
+            found.append(self.nothing_missing(cached.repository))
             found.append(self.undamaged(cached.archives.values()))
         return found
 
-    def after_poll(self, cached: CachedRepository, found: ChangesFound) -> Found:
+    def after_poll(self, cached: ManifestCache, found: ChangesFound) -> Found:
         """A poll decides less than a scan: it compares no copies and queries no points."""
         changed = [state.place for state in found.changed]
         gone = [s.place.shard_id for s in found.changed if s.reason == "archive missing"]
@@ -98,7 +98,7 @@ class CheckEvaluator:
     def after_backup(
         self,
         history: AssetHistory,
-        cached: CachedRepository,
+        cached: ManifestCache,
         source: Server | Cluster | None,
         report: BackupReport,
     ) -> Found:
@@ -106,10 +106,10 @@ class CheckEvaluator:
         cached.refresh()
         failed = [shard.shard_id for shard in report.failed]
         found = self._as_far_as_known(history, cached, source, report.metastore, failed)
-        missing = self.nothing_missing(cached.plain)
+        missing = self.nothing_missing(cached.repository)
         return [*found, *self._of_what_is_stored(history, cached, missing)]
 
-    def after_adoption(self, history: AssetHistory, cached: CachedRepository) -> Found:
+    def after_adoption(self, history: AssetHistory, cached: ManifestCache) -> Found:
         """The checks after a backup of another tool was adopted, as far as scans have recorded.
 
         A large backup is recorded in parts. So manifests are not read each time, unless one
@@ -120,21 +120,21 @@ class CheckEvaluator:
         with suppress(RepositoryError, WireError):
             metastore = cached.metastore()
         found = self._as_far_as_known(history, cached, None, metastore) if metastore else []
-        missing = self.nothing_missing(cached)
+        missing = self.nothing_missing(cached.repository, cached.listed())
         if not missing.passed:
-            missing = self.nothing_missing(cached.plain)
+            missing = self.nothing_missing(cached.repository)
         return [*found, *self._of_what_is_stored(history, cached, missing)]
 
-    def anew(self, history: AssetHistory, cached: CachedRepository) -> Found:
+    def anew(self, history: AssetHistory, cached: ManifestCache) -> Found:
         """Evaluate a check that a dead run left unevaluated, and that is red for that reason."""
         if cached.newest is None or not history.broke(
             self._cluster_assets.backup_set, NOTHING_MISSING
         ):
             return []
-        return [self.nothing_missing(cached.plain)]
+        return [self.nothing_missing(cached.repository)]
 
     def loss_window_by_records(
-        self, history: AssetHistory, cached: CachedRepository, metastore: Metastore | None
+        self, history: AssetHistory, cached: ManifestCache, metastore: Metastore | None
     ) -> Found:
         """What would be lost, as far as scans have recorded; nothing if there is no backup."""
         if metastore is None:
@@ -145,7 +145,7 @@ class CheckEvaluator:
     def _as_far_as_known(
         self,
         history: AssetHistory,
-        cached: CachedRepository,
+        cached: ManifestCache,
         source: Server | Cluster | None,
         metastore: Metastore,
         failed: Collection[ShardID] = (),
@@ -158,7 +158,7 @@ class CheckEvaluator:
         ]
 
     def _of_what_is_stored(
-        self, history: AssetHistory, cached: CachedRepository, missing: dg.AssetCheckEvaluation
+        self, history: AssetHistory, cached: ManifestCache, missing: dg.AssetCheckEvaluation
     ) -> Found:
         """The checks of the stored files, which are not read again: a known failure stays one.
 
@@ -195,13 +195,15 @@ class CheckEvaluator:
             self._cluster_assets.shard_backup, ARCHIVES_MATCH, False, metadata, ERROR
         )
 
-    def nothing_missing(self, repository: BackupRepository) -> dg.AssetCheckEvaluation:
-        """Whether all files that the newest state needs exist.
+    def nothing_missing(
+        self, repository: BackupRepository, listed: BackupSet | None = None
+    ) -> dg.AssetCheckEvaluation:
+        """Whether all files that the newest state needs exist; `listed`: as in `missing_files`.
 
         Raises:
             RepositoryError: there is no backup, or a manifest is damaged.
         """
-        files, missing = missing_files(repository)
+        files, missing = missing_files(repository, listed)
         found: Metadata = {"files": files, "missing": len(missing)}
         if missing:
             found["problems"] = problem_table(missing)
@@ -216,7 +218,7 @@ class CheckEvaluator:
         return _evaluation(self._cluster_assets.shard_backup, UNDAMAGED, passed, metadata, ERROR)
 
     def within_objective(
-        self, cached: CachedRepository, places: Sequence[ShardPlace]
+        self, cached: ManifestCache, places: Sequence[ShardPlace]
     ) -> dg.AssetCheckEvaluation:
         late = late_shards(cached, places, self.earliest())
         found: Metadata = {
@@ -233,7 +235,7 @@ class CheckEvaluator:
 
     def _loss_window(
         self,
-        cached: CachedRepository,
+        cached: ManifestCache,
         source: Server | Cluster | None,
         metastore: Metastore,
         places: Sequence[ShardPlace],

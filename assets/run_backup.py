@@ -21,7 +21,7 @@ from resources.cluster import ClustersResource
 from resources.config.opening import open_cluster
 from resources.engine.backup.run import BackupReport, back_up
 from resources.engine.events import Run
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 
 
 def run_backup(
@@ -51,7 +51,8 @@ def run_backup(
                 reading.cluster(cluster_assets.name),
                 open_cluster(reading, cluster_assets.name),
             )
-        backups = CachedRepository(repository.open(cluster_assets.name, reading))
+        backups = repository.open(cluster_assets.name, reading)
+        cached = ManifestCache(backups)
         seen_before = history.observed()
         report = back_up(
             source,
@@ -64,19 +65,20 @@ def run_backup(
             ),
             Run(emit_to(context.log)),
             command=f"dagster run {context.run.run_id}",
+            cache=cached,
         )
         record_backup(
             history,
             report,
-            backups,
-            archives=backups.archives,
+            cached,
+            archives=cached.archives,
             seen_before=seen_before,
             planned=only is not None,
         )
         if only is None and not config.limits:
             _record_source(history, report)
         evaluator = CheckEvaluator(cluster_assets, settings.objectives)
-        history.record_checks(evaluator.after_backup(history, backups, source, report))
+        history.record_checks(evaluator.after_backup(history, cached, source, report))
         if report.failed:
             more["failed"] = failed_table(report.failed)
             more["manifest"] = dg.MetadataValue.path(f"{backups.location}/{report.manifest_file}")

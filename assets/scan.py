@@ -18,7 +18,7 @@ from resources.config.opening import open_cluster
 from resources.config.values import Objectives
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.options import BackupOptions
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Scan:
     """The scanned source, its backups, and the result."""
 
     source: Server | Cluster
-    cached: CachedRepository
+    cached: ManifestCache
     plan: BackupPlan
     objectives: Objectives
     """The objectives as configured now."""
@@ -48,8 +48,8 @@ def scan(
         reading = clusters.reading()
         settings = reading.cluster(cluster_assets.name)
         source = open_cluster(reading, cluster_assets.name)
-    cached = CachedRepository(repository.open(cluster_assets.name, reading))
+    cached = ManifestCache(repository.open(cluster_assets.name, reading))
     options = BackupOptions(parallel=settings.limits.parallel, internal=settings.internal)
     with reached(history, cluster_assets):
-        plan = plan_backup(source, cached, options, emit=emit_to(log))
+        plan = plan_backup(source, cached.repository, options, emit=emit_to(log), cache=cached)
     return Scan(source, cached, plan, settings.objectives)

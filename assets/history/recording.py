@@ -20,7 +20,7 @@ from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.formats.details import BackupDetails
 from resources.repository.formats.manifest import ShardEntry
-from resources.repository.repository import BackupRepository
+from resources.repository.manifest_cache import ManifestCache
 
 EARLIER = "earlier; found unchanged in this run"
 
@@ -66,7 +66,7 @@ def by_partition(history: AssetHistory, states: Iterable[ShardState]) -> dict[st
 def record_backup(
     history: AssetHistory,
     report: BackupReport,
-    backups: BackupRepository,
+    cached: ManifestCache,
     *,
     archives: Mapping[ShardID, Archive],
     seen_before: Mapping[str, str],
@@ -102,15 +102,15 @@ def record_backup(
         ]
     )
     seen_as = history.source_version()
-    fresh = _kept_now(copied, report, backups, seen_as)
-    history.back_up(fresh + _kept_earlier(unknown, backups, seen_as))
+    fresh = _kept_now(copied, report, cached, seen_as)
+    history.back_up(fresh + _kept_earlier(unknown, cached, seen_as))
     settle_gone(history, report.metastore, archives)
 
 
 def _kept_now(
     copied: Mapping[str, Saved],
     report: BackupReport,
-    backups: BackupRepository,
+    cached: ManifestCache,
     meta_version: str | None,
 ) -> list[Kept]:
     """The archives that this backup wrote, by partition."""
@@ -123,7 +123,7 @@ def _kept_now(
             ),
             archive_facts(
                 saved.entry,
-                backups.location,
+                cached.repository.location,
                 report.manifest.details,
                 how="in this run",
                 manifest_file=report.manifest_file,
@@ -136,16 +136,16 @@ def _kept_now(
 
 
 def _kept_earlier(
-    unchanged: Mapping[str, ShardState], backups: BackupRepository, meta_version: str | None | None
+    unchanged: Mapping[str, ShardState], cached: ManifestCache, meta_version: str | None | None
 ) -> list[Kept]:
     """The archives of earlier backups that are up to date, by partition."""
-    made_by = _Makers(backups)
+    made_by = _Makers(cached)
     return [
         Kept(
             Seen(key, state.version, state_facts(state)),
             archive_facts(
                 state.previous.entry,
-                backups.location,
+                cached.repository.location,
                 made_by[state.previous.manifest_file],
                 how=EARLIER,
                 manifest_file=state.previous.manifest_file,
@@ -160,11 +160,11 @@ def _kept_earlier(
 class _Makers(dict[str, BackupDetails | None]):
     """By manifest, the details of its backup; each manifest is read once."""
 
-    def __init__(self, backups: BackupRepository) -> None:
-        self._backups = backups
+    def __init__(self, cached: ManifestCache) -> None:
+        self._cached = cached
 
     def __missing__(self, manifest_file: str) -> BackupDetails | None:
-        self[manifest_file] = found = self._backups.manifest(manifest_file).manifest.details
+        self[manifest_file] = found = self._cached.manifest(manifest_file).manifest.details
         return found
 
 

@@ -21,7 +21,7 @@ from resources.engine.verify.rpo import last_backup
 from resources.engine.verify.verify import VerifyReport
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 
 
 def state_facts(state: ShardState) -> Metadata:
@@ -273,7 +273,7 @@ def _damaged_row(archive: Archive) -> dict[str, Any]:
     }
 
 
-def late_table(late: Sequence[ShardPlace], cached: CachedRepository) -> dg.TableMetadataValue:
+def late_table(late: Sequence[ShardPlace], cached: ManifestCache) -> dg.TableMetadataValue:
     """Shards without a recent enough backup, and their last one."""
     return table(
         [
@@ -285,7 +285,7 @@ def late_table(late: Sequence[ShardPlace], cached: CachedRepository) -> dg.Table
 
 def loss_window_facts(
     newest: Sequence[Newest],
-    cached: CachedRepository,
+    cached: ManifestCache,
     changed: Sequence[ShardPlace],
     gone: Collection[ShardID],
     *,

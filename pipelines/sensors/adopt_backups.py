@@ -13,8 +13,8 @@ from resources.engine.verify.backup_diff import Succession
 from resources.errors import RepositoryError, WireError
 from resources.model import Metastore
 from resources.repository.backup_set import StoredManifest
-from resources.repository.cached_repository import CachedRepository
 from resources.repository.formats.manifest import ShardEntry
+from resources.repository.manifest_cache import ManifestCache
 
 MAX_AT_ONCE = 200
 """Archives recorded by one tick, which takes a second with them."""
@@ -31,7 +31,7 @@ class Adopted:
     """Whether anything was recorded."""
 
 
-def adopt(history: AssetHistory, cached: CachedRepository, cursor: str | None) -> Adopted:
+def adopt(history: AssetHistory, cached: ManifestCache, cursor: str | None) -> Adopted:
     """Record what Dagster does not know of the manifests after the cursor.
 
     Raises:
@@ -39,10 +39,12 @@ def adopt(history: AssetHistory, cached: CachedRepository, cursor: str | None) -
     """
     done, _, at = (cursor or "").partition(" ")
     cached.refresh()
-    names = sorted(n for n in cached.store.names() if n.endswith(".manifest") and n > done)
+    names = sorted(
+        n for n in cached.repository.store.names() if n.endswith(".manifest") and n > done
+    )
     known = history.restore_points() if names else set()
     recorded, sets, budget = 0, 0, MAX_AT_ONCE
-    succession = Succession(cached.plain)
+    succession = Succession(cached.repository)
     for name in names:
         if name.removesuffix(".manifest") in known:
             done, at = name, ""
@@ -60,7 +62,11 @@ def adopt(history: AssetHistory, cached: CachedRepository, cursor: str | None) -
             )
         sets += 1
         found = set_facts(
-            stored, cached.location, len(cached.archives), succession.changes(stored), None
+            stored,
+            cached.repository.location,
+            len(cached.archives),
+            succession.changes(stored),
+            None,
         )
         _record_set(history, cached, stored, {**found, **trouble}, metastore)
         done, at = name, ""
@@ -76,7 +82,7 @@ def adopt(history: AssetHistory, cached: CachedRepository, cursor: str | None) -
 
 def _record(
     history: AssetHistory,
-    cached: CachedRepository,
+    cached: ManifestCache,
     stored: StoredManifest,
     entries: tuple[ShardEntry, ...],
     metastore: Metastore | None,
@@ -96,7 +102,7 @@ def _record(
         seen = {**place_facts(place), "state": "as in its archive, made outside of Dagster"}
         made = archive_facts(
             entry,
-            cached.location,
+            cached.repository.location,
             stored.manifest.details,
             how="outside of Dagster",
             manifest_file=stored.file_name,
@@ -110,7 +116,7 @@ def _record(
 
 def _record_set(
     history: AssetHistory,
-    cached: CachedRepository,
+    cached: ManifestCache,
     stored: StoredManifest,
     found: Metadata,
     metastore: Metastore | None,
@@ -125,9 +131,7 @@ def _record_set(
     history.whole_set(version, {**found, "meta_snapshot_version": version})
 
 
-def _metastore(
-    cached: CachedRepository, stored: StoredManifest
-) -> tuple[Metastore | None, Metadata]:
+def _metastore(cached: ManifestCache, stored: StoredManifest) -> tuple[Metastore | None, Metadata]:
     """What a backup says of its source, or what to say of its trouble.
 
     Without it nobody knows where its shards belong; the backups after it are none the worse.

@@ -16,7 +16,7 @@ from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
 from resources.config.values import Cluster, Configuration
 from resources.errors import ShardkeeperError
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 from resources.runtime.gc_pause import gc_paused
 
 
@@ -51,7 +51,7 @@ def alerts_sensor(
         with spoken():
             current = clusters.reading().configuration
         try:
-            cached: CachedRepository | ShardkeeperError
+            cached: ManifestCache | ShardkeeperError
             cached = memory.directory(repository, cluster_assets.name)
         except ShardkeeperError as error:
             cached = error

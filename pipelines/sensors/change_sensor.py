@@ -24,7 +24,7 @@ from resources.config.values import Cluster
 from resources.engine.backup.poll import SourceFingerprint, fingerprint
 from resources.engine.events import Event
 from resources.engine.options import BackupOptions
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 from resources.runtime.gc_pause import gc_paused
 
 SILENCE_S = 15.0
@@ -70,7 +70,7 @@ def change_sensor(
                 return _at_rest(
                     cluster_assets, settings, cached, f"none of {shards} shards has changed"
                 )
-            _, poller = memory.of(cached.plain)
+            _, poller = memory.of(cached.repository)
             options = BackupOptions(peek=True, internal=settings.internal)
             with reached(history, cluster_assets):
                 found = memory.patience.wait_for(
@@ -105,7 +105,7 @@ def _fingerprint(
 
 
 def _at_rest(
-    cluster_assets: ClusterAssets, settings: Cluster, cached: CachedRepository, why_not: str
+    cluster_assets: ClusterAssets, settings: Cluster, cached: ManifestCache, why_not: str
 ) -> dg.SensorResult | dg.SkipReason:
     """That nothing has changed is worth a restore point before the newest one is too old."""
     newest, goal_s = cached.last_whole, settings.objectives.recovery_point

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from assets.evaluation import CheckEvaluator
 from assets.history.asset_history import AssetHistory
 from resources.model import Metastore, ShardPlace
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 
 MAX_POLLS = 1000
 """Counted; a cursor that never changes need not be written."""
@@ -59,7 +59,7 @@ class SensorCursor:
         self,
         evaluator: CheckEvaluator,
         history: AssetHistory,
-        cached: CachedRepository,
+        cached: ManifestCache,
         metastore: Metastore | None,
         places: Sequence[ShardPlace],
     ) -> SensorCursor:

@@ -8,14 +8,14 @@ from assets.history.gone_shards import settle_gone
 from assets.history.recording import by_partition, server_version
 from assets.metadata.scans import fingerprint_facts, state_facts
 from resources.engine.backup.poll import ChangesFound
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 
 MAX_REPORTED = 250
 """Changed shards that a sensor marks itself, at two events each. The run marks the rest."""
 
 
 def report_changes(
-    history: AssetHistory, evaluator: CheckEvaluator, cached: CachedRepository, found: ChangesFound
+    history: AssetHistory, evaluator: CheckEvaluator, cached: ManifestCache, found: ChangesFound
 ) -> None:
     """Make the changed shards stale, `backup_set` unsynced and the checks yellow."""
     settle_gone(history, found.fingerprint.metastore, cached.archives)

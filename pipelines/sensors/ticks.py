@@ -15,7 +15,7 @@ from pipelines.sensors.bounded_wait import Patience
 from resources.backup_repository import BackupRepositoryResource
 from resources.engine.backup.poll import ChangePoller
 from resources.errors import ShardkeeperError
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 
 SCAN_TIMEOUT_S = 45.0
@@ -35,25 +35,25 @@ class TickMemory:
 
     def _forget(self) -> None:
         """Whoever still hangs in the old ones keeps them for itself."""
-        self._repository: CachedRepository | None = None
+        self._repository: ManifestCache | None = None
         self._poller: ChangePoller | None = None
 
-    def of(self, repository: BackupRepository) -> tuple[CachedRepository, ChangePoller]:
+    def of(self, repository: BackupRepository) -> tuple[ManifestCache, ChangePoller]:
         cached, poller = self._repository, self._poller
-        if cached is None or poller is None or cached.location != repository.location:
-            cached = CachedRepository(repository)
+        if cached is None or poller is None or cached.repository.location != repository.location:
+            cached = ManifestCache(repository)
             poller = ChangePoller(cached)
             self._repository, self._poller = cached, poller
         return cached, poller
 
-    def directory(self, repository: BackupRepositoryResource, cluster: str) -> CachedRepository:
+    def directory(self, repository: BackupRepositoryResource, cluster: str) -> ManifestCache:
         """The directory of backups, with its manifests read.
 
         Raises:
             ShardkeeperError: it is not there, or cannot be read.
         """
 
-        def read() -> CachedRepository:
+        def read() -> ManifestCache:
             cached, _ = self.of(repository.open(cluster))
             cached.refresh()
             return cached

@@ -16,7 +16,7 @@ from assets.reachability import REACHABLE, since_s
 from pipelines.sensors.alerts import LASTING_S, Trouble
 from resources.config.values import Objectives
 from resources.errors import ShardkeeperError
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 
 AWAY, DIRECTORY, OBJECTIVE = "source", "directory", "objective"
 
@@ -25,7 +25,7 @@ def troubles(
     history: AssetHistory,
     cluster_assets: ClusterAssets,
     objectives: Objectives,
-    cached: CachedRepository | ShardkeeperError,
+    cached: ManifestCache | ShardkeeperError,
     *,
     first_s: float,
 ) -> Iterator[Trouble]:
@@ -54,7 +54,7 @@ def troubles(
 
 
 def _objective(
-    cluster_assets: ClusterAssets, objectives: Objectives, cached: CachedRepository, first_s: float
+    cluster_assets: ClusterAssets, objectives: Objectives, cached: ManifestCache, first_s: float
 ) -> Iterator[Trouble]:
     goal, now_s = for_people(objectives.recovery_point), time.time()
     hint = f"Next: see why the last runs of {cluster_assets.back_up_job} failed, or launch it"

@@ -30,7 +30,7 @@ from resources.clients.connect import Address, open_source
 from resources.clients.meta_nodes import meta_addresses
 from resources.engine.backup.poll import ChangePoller, fingerprint
 from resources.engine.options import BackupOptions
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 from tests.influxd import Influxd
 from tests.wire.any_cluster import AnyCluster, first_cluster
@@ -212,7 +212,7 @@ def campaign(
     wrong += _checked("backup", counts, say)
     counts.clear()
     repository = BackupRepository.open(out)
-    poller = ChangePoller(CachedRepository(repository))
+    poller = ChangePoller(ManifestCache(repository))
     options = BackupOptions(peek=True, internal=False)
 
     def scan() -> None:

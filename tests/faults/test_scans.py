@@ -16,7 +16,7 @@ from resources.embedded.server import EmbeddedServer
 from resources.embedded.web import Reply, Request
 from resources.engine.backup.poll import ChangePoller, fingerprint
 from resources.engine.options import BackupOptions
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 from tests.wire.commands import Done, shardkeeper
 
@@ -55,9 +55,7 @@ def scan(server: EmbeddedServer, backups: Path) -> bool:
     repository = BackupRepository.open(backups)
     seen = fingerprint(opened, internal=False)
     options = BackupOptions(peek=True, internal=False)
-    found = ChangePoller(CachedRepository(repository)).poll(
-        opened, seen, options, emit=lambda _: None
-    )
+    found = ChangePoller(ManifestCache(repository)).poll(opened, seen, options, emit=lambda _: None)
     return found.something
 
 

@@ -22,6 +22,7 @@ from resources.engine.backup.run import back_up
 from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.model import ShardID
+from resources.repository.manifest_cache import ManifestCache
 from tests.live.live_harness import held, unreadable
 from tests.pipelines.harness import CLUSTER_ASSETS, DagsterHarness, failure, launched, write_to
 
@@ -112,7 +113,9 @@ def test_what_others_see_during_a_backup_that_finds_nothing_changed_is_not_forgo
     assert len(report.unchanged) == 3
     write_to(cluster, 0, 2.0)
     assert harness.scan().success
-    record_backup(history, report, harness.repository, archives={}, seen_before=seen_before)
+    record_backup(
+        history, report, ManifestCache(harness.repository), archives={}, seen_before=seen_before
+    )
     assert sorted(harness.shards().values(), key=str) == [FRESH, FRESH, STALE]
 
 

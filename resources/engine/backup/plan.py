@@ -38,6 +38,7 @@ from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace, i
 from resources.repository.backup_set import BackupSet
 from resources.repository.formats.details import FailedShard
 from resources.repository.formats.proof import Clocks
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 
 
@@ -105,11 +106,13 @@ def plan_backup(
     *,
     emit: Emit,
     seen: ObservedSource | None = None,
+    cache: ManifestCache | None = None,
 ) -> BackupPlan:
     """Determine what a backup has to copy.
 
     Args:
         seen: what is known already; None: the source is polled.
+        cache: manifests of the repository that were read already; None: all are read.
 
     Raises:
         NothingMatches: no such node, database, policy or shard.
@@ -124,7 +127,7 @@ def plan_backup(
     metastore = seen.metastore
     _check_node(source, metastore, options.prefer)
     wanted = _wanted(metastore, options)
-    earlier = _earlier_backups(repository, options, emit=emit)
+    earlier = _earlier_backups(repository, options, cache, emit=emit)
     if source.kind == "server" and not options.new_era:
         where = repository.location if earlier is not None else ""
         require_metastore(metastore, facts.orphans, source.address, where)
@@ -176,11 +179,15 @@ def _wanted(metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
 
 
 def _earlier_backups(
-    repository: BackupRepository, options: BackupOptions, *, emit: Emit
+    repository: BackupRepository,
+    options: BackupOptions,
+    cache: ManifestCache | None,
+    *,
+    emit: Emit,
 ) -> BackupSet | None:
     """The backups in the directory; None if it is empty and allowed to be."""
     try:
-        return repository.current()
+        return repository.current() if cache is None else cache.listed()
     except BackupNotFound:
         _check_directory(repository, options, emit=emit)
         return None

@@ -27,7 +27,7 @@ from resources.model import (
     is_passing,
 )
 from resources.protocol.meta import decode_metastore
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.manifest_cache import ManifestCache
 
 MAX_COMPARED = 500
 """Shards of a server that one poll compares; each costs a request."""
@@ -113,11 +113,11 @@ class ChangePoller:
     """Polls one source repeatedly.
 
     Args:
-        repository: where its backups are.
+        cache: the manifests of its backups.
     """
 
-    def __init__(self, repository: CachedRepository) -> None:
-        self._repository = repository
+    def __init__(self, cache: ManifestCache) -> None:
+        self._cache = cache
         self._settled: dict[ShardID, str] = {}
         self._settings = "", ""
 
@@ -144,7 +144,14 @@ class ChangePoller:
             )
             scanned = replace(options, only=only)
             with suppress(NothingMatches):  # dropped since the fingerprint
-                plan = plan_backup(source, self._repository, scanned, emit=emit, seen=seen.observed)
+                plan = plan_backup(
+                    source,
+                    self._cache.repository,
+                    scanned,
+                    emit=emit,
+                    seen=seen.observed,
+                    cache=self._cache,
+                )
                 changed = plan.to_copy
             stale = {state.place.shard_id for state in changed}
             self._settled = {i: m for i, m in self._settled.items() if i in seen.marks}
@@ -154,11 +161,11 @@ class ChangePoller:
     def _newest_settings(self) -> str:
         """Of the newest backup; empty if there is none."""
         try:
-            backups = self._repository.current()
+            backups = self._cache.listed()
         except BackupNotFound:
             return ""
         name = backups.newest.file_name
         if self._settings[0] != name:
-            newest = decode_metastore(self._repository.read_meta(backups), groups=False)
+            newest = decode_metastore(self._cache.repository.read_meta(backups), groups=False)
             self._settings = name, source_version(newest, {})
         return self._settings[1]

@@ -55,6 +55,7 @@ from resources.repository.formats.details import (
     Source,
 )
 from resources.repository.formats.manifest import Manifest, MetaEntry
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
 
@@ -127,6 +128,7 @@ def back_up(
     run: Run,
     *,
     command: str = "backup",
+    cache: ManifestCache | None = None,
 ) -> BackupReport:
     """Back up a source into a repository.
 
@@ -144,7 +146,7 @@ def back_up(
     on_wait = emit_waiting(run.emit)
     with repository.begin(command=command, wait_s=options.lock_wait_s, on_wait=on_wait) as writer:
         emit_left(writer.left, run.emit)
-        plan = plan_backup(source, repository, options, emit=run.emit)
+        plan = plan_backup(source, repository, options, emit=run.emit, cache=cache)
         meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
         run.emit(MetaSaved(meta.size_bytes))
         result = _Copies(plan, run)

@@ -7,18 +7,19 @@ from datetime import datetime
 
 from resources.engine.verify.inventory import Problem
 from resources.model import ShardPlace
-from resources.repository.cached_repository import CachedRepository
+from resources.repository.backup_set import BackupSet
 from resources.repository.formats.names import BackupName
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 
 
-def last_backup(cached: CachedRepository, place: ShardPlace) -> BackupName | None:
+def last_backup(cached: ManifestCache, place: ShardPlace) -> BackupName | None:
     """The newest backup that saved the shard or found it unchanged, or was whole without it."""
     return cached.last_covered(place.shard_id) or cached.last_whole
 
 
 def late_shards(
-    cached: CachedRepository, places: Iterable[ShardPlace], since: datetime
+    cached: ManifestCache, places: Iterable[ShardPlace], since: datetime
 ) -> list[ShardPlace]:
     """Shards that no backup begun after `since` has saved or found unchanged.
 
@@ -33,13 +34,19 @@ def late_shards(
     return late
 
 
-def missing_files(repository: BackupRepository) -> tuple[int, list[Problem]]:
+def missing_files(
+    repository: BackupRepository, listed: BackupSet | None = None
+) -> tuple[int, list[Problem]]:
     """(number of files that a restore of the newest state reads, problems of these files).
+
+    Args:
+        listed: what the manifests list, if they were read already; archives of the same content
+            are not looked for then.
 
     Raises:
         RepositoryError: there is no backup, or a manifest is damaged.
     """
-    backups, sizes = repository.current(), repository.store.names()
+    backups, sizes = listed or repository.current(), repository.store.names()
     problems: list[Problem] = []
     for archive in (*backups.missing, *backups.archives.values()):
         entry, size_bytes = archive.entry, sizes.get(archive.entry.file_name)

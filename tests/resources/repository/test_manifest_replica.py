@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from resources.errors import BackupNotFound, ManifestUnreadable, UnsafeName
-from resources.repository.cached_repository import CachedRepository
 from resources.repository.formats.details import BackupDetails, Source
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.formats.names import BackupName
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.lock import StoreLock
 from resources.repository.storage.store import DirectoryStore
@@ -125,7 +125,7 @@ def test_a_manifest_that_is_gone_is_missed_and_older_states_are_not(two: Path) -
     with pytest.raises(ManifestUnreadable, match="is missing, and its copy"):
         repository(two).single(f"{SECOND}.manifest")
     with pytest.raises(ManifestUnreadable, match="is missing, and its copy"):
-        CachedRepository(repository(two)).refresh()
+        ManifestCache(repository(two)).refresh()
     assert repository(two).current(as_of=NOW).newest.file_name == f"{FIRST}.manifest"
     (two / f"{SECOND}.manifest.copy").unlink()
     assert repository(two).current().newest.file_name == f"{FIRST}.manifest"

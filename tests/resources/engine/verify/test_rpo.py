@@ -10,9 +10,9 @@ import pytest
 from resources.engine.verify.rpo import late_shards, missing_files
 from resources.errors import BackupNotFound
 from resources.model import ShardID
-from resources.repository.cached_repository import CachedRepository
 from resources.repository.formats.details import BackupDetails
 from resources.repository.formats.manifest import Limits, ShardEntry
+from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 from tests import builders as b
 
@@ -35,7 +35,7 @@ def back_up(
 
 
 def late(directory: Path, since_second: int, *shards: int) -> list[int]:
-    cached = CachedRepository(repository(directory))
+    cached = ManifestCache(repository(directory))
     cached.refresh()
     since = BEGAN + timedelta(seconds=since_second)
     return [p.shard_id for p in late_shards(cached, map(b.place, shards), since)]

@@ -1,14 +1,16 @@
-"""A directory of backups for one who looks often: each manifest is read once.
+"""What the manifests of a repository list, for a process that asks often: each is read once.
 
-A manifest never changes, and never comes back once it is deleted. So what is known is kept,
-for each shard its newest archive and the newest backup that covers it, and only what is new is
-read. Ten thousand shards take some ten megabytes, however many backups there are.
+A manifest never changes, and never comes back once it is deleted. So the cache keeps, for each
+shard, its newest archive and the newest backup that covers it, and reads only what is new. Ten
+thousand shards take some ten megabytes, however many backups there are.
+
+A cache has a repository and is none: whether files are present is not known here. What must know
+that asks `cache.repository`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from resources.errors import BackupNotFound
 from resources.model import Metastore, ShardID, ShardPlace
@@ -27,21 +29,15 @@ from resources.repository.manifest_replica import explain_lost, lost_manifests
 from resources.repository.repository import BackupRepository
 
 
-class CachedRepository(BackupRepository):
-    """The same repository; what `current` says is remembered from one call to the next.
+class ManifestCache:
+    """What the manifests of one repository list.
 
     Attributes:
-        plain: the repository without a memory.
+        repository: reads everything anew each time.
     """
 
     def __init__(self, repository: BackupRepository) -> None:
-        super().__init__(
-            repository.store,
-            repository.location,
-            scratch_dir=repository.scratch_dir,
-            clock=repository.clock,
-        )
-        self.plain = repository
+        self.repository = repository
         self._forget()
 
     def _forget(self) -> None:
@@ -59,19 +55,21 @@ class CachedRepository(BackupRepository):
         for known in self._newest, self._last:
             if known is not None and known.file_name == name:
                 return known
-        self._last = super().manifest(name)
+        self._last = self.repository.manifest(name)
         return self._last
 
-    def current(self, *, as_of: datetime | None = None) -> BackupSet:
-        """As `BackupRepository.current`, but archives that are gone are listed as if there.
+    def listed(self) -> BackupSet:
+        """The newest archive of each shard, as the manifests list them.
 
-        Who looks for changes takes them for changed.
+        Unlike `BackupRepository.current`, this does not know which of their files are missing.
+
+        Raises:
+            BackupNotFound: there is no manifest.
+            ManifestUnreadable, UnsafeName: as `refresh`.
         """
-        if as_of is not None:
-            return super().current(as_of=as_of)
         self.refresh()
         if self._newest is None:
-            raise BackupNotFound(f"No manifest files found in: {self.location}")
+            raise BackupNotFound(f"No manifest files found in: {self.repository.location}")
         return BackupSet(self._newest, self._archives, (), before=self._era)
 
     def refresh(self) -> list[StoredManifest]:
@@ -81,8 +79,8 @@ class CachedRepository(BackupRepository):
             ManifestUnreadable, UnsafeName: one of them is damaged or hostile, or gone, and its
                 copy cannot take its place.
         """
-        names = self.store.names()
-        for lost in lost_manifests(self.store, names):
+        names = self.repository.store.names()
+        for lost in lost_manifests(self.repository.store, names):
             raise explain_lost(lost)
         there = {name for name in names if name.endswith(".manifest")}
         if not self._known <= there:
@@ -117,7 +115,7 @@ class CachedRepository(BackupRepository):
             BadReply: it holds no metastore.
         """
         if self._metastore is None or self._metastore[0] != stored.file_name:
-            raw = self.read_meta(BackupSet(stored, self._archives, ()))
+            raw = self.repository.read_meta_of(stored)
             self._metastore = stored.file_name, decode_metastore(raw)
         return self._metastore[1]
 
