@@ -240,6 +240,26 @@ def test_a_restore_that_lost_its_lease_changes_nothing_more_in_the_cluster(
         cluster.source.drop_database(name)
 
 
+def test_a_restore_whose_record_another_one_has_dealt_with_is_refused_as_busy(
+    cluster: Place, living: EmbeddedCluster, fork_server: ForkServer
+) -> None:
+    expectation = cluster.expectation()
+    expectation.back_up()
+    cluster.source.drop_database(expectation.database)
+    restore = ("restore", *cluster.source_flags, "-db", expectation.database, expectation.backups)
+    fork_server.start(*restore, env={VARIABLE: "cluster.after-metadata"}).wait()
+    next_one = stood_still(fork_server, "store.created", *restore)  # it has read the record
+    [record] = expectation.backups.glob(".shardkeeper.restore-*.json")
+    record.unlink()
+    before = contents(living)
+    next_one.send(signal.SIGCONT)
+    done = next_one.wait()
+    assert done.code == 14, done
+    assert "another restore from here has worked meanwhile" in done.err
+    assert contents(living) == before
+    cluster.source.drop_database(expectation.database)
+
+
 def test_a_merge_goes_on_if_its_lease_was_lost_when_all_was_restored(
     cluster: Place, living: EmbeddedCluster, fork_server: ForkServer
 ) -> None:

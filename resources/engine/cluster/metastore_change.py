@@ -49,6 +49,7 @@ from resources.errors import (
     RestoreFailed,
     ShardkeeperError,
     StoreFailed,
+    TargetBusy,
     UnknownOutcome,
 )
 from resources.model import ShardID
@@ -125,11 +126,11 @@ class MetastoreChange:
         """Take over what a killed run of the same plan has made; None if it is not that.
 
         Raises:
-            RestoreFailed: another run has worked since its record was read.
+            TargetBusy: another run has worked since its record was read.
             WireError
         """
         if self._file.read() != left:
-            raise RestoreFailed(
+            raise TargetBusy(
                 "another restore from here has worked meanwhile", hint="run restore again"
             )
         draft = draft_databases(self._plan, self._options.new_replica_n)
