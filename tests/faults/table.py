@@ -46,8 +46,8 @@ tests. These commands search for faults at random:
   and whose files are put back.
 - `make peers` stops, pauses and slows down one node of a cluster during backups; `make looks`
   counts what polls and backups cost and leave at a source (both in [reach.md](reach.md)).
-- `make fuzz` sends hostile bytes to the parsers, for a minute of CPU time each; `.ci/run` does so for
-  40 seconds, after the tests.
+- `make fuzz` sends hostile bytes to the parsers, for a minute of CPU time each; `.ci/run` does so
+  for 40 seconds, after the tests.
 
 All but `make looks` and `make fuzz` print a seed that repeats a run.
 
