@@ -149,24 +149,6 @@ class CoordinatorClient:
             raise self._refused(phase, reply.err)
         return not reply.err
 
-    def execute_statement(self, statement: str, database: str) -> None:
-        """Run a DELETE or DROP on this node's disk only; the metastore does not change.
-
-        Raises:
-            PeerRefused: the node refused, as it does with any other statement.
-            UnknownOutcome: the connection broke before the node answered.
-            PeerUnreachable: no connection; nothing was sent.
-            BadReply: the reply is malformed.
-        """
-        reply = self._command(
-            wire.ExecuteStatement(statement, database),
-            partial(wire.code_reply, asked=MessageType.EXECUTE_STATEMENT),
-            "executing a statement",
-            answer_s=STATEMENT_TIMEOUT_S,
-        )
-        if reply.code != 0:
-            raise self._refused("executing a statement", reply.message)
-
     def _command(
         self,
         request: wire.Request,

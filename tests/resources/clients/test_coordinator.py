@@ -32,7 +32,6 @@ ASKS: dict[str, Callable[[CoordinatorClient], object]] = {
     "list": CoordinatorClient.list_shards,
     "create": lambda node: node.create_shard(ShardID(5001), "cl", "rp2"),
     "remove": lambda node: node.remove_shard(ShardID(5001)),
-    "execute": lambda node: node.execute_statement("DROP DATABASE ghost", "ghost"),
 }
 all_asks = pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 Script = Callable[[socket.socket], None]
@@ -59,23 +58,14 @@ def test_shards_are_listed_as_a_recorded_node_listed_them() -> None:
 def test_requests_go_out_as_a_clusters_own() -> None:
     heard: list[bytes] = []
     removed = ErrReply().encode(MessageType.REMOVE_SHARD)
-    done = CodeReply(0).encode(MessageType.EXECUTE_STATEMENT)
-    with peer(in_turn(heard, WRITTEN, LISTED, removed, done)) as address:
+    with peer(in_turn(heard, WRITTEN, LISTED, removed)) as address:
         node = CoordinatorClient(address)
         assert node.create_shard(ShardID(5001), "cl", "rp2") == OWNER
         assert node.remove_shard(ShardID(5001)) is True
-        node.execute_statement("DROP DATABASE ghost", "ghost")
     assert [raw.hex() for raw in heard] == [
         "0201000000000000000c0889271a02636c2203727032",
         "0225",
         "02230000000000000003088927",
-        "02"
-        + "03"
-        + "000000000000001c"
-        + "0a13"
-        + b"DROP DATABASE ghost".hex()
-        + "1205"
-        + b"ghost".hex(),
     ]
 
 
@@ -117,7 +107,6 @@ def test_a_shard_that_is_not_there_is_removed_already() -> None:
     [
         ("create", CodeReply(1, "unexpected EOF\x1b").encode(MessageType.WRITE_SHARD)),
         ("remove", ErrReply("disk is gone").encode(MessageType.REMOVE_SHARD)),
-        ("execute", CodeReply(1, "not across a cluster").encode(MessageType.EXECUTE_STATEMENT)),
         ("list", ShardList({}, "no").encode()),
     ],
 )
@@ -145,7 +134,7 @@ def test_a_closed_port_is_named(ask: Callable[[CoordinatorClient], object]) -> N
 )
 @pytest.mark.parametrize("name", ASKS)
 def test_a_connection_that_breaks_leaves_a_command_in_doubt(name: str, script: Script) -> None:
-    in_doubt = name in ("remove", "execute")
+    in_doubt = name == "remove"
     expected = UnknownOutcome if in_doubt else (PeerClosedEarly, PeerUnreachable, BadReply)
     if in_doubt and script is not resets:
         expected = (UnknownOutcome, BadReply)
