@@ -13,7 +13,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from resources.embedded.data.tar_exchange import backup_stream, receive_shard
@@ -43,6 +43,8 @@ class CoordinatorService:
     """Our own ID, 0 before joining, and TCP address."""
     execute: Callable[[str, str], None]
     """Runs a statement on this node only: text, database; may raise ShardkeeperError."""
+    created: set[ShardID] = field(default_factory=set[ShardID])
+    """Shards that a write without points created; their WAL has an entry of it."""
 
     def serve(self, line: Line) -> None:
         """Answer messages until the peer closes, or until one that ends the connection.
@@ -83,7 +85,8 @@ class CoordinatorService:
                 tcp_addr,
                 stored.state,
                 last_modified_ns(self.store, stored),
-                copy_bytes(self.store, stored),
+                copy_bytes(self.store, stored)
+                + wire.EMPTY_WRITE_BYTES * (shard_id in self.created),
             )
             for shard_id, stored in self.store.shards().items()
         }
@@ -99,10 +102,13 @@ class CoordinatorService:
             return wire.CodeReply(1, error.what)
         except BadReply:
             return wire.CodeReply(1, "unexpected EOF")
+        is_new = request.shard_id not in self.store.shards()
         try:
             self.store.create(request.database, request.policy, request.shard_id)
         except ShardkeeperError as error:
             return wire.CodeReply(1, f"create shard {request.shard_id}: {error}")
+        if is_new:
+            self.created.add(request.shard_id)
         return wire.CodeReply(0)
 
     def _execute(self, raw: bytes) -> wire.CodeReply:
@@ -150,6 +156,7 @@ class CoordinatorService:
         if shard_id not in self.store.shards():
             return "shard not found"
         self.store.remove(shard_id)
+        self.created.discard(shard_id)
         return ""
 
     def _copy(self, raw: bytes) -> wire.ErrReply:
