@@ -1,4 +1,4 @@
-"""The code location `shardkeeper`, and the one place that looks at the environment."""
+"""The code location `shardkeeper`; only this module reads the environment."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from resources.config.values import Cluster, Configuration
 from resources.errors import UsageError, shown
 
 URL_VARIABLE = "SHARDKEEPER_URL"
-"""Where the UI is, for those who configure none; `make dev` sets it."""
+"""The variable with the UI's address, used if the file has none; `make dev` sets it."""
 _LOG = logging.getLogger(__name__)
 
 
 def definitions(path: Path, url: str = "") -> dg.Definitions:
-    """Everything that Dagster is to know, for all configured clusters.
+    """All definitions for Dagster, of all configured clusters.
 
-    What is wrong with one cluster costs that one alone: a red check stands in its place.
+    An error in one cluster leaves out only that cluster; a red check takes its place.
 
     Args:
-        path: the configuration file; of a directory, the embedded clusters below it.
-        url: of the UI, where the configuration names none.
+        path: the configuration file; if it is a directory, the embedded clusters below it.
+        url: of the UI, if the configuration has none.
 
     Raises:
-        UsageError: nothing of the configuration can be; the message has the line.
+        UsageError: nothing in the configuration is usable; the message names the line.
     """
     reading = read_sound(path)
     configuration, where = reading.configuration, str(path.resolve())
@@ -97,7 +97,7 @@ def definitions(path: Path, url: str = "") -> dg.Definitions:
 def of_cluster(
     cluster_assets: ClusterAssets, settings: Cluster, configuration: Configuration, url: str
 ) -> dg.Definitions:
-    """What belongs to one cluster."""
+    """The definitions of one cluster."""
     back_up, back_up_shards = back_up_job(cluster_assets), back_up_shards_job(cluster_assets)
     back_up_jobs = [back_up, back_up_shards]
     return dg.Definitions(
@@ -122,7 +122,7 @@ def of_cluster(
 
 
 def _executor(name: str) -> dg.ExecutorDefinition:
-    """Copying is work for threads, so a run needs no more processes than its own."""
+    """The configured executor; by default the run's own process, as threads do the copying."""
     if not name:
         return dg.in_process_executor
     module, _, attribute = name.partition(":")
@@ -134,7 +134,7 @@ def _executor(name: str) -> dg.ExecutorDefinition:
             hint="write module:attribute, such as dagster_k8s:k8s_job_executor, and install it",
         ) from None
     if not isinstance(found, dg.ExecutorDefinition):
-        raise UsageError(f"executor: {shown(name)} is no executor of Dagster's")
+        raise UsageError(f"executor: {shown(name)} is not a Dagster executor")
     return found
 
 

@@ -1,8 +1,8 @@
-"""`make dev`: Dagster's UI over a cluster that lives and another to restore into.
+"""`make dev`: Dagster's UI with a cluster that receives points, and another one to restore into.
 
-With a `shardkeeper.yaml` (or where SHARDKEEPER_CONFIG says) it is over the clusters named there.
-Without one, two embedded clusters are started below `.devcluster` and readings keep coming into the
-first. What was made stays for the next time: clusters and backups there, Dagster's records in
+With a `shardkeeper.yaml` (or the file that SHARDKEEPER_CONFIG names) it has the clusters of that
+file. Without one, it starts two embedded clusters below `.devcluster` and keeps writing readings
+into the first. Clusters and backups stay there for the next time, Dagster's records in
 `.dagster_home`.
 """
 
@@ -32,16 +32,16 @@ from resources.errors import ShardkeeperError
 
 HOME = Path(".dagster_home")
 OFTEN_S, SELDOM_S = 20.0, 300.0
-"""Between batches: often while somebody is likely to look, seldom when it runs overnight."""
+"""Seconds between batches: often while a user is likely to watch, seldom when it runs overnight."""
 OFTEN_FOR = 30
 FIRST_BACKUP_WITHIN_S = 120.0
 POLL_S = 0.2
 
 
 def main() -> int:
-    """Run until told to stop; the exit status."""
+    """Run until a signal comes; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.dev")
-    parser.add_argument("--port", type=int, default=3000, help="of the UI (3000)")
+    parser.add_argument("--port", type=int, default=3000, help="port of the UI (3000)")
     asked = parser.parse_args()
     stopping = threading.Event()
 
@@ -82,16 +82,16 @@ def _serve(
     services = stack.enter_context(Services(home, here, port=port))
     _say(f"Dagster       {services.url} (its log: {HOME}/services)")
     if embedded:
-        _say(f"              look at Lineage: every {OFTEN_S:.0f} s readings come in, a shard of")
-        _say(f"              {SOURCE} turns stale, and is backed up")
-    _say("              Ctrl-C stops everything; what was made stays")
+        _say(f"              open Lineage: every {OFTEN_S:.0f} s readings come in, and a shard of")
+        _say(f"              {SOURCE} turns stale and is backed up")
+    _say("              Ctrl-C stops everything; clusters and backups stay")
     while not stopping.wait(POLL_S):
         services.check()
     _say("stopping")
 
 
 def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str, EmbeddedCluster]:
-    """Start every embedded cluster or server that is configured, in this process."""
+    """Start every configured embedded cluster or server in this process."""
     started: dict[str, EmbeddedCluster] = {}
     for name, cluster in configuration.clusters.items():
         if cluster.embedded is None:
@@ -111,9 +111,9 @@ def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str,
 
 
 class _Writing:
-    """Readings that keep coming into the source, from a thread.
+    """Keeps writing readings into the source, from a thread.
 
-    The first come as soon as there is a backup that they make stale.
+    It starts as soon as there is a backup that the first readings make stale.
     """
 
     def __init__(self, cluster: EmbeddedCluster, backups: Path) -> None:
@@ -151,7 +151,7 @@ def _named(path: Path, here: Path, configuration: Configuration) -> str:
 
 
 def _warn(reading: Reading) -> None:
-    """What would be found out only when somebody looks, or when a backup fails."""
+    """Warn of problems that would otherwise show only in the UI, or when a backup fails."""
     for problem in reading.problems:
         what = "left out" if problem.cluster else "wrong"
         _say(f"  {what:<12}{problem.error.what}")
@@ -167,9 +167,10 @@ def _warn(reading: Reading) -> None:
 
 
 def _require_free(port: int) -> None:
-    """Say so at once, rather than in a log after half a minute.
+    """Require a free port now, instead of an error in a log after half a minute.
 
-    Raises: AddressTaken.
+    Raises:
+        AddressTaken: the port is in use.
     """
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -177,7 +178,7 @@ def _require_free(port: int) -> None:
             sock.bind((HOST, port))
         except OSError as error:
             raise AddressTaken(
-                f"port {port} cannot be had: {error.strerror}",
+                f"port {port} is not available: {error.strerror}",
                 hint="is make dev running already? Another port: make dev PORT=3001",
             ) from None
 

@@ -1,4 +1,4 @@
-"""What is launched by hand, by a schedule or by a sensor: back a cluster up, restore it."""
+"""The jobs that users, schedules and sensors launch: back up, verify, merge, restore."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pipelines.merge_op import build_merge_op
 from pipelines.restore_op import build_restore_op
 
 BACKUPS_FIRST = "1"
-"""A queue of restores does not hold up the next restore point."""
+"""The priority of backups, so that a queue of restores does not delay the next restore point."""
 
 
 def back_up_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
-    """Look, copy what changed, record the restore point; one run, whatever changed."""
+    """Scan, copy what changed, record the restore point; one run, whatever changed."""
     return _back_up_job(
         cluster_assets,
         cluster_assets.back_up_job,
         BackUpConfig(),
-        "Back up the cluster: look at it, copy every shard that changed since its newest archive, "
-        "check the copies, and make a restore point. An unchanged cluster costs a look. Run it as "
-        "often as you can bear to lose data.",
+        "Back up the cluster: scan it, copy every shard that changed since its newest archive, "
+        "check the copies, and make a restore point. For an unchanged cluster it only scans. Run "
+        "it at least as often as your recovery point objective requires.",
     )
 
 
 def back_up_full_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
-    """The same, changed or not."""
+    """The same for every shard, changed or not."""
     return _back_up_job(
         cluster_assets,
         cluster_assets.back_up_full_job,
@@ -40,14 +40,13 @@ def back_up_full_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefi
 
 
 def back_up_shards_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
-    """Copy the shards of chosen partitions, and no others."""
+    """Copy the shards of the chosen partitions, and no others."""
     return dg.define_asset_job(
         cluster_assets.back_up_shards_job,
         selection=dg.AssetSelection.assets(cluster_assets.shard_backup).without_checks(),
-        description="Back up chosen shards alone, to fill what is missing or has failed. "
+        description="Back up only the chosen shards, for example to fill missing or failed ones. "
         f"{cluster_assets.back_up_job} copies all that changed and makes a restore point of the "
-        "whole "
-        "cluster.",
+        "whole cluster.",
         tags={**cluster_assets.tags, "dagster/priority": BACKUPS_FIRST},
     )
 
@@ -56,7 +55,7 @@ def _back_up_job(
     cluster_assets: ClusterAssets, name: str, config: BackUpConfig, description: str
 ) -> dg.UnresolvedAssetJobDefinition:
     assets = dg.AssetSelection.assets(cluster_assets.meta_snapshot, cluster_assets.backup_set)
-    # The steps evaluate the other checks themselves, of which each would take a look.
+    # The steps evaluate the other checks themselves; executed, each of them would run a scan.
     blocking = dg.AssetSelection.checks(
         dg.AssetCheckKey(cluster_assets.backup_set, NOTHING_MISSING)
     )
@@ -70,15 +69,15 @@ def _back_up_job(
 
 
 def merge_job(cluster_assets: ClusterAssets) -> dg.JobDefinition:
-    """Merge into the cluster itself, unless the launch says otherwise."""
+    """Merge into the cluster itself, unless the launch names another target."""
     step = build_merge_op(cluster_assets)
 
     @dg.job(
         name=cluster_assets.merge_job,
         config=_proposed(step.name, MergeConfig(), cluster_assets.name),
-        description="Bring the points of a backup into a database that lives on. Where both have a "
-        "value for the same series, field and time, the backup's stays. Launched as proposed, "
-        "it shows the plan; dry_run: false carries it out.",
+        description="Merge the points of a backup into a live database. Where both have a value "
+        "for the same series, field and time, the backup's stays. Launched as proposed, the job "
+        "only shows the plan; set dry_run: false to merge.",
         tags=cluster_assets.tags,
     )
     def merging() -> None:
@@ -88,7 +87,7 @@ def merge_job(cluster_assets: ClusterAssets) -> dg.JobDefinition:
 
 
 def verify_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
-    """Read what is stored; `sample` reads a part."""
+    """Read the stored backups; `sample` reads a part."""
     key = dg.AssetCheckKey(cluster_assets.shard_backup, ARCHIVES_MATCH)
     asset = cluster_assets.shard_backup.to_python_identifier()
     return dg.define_asset_job(
@@ -98,23 +97,22 @@ def verify_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition
         ),
         config=dg.RunConfig(ops={f"{asset}_{ARCHIVES_MATCH}": VerifyConfig()}),
         description="Read every manifest, meta file and archive, or with sample a part of the "
-        "archives, and hold them against what the manifests say. The cluster is not asked.",
+        "archives, and compare them with the manifests. The job does not contact the cluster.",
         tags=cluster_assets.tags,
     )
 
 
 def restore_job(cluster_assets: ClusterAssets, target: str) -> dg.JobDefinition:
-    """Restore into the cluster `target`, unless the launch says otherwise."""
+    """Restore into the cluster `target`, unless the launch names another."""
     step = build_restore_op(cluster_assets)
 
     @dg.job(
         name=cluster_assets.restore_job,
         config=_proposed(step.name, RestoreConfig(), target),
         description=f"Restore from the backups of {cluster_assets.name} into the target: "
-        "everything, or a "
-        "database, policy or shard, under its own name or a new one, in the latest state or that "
-        "of a time. Launched as proposed, it shows the plan; dry_run: false restores. Existing "
-        "databases are never written to.",
+        "everything, or a database, policy or shard, under its own name or a new one, in the "
+        "latest state or that of a time. Launched as proposed, the job only shows the plan; set "
+        "dry_run: false to restore. It never writes to existing databases.",
         tags=cluster_assets.tags,
     )
     def restoring() -> None:
@@ -124,7 +122,7 @@ def restore_job(cluster_assets: ClusterAssets, target: str) -> dg.JobDefinition:
 
 
 def _proposed(step: str, config: dg.Config, target: str) -> dict[str, Any]:
-    """What the launchpad shows: every choice of the step, and of the target its name alone."""
+    """The launchpad's proposal: every field of the step, and of the target only its name."""
     return {
         "ops": {step: {"config": config.model_dump()}},
         "resources": {"target": {"config": {"cluster": target}}},

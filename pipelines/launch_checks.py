@@ -1,4 +1,4 @@
-"""What somebody wrote into the launchpad, looked at before anything else."""
+"""Check what a user entered into the launchpad before anything else."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from resources.engine.restore.as_of import LATEST, parse_moment
 from resources.errors import UsageError
 
 SECRETS = {"password": "password_file", "secret": "secret_file"}
-"""Fields of a target, and those that name a file with the same."""
+"""Fields of a target with secrets, and the fields that name a file instead."""
 
 
 def require_no_plain_secrets(run_config: Mapping[str, Any]) -> None:
-    """A run keeps its settings for ever, for everybody who can open the UI.
+    """Require that no secret is in plain: Dagster keeps and shows a run's settings for ever.
 
     Raises:
-        UsageError: one of them is a secret in plain.
+        UsageError: one is.
     """
     target = run_config.get("resources", {}).get("target", {}).get("config", {})
     for field, file in SECRETS.items():
@@ -32,10 +32,10 @@ def require_no_plain_secrets(run_config: Mapping[str, Any]) -> None:
 
 
 def say_when(log: dg.DagsterLogManager, as_of: str) -> None:
-    """Say it where `as_of` may be taken for another moment than it is.
+    """Log the moment that `as_of` means, and warn if it lies ahead.
 
     Raises:
-        UsageError: it is no time.
+        UsageError: it is not a time.
     """
     if as_of in ("", LATEST):
         return

@@ -1,4 +1,4 @@
-"""Merge a backup into a database that lives on, as the step of a job."""
+"""Merge a backup into a live database, as the step of a job."""
 
 import dagster as dg
 
@@ -18,13 +18,13 @@ from resources.errors import UsageError
 
 
 def build_merge_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
-    """The step; what it did is an observation of `restored_meta`."""
+    """The step; its result is an observation of `restored_meta`."""
 
     @dg.op(
         name=f"{cluster_assets.name}_merge_backup",
         out=dg.Out(dg.Nothing),
-        description="Restore beside the live database, copy point by point, look for every one, "
-        "drop the copy. An interrupted merge is continued by the next one with these settings.",
+        description="Restore beside the live database, copy its points, verify every one, and drop "
+        "the restored database. The next run with these settings continues an interrupted merge.",
     )
     def merge_backup(
         context: dg.OpExecutionContext,
@@ -37,8 +37,8 @@ def build_merge_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
             options = config.options
             if config.abandon and config.dry_run:
                 raise UsageError(
-                    "abandon drops the temporary database, and dry_run is to change nothing",
-                    hint="set dry_run: false to give the merge up",
+                    "abandon drops the temporary database, and dry_run changes nothing",
+                    hint="set dry_run: false to abandon the merge",
                 )
             if not config.abandon:
                 options.check()
@@ -53,7 +53,7 @@ def build_merge_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
                 plan = prepare_merge(live, backups, options)
                 found = merge_plan_facts(plan, live.address)
                 found["to_merge"] = to_launch(context.run.run_config, context.op.name, config, {})
-                context.log.warning("nothing is merged: this was the plan; dry_run: false merges")
+                context.log.warning("nothing was merged: this is the plan; dry_run: false merges")
             else:
                 found = merge_facts(merge(live, backups, options, run), live.address)
         context.log_event(dg.AssetObservation(cluster_assets.restored_meta, metadata=found))

@@ -1,4 +1,4 @@
-"""What starts by the clock; switched on and off in the UI."""
+"""The schedules of a cluster; users switch them on and off in the UI."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from resources.config.values import Cluster
 
 
 def schedules(cluster_assets: ClusterAssets, settings: Cluster) -> list[dg.ScheduleDefinition]:
-    """An incremental backup every so often, a full one at night, a reading of all archives."""
+    """An incremental backup at short intervals, a full one at night, a reading of all archives."""
     crons, jobs = (
         settings.schedules,
         {
@@ -17,7 +17,7 @@ def schedules(cluster_assets: ClusterAssets, settings: Cluster) -> list[dg.Sched
             "full": (cluster_assets.back_up_full_job, "Back up every shard, changed or not."),
             "verify": (
                 cluster_assets.verify_job,
-                "Read every archive and hold it against its manifest.",
+                "Read every archive and compare it with its manifest.",
             ),
         },
     )

@@ -1,9 +1,9 @@
-"""Dagster's own processes, started together and ended together: code server, web server, daemon.
+"""Start and stop Dagster's processes together: code server, web server, daemon.
 
     with Services(home, directory, port=3000) as services:
         print(services.url)
 
-They are asked for by name on the command line, so this module needs no Dagster itself.
+They are started by name, so this module does not import Dagster.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ LOCATION = "shardkeeper"
 READY_WITHIN_S = 180.0
 END_WITHIN_S = 20.0
 LAST_WORDS = 8
-"""Lines of a process that ended by itself; all of them are in its log."""
+"""The lines shown of a process that ended by itself; its log has all of them."""
 POLL_S = 0.1
-# Dagster calls parts of itself beta or superseded; which of them to use was our choice.
+# Dagster marks some of its parts as beta or superseded; which ones to use was our choice.
 WARNINGS = "ignore::DeprecationWarning,ignore::FutureWarning"
 
 
@@ -43,13 +43,13 @@ class Services:
     """Three processes that listen on 127.0.0.1 and below a temporary directory.
 
     Args:
-        home: DAGSTER_HOME, with `dagster.yaml`; what the processes print is in its `services`.
-        directory: where the processes are started; paths in `dagster.yaml` are relative to it.
-        port: of the web server; 0 for a free one.
+        home: DAGSTER_HOME, with `dagster.yaml`; its `services` has the processes' output.
+        directory: the processes' working directory; paths in `dagster.yaml` are relative to it.
+        port: of the web server; 0: a free one.
         environment: variables besides those of this process.
 
     Raises:
-        ServiceEnded: a process ended while it was started.
+        ServiceEnded: a process ended during the start.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Services:
 
     def _start(self) -> None:
         self._logs.mkdir(parents=True, exist_ok=True)
-        # A path in a temporary directory: those of sockets must be short.
+        # In a temporary directory, because paths of sockets must be short.
         socket_path = Path(self._scratch.name) / "code.sock"
         workspace = Path(self._scratch.name) / "workspace.yaml"
         workspace.write_text(
@@ -120,7 +120,7 @@ class Services:
                 stderr=log,
                 cwd=self._directory,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for us, who end them in order
+                start_new_session=True,  # Ctrl-C is for this process, which ends them in order
             )
 
     def _answers(self) -> bool:
@@ -131,35 +131,39 @@ class Services:
         return True
 
     def until(self, what: str, there: Callable[[], bool]) -> None:
-        """Poll until `there`, as long as all processes run.
+        """Poll until `there`, while all processes run.
 
         Raises:
-            ServiceEnded: one does not, or it took too long.
+            ServiceEnded: a process ended, or it took too long.
         """
         deadline = time.monotonic() + READY_WITHIN_S
         while not there():
             self.check()
             if time.monotonic() > deadline:
-                raise ServiceEnded(f"{what} was not there within {READY_WITHIN_S:g} s")
+                raise ServiceEnded(f"{what} was not ready within {READY_WITHIN_S:g} s")
             time.sleep(POLL_S)
 
     def check(self) -> None:
-        """Raises: ServiceEnded: a process ended; the message has its last words."""
+        """Require that all processes run.
+
+        Raises:
+            ServiceEnded: one ended; the message has its last lines.
+        """
         for name, process in self._processes.items():
             if process.poll() is not None:
                 last = "\n".join(self.message(name).splitlines()[-LAST_WORDS:])
                 raise ServiceEnded(
-                    f"Dagster's {name} process ended with {process.returncode}; its last words:\n"
+                    f"Dagster's {name} process ended with {process.returncode}; its last lines:\n"
                     f"{last[-2000:]}",
-                    hint=f"start again; all it said is in {self._logs / f'{name}.log'}",
+                    hint=f"start again; its whole output is in {self._logs / f'{name}.log'}",
                 )
 
     def message(self, name: str) -> str:
-        """What one of "code", "web" and "daemon" has printed."""
+        """The output of "code", "web" or "daemon"."""
         return (self._logs / f"{name}.log").read_text(errors="replace")
 
     def stop(self) -> None:
-        """End all processes, runs included: first those that would start more."""
+        """End all processes, including runs; first those that would start more."""
         for name in ("daemon", "web", "code"):
             process = self._processes.get(name)
             if process is not None and process.poll() is None:
@@ -177,20 +181,20 @@ class Services:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has at this moment."""
+    """A port of 127.0.0.1 that is free at this moment."""
     with socket.socket() as sock:
         sock.bind((HOST, 0))
         return sock.getsockname()[1]
 
 
 def _die_with_us() -> tuple[str, ...]:
-    """A prefix that has a command end if we are killed; setpriv(1) of util-linux."""
+    """A command prefix that ends the command if we are killed; setpriv(1) of util-linux."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "TERM") if setpriv else ()
 
 
 def _end_group(leader: int) -> None:
-    """Whatever a process left behind, such as that of a run, ends with it."""
+    """Kill the processes that a process left behind, such as those of a run."""
     try:
         os.killpg(leader, signal.SIGKILL)
     except ProcessLookupError:

@@ -71,7 +71,7 @@ PROFILE_FILE = "backup.prof"
     "-estimate",
     "--estimate",
     is_flag=True,
-    help="show what would be copied, how much and how long it may take; copy nothing",
+    help="show which shards would be copied, their size and the likely duration; copy nothing",
 )
 @click.option(
     "-from",
@@ -87,8 +87,8 @@ PROFILE_FILE = "backup.prof"
     type=click.Choice(["inflated", "full", "structure"]),
     default="full",
     show_default=True,
-    help="check every block of every TSM file, or their headers and indexes only; or check every "
-    "block and inflate again what was compressed",
+    help="full: check every block of every TSM file; structure: check headers and indexes only; "
+    "inflated: check every block, and inflate again what was compressed",
 )
 @click.option(
     "-read-twice",
@@ -98,8 +98,8 @@ PROFILE_FILE = "backup.prof"
     default=BackupOptions().read_twice_bytes >> 20,
     show_default=True,
     metavar="<MiB>",
-    help="read what is new in a shard again and compare, up to so much; nothing else tells a "
-    "series whose name was changed on the way (0: never)",
+    help="read new files of a shard again and compare, up to this size per shard; only that finds "
+    "a series name that was changed on the way (0: never)",
 )
 @click.option(
     "-parallel",
@@ -108,7 +108,7 @@ PROFILE_FILE = "backup.prof"
     default=BackupOptions().parallel,
     show_default=True,
     metavar="<int>",
-    help="shards copied at once; with cores to spare at both ends, more are faster",
+    help="shards to copy at once; more are faster if both ends have spare cores",
 )
 @click.option(
     "-staleness-threshold",
@@ -118,16 +118,16 @@ PROFILE_FILE = "backup.prof"
     default="0s",
     show_default=True,
     metavar="<duration>",
-    help="of a cluster, skip shards whose archive is at most so much older than their last change; "
-    "what was written since is then not backed up yet",
+    help="for a cluster: skip shards whose archive is at most this much older than their last "
+    "change; the points written since are then not backed up yet",
 )
 @click.option(
     "-require-complete",
     "--require-complete",
     "require_complete",
     is_flag=True,
-    help="a shard fails if nobody tells whether its archive holds all that was acknowledged; "
-    "otherwise that is said, and noted in the manifest",
+    help="a shard fails if its node does not report whether the archive holds everything that was "
+    "acknowledged; otherwise a warning and the manifest say so",
 )
 @click.option(
     "-damaged",
@@ -135,17 +135,17 @@ PROFILE_FILE = "backup.prof"
     type=click.Choice(["keep", "refuse", "accept"]),
     default="keep",
     show_default=True,
-    help="a shard with damaged blocks is saved as it is, marked, and the run ends with status 3; "
-    "or it fails, and its earlier archive stays the newest; accept, once, after files of a shard "
-    "were lost or deleted on purpose: keep, and name those no more",
+    help="keep: save a shard with damaged blocks as it is, marked, and end with status 3; refuse: "
+    "the shard fails, and its earlier archive stays the newest; accept: give it once, after files "
+    "of a shard were lost or deleted on purpose: as keep, and stop naming those files",
 )
 @click.option(
     "-new-era",
     "--new-era",
     "new_era",
     is_flag=True,
-    help="once, after the server was set up anew, put back to an earlier state or replaced by a "
-    "copy: copy everything anew, beside the backups in the directory, which stay restorable",
+    help="give it once, after the server was set up anew, put back to an earlier state or replaced "
+    "by a copy: copy everything beside the backups in the directory, which stay restorable",
 )
 @click.option(
     "-gzipBlockCount",
@@ -154,7 +154,7 @@ PROFILE_FILE = "backup.prof"
     type=Integer(min=0),
     metavar="<int>",
     expose_value=False,
-    help="taken for the original's sake, without effect: shards are compressed side by side",
+    help="accepted for compatibility, without effect: shards are compressed in parallel",
 )
 @click.option(
     "-gzipBlockSize",
@@ -188,15 +188,15 @@ PROFILE_FILE = "backup.prof"
     type=click.Choice(["default", "full", "speedy", "none"]),
     default="default",
     show_default=True,
-    help="how hard to compress",
+    help="the compression level of archives",
 )
 @click.argument("path", metavar="<path-to-backup-directory>", required=False)
 @click.pass_obj
 def backup(connection: ConnectionFlags, /, path: str | None, **flags: Any) -> None:
     """Back up a server or a cluster into an existing directory.
 
-    Only shards that changed since the newest backup in that directory are copied; if there is
-    none, all are. -estimate does without a directory.
+    Only shards that changed since the newest backup in that directory are copied; the first
+    backup copies all. -estimate needs no directory.
     """
     limits = Limits(
         flags.pop("db") or "",

@@ -1,4 +1,4 @@
-"""`shardkeeper config check`: is shardkeeper.yaml as it should be, before Dagster reads it?"""
+"""`shardkeeper config check`: find errors in shardkeeper.yaml before Dagster reads it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from resources.errors import ShardkeeperError, UsageError
 
 @click.group("config")
 def config() -> None:
-    """Look at shardkeeper.yaml, which Dagster reads."""
+    """Check shardkeeper.yaml, the file that Dagster reads."""
 
 
 @config.command(cls=GoFlags)
@@ -27,14 +27,14 @@ def config() -> None:
     "-connect",
     "--connect",
     is_flag=True,
-    help="also read the secrets, call each cluster, and look for the directories of backups",
+    help="also read the secrets, call each cluster, and check the directories of backups",
 )
 @click.argument("path", metavar="[<path-to-shardkeeper.yaml>]", default="")
 def check(path: str, connect: bool) -> None:
-    """Read shardkeeper.yaml, and name all that is wrong with it: file, line, key, next step.
+    """Read shardkeeper.yaml and list its errors: file, line, key, next step.
 
-    Without a path, the file that SHARDKEEPER_CONFIG names, else the one in this directory. What is
-    wrong with one cluster leaves that one out in Dagster; the others are backed up all the same.
+    Without a path, reads the file that SHARDKEEPER_CONFIG names, else the one in this directory.
+    An error in one cluster leaves that cluster out of Dagster; the others are still backed up.
     """
     where = Path(path) if path else configuration_path(os.environ, Path.cwd())
     found = read_sound(where)
@@ -50,19 +50,19 @@ def check(path: str, connect: bool) -> None:
         left_out = ", ".join(found.broken) or "no cluster"
         raise UsageError(
             f"{_count(len(wrong), 'problem')} in {where}; left out: {left_out}",
-            hint="mend the lines named above, check again, then reload the code location",
+            hint="correct the lines named above, check again, then reload the code location",
         )
     if unreachable:
         raise ShardkeeperError(
-            f"{where} is right, and {_count(len(unreachable), 'place')} in it cannot be reached",
-            hint="see above; whoever runs Dagster may have other secrets and mounts than you",
+            f"{where} is valid, and {_count(len(unreachable), 'place')} in it cannot be reached",
+            hint="see above; the account that runs Dagster may have other secrets and mounts",
         )
 
 
 def _summary(found: Reading, *, embedded: bool) -> Iterator[str]:
     clusters = dict(found.configuration.clusters)
     if not embedded:
-        clusters.pop(EMBEDDED, None)  # it is always there, and nobody named it
+        clusters.pop(EMBEDDED, None)  # it is always defined, not by the file
     width = max(map(len, (*clusters, *found.broken)))
     for name, settings in clusters.items():
         at = settings.bind or settings.host or f"embedded in {settings.embedded}"
@@ -90,7 +90,7 @@ def _executor(found: Reading) -> Iterator[UsageError]:
 
 
 def _connected(found: Reading) -> Iterator[ShardkeeperError]:
-    """What does not answer, or is not there."""
+    """Places that do not answer or do not exist."""
     for name, settings in found.configuration.clusters.items():
         if settings.embedded is not None and not settings.repository:
             continue

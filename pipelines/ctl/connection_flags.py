@@ -1,4 +1,4 @@
-"""From flags to an open server: addresses and credentials."""
+"""Open a server from flags: addresses and credentials."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FILES = ("password_file", "secret_file")
 
 @dataclass(frozen=True)
 class ConnectionFlags:
-    """Where to go and how to be let in; later flags win over earlier ones."""
+    """Addresses and credentials of a server; later flags override earlier ones."""
 
     address: Address = field(default_factory=Address)
     password_file: str = ""
@@ -57,7 +57,7 @@ class ConnectionFlags:
         return open_source(self.address_with_secrets())
 
     def address_with_secrets(self) -> Address:
-        """Where to go, with what its files and the environment hold."""
+        """The address, with the secrets of its files and of the environment."""
         password = _read("-pwd-file", self.password_file) or self.address.password
         secret = _read("-secret-file", self.secret_file) or self.address.secret
         password = password or os.environ.get("INFLUX_PASSWORD", "")
@@ -71,7 +71,7 @@ class ConnectionFlags:
 
 
 def _ask(user: str) -> str:
-    """Ask whoever sits at the terminal; a job without one goes without."""
+    """Ask for a password at the terminal; without a terminal it is empty."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         return ""
     return click.prompt(
@@ -96,8 +96,8 @@ _FLAGS = [
         "-config",
         "--config",
         metavar="<file>",
-        help="a meta server's configuration file: its address, TLS and internal-shared-secret are "
-        "taken from there",
+        help="a meta server's configuration file; its address, TLS and internal-shared-secret are "
+        "used",
     ),
     click.option(
         "-bind",
@@ -117,7 +117,7 @@ _FLAGS = [
         "--http",
         metavar="<url>",
         help="a single server's HTTP address (default: port 8086 of the same host, http or https "
-        "as it answers); none does without",
+        "as it answers); none: do not use HTTP",
     ),
     click.option("-user", "--user", envvar="INFLUX_USERNAME", metavar="<name>", help="user name"),
     click.option(
@@ -125,8 +125,8 @@ _FLAGS = [
         "--pwd",
         "password",
         metavar="<password>",
-        help="its password; safer: -pwd-file, the variable INFLUX_PASSWORD, or the prompt that "
-        "comes without any of them",
+        help="password of the user; safer: -pwd-file, the variable INFLUX_PASSWORD, or the prompt "
+        "that appears without any of them",
     ),
     click.option(
         "-pwd-file", "--pwd-file", "password_file", metavar="<file>", help="file with the password"
@@ -136,7 +136,7 @@ _FLAGS = [
         "--auth-type",
         "auth_type",
         type=click.Choice(["none", "basic", "jwt"]),
-        help="how meta servers are told who we are (default: basic with -user, else none)",
+        help="how to authenticate to meta servers (default: basic with -user, else none)",
     ),
     click.option(
         "-secret",
@@ -147,15 +147,19 @@ _FLAGS = [
         "INFLUXDB_SHARED_SECRET",
     ),
     click.option(
-        "-secret-file", "--secret-file", "secret_file", metavar="<file>", help="file with it"
+        "-secret-file",
+        "--secret-file",
+        "secret_file",
+        metavar="<file>",
+        help="file with the shared secret",
     ),
-    click.option("-bind-tls", "--bind-tls", "tls", is_flag=True, help="meta servers speak https"),
+    click.option("-bind-tls", "--bind-tls", "tls", is_flag=True, help="meta servers use https"),
     click.option(
         "-data-tls",
         "--data-tls",
         "data_tls",
         is_flag=True,
-        help="port 8088 speaks TLS: data nodes with [coordinator] https-enabled, or a proxy before "
+        help="port 8088 uses TLS: data nodes with [coordinator] https-enabled, or a proxy before "
         "a single server",
     ),
     click.option("-k", "skip_verify", is_flag=True, help="do not verify certificates"),
@@ -174,7 +178,11 @@ _FLAGS = [
         help="our own certificate, in PEM, for servers that ask for one",
     ),
     click.option(
-        "-key", "--key", "key_file", metavar="<file>", help="its key (default: in the same file)"
+        "-key",
+        "--key",
+        "key_file",
+        metavar="<file>",
+        help="key of the certificate (default: in the same file)",
     ),
     click.option(
         "-map",
@@ -182,7 +190,7 @@ _FLAGS = [
         "route",
         multiple=True,
         metavar="<advertised=reachable>",
-        help="where to connect to instead of an address that a node advertises, such as "
+        help="where to connect instead of an address that a node advertises, such as "
         "data-1:8088=localhost:18088, or data-1=10.0.0.5 for all its ports; may be repeated",
     ),
     click.option(
@@ -199,14 +207,14 @@ _FLAGS = [
         "min_bytes_per_s",
         type=click.IntRange(0, 2**30),
         metavar="<bytes/s>",
-        help="what a server must send or take over that time, once it answers (default "
-        f"{MIN_BYTES_PER_S}); 0: as little as it likes",
+        help="the rate that a server must send or accept once it answers, averaged over -timeout "
+        f"(default {MIN_BYTES_PER_S}); 0: no minimum",
     ),
 ]
 
 
 def connection_flags(command: F) -> F:
-    """Add the flags that say where the server is; the command gets them as keywords."""
+    """Add the flags that locate the server; the command receives them as keywords."""
     for flag in reversed(_FLAGS):
         command = flag(command)
     return command

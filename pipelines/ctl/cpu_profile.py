@@ -1,4 +1,4 @@
-"""`backup -cpuprofile`: where a run spends its time, for `python -m pstats`."""
+"""`backup -cpuprofile`: profile a run, for `python -m pstats`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any
 
 @contextmanager
 def cpu_profile(path: str) -> Generator[None]:
-    """Profile the block, with all threads that begin in it, into a file."""
+    """Profile the block and all threads that start in it, into a file."""
     profiles = [cProfile.Profile()]
 
     def begin(_frame: Any, _event: str, _arg: Any) -> None:
-        """The first thing that happens in a new thread."""
+        """Runs first in a new thread."""
         profile = cProfile.Profile()
         sys.setprofile(None)
-        with suppress(ValueError):  # from Python 3.12 on, the first one is told of all threads
+        with suppress(ValueError):  # from Python 3.12 on, the first profile covers all threads
             profile.enable()
             profiles.append(profile)
 

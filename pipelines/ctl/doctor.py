@@ -1,4 +1,4 @@
-"""`shardkeeper doctor`: can backups be made from here, and what stands in the way?"""
+"""`shardkeeper doctor`: check whether backups can be made from here."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from resources.errors import ExitCode
 @click.argument("path", required=False, default="", metavar="[<path-to-backup-directory>]")
 @click.pass_context
 def doctor(ctx: click.Context, /, path: str, as_json: bool, **flags: str) -> None:
-    """Ask a server or cluster, and a directory, everything that backups rest on.
+    """Check a server or cluster, and a directory, for everything that backups need.
 
-    One line for each question, with the next step where something is wrong. The server is only
-    asked, and answers from what it knows; in the directory a small file is made and deleted.
-    Ends with 0 if backups can be made, else with 1.
+    Prints one line for each question, with the next step where something is wrong. Only reads
+    from the server; in the directory it creates and deletes a small file. Ends with 0 if backups
+    can be made, else with 1.
     """
     connection: ConnectionFlags = ctx.obj
     at = connection.with_flags(**flags).address_with_secrets()

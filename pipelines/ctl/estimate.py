@@ -10,7 +10,7 @@ HEAD = ("Shard", "Database", "Policy", "Node", "Why", "Size")
 
 
 def render_estimate(plan: BackupPlan, seconds_per_byte: float | None) -> str:
-    """One line for each shard to copy, then the sums; sizes in bytes, "-" where unknown."""
+    """One line for each shard to copy, then the totals; sizes in bytes, "-" if unknown."""
     sizes = [expected_bytes(plan, state) for state in plan.to_copy]
     rows = [
         (
@@ -32,6 +32,6 @@ def render_estimate(plan: BackupPlan, seconds_per_byte: float | None) -> str:
     if seconds_per_byte is not None and rows:
         lines.append(
             f"about {go_duration(round(total * seconds_per_byte, 1))} at the speed of the "
-            "archives that are here, one after the other"
+            "existing archives, one after the other"
         )
     return "\n".join(lines)

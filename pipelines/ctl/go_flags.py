@@ -1,7 +1,7 @@
-"""Commands that read flags as Go's `flag` package does, and show the original's help.
+"""Commands that parse flags as Go's `flag` package does, and show the original's help.
 
-`-full=true` and `-full=false` are a flag's two states. Under `influxd-ctl` the help has the
-original's layout and its flags only; ours are taken there too, and `shardkeeper help` has all.
+`-full=true` and `-full=false` set and clear a flag. Under `influxd-ctl` the help has the original's
+layout and only its flags; it accepts ours too, and `shardkeeper help` lists all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAY_BE_EMPTY = "password"
 
 
 class GoFlags(click.Command):
-    """A command, or a group, with flags of that kind."""
+    """A command or a group with Go's flags."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.find_root().info_name != ORIGINAL_NAME:
@@ -43,10 +43,10 @@ class GoFlags(click.Command):
 
 
 def require_values(params: Iterable[click.Parameter], ctx: click.Context) -> None:
-    """Refuse an empty name or path: a variable that is not set would mean everything, or here.
+    """Require non-empty names and paths: an unset variable would mean everything, or here.
 
     Raises:
-        click.BadParameter: an argument, or what was given for a flag, is empty.
+        click.BadParameter: an argument, or the value of a flag, is empty.
     """
     for param in params:
         value = ctx.params.get(str(param.name))
@@ -77,8 +77,8 @@ def spelled_out(
     Nor does the original's flag of a text that is empty become anything, under its name.
 
     Raises:
-        UnknownFlag: a word is none of the command's flags, whatever its first letter is.
-        click.BadParameter: the value is no boolean.
+        UnknownFlag: a word begins with a dash and is not one of the command's flags.
+        click.BadParameter: the value is not a boolean.
     """
     options = [param for param in params if isinstance(param, click.Option)]
     flags = {name: option for option in options if option.is_flag for name in option.opts}

@@ -1,7 +1,7 @@
-"""The flags of `influxd backup` and `influxd restore`, for people whose fingers know those.
+"""The flags of `influxd backup` and `influxd restore`, for users who are used to them.
 
-`shardkeeper` takes a flag that has one of ours as its equal; any other flag is answered with what
-to do instead. `influxd-ctl` takes the original's flags alone and answers all of them.
+`shardkeeper` accepts a flag that has an equivalent; for any other flag the error gives the
+alternative. `influxd-ctl` accepts only the original's flags; the error for any of these gives it.
 
 Source: influxdb 1.12 cmd/influxd/backup/backup.go and cmd/influxd/restore/restore.go, parseArgs.
 """
@@ -16,7 +16,7 @@ EQUAL: Mapping[str, Mapping[str, str]] = {
     "backup": {"database": "-db", "retention": "-rp"},
     "restore": {"database": "-db", "retention": "-rp"},
 }
-"""Flags by command, without dashes, and what they are called here."""
+"""Flags by command, without dashes, and their equivalents here."""
 
 NEEDLESS: Mapping[str, Mapping[str, str]] = {
     "backup": {"portable": "every backup is portable"},
@@ -28,8 +28,8 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {
     "backup": {
         "since": "-since is not needed: a backup copies the shards that changed since the one "
         "before it; use -start and -end to choose shards by the time of their points",
-        "skip-errors": "-skip-errors is not needed: a shard that cannot be copied does not hold "
-        "up the others, and the exit status says that the backup is not complete",
+        "skip-errors": "-skip-errors is not needed: if a shard cannot be copied, the others are "
+        "saved, and the exit status says that the backup is not complete",
     },
     "restore": {
         "online": "-online restores the legacy format (meta.00): use influxd restore -online "
@@ -41,7 +41,7 @@ INSTEAD: Mapping[str, Mapping[str, str]] = {
 
 
 class UnknownFlag(click.NoSuchOption):
-    """A word that is none of a command's flags, and what to use instead, if that is known."""
+    """A word that is not one of a command's flags, with the alternative if there is one."""
 
     def __init__(self, word: str, advice: str, ctx: click.Context) -> None:
         super().__init__(word, ctx=ctx)
@@ -53,7 +53,7 @@ class UnknownFlag(click.NoSuchOption):
 
 
 def translated(command: str, words: Sequence[str]) -> list[str]:
-    """Words in which the flags of `influxd` that have an equal are ours."""
+    """The words, with the flags of `influxd` replaced by our equivalents."""
     equal, needless = EQUAL.get(command, {}), NEEDLESS.get(command, {})
     ours: list[str] = []
     for n, word in enumerate(words):
@@ -67,7 +67,7 @@ def translated(command: str, words: Sequence[str]) -> list[str]:
 
 
 def advice(command: str, word: str) -> str:
-    """What to do about a flag that a command does not have; empty if `influxd` has none either."""
+    """The alternative to an unknown flag; empty if `influxd` does not have the flag either."""
     name = _flag(word).partition("=")[0]
     if name in EQUAL.get(command, {}):
         return f"use {EQUAL[command][name]} instead of -{name}"
@@ -77,7 +77,7 @@ def advice(command: str, word: str) -> str:
 
 
 def _flag(word: str) -> str:
-    """A flag without its dashes; empty if the word is none."""
+    """A flag without its dashes; empty if the word is not a flag."""
     if not word.startswith("-"):
         return ""
     return word[2:] if word.startswith("--") else word[1:]

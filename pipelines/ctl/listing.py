@@ -1,4 +1,4 @@
-"""`restore -list`: what a backup holds, as a table."""
+"""`restore -list`: the contents of a backup, as a table."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ HEAD = ("Shard", "Database", "Policy", "Start", "End", "Points", "Size", "Pendin
 
 
 def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
-    """One line for each shard that a restore would read, then what there is to know.
+    """One line for each shard that a restore would read, then notes.
 
-    "Points" are as stored, "Pending" counts deletes that the server had not carried out yet;
-    both are "-" for archives that other tools wrote. "Size" is the tar's, in bytes.
+    "Points" are as stored; "Pending" counts deletes that the server had not carried out yet.
+    Both are "-" for archives of other tools. "Size" is the tar's, in bytes.
     """
     places = {place.shard_id: place for place in select(metastore, limits)}
     rows: list[tuple[str, ...]] = []

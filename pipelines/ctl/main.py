@@ -1,4 +1,4 @@
-"""`influxd-ctl`, the seed's commands, and `shardkeeper`, those and ours: one tree, no Dagster."""
+"""The commands of `influxd-ctl` (the original's) and `shardkeeper` (and ours); no Dagster."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ OURS: Mapping[str, str] = {
     "repair-replica": "pipelines.ctl.repair_replica:repair",
     "verify": "pipelines.ctl.verify:verify",
 }
-"""Where each command is. It is imported when it is asked for: most of a short run is imports."""
+"""The module of each command. It is imported on use: most of a short run is imports."""
 
 
 class Ctl(GoFlags, click.Group):
-    """A group that turns our errors into two lines and an exit status, once for all commands."""
+    """A group that turns our errors into two lines and an exit status, for all commands."""
 
     later: Mapping[str, str]
     """`module:attribute` by command."""
@@ -54,15 +54,15 @@ class Ctl(GoFlags, click.Group):
         if found is None and cmd_name in self.later:
             module, _, attribute = self.later[cmd_name].partition(":")
             found = getattr(import_module(module), attribute)
-        # Not earlier: what is raised amid an import may be swallowed by it, and so would the wish.
+        # Not earlier: an import may swallow an exception, and the signal would be lost with it.
         sys.unraisablehook = _hear_again
-        for number in SIGNALS:  # ignored by nohup, and by a shell for what is behind it
+        for number in SIGNALS:  # nohup ignores them, and a shell does for background jobs
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)
         return found
 
     def main(self, *args: Any, **extra: Any) -> Any:
-        """As in click, but an interrupt before any command has begun is one too."""
+        """As in click, but an interrupt before a command has begun has the same status."""
         try:
             code = super().main(*args, **{**extra, "standalone_mode": False})
         except click.ClickException as error:
@@ -74,7 +74,7 @@ class Ctl(GoFlags, click.Group):
         sys.exit(code if isinstance(code, int) else ExitCode.DONE)
 
     def complain(self, error: click.ClickException) -> None:
-        """Say what is wrong with a command line."""
+        """Print what is wrong with a command line."""
         error.show()
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -90,7 +90,7 @@ class Ctl(GoFlags, click.Group):
         except (KeyboardInterrupt, RuntimeError) as interrupt:
             if not isinstance(interrupt, KeyboardInterrupt) and not _hides_interrupt(interrupt):
                 raise
-            # Only what somebody has looked at: each clean-up adds what it found, or left.
+            # Only verified facts: each clean-up adds a note of what it found or left.
             _say("; ".join(("interrupted", *getattr(interrupt, "__notes__", ()))))
             ctx.exit(ExitCode.INTERRUPTED)
 
@@ -99,7 +99,7 @@ class Ctl(GoFlags, click.Group):
 @click.argument("words", nargs=-1, metavar="[COMMAND]")
 @click.pass_context
 def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
-    """Show what there is, or what a command takes."""
+    """Show all commands, or the flags of a command."""
     named = ctx.parent
     assert named is not None  # noqa: S101
     program = named.info_name
@@ -108,7 +108,7 @@ def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
         found = group.get_command(named, word) if isinstance(group, click.Group) else None
         if found is None:
             raise UsageError(
-                f"{' '.join(words[:at])!a} is no command", hint=f"{program} help lists them"
+                f"{' '.join(words[:at])!a} is not a command", hint=f"{program} help lists them"
             )
         named = click.Context(found, info_name=word, parent=named)
     click.echo(named.command.get_help(named))
@@ -134,7 +134,7 @@ def _hides_interrupt(error: RuntimeError) -> bool:
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
-    """The first signal ends what is done; no later one ends what cleans up after it."""
+    """The first signal ends the work; later signals do not end the clean-up."""
     global _stopped
     if _stopped:
         say_what_goes_on()
@@ -144,7 +144,7 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _hear_again(dropped: sys.UnraisableHookArgs) -> None:
-    """A signal that comes in the midst of a finalizer ends nothing, and would be lost."""
+    """Raise a signal again that arrived in a finalizer, where it ends nothing and would be lost."""
     global _stopped
     if not isinstance(dropped.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(dropped)
@@ -154,7 +154,7 @@ def _hear_again(dropped: sys.UnraisableHookArgs) -> None:
 
 
 def _say(line: str) -> None:
-    """A last word; after a hang-up there is nobody to hear it."""
+    """Print a line; after a hang-up nothing can be printed."""
     with suppress(OSError):
         click.echo(line, err=True)
 
@@ -164,7 +164,7 @@ class Tree(Ctl):
 
 
 class OriginalCtl(Ctl):
-    """As the original's command: its help, and its words for a command line that is wrong."""
+    """Behaves like the original's command: its help, and its messages for a wrong command line."""
 
     later = ORIGINAL
 
@@ -202,7 +202,7 @@ class OriginalCtl(Ctl):
 @click.version_option(VERSION, "-version", "--version")
 @click.pass_context
 def tree(ctx: click.Context, **flags: Any) -> None:
-    """Back up and restore InfluxDB 1.x, every byte verified."""
+    """Back up and restore InfluxDB 1.x, with every byte verified."""
     ctx.obj = ConnectionFlags().with_flags(**flags)
 
 
@@ -223,9 +223,9 @@ original_tree.add_command(help_)
 
 
 def _in_utf8() -> None:
-    """Print as the original does, whatever the locale: a name it lacks must not end a backup.
+    """Print UTF-8 as the original does: a name that the locale does not have must not end a backup.
 
-    Paths that are no UTF-8 come out as the bytes they went in. Standard error needs no help.
+    Paths that are not UTF-8 are printed as the same bytes. Standard error needs no change.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""`shardkeeper merge`: bring a backup's points into a database that lives on."""
+"""`shardkeeper merge`: merge a backup's points into a live database."""
 
 from __future__ import annotations
 
@@ -69,20 +69,20 @@ from resources.runtime.interrupts import note_work_is_done
     default=MAX_POINTS,
     show_default=True,
     metavar="<n>",
-    help="how many points to copy with one statement, at most",
+    help="the limit of points that one statement copies",
 )
 @click.option(
     "-as-of",
     "--as-of",
     type=Instant(),
     metavar="<time>",
-    help="merge the state of that time: backups begun later are not read",
+    help="merge the state of that time: backups that began later are not read",
 )
 @click.option(
     "-full", "--full", is_flag=True, help="merge one full backup; the path is its manifest"
 )
 @click.option(
-    "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and do nothing"
+    "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and change nothing"
 )
 @click.option(
     "-abandon",
@@ -95,9 +95,9 @@ from resources.runtime.interrupts import note_work_is_done
 def merge(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     """Merge a database of a backup into the live one.
 
-    It is restored beside the live database under a temporary name, copied over in slices of time,
-    looked for point by point, and dropped. If a merge is interrupted, the same command goes on
-    with it. Where both have a value for the same series, field and time, the backup's stays.
+    The merge restores it beside the live database under a temporary name, copies it in time
+    slices, verifies every point, and drops it. If a merge is interrupted, the same command
+    continues it. Where both have a value for the same series, field and time, the backup's stays.
     """
     full, abandon, only_plan = flags.pop("full"), flags.pop("abandon"), flags.pop("only_plan")
     directory, manifest = _where(path, full=full)

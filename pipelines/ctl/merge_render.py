@@ -1,4 +1,4 @@
-"""What `merge` prints, as pure functions."""
+"""The output of `merge`, as pure functions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ HEAD = ("Shard", "From", "To", "Start", "End", "Points", "Size", "File")
 
 
 def merge_line(event: Event) -> str | None:
-    """The lines of standard output that stand for an event of a merge."""
+    """The lines on standard output for an event of a merge."""
     match event:
         case MergeBegun(temporary, into, resumed):
             verb = "Going on to merge" if resumed else "Merging"
@@ -39,7 +39,7 @@ def merged(report: MergeReport) -> str:
 
 
 def render_merge_plan(plan: MergePlan, target: str) -> str:
-    """Every shard with where its points go, what is left out, and the totals."""
+    """Every shard with the target of its points, what is left out, and the totals."""
     rows: list[tuple[str, ...]] = []
     for shard in plan.shards:
         details = shard.archive.entry.details

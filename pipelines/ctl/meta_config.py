@@ -1,4 +1,4 @@
-"""A meta node's configuration file, for what it tells about reaching that node (`-config`)."""
+"""Read how to reach a meta node from its configuration file (`-config`)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ MAX_BYTES = 1 << 20
 
 
 def address_in(path: str) -> dict[str, Any]:
-    """What a file says, under the names of `Address`; flags that are given win over it.
+    """Settings of the file, under the names of `Address`; given flags override them.
 
-    Of its section `[meta]`: `http-bind-address`, `https-enabled`, `data-use-tls`, and with
+    From its section `[meta]`: `http-bind-address`, `https-enabled`, `data-use-tls`, and with
     `auth-enabled` the `internal-shared-secret`.
 
     Raises:
-        UsageError: it cannot be read, or is no such file.
+        UsageError: it cannot be read, or is not such a file.
     """
-    import tomllib  # hardly any run needs to load it
+    import tomllib  # few runs need it
 
     try:
         with Path(path).open("rb") as file:
@@ -28,11 +28,11 @@ def address_in(path: str) -> dict[str, Any]:
             raise ValueError("it is longer than any configuration")
         meta: object = tomllib.loads(text.decode()).get("meta", {})
     except (OSError, ValueError) as error:
-        # A parser's own words may repeat a line, and a line may be a secret.
+        # A parser's message may repeat a line, and a line may be a secret.
         why = error.strerror if isinstance(error, OSError) else "it is not TOML"
         raise UsageError(f"-config {path}: {why}") from None
     if not isinstance(meta, dict):
-        raise UsageError(f"-config {path}: [meta] is no section")
+        raise UsageError(f"-config {path}: [meta] is not a section")
     return dict(_found(meta))  # type: ignore[arg-type]
 
 
@@ -41,7 +41,7 @@ def _found(meta: dict[str, Any]) -> list[tuple[str, Any]]:
     bind, secret = meta.get("http-bind-address"), meta.get("internal-shared-secret")
     if isinstance(bind, str) and bind:
         host, _, port = bind.rpartition(":")
-        # It listens everywhere; the command runs beside it, as the original's does.
+        # It listens on all addresses; the command runs on the same host, as the original's does.
         everywhere = host in ("", "0.0.0.0", "[::]")  # noqa: S104 - compared, not bound
         found.append(("bind", f"{'localhost' if everywhere else host}:{port}"))
     if meta.get("https-enabled") is True:

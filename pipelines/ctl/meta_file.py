@@ -12,15 +12,15 @@ from resources.errors import StoreFailed, UsageError
 from resources.protocol.meta import decode_metastore
 
 MODE = 0o600
-"""It holds hashes of passwords."""
+"""The file holds hashes of passwords."""
 
 
 def write_meta_file(path: str, wanted: Wanted) -> None:
-    """Write it; nothing is written over.
+    """Write the file; an existing file is not overwritten.
 
     Raises:
-        UsageError: the backup is of a cluster, whose meta nodes keep no such file.
-        StoreFailed: the file cannot be written, or is there already.
+        UsageError: the backup is of a cluster, whose meta nodes have no such file.
+        StoreFailed: the file cannot be written, or already exists.
         RepositoryError: the backup cannot be read.
     """
     repository, backup, _ = wanted.choose()

@@ -1,4 +1,4 @@
-"""What `influxd-ctl help` shows: the original's layout, its commands that we have, its flags.
+"""The output of `influxd-ctl help`: the original's layout, its commands that we have, its flags.
 
 Source: influxdb-cluster 1.8.11's influxd-ctl, observed; InfluxDB Enterprise 1.12 docs, tools,
 influxd-ctl backup, restore and show-shards; InfluxDB Enterprise 1.2, Backup and Restore.
@@ -135,7 +135,7 @@ COMMANDS: Mapping[str, OriginalCommand] = {
 }
 
 MORE = """
-All flags, and those for a single server, are told by: shardkeeper help"""
+For all flags, and those for a single server, see: shardkeeper help"""
 
 
 def original_help() -> str:
@@ -149,7 +149,7 @@ def original_help() -> str:
 
 
 def command_help(name: str) -> str | None:
-    """The text of `influxd-ctl <command> -h`; None for what the original does not have."""
+    """The text of `influxd-ctl <command> -h`; None for commands that the original does not have."""
     command = COMMANDS.get(name)
     if command is None:
         return None
@@ -174,7 +174,7 @@ def takes_text(command: str, flag: str) -> bool:
 
 
 def _flags(flags: Iterable[OriginalFlag]) -> str:
-    """As Go's `flag.PrintDefaults`: a single letter without a value has its help beside it."""
+    """As Go's `flag.PrintDefaults`: the help of a single letter without a value is on its line."""
     lines: list[str] = []
     for flag in flags:
         head = f"  -{flag.name}" + (f" {flag.kind}" if flag.kind else "")

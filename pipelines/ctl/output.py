@@ -1,4 +1,4 @@
-"""Where the engine's events go on a terminal: the original's lines, and asides."""
+"""Print the engine's events on a terminal: the original's lines, and messages beside them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from resources.engine.events import (
 )
 
 HOW_FAR = (Progress, OwnersGiven, MergeProgress, VerifyProgress, LeaseAwaited)
-"""What stands on the last line only."""
+"""Events of progress, shown only on the last line."""
 BACK_AND_CLEAR = "\r\033[K"
 
 
 class TerminalOutput:
     """Prints events; remembers which kinds there were.
 
-    On a terminal, progress stands on the last line until something else is said; a log gets
-    none of it.
+    On a terminal, progress is on the last line until another message comes; a log gets no
+    progress.
 
     Args:
-        line_of: what standard output shows for an event, or None.
+        line_of: the line on standard output for an event, or None.
     """
 
     def __init__(self, line_of: Callable[[Event], str | None]) -> None:
@@ -63,7 +63,7 @@ class TerminalOutput:
         return kind in self._described
 
     def _clear(self) -> None:
-        """Take the progress off the terminal's last line."""
+        """Clear the progress from the terminal's last line."""
         if self._progress_shown:
             click.echo(BACK_AND_CLEAR, err=True, nl=False)
             self._progress_shown = False

@@ -1,4 +1,4 @@
-"""`restore -meta-only-overwrite-force`: a backup's metastore in the place of the cluster's."""
+"""`restore -meta-only-overwrite-force`: replace the cluster's metastore by a backup's."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from resources.repository.repository import BackupRepository
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was asked for.
+    """The request.
 
     Attributes:
         path: a directory of backups, with `full` a manifest, or a `.meta` file alone.
@@ -45,25 +45,29 @@ class Wanted:
     as_json: bool
 
     def check(self) -> None:
-        """Raises: UsageError: flags that contradict each other."""
+        """Require flags that do not contradict each other.
+
+        Raises:
+            UsageError: they do.
+        """
         if self.as_json and not self.plan:
             raise UsageError("-json goes with -plan")
         if self.full and self.as_of is not None:
             raise UsageError("-full reads one manifest, so -as-of has nothing to choose from")
 
     def choose(self) -> tuple[BackupRepository, BackupSet, SourceChosen]:
-        """The backup, and what to say of it."""
+        """The backup, and an event that describes it."""
         repository, backup, directory = choose(self.path, full=self.full, as_of=self.as_of)
         manifest = self.path if self.full else ""
         return repository, backup, SourceChosen(directory, manifest, backup.meta.file_name)
 
 
 def overwrite_metastore(connection: ConnectionFlags, wanted: Wanted, *, skip_expired: bool) -> None:
-    """Do it, or show it.
+    """Replace the metastore, or show what would change.
 
     Raises:
         UsageError: the target is a single server.
-        ShardkeeperError: what planning and doing raise.
+        ShardkeeperError: as `prepare_overwrite` and `overwrite`.
     """
     began = time.monotonic()
     repository, meta, chosen = _source(wanted)

@@ -69,7 +69,7 @@ class Instant(click.ParamType):
 
 
 def nanoseconds(moment: datetime | None) -> int | None:
-    """InfluxDB's time of a datetime of whole microseconds."""
+    """A time in InfluxDB's nanoseconds, from a datetime with whole microseconds."""
     if moment is None:
         return None
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What the commands print, as pure functions: the original's lines, byte for byte."""
+"""The output of the commands, as pure functions: the original's lines, byte for byte."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _decimal(value: int, scale: int) -> str:
 
 
 def backup_line(event: Event) -> str | None:
-    """The line of standard output that stands for an event of a backup."""
+    """The line on standard output for an event of a backup."""
     match event:
         case MetaSaved(size_bytes):
             return f"Backing up meta data... Done. {size_bytes} bytes transferred"
@@ -69,7 +69,7 @@ def backed_up(path: str, seconds: float, size_bytes: int) -> str:
 
 
 def restore_line(event: Event) -> str | None:
-    """The lines of standard output that stand for an event of a restore."""
+    """The lines on standard output for an event of a restore."""
     match event:
         case SourceChosen(directory, manifest, meta_file):
             if manifest:
@@ -97,12 +97,12 @@ def restored(path: str, seconds: float, size_bytes: int) -> str:
 
 
 def aside(event: Event, *, talkative: bool, original: bool = False) -> str | None:
-    """What goes to standard error: warnings always, the rest when somebody is watching.
+    """The message on standard error: warnings always, other events only on a terminal.
 
-    Where a receipt is, the command says at its end; `influxd-ctl` prints nothing that is new.
+    The command itself reports a receipt at its end; `influxd-ctl` prints nothing new.
 
     Args:
-        original: whether `influxd-ctl` is asked.
+        original: whether the program is `influxd-ctl`.
     """
     if isinstance(event, FirstBackup) and original and not talkative:
         return None
@@ -114,7 +114,7 @@ def aside(event: Event, *, talkative: bool, original: bool = False) -> str | Non
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns, left-aligned, two spaces apart; numbers should come right-aligned already.
+    """Columns, left-aligned, two spaces apart; numbers must be aligned already.
 
     A name may have a line break in it, which would make a line of the table.
     """
@@ -127,7 +127,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def instant(ns: int | None) -> str:
-    """An InfluxDB time, to the second, UTC; the far past and future stay numbers."""
+    """An InfluxDB time in UTC, to the second; the far past and future stay numbers."""
     if ns is None:
         return "-"
     try:

@@ -29,23 +29,24 @@ from resources.runtime.interrupts import note_work_is_done
     type=Integer(min=1, max=2**64 - 1),
     metavar="<unit>",
     required=True,
-    help="the shard whose owners are looked at",
+    help="the shard whose owners are compared",
 )
 @click.option(
-    "-apply", "--apply", "applying", is_flag=True, help="do it; else what would be done is shown"
+    "-apply", "--apply", "applying", is_flag=True, help="fill them; without it only show the plan"
 )
 @click.option(
     "-scratch",
     "--scratch",
     metavar="<directory>",
-    help="where there is room for an archive of the shard (default: TMPDIR, or the system's)",
+    help="a directory with room for an archive of the shard (default: TMPDIR, or the system's)",
 )
 @click.pass_obj
 def repair(connection: ConnectionFlags, /, **flags: Any) -> None:
     """Fill owners that lost a shard from the owner that has all its points.
 
-    Only an owner without any file of the shard is filled; what any owner has stays as it is. The
-    copy is read back and compared before it counts. Without -apply nothing is changed.
+    Only an owner without any file of the shard is filled; the files of the others stay as they
+    are. The new copy is read back and compared before it counts. Without -apply nothing is
+    changed.
     """
     shard_id, applying = ShardID(flags.pop("shard")), flags.pop("applying")
     scratch = flags.pop("scratch")

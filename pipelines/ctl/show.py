@@ -1,4 +1,4 @@
-"""`show` and `show-shards`: who belongs to a cluster, and what it holds."""
+"""`show` and `show-shards`: the members of a cluster, and its shards."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ def show(connection: ConnectionFlags) -> None:
     "-v",
     "verbose",
     is_flag=True,
-    help="ask each owner for its copy's state, time of change and size",
+    help="also show the state, time of change and size of each owner's copy",
 )
 @click.option(
     "-m",
     "inconsistent",
     is_flag=True,
-    help="only shards that an owner does not have on its disk, and those on a disk that the "
-    "metastore does not give that node",
+    help="only shards that are missing on an owner's disk, and shards on the disk of a node that "
+    "does not own them",
 )
 @click.pass_obj
 def show_shards(connection: ConnectionFlags, verbose: bool, inconsistent: bool) -> None:
-    """List the shards of a cluster and who owns them; of a single server, without owners."""
+    """List the shards of a cluster and their owners, or the shards of a single server."""
     source = connection.source()
     if isinstance(source, Cluster):
         if inconsistent:
             shards, silent = inconsistent_shards(source)
             for node in silent:
-                click.echo(f"warning: {node}; its shards are not looked at", err=True)
+                click.echo(f"warning: {node}; its shards are not checked", err=True)
         else:
             shards = source.meta.shards(verbose=verbose)
     else:

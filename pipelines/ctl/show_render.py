@@ -1,7 +1,7 @@
-"""What `show` and `show-shards` print, as pure functions: the original's layout, byte for byte.
+"""The output of `show` and `show-shards`, as pure functions: the original's layout, byte for byte.
 
-Two things differ on purpose: characters that command a terminal or break a line are escaped,
-and a single server's shards are listed too.
+It differs in two points: control characters and line breaks are escaped, and the shards of a
+single server are listed too.
 
 Source: InfluxDB Enterprise docs, influxd-ctl show and show-shards; influxdb-cluster 1.8.11's
 influxd-ctl, observed.
@@ -30,7 +30,7 @@ SHARD_HEAD = (
 )
 TAB = 8
 GAP = 2
-"""Columns between the widest cell and the next one, at least."""
+"""The least number of columns between the widest cell and the next one."""
 
 _NS_PER_S = 1_000_000_000
 
@@ -38,8 +38,8 @@ _NS_PER_S = 1_000_000_000
 def render_members(members: ClusterMembers) -> str:
     """Data nodes by TCP address, then meta nodes by HTTP address, each in the order given.
 
-    The version comes by gossip: it is empty while a meta node has not heard of a node lately, which
-    is longer than half a minute after it went down and now and then when it is up.
+    The version comes by gossip. It is empty while a meta node has no recent news of a node: later
+    than half a minute after the node went down, and now and then while it is up.
     """
     data = [(node.id, node.tcp_addr, node.version) for node in members.data]
     meta = [(node.id, node.addr, node.version) for node in members.meta]
@@ -49,8 +49,8 @@ def render_members(members: ClusterMembers) -> str:
 def render_shards(shards: Iterable[ShardStatus], *, verbose: bool) -> str:
     """One line for each shard, in the order given.
 
-    Times are cut to the second, except the end of a truncated shard group: that is where it
-    was cut, to the nanosecond, with a star. A shard that no group has, has none.
+    Times are cut to the second, except the end of a truncated shard group: it is the time of
+    truncation, to the nanosecond, with a star. A shard without a group has no times.
     """
     owner = _owner_and_copy if verbose else _owner
     rows = [
@@ -71,9 +71,9 @@ def render_shards(shards: Iterable[ShardStatus], *, verbose: bool) -> str:
 
 
 def shards_of(metastore: Metastore) -> tuple[ShardStatus, ...]:
-    """A single server's shards as a meta node would tell of them, without owners.
+    """A single server's shards in the form of a meta node's list, without owners.
 
-    Unlike a meta node's, they may have expired: such a shard is there until the server's next
+    Unlike a meta node's, they may have expired: the server removes such a shard at its next
     retention check.
     """
     policies = {
@@ -119,9 +119,9 @@ def _title(text: str) -> str:
 
 
 def _aligned(lines: Sequence[Sequence[str]], fill: Callable[[str, int], str]) -> str:
-    """Lines whose columns start below each other; the last column is as long as it likes.
+    """Lines with aligned columns; the last column has no width.
 
-    A character counts as one column, however wide or narrow a terminal shows it.
+    A character counts as one column, whatever its width on a terminal.
     """
     widths = [max(map(len, column)) + GAP for column in zip(*lines, strict=True)][:-1]
     return "".join("".join(map(fill, line[:-1], widths)) + line[-1] + "\n" for line in lines)
@@ -132,7 +132,7 @@ def _spaces(cell: str, width: int) -> str:
 
 
 def _tabs(cell: str, width: int) -> str:
-    """Fill with tabs alone, up to the first tab stop that is wide enough."""
+    """Fill with tabs only, up to the first tab stop that is wide enough."""
     stops = -(-width // TAB) * TAB - len(cell)
     return cell + "\t" * -(-stops // TAB)
 
@@ -160,5 +160,5 @@ def _owner_and_copy(owner: OwnerStatus) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that stays on its line."""
+    """Text without line breaks."""
     return text if text.isprintable() else printable(text).replace("\n", "\\n")

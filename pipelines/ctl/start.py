@@ -1,7 +1,7 @@
-"""Where the two programs begin and end: an interrupt meets Python there, and not a command.
+"""The start and the end of both programs: here an interrupt ends Python, not a command.
 
-Importing takes most of a short run, and Python tells of an interrupt there with a traceback. From
-the moment that a command is known its own handlers are in place, until its status is known.
+Imports take most of a short run, and Python answers an interrupt there with a traceback. The
+commands' own handlers are in place from the moment that a command is known until its status is.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-# numpy's linear algebra would start a thread for each core, and nothing here asks it for any.
+# numpy's linear algebra would start a thread for each core, and no code here uses it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
@@ -29,19 +29,19 @@ def influxd_ctl() -> None:
 def _run(program: str) -> None:
     signals = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     _answer(signals, signal.SIG_DFL)
-    # No context manager: an interrupt amid the lines of one that leave it would escape it.
+    # No context manager: an interrupt between the lines that leave it would escape it.
     try:
         try:
             from pipelines.ctl import main
 
             getattr(main, program)()
-        except SystemExit:  # its status is known, and what is left takes no time
+        except SystemExit:  # the status is known, and the rest takes no time
             _answer(signals, signal.SIG_IGN)
             raise
         except BaseException:
             _answer(signals, signal.SIG_DFL)
             raise
-    except KeyboardInterrupt:  # its last word was said
+    except KeyboardInterrupt:  # the command has already printed its message
         sys.exit(130)
 
 

@@ -1,4 +1,4 @@
-"""From a path on the command line to a repository."""
+"""Open a repository from a path on the command line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from resources.repository.repository import BackupRepository
 
 
 def open_repository(path: str) -> BackupRepository:
-    """The backups in a directory, which must exist.
+    """The backups in an existing directory.
 
     Raises:
-        UsageError: the path is empty, which would be the directory we happen to be in.
-        RepositoryMissing: it does not, or it is no directory.
+        UsageError: the path is empty, which would mean the current directory.
+        RepositoryMissing: it does not exist, or is not a directory.
     """
     if not path:
         raise UsageError(
@@ -33,7 +33,7 @@ def choose(
     Returns the repository, the state, and the directory.
 
     Raises:
-        UsageError: the path is the other one of these two.
+        UsageError: the path is a manifest without `full`, or a directory with it.
         RepositoryError: there is no such backup.
     """
     if full:

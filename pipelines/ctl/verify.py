@@ -1,4 +1,4 @@
-"""`shardkeeper verify`: read stored backups, say what is wrong with them, and put it right."""
+"""`shardkeeper verify`: read stored backups, report problems, and repair them."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from resources.repository.repository import BackupRepository
     "-sample",
     "--sample",
     metavar="<n|n%>",
-    help="read so many of the archives, or such a share of them, others each day until all had "
-    "their turn; manifests, meta files, receipts and sizes are always looked at",
+    help="read only this number or share of the archives, a different part each day until all "
+    "were read; manifests, meta files, receipts and sizes are always checked",
 )
 @click.option(
     "-day",
     "--day",
     type=click.IntRange(min=0),
     metavar="<number>",
-    help="with -sample: which day's part to read (default: today's, in days since 1970)",
+    help="with -sample: the day whose part to read (default: today, in days since 1970)",
 )
 @click.option(
     "-repair",
     "--repair",
     "repairing",
     is_flag=True,
-    help="put damaged manifests right from their copies, and copy shards again whose archives are "
-    "damaged, from the server that -host or -bind names",
+    help="repair damaged manifests from their copies, and copy shards with damaged archives again "
+    "from the server that -host or -bind names",
 )
 @click.option(
     "-json", "--json", "as_json", is_flag=True, help="print one JSON object (docs/verify.md)"
@@ -56,11 +56,11 @@ from resources.repository.repository import BackupRepository
 @click.argument("path", metavar="<path-to-backup-directory>")
 @click.pass_obj
 def verify(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
-    """Read everything in a directory of backups, and say what it still gives back.
+    """Read everything in a directory of backups, and report what can still be restored.
 
-    Every manifest, meta file, archive and receipt is read, every block of every TSM file checked,
-    and what is there held against what the manifests list. Works on directories that influxd-ctl,
-    influxd backup -portable or we wrote. Without -repair nothing is changed and no server asked.
+    Reads every manifest, meta file, archive and receipt, checks every block of every TSM file,
+    and compares the files with the manifests. Works on directories of influxd-ctl, of influxd
+    backup -portable and of Shardkeeper. Without -repair it changes nothing and contacts no server.
     """
     asked = _asked(flags.pop("sample"), flags.pop("day"))
     repairing, as_json = flags.pop("repairing"), flags.pop("as_json")
@@ -91,7 +91,7 @@ def verify(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
 
 
 def _unfinished(repository: BackupRepository) -> Iterator[str]:
-    """What runs are at work on, or left when they were killed: no damage, and good to know."""
+    """Warnings about runs that are unfinished or at work: no damage, but worth knowing."""
     for backup in sorted(unfinished_backups(repository.store)):
         if f"{backup}.manifest" not in repository.store.names():
             yield (
@@ -104,7 +104,7 @@ def _unfinished(repository: BackupRepository) -> Iterator[str]:
 
 
 class _VerifyOutput(TerminalOutput):
-    """Prints what a repair does; remembers it for the document that is printed at the end."""
+    """Prints the steps of a repair, and records them for the JSON document at the end."""
 
     def __init__(self, *, silent: bool) -> None:
         super().__init__(lambda event: None if silent else _line(event))
@@ -153,7 +153,7 @@ def _choice(asked: Asked) -> engine.Choice | None:
 
 
 def _is_named(connection: ConnectionFlags) -> bool:
-    """Whether anybody said where the server is: its default is no place to copy from unasked."""
+    """Whether a flag names the server: a repair never copies from the default address."""
     return bool(connection.address.host or connection.address.bind)
 
 

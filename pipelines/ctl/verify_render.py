@@ -1,4 +1,4 @@
-"""What `verify` prints: problems, what can still be restored, and the same for machines."""
+"""The output of `verify`: problems, what can still be restored, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which part of the archives was to be read: all without a sample."""
+    """The requested part of the archives; all without a sample."""
 
     sample: Sample | None
     text: str
@@ -28,11 +28,11 @@ class Asked:
 
 
 def render_verify(report: VerifyReport, asked: Asked) -> str:
-    """One line for each problem, what it means for restores, and a summary."""
+    """One line for each problem, its effect on restores, and a summary."""
     lines = [f"problem: {problem}" for problem in report.problems]
-    for loss_window in report.known:
-        now = f"; it is {loss_window.set_aside} now" if loss_window.set_aside else ""
-        lines.append(f"known: {loss_window.file_name}: {loss_window.why}{now}")
+    for lost in report.known:
+        now = f"; it is {lost.set_aside} now" if lost.set_aside else ""
+        lines.append(f"known: {lost.file_name}: {lost.why}{now}")
     lines += [f"damaged at its source: {name}: {what}" for name, what in report.damaged.items()]
     if not all(point.whole for point in report.points):
         lines += _restorable(report)
@@ -71,7 +71,7 @@ def _restorable(report: VerifyReport) -> Iterator[str]:
 
 
 def _like(point: RestorePoint) -> tuple[str, tuple[tuple[int, str], ...]]:
-    """What states that stand next to each other have in common."""
+    """The common properties of consecutive states."""
     return point.trouble, tuple((shard.shard_id, shard.file_name) for shard in point.gaps)
 
 
@@ -103,7 +103,7 @@ def verify_json(
     """The document that docs/verify.md describes.
 
     Args:
-        repaired: file names and what was done with them; None: nothing was to be repaired.
+        repaired: file names and their repairs; None: no repair was requested.
     """
     return json.dumps(
         {
@@ -130,12 +130,12 @@ def verify_json(
             ],
             "known": [
                 {
-                    "file": loss_window.file_name,
-                    "manifest": loss_window.listed_by,
-                    "what": loss_window.why,
-                    "set_aside": loss_window.set_aside or None,
+                    "file": lost.file_name,
+                    "manifest": lost.listed_by,
+                    "what": lost.why,
+                    "set_aside": lost.set_aside or None,
                 }
-                for loss_window in report.known
+                for lost in report.known
             ],
             "damaged_at_source": [
                 {"file": name, "what": what, "newest": name in report.damaged_now}

@@ -1,4 +1,4 @@
-"""Backups that were made outside of Dagster, recorded as if they had been made inside."""
+"""Record backups that were made outside of Dagster as if a run had made them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resources.repository.formats.manifest import ShardEntry
 from resources.repository.manifest_cache import ManifestCache
 
 MAX_AT_ONCE = 200
-"""Archives recorded by one tick, which takes a second with them."""
+"""The limit of archives that one tick records, which takes a second."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Adopted:
     """How far adoption has come."""
 
     cursor: str
-    """The last manifest that is recorded, and how many archives of the next one are."""
+    """The last recorded manifest, and how many archives of the next one are recorded."""
     text: str
     something: bool = False
     """Whether anything was recorded."""
 
 
 def adopt(history: AssetHistory, cached: ManifestCache, cursor: str | None) -> Adopted:
-    """Record what Dagster does not know of the manifests after the cursor.
+    """Record the manifests after the cursor that Dagster does not know.
 
     Raises:
         RepositoryError: a manifest is damaged, or the directory cannot be read.
@@ -87,7 +87,7 @@ def _record(
     entries: tuple[ShardEntry, ...],
     metastore: Metastore | None,
 ) -> int:
-    """Of each shard the newest archive is what counts; an older one is history already."""
+    """Record the entries that are the newest archive of their shard; older ones do not count."""
     before, newest = history.backed_up(), cached.archives
     places = {place.shard_id: place for place in metastore.places()} if metastore else {}
     found: list[Kept] = []
@@ -132,9 +132,9 @@ def _record_set(
 
 
 def _metastore(cached: ManifestCache, stored: StoredManifest) -> tuple[Metastore | None, Metadata]:
-    """What a backup says of its source, or what to say of its trouble.
+    """The metastore of a backup, or metadata with the reason why it cannot be read.
 
-    Without it nobody knows where its shards belong; the backups after it are none the worse.
+    Without it, the places of its shards are unknown; later backups are not affected.
     """
     try:
         return cached.metastore_of(stored), {}

@@ -27,9 +27,9 @@ def adopt_sensor(cluster_assets: ClusterAssets, settings: Cluster) -> dg.SensorD
         name=f"adopt_{cluster_assets.name}",
         minimum_interval_seconds=int(settings.watch_every),
         default_status=default_status(settings, "adopt"),
-        description="Look into the directory of backups: record those that were made on the "
-        "command line, with their own time and provenance, and turn checks when the newest one "
-        "becomes too old. The cluster is not asked.",
+        description="Scan the directory of backups: record backups that were made on the command "
+        "line, with their own time and provenance, and update the checks when the newest one "
+        "becomes too old. The sensor does not contact the cluster.",
     )
     @gc_paused()
     def adopting(
@@ -37,7 +37,7 @@ def adopt_sensor(cluster_assets: ClusterAssets, settings: Cluster) -> dg.SensorD
     ) -> dg.SensorResult | dg.SkipReason:
         now = back_off(context.instance, cluster_assets)
         if now.going:
-            return dg.SkipReason(f"{now.going} is at work")
+            return dg.SkipReason(f"{now.going} is running")
         with spoken():
             cached = memory.directory(repository, cluster_assets.name)
             history, cursor = (

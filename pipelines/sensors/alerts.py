@@ -1,7 +1,7 @@
-"""What people are told without a run having failed: troubles that last, and that they are over.
+"""Alerts about lasting troubles that no failed run reports, and about their end.
 
-A trouble is judged from what is known already: the directory of backups, and what looks and
-sensors have written down. The cluster is not asked, so people hear of an objective that is missed
+A trouble is evaluated from what is already recorded: the directory of backups, and the results of
+scans and sensors. The sensor does not contact the cluster. So it reports a missed objective also
 while the cluster is away, whatever else is switched on.
 Held by tests/pipelines/sensors/test_alerts.py.
 """
@@ -18,7 +18,7 @@ from pipelines.sensors.outbox import Outbox
 from resources.config.values import Configuration
 
 LASTING_S = 60.0
-"""A trouble of the network is told when it has lasted that long."""
+"""How long a trouble of the network lasts before it is reported."""
 REMIND_S = 86_400.0
 
 
@@ -27,13 +27,13 @@ class Trouble:
     """Something that is wrong now."""
 
     name: str
-    """Tells it from others of the same cluster."""
+    """Distinguishes it from others of the same cluster."""
     text: str
     """What is wrong, and the next step in a second line."""
     since_s: float | None = None
-    """When it began, if that is known better than from the first look that found it."""
+    """When it began, if known better than from the first tick that found it."""
     lasting_s: float = 0.0
-    """How long it must last before anybody is told."""
+    """How long it must last before it is reported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +49,16 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class Alerts:
-    """The troubles that are known, what was told of them, and what is still to be heard."""
+    """The known troubles, when each was reported, and the messages still to be delivered."""
 
     known: Mapping[str, _Known]
     outbox: Outbox
     first_s: float
-    """When the first look was."""
+    """The time of the first tick."""
 
     @classmethod
     def of(cls, cursor: str | None, now_s: float) -> Self:
-        """From a cursor; one that cannot be read is as none."""
+        """Read a cursor; an unreadable one counts as empty."""
         try:
             kept: dict[str, Any] = json.loads(cursor or "{}")
             known = {name: _Known.of(one) for name, one in kept.get("known", {}).items()}
@@ -88,12 +88,12 @@ class Alerts:
         now_s: float,
         link: str,
     ) -> Alerts:
-        """Tell of what has begun and lasts, and of what is over, and send what is to be sent.
+        """Report troubles that last and troubles that are over, and send the messages.
 
         Args:
-            clusters: what the troubles are about; none: about all.
-            found: what is wrong now.
-            link: where the UI shows more.
+            clusters: the clusters with the troubles; none: all.
+            found: the troubles now.
+            link: to the UI.
         """
         outbox, about = self.outbox, ", ".join(clusters) or "shardkeeper.yaml"
         known: dict[str, _Known] = {}
@@ -118,9 +118,9 @@ class Alerts:
 
     @property
     def summary(self) -> str:
-        """For the page of the sensor."""
+        """A line for the page of the sensor."""
         waiting = len(self.outbox.messages)
-        unheard = f"; {waiting} messages are not heard yet" if waiting else ""
+        unheard = f"; {waiting} messages are not delivered yet" if waiting else ""
         what = "; ".join(one.text.partition("\n")[0] for one in self.known.values())
         return (what or "nothing is wrong") + unheard
 

@@ -1,4 +1,4 @@
-"""`alerts_…`: posts to webhooks what is wrong with the backups of a cluster, until it is over."""
+"""`alerts_…`: posts troubles with the backups of a cluster to webhooks, until they are over."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from resources.runtime.gc_pause import gc_paused
 def alerts_sensor(
     cluster_assets: ClusterAssets, settings: Cluster, configuration: Configuration, url: str
 ) -> dg.SensorDefinition:
-    """Tell the teams that asked for it of what is wrong without a run having failed."""
+    """Report troubles without a failed run to the webhooks that are configured for the cluster."""
     memory = TickMemory()
 
     @dg.sensor(
@@ -37,8 +37,8 @@ def alerts_sensor(
         ),
         description="Post to the webhooks under notify in shardkeeper.yaml when the recovery point "
         "objective is missed, the cluster has not answered for a minute, the directory of backups "
-        "cannot be read or a check of what is stored has failed, and again when it is over. The "
-        "cluster is not asked; what nobody has heard is said again.",
+        "cannot be read or a check of stored backups has failed, and again when that is over. The "
+        "sensor does not contact the cluster; it posts again what a webhook did not accept.",
     )
     @gc_paused()
     def alerts(

@@ -1,8 +1,8 @@
-"""May a run be asked for now? Not beside another one, and after failures ever later.
+"""May a run be requested now? Not beside another one, and after failures ever later.
 
-Only runs that a sensor or a schedule asked for tell how backups fare. What somebody launched,
-mistyped or terminated by hand says nothing of the kind, so it holds nothing up; one that
-succeeded does: whatever was wrong is not any more. Held by tests/pipelines/sensors/test_backoff.py.
+Only runs that a sensor or a schedule requested show whether backups work. A run that a user
+launched, mistyped or terminated shows nothing of the kind and delays nothing, unless it succeeded:
+then the cause of earlier failures is gone. Held by tests/pipelines/sensors/test_backoff.py.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ FIRST_PAUSE_S = 60.0
 LONGEST_PAUSE_S = 3600.0
 _MAX_COUNTED = 8
 SENSOR, SCHEDULE = "dagster/sensor_name", "dagster/schedule_name"
-"""Tags that Dagster gives a run that one of them asked for."""
+"""Tags that Dagster gives to a run that one of them requested."""
 
 
 @dataclass(frozen=True)
 class BackOff:
-    """What earlier backup runs say about the next one."""
+    """The conclusions from earlier backup runs for the next one."""
 
     going: str
-    """The job of one that is queued or at work; empty if none is."""
+    """The job of a queued or running run; empty if there is none."""
     failures: int
-    """In a row, up to now, of runs that nobody launched by hand."""
+    """Consecutive failures up to now, of runs that were not launched by hand."""
     wait_until_s: float
     """Seconds since 1970."""
     terminated: bool = False
-    """Whether somebody has stopped the last of them, which is no failure."""
+    """Whether the last of them was terminated, which is no failure."""
 
 
 def back_off(instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -> BackOff:
-    """Look at the runs of a cluster's backup jobs."""
+    """Evaluate the runs of a cluster's backup jobs."""
     going = ""
     for job in (cluster_assets.back_up_job, cluster_assets.back_up_full_job):
         unfinished = dg.RunsFilter(job_name=job, statuses=list(_UNFINISHED))
@@ -59,7 +59,7 @@ def back_off(instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -> Bac
 
 
 def _last_success(instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -> float:
-    """When a run of the job last succeeded, whoever launched it; 0: never."""
+    """When a run of the job last succeeded, however it was launched; 0: never."""
     wanted = dg.RunsFilter(
         job_name=cluster_assets.back_up_job, statuses=[dg.DagsterRunStatus.SUCCESS]
     )
@@ -70,9 +70,9 @@ def _last_success(instance: dg.DagsterInstance, cluster_assets: ClusterAssets) -
 def _ended_by_themselves(
     instance: dg.DagsterInstance, cluster_assets: ClusterAssets
 ) -> list[dg.RunRecord]:
-    """Newest first, those that a sensor or a schedule asked for.
+    """Ended runs that a sensor or a schedule requested, newest first.
 
-    A run that somebody executed again carries the tags of the first.
+    A run that was executed again has the tags of the first one, and is left out.
     """
     found: list[dg.RunRecord] = []
     for tags in _asked_by(cluster_assets):

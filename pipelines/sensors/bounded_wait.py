@@ -1,4 +1,4 @@
-"""Waiting for what may hang, for so long and no longer."""
+"""Wait for work that may hang, up to a limit."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Patience:
-    """Does one thing at a time, in a thread of its own, which nobody waits for any longer.
+    """Does one thing at a time in a thread of its own, and stops waiting at the limit.
 
-    A disk that hangs cannot be interrupted. So the thread is left to itself; until it has ended
-    nothing else is begun, and there is never more than one.
+    A hung disk cannot be interrupted. So the thread keeps running; until it has ended, no other
+    work begins, so there is never more than one.
 
     Args:
         limit_s: how long to wait.
-        forget: called when the wait is over; what the thread still uses is its own from then on.
+        forget: called when the wait is over; from then on the thread's objects are its own.
     """
 
     def __init__(self, limit_s: float, *, forget: Callable[[], None] = lambda: None) -> None:
@@ -30,10 +30,10 @@ class Patience:
         self._left: tuple[threading.Thread, float] | None = None
 
     def wait_for(self, what: str, work: Callable[[], T]) -> T:
-        """Do it and wait.
+        """Do the work and wait for it.
 
         Raises:
-            PeerSilent: it takes longer, or what was begun earlier still does.
+            PeerSilent: it takes longer than the limit, or earlier work has not ended.
             Exception: as `work`.
         """
         if self._left is not None and self._left[0].is_alive():
@@ -47,7 +47,7 @@ class Patience:
         def run() -> None:
             try:
                 done.append(work())
-            except BaseException as error:  # noqa: BLE001 - raised again by who waits
+            except BaseException as error:  # noqa: BLE001 - raised again by `wait_for`
                 failed.append(error)
 
         began, thread = time.time(), threading.Thread(target=run, name="patience", daemon=True)

@@ -1,4 +1,4 @@
-"""`watch_…`: asks for a backup as soon as a cluster differs from its archives."""
+"""`watch_…`: requests a backup as soon as a cluster differs from its archives."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from resources.repository.manifest_cache import ManifestCache
 from resources.runtime.gc_pause import gc_paused
 
 SILENCE_S = 15.0
-"""How long a source may be silent to a sensor, which asks again soon."""
+"""How long a source may be silent to this sensor, which polls again soon."""
 
 
 def change_sensor(
@@ -42,11 +42,11 @@ def change_sensor(
         jobs=back_up_jobs,
         minimum_interval_seconds=int(settings.watch_every),
         default_status=default_status(settings, "watch"),
-        description="Look whether any shard, database or user has changed since its backup, and "
-        f"if so ask for one run of the backup job; if nothing has for half of "
-        f"{for_people(settings.objectives.recovery_point)}, ask for one all the same, so that the "
-        "newest restore point stays young. After a run of its own failed it waits a minute, then "
-        "two, up to an hour.",
+        description="Poll whether any shard, database or user has changed since its backup, and "
+        f"if so request one run of the backup job. If nothing has changed for half of "
+        f"{for_people(settings.objectives.recovery_point)}, request one as well, so that the "
+        "newest restore point stays recent. After a run that it requested has failed, the sensor "
+        "waits a minute, then two, up to an hour.",
     )
     @gc_paused()
     def poll(
@@ -56,7 +56,7 @@ def change_sensor(
     ) -> dg.SensorResult | dg.SkipReason:
         now = back_off(context.instance, cluster_assets)
         if now.going:
-            return dg.SkipReason(f"{now.going} is at work")
+            return dg.SkipReason(f"{now.going} is running")
         if time.time() < now.wait_until_s:
             return dg.SkipReason(why_waiting(now, cluster_assets))
         history = AssetHistory.outside(context.instance, cluster_assets)
@@ -83,10 +83,10 @@ def change_sensor(
                 what = f"{count} shard{'s' * (count != 1)} changed" if count else "settings changed"
                 return request_backup(cluster_assets, what.replace(" ", "-"))
             if found.left:
-                return dg.SkipReason(f"{found.left} of {shards} shards are yet to be compared")
+                return dg.SkipReason(f"{found.left} of {shards} shards are not compared yet")
             context.update_cursor(seen.digest)
             return _at_rest(
-                cluster_assets, settings, cached, f"{shards} shards are as in their archives"
+                cluster_assets, settings, cached, f"{shards} shards equal their archives"
             )
 
     return poll
@@ -95,19 +95,23 @@ def change_sensor(
 def _fingerprint(
     memory: TickMemory, cluster_assets: ClusterAssets, clusters: ClustersResource, *, internal: bool
 ) -> tuple[Server | OpenCluster, SourceFingerprint]:
-    """Raises: ShardkeeperError: nobody answers there, or not within the time of a tick."""
+    """Read the source's fingerprint.
+
+    Raises:
+        ShardkeeperError: the source does not answer, or not within the time of a tick.
+    """
 
     def ask() -> tuple[Server | OpenCluster, SourceFingerprint]:
         source = open_cluster(clusters.reading(), cluster_assets.name, silence_s=SILENCE_S)
         return source, fingerprint(source, internal=internal)
 
-    return memory.patience.wait_for(f"a look at {cluster_assets.name}", ask)
+    return memory.patience.wait_for(f"a poll of {cluster_assets.name}", ask)
 
 
 def _at_rest(
     cluster_assets: ClusterAssets, settings: Cluster, cached: ManifestCache, why_not: str
 ) -> dg.SensorResult | dg.SkipReason:
-    """That nothing has changed is worth a restore point before the newest one is too old."""
+    """Request a backup of an unchanged cluster before its newest restore point is too old."""
     newest, goal_s = cached.last_whole, settings.objectives.recovery_point
     if newest is not None and time.time() - newest.started_at.timestamp() > goal_s / 2:
         return request_backup(cluster_assets, "nothing-changed-for-long")
@@ -115,4 +119,4 @@ def _at_rest(
 
 
 def _quiet(_event: Event) -> None:
-    """A sensor looks every few seconds; the run that follows says it all."""
+    """Drop events: a sensor polls every few seconds, and the run that follows reports them."""

@@ -1,4 +1,4 @@
-"""`check_configuration`: posts to webhooks what is wrong with shardkeeper.yaml."""
+"""`check_configuration`: posts errors in shardkeeper.yaml to webhooks."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from resources.errors import UsageError
 def configuration_sensor(
     path: Path, loaded: Reading, problems: tuple[Problem, ...], url: str
 ) -> dg.SensorDefinition:
-    """Tell of what is wrong with the file, which its own reload shows to nobody.
+    """Report errors in the file, which a reload of the location does not report to the webhooks.
 
     Args:
-        loaded: what the location was made of.
-        problems: what was wrong then, also with what only Dagster can find wrong.
+        loaded: the configuration that the location was made of.
+        problems: its errors then, including those that only Dagster finds.
     """
 
     @dg.sensor(
         name="check_configuration",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Read shardkeeper.yaml: say what is wrong with it, here and to the webhooks, "
-        "and whether it has changed since the code location was loaded.",
+        description="Read shardkeeper.yaml: report its errors here and to the webhooks, and "
+        "whether it has changed since the code location was loaded.",
     )
     def check_configuration(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         now_s = time.time()
@@ -52,14 +52,14 @@ def configuration_sensor(
         note = "; it has changed: reload the code location (Deployment)" if changed else ""
         clusters = len(loaded.configuration.backed_up)
         fine = "1 cluster is" if clusters == 1 else f"{clusters} clusters are"
-        what = after.summary if found else f"{fine} as the file says"
+        what = after.summary if found else f"{fine} configured as in the file"
         return dg.SkipReason(what + note)
 
     return check_configuration
 
 
 def _of_file(problems: tuple[Problem, ...]) -> list[Trouble]:
-    """A cluster that is left out is not backed up, whatever else runs."""
+    """The errors as troubles; a cluster that is left out is not backed up."""
     return [
         Trouble(
             one.error.what,

@@ -1,4 +1,4 @@
-"""What time does to checks: without a backup they turn, although nobody has done anything."""
+"""Checks that depend on time: without a backup they fail although nothing else has changed."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from resources.model import Metastore, ShardPlace
 from resources.repository.manifest_cache import ManifestCache
 
 MAX_POLLS = 1000
-"""Counted; a cursor that never changes need not be written."""
+"""The count stops here, so that the cursor of an unchanged state need not be written."""
 
 
 @dataclass(frozen=True, slots=True)
 class SensorCursor:
-    """What a sensor has written down already, as its cursor keeps it."""
+    """What a sensor has already recorded, stored in its cursor."""
 
     passed: bool | None = None
-    """Whether every shard was in a young backup; None: nobody has looked yet."""
+    """Whether every shard was in a recent enough backup; None: not evaluated yet."""
     late: int = 0
-    """How many were not."""
+    """How many shards were not."""
     looks: int = 0
-    """How many looks in a row have found so."""
+    """How many consecutive ticks have found the same."""
     told: bool = False
-    """Not used any more; cursors of earlier versions have it."""
+    """Unused; cursors of earlier versions have it."""
     adopted: str = ""
-    """How far `adopt` has come."""
+    """The cursor of `adopt`."""
 
     @classmethod
     def of(cls, cursor: str | None) -> SensorCursor:
@@ -42,7 +42,7 @@ class SensorCursor:
 
     @property
     def sound(self) -> bool:
-        """Whether every value has its type; JSON says nothing of types."""
+        """Whether every value has its type, which JSON does not ensure."""
         counts = type(self.late) is int and type(self.looks) is int
         return (
             counts
@@ -63,7 +63,7 @@ class SensorCursor:
         metastore: Metastore | None,
         places: Sequence[ShardPlace],
     ) -> SensorCursor:
-        """Evaluate what depends on the time; it is written down only when it has changed.
+        """Evaluate the checks that depend on time; record them only if they have changed.
 
         Args:
             metastore: of the cluster, or of its newest backup; None: there is no backup.
@@ -71,7 +71,7 @@ class SensorCursor:
         """
         within = evaluator.within_objective(cached, places)
         late = within.metadata["shards_late"].value
-        assert isinstance(late, int)  # noqa: S101 - it was written as one
+        assert isinstance(late, int)  # noqa: S101 - written as an int
         looks = 1 if self.passed is not within.passed else min(self.looks + 1, MAX_POLLS)
         if (self.passed, self.late) != (within.passed, late):
             history.record_checks(

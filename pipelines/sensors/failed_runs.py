@@ -1,4 +1,4 @@
-"""Runs that failed, for those who want to be told: each once, and until it is heard."""
+"""Report failed runs to webhooks: each one once, retried until it is delivered."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipelines.sensors.run_clusters import clusters_of
 from resources.config.values import Configuration
 
 OVERLAP_S = 120.0
-"""Runs are looked for from that long ago on: the clocks of two machines differ."""
+"""How far back runs are read again, because the clocks of two machines differ."""
 MAX_AT_ONCE = 25
 
 
 @dataclass(frozen=True, slots=True)
 class FailedRuns:
-    """How far the runs have been read, and what of them is still to be heard."""
+    """How far the runs have been read, and the messages still to be delivered."""
 
     since_s: float
     seen: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ class FailedRuns:
 
     @classmethod
     def of(cls, cursor: str | None, now_s: float) -> Self:
-        """From a cursor; without one, what failed until now is history."""
+        """Read a cursor; without one, earlier failures are not reported."""
         try:
             kept: dict[str, Any] = json.loads(cursor or "")
             return cls(float(kept["since_s"]), tuple(kept["seen"]), Outbox.of(kept["outbox"]))
@@ -45,7 +45,7 @@ class FailedRuns:
     def advance(
         self, instance: dg.DagsterInstance, configuration: Configuration, now_s: float, url: str
     ) -> FailedRuns:
-        """Tell of the runs that have failed since, and send what is to be sent."""
+        """Report the runs that have failed since, and send the messages."""
         outbox = self.outbox
         wanted = dg.RunsFilter(
             statuses=[dg.DagsterRunStatus.FAILURE],
@@ -72,7 +72,7 @@ class FailedRuns:
 
 
 def _called(run: dg.DagsterRun) -> str:
-    """What people launched."""
+    """A name for what was launched."""
     if not run.job_name.startswith("__"):
         return run.job_name
     keys = sorted(key.to_user_string() for key in run.asset_selection or ())
@@ -85,7 +85,7 @@ def _called(run: dg.DagsterRun) -> str:
 
 
 def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:
-    """The sentences of the steps that failed; else of what ended the run."""
+    """The messages of the failed steps; else of what ended the run."""
     steps = [
         str(data.user_failure_data.description or "")
         if (data := event.step_failure_data).user_failure_data
@@ -99,11 +99,11 @@ def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:
     engine = _messages(instance, run_id, dg.DagsterEventType.ENGINE_EVENT)
     killed = [text for text in engine if "signal" in text or "exit code" in text.lower()]
     broken = _errors_of_engine(instance, run_id)
-    return "\n".join([*failed[-1:], *(killed or broken)[-1:]]).strip() or "nobody has said why"
+    return "\n".join([*failed[-1:], *(killed or broken)[-1:]]).strip() or "no reason is recorded"
 
 
 def _errors_of_engine(instance: dg.DagsterInstance, run_id: str) -> list[str]:
-    """What kept a run from its steps, such as code that does not load: each with its cause."""
+    """Errors before the first step, such as code that does not load: each with its cause."""
     found: list[str] = []
     for event in _events(instance, run_id, dg.DagsterEventType.ENGINE_EVENT):
         if (error := event.engine_event_data.error) is None:

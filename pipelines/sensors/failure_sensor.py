@@ -1,4 +1,4 @@
-"""`tell_of_failures`: posts to webhooks the runs that failed, of all clusters."""
+"""`tell_of_failures`: posts failed runs of all clusters to webhooks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from resources.config.values import Configuration
 
 
 def failure_sensor(configuration: Configuration, url: str) -> dg.SensorDefinition:
-    """Tell the teams that asked for it when a run fails."""
+    """Report failed runs to the configured webhooks."""
 
     @dg.sensor(
         name="tell_of_failures",
         minimum_interval_seconds=15,
         default_status=running_if(bool(configuration.notify)),
         description="Post to the webhooks under notify in shardkeeper.yaml when a run fails, "
-        "whoever launched it; what a webhook did not take is posted again.",
+        "however it was launched; it posts again what a webhook did not accept.",
     )
     def tell_of_failures(
         context: dg.SensorEvaluationContext, clusters: ClustersResource
@@ -36,9 +36,9 @@ def failure_sensor(configuration: Configuration, url: str) -> dg.SensorDefinitio
             context.log.error(str(error))
         waiting = len(after.outbox.messages)
         return dg.SkipReason(
-            f"{waiting} messages are not heard yet: {after.outbox.errors[0]}"
+            f"{waiting} messages are not delivered yet: {after.outbox.errors[0]}"
             if waiting and after.outbox.errors
-            else "no run has failed that nobody was told of"
+            else "every failed run is reported"
         )
 
     return tell_of_failures

@@ -1,8 +1,8 @@
-"""Messages to webhooks, kept until they are heard.
+"""Messages to webhooks, kept until they are delivered.
 
-A webhook that is away for a moment must not lose what it was to be told, so a message stays in
-the cursor of the sensor that has it until each webhook that wants it has taken it, or a day has
-passed. What was heard is not said again.
+A short outage of a webhook must not lose messages. So a message stays in the cursor of its sensor
+until each webhook that wants it has accepted it, or a day has passed. A delivered message is not
+sent again.
 """
 
 from __future__ import annotations
@@ -22,33 +22,33 @@ MAX_TEXT = 3000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is to be said about a cluster, and to whom it has not been said yet."""
+    """A message about a cluster, and the webhooks that have not received it yet."""
 
     cluster: str
     text: str
     facts: Mapping[str, str]
     at_s: float
-    """When it came up, in seconds since 1970."""
+    """When it was created, in seconds since 1970."""
     left: tuple[int, ...]
-    """Those under `notify` who have not heard it, by number."""
+    """The entries under `notify` that have not received it, by number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outbox:
-    """Messages on their way, oldest first."""
+    """Undelivered messages, oldest first."""
 
     messages: tuple[Message, ...] = ()
     errors: tuple[ShardkeeperError, ...] = field(default=(), compare=False)
-    """What went wrong when they were last sent."""
+    """Errors of the last attempt to send."""
 
     @classmethod
     def of(cls, kept: Sequence[Mapping[str, Any]]) -> Self:
-        """From what a cursor has kept."""
+        """Read the part of a cursor."""
         return cls(tuple(Message(**{**one, "left": tuple(one["left"])}) for one in kept))
 
     @property
     def kept(self) -> list[dict[str, Any]]:
-        """For a cursor."""
+        """The part of a cursor."""
         return [
             {
                 "cluster": one.cluster,
@@ -68,10 +68,10 @@ class Outbox:
         facts: Mapping[str, str],
         now_s: float,
     ) -> Outbox:
-        """Say something to everybody who wants to hear of one of these clusters.
+        """Add a message for every webhook that wants messages about one of these clusters.
 
         Args:
-            clusters: what it is about; none: about all of them.
+            clusters: the clusters it is about; none: all.
         """
         left = tuple(
             at
@@ -85,7 +85,7 @@ class Outbox:
         return replace(self, messages=(*self.messages, message)[-MAX_KEPT:])
 
     def send(self, configuration: Configuration, now_s: float) -> Outbox:
-        """Try each message once; a webhook that does not take one is not asked for the next."""
+        """Try each message once; after an error a webhook is skipped for the rest."""
         errors: dict[int, ShardkeeperError] = {}
         kept: list[Message] = []
         for one in self.messages:
@@ -98,7 +98,7 @@ class Outbox:
 def _heard(
     configuration: Configuration, at: int, message: Message, errors: dict[int, ShardkeeperError]
 ) -> bool:
-    """Whether it has been said now, or there is nobody any more to say it to."""
+    """Whether it is delivered now, or its webhook is no longer configured."""
     if at >= len(configuration.notify):
         return True
     if at in errors:

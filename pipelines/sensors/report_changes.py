@@ -1,4 +1,4 @@
-"""What a sensor saw, for the UI to show before the run that it asks for begins."""
+"""Record what a sensor saw, so that the UI shows it before the requested run begins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resources.engine.backup.poll import ChangesFound
 from resources.repository.manifest_cache import ManifestCache
 
 MAX_REPORTED = 250
-"""Changed shards that a sensor marks itself, at two events each. The run marks the rest."""
+"""The limit of changed shards that a sensor marks, at two events each. The run marks the rest."""
 
 
 def report_changes(

@@ -1,4 +1,4 @@
-"""What the sensors that ask for backups share: the request, why it waits, on or off at first."""
+"""Common parts of the sensors that request backups: the request, why it waits, the status."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipelines.sensors.backoff import BackOff
 from resources.config.values import Cluster
 
 BackUpJobs: TypeAlias = "Sequence[dg.UnresolvedAssetJobDefinition]"
-"""Of one cluster: the one that is asked for first. It copies what the others select, too.
+"""The backup jobs of a cluster; the sensor requests the first one, which covers the others.
 
-Dagster lists a sensor on the pages of those assets alone that its jobs select.
+Dagster lists a sensor only on the pages of assets that its jobs select.
 """
 
 
@@ -28,7 +28,7 @@ def request_backup(cluster_assets: ClusterAssets, why: str) -> dg.SensorResult:
 
 def why_waiting(now: BackOff, cluster_assets: ClusterAssets) -> str:
     what = (
-        "somebody has terminated the last run that was asked for"
+        "the last requested run was terminated"
         if now.terminated
         else f"the last {now.failures} backups failed"
         if now.failures > 1
@@ -36,8 +36,8 @@ def why_waiting(now: BackOff, cluster_assets: ClusterAssets) -> str:
     )
     at = datetime.fromtimestamp(now.wait_until_s, UTC).strftime("%H:%M:%S UTC")
     return (
-        f"{what}; looks again at {at}, or once {cluster_assets.back_up_job} was launched and "
-        "succeeded"
+        f"{what}; the next attempt is at {at}, or once {cluster_assets.back_up_job} has been "
+        "launched and has succeeded"
     )
 
 

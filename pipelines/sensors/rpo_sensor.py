@@ -1,4 +1,4 @@
-"""`missed_…`: evaluates the recovery point objective while the cluster may be away."""
+"""`missed_…`: evaluates the recovery point objective, also while the cluster is away."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def rpo_sensor(
         jobs=back_up_jobs,
         minimum_interval_seconds=MISSED_EVERY_S,
         default_status=default_status(settings, "missed"),
-        description=f"Look for shards that no backup of the last {goal} covers; the check "
+        description=f"Find shards that no backup of the last {goal} covers; the check "
         "within_objective lists them"
-        + (", and a backup is asked for. " if asks else ". ")
-        + "The cluster is not asked, so it judges while the cluster is away, too.",
+        + (", and the sensor requests a backup. " if asks else ". ")
+        + "The sensor does not contact the cluster, so it also works while the cluster is away.",
     )
     @gc_paused()
     def missed(
@@ -52,7 +52,7 @@ def rpo_sensor(
             cursor = cursor.advance(evaluator, history, cached, cached.metastore(), places)
         context.update_cursor(cursor.cursor)
         if cursor.passed:
-            return dg.SkipReason(f"{len(places)} shards are in a backup that is young enough")
+            return dg.SkipReason(f"{len(places)} shards are in a recent enough backup")
         text = f"{cursor.late} of {len(places)} shards are in no backup of the last {goal}"
         if cached.newest is None:
             text = "there is no backup yet"
@@ -60,11 +60,11 @@ def rpo_sensor(
             return dg.SkipReason(text)
         now = back_off(context.instance, cluster_assets)
         if now.going:
-            return dg.SkipReason(f"{text}; {now.going} is at work")
+            return dg.SkipReason(f"{text}; {now.going} is running")
         if time.time() < now.wait_until_s:
             return dg.SkipReason(f"{text}; {why_waiting(now, cluster_assets)}")
-        if cursor.looks < 2:  # another sensor may have asked in this very moment
-            return dg.SkipReason(f"{text}; asks for one at the next look")
+        if cursor.looks < 2:  # another sensor may have requested one at this moment
+            return dg.SkipReason(f"{text}; the next tick requests one")
         return request_backup(cluster_assets, "missed")
 
     return missed

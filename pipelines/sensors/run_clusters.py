@@ -1,7 +1,7 @@
-"""Which clusters a run is about, whoever launched it and however.
+"""The clusters that a run is about, however it was launched.
 
-Only jobs have our tag. What *Materialize*, *Execute* and backfills start is a run of Dagster's
-own job for assets, which knows nothing but the assets and checks that it was to make.
+Only jobs have our tag. *Materialize*, *Execute* and backfills start a run of Dagster's own asset
+job, which knows only the selected assets and checks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from assets.keys import TAG
 
 
 def clusters_of(run: dg.DagsterRun, clusters: Collection[str]) -> list[str]:
-    """The configured clusters that a run is about; none if it cannot be told."""
+    """The configured clusters that a run is about; none if they cannot be determined."""
     tagged = run.tags.get(TAG)
     if tagged:
         return [tagged]
@@ -28,6 +28,6 @@ def clusters_of(run: dg.DagsterRun, clusters: Collection[str]) -> list[str]:
 
 
 def _owner(step: str, clusters: Collection[str]) -> str:
-    """The cluster whose name a step or a job carries; of `eu` and `eu_west` the longer one."""
+    """The cluster whose name is in a step or a job; of `eu` and `eu_west` the longer one."""
     found = [c for c in clusters if step.startswith(f"{c}_") or step.endswith(f"_{c}")]
     return max(found, key=len, default="")

@@ -1,8 +1,8 @@
-"""What the ticks of sensors have in common: a memory, an end, and our sentences.
+"""Common parts of the sensors' ticks: a memory, a time limit, and our error messages.
 
-A tick has a minute before Dagster gives it up with a sentence of its own, and there are few
-workers for all sensors of all clusters. So whatever may hang, a source or a disk, is asked in a
-`Patience` that ends earlier, and with our sentence.
+Dagster ends a tick after a minute with its own message, and few workers serve all sensors of all
+clusters. So work that may hang, on a source or a disk, runs in a `Patience`, which ends earlier
+and with our message.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 
 SCAN_TIMEOUT_S = 45.0
-"""How long a look of a sensor may take; a tick may take 60 s."""
+"""How long the work of a tick may take; a tick may take 60 s."""
 
 
 class TickFailed(Exception):
-    """What Dagster shows of a tick that failed: our sentence, and the next step."""
+    """What Dagster shows of a failed tick: our message, and the next step."""
 
 
 class TickMemory:
-    """What a sensor keeps in its process between its looks; losing it costs a longer look."""
+    """What a sensor keeps in its process between ticks; without it a tick takes longer."""
 
     def __init__(self) -> None:
         self._forget()
         self.patience = Patience(SCAN_TIMEOUT_S, forget=self._forget)
 
     def _forget(self) -> None:
-        """Whoever still hangs in the old ones keeps them for itself."""
+        """Start with new objects; a thread that still hangs keeps the old ones to itself."""
         self._repository: ManifestCache | None = None
         self._poller: ChangePoller | None = None
 
@@ -50,7 +50,7 @@ class TickMemory:
         """The directory of backups, with its manifests read.
 
         Raises:
-            ShardkeeperError: it is not there, or cannot be read.
+            ShardkeeperError: it does not exist, or cannot be read.
         """
 
         def read() -> ManifestCache:
@@ -63,7 +63,7 @@ class TickMemory:
 
 @contextmanager
 def spoken() -> Generator[None]:
-    """Say an error of ours as runs do; a bug keeps its traceback."""
+    """Turn an error of ours into a failed tick; a bug keeps its traceback."""
     try:
         yield
     except ShardkeeperError as error:

@@ -1,4 +1,4 @@
-"""What is wrong with the backups of a cluster now, as far as is known without asking it."""
+"""The troubles with the backups of a cluster, as far as they are known without contacting it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def troubles(
     *,
     first_s: float,
 ) -> Iterator[Trouble]:
-    """Raises nothing of ours: whatever cannot be read is a trouble itself.
+    """The troubles now; raises none of our errors, as an unreadable directory is a trouble itself.
 
     Args:
         cached: the directory of backups, or why it cannot be read.
-        first_s: since when somebody looks; before the first backup nothing else is known.
+        first_s: the time of the first tick; before the first backup nothing else is known.
     """
     away = history.last_evaluation(cluster_assets.meta_snapshot, REACHABLE)
     began = since_s(away)
@@ -64,7 +64,7 @@ def _objective(
         return
     try:
         places = cached.covered()
-    except ShardkeeperError:  # a damaged metastore, of which a check tells
+    except ShardkeeperError:  # a damaged metastore, which a check reports
         places = []
     found = CheckEvaluator(cluster_assets, objectives).within_objective(cached, places)
     if found.passed:

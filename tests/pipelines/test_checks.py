@@ -222,7 +222,7 @@ def test_a_cluster_that_nobody_may_ask_for_points_is_no_reason_to_be_green(
     found = facts(harness, LITTLE_TO_LOSE)
     assert found["lost"] == "everything in 3 shards"
     [row] = found["newest_points"]
-    assert row["newest at source"] == "nobody was asked over HTTP"
+    assert row["newest at source"] == "the source was not queried over HTTP"
 
 
 def test_damage_at_the_source_fails_a_check_as_long_as_that_archive_is_the_newest(

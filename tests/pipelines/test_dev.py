@@ -90,5 +90,5 @@ def test_a_port_that_is_taken_is_reported_at_once(tmp_path: Path) -> None:
             check=False,
         )
     assert done.returncode != 0
-    assert f"port {port} cannot be had" in done.stderr
+    assert f"port {port} is not available" in done.stderr
     assert "make dev PORT=3001" in done.stderr

@@ -66,7 +66,7 @@ def test_a_run_beside_one_that_is_at_work_waits_copies_nothing_twice_and_no_relo
             for sensor in ("watch_influxdb", "adopt_influxdb"):
                 events, _ = anew.sense(sensor)
                 assert events.run_requests == []
-                assert events.skip_message == "back_up_influxdb is at work"
+                assert events.skip_message == "back_up_influxdb is running"
         assert all(run.result().success for run in runs)
     assert archives(harness) == ["s1.tar.gz", "s4.tar.gz", "s7.tar.gz"]
     assert harness.backed_up() == dict.fromkeys(PARTITIONS, 1)

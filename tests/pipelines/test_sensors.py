@@ -79,7 +79,7 @@ def test_a_missed_backup_is_asked_for_and_the_check_lists_the_shards(
 ) -> None:
     missed, cursor = harness.sense("missed_influxdb")
     assert missed.run_requests == []  # `poll` may have asked in the same moment
-    assert missed.skip_message == "there is no backup yet; asks for one at the next look"
+    assert missed.skip_message == "there is no backup yet; the next tick requests one"
     missed, cursor = harness.sense("missed_influxdb", cursor)
     assert len(missed.run_requests) == 1
     assert not harness.check(CLUSTER_ASSETS.backup_set, WITHIN_OBJECTIVE).passed
@@ -192,7 +192,7 @@ def test_a_failed_run_is_reported_to_the_webhook_and_no_backup_minds_one_that_is
         hook.status = 502
         second = harness.back_up(attempts=1)
         output = harness.tell_of_failures()
-        assert "1 messages are not heard yet: a webhook answered 502" in output
+        assert "1 messages are not delivered yet: a webhook answered 502" in output
         assert "secret-path" not in output
         hook.status = 200
         harness.tell_of_failures()
@@ -206,7 +206,8 @@ def test_a_failed_run_is_reported_to_the_webhook_and_no_backup_minds_one_that_is
     third = harness.back_up(attempts=1)
     assert not third.success
     assert (
-        "1 messages are not heard yet: a webhook could not be reached" in harness.tell_of_failures()
+        "1 messages are not delivered yet: a webhook could not be reached"
+        in harness.tell_of_failures()
     )
     cluster.refuse(False)
     assert harness.back_up().success  # a backup asks no webhook

@@ -234,7 +234,7 @@ def test_an_estimate_reports_what_would_be_copied_and_copies_nothing(
     again = backup(cluster, backups, "-estimate")
     assert f"0 shards to copy, 0 bytes on disk; {len(shards)} unchanged" in again.out
     full = backup(cluster, backups, "-estimate", "-strategy", "full")
-    assert "at the speed of the archives that are here" in full.out
+    assert "at the speed of the existing archives" in full.out
 
 
 def test_only_the_metadata_can_be_saved(cluster: EmbeddedCluster, backups: Path) -> None:

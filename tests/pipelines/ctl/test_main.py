@@ -61,7 +61,7 @@ def test_help_finds_commands_below_commands() -> None:
     assert "shardkeeper config check" in result.output
     for words in (["config", "nothing"], ["backup", "check"]):
         result = CliRunner().invoke(tree, ["help", *words], prog_name="shardkeeper")
-        assert f"{' '.join(words)!r} is no command" in result.output
+        assert f"{' '.join(words)!r} is not a command" in result.output
 
 
 @pytest.mark.parametrize(

@@ -131,5 +131,5 @@ def test_shards_about_which_disks_and_metastore_disagree_are_shown_alone(tmp_pat
         cluster.stop_node(1)
         done = influxd_ctl(*bind)
         assert f"{second.tcp_addr}: connection refused" in done.err
-        assert "its shards are not looked at" in done.err
+        assert "its shards are not checked" in done.err
         assert [line.split()[0] for line in done.out.splitlines()[3:]] == ["2", "3"]

@@ -141,7 +141,7 @@ def test_nothing_is_lost_while_a_webhook_is_away(
     hook.status = 500
     _, cursor = harness.sense("alerts_influxdb")
     output, cursor = harness.sense("alerts_influxdb", cursor)
-    assert "1 messages are not heard yet" in output.skip_message
+    assert "1 messages are not delivered yet" in output.skip_message
     hook.status = 200
     output, cursor = harness.sense("alerts_influxdb", cursor)
     assert [one["trouble"] for one in hook.received] == ["objective"] * 3  # 500, 500, 200

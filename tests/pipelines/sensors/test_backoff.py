@@ -113,8 +113,8 @@ def test_a_mistyped_run_is_reported_in_the_launchpads_words_and_the_next_look_as
         ended(harness.instance, FAILURE, BY_CHANGE_SENSOR)
     waits, _ = harness.sense("watch_influxdb")
     assert waits.run_requests == []
-    assert "the last 3 backups failed; looks again at" in (waits.skip_message or "")
-    assert "once back_up_influxdb was launched and succeeded" in (waits.skip_message or "")
+    assert "the last 3 backups failed; the next attempt is at" in (waits.skip_message or "")
+    assert "once back_up_influxdb has been launched and has succeeded" in (waits.skip_message or "")
     assert back_off(harness.instance, CLUSTER_ASSETS).wait_until_s > time.time()
     assert harness.back_up().success
     assert back_off(harness.instance, CLUSTER_ASSETS).failures == 0

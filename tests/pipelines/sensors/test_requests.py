@@ -26,8 +26,8 @@ def test_a_request_names_the_job_the_cluster_and_the_reason() -> None:
     [
         (1, False, "the last backup failed;"),
         (2, False, "the last 2 backups failed;"),
-        (0, True, "somebody has terminated the last run that was asked for;"),
-        (3, True, "somebody has terminated"),
+        (0, True, "the last requested run was terminated;"),
+        (3, True, "the last requested run"),
     ],
 )
 def test_the_reason_for_waiting_has_its_end_and_what_ends_it_sooner(
@@ -35,7 +35,7 @@ def test_the_reason_for_waiting_has_its_end_and_what_ends_it_sooner(
 ) -> None:
     text = why_waiting(BackOff("", failures, AT, terminated), EU)
     assert text.startswith(why)
-    assert "looks again at 09:51:00 UTC" in text
+    assert "the next attempt is at 09:51:00 UTC" in text
     assert "back_up_eu" in text
 
 
