@@ -113,7 +113,7 @@ class ShardReadAgain(NamedTuple):
     def __str__(self) -> str:
         return (
             f"shard {self.place.shard_id} ({self.place.database}/{self.place.policy}) was read "
-            "again and is as in its archive"
+            "again and equals its archive"
         )
 
 
@@ -249,7 +249,7 @@ class RestoreGoesOn(NamedTuple):
     def __str__(self) -> str:
         return (
             "warning: this restore was killed, and goes on where it was: "
-            f"{self.done} of {self.total} shards are there and proved, the others are looked at "
+            f"{self.done} of {self.total} shards are there and verified, the others are checked "
             "and sent"
         )
 
@@ -280,7 +280,7 @@ class MetaReplaced(NamedTuple):
     path: str
 
     def __str__(self) -> str:
-        return f"the metastore as it was is kept: restore -meta-only-overwrite-force {self.path}"
+        return f"restore -meta-only-overwrite-force {self.path} puts the previous metastore back"
 
 
 class InternalEmptied(NamedTuple):
@@ -289,7 +289,7 @@ class InternalEmptied(NamedTuple):
     shards: int
 
     def __str__(self) -> str:
-        return f"dropped the {self.shards} shards of _internal; monitoring begins anew"
+        return f"dropped the {self.shards} shards of _internal; monitoring starts again"
 
 
 class RolledBack(NamedTuple):
@@ -312,7 +312,7 @@ class MergeBegun(NamedTuple):
     resumed: bool
 
     def __str__(self) -> str:
-        verb = "going on to copy" if self.resumed else "copying"
+        verb = "continuing to copy" if self.resumed else "copying"
         return f"{verb} from {self.temporary} into {self.into}"
 
 

@@ -14,9 +14,9 @@ def emit_waiting(emit: Emit) -> Callable[[LockRecord], None]:
     def reported(record: LockRecord) -> None:
         emit(
             Warned(
-                f"the lock is held by {record}; whether that run is dead cannot be seen from here, "
-                f"so it is watched for {record.lease_s:.0f} s at most and taken over if it is not "
-                "renewed meanwhile"
+                f"the lock is held by {record}; it cannot be seen from here whether that run is "
+                f"dead, so this run waits for {record.lease_s:.0f} s at most, and takes the lock "
+                "over if it is not renewed meanwhile"
             )
         )
 

@@ -121,7 +121,7 @@ def not_there(
         numbers = ", ".join(gone[:MAX_LISTED]) + (" …" if len(gone) > MAX_LISTED else "")
         message.append(f"the server has no shard {numbers}")
     if not message:
-        message.append("no shard was asked for")
+        message.append("no shard was requested")
     hint = (
         "choose each shard by the database and the policy that it belongs to"
         if elsewhere

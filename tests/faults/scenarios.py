@@ -321,7 +321,7 @@ class Merge(Scenario):
     def settle(self, ends: list[End]) -> None:
         merges = [end for end in ends if "verify" not in end.args and "-abandon" not in end.args]
         # Nothing is left to be given up if the dead one had not begun.
-        self.check_ends([end for end in ends if "no merge into" not in end.done.err])
+        self.check_ends([end for end in ends if "no unfinished merge into" not in end.done.err])
         self.check_all_named(ends)
         if any(end.done.code == 0 for end in merges):
             assert self.expectation.now() == self.expected, ends

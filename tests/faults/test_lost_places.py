@@ -157,7 +157,7 @@ def test_a_merge_that_lost_its_place_drops_and_forgets_nothing_of_its_heirs(
     left = databases(source)
     done = woken(sleeper)
     assert done.code == 11, done
-    assert "another merge goes on" in done.err
+    assert "another merge does the rest" in done.err
     assert "is kept" not in done.err
     assert databases(source) == left
     assert {path: path.read_bytes() for path in notes} == notes

@@ -128,7 +128,7 @@ def test_a_file_that_a_server_leaves_out_is_missed_and_asked_for_again(
         done = shardkeeper("backup", *expectation.flags, "-host", proxy.address, *flags)
         assert proxy.pending == 0
     assert done, done
-    assert "it has 1 TSM files, and the server says that it has 2" in done.err
+    assert "it has 1 TSM files, and the server reports 2" in done.err
     assert expectation.take_note()
     expectation.check_all()
 

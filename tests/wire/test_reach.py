@@ -50,7 +50,7 @@ def test_a_server_in_good_order_gets_a_clean_bill(server: Influxd, directory: Pa
     assert all(line.startswith("ok ") for line in done.out.splitlines()), done.out
     assert "answers as a single server" in done.out
     assert f"as InfluxDB {server.version}" in done.out
-    assert "takes them" in done.out  # locks
+    assert "supports them" in done.out  # locks
     assert list(directory.iterdir()) == []
     assert "not registered" not in server.log_path.read_text()
 

@@ -92,7 +92,7 @@ def named_unknown(places: Sequence[ShardPlace]) -> str:
     numbers = ", ".join(str(place.shard_id) for place in places[:MAX_NAMED])
     more = " …" if len(places) > MAX_NAMED else ""
     return (
-        f"{len(places)} shards are in the metastore and on no node: {numbers}{more}; they hold "
-        "nothing if nobody ever wrote to them, which the cluster does not tell; if somebody did, "
-        "a node lost them or could not open them (look for 'Failed to open shard' in its log)"
+        f"{len(places)} shards are in the metastore and on no node: {numbers}{more}; the cluster "
+        "does not report whether they ever held points; if they did, a node lost them or could "
+        "not open them (look for 'Failed to open shard' in its log)"
     )

@@ -124,13 +124,13 @@ def missing_files(files: Iterable[FileFacts], before: Sample, after: Sample) -> 
     tsm = [file.size_bytes for file in files if file.is_tsm]
     first, last = before.stats, after.stats
     if not tsm and first.num_files and last.num_files:
-        return f"it is empty, and the server says that the shard has {last.num_files} TSM files"
+        return f"it is empty, and the server reports {last.num_files} TSM files"
     if figures(before) is None or figures(before) != figures(after):
         return ""
     if len(tsm) != last.num_files:
-        return f"it has {len(tsm)} TSM files, and the server says that it has {last.num_files}"
+        return f"it has {len(tsm)} TSM files, and the server reports {last.num_files}"
     if not fits(files, last.disk_bytes) and not _are_cut(files, last.disk_bytes):
-        return f"its TSM files have {sum(tsm)} bytes, and the server says {last.disk_bytes}"
+        return f"its TSM files have {sum(tsm)} bytes, and the server reports {last.disk_bytes}"
     return ""
 
 

@@ -264,9 +264,9 @@ class ShardDownloader:
         written = self._write_out.before_reading(state.place.shard_id, copy.node)
         if written is None and self._options.require_complete:
             raise CompletenessUnknown(
-                f"whether an archive of shard {state.place.shard_id} would be complete is not "
-                f"known: {copy.node} does not tell over HTTP what it has in memory; -http names "
-                "the address, -user and -pwd-file who may ask",
+                f"it is not known whether an archive of shard {state.place.shard_id} would be "
+                f"complete: {copy.node} does not report over HTTP what it has in memory; -http "
+                "names its address, -user and -pwd-file the credentials",
             )
         return written
 
@@ -358,8 +358,8 @@ class ShardDownloader:
         what = missing_files(files, before, after) if after is not None else ""
         if what:
             raise ArchiveCorrupt(
-                f"the archive of shard {shard_id} is not all of it: {what}",
-                hint="look into the server's log, then run the backup again",
+                f"the archive of shard {shard_id} is incomplete: {what}",
+                hint="read the server's log, then run the backup again",
             )
 
     def _own(self) -> tuple[memoryview, Scratch]:

@@ -32,8 +32,8 @@ from resources.repository.formats.proof import Clocks
 from resources.repository.repository import BackupRepository
 
 CONFIRM = (
-    "if this server is to go on here all the same, confirm it once: backup -new-era (new_era: true "
-    "in Dagster) copies everything anew beside the backups that are here, which stay restorable"
+    "to continue here with this server, confirm it once: backup -new-era (new_era: true in "
+    "Dagster) copies everything beside the existing backups, which stay restorable"
 )
 
 
@@ -91,8 +91,8 @@ def diverged(previous: ShardDetails, files: Sequence[FileFacts]) -> str:
 def describe_divergence(shard_id: ShardID, address: str, file: str) -> SourceChanged:
     return SourceChanged(
         f"shard {shard_id} on {address}: {file} is not the file of that name that was backed up, "
-        "while others are the same: this is a copy of the server that was backed up, or somebody "
-        "has rewritten its files",
+        "while others are the same: this is a copy of the server that was backed up, or its "
+        "files were rewritten",
         hint=CONFIRM,
     )
 
@@ -132,8 +132,8 @@ def _check_places(backups: BackupSet, places: Iterable[ShardPlace], address: str
             f"shard {place.shard_id} of {address} is {shown(place.database)}.{shown(place.policy)} "
             f"from {format_time(place.group.start_time_ns)} on, and the archive of that number, "
             f"{entry.file_name}, is of {shown(entry.database)}.{shown(entry.policy)}"
-            f"{_from(entry.details)}: numbers are given once, so it was put back to an earlier "
-            "state, or is a copy that went its own way",
+            f"{_from(entry.details)}: a server uses a number once, so it was put back to an "
+            "earlier state, or is a copy that has changed since",
             hint=CONFIRM,
         )
 

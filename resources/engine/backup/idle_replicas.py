@@ -41,7 +41,7 @@ def differing_copies(
     metastore: Metastore,
     places: Sequence[ShardPlace],
     before: ReplicaInventory,
-    alike: Mapping[ShardID, Sequence[OwnerFacts]],
+    owners: Mapping[ShardID, Sequence[OwnerFacts]],
 ) -> Comparison:
     """Find shards without writes whose owners report different sizes.
 
@@ -50,7 +50,7 @@ def differing_copies(
 
     Args:
         before: what the nodes reported at first.
-        alike: what is known of replicas; those of different sizes may have the same points.
+        owners: what is known of replicas; those of different sizes may have the same points.
 
     Raises:
         WireError: the meta nodes do not answer any more.
@@ -64,7 +64,7 @@ def differing_copies(
     suspects = {
         shard_id: copies
         for shard_id, copies in found.items()
-        if _differ(copies) and not _same_points(copies, alike.get(shard_id, ()))
+        if _differ(copies) and not _same_points(copies, owners.get(shard_id, ()))
     }
     if not suspects:
         return Comparison(compared)
@@ -75,7 +75,7 @@ def differing_copies(
         if place.shard_id in suspects
         and _of_owners(place, addresses, now) == suspects[place.shard_id]
     }
-    whole = {shard_id: node for shard_id in differing if (node := _whole(alike.get(shard_id, ())))}
+    whole = {shard_id: node for shard_id in differing if (node := _whole(owners.get(shard_id, ())))}
     return Comparison(compared, differing, whole)
 
 
@@ -133,6 +133,6 @@ def _described(shard_id: ShardID, copies: Sequence[ShardCopy], whole: str) -> st
         else "the archive has one of them (-from prefers a node)"
     )
     return (
-        f"shard {shard_id}: its copies differ, and nobody is writing to it: {each}; {what}; a "
-        "query is answered by any"
+        f"shard {shard_id}: its copies differ, and nothing is writing to it: {each}; {what}; any "
+        "of them may answer a query"
     )

@@ -264,7 +264,7 @@ def _first(
     copies = (copy for state in states if state.stale for copy in state.copies)
     described: dict[str, SourceFacts] = {}
     for node in [] if options.peek else sorted({copy.node for copy in copies}):
-        with suppress(WireError):  # it is asked again when it is read
+        with suppress(WireError):  # its figures are read again with its shards
             described[node] = source.figures(node)
     return described
 
@@ -291,7 +291,7 @@ def _untold(silence: WireError | None) -> str:
     return (
         f"{why}without HTTP it is not known whether the server has written its caches out, so "
         f"archives may lack its newest points, and every shard is copied ({next_step}; "
-        "-require-complete takes no such archive)"
+        "-require-complete refuses such archives)"
     )
 
 
@@ -312,7 +312,7 @@ def _check_directory(repository: BackupRepository, options: BackupOptions, *, em
     if options.remembered:
         raise RepositoryMissing(
             f"{repository.location} holds no backup, and {options.remembered} was made there",
-            hint="mount its file system; if the backups were taken away on purpose, say "
+            hint="mount its file system; if the backups were taken away on purpose, set "
             "new_directory: true",
         )
     point = repository.store.unmounted()

@@ -96,8 +96,8 @@ def fingerprint(source: Source, *, internal: bool) -> SourceFingerprint:
         facts, silence = source.facts(activity=True)
         if silence is not None or facts.clock_ns is None:
             raise WireError(
-                f"{source.address}: its HTTP does not answer, so it cannot tell what has changed",
-                hint="set http, user and password in shardkeeper.yaml; or back up by the clock",
+                f"{source.address}: its HTTP does not answer, so it is not known what has changed",
+                hint="set http, user and password in shardkeeper.yaml; or use a schedule",
             ) from silence
         for place in places:
             stats = facts.shards.get(place.shard_id)

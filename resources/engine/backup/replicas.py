@@ -153,9 +153,9 @@ def _unproven(
         nodes = ", ".join(sorted(found.mute))
         emit(
             Warned(
-                f"{nodes}: whether caches were written out is not known, so that archives may lack "
-                "the newest points: HTTP does not tell (-http, -user and -pwd-file; -http none "
-                "does without)"
+                f"{nodes}: it is not known whether caches were written out, so archives may lack "
+                "the newest points: HTTP does not report it (-http, -user and -pwd-file; -http "
+                "none does without)"
             )
         )
     return found

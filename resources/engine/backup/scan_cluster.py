@@ -90,8 +90,8 @@ def scan_cluster(
     up = tuple(n for n in metastore.data_nodes if n.tcp_addr not in inventory.silent)
     answering = replace(metastore, data_nodes=up)
     states = settle(source, answering, states, known.scratch_dir, options, emit=emit)
-    alike = {state.place.shard_id: state.owners for state in states}
-    copies = differing_copies(source, answering, [s.place for s in states], inventory, alike)
+    owners = {state.place.shard_id: state.owners for state in states}
+    copies = differing_copies(source, answering, [s.place for s in states], inventory, owners)
     emit_differing(copies, emit=emit)
     return states, absent, copies
 
@@ -235,8 +235,8 @@ def _by_time_and_size(
     here = next((copy for copy in copies if copy.node == details.node), None)
     if modified_ns != details.modified_ns or here is None or here.size_bytes != size_bytes:
         return "changed"
-    alike = len({copy.size_bytes for copy in copies}) == 1
-    return "unchanged" if alike else "copies differ"
+    equal = len({copy.size_bytes for copy in copies}) == 1
+    return "unchanged" if equal else "copies differ"
 
 
 def _never_compared(details: ShardDetails, copies: Sequence[ShardCopy]) -> bool:

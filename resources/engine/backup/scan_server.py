@@ -102,7 +102,7 @@ def _probe_all(
         except WireError as error:
             if isinstance(error, PeerUnreachable) and not options.peek:
                 return "no-answer"  # the download tries it again
-            error.add_note(f"while looking at shard {place.shard_id}")
+            error.add_note(f"while comparing shard {place.shard_id}")
             raise
 
     # A thread that waits for a silent server would delay the end: `give_up` aborts it.

@@ -117,6 +117,6 @@ def compare(wanted: SecondRead, stream: ShardStream, buffer: memoryview) -> bool
         if found.get(file.name, (file.size_bytes, file.crc32)) != (file.size_bytes, file.crc32):
             raise ArchiveCorrupt(
                 f"{file.name} came differently when it was read again",
-                hint="the network, or a machine between, changes what it carries",
+                hint="the network, or a machine on the way, changes data",
             )
     return all(file.name in found for file in wanted.files)

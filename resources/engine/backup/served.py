@@ -103,8 +103,8 @@ def named(planned: Sequence[ShardPlace], now_ns: int) -> str:
     )
     more = f" and {len(begun) - MAX_NAMED} more" if len(begun) > MAX_NAMED else ""
     return (
-        f"{ids}{more}: known to the metastore, served by no node, and in no backup here; nobody "
-        'wrote to them, or they did not open: look for "Failed to open shard" in the log'
+        f"{ids}{more}: known to the metastore, served by no node, and in no backup here; they "
+        'are empty, or did not open: look for "Failed to open shard" in the log'
     )
 
 

@@ -106,8 +106,8 @@ def _examine_copies(
                 "orphans",
                 f"{len(orphans)} shards on {node.tcp_addr} are not in the metastore: "
                 + named_few(map(str, orphans)),
-                "nothing reads them, and they are not backed up; shardkeeper show-shards -m tells "
-                "what there is of inconsistent shards",
+                "nothing reads them, and they are not backed up; shardkeeper show-shards -m lists "
+                "inconsistent shards",
             )
     missing: list[str] = []
     nowhere: list[str] = []

@@ -45,7 +45,7 @@ def _examine_medium(path: str, store: Store, found: Findings) -> None:
         known = "" if free is None else f", with {free / 2**30:.1f} GiB free"
         text = f"{path} can be written to{known}"
         if free is not None and free < LITTLE_BYTES:
-            found.warning("directory", text, "free some space, or take another file system")
+            found.warning("directory", text, "free some space, or use another file system")
         else:
             found.ok("directory", text)
     with found.asking("locks"):
@@ -57,12 +57,12 @@ def _examine_medium(path: str, store: Store, found: Findings) -> None:
         finally:
             store.delete(name)
         if works:
-            found.ok("locks", f"{path} takes them")
+            found.ok("locks", f"{path} supports them")
         else:
             found.failed(
                 "locks",
                 f"{path}: two runs could work there at once, since locks have no effect",
-                "take a local file system, or NFS with locking (local_lock=none, nolock not set)",
+                "use a local file system, or NFS with locking (local_lock=none, nolock not set)",
             )
 
 
@@ -91,8 +91,8 @@ def _examine_backups(path: str, store: Store, metastore: Metastore | None, found
         found.failed(
             "backups",
             f"{text}, of another server (its number is {known}, this one's {metastore.cluster_id})",
-            "use one directory for each server; one that was set up anew goes on here once that is "
-            "confirmed: backup -new-era",
+            "use one directory for each server; if this one was set up anew, confirm it once: "
+            "backup -new-era",
         )
     else:
         found.ok("backups", f"{text}, of this server")

@@ -33,7 +33,7 @@ def examine_server(
         )
     if server.http is None:
         found.warning(
-            "HTTP", "is left out, so every backup copies everything", "-http names the address"
+            "HTTP", "is not used, so every backup copies everything", "-http names the address"
         )
     elif examine_http(server.http, found):
         _examine_facts(server, found, clock_ns)
@@ -56,15 +56,15 @@ def examine_http(http: InfluxHTTP, found: Findings, *, named: str = "HTTP") -> b
     if not version:
         found.warning(
             named,
-            f"{text} and does not tell its version",
-            "let a proxy before it pass X-Influxdb-Version on, or give -user an administrator",
+            f"{text} and does not report its version",
+            "have the proxy before it pass X-Influxdb-Version on, or give -user an administrator",
         )
     elif not _KNOWN.match(version):
-        found.warning(named, f"{text} as InfluxDB {shown(version)}, which was never tried here")
+        found.warning(named, f"{text} as InfluxDB {shown(version)}, which was never tested")
     elif _LEAKY.match(version):
         found.warning(
             named,
-            f"{text} as InfluxDB {version}, which leaves a directory behind each time it is asked",
+            f"{text} as InfluxDB {version}, which leaves a directory behind for each request",
             "upgrade it to 1.8.5 or later",
         )
     else:
@@ -82,7 +82,7 @@ def _version(http: InfluxHTTP, found: Findings, named: str) -> str:
             version = diagnosed_version(http)
         except WireError:
             raise error from None
-        found.warning(named, f"{error}; a statement tells it", error.hint)
+        found.warning(named, f"{error}; a statement reports the version", error.hint)
         return version
 
 
@@ -116,7 +116,7 @@ def _examine_facts(server: Server, found: Findings, clock_ns: Callable[[], int])
             silence.hint or "let /debug/vars through a proxy before it",
         )
         return
-    found.ok("figures of shards", f"/debug/vars tells of {len(facts.shards)}")
+    found.ok("figures of shards", f"/debug/vars reports {len(facts.shards)}")
     if facts.clock_ns is not None:
         examine_clock(server.address, facts.clock_ns - clock_ns(), found)
     if facts.orphans:
@@ -124,7 +124,7 @@ def _examine_facts(server: Server, found: Findings, clock_ns: Callable[[], int])
             "orphans",
             f"{len(facts.orphans)} shards on disk are not in the metastore: "
             + named_few(f"{shown(path)}/{i}" for i, path in facts.orphans.items()),
-            "nothing reads them, and they are not backed up; look whose they are, and remove the "
+            "nothing reads them, and they are not backed up; if they are not needed, remove the "
             "directories while the server is stopped",
         )
 
@@ -137,7 +137,7 @@ def examine_clock(address: str, ahead_ns: int, found: Findings) -> None:
     if abs(ahead_s) <= TOO_FAR_S:
         found.ok("clock", f"{address} agrees with this machine within {TOO_FAR_S} s")
     else:
-        found.warning("clock", text, "let both set their clocks by NTP")
+        found.warning("clock", text, "synchronize both clocks with NTP")
 
 
 def examine_shards(metastore: Metastore, on_disk: frozenset[ShardID], found: Findings) -> None:

@@ -35,7 +35,7 @@ def abandon_merge(
         journal = file.read()
         if journal is None:
             raise NothingMatches(
-                f"no merge into {target.address} was left unfinished by {repository.location}"
+                f"{repository.location} has no unfinished merge into {target.address}"
             )
         check_alone()
         left = TemporaryDatabase(
@@ -47,6 +47,6 @@ def abandon_merge(
             check_alone=check_alone,
         ).clear_away()
         if left is not None:
-            raise left_there(journal, left, "then run this again, which forgets the merge")
+            raise left_there(journal, left, "then run this again, which ends the merge")
         file.remove()
     return journal.temporary

@@ -118,7 +118,7 @@ class BundleComparer:
         if policy is None:
             raise NothingMatches(
                 f"{self._target.address} has no {shown(self._into)}.{shown(name)} any more",
-                hint="create it, then go on; or keep what was restored beside it",
+                hint="create it, then run the merge again; or keep the database restored beside it",
             )
         return policy
 

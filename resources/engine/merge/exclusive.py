@@ -45,7 +45,7 @@ def alone(repository: BackupRepository, emit: Emit) -> Generator[Callable[[], No
     def check() -> None:
         try:
             if not lock.still_mine():
-                raise lock.lost("what it copied stays, and another merge goes on with the rest")
+                raise lock.lost("the points that it copied stay, and another merge does the rest")
         except RepositoryLocked:
             raise
         except StoreFailed:

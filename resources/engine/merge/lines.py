@@ -104,7 +104,7 @@ class LineWriter:
         measurement = self._measurement_of(found.points.key)
         if not can_be_written(found.points.key):
             self.refused = True
-            self.why.setdefault(measurement, "a name in it cannot be said in line protocol")
+            self.why.setdefault(measurement, "line protocol cannot express a name in it")
             return
         unsigned = found.points.type is BlockType.UNSIGNED
         if unsigned != self._unsigned:  # most servers refuse every line with one

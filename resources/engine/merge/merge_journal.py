@@ -167,7 +167,7 @@ class MergeJournalFile:
             return None
         journal = MergeJournal.decode(raw, self.name)
         if journal.cluster_id != self._cluster_id:
-            raise _unreadable(self.name, f"it is about the target of ID {journal.cluster_id}")
+            raise _unreadable(self.name, f"it is of the target with ID {journal.cluster_id}")
         return journal
 
     def write(self, journal: MergeJournal) -> None:
@@ -212,15 +212,15 @@ def unfinished_merges(store: Store) -> list[str]:
         if journal is not None:
             messages.append(
                 f"{name}: a merge into {shown(journal.into)} is at work, or was killed; its "
-                f"temporary database {journal.temporary} may be there; the same command goes on "
-                "with it, merge -abandon drops it"
+                f"temporary database {journal.temporary} may be there; the same command "
+                "continues it, merge -abandon drops it"
             )
     return messages
 
 
 def _unreadable(name: str, why: str) -> ManifestUnreadable:
     return ManifestUnreadable(
-        f"{name} cannot be read ({why}); it says how far an interrupted merge is",
+        f"{name} cannot be read ({why}); it is the record of an interrupted merge",
         hint=f"drop databases whose names begin with {TEMPORARY}, then delete the file",
     )
 

@@ -42,7 +42,7 @@ from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
 
 ROUNDS = 3
-GO_ON = "the same command goes on from there; merge -abandon drops it"
+GO_ON = "the same command continues from there; merge -abandon drops it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def merge(
     endpoints.check_live(target, options.database)
     with alone(repository, run.emit) as check_alone:
         steps = _Merge(target, repository, options, endpoints, run, check_alone)
-        with undisturbed("saying what is left of the merge"):
+        with undisturbed("reporting what is left of the merge"):
             try:
                 with interruptible():
                     return steps.run(began)
@@ -175,7 +175,7 @@ class _Merge:
             return
         if self._in_memory:
             error.add_note(
-                f"temporary database {journal.temporary} may be left; look at it, then drop it"
+                f"temporary database {journal.temporary} may be left; inspect it, then drop it"
             )
         else:
             error.add_note(f"temporary database {journal.temporary} is kept: {GO_ON}")
@@ -193,7 +193,7 @@ class _Merge:
         if journal.request != request_of(self._options):
             raise TargetBusy(
                 f"an earlier merge into {shown(journal.into)} from {self._repository.location} is "
-                f"not finished, and it was asked for {journal.asked_for}",
+                f"not finished; its flags are {journal.asked_for}",
                 hint="finish it with the same flags, or drop what it made: shardkeeper merge "
                 "-abandon",
             )
@@ -258,7 +258,7 @@ class _Merge:
         if there is None:
             raise RestoreFailed(
                 f"{plan.temporary} was restored and is gone again",
-                hint="who else drops databases there?",
+                hint="does another client drop databases there?",
             )
         journal = replace(journal, shards=tuple(sorted(there)))
         try:
@@ -327,7 +327,7 @@ class _Merge:
             )
         raise TargetBusy(
             f"shards of {shown(journal.into)} are dropped while points are merged into them",
-            hint="who else drops shards, or the database, there?",
+            hint="does another client drop shards, or the database?",
         )
 
     def _merger(self) -> GroupMerger:
@@ -382,6 +382,6 @@ def _partial(journal: MergeJournal, merged: GroupsMerged) -> MergePartial:
     more = f"; {len(others)} more" if others else ""
     return MergePartial(
         f"{merged.n_lost} points were not merged: {what}: {first.why}{more}",
-        hint=f"all of them are in the database {journal.temporary}: copy those by hand, or mend "
-        "what is in their way and run the same command again; merge -abandon drops it",
+        hint=f"all of them are in the database {journal.temporary}: copy them by hand, or remove "
+        "the cause and run the same command again; merge -abandon drops the database",
     )

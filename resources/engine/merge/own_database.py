@@ -99,7 +99,7 @@ def not_ours(
             return None
         return NotOurs("its shards are not those that were restored")
     if made is None:
-        return NotOurs("what was to be in it was not noted")
+        return NotOurs("its contents were not recorded before")
     if _shapes(there.retention_policies) != (sorted(made.policies), sorted(made.groups)):
         return NotOurs("its policies or shard groups are not those that were to be restored")
     if isinstance(target, Cluster):
@@ -136,5 +136,5 @@ def _more(server: Server, ids: Iterable[ShardID], sent: set[FileID]) -> NotOurs 
         if not {file.id for file in files} <= sent:
             return NotOurs(f"{where} holds more than was sent")
         if stats and (stats.wal_bytes or (stats.cache and stats.cache.memory_bytes)):
-            return NotOurs(f"somebody has written to {where}")
+            return NotOurs(f"another client has written to {where}")
     return None

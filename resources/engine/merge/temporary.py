@@ -92,7 +92,7 @@ class TemporaryDatabase:
         self._emit(
             Warned(
                 f"database {self._name} has the name that an unfinished merge had noted, and is "
-                f"left there: {left.why}; look at it, and drop it by hand if nobody needs it"
+                f"left there: {left.why}; inspect it, and drop it by hand if it is not needed"
             )
         )
 
@@ -149,5 +149,5 @@ def left_there(journal: MergeJournal, left: NotOurs, then: str) -> RestoreFailed
     """An error about a database that may belong to another client."""
     return RestoreFailed(
         f"database {journal.temporary} is left there: {left.why}",
-        hint=f"look at it, and drop it by hand if nobody needs it; {then}",
+        hint=f"inspect it, and drop it by hand if it is not needed; {then}",
     )

@@ -70,10 +70,10 @@ def _policies(old: DatabaseInfo, new: DatabaseInfo) -> list[str]:
         elif name not in there:
             notes.append(f"policy {place} comes back")
         elif _settings(there[name]) != _settings(then[name]):
-            notes.append(f"policy {place} is as it was: {_described(then[name])}")
+            notes.append(f"policy {place} becomes that of the backup: {_described(then[name])}")
     if old.continuous_queries != new.continuous_queries:
         notes.append(
-            f"continuous queries of {shown(old.name)} are as they were: "
+            f"continuous queries of {shown(old.name)} become those of the backup: "
             + (", ".join(shown(query.name) for query in new.continuous_queries) or "none")
         )
     return notes
@@ -104,5 +104,5 @@ def _users(old: Sequence[UserInfo], new: Sequence[UserInfo]) -> list[str]:
         elif name not in there:
             notes.append(f"user {shown(name)} comes back, with the password and grants it had")
         elif there[name] != then[name]:
-            notes.append(f"user {shown(name)} has the password and grants of then again")
+            notes.append(f"user {shown(name)} gets the password and grants of the backup")
     return notes

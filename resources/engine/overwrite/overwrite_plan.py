@@ -113,8 +113,8 @@ def _require_same_cluster(backup: Metastore, live: Metastore, target_name: str) 
         raise TargetNotEmpty(
             f"the backup is of cluster {backup.cluster_id}, and {target_name} is cluster "
             f"{live.cluster_id}: its metastore says nothing about the shards there",
-            hint="-meta-only-overwrite-force is for backups of the very cluster; without it, "
-            "restore brings databases of other clusters",
+            hint="-meta-only-overwrite-force is for backups of the same cluster; without it, "
+            "restore creates databases of other clusters",
         )
 
 

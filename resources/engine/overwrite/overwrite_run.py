@@ -94,7 +94,7 @@ def prepare_overwrite(
     raw, now = (before.raw, before.metastore) if before else cluster.metastore()
     inventory = cluster.inventory(now)
     for error in inventory.silent.values():
-        error.add_note("all data nodes must be up, to tell which shards they have")
+        error.add_note("all data nodes must be up, to report which shards they have")
         raise error
     on_disk: OnDisk = {
         shard_id: [copy.node for copy in copies] for shard_id, copies in inventory.copies.items()
@@ -173,7 +173,7 @@ def _replace(
                     return plan, name
         repository.store.delete(name)
     raise PlanError(
-        "somebody changes the cluster's metastore each time that it is about to be set",
+        "another client changes the cluster's metastore each time before it is set",
         hint="stop what creates databases, users or policies",
     )
 
@@ -254,8 +254,8 @@ def _check_result(
     make_good(cluster, was, ours=(), emit=run.emit)
     if was.shown is None and not _is_set(confirmed_reading(cluster, stop=run.stop).metastore, plan):
         raise RestoreFailed(
-            "the cluster's metastore is not what was set; somebody else changes it",
-            hint="look at its databases; then run the same command again, or put back the file "
+            "the cluster's metastore is not what was set; another client changes it",
+            hint="check its databases; then run the same command again, or put back the file "
             "that is kept",
         )
     change = ClusterChange(plan.before, b"", (), (), {}, kept_ids=False)

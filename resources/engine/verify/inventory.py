@@ -139,7 +139,7 @@ def _copy_trouble(repository: BackupRepository, stored: StoredManifest) -> str |
         decode_file(repository.store, copy, name)
     except RepositoryError as error:
         return str(error)
-    return f"{copy} and {name} differ, and both are sealed: somebody changed one of them"
+    return f"{copy} and {name} differ, and both have valid checksums: one of them was changed"
 
 
 def _meta(
@@ -176,7 +176,7 @@ def _records(repository: BackupRepository, found: Inventory) -> Iterator[Problem
             with repository.store.open(name) as source:
                 raw = source.read(min(size_bytes, MAX_RECORD_BYTES) + 1)
             if not checksum_matches(raw):
-                yield Problem(name, "not what was written: its seal does not fit", kind)
+                yield Problem(name, "not what was written: its checksum does not match", kind)
             elif kind == "receipt":
                 found.receipts += 1
             else:

@@ -106,7 +106,7 @@ class _Asking:
 
     def __init__(self, source: Server | Cluster | None, metastore: Metastore) -> None:
         self._endpoints = list(_endpoints(source, metastore)) if source else []
-        self._silence = "" if self._endpoints else "nobody was asked over HTTP"
+        self._silence = "" if self._endpoints else "the source was not queried over HTTP"
         self._left = MAX_POLICIES
 
     def newest(
@@ -114,13 +114,12 @@ class _Asking:
     ) -> int | None:
         """The newest point in these shards that is newer than `after_ns`; None: there is none.
 
-        Raises:
-            _Unknown: no endpoint answers, or too many queries would be needed.
+        Raises `_Unknown` if no endpoint answers, or too many queries would be needed.
         """
         if self._silence:
             raise _Unknown(self._silence)
         if not self._left:
-            raise _Unknown(f"only {MAX_POLICIES} policies are asked about")
+            raise _Unknown(f"only {MAX_POLICIES} policies are queried")
         self._left -= 1
         groups = sorted({(p.group.start_time_ns, p.group.end_time_ns) for p in changed})
         groups = [g for g in reversed(groups) if after_ns is None or g[1] > after_ns + 1]

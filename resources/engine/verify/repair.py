@@ -71,8 +71,8 @@ def repair_manifests(repository: BackupRepository, *, emit: Emit) -> None:
             passing("repair.set-aside")
             with held.stage.create(bad) as sink:
                 sink.write(raw)
-            what = f"; what was there is {aside} now" if aside else ""
-            emit(Repaired(bad, f"written again, as {good} has it{what}"))
+            what = f"; the old file is {aside} now" if aside else ""
+            emit(Repaired(bad, f"written again from {good}{what}"))
 
 
 def _bad_and_good(repository: BackupRepository) -> list[tuple[str, str]]:
@@ -212,8 +212,4 @@ def _write_down(
                 sink.write(raw)
             break
         name = name.next()
-    emit(
-        Repaired(
-            f"{name}{REPAIR}", f"says what is lost of earlier backups, {len(lost_archives)} files"
-        )
-    )
+    emit(Repaired(f"{name}{REPAIR}", f"lists {len(lost_archives)} lost files of earlier backups"))

@@ -52,7 +52,8 @@ class Sample:
             if not match[2] and value.denominator == 1 and 0 < value <= MAX_LENGTH:
                 return cls(count=int(value))
         raise UsageError(
-            f"{shown(text)} is no sample", hint="10% is a tenth of the archives, 25 are so many"
+            f"{shown(text)} is not a sample",
+            hint="10% is a tenth of the archives, 25 is a number of archives",
         )
 
     def parts(self, n: int) -> int:

@@ -94,4 +94,4 @@ def test_shards_that_are_not_there_are_reported_from_those_that_are_elsewhere() 
     gone = not_there([at("db", "rp", number) for number in range(100, 120)], places)
     assert gone.what.endswith("108, 109 …")
     assert "restorable" in gone.hint
-    assert not_there([], places).what == "no shard was asked for"
+    assert not_there([], places).what == "no shard was requested"

@@ -139,13 +139,13 @@ def test_interrupting_says_how_to_go_on_and_abandoning_drops_what_was_made(
         code, err = _asked_to_stop(_start(source, backups, "-db", db, "-points", 1), backups)
         left -= 1
     assert code == 130
-    assert b"the same command goes on from there" in err
+    assert b"the same command continues from there" in err
     done = merge(source, backups, "-db", db, "-abandon")
     assert done, done
     assert leftovers(source, backups) == []
     again = merge(source, backups, "-db", db, "-abandon")
     assert again.code == 1
-    assert "was left unfinished" in again.err
+    assert "no unfinished merge" in again.err
 
 
 def _start(server: Influxd, directory: Path, *flags: object) -> subprocess.Popen[bytes]:

@@ -71,7 +71,7 @@ def test_the_journal_of_another_target_is_refused(store: DirectoryStore, tmp_pat
     MergeJournalFile(store, 8).write(BEGUN)
     other = MergeJournalFile(store, 9)
     (tmp_path / MergeJournalFile(store, 8).name).rename(tmp_path / other.name)
-    with pytest.raises(ManifestUnreadable, match="target of ID 8"):
+    with pytest.raises(ManifestUnreadable, match="target with ID 8"):
         other.read()
 
 

@@ -64,7 +64,7 @@ def test_without_any_shard_it_may_be_anybodys() -> None:
 
 
 def test_before_shards_were_noted_nothing_is_ours_without_a_note_of_what_would_be_in_it() -> None:
-    assert "not noted" in why(THERE, made=None)
+    assert "not recorded before" in why(THERE, made=None)
 
 
 @pytest.mark.parametrize(

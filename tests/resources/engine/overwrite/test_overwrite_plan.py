@@ -98,7 +98,7 @@ def test_databases_and_users_are_the_backups_nodes_and_identity_the_clusters() -
         "database 'old' comes back",
         "shards 40 are forgotten: no query finds them any more, and their files stay on the data "
         "nodes",
-        "user 'ann' has the password and grants of then again",
+        "user 'ann' gets the password and grants of the backup",
         "user 'eve' is forgotten",
     }
 
@@ -211,12 +211,14 @@ def test_policies_and_queries_that_differ_are_reported() -> None:
     backup = metastore(replace(short, retention_policies=(*short.retention_policies, other)))
     notes = plan(backup, metastore(database("db"))).notes
     assert notes == (
-        "continuous queries of 'db' are as they were: 'q'",
+        "continuous queries of 'db' become those of the backup: 'q'",
         "policy 'db'.'extra' comes back",
-        "policy 'db'.'rp' is as it was: keeps points for 604800 s, replication 2, 0 subscriptions",
+        "policy 'db'.'rp' becomes that of the backup: keeps points for 604800 s, replication 2, "
+        "0 subscriptions",
     )
     assert plan(metastore(database("db")), backup).notes == (
-        "continuous queries of 'db' are as they were: none",
+        "continuous queries of 'db' become those of the backup: none",
         "policy 'db'.'extra' is forgotten",
-        "policy 'db'.'rp' is as it was: keeps all points, replication 2, 0 subscriptions",
+        "policy 'db'.'rp' becomes that of the backup: keeps all points, replication 2, "
+        "0 subscriptions",
     )

@@ -33,7 +33,7 @@ def test_the_newest_point_of_a_policy_is_the_newest_in_its_archives() -> None:
 def test_of_shards_that_changed_nobody_knows_without_asking() -> None:
     [one] = found([b.place(1), b.place(2)], dict([saved(1, 5 * S)]), 2)
     assert (one.changed, one.saved_ns, one.source_ns) == (1, 5 * S, None)
-    assert one.why == "nobody was asked over HTTP"
+    assert one.why == "the source was not queried over HTTP"
     assert one.behind_s is None
 
 
