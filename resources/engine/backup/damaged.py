@@ -176,7 +176,11 @@ def describe_archive(details: ShardDetails | None) -> str:
 
 
 def require_all_there(shard_id: ShardID, node: str, gone: Sequence[FileFacts]) -> None:
-    """Raises: BackupPartial: a server lost files, and a strict backup takes no such shard."""
+    """Require that the server has lost no file of the shard.
+
+    Raises:
+        BackupPartial: it has, and a strict backup saves no such shard.
+    """
     if gone:
         raise BackupPartial(
             f"{node}: shard {shard_id} has lost files: {describe_damage(gone)}", hint=ACCEPT
