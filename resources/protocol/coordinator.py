@@ -40,10 +40,6 @@ MAX_REPLY_BYTES = 64 * 2**20
 GO_ZERO_NS = -6795364578871345152
 """UnixNano of Go's zero time; means "from the beginning", as 0 does."""
 
-EMPTY_WRITE_BYTES = 6
-"""What a write without points, which creates a shard, leaves in its WAL: a type, a length, and
-nothing, compressed. A write of a point, or a delete, leaves more. Seen on 1.8.11-c1.2.0."""
-
 
 class MessageType(IntEnum):
     """Types of requests; a reply's type is one more."""

@@ -123,6 +123,11 @@ def cluster_members(raw: bytes) -> ClusterMembers:
 # --- /show-shards -------------------------------------------------------------------------
 
 
+EMPTY_WRITE_BYTES = 6
+"""What a write without points, which creates a shard, leaves in its WAL: a type, a length, and
+nothing, compressed. A write of a point, or a delete, leaves more. Seen on 1.8.11-c1.2.0."""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnerStatus:
     """The status of a shard's replica, as its node or a meta node reports it.
@@ -139,6 +144,10 @@ class OwnerStatus:
     size_bytes: int = 0
     """Files and WAL together: it shrinks when the cache is flushed."""
     err: str = ""
+
+    def has_only(self, size_bytes: int) -> bool:
+        """Whether it has so many bytes of files, and in its WAL at most what created it."""
+        return self.size_bytes - size_bytes in (0, EMPTY_WRITE_BYTES)
 
     def to_json(self) -> Json:
         return {

@@ -403,7 +403,7 @@ def test_whose_lock_is_observed_is_reported_before_the_wait(
     )
     assert done, done
     assert "the lock is held by alice@elsewhere" in done.err
-    assert "watched for 0 s at most" in done.err
+    assert "waits for 0 s at most" in done.err
 
 
 def test_a_listing_says_what_restores_left_unfinished(

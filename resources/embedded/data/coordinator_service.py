@@ -24,7 +24,7 @@ from resources.model import NodeID, ShardID
 from resources.protocol import coordinator as wire
 from resources.protocol import coordinator_pb2 as pb
 from resources.protocol.coordinator import MessageType
-from resources.protocol.meta_api import OwnerStatus
+from resources.protocol.meta_api import EMPTY_WRITE_BYTES, OwnerStatus
 from resources.protocol.stream import Parsing, StreamReader
 
 R = TypeVar("R", bound=wire.Request)
@@ -85,8 +85,7 @@ class CoordinatorService:
                 tcp_addr,
                 stored.state,
                 last_modified_ns(self.store, stored),
-                copy_bytes(self.store, stored)
-                + wire.EMPTY_WRITE_BYTES * (shard_id in self.created),
+                copy_bytes(self.store, stored) + EMPTY_WRITE_BYTES * (shard_id in self.created),
             )
             for shard_id, stored in self.store.shards().items()
         }

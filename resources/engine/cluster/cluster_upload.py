@@ -22,7 +22,6 @@ from resources.engine.restore.uploading import Upload
 from resources.engine.threads import each_in_threads
 from resources.errors import WireError
 from resources.model import ShardID
-from resources.protocol.coordinator import EMPTY_WRITE_BYTES
 from resources.protocol.meta_api import OwnerStatus
 
 NODES_AT_ONCE = 4
@@ -117,7 +116,7 @@ class ClusterUpload(Upload[NewShard, RestoredShard]):
         if (shard.id, node) in self._kept:
             return self._kept[shard.id, node]
         status = self._there[node].get(shard.id) if self._goes_on else None
-        begun = status is not None and not _has_only(0, status)
+        begun = status is not None and not status.has_only(0)
         begun = begun or (shard.id, node) in self._tried
         try:
             receipt = self._uploaders[node].upload(restore, begun=begun)[0]
@@ -172,11 +171,6 @@ def _kept(
         sent = uploaders[node].would_send(shard.restore)
         status = there[node].get(shard.id)
         size_bytes = sum(file.size_bytes for file in sent.files)
-        if sent.files and status is not None and _has_only(size_bytes, status):
+        if sent.files and status is not None and status.has_only(size_bytes):
             found[shard.id, node] = receipt_of(uploaders[node].server, shard.id, sent, "identical")
     return found
-
-
-def _has_only(size_bytes: int, status: OwnerStatus) -> bool:
-    """Whether a replica has the files that were sent, and in its WAL only what created it."""
-    return status.size_bytes - size_bytes in (0, EMPTY_WRITE_BYTES)
