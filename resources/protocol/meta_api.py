@@ -146,7 +146,7 @@ class OwnerStatus:
     err: str = ""
 
     def has_only(self, size_bytes: int) -> bool:
-        """Whether it has so many bytes of files, and in its WAL at most what created it."""
+        """Whether its files have this size, and its WAL at most what created it."""
         return self.size_bytes - size_bytes in (0, EMPTY_WRITE_BYTES)
 
     def to_json(self) -> Json:
