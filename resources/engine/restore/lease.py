@@ -37,6 +37,7 @@ from resources.errors import (
     Stopped,
     StoreFailed,
     TargetBusy,
+    UnknownOutcome,
     WireError,
 )
 from resources.model import NodeID
@@ -145,9 +146,10 @@ def holding_lease(
         except (TargetBusy, Stopped):
             numbers.forget()  # it holds nothing
             raise
-        done, is_lost = threading.Event(), threading.Event()
+        done, is_lost, gone = threading.Event(), threading.Event(), threading.Event()
 
         def lose() -> None:
+            gone.set()
             if not run.stop.is_set():
                 is_lost.set()
                 run.stop.set()
@@ -158,13 +160,9 @@ def holding_lease(
         try:
             with meta.guarded(held.check), interruptible():
                 yield held
-        except Stopped as stopped:
-            try:
-                held.check()  # it was stopped since the lease is lost
-            except TargetBusy as error:
-                for note in getattr(stopped, "__notes__", ()):
-                    error.add_note(note)
-                raise error from stopped
+        except (Stopped, WireError) as failure:
+            if isinstance(failure, Stopped) or gone.is_set():
+                _require_held(held, failure)
             raise
         finally:
             done.set()
@@ -174,6 +172,24 @@ def holding_lease(
         if is_lost.is_set():
             run.stop.clear()
             run.emit(Warned("all was done when the lease of the cluster was lost"))
+
+
+def _require_held(held: HeldLease, failure: Stopped | WireError) -> None:
+    """Name the lost lease as the reason: requests under way are broken off when it is lost.
+
+    That it is unknown whether a command took effect stays the error.
+
+    Raises:
+        TargetBusy: the lease is lost.
+    """
+    if isinstance(failure, UnknownOutcome):
+        return
+    try:
+        held.check()
+    except TargetBusy as error:
+        for note in getattr(failure, "__notes__", ()):
+            error.add_note(note)
+        raise error from failure
 
 
 # --- numbers ------------------------------------------------------------------------------

@@ -13,7 +13,13 @@ from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.events import Event, Run
 from resources.engine.restore import lease
 from resources.engine.restore.lease import NAME, NUMBER_FILE, holding_lease
-from resources.errors import TargetBusy
+from resources.errors import (
+    PeerClosedEarly,
+    ShardkeeperError,
+    TargetBusy,
+    UnknownOutcome,
+    WireError,
+)
 from resources.model import NodeID
 from resources.repository.storage.lock import LEASE_VARIABLE
 from resources.repository.storage.store import DirectoryStore
@@ -93,6 +99,43 @@ def test_who_has_done_everything_is_not_stopped_by_a_lease_that_was_lost(
     assert [str(event) for event in asking.reported] == [
         "warning: all was done when the lease of the cluster was lost"
     ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "expected"),
+    [
+        (PeerClosedEarly("n:8088: broken pipe"), TargetBusy),
+        (UnknownOutcome("n:8088: no answer"), UnknownOutcome),
+    ],
+)
+def test_a_request_that_was_broken_off_with_the_lease_is_not_the_error(
+    asking: Asking,
+    stores: list[DirectoryStore],
+    monkeypatch: pytest.MonkeyPatch,
+    failure: WireError,
+    expected: type[ShardkeeperError],
+) -> None:
+    monkeypatch.setenv(LEASE_VARIABLE, "0.1")
+    now_s = 1000.0
+    monkeypatch.setattr(lease, "passed_s", lambda: now_s)
+    failure.add_note("a database is left")
+
+    def stand_still() -> None:
+        nonlocal now_s
+        now_s += 73
+        assert asking.lost.wait(30)
+        raise failure
+
+    with pytest.raises(expected) as caught, asking.hold(stores[0]):
+        stand_still()
+    assert caught.value.__notes__ == ["a database is left"]
+
+
+def test_a_request_that_fails_while_the_lease_is_held_stays_the_error(
+    asking: Asking, stores: list[DirectoryStore]
+) -> None:
+    with pytest.raises(PeerClosedEarly), asking.hold(stores[0]):
+        raise PeerClosedEarly("n:8088: broken pipe")
 
 
 def test_a_failed_restore_is_not_waited_for_either(
