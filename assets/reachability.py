@@ -61,4 +61,5 @@ def evaluation(cluster_assets: ClusterAssets, why: str, since: float) -> dg.Asse
 def since_s(known: dg.AssetCheckEvaluation | None) -> float | None:
     """Since when the cluster has not answered; None: it answers."""
     found = known.metadata.get(SINCE) if known is not None and not known.passed else None
-    return float(found.value) if found is not None else None  # type: ignore[arg-type]
+    value = found.value if found is not None else None
+    return value if isinstance(value, float) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from resources.errors import UsageError
 
@@ -33,7 +33,7 @@ def address_in(path: str) -> dict[str, Any]:
         raise UsageError(f"-config {path}: {why}") from None
     if not isinstance(meta, dict):
         raise UsageError(f"-config {path}: [meta] is not a section")
-    return dict(_found(meta))  # type: ignore[arg-type]
+    return dict(_found(cast("dict[str, Any]", meta)))
 
 
 def _found(meta: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from resources.config.document import Document, Place, load_document
 from resources.config.embedded import embedded_configuration, embedded_target
@@ -188,7 +189,7 @@ def _wrong(document: Document, name: str) -> Iterator[tuple[Place, UsageError]]:
         pieces: dict[Place, list[tuple[Place, str]]] = {}
         for one in error.errors(include_url=False, include_context=False, include_input=False):
             where = document.place(one["loc"])
-            pieces.setdefault(document.piece(where), []).append((where, _described(dict(one))))
+            pieces.setdefault(document.piece(where), []).append((where, _described(one)))
         for piece, found in pieces.items():
             found.sort(key=lambda one: not one[1].startswith(MISSPELT))
             yield piece, _explained(document, name, *found[0], more=len(found) - 1)
@@ -204,15 +205,15 @@ def _wrong(document: Document, name: str) -> Iterator[tuple[Place, UsageError]]:
             yield document.piece(place), _explained(document, name, place, message)
 
 
-def _described(error: Mapping[str, object]) -> str:
-    last = error["loc"][-1] if error["loc"] else ""  # type: ignore[index]
+def _described(error: ErrorDetails) -> str:
+    last = error["loc"][-1] if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         return f"{MISSPELT} {last}"
     if error["type"] == "missing":
         return f"{last} is missing"
     if error["type"] in {"model_type", "dict_type"}:
         return "expected settings here, each as key: value"
-    return str(error["msg"]).removeprefix("Value error, ")
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _explained(
