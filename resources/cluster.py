@@ -8,7 +8,7 @@ from typing import cast
 import dagster as dg
 from pydantic import Field
 
-from resources.clients.address_map import AddressMap
+from resources.clients.address import AddressMap
 from resources.clients.cluster import Cluster
 from resources.clients.connect import Address, AuthType, open_source
 from resources.clients.connection import MIN_BYTES_PER_S

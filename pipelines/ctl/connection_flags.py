@@ -13,7 +13,7 @@ import click
 
 from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
-from resources.clients.address_map import AddressMap
+from resources.clients.address import AddressMap
 from resources.clients.connect import DEFAULT_BIND, Address, open_source
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.server import Server

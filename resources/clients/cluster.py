@@ -11,7 +11,7 @@ from functools import partial
 from ssl import SSLContext
 from typing import Literal
 
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap
 from resources.clients.backup_directories import Leftovers
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.coordinator import CoordinatorClient
@@ -20,8 +20,7 @@ from resources.clients.meta import MetaClient
 from resources.clients.newest_metastore import Newest
 from resources.clients.peers import Crashes, Peer
 from resources.clients.releases import ReleaseGate
-from resources.clients.shard_stream import ShardStream
-from resources.clients.snapshotter import SnapshotterClient
+from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import ReplicaInventory, ShardCopy, SourceFacts
 from resources.clients.stable_metastore import settled
 from resources.errors import (

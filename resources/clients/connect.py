@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from resources.clients.address import HostPort, split_host_port
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_port
 from resources.clients.auth import Auth
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.http import InfluxHTTP

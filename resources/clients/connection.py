@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeAlias, TypeVar
 
-from resources.clients.address import HostPort
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, HostPort
 from resources.clients.tls import NOT_TRUSTED
 from resources.errors import (
     BadReply,

@@ -11,8 +11,7 @@ from functools import partial
 from ssl import SSLContext
 from typing import TypeVar
 
-from resources.clients.address import split_host_port
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, split_host_port
 from resources.clients.connection import MIN_BYTES_PER_S, Connection, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.peers import Peer

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import requests
 from requests.auth import HTTPBasicAuth
 
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap
 from resources.clients.connection import MIN_BYTES_PER_S, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.http_address import HTTP_PORT, http_target
-from resources.clients.http_body import pieces
 from resources.clients.http_clock import clock_ns
 from resources.clients.http_errors import (
     HTTPReply,
@@ -23,8 +22,8 @@ from resources.clients.http_errors import (
     unreachable,
     wants_tls,
 )
+from resources.clients.http_wire import pieces, plain_session
 from resources.clients.redaction import redacted
-from resources.clients.session import plain_session
 from resources.clients.tls import Trust, trusting
 from resources.clients.tls_probe import probe_tls
 from resources.errors import (

@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from resources.clients.address import HostPort
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, HostPort
 from resources.clients.auth import Auth
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.meta_http import INDEX_HEADER, MetaHTTP, index_in, unknown

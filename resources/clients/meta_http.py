@@ -9,12 +9,10 @@ from urllib.parse import urlsplit
 
 import requests
 
-from resources.clients.address import HostPort, split_host_port
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_port
 from resources.clients.auth import Auth
 from resources.clients.connection import MIN_BYTES_PER_S, UNKNOWN_HOST, StallLimit
 from resources.clients.cut_again import asked_again
-from resources.clients.http_body import pieces
 from resources.clients.http_errors import (
     is_cut,
     is_half_asked,
@@ -23,7 +21,7 @@ from resources.clients.http_errors import (
     unreachable,
     wants_tls,
 )
-from resources.clients.session import plain_session
+from resources.clients.http_wire import pieces, plain_session
 from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from ssl import SSLContext
 
-from resources.clients.address import split_host_port
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, split_host_port
 from resources.clients.connection import Connection, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.snapshotter import IDLE_TIMEOUT_S, SNAPSHOTTER_PORT

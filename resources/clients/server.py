@@ -11,8 +11,7 @@ from resources.clients.backup_directories import Leftovers, range_of
 from resources.clients.http import InfluxHTTP
 from resources.clients.http_facts import diagnosed_version, shards_known
 from resources.clients.peers import Crashes, Peer
-from resources.clients.shard_stream import ShardStream
-from resources.clients.snapshotter import SnapshotterClient
+from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import ReplicaInventory, ShardCopy, SourceFacts
 from resources.clients.stable_metastore import settled
 from resources.errors import (

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 
 from resources.clients.backup_directories import Leftovers
 from resources.clients.peers import Crashes, Peer
-from resources.clients.shard_stream import ShardStream
+from resources.clients.snapshotter import ShardStream
 from resources.errors import WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.server_vars import ShardStats

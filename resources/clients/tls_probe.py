@@ -7,8 +7,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass
 
-from resources.clients.address import HostPort
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, HostPort
 
 _NOT_TLS = (
     "WRONG_VERSION_NUMBER",

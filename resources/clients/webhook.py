@@ -10,7 +10,7 @@ from typing import Literal
 
 import requests
 
-from resources.clients.session import plain_session
+from resources.clients.http_wire import plain_session
 from resources.clients.tls import Trust
 from resources.errors import PeerRefused, PeerUnreachable
 

@@ -19,8 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from resources.clients.address import split_host_port
-from resources.clients.address_map import AddressMap
+from resources.clients.address import AddressMap, split_host_port
 from resources.clients.connect import TCP_PORT, AuthType
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.meta_nodes import named_addresses

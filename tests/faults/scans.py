@@ -25,7 +25,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resources.clients.address_map import AddressMap
+from resources.clients.address import AddressMap
 from resources.clients.connect import Address, open_source
 from resources.clients.meta_nodes import meta_addresses
 from resources.engine.backup.poll import ChangePoller, fingerprint

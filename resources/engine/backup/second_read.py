@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from resources.clients.shard_stream import ShardStream
+from resources.clients.snapshotter import ShardStream
 from resources.clients.source import Source
 from resources.engine.backup.change_detection import ShardState
 from resources.errors import ArchiveCorrupt

@@ -22,7 +22,7 @@ import numpy as np
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.clients.shard_stream import ShardStream
+from resources.clients.snapshotter import ShardStream
 from resources.clients.source import ReplicaInventory
 from resources.engine.merge.bundles import BackupGroup, Bundle, Window, windows_of
 from resources.engine.merge.http_endpoints import PATIENCE_S, PAUSE_S, HttpEndpoints

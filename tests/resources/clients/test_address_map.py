@@ -6,8 +6,7 @@ import socket
 
 import pytest
 
-from resources.clients.address import HostPort
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, HostPort
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import SnapshotterClient

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from resources.clients import meta_nodes
-from resources.clients.address import HostPort, split_host_port
-from resources.clients.address_map import AddressMap
+from resources.clients.address import AddressMap, HostPort, split_host_port
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
 from resources.clients.meta_nodes import MetaNodes

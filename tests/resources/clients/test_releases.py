@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.clients.address_map import AddressMap
+from resources.clients.address import AddressMap
 from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient

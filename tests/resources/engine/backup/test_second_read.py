@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from resources.clients.shard_stream import ShardStream
+from resources.clients.snapshotter import ShardStream
 from resources.engine.backup.second_read import EARLIER_S, SecondRead, compare, second_read
 from resources.errors import ArchiveCorrupt
 from resources.protocol.tar import END_MARKER, encode_header, padding

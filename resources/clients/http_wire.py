@@ -1,12 +1,19 @@
-"""A requests session without redirects, proxies and credentials of the environment.
+"""HTTP requests that add nothing of their own; replies are whole and have a minimum rate.
 
-The standard library accepts a reply that ends in the middle of its headers. Here it counts as cut.
+A session has no redirects, proxies and credentials of the environment. The standard library
+accepts a reply that ends in the middle of its headers; here it counts as cut. A read of the body
+returns what has arrived and does not wait for a full buffer, so a peer that sends a byte a second
+is noticed early.
+
+Held by tests/resources/clients/test_http_wire.py.
 """
 
 from __future__ import annotations
 
 import http.client
 import socket
+import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 import requests
@@ -14,9 +21,10 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError, ProtocolError, SSLError
 
-from resources.clients.address import HostPort
-from resources.clients.address_map import NO_MAP, AddressMap
+from resources.clients.address import NO_MAP, AddressMap, HostPort
+from resources.clients.connection import Meter, StallLimit
 from resources.clients.tls import Trust
 
 
@@ -127,3 +135,36 @@ def _dialled(connection: Any, dial: Any, route: AddressMap) -> socket.socket:
         return dial()
     finally:
         connection._dns_host, connection.port = advertised
+
+
+CHUNK_BYTES = 64 * 1024
+
+
+def pieces(response: requests.Response, stall_limit: StallLimit) -> Iterator[bytes]:
+    """Yield the body, never an empty piece.
+
+    Raises:
+        requests.RequestException: the body breaks off.
+        PeerTooSlow: the rate is below the minimum; the caller adds the address.
+    """
+    meter, answering = Meter(stall_limit), False
+    while True:
+        before = time.monotonic()
+        piece = _next(response)
+        if answering:
+            meter.add(time.monotonic() - before, len(piece))
+        answering = True
+        if not piece:
+            return
+        yield piece
+
+
+def _next(response: requests.Response) -> bytes:
+    try:
+        return response.raw.read1(CHUNK_BYTES, decode_content=False)
+    except ProtocolError as error:
+        raise requests.exceptions.ChunkedEncodingError(error) from None
+    except SSLError as error:
+        raise requests.exceptions.SSLError(error) from None
+    except HTTPError as error:
+        raise requests.exceptions.ConnectionError(error) from None
