@@ -13,6 +13,8 @@ Everything lives below one directory; nothing is written or listened to outside 
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +29,12 @@ import urllib3
 
 Setting = str | int | float | bool
 Config = Mapping[str, Mapping[str, Setting]]
+
+LOOKED_UP = "SHARDKEEPER_LOOKED_UP"
+"""The variable with the file that names each test that looks for an influxd, for `.ci/run`."""
+
+XDIST_GROUP = re.compile(r"@[^@\[\]/]+$")
+"""What pytest-xdist writes behind the id of a test that belongs to a group."""
 
 READY_WITHIN_S = 30.0
 POLL_S = 0.02
@@ -109,7 +117,7 @@ class Influxd:
 
     @staticmethod
     def installed() -> bool:
-        return shutil.which("influxd") is not None
+        return _look_up() is not None
 
     # --- the process ----------------------------------------------------------------------
 
@@ -165,7 +173,7 @@ class Influxd:
         Raises:
             InfluxdMissing: there is none.
         """
-        program = shutil.which("influxd")
+        program = _look_up()
         if program is None:
             raise InfluxdMissing("there is no influxd in PATH")
         return program
@@ -362,3 +370,12 @@ def _free_addresses(n: int) -> list[str]:
 def _split(addr: str) -> tuple[str, int]:
     host, _, port = addr.rpartition(":")
     return host, int(port)
+
+
+def _look_up() -> str | None:
+    """The path of influxd; the test that asks is written down where `LOOKED_UP` says."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
+    if test and LOOKED_UP in os.environ:
+        with Path(os.environ[LOOKED_UP]).open("a") as file:
+            file.write(XDIST_GROUP.sub("", test) + "\n")
+    return shutil.which("influxd")

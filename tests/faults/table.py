@@ -44,8 +44,9 @@ tests. These commands search for faults at random:
   restore again and again.
 - `make busy` backs up a server under load; `make histories` backs up a server whose clock is set
   and whose files are put back.
-- `make peers` stops, pauses and slows down one node of a cluster during backups; `make looks`
-  counts what polls and backups cost and leave at a source (both in [reach.md](reach.md)).
+- `make peers` stops, pauses and slows down one node of a cluster during backups and restores;
+  `make looks` counts what polls and backups cost and leave at a source (both in
+  [reach.md](reach.md)).
 - `make fuzz` sends hostile bytes to the parsers, for a minute of CPU time each; `.ci/run` does so
   for 40 seconds, after the tests.
 

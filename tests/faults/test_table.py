@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tests.faults.rows import FIRST_GATE, LIMITS, ROWS
-from tests.faults.table import DOCUMENT, UNTESTED, by_row, marked, render
+from tests.faults.table import DOCUMENT, INTRODUCTION, UNTESTED, by_row, marked, render
 
 LINE = re.compile(r"\| \**(\d+)\** \| (.*?) \| (.*?) \| (.*?) \|")
 
@@ -34,6 +34,10 @@ def test_the_document_names_the_tests_of_each_row_and_no_others() -> None:
     }
     assert {row: (what, tests) for row, (what, tests, _) in lines().items()} == expected
     assert sorted(expected) == sorted(ROWS)
+
+
+def test_the_document_begins_with_the_introduction_that_is_written_anew() -> None:
+    assert DOCUMENT.read_text().startswith(INTRODUCTION)
 
 
 def test_the_document_claims_nothing_but_passes() -> None:
