@@ -75,6 +75,7 @@ class HeldLease:
         self._meta = meta
         self._renewed_s = passed_s()
         self._reachable = True
+        self._is_anothers = False
         share = usual_lease_s(LEASE_S) / LEASE_S
         self.lost_after_s, self.renew_every_s = LOST_AFTER_S * share, RENEW_EVERY_S * share
 
@@ -84,6 +85,12 @@ class HeldLease:
         Raises:
             TargetBusy: this run stood still for so long that another may have begun.
         """
+        if self._is_anothers:
+            raise TargetBusy(
+                f"{self._meta.bind}: the leader says that another restore holds the lease of the "
+                "cluster now, as when the leader was restarted; this one changes nothing more",
+                hint="run it again when the other restore has ended",
+            )
         still_s = passed_s() - self._renewed_s
         if still_s > self.lost_after_s:
             raise TargetBusy(
@@ -106,11 +113,17 @@ class HeldLease:
         self._reachable = True
         if held:
             self._renewed_s = began_s
+        else:
+            self._is_anothers = True
         return held
 
     def leave_mark(self) -> None:
         """Say to those who wait that this run has ended; without it they wait for a minute."""
-        if not self._reachable or passed_s() - self._renewed_s > self.lost_after_s:
+        if (
+            self._is_anothers
+            or not self._reachable
+            or passed_s() - self._renewed_s > self.lost_after_s
+        ):
             return
         mark = NodeID(self.number | (1 + secrets.randbelow(2**MARK_BITS - 1)) << BITS)
         with suppress(WireError):

@@ -241,6 +241,20 @@ def test_a_run_that_stood_still_past_its_lease_changes_nothing_more(
         assert not held.renew()
 
 
+@pytest.mark.fault(37)
+def test_a_run_whose_leader_gave_the_lease_to_another_changes_nothing_more(
+    cluster: EmbeddedCluster, asking: Asking, stores: list[DirectoryStore]
+) -> None:
+    """A leader that was restarted knows of no lease, and gives it to the next run that asks."""
+    with asking.hold(stores[0]) as held:
+        held.check()
+        cluster.meta[0].leases.forget()
+        assert asking.meta.lease(NAME, NodeID(5)).owner == 5
+        assert not held.renew()
+        with pytest.raises(TargetBusy, match="another restore holds the lease"):
+            held.check()
+
+
 def test_a_number_that_cannot_be_read_is_no_number(
     asking: Asking, stores: list[DirectoryStore]
 ) -> None:
