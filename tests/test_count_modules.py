@@ -22,7 +22,7 @@ def test_modules_with_a_test_of_their_own_do_not_become_fewer() -> None:
 
 def test_a_test_is_a_modules_own_if_it_mirrors_its_path() -> None:
     assert has_own_test("resources/protocol/tar.py")
-    assert has_own_test("resources/protocol/snapshotter_replies.py")
+    assert has_own_test("resources/protocol/snapshotter.py")
     assert not has_own_test("resources/protocol/ta.py")
     assert not has_own_test("resources/tar.py")
     assert not has_own_test("resources/version.py")

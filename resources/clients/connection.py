@@ -28,7 +28,7 @@ from resources.errors import (
     ShardkeeperError,
     WireError,
 )
-from resources.protocol.snapshotter_replies import what_answered_instead
+from resources.protocol.snapshotter import what_answered_instead
 from resources.protocol.stream import Parsing, StreamReader
 
 T = TypeVar("T")

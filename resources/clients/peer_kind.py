@@ -13,7 +13,7 @@ from resources.clients.tls_probe import probe_tls
 from resources.errors import ConnectionCut, PeerUnreachable
 from resources.protocol import snapshotter as requests
 from resources.protocol.meta import decode_metastore
-from resources.protocol.snapshotter_replies import MetastoreReply, Stranger, who_answers
+from resources.protocol.snapshotter import MetastoreReply, Stranger, who_answers
 
 NOBODY_BEHIND = (
     "is the port published or forwarded, without a server behind it? InfluxDB listens on "

@@ -37,7 +37,7 @@ from resources.errors import (
 from resources.model import INTERNAL_DATABASE, ShardID
 from resources.protocol import snapshotter as requests
 from resources.protocol.meta import decode_metastore
-from resources.protocol.snapshotter_replies import (
+from resources.protocol.snapshotter import (
     ShardPath,
     ShardPaths,
     id_map,

@@ -27,8 +27,7 @@ from resources.protocol.meta import parse_strictly
 from resources.protocol.meta_api import OwnerStatus, owner_status
 from resources.protocol.records import fitting, parse_known
 from resources.protocol.reply_fields import ReplyFields
-from resources.protocol.snapshotter import MAX_UINT64, go_json
-from resources.protocol.snapshotter_replies import DECIMAL
+from resources.protocol.snapshotter import DECIMAL, MAX_UINT64, go_json
 from resources.protocol.stream import Parsing, StreamReader
 from resources.protocol.strict_json import decode_json, is_object
 

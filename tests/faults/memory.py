@@ -27,8 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from resources.protocol.tar import END_MARKER
-from resources.protocol.tar_header import encode_header
+from resources.protocol.tar import END_MARKER, encode_header
 from resources.tsm.layout import ENTRY, FOOTER, HEADER
 from tests.influxd import Influxd
 from tests.proxy import Proxy, shard_backups

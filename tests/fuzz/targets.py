@@ -19,7 +19,7 @@ from pathlib import Path
 
 from resources.errors import ArchiveCorrupt, BadReply, RepositoryError, ShardkeeperError, TSMError
 from resources.protocol.meta import PortableData, decode_metastore, encode_metastore
-from resources.protocol.snapshotter_replies import shard_paths
+from resources.protocol.snapshotter import shard_paths
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.archives.gzip_stream import GzipReader, GzipWriter
 from resources.repository.formats import self_checksum

@@ -20,7 +20,7 @@ from resources.errors import BadReply, PeerClosedEarly, ShardkeeperError
 from resources.model import DatabaseInfo, Metastore, ShardID
 from resources.protocol import snapshotter as wire
 from resources.protocol.meta import decode_metastore
-from resources.protocol.snapshotter_replies import IDMap, MetastoreReply, ShardPath, ShardPaths
+from resources.protocol.snapshotter import IDMap, MetastoreReply, ShardPath, ShardPaths
 from resources.protocol.stream import Parsing, StreamReader
 
 PIECE_BYTES = 64 * 1024

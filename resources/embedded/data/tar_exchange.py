@@ -17,14 +17,14 @@ from io import BytesIO
 
 from resources.embedded.shards.shard import ShardMember, ShardUpload
 from resources.errors import ArchiveCorrupt, ShardkeeperError
-from resources.protocol.tar import member_place
-from resources.protocol.tar_header import (
+from resources.protocol.tar import (
     BLOCK,
     END_MARKER,
     Extension,
     decode_extension,
     decode_header,
     encode_header,
+    member_place,
     padding,
 )
 from resources.tsm.layout import CRC

@@ -22,11 +22,11 @@ from resources.engine.backup.replica_caches import Replica, Unproven, unproven
 from resources.engine.backup.replica_files import files_of, is_proof
 from resources.engine.events import Emit, Warned
 from resources.engine.options import BackupOptions
-from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError, WireError
 from resources.model import Metastore, ShardID
 from resources.repository.formats.details import FileFacts
 from resources.repository.formats.owner_facts import Holds, OwnerFacts
+from resources.runtime.workers import each_in_threads
 from resources.tsm.damage import FileDamage
 
 MAX_COMPARED_BYTES = 2 << 30

@@ -38,8 +38,6 @@ from resources.engine.events import (
 from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
 from resources.engine.selection import not_there
-from resources.engine.spread import Spread, whichever_is_there
-from resources.engine.threads import Outcome, running
 from resources.errors import (
     BackupPartial,
     ShardkeeperError,
@@ -57,6 +55,7 @@ from resources.repository.formats.details import (
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository, BackupWriter
+from resources.runtime.workers import Outcome, Spread, running, whichever_is_there
 from resources.version import VERSION
 
 

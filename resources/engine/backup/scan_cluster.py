@@ -36,12 +36,12 @@ from resources.engine.backup.replica_files import files_of
 from resources.engine.backup.replicas import best_first, moved, seen_ns, settle
 from resources.engine.events import Emit, Warned
 from resources.engine.options import BackupOptions
-from resources.engine.threads import each_in_threads
 from resources.errors import ShardkeeperError
 from resources.model import INTERNAL_DATABASE, Metastore, NodeID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.formats.details import ShardDetails
 from resources.repository.formats.owner_facts import OwnerFacts
+from resources.runtime.workers import each_in_threads
 
 
 @dataclass(slots=True)

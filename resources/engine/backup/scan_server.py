@@ -9,7 +9,6 @@ from resources.engine.backup.change_detection import ShardState, compare_with_ar
 from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.written_out import sample_of
 from resources.engine.options import BackupOptions
-from resources.engine.threads import each_in_threads
 from resources.errors import (
     ArchiveCorrupt,
     PeerClosedEarly,
@@ -20,6 +19,7 @@ from resources.errors import (
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.formats.proof import Clocks
+from resources.runtime.workers import each_in_threads
 
 
 def scan_server(

@@ -19,10 +19,10 @@ from resources.engine.restore.receipt import Receipt
 from resources.engine.restore.restored import RestoredShard
 from resources.engine.restore.upload import Uploader
 from resources.engine.restore.uploading import Upload
-from resources.engine.threads import each_in_threads
 from resources.errors import WireError
 from resources.model import ShardID
 from resources.protocol.meta_api import OwnerStatus
+from resources.runtime.workers import each_in_threads
 
 NODES_AT_ONCE = 4
 

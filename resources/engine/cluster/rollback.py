@@ -13,7 +13,6 @@ from resources.engine.cluster.own_shards import NotOurs, more_than_sent, not_our
 from resources.engine.cluster.restore_journal import Journal, JournalFile
 from resources.engine.events import PROGRESS_EVERY_S, Emit, OwnersGiven, RolledBack, Run, Warned
 from resources.engine.restore.lease import holding_lease
-from resources.engine.threads import running
 from resources.errors import (
     PeerRefused,
     PeerUnreachable,
@@ -27,6 +26,7 @@ from resources.model import Metastore, NodeID, ShardID
 from resources.protocol.commands import Command, CopyShardOwner, DropDatabase
 from resources.repository.repository import BackupRepository
 from resources.runtime.failpoints import passing
+from resources.runtime.workers import running
 
 ATTEMPTS = 8
 PAUSE_S = 1.0

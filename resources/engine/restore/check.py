@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from resources.engine.backup.damaged import describe_left_out
 from resources.engine.events import Run, Warned
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
-from resources.engine.threads import each_in_threads
 from resources.errors import ArchiveCorrupt, ShardkeeperError
 from resources.model import ShardID
 from resources.repository.archives.archive import Place, read_archive, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.repository.repository import BackupRepository
+from resources.runtime.workers import each_in_threads
 
 READ_BYTES = 1 << 20
 PARALLEL = 2

@@ -17,8 +17,8 @@ from resources.clients.peers import Peer
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
 from resources.engine.events import Run
 from resources.engine.options import Retry
-from resources.engine.spread import Spread, every_one
 from resources.errors import ShardkeeperError
+from resources.runtime.workers import Spread, every_one
 
 Item = TypeVar("Item")
 

@@ -18,9 +18,9 @@ from resources.engine.events import (
 )
 from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.postponed import Postponed, Postponing
-from resources.engine.threads import Outcome, running
 from resources.errors import ShardkeeperError
 from resources.model import ShardID
+from resources.runtime.workers import Outcome, running
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -15,7 +15,6 @@ from resources.engine.events import (
     Run,
     VerifyProgress,
 )
-from resources.engine.threads import running
 from resources.engine.verify.inventory import (
     Inventory,
     Kind,
@@ -31,6 +30,7 @@ from resources.repository.archives.archive import Place, StoredArchive, inspect_
 from resources.repository.backup_set import Archive, StoredManifest, keep_newest, newest_era
 from resources.repository.formats.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
+from resources.runtime.workers import running
 
 Choice = Callable[[Collection[str]], Collection[str]]
 """Chooses the archives to read from the names of all."""

@@ -9,7 +9,7 @@ import pytest
 
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.errors import BadReply, PeerUnreachable
-from resources.protocol.snapshotter_replies import MetastoreReply, who_answers
+from resources.protocol.snapshotter import MetastoreReply, who_answers
 from tests.resources.clients.peer import answers, closed_port, peer, resets, silent
 from tests.resources.protocol.parsing import parse_all
 from tests.resources.protocol.vectors import CLUSTER_METASTORE, METASTORE_REPLY, REQUEST_METASTORE

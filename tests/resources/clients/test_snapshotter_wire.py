@@ -22,7 +22,7 @@ from resources.model import (
     ShardInfo,
 )
 from resources.protocol.meta import decode_metastore, encode_metastore, trimmed
-from resources.protocol.snapshotter_replies import ShardPath
+from resources.protocol.snapshotter import ShardPath
 from tests.influxd import Influxd, wait_until
 from tests.wire.raw import asked_once, raw_shard
 

@@ -32,7 +32,7 @@ from resources.model import NodeID, NodeInfo, ShardID
 from resources.protocol.coordinator import ShardList
 from resources.protocol.meta import decode_metastore
 from resources.protocol.meta_api import OwnerStatus
-from resources.protocol.snapshotter_replies import MetastoreReply
+from resources.protocol.snapshotter import MetastoreReply
 from tests.resources.clients.peer import answers, peer
 from tests.resources.protocol.vectors import CLUSTER_METASTORE, METASTORE, METASTORE_REPLY
 

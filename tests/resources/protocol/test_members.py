@@ -38,9 +38,12 @@ from resources.protocol.snapshotter import (
     MetastoreBackup,
     MetastoreUpdate,
     ShardBackup,
+    ShardPath,
     ShardUpdate,
+    id_map,
+    metastore_reply,
+    shard_paths,
 )
-from resources.protocol.snapshotter_replies import ShardPath, id_map, metastore_reply, shard_paths
 from resources.protocol.tar import TarWalker, member_place
 from tests.resources.protocol.parsing import parse_all
 

@@ -9,7 +9,7 @@ import pytest
 from resources.errors import PeerClosedEarly
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore, encode_metastore, trimmed
-from resources.protocol.snapshotter_replies import (
+from resources.protocol.snapshotter import (
     ShardPath,
     id_map,
     metastore_reply,

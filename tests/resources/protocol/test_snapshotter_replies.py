@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from resources.errors import BadReply, PeerClosedEarly, ShardkeeperError
 from resources.model import ShardID
-from resources.protocol.snapshotter_replies import (
+from resources.protocol.snapshotter import (
     IDMap,
     MetastoreReply,
     OddPath,

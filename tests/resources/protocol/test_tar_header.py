@@ -7,8 +7,15 @@ import tarfile
 
 import pytest
 
-from resources.protocol.tar import BLOCK, END_MARKER, TarWalker, encode_header, padding
-from resources.protocol.tar_header import BadHeader, decode_header
+from resources.protocol.tar import (
+    BLOCK,
+    END_MARKER,
+    BadHeader,
+    TarWalker,
+    decode_header,
+    encode_header,
+    padding,
+)
 
 LONG = "L" * 120
 

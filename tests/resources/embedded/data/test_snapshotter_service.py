@@ -14,7 +14,7 @@ from resources.embedded.server import EmbeddedServer
 from resources.model import ShardID
 from resources.protocol import snapshotter as wire
 from resources.protocol.meta import decode_metastore
-from resources.protocol.snapshotter_replies import IDMap, id_map
+from resources.protocol.snapshotter import IDMap, id_map
 from resources.protocol.tar import END_MARKER, encode_header, padding
 from tests.fixtures.wire import capture
 from tests.resources.embedded.asking import RESET, get, say

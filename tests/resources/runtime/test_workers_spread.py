@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from resources.engine.spread import Spread, every_one, in_order, whichever_is_there
-from resources.engine.threads import running
+from resources.runtime.workers import Spread, every_one, in_order, running, whichever_is_there
 
 A, B, C = "a", "b", "c"
 

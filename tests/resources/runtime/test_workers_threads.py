@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from resources.engine.threads import each_in_threads
+from resources.runtime.workers import each_in_threads
 
 
 def test_results_are_in_the_order_of_the_items() -> None:
