@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field, replace
 from typing import NewType, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from resources.values import repr_without
 
 NodeID = NewType("NodeID", int)
 ShardID = NewType("ShardID", int)
@@ -25,8 +29,7 @@ def is_passing(database: str) -> bool:
     return _MERGING.fullmatch(database) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class NodeInfo:
+class NodeInfo(Struct, frozen=True):
     """A member of a cluster; a single server lists none."""
 
     id: NodeID
@@ -36,23 +39,20 @@ class NodeInfo:
     """TCP host:port, 8088 on data nodes and 8089 on meta nodes."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardOwner:
+class ShardOwner(Struct, frozen=True):
     """A data node that should have a replica of a shard (meta.proto, ShardOwner)."""
 
     node_id: NodeID
 
 
-@dataclass(frozen=True, slots=True)
-class ShardInfo:
+class ShardInfo(Struct, frozen=True):
     """One shard and its owners; single-node InfluxDB writes shards without owners."""
 
     id: ShardID
     owners: tuple[ShardOwner, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ShardGroupInfo:
+class ShardGroupInfo(Struct, frozen=True):
     """A time range of a retention policy; the order of its shards decides where a series goes."""
 
     id: ShardGroupID
@@ -66,8 +66,7 @@ class ShardGroupInfo:
     shards: tuple[ShardInfo, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SubscriptionInfo:
+class SubscriptionInfo(Struct, frozen=True):
     """The receivers to which a server forwards the writes of a retention policy."""
 
     name: str
@@ -75,8 +74,7 @@ class SubscriptionInfo:
     destinations: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicyInfo:
+class RetentionPolicyInfo(Struct, frozen=True):
     """How long points are kept, and how much time a shard group covers."""
 
     name: str
@@ -92,16 +90,14 @@ class RetentionPolicyInfo:
     """How far in the past points may lie; 0: no limit. InfluxDB 1.12 and later."""
 
 
-@dataclass(frozen=True, slots=True)
-class ContinuousQueryInfo:
+class ContinuousQueryInfo(Struct, frozen=True):
     """A continuous query; `query` is the whole CREATE statement, which names its database."""
 
     name: str
     query: str
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseInfo:
+class DatabaseInfo(Struct, frozen=True):
     """A database and its policies; `default_retention_policy` may be empty."""
 
     name: str
@@ -113,26 +109,25 @@ class DatabaseInfo:
         return next((rp for rp in self.retention_policies if rp.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class UserPrivilege:
+class UserPrivilege(Struct, frozen=True):
     """A grant: 0 none, 1 read, 2 write, 3 all."""
 
     database: str
     privilege: int
 
 
-@dataclass(frozen=True, slots=True)
-class UserInfo:
+class UserInfo(Struct, frozen=True):
     """A user; `hash` is bcrypt and a secret, so it stays out of `repr`."""
 
     name: str
-    hash: str = field(repr=False)
+    hash: str
     admin: bool
     privileges: tuple[UserPrivilege, ...] = ()
 
+    __repr__ = repr_without("hash")
 
-@dataclass(frozen=True, slots=True)
-class ShardPlace:
+
+class ShardPlace(Struct, frozen=True):
     """A shard with its database, retention policy and shard group."""
 
     database: str
@@ -145,8 +140,7 @@ class ShardPlace:
         return self.shard.id
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ShardLocation:
+class ShardLocation(Struct, frozen=True, order=True):
     """Database, policy and id of a shard; a server's ids are unique across its databases."""
 
     database: str
@@ -158,8 +152,7 @@ class ShardLocation:
         return cls(place.database, place.policy, place.shard_id)
 
 
-@dataclass(frozen=True, slots=True)
-class Metastore:
+class Metastore(Struct, frozen=True):
     """The metastore of a server or of a cluster's meta nodes (meta.proto, Data)."""
 
     term: int

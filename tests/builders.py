@@ -7,8 +7,9 @@ shape, for properties, are in tests/resources/protocol/metastores.py.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from resources.clients.source import ShardCopy
 from resources.model import (

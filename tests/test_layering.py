@@ -25,17 +25,24 @@ PROTOS = ("commands", "coordinator", "meta")
 ARROWS = {
     "resources.errors": (),
     "resources.version": (),
-    "resources.model": ("resources.errors",),
+    "resources.values": (),
+    "resources.model": ("resources.errors", "resources.values"),
     "resources.runtime.failpoints": ("resources.errors",),
     "resources.runtime.gc_pause": (),
     "resources.runtime.workers": (),
     "resources.runtime.clocks": (),
     "resources.runtime.interrupts": (),
     "resources.runtime.run": ("resources.errors",),
-    "resources.protocol": ("resources.errors", "resources.model", "resources.protocol"),
+    "resources.protocol": (
+        "resources.errors",
+        "resources.values",
+        "resources.model",
+        "resources.protocol",
+    ),
     "resources.tsm": ("resources.errors", "resources.model", "resources.tsm"),
     "resources.clients": (
         "resources.errors",
+        "resources.values",
         "resources.model",
         "resources.protocol",
         "resources.clients",
@@ -54,6 +61,7 @@ ARROWS = {
     ),
     "resources.engine": (
         "resources.errors",
+        "resources.values",
         "resources.runtime.workers",
         "resources.runtime.clocks",
         "resources.version",
@@ -69,6 +77,7 @@ ARROWS = {
     ),
     "resources.embedded": (
         "resources.errors",
+        "resources.values",
         "resources.model",
         "resources.protocol",
         "resources.tsm",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
@@ -28,8 +29,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 FILES = ("password_file", "secret_file")
 
 
-@dataclass(frozen=True)
-class ConnectionFlags:
+class ConnectionFlags(Struct, frozen=True):
     """Addresses and credentials of a server; later flags override earlier ones."""
 
     address: Address = field(default_factory=Address)

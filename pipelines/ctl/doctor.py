@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import click
+from msgspec import to_builtins
 
 from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
 from pipelines.ctl.go_flags import GoFlags
@@ -33,9 +33,7 @@ def doctor(ctx: click.Context, /, path: str, as_json: bool, **flags: str) -> Non
     at = connection.with_flags(**flags).address_with_secrets()
     found = examine(at, path, emit=_ignore if as_json else _print)
     if as_json:
-        click.echo(
-            json.dumps({"ok": passed(found), "findings": [asdict(f) for f in found]}, indent=1)
-        )
+        click.echo(json.dumps({"ok": passed(found), "findings": to_builtins(found)}, indent=1))
     if not passed(found):
         ctx.exit(ExitCode.FAILED)
 

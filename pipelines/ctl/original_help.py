@@ -7,11 +7,11 @@ influxd-ctl backup, restore and show-shards; InfluxDB Enterprise 1.2, Backup and
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class OriginalFlag:
+class OriginalFlag(Struct, frozen=True):
     """A flag of the original: its name, the kind of its value (none for switches), its help."""
 
     name: str
@@ -19,8 +19,7 @@ class OriginalFlag:
     help: str
 
 
-@dataclass(frozen=True, slots=True)
-class OriginalCommand:
+class OriginalCommand(Struct, frozen=True):
     """A command of the original."""
 
     summary: str

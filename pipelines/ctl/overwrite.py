@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import click
+from msgspec import Struct
 
 from pipelines.ctl import render
 from pipelines.ctl.connection_flags import ConnectionFlags
@@ -29,8 +29,7 @@ from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """The request.
 
     Attributes:

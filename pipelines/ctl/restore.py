@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
 from typing import Any
 
 import click
+from msgspec import Struct
 
 from pipelines.ctl import render
 from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
@@ -191,8 +191,7 @@ def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
         _restore(connection, wanted, options)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestoreFlags:
+class RestoreFlags(Struct, frozen=True, kw_only=True):
     """The flags that are about the restore itself, as they were given."""
 
     db: str | None
@@ -212,7 +211,7 @@ class RestoreFlags:
     @classmethod
     def of(cls, flags: dict[str, Any]) -> RestoreFlags:
         """Take them out of all flags."""
-        return cls(**{flag.name: flags.pop(flag.name) for flag in fields(cls)})
+        return cls(**{name: flags.pop(name) for name in cls.__struct_fields__})
 
     @property
     def limits(self) -> Limits:

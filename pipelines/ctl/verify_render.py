@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+
+from msgspec import Struct
 
 from pipelines.ctl.render import instant
 from resources.engine.verify.restore_points import RestorePoint, UnrestorableShard, newest_whole
@@ -18,8 +19,7 @@ MAX_NAMED = 5
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """The requested part of the archives; all without a sample."""
 
     sample: Sample | None

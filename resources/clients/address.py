@@ -11,8 +11,9 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from resources.errors import UsageError, shown
 
@@ -76,8 +77,7 @@ def _no_address(address: str, hint: str) -> UsageError:
     return UsageError(f"{address[:120]!a} is not an address", hint=hint)
 
 
-@dataclass(frozen=True, slots=True)
-class AddressMap:
+class AddressMap(Struct, frozen=True):
     """Advertised addresses and their reachable ones; falsy when empty.
 
     Attributes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct
 
 from resources.clients.redaction import redacted
 from resources.errors import UsageError
 from resources.protocol.jwt import signed_token
+from resources.values import repr_without
 
 
 class AuthType(StrEnum):
@@ -19,14 +21,15 @@ class AuthType(StrEnum):
     JWT = "jwt"
 
 
-@dataclass(frozen=True, slots=True)
-class Auth:
+class Auth(Struct, frozen=True):
     """Credentials for the meta nodes' HTTP API; `repr` shows no secret."""
 
     type: AuthType = AuthType.NONE
     user: str = ""
-    password: str = field(default="", repr=False)
-    secret: str = field(default="", repr=False)
+    password: str = ""
+    secret: str = ""
+
+    __repr__ = repr_without("password", "secret")
 
     @classmethod
     def none(cls) -> Auth:

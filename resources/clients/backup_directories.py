@@ -18,7 +18,8 @@ Held by tests/faults/test_scans.py; on a real 1.8.3 by tests/faults/scans.py.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from resources.model import ShardID
 
@@ -27,8 +28,7 @@ EACH_TIME = 2
 _RELEASE = re.compile(r"v?1\.8\.[0-4](?:[^0-9.].*)?", re.DOTALL)
 
 
-@dataclass(slots=True)
-class Leftovers:
+class Leftovers(Struct):
     """The directories that a server's release leaves behind when its shards are read.
 
     Attributes:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_port
 from resources.clients.auth import Auth
@@ -15,6 +17,7 @@ from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.tls import Trust
 from resources.errors import PeerUnreachable, UnsupportedPeer, UsageError, WireError
+from resources.values import repr_without
 
 if TYPE_CHECKING:  # a backup of a single server does not load the modules for clusters
     from ssl import SSLContext
@@ -33,8 +36,7 @@ NO_HTTP = "none"
 AuthType = Literal["none", "basic", "jwt"]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """The address of a server or a cluster, with credentials.
 
     Attributes:
@@ -61,9 +63,9 @@ class Address:
     host: str = ""
     http: str = ""
     user: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
     auth_type: AuthType | None = None
-    secret: str = field(default="", repr=False)
+    secret: str = ""
     tls: bool = False
     data_tls: bool = False
     verify_tls: bool = True
@@ -73,6 +75,8 @@ class Address:
     route: AddressMap = NO_MAP
     timeout_s: float = 60.0
     min_bytes_per_s: int = MIN_BYTES_PER_S
+
+    __repr__ = repr_without("password", "secret")
 
     @property
     def trust(self) -> Trust:

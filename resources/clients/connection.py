@@ -13,9 +13,10 @@ import struct
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TypeAlias, TypeVar
+
+from msgspec import Struct
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort
 from resources.clients.tls import NOT_TRUSTED
@@ -121,8 +122,7 @@ def _hint(error: OSError) -> str:
     return ""
 
 
-@dataclass(frozen=True, slots=True)
-class StallLimit:
+class StallLimit(Struct, frozen=True):
     """How slow a peer may be.
 
     Attributes:

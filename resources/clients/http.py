@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import requests
+from msgspec import Struct
 from requests.auth import HTTPBasicAuth
 
 from resources.clients.address import NO_MAP, AddressMap
@@ -48,8 +48,7 @@ CHUNK_ROWS = 5_000
 """Rows of one series that a server sends at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     """The server's version, build and clock."""
 
     version: str

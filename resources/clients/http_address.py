@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
+
+from msgspec import Struct
 
 from resources.clients.address import HostPort, split_host_port
 from resources.errors import UsageError
+from resources.values import repr_without
 
 HTTP_PORT = 8086
 
 
-@dataclass(frozen=True, slots=True)
-class HTTPTarget:
+class HTTPTarget(Struct, frozen=True):
     """The address of requests, with the credentials that the URL had."""
 
     scheme: str
@@ -20,7 +21,9 @@ class HTTPTarget:
     address: HostPort
     path: str
     user: str = ""
-    password: str = field(default="", repr=False)
+    password: str = ""
+
+    __repr__ = repr_without("password")
 
 
 def http_target(address: str) -> HTTPTarget:

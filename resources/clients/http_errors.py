@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import requests
+from msgspec import Struct
 from urllib3.exceptions import (
     MaxRetryError,
     NameResolutionError,
@@ -35,8 +35,7 @@ _WANTS_TLS = (b"to an https server", b"sent to https port")
 """The words of Go and of nginx."""
 
 
-@dataclass(frozen=True, slots=True)
-class HTTPReply:
+class HTTPReply(Struct, frozen=True):
     """A complete reply; header names are in Title-Case."""
 
     status: int

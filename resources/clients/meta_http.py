@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import requests
+from msgspec import Struct, field
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_port
 from resources.clients.auth import Auth
@@ -35,6 +35,7 @@ from resources.errors import (
     WireError,
 )
 from resources.protocol.meta_api import error_text
+from resources.values import repr_without
 
 META_PORT = 8091
 CONNECT_TIMEOUT_S = 10.0
@@ -48,17 +49,17 @@ _LEADERLESS = ("no leader", "server closed")
 """A meta node reports these before it applies anything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """A reply; its status is below 400 or one that the caller accepts."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes = field(repr=False)
+    body: bytes
+
+    __repr__ = repr_without("body")
 
 
-@dataclass(frozen=True, slots=True)
-class MetaHTTP:
+class MetaHTTP(Struct, frozen=True):
     """Sends requests, each on a connection of its own, since a kept one may be dead already.
 
     Proxies and credentials of the environment are not used.

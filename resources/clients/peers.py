@@ -19,7 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Generator, Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from resources.errors import (
     ArchiveCorrupt,
@@ -46,8 +47,7 @@ ALONE_WITHIN_S = 120.0
 """How long a reader waits for the other readers of the same server to end."""
 
 
-@dataclass(slots=True)
-class Crashes:
+class Crashes(Struct):
     """Shards whose reading brought a server down; one for all peers of a source.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace
 
 from resources.clients.backup_directories import Leftovers, range_of
 from resources.clients.http import InfluxHTTP

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Literal, Protocol
+
+from msgspec import Struct, field
 
 from resources.clients.backup_directories import Leftovers
 from resources.clients.peers import Crashes, Peer
@@ -15,8 +16,7 @@ from resources.model import Metastore, ShardID
 from resources.protocol.server_vars import ShardStats
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFacts:
+class SourceFacts(Struct, frozen=True):
     """The facts that a source reports about itself at one moment."""
 
     version: str = ""
@@ -34,8 +34,7 @@ class SourceFacts:
     """The age of its process, in whole seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardCopy:
+class ShardCopy(Struct, frozen=True):
     """A replica of a shard on one node, as that node reports it."""
 
     node: str
@@ -47,8 +46,7 @@ class ShardCopy:
     """Whether the node reports an empty cache and no compaction left to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaInventory:
+class ReplicaInventory(Struct, frozen=True):
     """The shards that exist on each node; a metastore also lists planned ones."""
 
     copies: Mapping[ShardID, tuple[ShardCopy, ...]]

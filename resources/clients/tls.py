@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import ssl
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+
+from msgspec import Struct
 
 from resources.errors import UsageError
 
@@ -21,8 +22,7 @@ NOT_TRUSTED = (
 """The hint for a certificate that is not trusted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
+class Trust(Struct, frozen=True):
     """How to verify a peer's certificate, and our own certificate for the peer.
 
     Attributes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort
 
@@ -18,8 +19,7 @@ _NOT_TLS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class TLSFound:
+class TLSFound(Struct, frozen=True):
     """The result of a handshake; `certificate` is DER, empty if the server broke off early."""
 
     certificate: bytes = b""

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import yaml
+from msgspec import Struct
 from yaml.reader import Reader
 
 from resources.config.values import (
@@ -40,8 +40,7 @@ SETTINGS = frozenset(
 MAX_TRIES = 40
 
 
-@dataclass(frozen=True, slots=True)
-class _Lines:
+class _Lines(Struct, frozen=True):
     """The lines of a piece: the first, and the one after the last."""
 
     place: Place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster as OpenCluster
 from resources.clients.connect import Address, open_source

@@ -9,9 +9,9 @@ tests/resources/config/test_sound.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -29,8 +29,7 @@ MISSPELT = "there is no setting"
 """Reported first: a missing setting is often a misspelt one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One invalid place of the file."""
 
     cluster: str
@@ -38,8 +37,7 @@ class Problem:
     error: UsageError
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Struct, frozen=True):
     """The sound settings of a file, and its problems."""
 
     configuration: Configuration

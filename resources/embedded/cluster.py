@@ -17,9 +17,10 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from resources.embedded.data.http import Settings
 from resources.embedded.data.node import DataNode

@@ -9,8 +9,9 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from resources.errors import ShardkeeperError
 
@@ -23,8 +24,7 @@ class AddressTaken(ShardkeeperError):
     """Another program listens at a node's address."""
 
 
-@dataclass(slots=True)
-class Faults:
+class Faults(Struct):
     """The faults of a port; a change applies from the next connection on."""
 
     refuse: bool = False

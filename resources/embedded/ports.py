@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from resources.embedded.meta.state import put_file
 from resources.errors import UsageError
@@ -12,8 +13,7 @@ from resources.errors import UsageError
 PORTS_FILE = "ports.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
+class Ports(Struct, frozen=True):
     """Ports of all nodes: HTTP and raft of the meta nodes, HTTP and TCP of the data nodes."""
 
     meta: tuple[tuple[int, int], ...]

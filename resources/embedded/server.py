@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from resources.embedded.data.http import Settings
 from resources.embedded.data.node import DataNode

@@ -10,11 +10,12 @@ import html
 import re
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from msgspec import Struct, field
 
 from resources.embedded.listener import Line
 from resources.protocol.meta_api import encode_error
@@ -25,8 +26,7 @@ TEXT = "text/plain; charset=utf-8"
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[^\r\n]*\r?\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One complete request."""
 
     method: str
@@ -48,8 +48,7 @@ class Request:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """A node's reply; sending it adds Date and Content-Length."""
 
     status: int = 200

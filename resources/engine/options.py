@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from resources.model import ShardID, ShardLocation
 from resources.repository.archives.gzip_stream import Level
@@ -13,8 +14,7 @@ from resources.repository.formats.manifest import Limits
 Damaged = Literal["keep", "refuse", "accept"]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(Struct, frozen=True):
     """How many attempts a shard gets, and the pauses between them."""
 
     attempts: int = 6
@@ -31,8 +31,7 @@ class Retry:
         return sum(self.pause_s(attempt) for attempt in range(1, self.attempts))
 
 
-@dataclass(frozen=True, slots=True)
-class BackupOptions:
+class BackupOptions(Struct, frozen=True):
     """How to back up.
 
     Attributes:

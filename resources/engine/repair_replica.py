@@ -14,7 +14,8 @@ Held by tests/wire/test_repair_replica.py.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.clients.cluster import Cluster
 from resources.engine.backup.run import back_up
@@ -32,8 +33,7 @@ from resources.repository.formats.manifest import Limits
 from resources.repository.repository import BackupRepository
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaRepair:
+class ReplicaRepair(Struct, frozen=True):
     """The replicas of a shard; the owners without files are to be filled."""
 
     place: ShardPlace

@@ -15,27 +15,28 @@ Source: influxdb-cluster services/meta/internal/meta.proto and store_fsm.go.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import ClassVar
 
 from google.protobuf.message import Message
+from msgspec import Struct
 
 from resources.errors import BadReply, PlanError
 from resources.model import NodeID, ShardGroupID, ShardID
 from resources.protocol import commands_pb2 as pb
 from resources.protocol.influxql import check_name
 from resources.protocol.meta import decode_metastore, parse_strictly
-from resources.protocol.records import OF, parse_known, read_record, write_record
+from resources.protocol.records import Nested, parse_known, read_record, write_record
 from resources.protocol.storable import check_storable
+from resources.values import repr_without
 
 _FIRST_PAYLOAD = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """The base of all commands; only the kinds below can be encoded."""
 
     TYPE: ClassVar[int] = 0
+    NESTED: ClassVar[Nested] = {}
 
     def encode(self) -> bytes:
         """The bytes to send, checked by decoding them.
@@ -60,8 +61,7 @@ class Command:
         """Refuse values that a meta node accepts and that damage the cluster."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicySpec:
+class RetentionPolicySpec(Struct, frozen=True):
     """The retention policy in a command."""
 
     name: str
@@ -74,13 +74,13 @@ class RetentionPolicySpec:
 # --- databases and policies ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CreateDatabase(Command):
+class CreateDatabase(Command, frozen=True):
     """Creates a database, with `autogen` if no policy is given; keeps an existing one."""
 
     TYPE = 3
+    NESTED = {"policy": RetentionPolicySpec}
     name: str
-    policy: RetentionPolicySpec | None = field(default=None, metadata={OF: RetentionPolicySpec})
+    policy: RetentionPolicySpec | None = None
 
     def check(self) -> None:
         check_name("database", self.name)
@@ -88,21 +88,20 @@ class CreateDatabase(Command):
             check_name("retention policy", self.policy.name)
 
 
-@dataclass(frozen=True, slots=True)
-class DropDatabase(Command):
+class DropDatabase(Command, frozen=True):
     """Drops the metadata only: the data nodes keep the shards on disk."""
 
     TYPE = 4
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRetentionPolicy(Command):
+class CreateRetentionPolicy(Command, frozen=True):
     """Creates a policy; keeps an equal existing one, and fails if the existing one differs."""
 
     TYPE = 5
+    NESTED = {"policy": RetentionPolicySpec}
     database: str
-    policy: RetentionPolicySpec = field(metadata={OF: RetentionPolicySpec})
+    policy: RetentionPolicySpec
     default: bool = False
 
     def check(self) -> None:
@@ -110,8 +109,7 @@ class CreateRetentionPolicy(Command):
         check_name("retention policy", self.policy.name)
 
 
-@dataclass(frozen=True, slots=True)
-class DropRetentionPolicy(Command):
+class DropRetentionPolicy(Command, frozen=True):
     """Drops the metadata only, as `DropDatabase` does."""
 
     TYPE = 6
@@ -119,8 +117,7 @@ class DropRetentionPolicy(Command):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateRetentionPolicy(Command):
+class UpdateRetentionPolicy(Command, frozen=True):
     """Changes a policy; a field of `None` keeps its value."""
 
     TYPE = 8
@@ -140,8 +137,7 @@ class UpdateRetentionPolicy(Command):
 # --- shard groups and shards --------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CreateShardGroup(Command):
+class CreateShardGroup(Command, frozen=True):
     """Creates the group that covers an instant; the cluster chooses its shards and owners."""
 
     TYPE = 9
@@ -150,8 +146,7 @@ class CreateShardGroup(Command):
     timestamp_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteShardGroup(Command):
+class DeleteShardGroup(Command, frozen=True):
     """Marks a group; data nodes delete its files within half an hour."""
 
     TYPE = 10
@@ -160,31 +155,27 @@ class DeleteShardGroup(Command):
     group_id: ShardGroupID
 
 
-@dataclass(frozen=True, slots=True)
-class DropShard(Command):
+class DropShard(Command, frozen=True):
     """Removes a shard from its group; a group without shards counts as deleted."""
 
     TYPE = 30
     shard_id: ShardID
 
 
-@dataclass(frozen=True, slots=True)
-class TruncateShardGroups(Command):
+class TruncateShardGroups(Command, frozen=True):
     """Ends the groups that reach beyond an instant at that instant; writes begin new ones."""
 
     TYPE = 31
     timestamp_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class PruneShardGroups(Command):
+class PruneShardGroups(Command, frozen=True):
     """Removes groups that were deleted at least two weeks ago."""
 
     TYPE = 32
 
 
-@dataclass(frozen=True, slots=True)
-class CopyShardOwner(Command):
+class CopyShardOwner(Command, frozen=True):
     """Adds an owner; only the metadata changes, and the node may be unknown."""
 
     TYPE = 33
@@ -192,8 +183,7 @@ class CopyShardOwner(Command):
     node_id: NodeID
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveShardOwner(Command):
+class RemoveShardOwner(Command, frozen=True):
     """Removes an owner; removing the last one removes the shard."""
 
     TYPE = 34
@@ -204,8 +194,7 @@ class RemoveShardOwner(Command):
 # --- continuous queries and users ---------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CreateContinuousQuery(Command):
+class CreateContinuousQuery(Command, frozen=True):
     """`query` is the whole CREATE statement."""
 
     TYPE = 11
@@ -214,40 +203,39 @@ class CreateContinuousQuery(Command):
     query: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropContinuousQuery(Command):
+class DropContinuousQuery(Command, frozen=True):
     TYPE = 12
     database: str
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class CreateUser(Command):
+class CreateUser(Command, frozen=True):
     """`hash` is bcrypt, and a secret."""
 
     TYPE = 13
     name: str
-    hash: str = field(repr=False)
+    hash: str
     admin: bool
 
+    __repr__ = repr_without("hash")
 
-@dataclass(frozen=True, slots=True)
-class DropUser(Command):
+
+class DropUser(Command, frozen=True):
     TYPE = 14
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateUser(Command):
+class UpdateUser(Command, frozen=True):
     """Sets another password; `hash` is bcrypt, and a secret."""
 
     TYPE = 15
     name: str
-    hash: str = field(repr=False)
+    hash: str
+
+    __repr__ = repr_without("hash")
 
 
-@dataclass(frozen=True, slots=True)
-class SetPrivilege(Command):
+class SetPrivilege(Command, frozen=True):
     """A grant: 0 none, 1 read, 2 write, 3 all."""
 
     TYPE = 16
@@ -256,8 +244,7 @@ class SetPrivilege(Command):
     privilege: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetAdminPrivilege(Command):
+class SetAdminPrivilege(Command, frozen=True):
     TYPE = 18
     user: str
     admin: bool
@@ -266,15 +253,16 @@ class SetAdminPrivilege(Command):
 # --- everything at once -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class SetData(Command):
+class SetData(Command, frozen=True):
     """Replaces the whole metastore, including changes that other clients made meanwhile.
 
     `meta` is a serialized `Data`, sent unchanged; the cluster sets term and index.
     """
 
     TYPE = 17
-    meta: bytes = field(repr=False)
+    meta: bytes
+
+    __repr__ = repr_without("meta")
 
     def check(self) -> None:
         check_storable(self.meta)
@@ -335,8 +323,7 @@ def _payload_name(type_: int) -> str:
 # --- the reply ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(Struct, frozen=True):
     """A meta node's reply to a command: an index if it was applied, else an error.
 
     Wire, protobuf: 1 OK, bool, always false | 2 Error, string | 3 Index, uint64

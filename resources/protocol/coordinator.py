@@ -13,11 +13,11 @@ Source: influxdb-cluster coordinator/service.go, rpc.go and internal/data.proto.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypeAlias
 
 from google.protobuf.message import Message
+from msgspec import Struct
 
 from resources.errors import BadReply
 from resources.model import ShardID
@@ -57,8 +57,7 @@ _TYPES = frozenset(MessageType)
 # --- requests -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class ListShards:
+class ListShards(Struct, frozen=True):
     """Lists all shards on the node's disk, also those that are in no metastore."""
 
     def encode(self) -> bytes:
@@ -66,8 +65,7 @@ class ListShards:
         return bytes([MessageType.LIST_SHARDS])
 
 
-@dataclass(frozen=True, slots=True)
-class WriteShard:
+class WriteShard(Struct, frozen=True):
     """Writes zero points, which creates the shard if it does not exist.
 
     The node does not check the metastore, so the shard may be unknown there.
@@ -92,8 +90,7 @@ class WriteShard:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ExecuteStatement:
+class ExecuteStatement(Struct, frozen=True):
     """Runs DELETE, or DROP of a database, measurement, policy, series or shard, on this node."""
 
     statement: str
@@ -106,8 +103,7 @@ class ExecuteStatement:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class BackupShard:
+class BackupShard(Struct, frozen=True):
     """Requests a shard's tar stream, as the snapshotter sends it; it is empty without the shard."""
 
     shard_id: ShardID
@@ -120,8 +116,7 @@ class BackupShard:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class CopyShard:
+class CopyShard(Struct, frozen=True):
     """Makes a node copy a shard from another; names and ID must be the same on both.
 
     If the other node does not have it, this node creates an empty shard and reports success.
@@ -153,8 +148,7 @@ class CopyShard:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveShard:
+class RemoveShard(Struct, frozen=True):
     """Deletes a shard's files on the node; the metastore does not change."""
 
     shard_id: ShardID
@@ -210,8 +204,7 @@ def request(reader: StreamReader) -> Parsing[Request]:
 # --- replies ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CodeReply:
+class CodeReply(Struct, frozen=True):
     """The reply to WriteShard and ExecuteStatement; 0 is success."""
 
     code: int
@@ -223,8 +216,7 @@ class CodeReply:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ErrReply:
+class ErrReply(Struct, frozen=True):
     """The reply to CopyShard and RemoveShard; an empty `err` is success."""
 
     err: str = ""
@@ -233,8 +225,7 @@ class ErrReply:
         return _tlv(asked + 1, lambda: pb.ErrResponse(Err=self.err or None))
 
 
-@dataclass(frozen=True, slots=True)
-class ShardList:
+class ShardList(Struct, frozen=True):
     """The reply to ListShards: each shard on the node's disk."""
 
     shards: Mapping[ShardID, OwnerStatus]

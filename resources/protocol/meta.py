@@ -7,11 +7,11 @@ cmd/influxd/backup_util (PortablePacker).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from google.protobuf.message import DecodeError, Message
+from msgspec import Struct
 
 from resources.errors import BadReply, NothingMatches
 from resources.model import (
@@ -33,6 +33,7 @@ from resources.model import (
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.influxql import check_name
 from resources.protocol.snapshotter import MAX_META_BYTES
+from resources.values import repr_without
 
 M = TypeVar("M", bound=Message)
 
@@ -258,15 +259,16 @@ def _group_message(group: ShardGroupInfo) -> pb.ShardGroupInfo:
 # --- .meta files --------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class PortableData:
+class PortableData(Struct, frozen=True):
     """The content of a portable backup's `.meta` file: a `Data`, and the highest node ID.
 
     Wire, protobuf: 1 Data, bytes, required | 2 MaxNodeID, uint64, required (0 on one server)
     """
 
-    meta: bytes = field(repr=False)
+    meta: bytes
     max_node_id: int = 0
+
+    __repr__ = repr_without("meta")
 
     def encode(self) -> bytes:
         return pb.PortableData(Data=self.meta, MaxNodeID=self.max_node_id).SerializeToString()

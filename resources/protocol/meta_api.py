@@ -9,7 +9,8 @@ Source: influxdb-cluster services/meta/handler.go and data.go.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.errors import BadReply
 from resources.model import NodeID, ShardGroupID, ShardID
@@ -26,8 +27,7 @@ _ADDRESS = re.compile(r"[\x21-\x7e]{1,300}")
 # --- /show-cluster ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class DataNodeMember:
+class DataNodeMember(Struct, frozen=True):
     """A data node as a meta node lists it.
 
     Scheme and version come by gossip. They are empty for some seconds after a start, and again
@@ -52,8 +52,7 @@ class DataNodeMember:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class MetaNodeMember:
+class MetaNodeMember(Struct, frozen=True):
     """A meta node; `addr` is its HTTP address, `tcp_addr` its raft address."""
 
     id: NodeID
@@ -72,8 +71,7 @@ class MetaNodeMember:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterMembers:
+class ClusterMembers(Struct, frozen=True):
     """The members of a cluster."""
 
     data: tuple[DataNodeMember, ...]
@@ -128,8 +126,7 @@ EMPTY_WRITE_BYTES = 6
 nothing, compressed. A write of a point, or a delete, leaves more. Seen on 1.8.11-c1.2.0."""
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerStatus:
+class OwnerStatus(Struct, frozen=True):
     """The status of a shard's replica, as its node or a meta node reports it.
 
     `state` is hot while the cache is not empty or compactions run, else cold. It is empty if the
@@ -160,8 +157,7 @@ class OwnerStatus:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ShardStatus:
+class ShardStatus(Struct, frozen=True):
     """A shard and its owners; deleted and expired shards are not listed."""
 
     id: ShardID
@@ -236,8 +232,7 @@ def owner_status(owner: ReplyFields) -> OwnerStatus:
 # --- /status and /ping --------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class MetaNodeStatus:
+class MetaNodeStatus(Struct, frozen=True):
     """A meta node's own status; before the node has joined, it has no leader and no peers."""
 
     leader: str
@@ -276,8 +271,7 @@ def meta_node_status(raw: bytes) -> MetaNodeStatus:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class DataNodeStatus:
+class DataNodeStatus(Struct, frozen=True):
     """A data node's own status, by HTTP on 8088; `meta_addrs` is empty before it has joined."""
 
     hostname: str
@@ -337,8 +331,7 @@ def ping_leader(raw: bytes) -> str | None:
 # --- /lease -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """The owner of a lease and its expiry; the leader keeps it in memory only."""
 
     name: str

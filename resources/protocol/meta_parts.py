@@ -8,20 +8,23 @@ the network. Only the order of privileges differs between readings (Go's maps).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.meta import parse_strictly
+from resources.values import repr_without
 
 
-@dataclass(frozen=True, slots=True)
-class MetastoreParts:
+class MetastoreParts(Struct, frozen=True):
     """One reading, split into parts that clients change independently."""
 
-    parts: frozenset[bytes] = field(repr=False)
+    parts: frozenset[bytes]
     """Each database, policy, shard group and user, and the rest; unknown fields included."""
     counters: tuple[int, ...]
     """Term, index and the highest ids in use: they only grow."""
+
+    __repr__ = repr_without("parts")
 
     @classmethod
     def of(cls, raw: bytes) -> MetastoreParts:

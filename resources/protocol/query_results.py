@@ -7,16 +7,16 @@ serveQuery, which sends one piece a line for a request with `chunked`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from resources.errors import BadReply
 from resources.protocol.reply_fields import ErrorInstead
 from resources.protocol.strict_json import decode_json, is_array, is_object
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(Struct, frozen=True):
     """One series of a query's result; times are int ns."""
 
     name: str
@@ -25,8 +25,7 @@ class Series:
     values: tuple[tuple[Any, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(Struct, frozen=True):
     """The series of all results in order, and whether another piece follows."""
 
     series: Sequence[Series]

@@ -1,45 +1,45 @@
-"""Frozen dataclasses ↔ protobuf messages, field by field.
+"""Values ↔ protobuf messages, field by field.
 
 A record's fields have the order of its message's. `None` is an absent field; an absent optional
-field gets the record's default. Unknown fields are refused in both directions.
+field gets the record's default. `NESTED` of a record has the types of those fields that are records
+themselves. Unknown fields are refused in both directions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
-from typing import Any, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
+from msgspec import Struct
 
 from resources.errors import BadReply, PlanError
 from resources.protocol.meta import parse_strictly
 
-R = TypeVar("R")
+R = TypeVar("R", bound=Struct)
 M = TypeVar("M", bound=Message)
-
-OF = "of"
-"""Key in a dataclass field's metadata: the record type of a nested message."""
+Nested: TypeAlias = Mapping[str, type[Struct]]
 
 
-def write_record(record: object, message: Message) -> None:
+def write_record(record: Struct, message: Message) -> None:
     """Set the message's fields from the record's.
 
     Raises:
         PlanError: a number is out of range, or a text is not valid Unicode.
     """
-    for mine, its in zip(fields(cast(Any, record)), message.DESCRIPTOR.fields, strict=True):
-        value: object = getattr(record, mine.name)
+    names = record.__struct_fields__
+    for mine, its in zip(names, message.DESCRIPTOR.fields, strict=True):
+        value: object = getattr(record, mine)
         if value is None:
             continue
-        if is_dataclass(value):
+        if isinstance(value, Struct):
             nested: Message = getattr(message, its.name)
             nested.SetInParent()
             write_record(value, nested)
             continue
-        with fitting(f"{type(record).__name__}.{mine.name}"):
+        with fitting(f"{type(record).__name__}.{mine}"):
             setattr(message, its.name, value)
 
 
@@ -51,17 +51,19 @@ def read_record(kind: type[R], message: Message) -> R:
     """
     require_known(message)
     values: dict[str, object] = {}
-    for mine, its in zip(fields(cast(Any, kind)), message.DESCRIPTOR.fields, strict=True):
+    names, nested = kind.__struct_fields__, cast("Nested", getattr(kind, "NESTED", {}))
+    required = names[: len(names) - len(kind.__struct_defaults__)]
+    for mine, its in zip(names, message.DESCRIPTOR.fields, strict=True):
         if not message.HasField(its.name):
-            if mine.default is MISSING:
+            if mine in required:
                 raise BadReply(f"{_name(message)} lacks {its.name}")
             continue
         value: object = getattr(message, its.name)
         if isinstance(value, Message):
-            value = read_record(mine.metadata[OF], value)
+            value = read_record(nested[mine], value)
         elif its.type == its.TYPE_STRING and not isinstance(value, str):
             raise BadReply(f"{_name(message)} holds text that is not UTF-8")
-        values[mine.name] = value
+        values[mine] = value
     return kind(**values)
 
 

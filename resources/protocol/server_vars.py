@@ -7,8 +7,9 @@ tsdb/engine/tsm1/{cache,engine,file_store,wal}.go, Statistics.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
+
+from msgspec import Struct
 
 from resources.errors import BadReply
 from resources.model import ShardID
@@ -18,8 +19,7 @@ from resources.protocol.strict_json import decode_json, is_integer, is_object
 from resources.protocol.times import parse_time
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStats:
+class CacheStats(Struct, frozen=True):
     """The part of a shard that is in its server's memory: the live store and the snapshot.
 
     To write its cache to files, a server turns the whole live store into a snapshot, writes that,
@@ -42,8 +42,7 @@ class CacheStats:
         return self.snapshot_bytes != 0 or self.snapshot_attempts != 0
 
 
-@dataclass(frozen=True, slots=True)
-class ShardStats:
+class ShardStats(Struct, frozen=True):
     """Figures of one shard; the counters restart at zero with the server."""
 
     num_files: int
@@ -66,8 +65,7 @@ class ShardStats:
     """A counter of compactions that failed; some servers take a file away then."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerVars:
+class ServerVars(Struct, frozen=True):
     """The values from /debug/vars."""
 
     current_time_ns: int

@@ -20,9 +20,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from resources.errors import BadReply, UnsafeName
 from resources.model import ShardID
@@ -30,6 +31,7 @@ from resources.protocol.influxql import check_name
 from resources.protocol.stream import HEAD_BYTES, Parsing, StreamReader
 from resources.protocol.strict_json import Json, decode_json, is_array, is_integer, is_object
 from resources.protocol.times import ZERO_TIME, format_time, parse_time
+from resources.values import repr_without
 
 MUX_HEADER = b"\x03"
 """Selects the snapshotter on a port that several services share."""
@@ -55,8 +57,7 @@ class RequestType(IntEnum):
     SHARD_UPDATE = 7
 
 
-@dataclass(frozen=True, slots=True)
-class ShardBackup:
+class ShardBackup(Struct, frozen=True):
     """Request the shard's files that changed after `since_ns`; the server flushes its cache."""
 
     shard_id: ShardID
@@ -75,24 +76,21 @@ class ShardBackup:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MetastoreBackup:
+class MetastoreBackup(Struct, frozen=True):
     """Request the whole metastore, including users with their password hashes."""
 
     def encode(self) -> bytes:
         return _encode(RequestType.METASTORE_BACKUP)
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesFileBackup:
+class SeriesFileBackup(Struct, frozen=True):
     """Reserved: no server answers it."""
 
     def encode(self) -> bytes:
         return _encode(RequestType.SERIES_FILE_BACKUP)
 
 
-@dataclass(frozen=True, slots=True)
-class DatabasePaths:
+class DatabasePaths(Struct, frozen=True):
     """List the shards of a database, or of all when the name is empty."""
 
     database: str = ""
@@ -101,8 +99,7 @@ class DatabasePaths:
         return _encode(RequestType.DATABASE_INFO, BackupDatabase=self.database)
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionPolicyPaths:
+class RetentionPolicyPaths(Struct, frozen=True):
     """List the shards of one retention policy."""
 
     database: str
@@ -116,8 +113,7 @@ class RetentionPolicyPaths:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class ShardExport:
+class ShardExport(Struct, frozen=True):
     """Request the blocks between two times; the server sends whole blocks.
 
     Servers up to 1.12 send a single block unless both bounds are given.
@@ -136,8 +132,7 @@ class ShardExport:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MetastoreUpdate:
+class MetastoreUpdate(Struct, frozen=True):
     """Create the databases, policies, groups and empty shards of another metastore.
 
     An empty `database` imports all but `_internal`, under their own names. The server does not
@@ -148,7 +143,9 @@ class MetastoreUpdate:
     new_database: str
     policy: str
     new_policy: str
-    meta: bytes = field(repr=False)
+    meta: bytes
+
+    __repr__ = repr_without("meta")
 
     def encode(self) -> bytes:
         head = _encode(
@@ -162,8 +159,7 @@ class MetastoreUpdate:
         return head + self.meta
 
 
-@dataclass(frozen=True, slots=True)
-class ShardUpdate:
+class ShardUpdate(Struct, frozen=True):
     """Replace a shard's files by the tar stream that follows."""
 
     shard_id: ShardID
@@ -325,13 +321,14 @@ MAX_PAIRS = 2**20
 """The limit of shards in one import: an ID map of 16 MiB."""
 
 
-@dataclass(frozen=True, slots=True)
-class MetastoreReply:
+class MetastoreReply(Struct, frozen=True):
     """The reply to MetastoreBackup; `meta` is a serialized `Data` with password hashes."""
 
-    meta: bytes = field(repr=False)
+    meta: bytes
     node: Json | None = None
     """The server's own node; null in every reply that we have captured."""
+
+    __repr__ = repr_without("meta")
 
     def encode(self) -> bytes:
         node = go_json(self.node)
@@ -370,8 +367,7 @@ def metastore_reply(reader: StreamReader) -> Parsing[MetastoreReply]:
     return MetastoreReply(meta, node)
 
 
-@dataclass(frozen=True, slots=True)
-class ShardPath:
+class ShardPath(Struct, frozen=True):
     """The path of a shard on a server; the names are checked, the statement itself is not."""
 
     database: str
@@ -382,8 +378,7 @@ class ShardPath:
         return f"{self.database}/{self.policy}/{self.shard_id}"
 
 
-@dataclass(frozen=True, slots=True)
-class OddPath:
+class OddPath(Struct, frozen=True):
     """The path of a shard whose database or policy has an invalid name.
 
     A configuration file can create one (`[[graphite]] database = "dc1/graphite"`): the server
@@ -394,8 +389,7 @@ class OddPath:
     shard_id: ShardID
 
 
-@dataclass(frozen=True, slots=True)
-class ShardPaths:
+class ShardPaths(Struct, frozen=True):
     """The reply to DatabasePaths and RetentionPolicyPaths: the shards on this server."""
 
     paths: tuple[ShardPath, ...]
@@ -461,8 +455,7 @@ def _shard_path(path: object) -> ShardPath | OddPath:
     return ShardPath(database, policy, shard_id)
 
 
-@dataclass(frozen=True, slots=True)
-class IDMap:
+class IDMap(Struct, frozen=True):
     """The new id of each imported shard; a server refuses an import by a map without pairs."""
 
     pairs: tuple[tuple[ShardID, ShardID], ...]

@@ -23,8 +23,9 @@ import re
 import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from resources.errors import ArchiveCorrupt, UnsafeName, shown
 
@@ -61,8 +62,7 @@ class BadHeader(ArchiveCorrupt):
     """A header that is broken or not allowed; the message is a noun phrase."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Struct, frozen=True):
     """A header block with checked numbers and checksum."""
 
     kind: str
@@ -121,8 +121,7 @@ def decode_name(name: bytes) -> str:
         raise BadHeader(f"a name that is not UTF-8, {name[:120]!a}") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Extension:
+class Extension(Struct, frozen=True):
     """The values of an extended header for the member after it; None: not given."""
 
     name: str | None = None
@@ -224,8 +223,7 @@ _ZERO_BLOCK = bytes(BLOCK)
 _NOTHING = Extension()
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """A regular file in a tar stream."""
 
     name: str
@@ -237,22 +235,19 @@ class Member:
     """The position of the member's own header, in bytes from the start of the stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStart:
+class MemberStart(Struct, frozen=True):
     """The member's header has arrived."""
 
     member: Member
 
 
-@dataclass(frozen=True, slots=True)
-class MemberData:
+class MemberData(Struct, frozen=True):
     """Some of the member's bytes: a slice of the fed view, valid as long as the view is."""
 
     data: memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class MemberEnd:
+class MemberEnd(Struct, frozen=True):
     """The member's data and padding have arrived."""
 
     member: Member
@@ -474,8 +469,7 @@ _FILE = re.compile(r"[0-9]{1,20}-[0-9]{1,20}\.(?:tsm|tombstone)")
 _MAX_PART_BYTES = 255
 
 
-@dataclass(frozen=True, slots=True)
-class MemberName:
+class MemberName(Struct, frozen=True):
     """`database/policy/shard/file`: where a member belongs."""
 
     database: str

@@ -7,7 +7,9 @@ cmd/influxd/backup_util, LoadIncremental); `single_set` reads one manifest alone
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.model import ShardID
 from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
@@ -16,8 +18,7 @@ from resources.repository.formats.proof import Proof, ProvenAgain
 _Content = tuple[str, str, ShardID, str]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
+class StoredManifest(Struct, frozen=True):
     """A manifest and the name it is stored under."""
 
     file_name: str
@@ -34,8 +35,7 @@ class StoredManifest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(Struct, frozen=True):
     """A shard's archive and the manifest that lists it."""
 
     entry: ShardEntry
@@ -56,8 +56,7 @@ class Archive:
         return self.proven_again or (details.proof if details else None)
 
 
-@dataclass(frozen=True, slots=True)
-class BackupSet:
+class BackupSet(Struct, frozen=True):
     """Everything that restoring takes, by name; nothing is opened yet."""
 
     newest: StoredManifest

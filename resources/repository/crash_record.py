@@ -16,8 +16,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from resources.errors import BadReply, ManifestUnreadable, RepositoryError
 from resources.model import ShardID
@@ -35,8 +36,7 @@ TIMES_LEFT = 2
 GROWTH = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Crash:
+class Crash(Struct, frozen=True):
     """How often a server went down while a shard was read, and when the last time."""
 
     crashes: int

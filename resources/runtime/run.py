@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from msgspec import Struct, field
 
 from resources.errors import Stopped
 
 Event = TypeVar("Event")
 
 
-@dataclass(frozen=True)  # with slots, Run[Event](emit) fails in Python 3.11
-class Run(Generic[Event]):
+class Run(Struct, Generic[Event], frozen=True):
     """One run; `resources.engine.events.Run` is the one with the engine's events.
 
     Attributes:

@@ -8,10 +8,10 @@ Source: influxdb tsdb/engine/tsm1/encoding.go, packBlock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from resources.errors import BlockUndecodable, TSMError
@@ -51,8 +51,7 @@ _ENCODERS: dict[BlockType, tuple[type[np.generic], Callable[[Any], bytes]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class Block(Struct, frozen=True, eq=False):
     """Decoded points in the order of the file; the server sorts them by time."""
 
     type: BlockType

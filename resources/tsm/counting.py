@@ -6,9 +6,9 @@ Layout of a block: see `resources.tsm.blocks`; of timestamps, `resources.tsm.tim
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable
@@ -37,8 +37,7 @@ _SCALES = np.array([10**exponent for exponent in range(16)], dtype=np.uint64)
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class BlockTable:
+class BlockTable(Struct, frozen=True):
     """Index entries as columns, one row per block."""
 
     starts: Ints

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 MAX_NAMED = 20
 """How many parts of one file are listed; all are counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
+class Damage(Struct, frozen=True):
     """One damaged part of a file.
 
     Attributes:
@@ -35,8 +34,7 @@ class Damage:
         return f"{what}: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
-class FileDamage:
+class FileDamage(Struct, frozen=True):
     """The damage of one file.
 
     Attributes:

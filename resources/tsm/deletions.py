@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from resources.errors import TSMError
@@ -25,8 +25,7 @@ MAX_DELETIONS = 8_000_000
 """The limit for one file; sorting them takes 450 MB."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Ranges:
+class Ranges(Struct, frozen=True, eq=False):
     """Deleted time ranges of one key: ascending, separate, both ends inclusive."""
 
     lows: Ints

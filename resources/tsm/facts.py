@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class TSMFacts:
+class TSMFacts(Struct, frozen=True):
     """Counts and times of a whole TSM file."""
 
     size_bytes: int

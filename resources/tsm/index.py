@@ -9,7 +9,8 @@ Source: influxdb tsdb/engine/tsm1/DESIGN.md, "Index"; reader.go, indirectIndex.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.errors import BadMagic, IndexOutOfOrder, TSMError
 from resources.tsm.layout import (
@@ -31,8 +32,7 @@ LARGEST_KEY_BYTES = KEY_LENGTH.size + MAX_KEY_BYTES + TYPE_AND_COUNT.size + MAX_
 LAST_TYPE = int(max(BlockType))
 
 
-@dataclass(frozen=True, slots=True)
-class IndexWindow:
+class IndexWindow(Struct, frozen=True):
     """As many whole keys of the index as fit into a window, at least one."""
 
     offset: int

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from heapq import merge
 from itertools import groupby
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from resources.errors import TSMError
@@ -29,8 +29,7 @@ ShardFile = tuple[TSMFile, Deletions]
 """A file and the deletions in its tombstone file."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SeriesPoints:
+class SeriesPoints(Struct, frozen=True, eq=False):
     """All points of one key."""
 
     key: bytes
@@ -40,8 +39,7 @@ class SeriesPoints:
     values: Values
 
 
-@dataclass(frozen=True, slots=True)
-class ContentDigest:
+class ContentDigest(Struct, frozen=True):
     """Digest and counts of a shard's points; the split into files does not matter."""
 
     sha256: str

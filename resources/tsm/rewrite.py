@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from resources.errors import TSMError
 from resources.tsm.blocks import Block, encode_block
@@ -34,8 +35,7 @@ from resources.tsm.writer import BLOCK_POINTS, TSMWriter
 INDEX_IN_MEMORY_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Remainder:
+class Remainder(Struct, frozen=True):
     """The counts of a file without its deleted points."""
 
     size_bytes: int
@@ -47,8 +47,7 @@ class Remainder:
     max_time_ns: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
+class _Piece(Struct, frozen=True):
     """One block of the new file, copied or encoded again."""
 
     key: IndexKey

@@ -19,8 +19,9 @@ offset 1.6.7 panicked, and after a flipped key 1.12 did.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from resources.errors import BlockUndecodable
 from resources.tsm.damage import MAX_NAMED, Damage, FileDamage
@@ -43,8 +44,7 @@ class _Block(NamedTuple):
     points: int
 
 
-@dataclass(slots=True)
-class _Counts:
+class _Counts(Struct):
     keys: int = 0
     series: int = 0
     blocks: int = 0

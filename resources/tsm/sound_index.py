@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from resources.errors import TSMError
 from resources.tsm.crc import crc32
@@ -46,8 +47,7 @@ class Hole(NamedTuple):
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A key and its unchecked entries."""
 
     offset: int

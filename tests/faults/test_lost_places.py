@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from resources.engine.merge.exclusive import LOCK as MERGE_LOCK
 from resources.engine.options import Retry

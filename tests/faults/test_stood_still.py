@@ -11,11 +11,11 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.restore import lease

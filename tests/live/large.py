@@ -12,8 +12,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from resources.embedded.cluster import EmbeddedCluster
 from resources.embedded.meta.shard_groups import HOUR_NS

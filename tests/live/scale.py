@@ -14,11 +14,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
+from msgspec.structs import replace
 
 import assets.run_backup
 import assets.scan

@@ -13,8 +13,9 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TypeVar
+
+from msgspec import Struct, field
 
 from resources.embedded.data.tar_exchange import backup_stream, receive_shard
 from resources.embedded.listener import Line
@@ -34,8 +35,7 @@ DIAL_TIMEOUT_S = 1.0
 _NEVER_NS = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class CoordinatorService:
+class CoordinatorService(Struct, frozen=True):
     """Serves connections of one data node."""
 
     store: ShardStore

@@ -9,8 +9,9 @@ Source: influxdb-cluster coordinator/points_writer.go and shard_mapper.go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import count
+
+from msgspec import Struct
 
 from resources.embedded.meta.group import SharedMeta
 from resources.embedded.server_errors import PartialWrite, Refusal, ShardUnknown
@@ -26,8 +27,7 @@ class WriteFailed(Refusal):
     """No owner accepted the points (HTTP 500)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbours:
+class Neighbours(Struct, frozen=True):
     """The stores of the cluster's data nodes; a node that is down has none."""
 
     own: ShardStore

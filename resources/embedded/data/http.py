@@ -9,7 +9,9 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.embedded.data.copies import WriteFailed
 from resources.embedded.data.executor import Executor
@@ -42,8 +44,7 @@ def _error(status: int, text: str) -> Reply:
     return error_reply(status, text, end=b"\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The settings of a node."""
 
     version: str

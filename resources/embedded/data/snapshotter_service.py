@@ -9,7 +9,8 @@ Source: influxdb services/snapshotter/service.go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.embedded.data.tar_exchange import backup_stream, export_stream, receive_shard
 from resources.embedded.listener import Line
@@ -26,8 +27,7 @@ from resources.protocol.stream import Parsing, StreamReader
 PIECE_BYTES = 64 * 1024
 
 
-@dataclass(slots=True)
-class SnapshotterFaults:
+class SnapshotterFaults(Struct):
     """The faults of a snapshotter."""
 
     short_read_bytes: int | None = None

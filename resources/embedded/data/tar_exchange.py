@@ -12,8 +12,9 @@ readFileFromBackup; Go, archive/tar.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from io import BytesIO
+
+from msgspec import Struct
 
 from resources.embedded.shards.shard import ShardMember, ShardUpload
 from resources.errors import ArchiveCorrupt, ShardkeeperError
@@ -113,8 +114,7 @@ def _nearest_s(time_ns: int) -> int:
 # --- receiving ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Arriving:
+class _Arriving(Struct, frozen=True):
     name: str
     size: int
 

@@ -14,8 +14,9 @@ Source: influxdb coordinator/statement_executor.go.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeGuard, get_args
+
+from msgspec import Struct
 
 from resources.embedded.influxql import conditions, data
 from resources.embedded.influxql.catalog import Catalog
@@ -40,8 +41,7 @@ from resources.tsm.layout import BlockType, split_key
 from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS
 
 
-@dataclass(frozen=True, slots=True)
-class Deletion:
+class Deletion(Struct, frozen=True):
     """A deletion from shards; the arguments of `ShardStore.delete`."""
 
     shards: tuple[ShardID, ...]

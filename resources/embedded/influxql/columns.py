@@ -6,8 +6,9 @@ Source: influxql ast.go, RewriteFields, ColumnNames; influxdb query/compile.go.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from resources.embedded.influxql import aggregates
 from resources.embedded.influxql.data import Schema
@@ -15,8 +16,7 @@ from resources.embedded.influxql.statements import Call, Column, Reference, Sele
 from resources.embedded.server_errors import StatementFailed
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """One column of the result."""
 
     name: str

@@ -9,8 +9,9 @@ import math
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias
+
+from msgspec import Struct
 
 from resources.embedded.influxql.results import Cell
 from resources.embedded.influxql.statements import (
@@ -45,8 +46,7 @@ UNKNOWN = Unknown()
 Lookup: TypeAlias = Callable[[str], "Cell | Unknown"]
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(Struct, frozen=True):
     """A condition, split into a time range and the rest."""
 
     min_time_ns: int = MIN_TIME_NS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+from msgspec import Struct, field
 
 from resources.embedded.influxql.catalog import Catalog
 from resources.embedded.influxql.statements import Source
@@ -33,16 +33,14 @@ _PREFERRED = (
 """The precedence of a field's types in different shards."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeriesName:
+class SeriesName(Struct, frozen=True):
     """The parts of a series key."""
 
     measurement: str
     tags: Mapping[str, str]
 
 
-@dataclass(slots=True)
-class SeriesData:
+class SeriesData(Struct):
     """A series with its points by field."""
 
     key: bytes
@@ -50,8 +48,7 @@ class SeriesData:
     fields: dict[str, SeriesPoints] = field(default_factory=dict[str, SeriesPoints])
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(Struct, frozen=True):
     """The fields, tags and series of a measurement."""
 
     fields: Mapping[str, BlockType]

@@ -6,8 +6,9 @@ Source: influxdb services/httpd/response_writer.go; models/rows.go.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias
+
+from msgspec import Struct, field
 
 from resources.protocol.times import format_time
 
@@ -31,8 +32,7 @@ EPOCHS_NS = {
 """The values of `epoch=`; any other gives RFC 3339."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
+class Rows(Struct, frozen=True):
     """One series of a result."""
 
     columns: tuple[str, ...]

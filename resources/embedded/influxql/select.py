@@ -5,8 +5,9 @@ Source: influxql parser.go, parseSelectStatement.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from resources.embedded.influxql import expressions
 from resources.embedded.influxql.statements import (
@@ -22,8 +23,7 @@ from resources.embedded.server_errors import QueryUnparsable
 Fill = Literal["null", "none", "previous", "linear"] | float
 
 
-@dataclass(frozen=True, slots=True)
-class _Groups:
+class _Groups(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     by_all_tags: bool = False
     every_ns: int = 0

@@ -9,9 +9,10 @@ Source: influxdb query/select.go, query/iterator.gen.go; tsdb/engine/tsm1/iterat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.embedded.influxql import aggregates, conditions, data, windows
 from resources.embedded.influxql.catalog import Catalog
@@ -27,8 +28,7 @@ from resources.tsm.layout import SEPARATOR, BlockType
 from resources.tsm.merge import SeriesPoints
 
 
-@dataclass(frozen=True, slots=True)
-class _Measurement:
+class _Measurement(Struct, frozen=True):
     name: str
     schema: Schema
     shards: tuple[ShardID, ...]

@@ -8,62 +8,57 @@ Source: influxql ast.go; the InfluxQL specification.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+
+from msgspec import Struct
+
+from resources.values import repr_without
 
 # --- expressions ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """A field or tag by its name."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(Struct, frozen=True):
     """A number, string or boolean; a duration literal is `Duration`."""
 
     value: float | int | str | bool
 
 
-@dataclass(frozen=True, slots=True)
-class Duration:
+class Duration(Struct, frozen=True):
     """A duration."""
 
     ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(Struct, frozen=True):
     """now()."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(Struct, frozen=True):
     """A regular expression between slashes."""
 
     regex: re.Pattern[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """An aggregate of a field: count, sum, mean, min, max, first or last."""
 
     function: str
     argument: Reference | Wildcard
 
 
-@dataclass(frozen=True, slots=True)
-class Wildcard:
+class Wildcard(Struct, frozen=True):
     """`*`, `*::field` or `*::tag`."""
 
     of: Literal["", "field", "tag"] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Binary:
+class Binary(Struct, frozen=True):
     """Two operands; comparisons, AND, OR, + and -."""
 
     operator: str
@@ -74,8 +69,7 @@ class Binary:
 Expression: TypeAlias = Reference | Constant | Duration | Now | Pattern | Call | Wildcard | Binary
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A measurement, or all that match a pattern."""
 
     measurement: str | re.Pattern[str]
@@ -83,8 +77,7 @@ class Source:
     policy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """A column of SELECT and its name."""
 
     what: Reference | Call | Wildcard
@@ -94,8 +87,7 @@ class Column:
 # --- statements that read -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Select:
+class Select(Struct, frozen=True):
     """SELECT; with `into` it writes."""
 
     columns: tuple[Column, ...]
@@ -115,47 +107,39 @@ class Select:
     into: Source | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ShowDatabases:
+class ShowDatabases(Struct, frozen=True):
     """SHOW DATABASES."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShowRetentionPolicies:
+class ShowRetentionPolicies(Struct, frozen=True):
     """SHOW RETENTION POLICIES [ON database]."""
 
     database: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ShowShards:
+class ShowShards(Struct, frozen=True):
     """SHOW SHARDS."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShowShardGroups:
+class ShowShardGroups(Struct, frozen=True):
     """SHOW SHARD GROUPS."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShowContinuousQueries:
+class ShowContinuousQueries(Struct, frozen=True):
     """SHOW CONTINUOUS QUERIES."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShowUsers:
+class ShowUsers(Struct, frozen=True):
     """SHOW USERS."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShowGrants:
+class ShowGrants(Struct, frozen=True):
     """SHOW GRANTS FOR user."""
 
     user: str
 
 
-@dataclass(frozen=True, slots=True)
-class ShowNames:
+class ShowNames(Struct, frozen=True):
     """SHOW MEASUREMENTS, SERIES, FIELD KEYS, TAG KEYS or TAG VALUES."""
 
     what: Literal["measurements", "series", "field keys", "tag keys", "tag values"]
@@ -184,8 +168,7 @@ Question: TypeAlias = (
 # --- statements that change -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class CreateDatabase:
+class CreateDatabase(Struct, frozen=True):
     """CREATE DATABASE name [WITH ...]; None: the server's default."""
 
     name: str
@@ -195,15 +178,13 @@ class CreateDatabase:
     shard_duration_ns: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class DropDatabase:
+class DropDatabase(Struct, frozen=True):
     """DROP DATABASE name."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class CreateRetentionPolicy:
+class CreateRetentionPolicy(Struct, frozen=True):
     """CREATE RETENTION POLICY name ON database DURATION d REPLICATION n ..."""
 
     name: str
@@ -214,8 +195,7 @@ class CreateRetentionPolicy:
     default: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class AlterRetentionPolicy:
+class AlterRetentionPolicy(Struct, frozen=True):
     """ALTER RETENTION POLICY name ON database ...; None: unchanged."""
 
     name: str
@@ -226,46 +206,40 @@ class AlterRetentionPolicy:
     default: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DropRetentionPolicy:
+class DropRetentionPolicy(Struct, frozen=True):
     """DROP RETENTION POLICY name ON database."""
 
     name: str
     database: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropShard:
+class DropShard(Struct, frozen=True):
     """DROP SHARD id."""
 
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class DropMeasurement:
+class DropMeasurement(Struct, frozen=True):
     """DROP MEASUREMENT name."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class DropSeries:
+class DropSeries(Struct, frozen=True):
     """DROP SERIES [FROM ...] [WHERE ...]: by tags, for all time."""
 
     sources: tuple[Source, ...] = ()
     condition: Expression | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """DELETE [FROM ...] [WHERE ...]: by tags and time."""
 
     sources: tuple[Source, ...] = ()
     condition: Expression | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CreateContinuousQuery:
+class CreateContinuousQuery(Struct, frozen=True):
     """CREATE CONTINUOUS QUERY name ON database BEGIN ... END."""
 
     name: str
@@ -274,40 +248,39 @@ class CreateContinuousQuery:
     """The whole statement, as in the metastore."""
 
 
-@dataclass(frozen=True, slots=True)
-class DropContinuousQuery:
+class DropContinuousQuery(Struct, frozen=True):
     """DROP CONTINUOUS QUERY name ON database."""
 
     name: str
     database: str
 
 
-@dataclass(frozen=True, slots=True)
-class CreateUser:
+class CreateUser(Struct, frozen=True):
     """CREATE USER name WITH PASSWORD 'p' [WITH ALL PRIVILEGES]."""
 
     name: str
-    password: str = field(repr=False)
+    password: str
     admin: bool = False
 
+    __repr__ = repr_without("password")
 
-@dataclass(frozen=True, slots=True)
-class SetPassword:
+
+class SetPassword(Struct, frozen=True):
     """SET PASSWORD FOR name = 'p'."""
 
     name: str
-    password: str = field(repr=False)
+    password: str
+
+    __repr__ = repr_without("password")
 
 
-@dataclass(frozen=True, slots=True)
-class DropUser:
+class DropUser(Struct, frozen=True):
     """DROP USER name."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """GRANT or REVOKE; a REVOKE is a grant of none. Privileges as in `UserPrivilege`."""
 
     user: str
@@ -315,8 +288,7 @@ class Grant:
     privilege: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetAdmin:
+class SetAdmin(Struct, frozen=True):
     """GRANT ALL TO user, REVOKE ALL FROM user."""
 
     user: str

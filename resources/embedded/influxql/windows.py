@@ -6,9 +6,9 @@ Source: influxdb query/select.go; query/iterator.gen.go, FillIterator.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from msgspec import Struct
 
 from resources.embedded.influxql.aggregates import SELECTORS, aggregate, cell
 from resources.embedded.influxql.columns import Output
@@ -25,8 +25,7 @@ from resources.tsm.reader import joined
 MAX_WINDOWS = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Points:
+class _Points(Struct, frozen=True):
     """A field's points in all series of a group, by time."""
 
     times: Ints

@@ -8,24 +8,27 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from resources.embedded.meta.passwords import fits
 from resources.embedded.web import Request
 from resources.errors import CredentialsRefused
 from resources.model import Metastore, UserInfo
 from resources.protocol.jwt import verified_user
+from resources.values import repr_without
 
 
-@dataclass(frozen=True, slots=True)
-class MetaAuth:
+class MetaAuth(Struct, frozen=True):
     """The settings of `auth-enabled`; without `enabled` every request is allowed."""
 
     enabled: bool = False
-    shared_secret: str = field(default="", repr=False)
+    shared_secret: str = ""
     """The secret for tokens of users."""
-    internal_shared_secret: str = field(default="", repr=False)
+    internal_shared_secret: str = ""
     """The secret for tokens without a user, which nodes and influxd-ctl send."""
+
+    __repr__ = repr_without("shared_secret", "internal_shared_secret")
 
     def objection(self, request: Request, store: Metastore) -> tuple[int, str] | None:
         """Status and reason to refuse a request, or None; every user has all rights."""

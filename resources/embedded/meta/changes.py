@@ -8,8 +8,9 @@ Source: influxdb-cluster services/meta/store_fsm.go, data.go and errors.go.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import singledispatch
+
+from msgspec.structs import replace
 
 from resources.embedded.meta.edits import (
     CommandRejected,

@@ -7,9 +7,9 @@ serveRemoveShard, serveTruncateShards.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 
 from resources.embedded.meta.passwords import hashed
 from resources.errors import BadReply, UsageError
@@ -52,8 +52,7 @@ def _framed(raw: bytes) -> bool:
     return len(numbers) == 2 and numbers[0] & 7 == 2 and len(raw) - at == numbers[1]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardMove:
+class ShardMove(Struct, frozen=True):
     """A shard's replica on a node."""
 
     place: ShardPlace
@@ -61,8 +60,7 @@ class ShardMove:
     source_id: NodeID
 
 
-@dataclass(frozen=True, slots=True)
-class ShardCopy(ShardMove):
+class ShardCopy(ShardMove, frozen=True):
     """A replica, and the node that shall get one, too."""
 
     target: str

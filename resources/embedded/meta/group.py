@@ -14,8 +14,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.embedded.meta.changes import applied
 from resources.embedded.meta.edits import CommandRejected
@@ -30,8 +32,7 @@ class NoLeader(PeerUnreachable):
     """Too few meta nodes are up for a majority."""
 
 
-@dataclass(frozen=True, slots=True)
-class Poison:
+class Poison(Struct, frozen=True):
     """A command that would have killed a real meta cluster permanently."""
 
     raw: bytes

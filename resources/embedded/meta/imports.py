@@ -8,7 +8,8 @@ Source: influxdb services/meta/data.go, ImportData and importOneDB.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.embedded.meta.edits import CommandRejected
 from resources.model import (
@@ -24,8 +25,7 @@ from resources.model import (
 from resources.protocol.snapshotter import MetastoreUpdate
 
 
-@dataclass(frozen=True, slots=True)
-class Imported:
+class Imported(Struct, frozen=True):
     """The metastore afterwards, and the new id of each shard."""
 
     metastore: Metastore

@@ -12,8 +12,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from urllib.parse import urlencode
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.embedded.listener import Line, Listener
 from resources.embedded.meta import forms
@@ -52,8 +54,7 @@ LEASE_S = 60.0
 BINARY = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """A meta node's requests to other nodes.
 
     `alive` replaces gossip: the TCP addresses of the live nodes.

@@ -7,7 +7,8 @@ serveShowShards.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from resources.model import Metastore, NodeID, ShardID, ShardPlace
 from resources.protocol.meta_api import OwnerStatus, ShardStatus

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore, encode_metastore

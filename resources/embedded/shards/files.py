@@ -12,8 +12,9 @@ import os
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from resources.embedded.shards.wal import packed
 from resources.errors import TSMError, UnsafeName, shown
@@ -33,8 +34,7 @@ MAX_FILES = 4
 KeyFilter = Callable[[bytes], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredFile(Struct, frozen=True):
     """A TSM file with its index and its deletions."""
 
     path: Path

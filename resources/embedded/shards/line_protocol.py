@@ -11,8 +11,9 @@ Source: influxdb models/points.go, ParsePointsWithPrecision, scanKey, scanFields
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import pairwise
+
+from msgspec import Struct
 
 from resources.embedded.shards.points import Field, FieldValue, Point
 from resources.tsm.layout import MAX_KEY_BYTES, BlockType
@@ -73,8 +74,7 @@ _PLAIN_LINE = re.compile(
 _PLAIN_FIELD = re.compile(rb'([^,="]+)=("[^"]*"|[^,]+)')
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(Struct, frozen=True):
     """The points and errors of a body of line protocol."""
 
     points: list[Point]

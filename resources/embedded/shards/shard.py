@@ -10,9 +10,10 @@ import os
 import shutil
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
+
+from msgspec import Struct
 
 from resources.embedded.server_errors import PartialWrite, ShardDisabled
 from resources.embedded.shards.cache import Cache, between, merged
@@ -38,8 +39,7 @@ FLUSH_VALUES = 250_000
 """The number of cached values at which the shard flushes by itself."""
 
 
-@dataclass(frozen=True, slots=True)
-class ShardMember:
+class ShardMember(Struct, frozen=True):
     """A file in a snapshot of a shard."""
 
     name: str
@@ -50,8 +50,7 @@ class ShardMember:
     mtime_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryFigures:
+class MemoryFigures(Struct, frozen=True):
     """A shard's figures at /debug/vars: its cache and WAL, and changes of its files."""
 
     memory_bytes: int

@@ -16,10 +16,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import RLock
 from typing import Literal
+
+from msgspec import Struct
 
 from resources.embedded.server_errors import ShardTaken, ShardUnknown
 from resources.embedded.shards.files import KeyFilter
@@ -33,8 +34,7 @@ from resources.tsm.merge import SeriesPoints
 from resources.tsm.tombstone import MAX_TIME_NS, MIN_TIME_NS
 
 
-@dataclass(frozen=True, slots=True)
-class StoredShard:
+class StoredShard(Struct, frozen=True):
     """A shard and its figures."""
 
     database: str

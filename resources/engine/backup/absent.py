@@ -19,8 +19,9 @@ Held by: tests/resources/engine/backup/test_absent.py; tests/wire/test_cluster_r
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
@@ -61,8 +62,7 @@ def why_lost(archive: Archive, owners: Sequence[str]) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class MissingReplica:
+class MissingReplica(Struct, frozen=True):
     """An owner that answers and does not have a shard that another owner has."""
 
     shard_id: ShardID

@@ -26,8 +26,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
 from typing import Literal
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from resources.clients.source import ShardCopy, Source
 from resources.engine.backup.clocks import since_ns, went_alike
@@ -45,8 +47,7 @@ Reason = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardState:
+class ShardState(Struct, frozen=True):
     """A shard at the source, compared with its newest archive."""
 
     place: ShardPlace
@@ -96,7 +97,7 @@ def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
     """
     known = {place.shard_id for place in metastore.places()}
     databases = [
-        asdict(
+        to_builtins(
             replace(
                 database,
                 retention_policies=tuple(
@@ -109,7 +110,7 @@ def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
     state = {
         "cluster": metastore.cluster_id,
         "databases": databases,
-        "users": [asdict(user) for user in metastore.users],
+        "users": to_builtins(metastore.users),
         "shards": sorted((i, version) for i, version in shards.items() if i in known),
     }
     return hashlib.sha256(json.dumps(state).encode()).hexdigest()[:32]

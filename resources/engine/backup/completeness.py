@@ -25,15 +25,15 @@ CreateSnapshot), the same from 1.8.3 to 1.12.4; probed on 1.6.7.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.protocol.server_vars import ShardStats
 from resources.repository.formats.details import FileFacts
 from resources.repository.formats.proof import ShardFigures
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """A node's figures of one shard at one moment."""
 
     started_ns: int
@@ -74,8 +74,7 @@ def was_written_out(before: Sample, after: Sample) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """A proof that everything acknowledged earlier is in files, with the sample that shows it."""
 
     sample: Sample

@@ -20,7 +20,8 @@ Held by: tests/wire/test_damaged_blocks.py; tests/resources/tsm/test_sound.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from resources.clients.source import ShardCopy, Source
 from resources.engine.backup.second_read import SecondRead, compare

@@ -6,7 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.peers import all_away
 from resources.clients.source import ShardCopy, Source, SourceFacts
@@ -67,8 +69,7 @@ class NodesAway(ShardkeeperError):
         self.cause = cause
 
 
-@dataclass(frozen=True, slots=True)
-class ReadAgain:
+class ReadAgain(Struct, frozen=True):
     """A shard that was read whole and equals its archive."""
 
     state: ShardState
@@ -79,8 +80,7 @@ class _AsBefore(Exception):
     """The stream equals the newest archive."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(Struct, frozen=True):
     """A stored shard."""
 
     state: ShardState

@@ -26,8 +26,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.source import Source
 from resources.engine.backup.change_detection import ShardState
@@ -47,8 +49,7 @@ MAX_READ_BYTES = 2 << 30
 BUFFER_BYTES = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
-class GoneFiles:
+class GoneFiles(Struct, frozen=True):
     """Finds files that a server lost; one instance serves all threads of a run."""
 
     source: Source

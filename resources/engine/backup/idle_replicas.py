@@ -12,7 +12,8 @@ Source: influxdb-cluster tsdb/engine/tsm1/engine.go (IsIdle), compact.go (FullyC
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from resources.clients.source import ReplicaInventory, ShardCopy, Source
 from resources.engine.events import Emit, Warned
@@ -22,8 +23,7 @@ from resources.repository.formats.owner_facts import OwnerFacts
 MAX_REPORTED = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Struct, frozen=True):
     """The result of comparing the replicas of shards."""
 
     compared: int = 0

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from resources.clients.source import ReplicaInventory, Source, SourceFacts
 from resources.engine.backup.change_detection import ShardState
@@ -42,8 +43,7 @@ from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 
 
-@dataclass(frozen=True, slots=True)
-class Era:
+class Era(Struct, frozen=True):
     """Which of a repository's eras a backup belongs to."""
 
     continues: str = ""
@@ -54,8 +54,7 @@ class Era:
     """If this backup begins an era: the ordering keys in the era before, by shard."""
 
 
-@dataclass(frozen=True, slots=True)
-class BackupPlan:
+class BackupPlan(Struct, frozen=True):
     """What a backup will do. Planning only reads; nothing is written yet."""
 
     meta: bytes
@@ -89,8 +88,7 @@ class BackupPlan:
         return tuple(state for state in self.states if not state.stale)
 
 
-@dataclass(frozen=True, slots=True)
-class ObservedSource:
+class ObservedSource(Struct, frozen=True):
     """What a source reported a moment ago; a caller that has it saves the requests."""
 
     meta: bytes
@@ -200,8 +198,7 @@ def _warn_of_previous(backups: BackupSet, odd: str, emit: Emit) -> None:
         emit(Warned(stored.note))
 
 
-@dataclass(frozen=True, slots=True)
-class _Scanned:
+class _Scanned(Struct, frozen=True):
     """The wanted shards, classified; the fields are those of the plan."""
 
     states: tuple[ShardState, ...]

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.source import Source
 from resources.engine.backup.change_detection import ShardState, source_version
@@ -33,8 +35,7 @@ MAX_COMPARED = 500
 """Shards of a server that one poll compares; each costs a request."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFingerprint:
+class SourceFingerprint(Struct, frozen=True):
     """What a source reports by itself."""
 
     observed: ObservedSource
@@ -53,8 +54,7 @@ class SourceFingerprint:
         return [place for place in self.metastore.places() if place.shard_id in self.marks]
 
 
-@dataclass(frozen=True, slots=True)
-class ChangesFound:
+class ChangesFound(Struct, frozen=True):
     """The result of a poll."""
 
     fingerprint: SourceFingerprint

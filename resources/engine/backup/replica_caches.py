@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from resources.clients.source import Source, SourceFacts
 from resources.engine.backup.completeness import (
@@ -35,8 +36,7 @@ WriteOut = Callable[[Collection[Replica]], Collection[Replica]]
 """Makes nodes write out replicas; returns those for which files came."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unproven:
+class Unproven(Struct, frozen=True):
     """Replicas of which something may be only in memory."""
 
     busy: frozenset[Replica] = frozenset()

@@ -16,10 +16,10 @@ Held by: tests/resources/engine/backup/test_replica_points.py; tests/wire/test_c
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Self, cast
 
 import numpy as np
+from msgspec import Struct, field
 
 from resources.repository.archives.unpacked import UnpackedShard
 from resources.repository.formats.owner_facts import Holds
@@ -31,8 +31,7 @@ Read = Callable[[str], UnpackedShard]
 """Reads a node's whole replica."""
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Struct, frozen=True):
     """How two replicas differ, in points; a point is one value of one field."""
 
     only_first: int = 0
@@ -50,8 +49,7 @@ class Difference:
         return not self.only_second and not self.values
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(Struct, frozen=True):
     """The result of comparing the replicas of a shard."""
 
     best: str

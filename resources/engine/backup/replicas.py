@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from resources.clients.source import ReplicaInventory, ShardCopy, Source
 from resources.engine.backup.change_detection import ShardState

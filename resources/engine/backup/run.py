@@ -5,7 +5,9 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.source import Source as BackupSource
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
@@ -59,8 +61,7 @@ from resources.runtime.workers import Outcome, Spread, running, whichever_is_the
 from resources.version import VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class BackupReport:
+class BackupReport(Struct, frozen=True):
     """The result of a backup; it is incomplete if `failed` is not empty."""
 
     manifest_file: str

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resources.clients.source import ReplicaInventory, ShardCopy, Source
 from resources.engine.backup.absent import (
@@ -44,8 +46,7 @@ from resources.repository.formats.owner_facts import OwnerFacts
 from resources.runtime.workers import each_in_threads
 
 
-@dataclass(slots=True)
-class _Found:
+class _Found(Struct):
     """The result of the scan, shard by shard."""
 
     states: list[ShardState] = field(default_factory=list[ShardState])

@@ -13,7 +13,8 @@ Test: tests/wire/test_flipped_keys.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.clients.snapshotter import ShardStream
 from resources.clients.source import Source
@@ -28,8 +29,7 @@ EARLIER_S = 2
 """A tar has times in whole seconds, and a server sends only files newer than the given time."""
 
 
-@dataclass(frozen=True, slots=True)
-class SecondRead:
+class SecondRead(Struct, frozen=True):
     """The files to request again."""
 
     files: tuple[FileFacts, ...]

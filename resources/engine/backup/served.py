@@ -20,7 +20,8 @@ Source: influxdb services/meta/client.go (PrecreateShardGroups), tsdb/store.go (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.model import (
     INTERNAL_DATABASE,
@@ -35,8 +36,7 @@ from resources.repository.formats.details import FailedShard
 MAX_NAMED = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Unserved:
+class Unserved(Struct, frozen=True):
     """Shards that no node serves, classified."""
 
     failed: tuple[FailedShard, ...] = ()

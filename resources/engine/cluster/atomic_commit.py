@@ -19,7 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.address import HostPort
 from resources.clients.cluster import Cluster
@@ -54,8 +56,7 @@ TRIES = 40
 BACK_OFF_S = 0.05
 
 
-@dataclass(frozen=True)
-class WasSet:
+class WasSet(Struct, frozen=True):
     """What came of setting it.
 
     Attributes:

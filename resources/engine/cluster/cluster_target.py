@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.cluster_upload import ClusterUpload

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.atomic_commit import WasSet, set_metastore

@@ -13,9 +13,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from resources.clients.address import HostPort
 from resources.clients.cluster import Cluster
@@ -24,19 +25,21 @@ from resources.clients.meta_nodes import meta_addresses
 from resources.errors import BadReply, WireError
 from resources.model import Metastore
 from resources.protocol.comparing import comparable
+from resources.values import repr_without
 
 ATTEMPTS = 20
 PAUSE_S = 0.1
 OTHERS_TIMEOUT_S = 3.0
 
 
-@dataclass(frozen=True)
-class MetastoreReading:
+class MetastoreReading(Struct, frozen=True, dict=True):
     """A metastore as bytes and decoded, and who gave it."""
 
     node: HostPort
-    raw: bytes = field(repr=False)
-    metastore: Metastore = field(repr=False)
+    raw: bytes
+    metastore: Metastore
+
+    __repr__ = repr_without("raw", "metastore")
 
     @property
     def index(self) -> int:

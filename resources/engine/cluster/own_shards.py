@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -25,8 +26,7 @@ MAX_ATTEMPTS = 3
 COPIES_AT_ONCE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class NotOurs:
+class NotOurs(Struct, frozen=True):
     """Why a database or a copy must stay.
 
     Attributes:

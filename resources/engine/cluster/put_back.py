@@ -9,19 +9,19 @@ Held by tests/resources/engine/cluster/test_put_back.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
+from msgspec import Struct
 
 from resources.errors import shown
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.comparing import comparable
 from resources.protocol.meta import parse_strictly
+from resources.values import repr_without
 
 
-@dataclass(frozen=True, slots=True)
-class PutBack:
+class PutBack(Struct, frozen=True):
     """The metastore with their changes in it.
 
     Attributes:
@@ -30,9 +30,11 @@ class PutBack:
         conflicts: what changed in `now` as well, and so stays as it is there.
     """
 
-    meta: bytes = field(repr=False)
+    meta: bytes
     names: tuple[str, ...]
     conflicts: tuple[str, ...]
+
+    __repr__ = repr_without("meta")
 
 
 def put_back(base: bytes, theirs: bytes, now: bytes) -> PutBack:

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
+
+from msgspec import Struct, field
 
 from resources.engine.cluster.target_plan import ClusterChange
 from resources.errors import ManifestUnreadable, ShardkeeperError, TargetBusy, shown
@@ -38,8 +39,7 @@ PREFIX, SUFFIX = ".shardkeeper.restore-", ".json"
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(Struct, frozen=True):
     """Databases with their shards, and the copies of each shard by data node.
 
     Attributes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of, nodes_of
@@ -33,8 +34,7 @@ PAUSE_S = 1.0
 COMMANDS_AT_ONCE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(Struct, frozen=True):
     """What is gone again, and what is not.
 
     Attributes:

@@ -9,7 +9,9 @@ as protobuf allows.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore, RestorePlan, ShardRestore
 from resources.errors import PlanError, TargetNotEmpty, shown
@@ -17,6 +19,7 @@ from resources.model import Metastore, NodeInfo, ShardGroupID, ShardID
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.meta import decode_metastore, parse_strictly, trimmed
 from resources.protocol.storable import check_storable
+from resources.values import repr_without
 
 GAP = 100
 """Numbers left out: a command that is lost in between had taken the next few."""
@@ -24,8 +27,7 @@ HIGHEST_ID = 2**48
 """Beyond it no number is kept or given: the cluster must be able to go on counting."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewShard:
+class NewShard(Struct, frozen=True):
     """A shard to be: where it will be, and what comes into it."""
 
     id: ShardID
@@ -36,8 +38,7 @@ class NewShard:
     """None: it was empty at the source and only keeps its place in its group."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterChange:
+class ClusterChange(Struct, frozen=True):
     """A metastore to be set, and the shards that it makes.
 
     Attributes:
@@ -51,12 +52,14 @@ class ClusterChange:
     """
 
     before: Metastore
-    meta: bytes = field(repr=False)
+    meta: bytes
     databases: tuple[str, ...]
     shards: tuple[NewShard, ...]
     ids: Mapping[ShardID, ShardID]
     kept_ids: bool
     by_command: bool = False
+
+    __repr__ = repr_without("meta")
 
     @property
     def shard_ids(self) -> frozenset[ShardID]:

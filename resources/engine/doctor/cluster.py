@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from resources.clients.address import split_host_port
 from resources.clients.cluster import TLS_THERE, Cluster

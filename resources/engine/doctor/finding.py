@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Literal
+
+from msgspec import Struct, field
 
 from resources.errors import ShardkeeperError
 
@@ -13,8 +14,7 @@ Status = Literal["ok", "warning", "failed"]
 """A warning has a cost, such as copies of all shards; after a failure no backup is possible."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """The answer to one question."""
 
     question: str
@@ -27,8 +27,7 @@ class Finding:
         return line + (f"; next: {self.next_step}" if self.next_step else "")
 
 
-@dataclass(slots=True)
-class Findings:
+class Findings(Struct):
     """Emits findings as they come, because a silent server takes its time."""
 
     emit: Callable[[Finding], None] = field(default=lambda _: None)
@@ -52,8 +51,7 @@ class Findings:
         self.emit(finding)
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
+class Asking(Struct, frozen=True):
     """See `Findings.asking`."""
 
     found: Findings

@@ -14,7 +14,8 @@ written from the archive bring the others:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.engine.merge.bundles import BackupGroup, Bundle, overlaps_another
 from resources.engine.merge.compare import BundleComparer, Comparison, KeptFrom, KeyFound
@@ -33,16 +34,14 @@ MAX_STANDSTILLS = 2
 """Comparisons without progress that end the merge after the server has refused something."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """Where points are copied from and to."""
 
     temporary: str
     into: str
 
 
-@dataclass(frozen=True, slots=True)
-class BundleMerged:
+class BundleMerged(Struct, frozen=True):
     """The result of a bundle: the comparisons before and after."""
 
     before: Tally

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.engine.merge.merge_plan import MergePlan
 from resources.engine.merge.slices import MAX_INT64, MIN_INT64, Span
@@ -24,8 +25,7 @@ _YEAR_ONE_NS = -62_135_596_800 * 10**9
 """The server aligns the times of groups to this instant (Go, time.Truncate)."""
 
 
-@dataclass(frozen=True, slots=True)
-class BackupGroup:
+class BackupGroup(Struct, frozen=True):
     """A shard group of the backup, and the policy its points go to."""
 
     id: ShardGroupID
@@ -43,8 +43,7 @@ class BackupGroup:
         return self.truncated_at_ns is None or time_ns < self.truncated_at_ns
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Struct, frozen=True):
     """A time span in which both sides have the same groups throughout."""
 
     span: Span

@@ -12,13 +12,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from heapq import merge
 from itertools import groupby
 from typing import Generic, TypeVar
 
 import numpy as np
+from msgspec import Struct, field
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -41,8 +41,7 @@ Place = TypeVar("Place")
 BUFFER_BYTES = 256 << 10
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class KeyFound:
+class KeyFound(Struct, frozen=True, eq=False):
     """Points of one key of one group, and what the live database has for them."""
 
     group: BackupGroup
@@ -50,8 +49,7 @@ class KeyFound:
     codes: Codes
 
 
-@dataclass(slots=True)
-class Comparison:
+class Comparison(Struct):
     """The findings of a comparison besides the keys that its visitor receives."""
 
     expired: int = 0

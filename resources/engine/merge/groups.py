@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -22,8 +24,7 @@ from resources.protocol.influxql import quote_identifier
 from resources.repository.repository import BackupRepository
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True):
     """Points of a measurement that are not in the live database."""
 
     into_policy: str
@@ -35,8 +36,7 @@ class Lost:
         return f"{shown(self.measurement)}: {self.why}"
 
 
-@dataclass(frozen=True, slots=True)
-class GroupsMerged:
+class GroupsMerged(Struct, frozen=True):
     """The sums over all groups, as one run found them in the live database."""
 
     groups: int = 0

@@ -24,8 +24,9 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
 from typing import Any
+
+from msgspec import Struct, to_builtins
 
 from resources.engine.merge.merge_plan import TEMPORARY, MergeOptions
 from resources.engine.merge.own_database import GroupShape, Made, PolicyShape
@@ -53,8 +54,7 @@ _NAME = re.compile(re.escape(_PREFIX) + r"([0-9]{1,20})\.json", re.ASCII)
 _DRAWN = re.compile(re.escape(TEMPORARY) + "[0-9a-f]{12}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class MergeJournal:
+class MergeJournal(Struct, frozen=True):
     """A merge that was begun."""
 
     cluster_id: int
@@ -77,7 +77,7 @@ class MergeJournal:
         return " ".join(f"{flag} {shown(str(value))}" for flag, value in given)
 
     def encode(self) -> bytes:
-        return json.dumps({"version": VERSION, **asdict(self)}).encode()
+        return json.dumps({"version": VERSION, **to_builtins(self)}).encode()
 
     @classmethod
     def decode(cls, raw: bytes, name: str) -> MergeJournal:
@@ -119,7 +119,7 @@ class MergeJournal:
         return found
 
 
-_KEYS = {"version", *(each.name for each in fields(MergeJournal))}
+_KEYS = {"version", *MergeJournal.__struct_fields__}
 _FLAGS = {
     "database": "-db",
     "policy": "-rp",

@@ -7,8 +7,10 @@ InfluxQL statements. The plan is a value: `shardkeeper merge -plan` prints it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resources.engine.restore.plan import (
     DatabaseRestore,
@@ -30,8 +32,7 @@ TEMPORARY = "shardkeeper_merge_"
 """The prefix of temporary databases' names."""
 
 
-@dataclass(frozen=True, slots=True)
-class MergeOptions:
+class MergeOptions(Struct, frozen=True):
     """What to merge, and into which live database.
 
     Attributes:
@@ -99,8 +100,7 @@ class MergeOptions:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class MergePlan:
+class MergePlan(Struct, frozen=True):
     """Everything that a merge will do, and what it will leave out."""
 
     temporary: str

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -45,8 +47,7 @@ ROUNDS = 3
 GO_ON = "the same command continues from there; merge -abandon drops it"
 
 
-@dataclass(frozen=True, slots=True)
-class MergeReport:
+class MergeReport(Struct, frozen=True):
     """The result of a merge.
 
     Attributes:

@@ -18,8 +18,9 @@ Held by tests/wire/merge/test_not_ours.py and tests/resources/engine/merge/test_
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
@@ -36,8 +37,7 @@ GroupShape: TypeAlias = tuple[str, int, int, int]
 """Policy, start, end, and number of shards."""
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """What a temporary database will contain.
 
     Attributes:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.protocol.influxql import quote_identifier
 
@@ -17,8 +18,7 @@ MAX_TIME_NS = 2**63 - 2
 """The first and the last instant of InfluxDB (models, MinNanoTime and MaxNanoTime)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """A measurement in a policy of a database."""
 
     database: str
@@ -30,8 +30,7 @@ class Table:
         return ".".join(quote_identifier(name) for name in names)
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """From `start_ns`, inclusive, to `end_ns`, exclusive."""
 
     start_ns: int

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
+from msgspec import Struct, field
 
 from resources.engine.merge.bundles import BackupGroup
 from resources.engine.merge.compare import KeyFound
@@ -23,8 +23,7 @@ VERBS = {
 MAX_SHOWN = 300
 
 
-@dataclass(slots=True)
-class Open:
+class Open(Struct):
     """Points of one measurement in a group that are not there, and the first of them."""
 
     points: int
@@ -38,8 +37,7 @@ class Open:
         return Span(self.first_ns, self.last_ns + 1)
 
 
-@dataclass(slots=True)
-class GroupTally:
+class GroupTally(Struct):
     """The findings in one group."""
 
     same: int = 0

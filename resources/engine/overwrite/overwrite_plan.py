@@ -8,7 +8,8 @@ and no query finds it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct
 
 from resources.engine.overwrite.overwrite_notes import note_changes, of_shards
 from resources.errors import TargetNotEmpty, WouldExpire
@@ -16,13 +17,13 @@ from resources.model import INTERNAL_DATABASE, Metastore, NodeID, ShardID, Shard
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.meta import decode_metastore, parse_strictly
 from resources.protocol.storable import check_storable
+from resources.values import repr_without
 
 OnDisk = Mapping[ShardID, Sequence[str]]
 """TCP addresses of the data nodes that have a shard."""
 
 
-@dataclass(frozen=True, slots=True)
-class Overwrite:
+class Overwrite(Struct, frozen=True):
     """A metastore to be set, and the changes it makes.
 
     Attributes:
@@ -36,12 +37,14 @@ class Overwrite:
 
     before: Metastore
     after: Metastore
-    live: bytes = field(repr=False)
-    meta: bytes = field(repr=False)
+    live: bytes
+    meta: bytes
     recovered: tuple[ShardPlace, ...]
     forgotten: tuple[ShardPlace, ...]
     without_files: tuple[ShardPlace, ...]
     notes: tuple[str, ...]
+
+    __repr__ = repr_without("live", "meta")
 
     @property
     def shards(self) -> tuple[ShardPlace, ...]:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.atomic_commit import WasSet, make_good, set_metastore
@@ -46,8 +47,7 @@ TRIES = 10
 SUFFIX = ".replaced.meta"
 
 
-@dataclass(frozen=True, slots=True)
-class OverwriteReport:
+class OverwriteReport(Struct, frozen=True):
     """The result of a replacement.
 
     Attributes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.engine.backup.damaged import describe_left_out
 from resources.engine.events import Run, Warned
@@ -25,8 +26,7 @@ OLDER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveContents:
+class ArchiveContents(Struct, frozen=True):
     """What an archive holds: as its backup found, or as was found by reading it now."""
 
     files: tuple[FileFacts, ...]
@@ -43,8 +43,7 @@ class ArchiveContents:
         return tuple(file for file in self.files if file.damage is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedRestore:
+class CheckedRestore(Struct, frozen=True):
     """A restore whose archives are checked: what all of its steps work with.
 
     Attributes:

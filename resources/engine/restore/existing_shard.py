@@ -10,8 +10,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from resources.clients.server import Server
 from resources.clients.target import Target
@@ -39,8 +40,7 @@ from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
 
 
-@dataclass(frozen=True, slots=True)
-class ReplicaThere:
+class ReplicaThere(Struct, frozen=True):
     """One owner's replica of the target's shard, as it is before the restore.
 
     Attributes:

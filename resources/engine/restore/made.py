@@ -9,7 +9,8 @@ tests are test_made.py and tests/wire/test_flipped_import.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.engine.restore.plan import DatabaseRestore
 from resources.errors import BadReply, shown
@@ -27,8 +28,7 @@ LEAST_GROUP_NS = 3600 * SECOND_NS
 """Statements cannot say less: a server makes an hour of it (services/meta, data.go)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(Struct, frozen=True):
     """A database as the target should have it."""
 
     name: str

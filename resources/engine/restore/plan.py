@@ -7,7 +7,9 @@ The plan is a value: `shardkeeper restore -plan` prints it, a test argues with i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resources.engine.restore.archives import check_places, require_complete_backup
 from resources.engine.restore.expiry import without_expired
@@ -38,8 +40,7 @@ NOT_EMPTY = "problem setting snapshot: cannot restore into non-empty cluster"
 """The original's words; scripts look for them."""
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreOptions:
+class RestoreOptions(Struct, frozen=True):
     """What to restore, and under which names.
 
     Options that mean nothing together do not exist: making them raises.
@@ -114,8 +115,7 @@ class RestoreOptions:
                 )
 
 
-@dataclass(frozen=True, slots=True)
-class ShardRestore:
+class ShardRestore(Struct, frozen=True):
     """One archive and the name it goes under.
 
     The target chooses the new shard's number, unless the plan says which one it goes into.
@@ -127,8 +127,7 @@ class ShardRestore:
     new_policy: str
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseRestore:
+class DatabaseRestore(Struct, frozen=True):
     """One database to be created on the target."""
 
     source: DatabaseInfo
@@ -148,8 +147,7 @@ class DatabaseRestore:
         return self.new_database != self.source.name
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
+class RestorePlan(Struct, frozen=True):
     """Everything a restore will do, and what it will leave out."""
 
     backup: BackupSet

@@ -7,7 +7,9 @@ way, so that all of it is known at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.engine.restore.plan import (
     DatabaseRestore,
@@ -22,8 +24,7 @@ from resources.model import NodeInfo, ShardID
 from resources.repository.backup_set import BackupSet
 
 
-@dataclass(frozen=True, slots=True)
-class ShardPreview:
+class ShardPreview(Struct, frozen=True):
     """A shard that would be restored.
 
     Attributes:
@@ -41,8 +42,7 @@ class ShardPreview:
     expired: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePreview:
+class RestorePreview(Struct, frozen=True):
     """A plan, and what is in its way.
 
     Attributes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.server import Server
 from resources.engine.restore.plan import ShardRestore
@@ -24,8 +26,7 @@ if TYPE_CHECKING:  # few restores need numpy, which takes longer to load than a 
 BUFFER_BYTES = 256 << 10
 
 
-@dataclass(slots=True)
-class SentFile:
+class SentFile(Struct):
     """A file as it was sent, or as it came back."""
 
     name: str
@@ -37,8 +38,7 @@ class SentFile:
         return self.name, self.size_bytes, self.crc32
 
 
-@dataclass(slots=True)
-class Sent:
+class Sent(Struct):
     """What went to a server as one shard."""
 
     files: list[SentFile]

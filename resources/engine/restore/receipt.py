@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from resources.engine.events import Emit, ReceiptStored, Warned
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
@@ -29,8 +30,7 @@ How = Literal["identical", "same points", "not read back"]
 NOT_READ_BACK: How = "not read back"
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(Struct, frozen=True):
     """What one copy of a shard holds on its server, read from there.
 
     Attributes:
@@ -71,8 +71,7 @@ class Receipt:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class TargetFacts:
+class TargetFacts(Struct, frozen=True):
     """Where a restore went."""
 
     kind: Literal["server", "cluster"]

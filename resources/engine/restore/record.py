@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from resources.errors import ManifestUnreadable
 from resources.model import ShardID
@@ -27,8 +28,7 @@ VERSION = 1
 Group = tuple[str, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedDatabase:
+class CreatedDatabase(Struct, frozen=True):
     """A database that is created, or about to be."""
 
     groups: tuple[Group, ...]
@@ -38,8 +38,7 @@ class CreatedDatabase:
     """Which shard of the backup became which."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerJournal:
+class ServerJournal(Struct, frozen=True):
     """The record of one restore."""
 
     cluster_id: int

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.engine.events import ShardRestored
 from resources.engine.restore.plan import RestorePlan, ShardRestore
@@ -14,8 +15,7 @@ from resources.errors import RestorePartial, ShardkeeperError
 from resources.model import ShardID
 
 
-@dataclass(frozen=True, slots=True)
-class RestoredShard:
+class RestoredShard(Struct, frozen=True):
     """A shard that is on the target, proved by reading every copy back."""
 
     restore: ShardRestore
@@ -44,8 +44,7 @@ class RestoredShard:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreReport:
+class RestoreReport(Struct, frozen=True):
     """What a restore did."""
 
     plan: RestorePlan

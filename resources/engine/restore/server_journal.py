@@ -27,7 +27,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection, Generator, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.engine.events import Emit, Warned
 from resources.engine.restore.record import CreatedDatabase, ServerJournal
@@ -219,8 +221,7 @@ class JournalWriter:
         self.journal = journal
 
 
-@dataclass(frozen=True, slots=True)
-class KeptJournal:
+class KeptJournal(Struct, frozen=True):
     """The record of a killed run, and the lock beside it, which is held."""
 
     name: str

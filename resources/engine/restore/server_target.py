@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from resources.clients.server import Server
 from resources.engine.events import MetaRestoring, Run

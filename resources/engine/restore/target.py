@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+
+from msgspec import Struct, field
 
 from resources.clients.target import Target
 from resources.engine.events import Run
@@ -24,8 +25,7 @@ from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """Where the shards of a plan would go.
 
     Attributes:
@@ -98,8 +98,7 @@ Begin: TypeAlias = Callable[[CheckedRestore], AbstractContextManager[RestoreStep
 """Begin a restore whose archives are checked; the block has the target for itself, if it can."""
 
 
-@dataclass(frozen=True, slots=True)
-class KilledRestore:
+class KilledRestore(Struct, frozen=True):
     """A restore that was killed, as far as it had come.
 
     Attributes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.model import Metastore
+from resources.values import repr_without
 
 
-@dataclass(frozen=True, slots=True)
-class TargetState:
+class TargetState(Struct, frozen=True):
     """A target, as it was at one moment.
 
     Attributes:
@@ -24,7 +26,9 @@ class TargetState:
     metastore: Metastore
     now_ns: int
     write_limits_known: bool = True
-    raw: bytes = field(default=b"", repr=False)
+    raw: bytes = b""
+
+    __repr__ = repr_without("raw")
 
     def without(self, databases: Collection[str]) -> TargetState:
         """As if these databases were not there."""

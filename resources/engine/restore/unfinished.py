@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.clients.server import Server
 from resources.engine.restore.leftovers import shards_of
@@ -33,8 +34,7 @@ from resources.repository.storage.lock import StoreLock
 from resources.repository.storage.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Struct, frozen=True):
     """What a killed run has left, and the one that goes on finds there.
 
     Attributes:

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
+
+from msgspec import Struct, field
 
 from resources.clients.server import Server
 from resources.clients.snapshotter import FINISH_TIMEOUT_S
@@ -72,8 +73,7 @@ def settles_within_s(size_bytes: int) -> float:
     return min(FINISH_TIMEOUT_S, SETTLES_S + size_bytes / SETTLED_BYTES_PER_S)
 
 
-@dataclass(slots=True)
-class _Tries:
+class _Tries(Struct):
     """What has become of the attempts at one shard so far.
 
     Attributes:

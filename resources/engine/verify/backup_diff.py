@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from resources.errors import RepositoryError, WireError
 from resources.model import ShardID, ShardPlace
@@ -15,8 +16,7 @@ from resources.repository.repository import BackupRepository
 Kind = Literal["gone", "new", "changed"]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardChange:
+class ShardChange(Struct, frozen=True):
     """One shard that differs from the backups before.
 
     Attributes:
@@ -32,8 +32,7 @@ class ShardChange:
     now: ShardEntry | None
 
 
-@dataclass(frozen=True, slots=True)
-class SetChanges:
+class SetChanges(Struct, frozen=True):
     """The changes since the last backup.
 
     Attributes:

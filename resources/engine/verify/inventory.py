@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from resources.engine.verify.repair_record import LostArchive, read_lost_archives
 from resources.errors import RepositoryError, ShardkeeperError
@@ -33,8 +34,7 @@ RECEIPT, REPAIR = ".receipt.json", ".repair.json"
 MAX_RECORD_BYTES = 256 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One problem of a file."""
 
     file_name: str
@@ -47,8 +47,7 @@ class Problem:
         return self.what if self.file_name in self.what else f"{self.file_name}: {self.what}"
 
 
-@dataclass(slots=True)
-class Inventory:
+class Inventory(Struct):
     """The files, and their problems as far as names, sizes and manifests show them."""
 
     sizes: dict[str, int]

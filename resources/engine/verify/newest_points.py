@@ -8,7 +8,8 @@ latest first, and only for points that are newer than those in the archives.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
@@ -24,8 +25,7 @@ MAX_GROUPS = 4
 """The limit of groups to query in a policy; the latest ones may still be empty."""
 
 
-@dataclass(frozen=True, slots=True)
-class Newest:
+class Newest(Struct, frozen=True):
     """The newest points of a retention policy."""
 
     database: str

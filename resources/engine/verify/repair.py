@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.source import Source
 from resources.engine.backup.run import BackupReport, back_up
@@ -35,8 +37,7 @@ from resources.runtime.failpoints import passing
 COMMAND = "verify -repair"
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What the newest state does not have and must be read from the source again."""
 
     shards: frozenset[ShardID] = frozenset()

@@ -6,10 +6,9 @@ Layout: docs/formats.md, "Repair". It has a checksum (`resources.repository.form
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
-from msgspec import Meta, field
+from msgspec import Meta, Struct, field
 
 from resources.errors import BadReply, ManifestUnreadable
 from resources.protocol.strict_json import Shape, convert_json, decode_json, is_integer, is_object
@@ -31,8 +30,7 @@ class _RepairShape(Shape, frozen=True):
     files: tuple[_LostShape, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LostArchive:
+class LostArchive(Struct, frozen=True):
     """A file that a manifest lists and that is not there as it was stored.
 
     Attributes:

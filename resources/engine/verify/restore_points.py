@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from resources.engine.verify.inventory import Inventory
 from resources.errors import ShardkeeperError
@@ -18,8 +19,7 @@ from resources.repository.backup_set import (
 from resources.repository.formats.manifest import ShardEntry
 
 
-@dataclass(frozen=True, slots=True)
-class UnrestorableShard:
+class UnrestorableShard(Struct, frozen=True):
     """A shard that cannot be restored as it was in a state."""
 
     database: str
@@ -34,8 +34,7 @@ class UnrestorableShard:
     """The newest earlier backup whose state restores the shard, if one does (`-as-of`)."""
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePoint:
+class RestorePoint(Struct, frozen=True):
     """The state of a backup: what `restore -as-of` with its name reads."""
 
     name: str
@@ -48,8 +47,7 @@ class RestorePoint:
         return not self.trouble and not self.gaps
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseState:
+class DatabaseState(Struct, frozen=True):
     """How much of a database the newest state restores."""
 
     name: str

@@ -14,8 +14,9 @@ import random
 import re
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
 from fractions import Fraction
+
+from msgspec import Struct
 
 from resources.errors import UsageError, shown
 
@@ -29,8 +30,7 @@ def today() -> int:
     return int(time.time()) // SECONDS_PER_DAY
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(Struct, frozen=True):
     """How much to read: a share of all archives, or a number of them."""
 
     share: Fraction | None = None

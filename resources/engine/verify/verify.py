@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from resources.engine.backup.damaged import describe_damage
 from resources.engine.events import (
@@ -36,8 +37,7 @@ Choice = Callable[[Collection[str]], Collection[str]]
 """Chooses the archives to read from the names of all."""
 
 
-@dataclass(frozen=True, slots=True)
-class VerifyReport:
+class VerifyReport(Struct, frozen=True):
     """The result of a verification."""
 
     manifests: int

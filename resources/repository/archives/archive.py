@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.errors import ArchiveCorrupt, ShardkeeperError, TSMError, UnsafeName, shown
 from resources.model import ShardID
@@ -37,8 +39,7 @@ MAX_TOMBSTONE_BYTES = 64 << 20
 """A tombstone file is read whole; a million deleted series take less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """Whose files an archive must hold: members are named `database/policy/shard id/file`."""
 
     database: str
@@ -46,8 +47,7 @@ class Place:
     shard_id: ShardID
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveFacts:
+class ArchiveFacts(Struct, frozen=True):
     """What an archive holds, found by reading all of it."""
 
     size_bytes: int
@@ -70,8 +70,7 @@ class ArchiveFacts:
         return tuple(file for file in self.files if file.damage is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredArchive:
+class StoredArchive(Struct, frozen=True):
     """An archive that is stored, and the digest to recognize it by."""
 
     facts: ArchiveFacts

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import Meta, field
+from msgspec import Meta, Struct, field
 
 from resources.errors import BadReply, ManifestUnreadable
 from resources.model import ShardID
@@ -130,8 +129,7 @@ class BackupShape(Shape, frozen=True):
     era: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(Struct, frozen=True):
     """One file of a shard, as it was inside the archive."""
 
     name: str
@@ -193,8 +191,7 @@ def content_of(files: Iterable[FileFacts]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class ShardDetails:
+class ShardDetails(Struct, frozen=True):
     """What was found in a shard's archive, where it came from, and when."""
 
     sha256: str
@@ -298,8 +295,7 @@ class ShardDetails:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The server or cluster a backup was taken from."""
 
     kind: Literal["server", "cluster"]
@@ -314,16 +310,14 @@ class Source:
     """When it told that; None if it did not."""
 
 
-@dataclass(frozen=True, slots=True)
-class FailedShard:
+class FailedShard(Struct, frozen=True):
     """A shard that a run should have saved and could not."""
 
     shard_id: ShardID
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class BackupDetails:
+class BackupDetails(Struct, frozen=True):
     """How a backup came about."""
 
     tool_version: str

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from resources.errors import BadReply, ManifestUnreadable
 from resources.model import ShardID
@@ -96,16 +96,14 @@ _ENTRY = ("database", "policy", "shardID", "fileName", "size", "lastModified", O
 _META = ("fileName", "size")
 
 
-@dataclass(frozen=True, slots=True)
-class MetaEntry:
+class MetaEntry(Struct, frozen=True):
     """The meta file of a backup; `size_bytes` counts the metastore inside it, not the file."""
 
     file_name: str
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class ShardEntry:
+class ShardEntry(Struct, frozen=True):
     """One shard's archive: always a whole shard, never a difference."""
 
     database: str
@@ -119,8 +117,7 @@ class ShardEntry:
     details: ShardDetails | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What a backup was limited to; all empty: everything."""
 
     database: str = ""
@@ -131,8 +128,7 @@ class Limits:
         return bool(self.database or self.policy or self.shard_id is not None)
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Struct, frozen=True):
     """What one backup run stored."""
 
     meta: MetaEntry

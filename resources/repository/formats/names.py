@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
+
+from msgspec import Struct
 
 from resources.errors import UnsafeName, shown
 from resources.model import ShardID
@@ -38,8 +39,7 @@ _PENDING = re.compile(r"\.(.+)\.[0-9a-f]{16}" + re.escape(PENDING_SUFFIX), re.DO
 _SAFE = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]*")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class BackupName:
+class BackupName(Struct, frozen=True, order=True):
     """A backup, named after the second it started in, UTC; sorts by time."""
 
     started_at: datetime
@@ -99,8 +99,7 @@ class BackupName:
         return f"{at.year:04}{at.month:02}{at.day:02}T{at.hour:02}{at.minute:02}{at.second:02}Z"
 
 
-@dataclass(frozen=True, slots=True)
-class FileName:
+class FileName(Struct, frozen=True):
     """What a file's name says about it."""
 
     backup: BackupName

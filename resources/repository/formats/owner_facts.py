@@ -5,8 +5,9 @@ A later run compares it with what they say then; see `resources.engine.backup.re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from msgspec import Struct
 
 from resources.protocol.strict_json import MAX_UINT64, Shape, UInt, too_great
 
@@ -24,8 +25,7 @@ class OwnerShape(Shape, frozen=True):
     holds: Holds | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerFacts:
+class OwnerFacts(Struct, frozen=True):
     """What a data node said of its replica right before the archive was read."""
 
     node: str

@@ -5,10 +5,9 @@ A later run compares it with what holds then; see `resources.engine.backup.chang
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-from msgspec import field
+from msgspec import Struct, field
 
 from resources.model import ShardID
 from resources.protocol.strict_json import MAX_UINT64, Shape, UInt, too_great
@@ -24,8 +23,7 @@ class ProofShape(Shape, frozen=True):
     figures: tuple[UInt, UInt, UInt, UInt, UInt, UInt, UInt]
 
 
-@dataclass(frozen=True, slots=True)
-class ShardFigures:
+class ShardFigures(Struct, frozen=True):
     """What a server told of a shard while none of it was in memory; equal while nothing changes.
 
     The counters begin anew with the server, so figures of two processes are never equal.
@@ -42,8 +40,7 @@ class ShardFigures:
     taken_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
+class Clocks(Struct, frozen=True):
     """A server's clock and ours at the same moment."""
 
     server_ns: int
@@ -64,8 +61,7 @@ class Clocks:
         return cls(*clocks, boot_id or "")
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(Struct, frozen=True):
     """What held when a shard was found to be just what its archive holds."""
 
     clocks: Clocks
@@ -97,8 +93,7 @@ class Proof:
         return cls(Clocks.decode(shape.clocks, shape.boot_id, name), ShardFigures(*shape.figures))
 
 
-@dataclass(frozen=True, slots=True)
-class ProvenAgain:
+class ProvenAgain(Struct, frozen=True):
     """A shard that a later backup read again and found to be as in its archive."""
 
     shard_id: ShardID

@@ -10,8 +10,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TypeAlias
+
+from msgspec import Struct, field
 
 from resources.errors import LockLost, RepositoryLocked, StoreFailed
 from resources.repository.formats.names import parse_file_name
@@ -30,8 +31,7 @@ def no_listener(_record: LockRecord) -> None:
     """For those who wait without a word."""
 
 
-@dataclass
-class Held:
+class Held(Struct):
     """A repository in the hands of one run.
 
     Attributes:

@@ -27,9 +27,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Self
+
+from msgspec.structs import replace
 
 from resources.errors import (
     DraftSwept,

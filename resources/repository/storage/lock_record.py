@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from resources.errors import BadReply
 from resources.protocol.strict_json import decode_json, is_integer, is_object
@@ -22,8 +24,7 @@ _LATER = {"lease_ms", "renewed_ms"}
 """Fields that records of older versions lack."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
+class ProcessIdentity(Struct, frozen=True):
     """A process that cannot be mistaken for a later one with its number."""
 
     machine: str
@@ -52,8 +53,7 @@ class ProcessIdentity:
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class LockRecord:
+class LockRecord(Struct, frozen=True):
     """Who holds the lock, and until when; what `.shardkeeper.lock` says."""
 
     host: str
@@ -112,7 +112,7 @@ class LockRecord:
             record = decode_json(raw, LOCK_NAME)
         except BadReply as error:
             raise ValueError(error.what) from None
-        known = {field.name for field in fields(cls)}
+        known = set(cls.__struct_fields__)
         if not is_object(record) or not known - _LATER <= set(record) <= known:
             raise ValueError("not the fields of a lock")
         for key, value in record.items():

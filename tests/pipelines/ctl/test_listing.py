@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from pipelines.ctl.listing import is_saved, render_list
 from resources.model import ShardID

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from pipelines.ctl.show_render import render_members, render_shards, render_single, shards_of
 from resources.model import (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from pipelines.ctl.verify_render import Asked, render_verify, verify_json
 from resources.engine.verify.inventory import Problem

@@ -9,10 +9,10 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.connect import Address, open_source

@@ -160,10 +160,10 @@ def test_types_that_panic_or_change_the_membership_are_not_known(type_: int) -> 
 
 
 def test_a_command_without_a_type_of_its_own_is_never_written() -> None:
-    class SetDefaultRetentionPolicy(DropRetentionPolicy):
+    class SetDefaultRetentionPolicy(DropRetentionPolicy, frozen=True):
         TYPE = 7
 
-    class Impostor(DropDatabase):
+    class Impostor(DropDatabase, frozen=True):
         pass
 
     for command in (Command(), SetDefaultRetentionPolicy("d", "r"), Impostor("d")):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import tarfile
-from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from resources.clients.snapshotter import SnapshotterClient
 from resources.protocol.tar import (

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
 import pytest
+from msgspec.structs import replace
 
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.cluster import atomic_commit

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from resources.embedded.influxql import results
 from resources.embedded.influxql.answers import answer, deletion, is_question, points_into

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from resources.embedded.meta.changes import applied
 from resources.embedded.meta.edits import CommandRejected

@@ -8,10 +8,10 @@ import gzip
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from resources.embedded.cluster import EmbeddedCluster
 from resources.embedded.meta.auth import MetaAuth

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from resources.engine.backup.clocks import MARGIN_NS, clocks_at, since_ns, tolerance_ns, went_alike
 from resources.repository.formats.proof import Clocks

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from resources.engine.backup.identity import diverged
 from resources.repository.formats.details import FileFacts

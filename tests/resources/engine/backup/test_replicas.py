@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from resources.clients.source import ShardCopy
 from resources.engine.backup.replicas import best_first, moved, seen_ns

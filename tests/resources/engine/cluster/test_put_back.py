@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from resources.engine.cluster.put_back import put_back, without_databases
 from resources.model import DatabaseInfo, Metastore, NodeID, NodeInfo, UserInfo, UserPrivilege

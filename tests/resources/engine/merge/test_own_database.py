@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from resources.clients.server import Server
 from resources.engine.merge.own_database import Made, not_ours

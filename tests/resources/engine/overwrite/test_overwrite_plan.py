@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from resources.engine.overwrite.overwrite_plan import Overwrite, plan_overwrite
 from resources.errors import PlanError, TargetNotEmpty, WouldExpire

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from resources.engine.restore.identity import identity_of
 from resources.engine.restore.plan import (

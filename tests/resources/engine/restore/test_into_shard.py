@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from resources.engine.restore.into_shard import find_shard
 from resources.engine.restore.target_state import TargetState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from resources.engine.restore.notes import note_left_out, note_write_limits
 from resources.model import Metastore, ShardID, UserInfo

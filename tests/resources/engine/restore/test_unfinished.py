@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from resources.engine.restore.read_back import SentFile
 from resources.engine.restore.record import ServerJournal

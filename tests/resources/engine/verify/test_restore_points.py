@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from resources.engine.verify.inventory import Inventory
 from resources.engine.verify.restore_points import RestorePoint, newest_whole, restore_points

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from resources.errors import BadReply, ManifestUnreadable, RepositoryError, UnsafeName
 from resources.protocol.strict_json import convert_json
