@@ -30,8 +30,8 @@ import urllib3
 Setting = str | int | float | bool
 Config = Mapping[str, Mapping[str, Setting]]
 
-LOOKED_UP = "SHARDKEEPER_LOOKED_UP"
-"""The variable with the file that names each test that looks for an influxd, for `.ci/run`."""
+TESTS_FILE = "SHARDKEEPER_TESTS_FILE"
+"""The variable with the file that gets the id of each test that needs an influxd, for `.ci/run`."""
 
 XDIST_GROUP = re.compile(r"@[^@\[\]/]+$")
 """What pytest-xdist writes behind the id of a test that belongs to a group."""
@@ -117,7 +117,7 @@ class Influxd:
 
     @staticmethod
     def installed() -> bool:
-        return _look_up() is not None
+        return _find_program() is not None
 
     # --- the process ----------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Influxd:
         Raises:
             InfluxdMissing: there is none.
         """
-        program = _look_up()
+        program = _find_program()
         if program is None:
             raise InfluxdMissing("there is no influxd in PATH")
         return program
@@ -372,10 +372,10 @@ def _split(addr: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _look_up() -> str | None:
-    """The path of influxd; the test that asks is written down where `LOOKED_UP` says."""
+def _find_program() -> str | None:
+    """The path of influxd; the test that asks is written down where `TESTS_FILE` says."""
     test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0]
-    if test and LOOKED_UP in os.environ:
-        with Path(os.environ[LOOKED_UP]).open("a") as file:
+    if test and TESTS_FILE in os.environ:
+        with Path(os.environ[TESTS_FILE]).open("a") as file:
             file.write(XDIST_GROUP.sub("", test) + "\n")
     return shutil.which("influxd")
