@@ -17,7 +17,14 @@ from tests.influxd import Influxd
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = ("README.md", "docs/backup.md", "docs/verify.md", "docs/restore.md", "docs/merge.md")
+PAGES = (
+    "README.md",
+    "docs/backup.md",
+    "docs/list.md",
+    "docs/verify.md",
+    "docs/restore.md",
+    "docs/merge.md",
+)
 """The pages with sessions, in the order in which a reader works through them."""
 SCRIPTS = re.findall(r"^```sh\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 META = "meta-1:8091"

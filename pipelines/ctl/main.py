@@ -33,6 +33,7 @@ OURS: Mapping[str, str] = {
     **ORIGINAL,
     "config": "pipelines.ctl.config:config",
     "doctor": "pipelines.ctl.doctor:doctor",
+    "list": "pipelines.ctl.list:list_",
     "merge": "pipelines.ctl.merge:merge",
     "repair-replica": "pipelines.ctl.repair_replica:repair",
     "verify": "pipelines.ctl.verify:verify",

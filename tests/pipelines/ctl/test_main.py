@@ -26,6 +26,7 @@ def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
         *original,
         "config",
         "doctor",
+        "list",
         "merge",
         "repair-replica",
         "verify",
