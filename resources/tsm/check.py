@@ -6,15 +6,13 @@ last times of its entry, where the last time is the sum of all differences. Valu
 Nothing in a file repeats its keys, so a key that a flipped bit has changed passes if it is still
 in order.
 
-There are several implementations. numpy checks many blocks at once, but its start takes longer than
-the whole check of a file with few blocks. Such a file is accepted in bulk if it has the form that
-the server writes; otherwise its blocks are checked one by one.
+There are two implementations. numpy checks many blocks at once, but its start takes longer than
+the whole check of a file with few blocks.
 """
 
 from __future__ import annotations
 
 from resources.tsm.check_few import check_few
-from resources.tsm.check_regular import check_regular
 from resources.tsm.facts import TSMFacts as TSMFacts
 from resources.tsm.index import index_start
 from resources.tsm.source import Source
@@ -43,8 +41,7 @@ def check_tsm(source: Source, *, blocks: bool = True) -> TSMFacts:
     """
     start = index_start(source)
     if source.size - start <= FEW_INDEX_BYTES and start <= FEW_BLOCK_BYTES:
-        accepted = check_regular(source, start, blocks=blocks)
-        return accepted or check_few(source, start, blocks=blocks)
+        return check_few(source, start, blocks=blocks)
     from resources.tsm.check_many import check_many
 
     return check_many(source, start, blocks=blocks)

@@ -7,9 +7,8 @@ from contextlib import suppress
 
 from resources.errors import TSMError
 from resources.tsm.check import TSMFacts, check_tsm
-from resources.tsm.check_few import check_few
+from resources.tsm.check_few import check_one_by_one, check_regular
 from resources.tsm.check_many import check_many
-from resources.tsm.check_regular import check_regular
 from resources.tsm.index import index_start
 from resources.tsm.source import BytesSource
 from tests.resources.tsm.points import stored
@@ -26,7 +25,7 @@ def checked(data: bytes, *, blocks: bool = True) -> TSMFacts:
     """What `check_tsm` says, once all ways have agreed."""
     source = BytesSource(data)
     with suppress(TSMError):
-        ways = [message(way, source, blocks) for way in (check_few, check_many)]
+        ways = [message(way, source, blocks) for way in (check_one_by_one, check_many)]
         assert ways[0] == ways[1]
         accepted = check_regular(source, index_start(source), blocks=blocks)
         assert accepted in (None, ways[0])
