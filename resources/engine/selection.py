@@ -1,15 +1,21 @@
-"""Select the shards that a request names. Pure: values in, values out."""
+"""Select the shards that a request names. Pure: values in, values out.
+
+A shard that no archive can hold is set aside, so that the others can be saved.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from resources.errors import NothingMatches, UsageError, shown
+from resources.errors import NothingMatches, UnsafeName, UsageError, shown
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardLocation, ShardPlace
 from resources.protocol.influxql import objection_to
+from resources.repository.formats.details import FailedShard
 from resources.repository.formats.manifest import Limits
 
 MAX_LISTED = 10
+INTO_ANOTHER = "copy its points into a database with a sound name: SELECT * INTO"
+NO_ARCHIVE = "no archive can hold that name, which no statement could have made"
 DATABASE_FLAGS = ("-db", "-newdb")
 
 
@@ -175,3 +181,36 @@ def split_present(
     present = [place for place in places if place.shard_id in on_disk]
     absent = [place for place in places if place.shard_id not in on_disk]
     return present, absent
+
+
+def set_aside(
+    wanted: Sequence[ShardPlace], on_disk: Collection[ShardID]
+) -> tuple[list[ShardPlace], tuple[FailedShard, ...]]:
+    """(shards that an archive can hold, failures for the others that are on disk).
+
+    Raises:
+        UnsafeName: only such shards were requested.
+    """
+    named, odd = split_named(wanted)
+    refused = tuple(
+        FailedShard(
+            place.shard_id,
+            f"database {shown(place.database)}, policy {shown(place.policy)}: {NO_ARCHIVE}",
+        )
+        for place in odd
+        if place.shard_id in on_disk
+    )
+    if refused and not named:
+        raise UnsafeName(refused[0].why, hint=INTO_ANOTHER)
+    return named, refused
+
+
+def describe_orphans(orphans: Mapping[ShardID, str]) -> str:
+    """A warning about shards that are on the disk and not in the metastore."""
+    first = sorted(orphans)[:10]
+    listed = ", ".join(f"{shown(orphans[i])}/{i}" for i in first)
+    more = f" and {len(orphans) - len(first)} more" if len(orphans) > len(first) else ""
+    return (
+        f"{len(orphans)} shards are on the server's disk and not in its metastore ({listed}{more}):"
+        " nothing reads or writes them, and they are not backed up"
+    )

@@ -18,10 +18,9 @@ from operator import add, le, sub
 from typing import NoReturn
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOfOrder
-from resources.tsm.coverage import Coverage
 from resources.tsm.crc import crc32
 from resources.tsm.facts import TSMFacts
-from resources.tsm.index import LAST_TYPE, cut_off, unordered, unsplittable, unusable
+from resources.tsm.index import LAST_TYPE, Coverage, cut_off, unordered, unsplittable, unusable
 from resources.tsm.layout import (
     CRC,
     ENTRY,

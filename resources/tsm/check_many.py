@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOfOrder
 from resources.tsm import simple8b
 from resources.tsm.arrays import Bytes, Ints, Words, uvarints
-from resources.tsm.coverage import Coverage
 from resources.tsm.crc import crc32
 from resources.tsm.facts import TSMFacts
-from resources.tsm.index import IndexWindow, index_windows
+from resources.tsm.index import Coverage, IndexWindow, index_windows
 from resources.tsm.layout import CRC, ENTRY, HEADER, MAX_BLOCK_POINTS, MIN_BLOCK_BYTES, shown
 from resources.tsm.source import Source, read_exactly
 from resources.tsm.time_counts import (

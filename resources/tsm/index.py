@@ -8,6 +8,7 @@ Source: influxdb tsdb/engine/tsm1/DESIGN.md, "Index"; reader.go, indirectIndex.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -28,6 +29,7 @@ from resources.tsm.layout import (
 from resources.tsm.source import Source, read_exactly
 
 WINDOW_BYTES = 256 << 10
+MAX_ISLANDS = 65_536
 LARGEST_KEY_BYTES = KEY_LENGTH.size + MAX_KEY_BYTES + TYPE_AND_COUNT.size + MAX_ENTRIES * ENTRY.size
 LAST_TYPE = int(max(BlockType))
 
@@ -145,3 +147,54 @@ def unusable(offset: int, key: bytes, kind: int) -> TSMError:
 
 def unsplittable(offset: int, key: bytes) -> TSMError:
     return TSMError(f"key {shown(key)} lacks series, {SEPARATOR.decode()} or field, at {offset}")
+
+
+class Coverage:
+    """Checks that pieces cover a range: every byte exactly once. Adjacent pieces join as islands.
+
+    The server writes blocks in the order of the index, so there is a single island; only
+    files of other tools need more.
+    """
+
+    def __init__(self, start: int, end: int) -> None:
+        self._range = start, end
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Add a piece.
+
+        Raises:
+            IndexOutOfOrder: the piece reaches outside the range, or into another piece.
+        """
+        if start < self._range[0] or end > self._range[1] or start >= end:
+            raise IndexOutOfOrder(
+                f"bytes {start} to {end} reach outside the blocks,"
+                f" which are bytes {self._range[0]} to {self._range[1]}"
+            )
+        at = bisect_right(self._starts, start)
+        if (at and self._ends[at - 1] > start) or (
+            at < len(self._starts) and self._starts[at] < end
+        ):
+            raise IndexOutOfOrder(f"bytes {start} to {end} overlap another block")
+        if at < len(self._starts) and self._starts[at] == end:
+            end = self._ends.pop(at)
+            self._starts.pop(at)
+        if at and self._ends[at - 1] == start:
+            self._ends[at - 1] = end
+            return
+        self._starts.insert(at, start)
+        self._ends.insert(at, end)
+        if len(self._starts) > MAX_ISLANDS:
+            raise IndexOutOfOrder(f"the blocks lie scattered, in over {MAX_ISLANDS} places")
+
+    def finish(self) -> None:
+        """Check that the pieces cover the whole range.
+
+        Raises:
+            IndexOutOfOrder: no piece covers some of its bytes.
+        """
+        start, end = self._range
+        first_gap = self._ends[0] if self._starts[:1] == [start] else start
+        if first_gap != end:
+            raise IndexOutOfOrder(f"no key has the block at offset {first_gap}")

@@ -15,7 +15,6 @@ from resources.engine.backup.identity import check_identity
 from resources.engine.backup.idle_replicas import Comparison
 from resources.engine.backup.lost_metastore import require_metastore
 from resources.engine.backup.previous_backups import KnownArchives
-from resources.engine.backup.quarantine import describe_orphans, set_aside
 from resources.engine.backup.scan_cluster import scan_cluster
 from resources.engine.backup.scan_server import scan_server
 from resources.engine.backup.served import Unserved, named, unserved
@@ -24,8 +23,10 @@ from resources.engine.events import BackupPlanned, Emit, FirstBackup, Warned
 from resources.engine.options import BackupOptions
 from resources.engine.selection import (
     choose,
+    describe_orphans,
     overlapping,
     select,
+    set_aside,
     split_present,
 )
 from resources.errors import (

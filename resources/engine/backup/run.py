@@ -22,7 +22,6 @@ from resources.engine.backup.download import (
 )
 from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.backup.plan import BackupPlan, plan_backup
-from resources.engine.backup.quarantine import INTO_ANOTHER, NO_ARCHIVE
 from resources.engine.events import (
     PROGRESS_EVERY_S,
     Event,
@@ -39,7 +38,7 @@ from resources.engine.events import (
 )
 from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
-from resources.engine.selection import not_there
+from resources.engine.selection import INTO_ANOTHER, NO_ARCHIVE, not_there
 from resources.errors import (
     BackupPartial,
     ShardkeeperError,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOfOrder
 from resources.tsm.check import TSMFacts, check_tsm
-from resources.tsm.coverage import Coverage
+from resources.tsm.index import Coverage
 from resources.tsm.layout import ENTRY, FOOTER, HEADER
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource, FileSource

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resources.engine.backup.quarantine import INTO_ANOTHER, describe_orphans, set_aside
+from resources.engine.selection import INTO_ANOTHER, describe_orphans, set_aside
 from resources.errors import UnsafeName
 from resources.model import ShardID
 from tests import builders as b

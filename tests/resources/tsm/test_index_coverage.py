@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import resources.tsm.coverage as module
+import resources.tsm.index as module
 from resources.errors import IndexOutOfOrder
-from resources.tsm.coverage import Coverage
+from resources.tsm.index import Coverage
 
 
 def covered(start: int, end: int, pieces: list[tuple[int, int]]) -> str:
