@@ -243,20 +243,27 @@ class BackupRepository:
             RepositoryLocked: another run is at work here.
             RepositoryError: the newest backup is dated in the future.
         """
-        with self.locked(command=command, wait_s=wait_s, on_wait=on_wait) as held:
-            name = self._free_name()
-            held.note_backup(str(name))
-            passing("backup.named")
-            writer = BackupWriter(self.store, name, held)
-            with undisturbed(f"taking back what was stored as {name}"):
-                try:
-                    with interruptible():
-                        yield writer
-                except BaseException as error:
-                    writer.discard(error)
-                    raise
-                if not writer.committed:
-                    writer.discard(None)
+        writer: BackupWriter | None = None
+        try:
+            with self.locked(command=command, wait_s=wait_s, on_wait=on_wait) as held:
+                name = self._free_name()
+                held.note_backup(str(name))
+                passing("backup.named")
+                writer = BackupWriter(self.store, name, held)
+                with undisturbed(f"taking back what was stored as {name}"):
+                    try:
+                        with interruptible():
+                            yield writer
+                    except BaseException as error:
+                        writer.discard(error)
+                        raise
+                    if not writer.committed:
+                        writer.discard(None)
+        except BaseException as error:
+            # A signal that came while the lock was given up is raised after that.
+            if writer is not None and writer.committed:
+                writer.note_complete(error)
+            raise
 
     def locked(
         self, *, command: str, wait_s: float = 0.0, on_wait: OnWait = no_listener

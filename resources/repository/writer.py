@@ -100,7 +100,7 @@ class BackupWriter:
             if not self.committed and not self._held.stage.is_there():
                 return  # who took our place sweeps it, and may have given our name to its own
             if self.committed or self._is_committed():
-                _note(error, f"the backup {self.name} is complete all the same")
+                self.note_complete(error)
                 return
             left = self._delete_all()
         except LockLost:
@@ -117,6 +117,12 @@ class BackupWriter:
             f"what was stored as {self.name} is not all taken back ({left[0]}); the next run in "
             "that directory does it",
         )
+
+    def note_complete(self, error: BaseException | None) -> None:
+        """Say in a note on `error` that the backup exists."""
+        text = f"the backup {self.name} is complete all the same"
+        if text not in getattr(error, "__notes__", ()):
+            _note(error, text)
 
     def _is_committed(self) -> bool:
         try:

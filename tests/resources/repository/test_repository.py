@@ -24,6 +24,8 @@ from resources.model import ShardID
 from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
 from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository, BackupWriter
+from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.lock_record import LOCK_NAME
 
 ROOT = Path(__file__).parents[3]
 NOW = datetime(2026, 11, 22, 9, 51, tzinfo=UTC)
@@ -93,6 +95,23 @@ def test_a_block_that_does_not_commit_leaves_nothing(tmp_path: Path) -> None:
     with repository(tmp_path).begin(command="test") as writer:
         write(writer, 1)
     assert visible(tmp_path) == set()
+
+
+def test_a_signal_while_the_lock_is_given_up_tells_that_the_backup_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = StoreLock.release
+
+    def release_under_ctrl_c(lock: StoreLock) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        release(lock)
+
+    monkeypatch.setattr(StoreLock, "release", release_under_ctrl_c)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        back_up(tmp_path, 1)
+    name = repository(tmp_path).current().newest.file_name.removesuffix(".manifest")
+    assert caught.value.__notes__ == [f"the backup {name} is complete all the same"]
+    assert not (tmp_path / LOCK_NAME).exists()
 
 
 def test_an_error_leaves_the_earlier_backup_and_nothing_else(tmp_path: Path) -> None:
