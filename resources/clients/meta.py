@@ -44,6 +44,8 @@ T = TypeVar("T")
 
 ASK_S = 10.0
 """How long a meta node may be silent after a small request, which it answers from memory."""
+BRIEF_S = 3.0
+"""How long a meta node may be silent that did not answer a moment ago, while there are others."""
 MAX_SMALL_BYTES = 2**20
 MAX_MEMBERS_BYTES = 8 * 2**20
 MAX_SHARDS_BYTES = 256 * 2**20
@@ -99,7 +101,7 @@ class MetaClient:
         min_bytes_per_s: int = MIN_BYTES_PER_S,
     ) -> None:
         trust = trust or Trust(not skip_verify, ca_file)
-        self._nodes = MetaNodes(named_addresses(bind))
+        self._nodes = MetaNodes(named_addresses(bind), self._is_there)
         self._http = MetaHTTP(
             auth or Auth.none(), tls, trust, timeout_s, clock, route, min_bytes_per_s
         )
@@ -151,6 +153,10 @@ class MetaClient:
     def is_away(self, node: HostPort) -> bool:
         """Whether a recent request to a meta node had no answer."""
         return self._nodes.is_away(node)
+
+    def note_away(self, node: HostPort) -> None:
+        """Record that a meta node does not answer, as the one that opens the connection saw."""
+        self._nodes.note_away(node)
 
     def is_slow(self, node: HostPort) -> bool:
         """Whether a meta node was recently too slow to send the metastore."""
@@ -244,7 +250,9 @@ class MetaClient:
             PeerUnreachable, CredentialsRefused, PeerRefused: the request fails.
             BadReply: also if the server is not a meta node.
         """
-        reply = replace(self._http, timeout_s=timeout_s).get(node, "/ping", limit=MAX_SMALL_BYTES)
+        http = replace(self._http, timeout_s=timeout_s)
+        with self._nodes.noting(node):
+            reply = http.get(node, "/ping", limit=MAX_SMALL_BYTES)
         index = index_in(reply)
         if index is None:
             raise BadReply(f"{node}: answers without an index; is it a meta node?")
@@ -339,10 +347,13 @@ class MetaClient:
             )
         return self._index(node, reply.body)
 
-    def lease(self, name: str, node_id: NodeID) -> Lease:
+    def lease(self, name: str, node_id: NodeID, *, once: bool = False) -> Lease:
         """Acquire or renew a lease for about a minute; the result names its present owner.
 
         The leader keeps leases in memory only, so a new leader has none.
+
+        Args:
+            once: do not wait for the election of a leader.
 
         Raises:
             PeerUnreachable, CredentialsRefused, PeerRefused, BadReply: the request fails.
@@ -366,7 +377,7 @@ class MetaClient:
                 return got
             raise going_round(address)
 
-        return self._nodes.ask(ask)
+        return self._nodes.ask(ask, once=once)
 
     # --- requests -------------------------------------------------------------------------
 
@@ -383,6 +394,16 @@ class MetaClient:
         if response.error in _NOT_TAKEN:
             raise PeerUnreachable(refused.what, hint="try again in a moment")
         raise refused
+
+    def _is_there(self, node: HostPort) -> bool:
+        brief = replace(self._http, timeout_s=min(self._http.timeout_s, BRIEF_S))
+        try:
+            brief.get(node, "/ping", limit=MAX_SMALL_BYTES)
+        except PeerUnreachable as error:
+            return "(HTTP " in error.what
+        except WireError:
+            return True
+        return True
 
     def _leader_from(self, address: HostPort) -> HostPort:
         return leader_from(address, self._small, self._nodes)

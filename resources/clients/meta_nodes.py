@@ -3,8 +3,10 @@
 -bind gives one address, or several with commas; the metastore gives the others. The node that
 answered last comes first. A command is repeated only if it was certainly not accepted.
 
-A node that is too slow to send the metastore costs one time-out. After that, small requests and
-commands still go to it, and the metastore comes from another node, even if the slow one leads.
+A node that stands still costs one time-out. After that it is asked last, redirects to it are not
+followed, and before the next request it must answer a brief one. A node that is too slow to send
+the metastore costs one time-out too. After that, small requests and commands still go to it, and
+the metastore comes from another node, even if the slow one leads.
 
 Held by tests/resources/clients/test_meta_nodes.py; on real clusters by tests/faults/peers.py.
 """
@@ -57,15 +59,26 @@ def named_addresses(bind: str) -> list[HostPort]:
     return [split_host_port(text.strip(), META_PORT) for text in bind.split(",")]
 
 
+def silent(node: HostPort) -> PeerUnreachable:
+    """The error for a node that does not answer the brief request."""
+    return PeerUnreachable(
+        f"{node}: meta node does not answer", hint="is it up, and its address (-bind) right?"
+    )
+
+
 class MetaNodes:
     """The meta nodes of one cluster; safe to share between threads.
 
     Args:
         named: the given addresses; `learn` adds others.
+        is_there: whether a node answers a brief request, asked of one that was away.
     """
 
-    def __init__(self, named: Sequence[HostPort]) -> None:
+    def __init__(
+        self, named: Sequence[HostPort], is_there: Callable[[HostPort], bool] = lambda _: True
+    ) -> None:
         self.first = named[0]
+        self._is_there = is_there
         self._mutex = threading.Lock()
         self._known = list(named)
         self._away_until: dict[HostPort, float] = {}
@@ -81,6 +94,10 @@ class MetaNodes:
     def is_away(self, address: HostPort) -> bool:
         """Whether a recent request to the node had no answer."""
         return self._away_until.get(address, 0.0) > time.monotonic()
+
+    def note_away(self, address: HostPort) -> None:
+        """Record that a node does not answer."""
+        self._away_until[address] = time.monotonic() + AWAY_S
 
     def is_slow(self, address: HostPort) -> bool:
         """Whether the node was recently too slow, so that it is not used for the metastore."""
@@ -102,7 +119,7 @@ class MetaNodes:
             if isinstance(error, PeerTooSlow):
                 self._slow_until[address] = time.monotonic() + AWAY_S
             elif "(HTTP " not in error.what and not may_wait:
-                self._away_until[address] = time.monotonic() + AWAY_S
+                self.note_away(address)
             raise
 
     def hop(self, leader: HostPort) -> HostPort:
@@ -123,11 +140,11 @@ class MetaNodes:
         with self._mutex:
             return sorted(self._known, key=lambda node: (self.is_away(node), self.is_slow(node)))
 
-    def ask(self, question: Callable[[HostPort], T]) -> T:
+    def ask(self, question: Callable[[HostPort], T], *, once: bool = False) -> T:
         """Send a request to one node after the other until one answers.
 
         A run that has had an answer before waits for the election of a leader; a run's first
-        request makes one round.
+        request makes one round, and so does one that is to be sent `once`.
 
         Raises:
             PeerUnreachable: no node answers; the error of the first one.
@@ -138,7 +155,7 @@ class MetaNodes:
             try:
                 return self._ask_each(question)
             except PeerUnreachable:
-                if not self._met or len(self._known) < 2 or time.monotonic() > deadline:
+                if once or not self._met or len(self._known) < 2 or time.monotonic() > deadline:
                     raise
             time.sleep(PAUSE_S)
 
@@ -147,8 +164,12 @@ class MetaNodes:
         order = self.in_turn()
         away = {address for address in order if self.is_away(address)}
         for address in order:
-            if self.is_away(address) and address not in away:
-                continue  # another node has just redirected to it, without success
+            if self.is_away(address):
+                if address not in away:
+                    continue  # another node has just redirected to it, without success
+                if len(order) > 1 and not self._is_there(address):
+                    first = first or silent(address)
+                    continue
             try:
                 answer = question(address)
             except PeerUnreachable as error:

@@ -18,15 +18,13 @@ from resources.model import Metastore
 ATTEMPTS = 5
 PAUSE_S = 0.2
 TIMEOUT_S = 2.0
-AWAY_S = 60.0
 
 
 class Newest:
-    """Reads one cluster's metastore; remembers which meta nodes are unreachable."""
+    """Reads one cluster's metastore; meta nodes that do not answer are not asked again soon."""
 
     def __init__(self, meta: MetaClient) -> None:
         self._meta = meta
-        self._away_until: dict[HostPort, float] = {}
 
     def metastore(self) -> tuple[bytes, Metastore]:
         """Read the leader's metastore, and compare its index with the other meta nodes' ones.
@@ -53,8 +51,7 @@ class Newest:
 
     def _known_elsewhere(self, now: Metastore) -> tuple[HostPort, int]:
         """The meta node with the highest index, and that index."""
-        begun = time.monotonic()
-        nodes = [a for a in meta_addresses(now.meta_nodes) if self._away_until.get(a, 0) < begun]
+        nodes = [a for a in meta_addresses(now.meta_nodes) if not self._meta.is_away(a)]
         best = (HostPort("", 0), 0)
         if not nodes:
             return best
@@ -67,7 +64,6 @@ class Newest:
         try:
             return self._meta.index_of(node, timeout_s=TIMEOUT_S)
         except WireError:
-            self._away_until[node] = time.monotonic() + AWAY_S
             return 0
 
     def _is_of(self, node: HostPort, cluster_id: int) -> bool:

@@ -73,16 +73,18 @@ class LeaseTable:
 
     Attributes:
         duration_s: the duration of a lease; `lease-duration` of a real node.
+        now_ns: the leader's clock.
     """
 
     def __init__(self) -> None:
         self.duration_s = LEASE_S
+        self.now_ns = time.time_ns
         self._leases: dict[str, Lease] = {}
         self._lock = threading.Lock()
 
     def acquire(self, name: str, owner: NodeID) -> Lease:
         """Acquire or renew a lease; returns the present one, also if another owner has it."""
-        now_ns = time.time_ns()
+        now_ns = self.now_ns()
         with self._lock:
             held = self._leases.get(name)
             if held is None or held.owner == owner or (held.expiration_ns or 0) < now_ns:

@@ -4,11 +4,13 @@ Nobody but Shardkeeper looks at it, and another leader forgets it; so it keeps t
 apart, and nothing else. A leader knows one request, which takes a name or says who has it. So a
 name can be neither asked for without taking it, nor given back. What follows makes up for both.
 
-- A run that ends leaves a **mark**: it takes the first free name of a row, `shardkeeper-1` and so
-  on, under a number that is its own but for the upper bits. Who waits walks along that row and
+- A run that ends leaves a **mark**: it takes the first free name of a row, `shardkeeper-R-1` and
+  so on, under a number that is its own but for the upper bits. Who waits walks along that row and
   takes what is free, which says nothing. If a mark of the holder stands in front of the name it
   takes, the holder has ended, and who took the name inherits the lease: it renews it under the
   number of the one before, so nobody else ever finds it free.
+- R comes of the holder's number and of the end of its lease, which everybody is told who asks for
+  the lease in vain. So each renewal begins a row, in which nothing of an earlier run stands.
 - A run that was killed leaves none. Its number is in the directory that it read, so the next run
   from there renews the lease under it, and does not wait. The directory's own lock keeps those
   two apart. A run that ends takes the number away before it leaves its mark: a number is in use
@@ -26,6 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
+from zlib import crc32
 
 from resources.clients.meta import MetaClient
 from resources.engine.events import LeaseAwaited, Run, Warned
@@ -53,10 +56,16 @@ POLL_S = 1.0
 BITS = 48
 """Of a run's number; no data node has such a one."""
 MARK_BITS = 15
+ROWS = 4096
+MARK_WITHIN_S, MARK_PAUSE_S = 5.0, 0.5
 PLACES = 64
 """Names in the row: who waits takes one a second, for a lease at most."""
 LEASE_S = 60
 """How long the leader gives a name away for, unless it is configured otherwise."""
+NOT_GIVEN_BACK = (
+    "the meta nodes do not take back this run's lease of the cluster; another restore begun within "
+    "a minute waits for its end"
+)
 LOST_AFTER_S = LEASE_S * 5 / 6
 RENEW_EVERY_S = LEASE_S / 3
 
@@ -74,7 +83,6 @@ class HeldLease:
         self.number = number
         self._meta = meta
         self._renewed_s = passed_s()
-        self._reachable = True
         self._is_anothers = False
         share = usual_lease_s(LEASE_S) / LEASE_S
         self.lost_after_s, self.renew_every_s = LOST_AFTER_S * share, RENEW_EVERY_S * share
@@ -108,28 +116,50 @@ class HeldLease:
         try:
             held = self._meta.lease(NAME, self.number).owner == self.number
         except WireError:
-            self._reachable = False
             return True
-        self._reachable = True
         if held:
             self._renewed_s = began_s
         else:
             self._is_anothers = True
         return held
 
-    def leave_mark(self) -> None:
-        """Say to those who wait that this run has ended; without it they wait for a minute."""
-        if (
-            self._is_anothers
-            or not self._reachable
-            or passed_s() - self._renewed_s > self.lost_after_s
-        ):
-            return
-        mark = NodeID(self.number | (1 + secrets.randbelow(2**MARK_BITS - 1)) << BITS)
-        with suppress(WireError):
-            for place in range(1, PLACES + 1):
-                if self._meta.lease(f"{NAME}-{place}", mark).owner == mark:
-                    return
+    def leave_mark(self) -> bool:
+        """Say to those who wait that this run has ended; without it they wait for a minute.
+
+        Returns whether nobody has to wait. The request is repeated for some seconds, through any
+        meta node: a run that fails since the leader is slow or gone is where it matters.
+        """
+        if self._is_anothers:
+            return True
+        asking, mark = self._marks()
+        began_s = passed_s()
+        while passed_s() - self._renewed_s <= self.lost_after_s:
+            try:
+                now = self._meta.lease(NAME, asking, once=True)
+                # `asking` has it if the leader is a new one, which did not know of our lease.
+                ours = now.owner in (self.number, asking)
+                return not ours or self._is_marked(row_of(now), mark)
+            except WireError:
+                if passed_s() - began_s > MARK_WITHIN_S:
+                    return False
+                time.sleep(MARK_PAUSE_S)
+        return True
+
+    def _marks(self) -> tuple[NodeID, NodeID]:
+        """Two of the numbers that say of ours that it has ended."""
+        ours = self.number & (2**BITS - 1)
+        upper = secrets.SystemRandom().sample(range(1, 2**MARK_BITS), 3)
+        first, second, *_ = (
+            n for n in (NodeID(ours | u << BITS) for u in upper) if n != self.number
+        )
+        return first, second
+
+    def _is_marked(self, row: str, mark: NodeID) -> bool:
+        """Take the first free name of the row."""
+        return any(
+            self._meta.lease(f"{row}-{place}", mark, once=True).owner == mark
+            for place in range(1, PLACES + 1)
+        )
 
 
 @contextmanager
@@ -180,8 +210,8 @@ def holding_lease(
         finally:
             done.set()
             thread.join()
-            if numbers.forget():
-                held.leave_mark()
+            if numbers.forget() and not held.leave_mark():
+                run.emit(Warned(NOT_GIVEN_BACK))
         if is_lost.is_set():
             run.stop.clear()
             run.emit(Warned("all was done when the lease of the cluster was lost"))
@@ -249,7 +279,7 @@ class _Numbers:
         except RepositoryError:
             return None
         number = int(raw) if raw.strip().isdigit() and len(raw) < 20 else 0
-        return NodeID(number) if 0 < number < 2**BITS else None
+        return NodeID(number) if 0 < number < 2 ** (BITS + MARK_BITS) else None
 
     def _raw(self) -> bytes:
         if self._store is None:
@@ -292,7 +322,7 @@ def _take(meta: MetaClient, numbers: _Numbers, run: Run) -> HeldLease:
             first.expiration_ns,
         ):
             raise _busy(meta)
-        if row.inherits_from(now.owner):
+        if row.inherits_from(now):
             number = now.owner
             numbers.note(number)
             continue
@@ -316,24 +346,32 @@ class _Row:
         self._ours = NodeID(1 + secrets.randbelow(2**BITS - 1))
         self._next = 1
 
-    def inherits_from(self, holder: NodeID) -> bool:
+    def inherits_from(self, held: Lease) -> bool:
         """Whether the holder has ended and this run comes after it; walks on to a free name."""
-        mark: NodeID | None = None
+        row, mark = row_of(held), None
         while self._next <= PLACES:
             place = self._next
-            owner = self._ask(place)
+            owner = self._ask(row, place)
             self._next += 1
             if owner == self._ours:
-                return mark is not None and self._ask(place - 1) == mark
-            mark = owner if _is_mark(owner, holder) else None
+                return mark is not None and self._ask(row, place - 1) == mark
+            mark = owner if _is_mark(owner, held.owner) else None
         return False
 
-    def _ask(self, place: int) -> NodeID:
-        return self._meta.lease(f"{NAME}-{place}", self._ours).owner
+    def _ask(self, row: str, place: int) -> NodeID:
+        return self._meta.lease(f"{row}-{place}", self._ours).owner
+
+
+def row_of(held: Lease) -> str:
+    """How the names begin under which who has this lease leaves its mark.
+
+    A leader never forgets a name, so there are not more rows than ROWS.
+    """
+    return f"{NAME}-{crc32(f'{held.owner} {held.expiration_ns}'.encode()) % ROWS}"
 
 
 def _is_mark(owner: NodeID, holder: NodeID) -> bool:
-    return owner >> BITS != 0 and owner & (2**BITS - 1) == holder
+    return owner >> BITS != 0 and (owner ^ holder) & (2**BITS - 1) == 0 and owner != holder
 
 
 def _left_s(lease: Lease) -> int | None:

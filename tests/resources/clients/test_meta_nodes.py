@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from resources.clients import meta_nodes
+from resources.clients import connect, meta_nodes
 from resources.clients.address import AddressMap, HostPort, split_host_port
 from resources.clients.cluster import Cluster
 from resources.clients.meta import MetaClient
@@ -21,7 +21,7 @@ from resources.model import NodeID
 from resources.protocol.commands import DropDatabase
 from tests.faults.trouble import Slow
 from tests.resources.clients.meta_script import APPLIED, DROP, client, http, meta_node
-from tests.resources.clients.peer import closed_port
+from tests.resources.clients.peer import closed_port, peer, silent
 
 TIME_OUT_S = 1.0
 RESOURCES = Path(__file__).parents[3] / "resources"
@@ -106,6 +106,63 @@ def test_who_did_not_answer_is_asked_last_and_not_followed_to() -> None:
     assert nodes.hop(second) == second
 
 
+def test_who_was_away_is_asked_briefly_before_anything_else_is_asked_of_it() -> None:
+    """While there is no leader each round would cost the time-out of the node that stands still."""
+    first, second = split_host_port("a:1", 1), split_host_port("b:1", 1)
+    there, asked = False, list[str]()
+    nodes = MetaNodes([first, second], lambda _: there)
+    nodes.note_away(second)
+
+    def ask(address: HostPort) -> int:
+        asked.append(str(address))
+        if address == first:
+            raise PeerUnreachable("a:1: no leader (HTTP 503)")
+        return 7
+
+    with pytest.raises(PeerUnreachable, match="no leader"):
+        nodes.ask(ask)
+    assert asked == ["a:1"]
+    there = True
+    assert nodes.ask(ask) == 7
+    assert not nodes.is_away(second)
+    nodes.note_away(first)
+    nodes.note_away(second)
+    there = False
+    with pytest.raises(PeerUnreachable, match="does not answer"):
+        nodes.ask(ask, once=True)
+
+
+def test_of_several_that_are_named_one_that_stands_still_costs_a_moment_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "BRIEF_S", 0.3)
+    with (
+        EmbeddedCluster(tmp_path, meta_nodes=2, data_nodes=1) as cluster,
+        peer(silent) as still,
+    ):
+        began = time.monotonic()
+        bind = f"{still},{cluster.meta[1].http_addr}"
+        with_cluster = connect.open_source(connect.Address(bind=bind, timeout_s=30))
+        assert isinstance(with_cluster, Cluster)
+        for _ in range(3):
+            assert with_cluster.metastore()[1].meta_nodes
+        assert with_cluster.meta.is_away(split_host_port(still, 8091))
+        assert time.monotonic() - began < 8  # a time-out is 10 or 30 s
+        with pytest.raises(PeerUnreachable):  # alone it is waited for
+            connect.open_source(connect.Address(bind=still, timeout_s=0.5))
+
+
+def test_a_meta_node_without_an_index_is_not_asked_for_it_again(tmp_path: Path) -> None:
+    with EmbeddedCluster(tmp_path, meta_nodes=3, data_nodes=1) as cluster:
+        meta = MetaClient(cluster.meta[0].http_addr, timeout_s=5)
+        other = split_host_port(cluster.meta[1].http_addr, 8091)
+        assert meta.index_of(other, timeout_s=5)
+        cluster.meta[1].silent = True
+        with pytest.raises(PeerUnreachable):
+            meta.index_of(other, timeout_s=5)
+        assert meta.is_away(other)
+
+
 def test_a_leader_that_another_led_to_in_vain_is_not_asked_itself() -> None:
     follower, leader = split_host_port("a:1", 1), split_host_port("b:1", 1)
     nodes = MetaNodes([follower, leader])
@@ -157,7 +214,7 @@ def test_a_slow_meta_node_costs_its_time_out_once(
     took_s = time.monotonic() - began
     slow.close()
     assert meta.is_slow(split_host_port(slow.way.partition("=")[0], 8091))
-    assert took_s < 6 * TIME_OUT_S  # of its time-out, at each look: 12 or 24 times
+    assert took_s < 11 * TIME_OUT_S  # of its time-out, at each look: 12 or 24 times
 
 
 def test_of_a_slow_leader_nothing_older_than_what_it_knows_is_taken(

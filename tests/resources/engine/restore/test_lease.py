@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +16,14 @@ from resources.engine.restore import lease
 from resources.engine.restore.lease import NAME, NUMBER_FILE, holding_lease
 from resources.errors import (
     PeerClosedEarly,
+    PeerUnreachable,
     ShardkeeperError,
     TargetBusy,
     UnknownOutcome,
     WireError,
 )
 from resources.model import NodeID
+from resources.protocol.meta_api import Lease
 from resources.repository.storage.lock import LEASE_VARIABLE
 from resources.repository.storage.store import DirectoryStore
 
@@ -81,6 +84,62 @@ def test_who_has_ended_is_not_waited_for_from_any_directory(
         assert store.names() == {}
     assert asking.reported == []
     assert len(numbers) == 1  # the lease went from one to the next, and was never free
+
+
+def test_what_earlier_runs_left_stands_in_nobody_s_way(
+    cluster: EmbeddedCluster,
+    asking: Asking,
+    stores: list[DirectoryStore],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a minute the name of the first mark is free again, and the one behind it is not yet."""
+    passed_ns = 0
+    monkeypatch.setattr(cluster.meta[0].leases, "now_ns", lambda: time.time_ns() + passed_ns)
+    for pause_s in (9, 9, 9, 9, 1, 1, 1):
+        with asking.hold(stores[0]):
+            passed_ns += 5 * 10**9
+        passed_ns += pause_s * 10**9
+    assert asking.reported == []
+
+
+def test_a_new_leader_that_never_heard_of_the_lease_makes_nobody_wait(
+    cluster: EmbeddedCluster, asking: Asking, stores: list[DirectoryStore]
+) -> None:
+    for store in [*stores, stores[0]]:
+        with asking.hold(store):
+            cluster.meta[0].leases.forget()
+    assert asking.reported == []
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_the_lease_is_given_back_while_a_leader_is_elected(
+    cluster: EmbeddedCluster,
+    asking: Asking,
+    stores: list[DirectoryStore],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    comes_back: bool,
+) -> None:
+    monkeypatch.setattr(lease, "MARK_PAUSE_S", 0.01)
+    if not comes_back:
+        monkeypatch.setattr(lease, "MARK_WITHIN_S", 0.05)
+    ask, failures = asking.meta.lease, 3 if comes_back else 10**6
+
+    def lease_of(name: str, number: NodeID, *, once: bool = False) -> Lease:
+        nonlocal failures
+        if once and failures:
+            failures -= 1
+            raise PeerUnreachable("n:8091: no leader (HTTP 503)")
+        return ask(name, number, once=once)
+
+    monkeypatch.setattr(asking.meta, "lease", lease_of)
+    with asking.hold(stores[0]):
+        pass
+    if comes_back:
+        with asking.hold(stores[1]):
+            assert asking.reported == []
+    else:
+        assert "do not take back this run's lease" in str(asking.reported[0])
 
 
 def test_who_has_done_everything_is_not_stopped_by_a_lease_that_was_lost(
