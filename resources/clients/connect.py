@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # a backup of a single server does not load the modules for c
 DEFAULT_BIND = "localhost:8091"
 """The default address of a meta node, as in `influxd-ctl`."""
 META_PORT = 8091
+BRIEF_S = 3.0
+"""How long a meta node that -bind names may be silent at first, while it names others too."""
 OTHER_META_NODES = "any meta node of a cluster will do; -bind takes several, separated by commas"
 TCP_PORT = 8088
 HTTP_PORT = 8086
@@ -112,11 +115,13 @@ def open_source(at: Address) -> Server | Cluster:
     bind = at.bind or DEFAULT_BIND
     if at.tls:
         return open_cluster(at, bind)
-    found, kind = _first_that_answers(at, bind)
+    found, kind, silent = _first_that_answers(at, bind)
     if kind not in (PeerKind.HTTP, PeerKind.TLS):
         return _server(at, found, at.http, kind)
     others = [str(other) for other in named_addresses(bind) if other != found]
     meta = open_cluster(replace(at, tls=kind is PeerKind.TLS), ",".join([str(found), *others]))
+    for node in silent:
+        meta.meta.note_away(node)
     if meta.meta.is_meta_node():
         return meta
     scheme = "https" if kind is PeerKind.TLS else "http"
@@ -243,15 +248,27 @@ def _auth(at: Address) -> Auth:
     return Auth.none()
 
 
-def _first_that_answers(at: Address, bind: str) -> tuple[HostPort, PeerKind]:
-    """The first address of -bind at which a server answers, and its kind."""
+def _first_that_answers(at: Address, bind: str) -> tuple[HostPort, PeerKind, list[HostPort]]:
+    """The first address of -bind at which a server answers, its kind, and who did not answer.
+
+    If there are several, each is first waited for briefly: one that stands still must not delay
+    the run by its whole time-out.
+    """
     named = named_addresses(bind)
-    for address in named[:-1]:
-        try:
-            return address, _who_listens(at, bind, address)
-        except PeerUnreachable:
-            continue
-    return named[-1], _who_listens(at, bind, named[-1])
+    if len(named) > 1:
+        brief = replace(at, timeout_s=min(at.timeout_s, BRIEF_S))
+        with suppress(PeerUnreachable):
+            return _first_within(brief, bind, named)
+    return _first_within(at, bind, named)
+
+
+def _first_within(
+    at: Address, bind: str, named: list[HostPort]
+) -> tuple[HostPort, PeerKind, list[HostPort]]:
+    for n, address in enumerate(named[:-1]):
+        with suppress(PeerUnreachable):
+            return address, _who_listens(at, bind, address), named[:n]
+    return named[-1], _who_listens(at, bind, named[-1]), named[:-1]
 
 
 def _who_listens(at: Address, bind: str, address: HostPort) -> PeerKind:
