@@ -37,11 +37,16 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from resources.embedded.cluster import EmbeddedCluster
 from tests.faults.trouble import Nodes, nodes_of
-from tests.wire.any_cluster import AnyCluster, first_cluster
+from tests.wire.any_cluster import AnyCluster, ClusterRefused, first_cluster
+
+T = TypeVar("T")
 
 START_S, HOUR_S, HOURS, POINTS = 1_600_041_600, 3600, 40, 40
 TIMEOUT_S = 10.0
@@ -71,6 +76,14 @@ class Ran:
 
     def failed(self) -> set[int]:
         return {int(shard) for shard in FAILED.findall(self.out)}
+
+    def silences(self) -> str:
+        """The longest times without a line, and the lines that ended them."""
+        lines = [*self.out.splitlines(), f"(exit {self.code})"]
+        ends = [*self.heard, self.seconds]
+        gaps = [(end - begin, at) for at, (begin, end) in enumerate(pairwise([0.0, *ends]))]
+        longest = sorted(gaps, reverse=True)[:4]
+        return "; ".join(f"{gap:.1f} s before {lines[at][:150]!r}" for gap, at in longest)
 
     def done_without(self, node: str) -> list[float]:
         return [when for nodes, when in self.done.values() if node not in nodes]
@@ -245,6 +258,9 @@ class Campaign:
         if others_s - alone_s > TIMEOUT_S + SLACK_S or ran.seconds - alone_s > MAX_S:
             alone_s = max(alone_s, self._restored_alone(name).seconds)
         late, others = ran.seconds - alone_s, others_s - alone_s
+        for what_ran, it in (("alone", alone), ("in trouble", ran)):
+            if it.seconds > TIMEOUT_S:
+                self.say(f"  {what_ran} {it.seconds:.1f} s: {it.silences()}")
         if begun:
             self.late.append(others)
             self.say(
@@ -256,9 +272,8 @@ class Campaign:
         wrong = self._wrong_restore(ran, name, kind, what, short, late, others)
         if wrong:
             return wrong
-        [result] = self.cluster.query("SELECT count(v) FROM m", database=name)
-        count = result["series"][0]["values"][0][1]
-        self.cluster.query(f'DROP DATABASE "{name}"')
+        count = _in_the_end(partial(self._count, name))
+        self._drop(name)
         if count != HOURS * POINTS:
             return f"{count} points are there"
         return "" if begun else None
@@ -266,8 +281,15 @@ class Campaign:
     def _restored_alone(self, name: str) -> Ran:
         ran = self._restore(f"{name}_alone")
         assert not ran.code, ran.out
-        self.cluster.query(f'DROP DATABASE "{name}_alone"')
+        self._drop(f"{name}_alone")
         return ran
+
+    def _count(self, database: str) -> int:
+        [result] = self.cluster.query("SELECT count(v) FROM m", database=database)
+        return result["series"][0]["values"][0][1]
+
+    def _drop(self, database: str) -> None:
+        _in_the_end(partial(self.cluster.query, f'DROP DATABASE "{database}"'))
 
     def _wrong_restore(
         self, ran: Ran, name: str, kind: str, what: str, short: bool, late: float, others: float
@@ -284,6 +306,22 @@ class Campaign:
             if again.code and "it is complete now" not in again.out:
                 return f"again: exit {again.code}:\n{ran.out[-2000:]}\n{again.out[-3000:]}"
         return ""
+
+
+def _in_the_end(ask: Callable[[], T]) -> T:
+    """Ask a data node until it does not refuse.
+
+    It keeps connections to a data node that has restarted, which fail once each, and hears of
+    changes from one meta node; if that has died it needs a moment to find another.
+    """
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return ask()
+        except ClusterRefused:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.3)
 
 
 def campaign(
