@@ -24,8 +24,7 @@ def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
         "restore_point": _restore_point(plan),
         "meta_file": plan.backup.meta.file_name,
         "databases": ", ".join(
-            f"{db.source.name} as {db.new_database}" if db.renamed else db.new_database
-            for db in plan.databases
+            f"{db.source.name} as {db.name}" if db.renamed else db.name for db in plan.databases
         ),
         "shards": len(plan.shards),
         "tar_bytes": plan.size_bytes,
@@ -38,7 +37,7 @@ def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
                 {
                     "shard": int(shard.place.shard_id),
                     "from": f"{shard.place.database}.{shard.place.policy}",
-                    "to": f"{shard.new_database}.{shard.new_policy}",
+                    "to": f"{shard.database}.{shard.policy}",
                     "start": stamp(shard.place.group.start_time_ns),
                     "end": stamp(shard.place.group.end_time_ns),
                     "bytes": shard.archive.entry.size_bytes,
@@ -63,7 +62,7 @@ def restore_facts(report: RestoreReport, target: str) -> Metadata:
                     "shard": int(done.restore.place.shard_id),
                     "new shard": int(done.new_shard_id),
                     "from": f"{done.restore.place.database}.{done.restore.place.policy}",
-                    "into": f"{done.restore.new_database}.{done.restore.new_policy}",
+                    "into": f"{done.restore.database}.{done.restore.policy}",
                     "read back": done.receipt.how,
                     "seconds": round(done.seconds, 3),
                     "receipt": done.receipt.content,
@@ -83,8 +82,8 @@ def restored_shard_facts(report: RestoreReport, target: str) -> Mapping[str, Met
             "restore_point": _restore_point(report.plan),
             "shard_id": str(done.restore.place.shard_id),
             "new_shard_id": str(done.new_shard_id),
-            "database": done.restore.new_database,
-            "retention_policy": done.restore.new_policy,
+            "database": done.restore.database,
+            "retention_policy": done.restore.policy,
             "archive": done.restore.archive.entry.file_name,
             "tar_bytes": done.restore.archive.entry.size_bytes,
             "seconds": round(done.seconds, 3),

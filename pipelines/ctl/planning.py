@@ -30,9 +30,9 @@ def render_plan(preview: RestorePreview) -> str:
     lines = [table(HEAD, [_row(shard) for shard in preview.shards])] if preview.shards else []
     for database in preview.databases:
         if not database.shards:
-            lines.append(f"{printable(database.new_database)}: created empty")
+            lines.append(f"{printable(database.name)}: created empty")
         for query in database.continuous_queries:
-            lines.append(f"{printable(database.new_database)}: {printable(query)}")
+            lines.append(f"{printable(database.name)}: {printable(query)}")
     lines += [f"note: {printable(note)}" for note in preview.plan.notes]
     if preview.plan.deleted_ranges:
         keep = preview.plan.keep_tombstoned
@@ -61,7 +61,7 @@ def _row(shard: ShardPreview) -> tuple[str, ...]:
         str(restore.place.shard_id),
         "-" if shard.new_shard_id is None else str(shard.new_shard_id),
         printable(f"{restore.place.database}.{restore.place.policy}"),
-        printable(f"{restore.new_database}.{restore.new_policy}"),
+        printable(f"{restore.database}.{restore.policy}"),
         instant(group.start_time_ns),
         instant(group.end_time_ns),
         "at once" if shard.expired else instant(shard.expires_at_ns),
@@ -88,7 +88,7 @@ def plan_json(preview: RestorePreview) -> str:
             "databases": [
                 {
                     "name": database.source.name,
-                    "new_name": database.new_database,
+                    "new_name": database.name,
                     "shards": len(database.shards),
                     "policies": [
                         {
@@ -125,8 +125,8 @@ def _shard_json(shard: ShardPreview) -> dict[str, object]:
         "new_shard": shard.new_shard_id,
         "database": restore.place.database,
         "policy": restore.place.policy,
-        "new_database": restore.new_database,
-        "new_policy": restore.new_policy,
+        "new_database": restore.database,
+        "new_policy": restore.policy,
         "start": format_time(group.start_time_ns),
         "end": format_time(group.end_time_ns),
         "expires": None if shard.expires_at_ns is None else format_time(shard.expires_at_ns),

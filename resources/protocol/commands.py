@@ -123,15 +123,15 @@ class UpdateRetentionPolicy(Command, frozen=True):
     TYPE = 8
     database: str
     name: str
-    new_name: str | None = None
+    new_policy: str | None = None
     duration_ns: int | None = None
     replica_n: int | None = None
     shard_group_duration_ns: int | None = None
     default: bool = False
 
     def check(self) -> None:
-        if self.new_name is not None:
-            check_name("retention policy", self.new_name)
+        if self.new_policy is not None:
+            check_name("retention policy", self.new_policy)
 
 
 # --- shard groups and shards --------------------------------------------------------------

@@ -160,7 +160,7 @@ def _drop_policy(command: commands.DropRetentionPolicy, store: Metastore, _: int
 @_applied.register
 def _update_policy(command: commands.UpdateRetentionPolicy, store: Metastore, _: int) -> Metastore:
     db, rp = found_policy(store, command.database, command.name)
-    new_name = command.name if command.new_name is None else command.new_name
+    new_name = command.name if command.new_policy is None else command.new_policy
     if new_name != command.name and db.retention_policy(new_name) is not None:
         raise CommandRejected("retention policy name already exists")
     duration_ns = rp.duration_ns if command.duration_ns is None else command.duration_ns

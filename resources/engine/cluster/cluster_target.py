@@ -284,7 +284,7 @@ class ClusterRestore:
                 try:
                     check_continuous_query(query.query)
                     self._cluster.meta.execute(
-                        CreateContinuousQuery(database.new_database, query.name, query.query)
+                        CreateContinuousQuery(database.name, query.name, query.query)
                     )
                 except ShardkeeperError as error:
                     self._run.emit(

@@ -95,7 +95,7 @@ def can_be_commanded(plan: RestorePlan, draft: Sequence[pb.DatabaseInfo], n_node
 
 def announced_names(cluster_id: int, plan: RestorePlan) -> Journal:
     """What the record says before anything is created: names, since no numbers are known yet."""
-    names = {database.new_database: tuple[ShardID, ...]() for database in plan.databases}
+    names = {database.name: tuple[ShardID, ...]() for database in plan.databases}
     return Journal(cluster_id, names, {}, by_command=True)
 
 

@@ -105,10 +105,8 @@ def plan_cluster_change(
     if not nodes:
         raise PlanError("the cluster has no data nodes", hint="influxd-ctl add-data adds one")
     for database in plan.databases:
-        if before.database(database.new_database) is not None:
-            raise TargetNotEmpty(
-                NOT_EMPTY, hint=f"the cluster has {shown(database.new_database)} already"
-            )
+        if before.database(database.name) is not None:
+            raise TargetNotEmpty(NOT_EMPTY, hint=f"the cluster has {shown(database.name)} already")
     messages = list(pb.Data(Databases=draft).Databases)  # copies, to be numbered
     groups = [g for db in messages for rp in db.RetentionPolicies for g in rp.ShardGroups]
     ids, kept = _renumber(groups, before, on_disk)
@@ -141,7 +139,7 @@ def _database(
         durations=database.durations,
     )
     found = parse_strictly(pb.Data, payload, "metastore").Databases[0]
-    found.Name = database.new_database
+    found.Name = database.name
     for rp in found.RetentionPolicies:
         rp.ReplicaN = replica_n or max(1, rp.ReplicaN)
         # Servers look groups up by where they end.

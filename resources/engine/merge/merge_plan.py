@@ -175,7 +175,7 @@ def plan_merge(
     _note_subscriptions(live, policies, notes)
     smaller = replace(database, shards=tuple(shards), continuous_queries=())
     return MergePlan(
-        temporary=database.new_database,
+        temporary=database.name,
         into=live.name,
         policies={s.place.policy: policies[s.place.policy] for s in shards},
         restore=replace(restore, databases=(smaller,)),

@@ -27,7 +27,7 @@ def identity_of(plan: RestorePlan, options: RestoreOptions) -> str:
 def _database(database: DatabaseRestore) -> list[object]:
     return [
         database.source.name,
-        database.new_database,
+        database.name,
         database.new_policy,
         [rp.name for rp in database.policies],
         dict(database.durations),
@@ -39,7 +39,7 @@ def _shard(shard: ShardRestore) -> list[object]:
     entry = shard.archive.entry
     return [
         shard.place.shard_id,
-        shard.new_policy,
+        shard.policy,
         entry.file_name,
         entry.size_bytes,
         entry.details.sha256 if entry.details else None,

@@ -48,7 +48,7 @@ def imported(sent: Metastore, database: DatabaseRestore, *, limits: bool) -> Exp
     new = database.new_policy
     default = new or found.default_retention_policy
     return Expected(
-        database.new_database,
+        database.name,
         default,
         tuple(_named(rp, new or rp.name, rp.duration_ns) for rp in found.retention_policies),
         exact=True,
@@ -62,7 +62,7 @@ def stated(database: DatabaseRestore, *, limits: bool) -> Expected:
     new = database.new_policy
     kept = {rp.name for rp in database.policies}
     return Expected(
-        database.new_database,
+        database.name,
         (new or default) if default in kept else "",
         tuple(
             _named(rp, new or rp.name, database.durations.get(rp.name, rp.duration_ns), groups=())

@@ -123,15 +123,17 @@ class ShardRestore(Struct, frozen=True):
 
     place: ShardPlace
     archive: Archive
-    new_database: str
-    new_policy: str
+    database: str
+    """Where it goes on the target, as `policy` does; `place` has the source's names."""
+    policy: str
 
 
 class DatabaseRestore(Struct, frozen=True):
     """One database to be created on the target."""
 
     source: DatabaseInfo
-    new_database: str
+    name: str
+    """Its name on the target."""
     policies: tuple[RetentionPolicyInfo, ...]
     """Those of the source that are restored, with the names they have there."""
     new_policy: str
@@ -144,7 +146,7 @@ class DatabaseRestore(Struct, frozen=True):
 
     @property
     def renamed(self) -> bool:
-        return self.new_database != self.source.name
+        return self.name != self.source.name
 
 
 class RestorePlan(Struct, frozen=True):
@@ -329,10 +331,10 @@ def _database(
     if options.limits.shard_id is not None and not only:
         only = found[0].policy if found else ""
     policies = tuple(rp for rp in db.retention_policies if not only or rp.name == only)
-    new_database = options.new_database or db.name
+    name = options.new_database or db.name
     whole = not only and options.limits.shard_id is None
     queries = tuple(cq.query for cq in db.continuous_queries)
-    if queries and (not whole or new_database != db.name):
+    if queries and (not whole or name != db.name):
         why = "is renamed" if whole else "is restored in part"
         notes.append(
             f"{len(queries)} continuous queries of {shown(db.name)} are left out, because the "
@@ -347,7 +349,7 @@ def _database(
         durations = {rp.name: options.new_duration_ns for rp in policies}
     return DatabaseRestore(
         source=db,
-        new_database=new_database,
+        name=name,
         policies=policies,
         new_policy=options.new_policy,
         durations=durations,
@@ -355,7 +357,7 @@ def _database(
             ShardRestore(
                 place,
                 backup.archives[place.shard_id],
-                new_database,
+                name,
                 options.new_policy or place.policy,
             )
             for place in found
@@ -366,7 +368,7 @@ def _database(
 
 def _require_free(databases: Sequence[DatabaseRestore], target: TargetState) -> None:
     there = target.metastore
-    taken = [db.new_database for db in databases if there.database(db.new_database) is not None]
+    taken = [db.name for db in databases if there.database(db.name) is not None]
     if not taken:
         return
     names = ", ".join(shown(name) for name in taken[:5]) + (" …" if len(taken) > 5 else "")

@@ -117,8 +117,8 @@ def _shard(shard: ShardRestore, receipts: Sequence[Receipt]) -> dict[str, Any]:
         "shardID": shard.place.shard_id,
         "fileName": entry.file_name,
         "sha256": entry.details.sha256 if entry.details else None,
-        "newDatabase": shard.new_database,
-        "newPolicy": shard.new_policy,
+        "newDatabase": shard.database,
+        "newPolicy": shard.policy,
         "newShardID": receipts[0].new_shard_id,
         "copies": [receipt.encode() for receipt in receipts],
     }

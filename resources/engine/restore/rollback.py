@@ -50,38 +50,38 @@ def roll_back(
         try:
             # Who is interrupted knows no outcome: an import that was sent may still be under way.
             until = time.monotonic() + (0.0 if ids else SETTLED_WITHIN_S)
-            there = _read_database(server, database.new_database, until)
+            there = _read_database(server, database.name, until)
             if there is None:
                 if not ids and not isinstance(error, ShardkeeperError):
-                    _maybe_later(database.new_database, error, emit)
+                    _maybe_later(database.name, error, emit)
                 else:
-                    journal.forget(database.new_database)
+                    journal.forget(database.name)
                 continue
             if not _ours(there, database, ids):
-                _leave(database.new_database, "it holds shards that are not ours", error, emit)
+                _leave(database.name, "it holds shards that are not ours", error, emit)
                 continue
             if not journal.is_still_ours():
-                _leave(database.new_database, "another run took the place of this one", error, emit)
+                _leave(database.name, "another run took the place of this one", error, emit)
                 continue
             if not ids and not _is_settled(server, there, until):
-                _leave(database.new_database, "the server is still at work on it", error, emit)
+                _leave(database.name, "the server is still at work on it", error, emit)
                 continue
             if not ids and (
                 why := whose_else(server, journal.store, journal.name, journal.journal, there)
             ):
-                _name_anothers(database.new_database, why, error, emit)
-                journal.forget(database.new_database)
+                _name_anothers(database.name, why, error, emit)
+                journal.forget(database.name)
                 continue
             if ids and (why := _holds_more(server, journal, ids.values())):
-                _leave(database.new_database, why, error, emit)
+                _leave(database.name, why, error, emit)
                 continue
-            drop_database(server, database.new_database, shards_of(there))
-            journal.forget(database.new_database)
-            dropped.append(database.new_database)
+            drop_database(server, database.name, shards_of(there))
+            journal.forget(database.name)
+            dropped.append(database.name)
             passing("restore.after-rollback")
         except Exception as failure:  # noqa: BLE001 - whatever it is, the next one is dropped
             why = failure.what if isinstance(failure, ShardkeeperError) else repr(failure)
-            _leave(database.new_database, why, error, emit)
+            _leave(database.name, why, error, emit)
     if dropped:
         _report_dropped(dropped, error, emit)
 
@@ -183,7 +183,7 @@ def _ours(there: DatabaseInfo, database: DatabaseRestore, ids: Mapping[ShardID, 
     if ids:
         return shards_of(there) <= set(ids.values())
     # The reply to the import was lost: ours if it has exactly the shard groups that we sent.
-    sent = {(s.new_policy, *shape(s.place.group)) for s in database.shards}
+    sent = {(s.policy, *shape(s.place.group)) for s in database.shards}
     return {(policy, *shape(group)) for policy, group in groups} == sent
 
 

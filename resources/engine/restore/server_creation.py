@@ -83,26 +83,26 @@ class ServerCreation:
         return {old: new for _, ids in self.created for old, new in ids.items()}
 
     def _create(self, database: DatabaseRestore) -> None:
-        groups = sorted({(s.new_policy, *shape(s.place.group)) for s in database.shards})
+        groups = sorted({(s.policy, *shape(s.place.group)) for s in database.shards})
         made = CreatedDatabase(tuple(groups), None if database.shards else {})
         ids: dict[ShardID, ShardID] = {}
-        self._journal.add(database.new_database, made)
+        self._journal.add(database.name, made)
         self.created.append((database, ids))
         try:
             self._journal.check_still_ours()
-            if database.new_database in self._there:
-                ids |= self._there[database.new_database]
+            if database.name in self._there:
+                ids |= self._there[database.name]
             else:
                 self._import(database, ids)
         except (LockLost, PlanError, PeerRefused) as error:
             if not isinstance(error, PeerRefused) or database.shards:
                 self.created.pop()  # nothing was changed; who has that name now keeps it
-                self._journal.forget(database.new_database)
+                self._journal.forget(database.name)
             raise
         except BaseException:
-            if not ids and self._sent != database.new_database:  # as by a signal
+            if not ids and self._sent != database.name:  # as by a signal
                 self.created.pop()
-                self._journal.forget(database.new_database)
+                self._journal.forget(database.name)
             raise
         finally:
             if ids:  # as the server said, even if what it made is not what was sent
@@ -112,7 +112,7 @@ class ServerCreation:
                     else frozenset[FileID]()
                     for old, new in ids.items()
                 }
-                self._journal.add(database.new_database, replace(made, shards=files, ids=ids))
+                self._journal.add(database.name, replace(made, shards=files, ids=ids))
 
     def _import(self, database: DatabaseRestore, ids: dict[ShardID, ShardID]) -> None:
         """Create it; an answer that is lost is found in what is there, and else it is sent again.
@@ -120,7 +120,7 @@ class ServerCreation:
         Raises: as `create_database`.
         """
         lost: WireError | None = None
-        self._sent = database.new_database
+        self._sent = database.name
         for attempt in range(1, IMPORTS + 1):
             try:
                 create_database(self._server, self._plan.meta, database, self._version, ids)
@@ -144,7 +144,7 @@ class ServerCreation:
         until = time.monotonic() + SETTLED_WITHIN_S
         while time.monotonic() < until:
             _, now = self._server.metastore()
-            there = now.database(database.new_database)
+            there = now.database(database.name)
             if there is not None:
                 ids = ids_there(there, self._plan.meta, database)
                 if ids is None or self._journal.is_anothers(there.name, ids.values()):
@@ -190,10 +190,10 @@ def create_database(
             hint="restore into InfluxDB 1.8 or later, or part by part: -rp with -newdb, or -shard"
             + ("" if version else "; -http, -user and -pwd-file let the server tell its version"),
         )
-    _require_absent(server, database.new_database)
+    _require_absent(server, database.name)
     ids |= server.tcp.import_metastore(
         database.source.name,
-        database.new_database,
+        database.name,
         only or "",
         database.new_policy,
         payload,
@@ -280,17 +280,17 @@ def _check_ids(
     made = {
         place.shard_id: (place.policy, place.group.start_time_ns)
         for place in now.places()
-        if place.database == database.new_database
+        if place.database == database.name
     }
     for shard in database.shards:
         new_id = ids.get(shard.place.shard_id)
-        expected = (shard.new_policy, shard.place.group.start_time_ns)
+        expected = (shard.policy, shard.place.group.start_time_ns)
         if new_id is None or made.get(new_id) != expected:
             if made and set(ids.values()) != made.keys():
                 ids.clear()
             raise BadReply(
                 f"{server.address}: says that shard {shard.place.shard_id} became shard {new_id}, "
-                f"which is not in {shown(database.new_database)}.{shown(shard.new_policy)}",
+                f"which is not in {shown(database.name)}.{shown(shard.policy)}",
                 hint="look at the network and at the server's log, then restore again",
             )
 
@@ -310,14 +310,14 @@ def _create_empty(server: Server, database: DatabaseRestore, version: str) -> No
             f"{shown(database.source.name)} is empty and can only be created over HTTP",
             hint="name the server's HTTP address with -http",
         )
-    _require_absent(server, database.new_database)
-    name = quote_identifier(database.new_database)
+    _require_absent(server, database.name)
+    name = quote_identifier(database.name)
     server.http.query(f"CREATE DATABASE {name}", again=True)
     default = database.source.default_retention_policy
     _, now = server.metastore()
-    made = now.database(database.new_database)
+    made = now.database(database.name)
     if made is None:
-        raise server.other_server(f"database {shown(database.new_database)} was created there")
+        raise server.other_server(f"database {shown(database.name)} was created there")
     there = {rp.name for rp in made.retention_policies}
     for rp in database.policies:
         statement = _policy_statement(name, rp, database, there, is_default=rp.name == default)

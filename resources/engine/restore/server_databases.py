@@ -30,7 +30,7 @@ def run_queries(
     for statement in database.continuous_queries:
         try:
             check_continuous_query(statement)
-            check_shards(server, database.new_database, ids.values())
+            check_shards(server, database.name, ids.values())
             assert server.http is not None  # noqa: S101 - check_shards asked it
             server.http.query(statement, again=True)
         except ShardkeeperError as error:

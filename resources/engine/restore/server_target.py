@@ -122,7 +122,7 @@ class ServerTarget:
         version = server.about().version
         _, before = server.metastore()
         facts = TargetFacts("server", server.address, version, before.cluster_id)
-        names = [database.new_database for database in checked.plan.databases]
+        names = [database.name for database in checked.plan.databases]
         check_same_server(server, names, emit=self.run.emit)
         self.run.emit(MetaRestoring())
         passing("restore.checked")
@@ -208,7 +208,7 @@ class ServerRestore:
         created, journal, emit = self._creation.created, self._journal, self._checked.run.emit
         roll_back(self._server, created, error, journal=journal, emit=emit)
         known = {db.name for db in self._before.databases}
-        known |= {db.new_database for db in self._checked.plan.databases}
+        known |= {db.name for db in self._checked.plan.databases}
         ours = {new for _, ids in created for new in ids.values()}
         ours -= {place.shard_id for place in self._before.places()}
         take_back_strangers(self._server, known, ours, error, journal=journal, emit=emit)

@@ -88,15 +88,15 @@ def what_is_there(
     """
     _, now = server.metastore()
     databases = kept.journal.databases
-    if not databases.keys() <= {database.new_database for database in plan.databases}:
+    if not databases.keys() <= {database.name for database in plan.databases}:
         return None
     ids: dict[str, Mapping[ShardID, ShardID]] = {}
     for database in plan.databases:
         found = _ids(server, kept.journal, now, plan.meta, database, version)
         if found is None:
             return None
-        if now.database(database.new_database) is not None:
-            ids[database.new_database] = found
+        if now.database(database.name) is not None:
+            ids[database.name] = found
     unfinished = Unfinished(kept, plan, ids, reported(server))
     return None if _was_written_to(unfinished) else unfinished
 
@@ -127,7 +127,7 @@ def _ids(
     version: str,
 ) -> Mapping[ShardID, ShardID] | None:
     """Nothing if the database is still to be made; None if it is not what the record says."""
-    made, there = journal.databases.get(database.new_database), now.database(database.new_database)
+    made, there = journal.databases.get(database.name), now.database(database.name)
     if made is None or there is None:
         gone = made is not None and made.ids
         return {} if there is None and not gone else None

@@ -292,7 +292,7 @@ class Uploader:
             deletes = deletes_in(self._repository, shard.archive, self._checked.check)
         sent.facts, sent.applied = contents.files, bool(deletes)
         sent.series = None if deletes or contents.damaged else contents.series
-        prefix = f"{shard.new_database}/{shard.new_policy}/{new_id}/"
+        prefix = f"{shard.database}/{shard.policy}/{new_id}/"
         with (
             self._repository.open_archive(shard.archive) as source,
             self.server.tcp.upload(new_id) as upload,

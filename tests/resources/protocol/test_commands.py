@@ -254,7 +254,7 @@ def test_metadata_that_a_cluster_would_not_survive_is_not_written(
         CreateDatabase("db", RetentionPolicySpec("a/b", 0, 0, 1)),
         CreateRetentionPolicy("a\\b", RetentionPolicySpec("r", 0, 0, 1)),
         CreateRetentionPolicy("d", RetentionPolicySpec("\0", 0, 0, 1)),
-        UpdateRetentionPolicy("d", "r", new_name=".."),
+        UpdateRetentionPolicy("d", "r", new_policy=".."),
     ],
 )
 def test_names_that_would_lead_outside_are_not_created(command: Command) -> None:

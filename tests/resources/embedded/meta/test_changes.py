@@ -203,7 +203,9 @@ def test_continuous_queries_of_one_name_differ_by_more_than_case() -> None:
 
 
 def test_a_policy_that_is_renamed_is_the_default_no_more_unless_it_is_reported() -> None:
-    silent = after(cmd.UpdateRetentionPolicy("db", "autogen", new_name="n"), store=DB)
+    silent = after(cmd.UpdateRetentionPolicy("db", "autogen", new_policy="n"), store=DB)
     assert silent.databases[0].default_retention_policy == "autogen"
-    reply = after(cmd.UpdateRetentionPolicy("db", "autogen", new_name="n", default=True), store=DB)
+    reply = after(
+        cmd.UpdateRetentionPolicy("db", "autogen", new_policy="n", default=True), store=DB
+    )
     assert reply.databases[0].default_retention_policy == "n"

@@ -130,7 +130,7 @@ def test_every_shard_goes_through_a_temporary_database_into_the_policy_of_its_na
     assert planned.policies == {"week": "week", "long": "long"}
     assert planned.points == 10
     [beside] = planned.restore.databases
-    assert beside.new_database == TEMPORARY
+    assert beside.name == TEMPORARY
     assert set(beside.durations.values()) == {0}  # nothing expires while it is copied
     assert beside.continuous_queries == ()
     assert planned.kept_from_ns == {}

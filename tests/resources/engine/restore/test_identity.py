@@ -48,11 +48,11 @@ def test_what_does_not_change_the_outcome_does_not_matter() -> None:
     [
         replace(PLAN, meta=b"other"),
         replace(PLAN, databases=()),
-        replace(PLAN, databases=(replace(DATABASE, new_database="copy"),)),
+        replace(PLAN, databases=(replace(DATABASE, name="copy"),)),
         replace(PLAN, databases=(replace(DATABASE, new_policy="copy"),)),
         replace(PLAN, databases=(replace(DATABASE, durations={"autogen": 5}),)),
         with_shard(replace(SHARD, place=place(2))),
-        with_shard(replace(SHARD, new_policy="copy")),
+        with_shard(replace(SHARD, policy="copy")),
         with_shard(replace(SHARD, archive=archive(1, details(file()), second=1))),
         with_shard(replace(SHARD, archive=archive(1, details(file(), sha256="c" * 64)))),
         with_shard(replace(SHARD, archive=archive(1))),

@@ -120,7 +120,7 @@ def state(target: Metastore) -> TargetState:
 
 def test_everything_is_restored_but_the_servers_own_monitoring() -> None:
     made = plan(RestoreOptions())
-    assert [db.new_database for db in made.databases] == ["home", "other", "empty"]
+    assert [db.name for db in made.databases] == ["home", "other", "empty"]
     assert [shard.place.shard_id for shard in made.shards] == [1, 2, 3, 4, 6]
     assert made.databases[0].continuous_queries == ("CREATE CONTINUOUS QUERY q ON home …",)
 
@@ -134,7 +134,7 @@ def test_users_and_subscriptions_are_left_out_and_named_without_their_hashes() -
 
 def test_a_rename_moves_the_shards_and_leaves_queries_that_name_the_old_database() -> None:
     made = plan(RestoreOptions(Limits("home"), new_database="home2"))
-    assert {(s.new_database, s.new_policy) for s in made.shards} == {
+    assert {(s.database, s.policy) for s in made.shards} == {
         ("home2", "keep"),
         ("home2", "day"),
     }
@@ -145,7 +145,7 @@ def test_a_rename_moves_the_shards_and_leaves_queries_that_name_the_old_database
 def test_one_policy_is_restored_under_a_new_name() -> None:
     made = plan(RestoreOptions(Limits("home", "keep"), "x", "kept"))
     assert [rp.name for rp in made.databases[0].policies] == ["keep"]
-    assert {(s.place.shard_id, s.new_policy) for s in made.shards} == {
+    assert {(s.place.shard_id, s.policy) for s in made.shards} == {
         (1, "kept"),
         (2, "kept"),
         (3, "kept"),
@@ -220,7 +220,7 @@ def test_an_older_archive_of_a_shard_that_failed_is_good_enough() -> None:
 
 def test_a_database_without_archives_is_not_created_empty_from_a_limited_backup() -> None:
     made = plan(RestoreOptions(), backup(6, details=None))
-    assert [db.new_database for db in made.databases] == ["other", "empty"]
+    assert [db.name for db in made.databases] == ["other", "empty"]
     assert any("'home' is left out" in note for note in made.notes)
     with pytest.raises(BackupIncomplete, match="no archive of database 'home'"):
         plan(RestoreOptions(Limits("home")), backup(6, details=None))
@@ -240,7 +240,7 @@ def test_a_manifest_without_names_still_finds_its_place() -> None:
     nameless = Archive(replace(archive(1).entry, database="", policy=""), "T.manifest")
     source = replace(backup(1, details=None), archives={ShardID(1): nameless})
     made = plan(RestoreOptions(Limits(shard_id=ShardID(1))), source)
-    assert made.shards[0].new_database == "home"
+    assert made.shards[0].database == "home"
 
 
 def test_flags_that_need_another_say_so() -> None:
