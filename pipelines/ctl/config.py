@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +12,19 @@ import click
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.render import printable
 from resources.config.opening import open_cluster, open_repository
-from resources.config.reading import Reading, configuration_path, read_sound
+from resources.config.reading import (
+    FILE,
+    VARIABLE,
+    NothingUsable,
+    Reading,
+    configuration_path,
+    read_sound,
+)
 from resources.config.values import EMBEDDED
-from resources.errors import ShardkeeperError, UsageError
+from resources.errors import ShardkeeperError, UsageError, counted
+
+CONNECT_S = 10.0
+"""How long a cluster may be silent before the next one is tried."""
 
 
 @click.group("config")
@@ -37,15 +47,26 @@ def check(path: str, connect: bool) -> None:
     An error in one cluster leaves that cluster out of Dagster; the others are still backed up.
     """
     where = Path(path) if path else configuration_path(os.environ, Path.cwd())
-    found = read_sound(where)
+    if where.is_dir():
+        click.echo(
+            f"no file {FILE} in {printable(str(where))}, and {VARIABLE} is not set: Dagster uses "
+            f"the embedded clusters below\n  next: write {FILE}, docs/configuration.md has an "
+            "example; or name a file: config check PATH",
+            err=True,
+        )
+    try:
+        found = read_sound(where)
+    except NothingUsable as error:
+        _print_errors(error.problems)
+        raise UsageError(
+            f"{_count(len(error.problems), 'problem')} in {where}, and no cluster is left",
+            hint="correct the lines named above, and check again",
+        ) from None
     wrong = [problem.error for problem in found.problems] + list(_executor(found))
     for line in _summary(found, embedded=where.is_dir()):
         click.echo(printable(line))
     unreachable = list(_connected(found)) if connect else []
-    for error in (*wrong, *unreachable):
-        click.echo(printable(str(error)), err=True)
-        if error.hint:
-            click.echo(printable(f"  next: {error.hint}"), err=True)
+    _print_errors((*wrong, *unreachable))
     if wrong:
         left_out = ", ".join(found.broken) or "no cluster"
         raise UsageError(
@@ -57,6 +78,13 @@ def check(path: str, connect: bool) -> None:
             f"{where} is valid, and {_count(len(unreachable), 'place')} in it cannot be reached",
             hint="see above; the account that runs Dagster may have other secrets and mounts",
         )
+
+
+def _print_errors(errors: Iterable[ShardkeeperError]) -> None:
+    for error in errors:
+        click.echo(printable(str(error)), err=True)
+        if error.hint:
+            click.echo(printable(f"  next: {error.hint}"), err=True)
 
 
 def _summary(found: Reading, *, embedded: bool) -> Iterator[str]:
@@ -94,8 +122,10 @@ def _connected(found: Reading) -> Iterator[ShardkeeperError]:
     for name, settings in found.configuration.clusters.items():
         if settings.embedded is not None and not settings.repository:
             continue
+        at = settings.bind or settings.host or f"embedded in {settings.embedded}"
+        click.echo(printable(f"{name}: trying {at}, for {CONNECT_S:.0f} s at most"))
         try:
-            source = open_cluster(found, name)
+            source = open_cluster(found, name, silence_s=CONNECT_S)
             source.metastore()
             click.echo(f"{name}: {source.address} answers")
         except ShardkeeperError as error:
@@ -119,4 +149,4 @@ def _of(name: str, error: ShardkeeperError) -> ShardkeeperError:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
+    return counted(number, what)

@@ -8,7 +8,7 @@ tests/resources/config/test_sound.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -18,7 +18,7 @@ from pydantic_core import ErrorDetails
 from resources.config.document import Document, Place, load_document
 from resources.config.embedded import embedded_configuration, embedded_target
 from resources.config.values import EMBEDDED, Cluster, Configuration, Repository, Secret
-from resources.errors import UsageError, shown
+from resources.errors import UsageError, counted, shown
 
 FILE = "shardkeeper.yaml"
 VARIABLE = "SHARDKEEPER_CONFIG"
@@ -35,6 +35,16 @@ class Problem(Struct, frozen=True):
     cluster: str
     """The cluster that is left out because of it; empty: no single one."""
     error: UsageError
+
+
+class NothingUsable(UsageError):
+    """A file without a cluster that can be backed up; `problems` are all that is wrong with it."""
+
+    def __init__(self, problems: Sequence[UsageError]) -> None:
+        first, more = problems[0], len(problems) - 1
+        others = f" ({counted(more, 'more problem')}: shardkeeper config check lists all)"
+        super().__init__(first.what + (others if more else ""), hint=first.hint)
+        self.problems = tuple(problems)
 
 
 class Reading(Struct, frozen=True):
@@ -111,7 +121,8 @@ def read_sound(path: Path) -> Reading:
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read: {error.strerror}",
-            hint=f"{VARIABLE} names the configuration file; without it, {FILE} is read where it is",
+            hint=f"{VARIABLE} names the configuration file; without it, {FILE} is read in the "
+            "working directory. docs/configuration.md has an example to start from",
         ) from None
     if len(raw) > MAX_FILE_BYTES:
         raise UsageError(f"{path}: more than {MAX_FILE_BYTES} bytes, too long for a configuration")
@@ -165,14 +176,14 @@ def parse_sound(raw: bytes, name: str) -> Reading:
         wrong = list(_wrong(document, name))
         if not wrong:
             break
-        for place, error in wrong:
-            problems.append(Problem(_cluster_at(place), error))
-            if not document.drop(place):
-                raise problems[0].error
+        problems += [Problem(_cluster_at(place), error) for place, error in wrong]
+        dropped = [document.drop(place) for place in dict(wrong)]
+        if not all(dropped):
+            raise NothingUsable([problem.error for problem in problems])
     configuration = Configuration.model_validate(document.content)
     if not configuration.backed_up:
         if problems:
-            raise problems[0].error
+            raise NothingUsable([problem.error for problem in problems])
         raise UsageError(
             f"{name}:1: no cluster has a repository, so there is nothing to back up", hint=HINT
         )
@@ -180,7 +191,7 @@ def parse_sound(raw: bytes, name: str) -> Reading:
 
 
 def _wrong(document: Document, name: str) -> Iterator[tuple[Place, UsageError]]:
-    """Yield the errors of invalid settings, one for each piece of the document."""
+    """Yield the errors of invalid settings, each with its piece of the document."""
     try:
         configuration = Configuration.model_validate(document.content)
     except ValidationError as error:
@@ -190,7 +201,7 @@ def _wrong(document: Document, name: str) -> Iterator[tuple[Place, UsageError]]:
             pieces.setdefault(document.piece(where), []).append((where, _described(one)))
         for piece, found in pieces.items():
             found.sort(key=lambda one: not one[1].startswith(MISSPELT))
-            yield piece, _explained(document, name, *found[0], more=len(found) - 1)
+            yield from ((piece, _explained(document, name, *one)) for one in found)
         return
     problem: set[Place] = set()
     for where, message in (
@@ -214,15 +225,10 @@ def _described(error: ErrorDetails) -> str:
     return error["msg"].removeprefix("Value error, ")
 
 
-def _explained(
-    document: Document, name: str, where: Place, message: str, *, more: int = 0
-) -> UsageError:
+def _explained(document: Document, name: str, where: Place, message: str) -> UsageError:
     place = ".".join(str(part) for part in where)
     return UsageError(
-        f"{name}:{document.line(where)}: "
-        + (f"{place}: " if place else "")
-        + message
-        + (f" (and {more} more)" if more else ""),
+        f"{name}:{document.line(where)}: " + (f"{place}: " if place else "") + message,
         hint=HINT,
     )
 

@@ -60,6 +60,28 @@ def test_everything_that_is_wrong_is_reported_with_file_line_key_and_next_step(p
     assert "eu  left out" in done.stdout
 
 
+def test_all_mistakes_of_a_file_that_leaves_no_cluster_are_named(path: Path) -> None:
+    path.write_text("clusters:\n  eu: {host: 'h 1', repositori: eu, timeot: 3}\nobjectivs: {}\n")
+    done = check(str(path))
+    assert done.exit_code == 2
+    for place in (":2: clusters.eu.repositori:", ":2: clusters.eu.timeot:", ":3: objectivs:"):
+        assert f"{path}{place} there is no setting" in done.stderr
+    assert "and no cluster is left" in done.stderr
+
+
+def test_without_a_file_it_reports_where_one_is_expected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = check()
+    assert done.exit_code == 0
+    assert (
+        f"no file shardkeeper.yaml in {tmp_path}, and SHARDKEEPER_CONFIG is not set" in done.stderr
+    )
+    assert "docs/configuration.md has an example" in done.stderr
+    assert "docs/configuration.md has an example" in check("none.yaml").stderr
+
+
 def test_connecting_reports_of_secrets_clusters_and_directories(path: Path, tmp_path: Path) -> None:
     with EmbeddedCluster(tmp_path / "cluster") as cluster:
         path.write_text(FILE.replace('bind: "127.0.0.1:1"', f"bind: {cluster.meta[0].http_addr}"))
@@ -67,6 +89,7 @@ def test_connecting_reports_of_secrets_clusters_and_directories(path: Path, tmp_
         done = check("-connect", str(path), NOT_SET_HERE="")
     assert done.exit_code == 1
     assert f"us: {tmp_path}/us has 0 backups" in done.stdout
+    assert "us: trying 127.0.0.1:" in done.stdout
     assert "answers" in done.stdout
     assert "eu: the environment variable NOT_SET_HERE is not set" in done.stderr
     assert f"eu: {tmp_path}/eu: no such directory" in done.stderr
