@@ -28,7 +28,7 @@ from resources.embedded.listener import AddressTaken
 from resources.embedded.ports import Ports
 from resources.embedded.sample_data import fill, write_batch
 from resources.embedded.server import EmbeddedServer
-from resources.errors import ShardkeeperError
+from resources.errors import ShardkeeperError, counted
 
 HOME = Path(".dagster_home")
 OFTEN_S, SELDOM_S = 20.0, 300.0
@@ -105,7 +105,7 @@ def _start_embedded(configuration: Configuration, stack: ExitStack) -> dict[str,
         made = EmbeddedCluster(cluster.embedded, len(ports.meta) if ports else 1, data_nodes)
         started[name] = stack.enter_context(made)
         what = "empty at first, restores go here" if name == EMBEDDED else "backed up"
-        _say(f"{name:<13} runs in this process, {data_nodes} data nodes; {what}")
+        _say(f"{name:<13} runs in this process, {counted(data_nodes, 'data node')}; {what}")
         _say(f"{'':<13} -bind {made.meta[0].http_addr}, queries: http://{made.data[0].http_addr}")
     return started
 

@@ -7,6 +7,7 @@ Any other exception that escapes is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -53,6 +54,18 @@ class ShardkeeperError(Exception):
 def shown(text: str, limit: int = 120) -> str:
     """Quote an untrusted name for a message: ASCII, control characters escaped, cut."""
     return ascii(text) if len(text) <= limit else ascii(text[:limit]) + "…"
+
+
+def counted(number: int, one: str, several: str = "") -> str:
+    """A number and its noun: 1 shard, 2 shards; with two texts: 1 shard is, 2 shards are."""
+    return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+def named_few(names: Iterable[object], limit: int = 10) -> str:
+    """A list for a message: 1, 2, 3 and 12 more."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return ", ".join(listed[:limit]) + more
 
 
 class Stopped(ShardkeeperError):
@@ -176,6 +189,12 @@ class TargetNotEmpty(PlanError):
     exit_code = ExitCode.CONFLICT
 
 
+class TargetUnsuitable(PlanError):
+    """The target is there and has no place for what would be restored."""
+
+    exit_code = ExitCode.CONFLICT
+
+
 class SourceChanged(TargetNotEmpty):
     """A source is not the one that the repository's backups come from, or it was replaced."""
 
@@ -184,7 +203,7 @@ class MetaLost(SourceChanged):
     """A server's disk has data that its metastore does not list."""
 
 
-class WouldExpire(PlanError):
+class WouldExpire(TargetUnsuitable):
     """The target's retention policy would delete the restored points at once."""
 
 

@@ -40,11 +40,11 @@ def sessions(page: Path) -> list[str]:
 
 
 def shape(line: str) -> str:
-    """A line of output with its numbers, times and durations replaced."""
+    """A line of output with its numbers, times and durations replaced, and one thing as several."""
     return re.sub(
         r"127\.0\.0\.1:\d+|localhost:8088|[\d.]+(ms|µs|s)\b|\d{8}T\d{6}Z|merge_[0-9a-f]+|\d+",
         "#",
-        line,
+        re.sub(r"\b1 ([a-z]+)\b(?<!s)", r"1 \1s", line),
     )
 
 

@@ -165,6 +165,14 @@ RETIRED_IN_PROSE = re.compile(
     r"|as\s+it\s+were|so\s+many|stands?\s+in(?:stead)?\s+for)\b",
     re.IGNORECASE,
 )
+# A number that may be 1 before a noun in the plural; limits are constants, and never 1.
+COUNTED = re.compile(
+    r"\{(?!MAX_)[^{}]+\} (?:deleted )?(?:archives|backups|changes|clusters|databases|deletes|files"
+    r"|groups|manifests|nodes|partitions|points|problems|replicas|shards|subscriptions|times"
+    r"|users|values|warnings)\b"
+)
+# The original's output, which says "1 shards mapped" itself.
+COUNTED_BY_THE_ORIGINAL = "{mapped} shards"
 # A section of a docstring, up to an empty line or a line that is indented less.
 RAISES = re.compile(r"^( *).*Raises:(.*(?:\n\1 +\S.*)*)", re.MULTILINE)
 ENTRIES = re.compile(r"(?:\n {4}[A-Za-z_][\w.]*(?:, [A-Z]\w+)*: .+(?:\n {8,}\S.*)*)+")
@@ -296,6 +304,20 @@ def test_prose_is_plain_technical_english() -> None:
 )
 def test_a_retired_word_is_found_in_comments_docstrings_and_messages(text: str) -> None:
     assert list(blunders("module.py", lexed(text).texts))
+
+
+def uncounted(path: str, texts: Iterable[tuple[int, str]]) -> Iterator[str]:
+    for line, text in texts:
+        for match in COUNTED.finditer(text):
+            if match.group() != COUNTED_BY_THE_ORIGINAL:
+                yield f"{path}:{line}: {match.group()} (say: counted(...), from resources.errors)"
+
+
+def test_a_message_about_one_thing_has_its_noun_in_the_singular() -> None:
+    files = [path for path in written() if not path.startswith(("tests/", "resources/tsm/"))]
+    assert not [found for path in files for found in uncounted(path, lexed_file(path).texts)]
+    assert list(uncounted("a.py", lexed('x = f"{len(found)} shards left"').texts))
+    assert not list(uncounted("a.py", lexed('x = f"over {MAX_RUNS} runs"').texts))
 
 
 @pytest.mark.parametrize(

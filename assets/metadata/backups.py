@@ -72,7 +72,7 @@ def _content(details: ShardDetails) -> Metadata:
     return {
         "size": size(details.stored_bytes),
         "bytes": details.stored_bytes,
-        **({"points": details.points} if details.points is not None else {}),
+        **({"values": details.points} if details.points is not None else {}),
         **({"series": details.series} if details.series is not None else {}),
         "first_point": instant(details.min_time_ns),
         "last_point": instant(details.max_time_ns),
@@ -146,7 +146,7 @@ def set_facts(
         "size": size(sum(row["bytes"] for row in rows)),
         "bytes": sum(row["bytes"] for row in rows),
         "tar_bytes": sum(entry.size_bytes for entry in manifest.files),
-        "points": sum(row["points"] for row in rows),
+        "values": sum(row["values"] for row in rows),
         "copy_seconds": round(sum(row["seconds"] for row in rows), 3),
         "tombstones_pending": sum(row["tombstones"] for row in rows),
         **change_facts(changes),
@@ -161,7 +161,7 @@ def set_facts(
         copied = frame(rows)
         per_database = (
             copied.groupby(["database", "policy"], sort=True)
-            .agg(shards=("shard", "count"), bytes=("bytes", "sum"), points=("points", "sum"))
+            .agg(shards=("shard", "count"), bytes=("bytes", "sum"), values=("values", "sum"))
             .reset_index()
         )
         facts["by_policy"] = frame_table(per_database)
@@ -181,7 +181,7 @@ def _row(entry: ShardEntry) -> Metadata:
         "database": entry.database,
         "policy": entry.policy,
         "bytes": details.stored_bytes if details else 0,
-        "points": (details.points or 0) if details else 0,
+        "values": (details.points or 0) if details else 0,
         "first point": stamp(details.min_time_ns if details else None),
         "last point": stamp(details.max_time_ns if details else None),
         "tombstones": details.tombstones if details else 0,

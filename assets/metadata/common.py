@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from resources.errors import counted
 from resources.model import ShardPlace
 
 Metadata = dict[str, Any]
@@ -47,7 +48,7 @@ def for_people(seconds: float) -> str:
     for unit, length in ("day", 86_400), ("hour", 3600), ("minute", 60), ("second", 1):
         count, left = divmod(left, length)
         if count:
-            words.append(f"{count} {unit}{'s' * (count != 1)}")
+            words.append(counted(count, unit))
         if len(words) == 2 or (words and unit == "minute"):
             break
     return " ".join(words) or "0 seconds"

@@ -111,7 +111,7 @@ def merge_plan_facts(plan: MergePlan, target: str) -> Metadata:
     found.pop("databases", None)
     found |= {"into": plan.into, "dry_run": True}
     if plan.points is not None:
-        found["points"] = plan.points
+        found["values"] = plan.points
     if plan.notes:
         found["notes"] = "\n".join(plan.notes)
     return found
@@ -123,10 +123,10 @@ def merge_facts(report: MergeReport, target: str) -> Metadata:
         "target": target,
         "into": report.into,
         "restore_point": report.backup.removesuffix(".manifest"),
-        "points": report.points,
-        "points_added": report.added,
-        "points_replaced": report.replaced,
-        "points_expired": report.expired,
+        "values": report.points,
+        "values_added": report.added,
+        "values_replaced": report.replaced,
+        "values_expired": report.expired,
         "shard_groups": report.groups,
         "resumed": report.resumed,
         "seconds": round(report.seconds, 3),

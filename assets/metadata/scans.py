@@ -19,6 +19,7 @@ from resources.engine.verify.newest_points import Newest
 from resources.engine.verify.restore_points import newest_whole
 from resources.engine.verify.rpo import last_backup
 from resources.engine.verify.verify import VerifyReport
+from resources.errors import counted
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.manifest_cache import ManifestCache
@@ -237,8 +238,8 @@ def unread_facts(archives: int, unread: int, known: dg.AssetCheckEvaluation | No
         "archives": archives,
         "archives_not_read_back": unread,
         READ_BACK: _read_back(known),
-        "how": f"{unread} of {archives} archives were checked while they were made, and were not "
-        "read from the directory since; the verify job reads them",
+        "how": f"of {counted(archives, 'archive')}, {unread} were checked while a backup made them "
+        "and not read from the directory since; the verify job reads them",
     }
 
 
@@ -304,7 +305,7 @@ def loss_window_facts(
     if len(covered) == len(changed) and not gone:
         facts["lost_seconds"] = max(((now - at).total_seconds() for at in covered), default=0.0)
     else:
-        facts["lost"] = f"everything in {len(changed) - len(covered) + len(gone)} shards"
+        facts["lost"] = f"everything in {counted(len(changed) - len(covered) + len(gone), 'shard')}"
     behind = [one.behind_s for one in newest if one.behind_s is not None]
     if behind:
         facts["newest_point_behind_seconds"] = max(behind)

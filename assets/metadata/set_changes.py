@@ -7,7 +7,7 @@ from assets.metadata.tables import frame, frame_table
 from resources.engine.verify.backup_diff import SetChanges
 from resources.repository.formats.manifest import ShardEntry
 
-_COUNTS = ("tar bytes before", "tar bytes now", "points before", "points now")
+_COUNTS = ("tar bytes before", "tar bytes now", "values before", "values now")
 
 
 def change_facts(changes: SetChanges) -> Metadata:
@@ -30,8 +30,8 @@ def change_facts(changes: SetChanges) -> Metadata:
                     "policy": change.policy,
                     "tar bytes before": _bytes(change.before),
                     "tar bytes now": _bytes(change.now),
-                    "points before": _points(change.before),
-                    "points now": _points(change.now),
+                    "values before": _points(change.before),
+                    "values now": _points(change.now),
                 }
                 for change in changes.shards
             ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipelines.ctl.render import go_duration, printable, table
 from resources.engine.backup.estimate import expected_bytes
 from resources.engine.backup.plan import BackupPlan
+from resources.errors import counted
 
 HEAD = ("Shard", "Database", "Policy", "Node", "Why", "Size")
 
@@ -26,8 +27,8 @@ def render_estimate(plan: BackupPlan, seconds_per_byte: float | None) -> str:
     total = sum(size for size in sizes if size is not None)
     lines = [table(HEAD, rows)] if rows else []
     lines.append(
-        f"{len(rows)} shards to copy, {total} bytes on disk; {len(plan.unchanged)} unchanged; "
-        "nothing was copied"
+        f"{counted(len(rows), 'shard')} to copy, {total} bytes on disk; {len(plan.unchanged)} "
+        "unchanged; nothing was copied"
     )
     if seconds_per_byte is not None and rows:
         lines.append(

@@ -5,18 +5,19 @@ from __future__ import annotations
 from pipelines.ctl.render import instant, printable, table
 from resources.engine.backup.damaged import describe_damage
 from resources.engine.selection import select
+from resources.errors import counted
 from resources.model import Metastore, ShardID
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.formats.manifest import Limits
 
-HEAD = ("Shard", "Database", "Policy", "Start", "End", "Points", "Size", "Pending", "File")
+HEAD = ("Shard", "Database", "Policy", "Start", "End", "Values", "Size", "Pending", "File")
 
 
 def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
     """One line for each shard that a restore would read, then notes.
 
-    "Points" are as stored; "Pending" counts deletes that the server had not carried out yet.
-    Both are "-" for archives of other tools. "Size" is the tar's, in bytes.
+    "Values" counts field values as stored; "Pending" counts deletes that the server had not
+    carried out yet. Both are "-" for archives of other tools. "Size" is the tar's, in bytes.
     """
     places = {place.shard_id: place for place in select(metastore, limits)}
     rows: list[tuple[str, ...]] = []
@@ -60,7 +61,10 @@ def render_list(backup: BackupSet, metastore: Metastore, limits: Limits) -> str:
             "state of this one (-as-of TIME lists and restores them)"
         )
     size = sum(archive.entry.size_bytes for archive in backup.archives.values())
-    lines.append(f"{len(rows)} shards shown; {len(backup.archives)} archives, {size} bytes")
+    lines.append(
+        f"{counted(len(rows), 'shard')} shown; {counted(len(backup.archives), 'archive')}, {size} "
+        "bytes"
+    )
     return "\n".join(lines)
 
 

@@ -184,12 +184,12 @@ class OriginalCtl(Ctl):
         return super().resolve_command(ctx, args)
 
     def complain(self, error: click.ClickException) -> None:
-        if isinstance(error, click.NoSuchOption):
-            if error.ctx is not None:
-                click.echo(error.ctx.get_help(), err=True)
+        if isinstance(error, click.NoSuchOption):  # Go's package flag prints the usage after it
             click.echo(f"flag provided but not defined: -{error.option_name.lstrip('-')}", err=True)
             if isinstance(error, UnknownFlag) and error.advice:
                 click.echo(f"  next: {error.advice}", err=True)
+            if error.ctx is not None:
+                click.echo(error.ctx.get_help(), err=True)
         elif isinstance(error, click.UsageError) and error.ctx is not None:
             name = error.ctx.info_name
             click.echo(f"{name}: {error.format_message()}", err=True)

@@ -6,8 +6,9 @@ from pipelines.ctl.render import go_duration, instant, printable, restore_line, 
 from resources.engine.events import Event, GroupMerged, MergeBegun, TemporaryDropped
 from resources.engine.merge.merge_plan import MergePlan
 from resources.engine.merge.merge_run import MergeReport
+from resources.errors import counted
 
-HEAD = ("Shard", "From", "To", "Start", "End", "Points", "Size", "File")
+HEAD = ("Shard", "From", "To", "Start", "End", "Values", "Size", "File")
 
 
 def merge_line(event: Event) -> str | None:
@@ -18,10 +19,10 @@ def merge_line(event: Event) -> str | None:
             return f"{verb} from {temporary} into {into}..."
         case GroupMerged():
             return (
-                f"Merging rp {event.policy} into rp {event.into_policy}, "
-                f"{instant(event.start_ns)} to {instant(event.end_ns)}... Done. "
-                f"{event.points} points in {go_duration(event.seconds)}: {event.added} new, "
-                f"{event.replaced} replaced, {event.there} there already"
+                f"Merging rp {event.policy} into rp {event.into_policy}, {instant(event.start_ns)} "
+                f"to {instant(event.end_ns)}... Done. {counted(event.points, 'value')} in "
+                f"{go_duration(event.seconds)}: {event.added} new, {event.replaced} replaced, "
+                f"{event.there} there already"
             )
         case TemporaryDropped(temporary):
             return f"Dropped {temporary}"
@@ -31,10 +32,10 @@ def merge_line(event: Event) -> str | None:
 
 def merged(report: MergeReport) -> str:
     """The last line."""
-    expired = f"; {report.expired} older points left out" if report.expired else ""
+    expired = f"; {counted(report.expired, 'older value')} left out" if report.expired else ""
     return (
-        f"Merged {report.points} points into {report.into} in {go_duration(report.seconds)}, "
-        f"every one found there{expired}"
+        f"Merged {counted(report.points, 'value')} into {report.into} in "
+        f"{go_duration(report.seconds)}, every one found there{expired}"
     )
 
 
@@ -57,12 +58,12 @@ def render_merge_plan(plan: MergePlan, target: str) -> str:
                 shard.archive.entry.file_name,
             )
         )
-    points = "" if plan.points is None else f", {plan.points} points"
+    points = "" if plan.points is None else f", {counted(plan.points, 'value')}"
     return "\n".join(
         [
             table(HEAD, rows),
             *(f"note: {printable(note)}" for note in plan.notes),
-            f"{len(rows)} shards{points}, {plan.restore.size_bytes} bytes, into "
+            f"{counted(len(rows), 'shard')}{points}, {plan.restore.size_bytes} bytes, into "
             f"{printable(plan.into)} on {target}, by way of a temporary database; where both have "
             "a value, the backup's stays; nothing was changed",
         ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pipelines.ctl.overwrite import Wanted
-from resources.errors import StoreFailed, UsageError
+from resources.errors import StoreFailed, UsageError, counted
 from resources.protocol.meta import decode_metastore
 
 MODE = 0o600
@@ -45,7 +45,7 @@ def write_meta_file(path: str, wanted: Wanted) -> None:
     shards = sum(1 for _ in metastore.places())
     click.echo(
         f"{Path(path)}: the metastore of {backup.newest.file_name.removesuffix('.manifest')}, "
-        f"{len(meta)} bytes, {shards} shards of the databases {ascii(names)[1:-1]}"
+        f"{len(meta)} bytes, {counted(shards, 'shard')} of the databases {ascii(names)[1:-1]}"
     )
     click.echo(
         "  next: stop influxd, put it as meta.db where its configuration has [meta] dir, readable "

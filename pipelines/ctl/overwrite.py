@@ -23,7 +23,7 @@ from resources.engine.events import (
 )
 from resources.engine.overwrite.overwrite_plan import Overwrite
 from resources.engine.overwrite.overwrite_run import overwrite, prepare_overwrite, read_meta_file
-from resources.errors import PlanError, ShardkeeperError, UsageError
+from resources.errors import PlanError, ShardkeeperError, UsageError, counted
 from resources.model import ShardPlace
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
@@ -125,10 +125,10 @@ def _show(
 def _text(target: str, meta: bytes, plan: Overwrite) -> str:
     lines = [f"note: {render.printable(note)}" for note in plan.notes]
     lines.append(
-        f"{len(plan.after.databases)} databases and {len(plan.shards)} shards, {len(meta)} bytes "
-        f"of metastore, into {target}: {len(plan.recovered)} shards come back, "
-        f"{len(plan.forgotten)} are forgotten, {len(plan.without_files)} have no files; nothing "
-        "was changed"
+        f"{counted(len(plan.after.databases), 'database')} and "
+        f"{counted(len(plan.shards), 'shard')}, {len(meta)} bytes of metastore, into {target}: "
+        f"{counted(len(plan.recovered), 'shard comes', 'shards come')} back, {len(plan.forgotten)} "
+        f"forgotten, {len(plan.without_files)} without files; nothing was changed"
     )
     return "\n".join(lines)
 

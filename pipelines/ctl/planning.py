@@ -7,6 +7,7 @@ import json
 from pipelines.ctl.render import instant, printable, table
 from resources.engine.restore.check import describe_deletes
 from resources.engine.restore.preview import RestorePreview, ShardPreview
+from resources.errors import counted
 from resources.protocol.times import format_time
 
 JSON_VERSION = 1
@@ -18,7 +19,7 @@ HEAD = (
     "Start",
     "End",
     "Expires",
-    "Points",
+    "Values",
     "Size",
     "Owners",
     "File",
@@ -46,9 +47,9 @@ def render_plan(preview: RestorePreview) -> str:
         else "new shard numbers hold if nobody makes shards meanwhile"
     )
     lines.append(
-        f"{len(preview.databases)} databases and {len(preview.shards)} shards, "
-        f"{preview.plan.size_bytes} bytes, {preview.copied_bytes} with all copies, into "
-        f"{preview.target}; {ids}; nothing was changed"
+        f"{counted(len(preview.databases), 'database')} and "
+        f"{counted(len(preview.shards), 'shard')}, {preview.plan.size_bytes} bytes, "
+        f"{preview.copied_bytes} with all copies, into {preview.target}; {ids}; nothing was changed"
     )
     return "\n".join(lines)
 

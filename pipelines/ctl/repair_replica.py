@@ -16,7 +16,7 @@ from resources.engine.repair_replica import (
     plan_replica_repair,
     repair_replica,
 )
-from resources.errors import UsageError
+from resources.errors import UsageError, counted
 from resources.model import ShardID
 from resources.runtime.interrupts import note_work_is_done
 
@@ -75,7 +75,11 @@ def _text(found: ReplicaRepair) -> str:
     lines = [f"shard {place.shard_id} of {place.database!a}.{place.policy!a}"]
     for copy in found.copies:
         size = sum(file.size_bytes for file in copy.files)
-        text = f"{len(copy.files)} files, {size} bytes" if copy.files else "nothing: to be filled"
+        text = (
+            f"{counted(len(copy.files), 'file')}, {size} bytes"
+            if copy.files
+            else "nothing: to be filled"
+        )
         lines.append(f"  {copy.node}: {text}")
     if not found.lost:
         lines.append("no owner lost it; a backup says whether their points differ")

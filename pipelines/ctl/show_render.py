@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from pipelines.ctl.render import printable
+from resources.errors import counted
 from resources.model import Metastore
 from resources.protocol.meta_api import ClusterMembers, OwnerStatus, ShardStatus
 from resources.protocol.times import format_time
@@ -105,7 +106,7 @@ def render_single(address: str, metastore: Metastore) -> str:
     n_shards = sum(1 for _ in metastore.places())
     return (
         f"{_cell(address)} is a single server and no member of a cluster; show-shards lists its "
-        f"{n_shards} shards\n"
+        f"{counted(n_shards, 'shard')}\n"
     )
 
 

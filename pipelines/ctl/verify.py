@@ -18,10 +18,16 @@ from resources.engine.events import Event, Repaired, Run, Warned
 from resources.engine.merge.merge_journal import unfinished_merges
 from resources.engine.restore.server_journal import unfinished_restores
 from resources.engine.verify import verify as engine
-from resources.engine.verify.repair import Needs, download_again, repair_manifests, settle
+from resources.engine.verify.repair import (
+    Needs,
+    download_again,
+    manifests_to_repair,
+    repair_manifests,
+    settle,
+)
 from resources.engine.verify.sampling import Sample, today
 from resources.engine.verify.verify import VerifyReport
-from resources.errors import BackupIncomplete, BackupPartial, UsageError
+from resources.errors import BackupIncomplete, BackupPartial, UsageError, counted, named_few
 from resources.repository.manifest_replica import unfinished_backups
 from resources.repository.repository import BackupRepository
 
@@ -80,12 +86,13 @@ def verify(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
         click.echo(printable(render_verify(report, asked)))
     if report.problems:
         raise BackupIncomplete(
-            f"{len(report.problems)} problems in {path}", hint=_next(report, connection, repairing)
+            f"{counted(len(report.problems), 'problem')} in {path}",
+            hint=_next(repository, report, connection, repairing),
         )
     if report.damaged_now:
         raise BackupPartial(
-            f"{len(report.damaged_now)} archives of the newest state are as they came from their "
-            f"server, where they were damaged; the first is {report.damaged_now[0]}",
+            f"{counted(len(report.damaged_now), 'archive')} of the newest state came damaged from "
+            f"the server; the first is {report.damaged_now[0]}",
             hint="restoring leaves the damaged parts out; what else is in them comes back",
         )
 
@@ -157,12 +164,32 @@ def _is_named(connection: ConnectionFlags) -> bool:
     return bool(connection.address.host or connection.address.bind)
 
 
-def _next(report: VerifyReport, connection: ConnectionFlags, repairing: bool) -> str:
-    if not repairing:
-        return (
-            "restore -as-of TIME reads an earlier state; verify -repair, with the server's -host "
-            "or -bind, copies again what is damaged here"
+def _next(
+    repository: BackupRepository, report: VerifyReport, connection: ConnectionFlags, repairing: bool
+) -> str:
+    """Manifests first: without them, nothing is known about the archives that they list."""
+    whole_copies = {bad for bad, _ in manifests_to_repair(repository)}
+    manifests = [one.file_name for one in report.problems if one.kind in ("manifest", "copy")]
+    steps: list[str] = []
+    if whole_copies and not repairing:
+        steps.append(
+            f"verify -repair writes {named_few(sorted(whole_copies), 3)} again from the whole one "
+            "of the manifest and its copy, without a server"
         )
-    if Needs.of(report) and not _is_named(connection):
-        return "name the server, -host or -bind, so that its shards can be copied again"
-    return "what is left cannot be put right from here; restore -as-of TIME reads an earlier state"
+    lost = [name for name in manifests if name.endswith(".manifest") and name not in whole_copies]
+    if lost:
+        steps.append(
+            f"copy {named_few(lost, 3)} back from elsewhere; or move it, and its .copy, out of the "
+            "directory, and back up: the backup copies the shards again that no manifest lists"
+        )
+    if not steps and not repairing:
+        steps.append(
+            "restore -as-of TIME reads an earlier state; verify -repair, with the server's -host "
+            "or -bind, copies damaged shards again"
+        )
+    if repairing and Needs.of(report) and not _is_named(connection):
+        steps.append("name the server with -host or -bind, and -repair copies its shards again")
+    return "; ".join(steps) or (
+        "nothing in the directory or on the server can repair the rest; restore -as-of TIME reads "
+        "an earlier state"
+    )

@@ -12,7 +12,7 @@ from pipelines.ctl.render import instant
 from resources.engine.verify.restore_points import RestorePoint, UnrestorableShard, newest_whole
 from resources.engine.verify.sampling import Sample
 from resources.engine.verify.verify import VerifyReport
-from resources.errors import shown
+from resources.errors import counted, shown
 from resources.protocol.times import format_time
 
 MAX_NAMED = 5
@@ -36,13 +36,13 @@ def render_verify(report: VerifyReport, asked: Asked) -> str:
     lines += [f"damaged at its source: {name}: {what}" for name, what in report.damaged.items()]
     if not all(point.whole for point in report.points):
         lines += _restorable(report)
-    archives = f"{report.archives} archives"
+    archives = counted(report.archives, "archive")
     if asked.sample is not None:
         part = f"{asked.text} of {report.listed}, day {asked.day}"
-        archives = f"{report.archives} archives ({part})"
+        archives = f"{counted(report.archives, 'archive')} ({part})"
     lines.append(
-        f"{report.manifests} backups, {archives}, {report.size_bytes} bytes read: "
-        f"{len(report.problems)} problems"
+        f"{counted(report.manifests, 'backup')}, {archives}, {report.size_bytes} bytes read: "
+        f"{counted(len(report.problems), 'problem')}"
     )
     return "\n".join(lines)
 
@@ -52,7 +52,7 @@ def _restorable(report: VerifyReport) -> Iterator[str]:
         points = list(group)
         names = points[0].name
         if len(points) > 1:
-            names += f" to {points[-1].name} ({len(points)} backups)"
+            names += f" to {points[-1].name} ({counted(len(points), 'backup')})"
         if trouble:
             yield f"not restorable: {names}: {trouble}"
         else:
@@ -63,7 +63,7 @@ def _restorable(report: VerifyReport) -> Iterator[str]:
         yield _instead(shard)
     if report.databases and newest.gaps:
         yield f"databases in {newest.name}: " + "; ".join(
-            f"{shown(db.name)} without {db.unrestorable} of its {db.shards} shards"
+            f"{shown(db.name)} without {db.unrestorable} of its {counted(db.shards, 'shard')}"
             if db.unrestorable
             else f"{shown(db.name)} is complete"
             for db in report.databases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from assets.history.asset_history import AssetHistory, Kept, Seen
@@ -10,7 +11,7 @@ from assets.metadata.backups import archive_facts, set_facts
 from assets.metadata.common import Metadata, place_facts
 from assets.partitions import ShardKey
 from resources.engine.verify.backup_diff import Succession
-from resources.errors import RepositoryError, WireError
+from resources.errors import RepositoryError, WireError, counted
 from resources.model import Metastore
 from resources.repository.backup_set import StoredManifest
 from resources.repository.formats.manifest import ShardEntry
@@ -18,6 +19,10 @@ from resources.repository.manifest_cache import ManifestCache
 
 MAX_AT_ONCE = 200
 """The limit of archives that one tick records, which takes a second."""
+
+
+NUMBER = re.compile(r"[0-9]{1,9}")
+"""The number in a cursor; another one is unusable, and the manifest is recorded from its start."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,16 @@ def adopt(history: AssetHistory, cached: ManifestCache, cursor: str | None) -> A
             continue
         stored = cached.manifest(name)
         metastore, trouble = _metastore(cached, stored)
-        start = int(at or 0)
+        start = int(at) if NUMBER.fullmatch(at) else 0
         entries = stored.manifest.files[start : start + budget]
         recorded += _record(history, cached, stored, entries, metastore)
         budget -= len(entries)
         if start + len(entries) < len(stored.manifest.files):
             left = len(stored.manifest.files) - start - len(entries)
             return Adopted(
-                f"{done} {start + len(entries)}", f"{left} archives of {name} to go", bool(recorded)
+                f"{done} {start + len(entries)}",
+                f"{counted(left, 'archive')} of {name} to go",
+                bool(recorded),
             )
         sets += 1
         found = set_facts(
@@ -76,7 +83,7 @@ def adopt(history: AssetHistory, cached: ManifestCache, cursor: str | None) -> A
         f"all backups up to {done.removesuffix('.manifest')} are recorded" if done else "no backups"
     )
     if recorded:
-        text = f"{recorded} archives recorded; {text}"
+        text = f"{counted(recorded, 'archive')} recorded; {text}"
     return Adopted(done, text, bool(recorded or sets))
 
 

@@ -24,6 +24,7 @@ from resources.config.values import Cluster
 from resources.engine.backup.poll import SourceFingerprint, fingerprint
 from resources.engine.events import Event
 from resources.engine.options import BackupOptions
+from resources.errors import counted
 from resources.repository.manifest_cache import ManifestCache
 from resources.runtime.gc_pause import gc_paused
 
@@ -68,7 +69,10 @@ def change_sensor(
             cached, shards = memory.directory(repository, cluster_assets.name), len(seen.marks)
             if context.cursor == seen.digest and not now.failures:
                 return _at_rest(
-                    cluster_assets, settings, cached, f"none of {shards} shards has changed"
+                    cluster_assets,
+                    settings,
+                    cached,
+                    f"none of {counted(shards, 'shard')} has changed",
                 )
             _, poller = memory.of(cached.repository)
             options = BackupOptions(peek=True, internal=settings.internal)
@@ -80,13 +84,16 @@ def change_sensor(
             if found.something:
                 report_changes(history, evaluator, cached, found)
                 count = len(found.changed)
-                what = f"{count} shard{'s' * (count != 1)} changed" if count else "settings changed"
+                what = f"{counted(count, 'shard')} changed" if count else "settings changed"
                 return request_backup(cluster_assets, what.replace(" ", "-"))
             if found.left:
-                return dg.SkipReason(f"{found.left} of {shards} shards are not compared yet")
+                return dg.SkipReason(f"{found.left} of {counted(shards, 'shard')} still to compare")
             context.update_cursor(seen.digest)
             return _at_rest(
-                cluster_assets, settings, cached, f"{shards} shards equal their archives"
+                cluster_assets,
+                settings,
+                cached,
+                f"{counted(shards, 'shard equals its archive', 'shards equal their archives')}",
             )
 
     return poll

@@ -11,7 +11,7 @@ from assets.left_out import is_left_out
 from assets.messages import what_happened
 from pipelines.sensors.alerts import Alerts, Trouble
 from resources.config.reading import Problem, Reading, read_sound
-from resources.errors import UsageError
+from resources.errors import UsageError, counted
 
 
 def configuration_sensor(
@@ -51,7 +51,7 @@ def configuration_sensor(
         changed = now.configuration != loaded.configuration
         note = "; it has changed: reload the code location (Deployment)" if changed else ""
         clusters = len(loaded.configuration.backed_up)
-        fine = "1 cluster is" if clusters == 1 else f"{clusters} clusters are"
+        fine = counted(clusters, "cluster is", "clusters are")
         what = after.summary if found else f"{fine} configured as in the file"
         return dg.SkipReason(what + note)
 

@@ -13,6 +13,7 @@ import dagster as dg
 from pipelines.sensors.outbox import Outbox
 from pipelines.sensors.run_clusters import clusters_of
 from resources.config.values import Configuration
+from resources.errors import named_few
 
 OVERLAP_S = 120.0
 """How far back runs are read again, because the clocks of two machines differ."""
@@ -80,8 +81,7 @@ def _called(run: dg.DagsterRun) -> str:
         f"{one.name} of {one.asset_key.to_user_string()}" for one in run.asset_check_selection or ()
     )
     names = keys or checks
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"materializing {', '.join(names[:3])}{more}" if names else run.job_name
+    return f"materializing {named_few(names, 3)}" if names else run.job_name
 
 
 def why_failed(instance: dg.DagsterInstance, run_id: str) -> str:

@@ -11,6 +11,7 @@ import dagster as dg
 from assets.keys import ClusterAssets
 from pipelines.sensors.backoff import BackOff
 from resources.config.values import Cluster
+from resources.errors import counted
 
 BackUpJobs: TypeAlias = "Sequence[dg.UnresolvedAssetJobDefinition]"
 """The backup jobs of a cluster; the sensor requests the first one, which covers the others.
@@ -30,7 +31,7 @@ def why_waiting(now: BackOff, cluster_assets: ClusterAssets) -> str:
     what = (
         "the last requested run was terminated"
         if now.terminated
-        else f"the last {now.failures} backups failed"
+        else f"the last {counted(now.failures, 'backup')} failed"
         if now.failures > 1
         else "the last backup failed"
     )

@@ -16,6 +16,7 @@ from pipelines.sensors.requests import BackUpJobs, default_status, request_backu
 from pipelines.sensors.ticks import TickMemory, spoken
 from resources.backup_repository import BackupRepositoryResource
 from resources.config.values import Cluster
+from resources.errors import counted
 from resources.runtime.gc_pause import gc_paused
 
 MISSED_EVERY_S = 60
@@ -52,8 +53,12 @@ def rpo_sensor(
             cursor = cursor.advance(evaluator, history, cached, cached.metastore(), places)
         context.update_cursor(cursor.cursor)
         if cursor.passed:
-            return dg.SkipReason(f"{len(places)} shards are in a recent enough backup")
-        text = f"{cursor.late} of {len(places)} shards are in no backup of the last {goal}"
+            return dg.SkipReason(
+                f"{counted(len(places), 'shard is', 'shards are')} in a recent enough backup"
+            )
+        all_ = f"of {counted(len(places), 'shard')}"
+        which = counted(cursor.late, f"{all_} is", f"{all_} are")
+        text = f"{which} in no backup of the last {goal}"
         if cached.newest is None:
             text = "there is no backup yet"
         if not asks:

@@ -15,7 +15,7 @@ from assets.metadata.common import for_people
 from assets.reachability import REACHABLE, since_s
 from pipelines.sensors.alerts import LASTING_S, Trouble
 from resources.config.values import Objectives
-from resources.errors import ShardkeeperError
+from resources.errors import ShardkeeperError, counted
 from resources.repository.manifest_cache import ManifestCache
 
 AWAY, DIRECTORY, OBJECTIVE = "source", "directory", "objective"
@@ -69,8 +69,10 @@ def _objective(
     found = CheckEvaluator(cluster_assets, objectives).within_objective(cached, places)
     if found.passed:
         return
-    late, newest = found.metadata["shards_late"].value, cached.last_whole
-    which = f"{late} of {len(places)} shards are in no backup" if late else "there is no backup"
+    late, newest = int(str(found.metadata["shards_late"].value)), cached.last_whole
+    all_ = f"of {counted(len(places), 'shard')}"
+    which = counted(late, f"{all_} is in no backup", f"{all_} are in no backup")
+    which = which if late else "there is no backup"
     age = f", {for_people(now_s - newest.started_at.timestamp())} old" if newest else ""
     yield Trouble(
         OBJECTIVE,
@@ -81,8 +83,8 @@ def _objective(
 def _failed(cluster_assets: ClusterAssets, known: dg.AssetCheckEvaluation) -> str:
     asset = known.asset_key.path[-1]
     counts = [known.metadata[n].value for n in ("problems_found", "missing") if n in known.metadata]
-    count = counts[0] if counts else "some"
+    found = counted(int(str(counts[0])), "problem") if counts else "some problems"
     return (
-        f"the check {known.check_name} of {asset} has failed: {count} problems\n"
+        f"the check {known.check_name} of {asset} has failed: {found}\n"
         f"Next: the check lists them; launch {cluster_assets.verify_job} to read everything again"
     )

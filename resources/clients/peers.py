@@ -32,6 +32,7 @@ from resources.errors import (
     ShardLeftAlone,
     UnknownOutcome,
     WireError,
+    counted,
 )
 from resources.model import ShardID
 
@@ -71,7 +72,7 @@ class Crashes(Struct):
                 self.alone.add(shard_id)
             if self.counts[shard_id] >= MAX_CRASHES and shard_id in self.alone:
                 times = self.counts[shard_id]
-                self.left[shard_id] = f"reading it brought its server down {times} times"
+                self.left[shard_id] = f"reading it brought its server down {counted(times, 'time')}"
 
     def suspect(self, shard_id: ShardID, times: int) -> None:
         """Record the crashes of earlier runs, so that the shard is read alone."""

@@ -33,6 +33,7 @@ from resources.errors import (
     PeerTooSlow,
     PeerUnreachable,
     WireError,
+    counted,
 )
 from resources.model import INTERNAL_DATABASE, ShardID
 from resources.protocol import snapshotter as requests
@@ -257,8 +258,8 @@ class SnapshotterClient:
             )
         if {old for old, _ in reply.pairs} != sent:
             raise BadReply(
-                f"{self.tcp_addr}: the ID map does not match the {len(sent)} shards that were"
-                f" sent; it has {len(reply.pairs)}"
+                f"{self.tcp_addr}: the ID map does not match {counted(len(sent), 'shard')} that "
+                f"the run sent; the map has {len(reply.pairs)}"
             )
         return dict(reply.pairs)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
+from resources.errors import counted
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
 from resources.repository.formats.manifest import ShardEntry
@@ -61,7 +62,7 @@ class BackupPlanned(NamedTuple):
 
     def __str__(self) -> str:
         absent = f", {self.absent} known but not on disk" if self.absent else ""
-        return f"{self.copy} shards to copy, {self.unchanged} unchanged{absent}"
+        return f"{counted(self.copy, 'shard')} to copy, {self.unchanged} unchanged{absent}"
 
 
 class ShardSaved(NamedTuple):
@@ -145,7 +146,7 @@ class Progress(NamedTuple):
     bytes_done: int
 
     def __str__(self) -> str:
-        return f"{self.done} of {self.total} shards, {self.bytes_done / 1e6:.1f} MB"
+        return f"{self.done} of {counted(self.total, 'shard')}, {self.bytes_done / 1e6:.1f} MB"
 
 
 # --- verify -------------------------------------------------------------------------------
@@ -162,7 +163,7 @@ class VerifyProgress(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.done} of {self.total} archives read, {self.bytes_done / 1e6:.1f} of "
+            f"{self.done} of {counted(self.total, 'archive')} read, {self.bytes_done / 1e6:.1f} of "
             f"{self.bytes_total / 1e6:.1f} MB"
         )
 
@@ -217,7 +218,7 @@ class MetaRestored(NamedTuple):
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.mapped} shards mapped"
+        return f"{counted(self.mapped, 'shard')} mapped"
 
 
 class ShardRestored(NamedTuple):
@@ -248,9 +249,9 @@ class RestoreGoesOn(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            "warning: this restore was killed, and goes on where it was: "
-            f"{self.done} of {self.total} shards are there and verified, the others are checked "
-            "and sent"
+            "warning: a run of this restore was killed; this run continues it: "
+            f"{self.done} of {counted(self.total, 'shard')} on the target and verified; it checks "
+            "and sends the others"
         )
 
 
@@ -289,7 +290,7 @@ class InternalEmptied(NamedTuple):
     shards: int
 
     def __str__(self) -> str:
-        return f"dropped the {self.shards} shards of _internal; monitoring starts again"
+        return f"dropped {counted(self.shards, 'shard')} of _internal; monitoring starts again"
 
 
 class RolledBack(NamedTuple):
@@ -326,8 +327,8 @@ class MergeProgress(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.groups_done} of {self.groups} shard groups, {self.points} points; "
-            f"{self.measurement}"
+            f"{self.groups_done} of {counted(self.groups, 'shard group')}, "
+            f"{counted(self.points, 'value')}; {self.measurement}"
         )
 
 
@@ -355,8 +356,8 @@ class GroupMerged(NamedTuple):
     def __str__(self) -> str:
         return (
             f"{self.policy} from {format_time(self.start_ns)} to {format_time(self.end_ns)}: "
-            f"{self.points} points merged and found, {self.added} new, {self.replaced} replaced, "
-            f"{self.there} as they were"
+            f"{counted(self.points, 'value')} merged and found, {self.added} new, {self.replaced} "
+            f"replaced, {self.there} as they were"
         )
 
 

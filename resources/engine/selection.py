@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from resources.errors import NothingMatches, UnsafeName, UsageError, shown
+from resources.errors import NothingMatches, UnsafeName, UsageError, counted, named_few, shown
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardLocation, ShardPlace
 from resources.protocol.influxql import objection_to
 from resources.repository.formats.details import FailedShard
@@ -151,9 +151,7 @@ def _meant(place: ShardPlace, limits: Limits) -> bool:
 def _there_are(kind: str, names: Sequence[str]) -> str:
     if not names:
         return f"there are no {kind}"
-    listed = ", ".join(shown(name) for name in names[:10])
-    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
-    return f"{kind}: {listed}{more}"
+    return f"{kind}: {named_few(map(shown, names))}"
 
 
 def overlapping(
@@ -207,10 +205,8 @@ def set_aside(
 
 def describe_orphans(orphans: Mapping[ShardID, str]) -> str:
     """A warning about shards that are on the disk and not in the metastore."""
-    first = sorted(orphans)[:10]
-    listed = ", ".join(f"{shown(orphans[i])}/{i}" for i in first)
-    more = f" and {len(orphans) - len(first)} more" if len(orphans) > len(first) else ""
+    listed = named_few(f"{shown(orphans[i])}/{i}" for i in sorted(orphans))
     return (
-        f"{len(orphans)} shards are on the server's disk and not in its metastore ({listed}{more}):"
-        " nothing reads or writes them, and they are not backed up"
+        f"{counted(len(orphans), 'shard is', 'shards are')} on the server's disk and not in its "
+        f"metastore ({listed}): nothing reads or writes them, and they are not backed up"
     )

@@ -12,6 +12,7 @@ msgspec has no bounds above 2**63 - 1, so the user of a `UInt` compares it with 
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any, TypeGuard, TypeVar, cast
 
 import msgspec
@@ -26,6 +27,16 @@ UInt = Annotated[int, msgspec.Meta(ge=0)]
 """A number from 0 to `MAX_UINT64`; its user checks the upper bound."""
 Int64 = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
 _MAX_COMPLAINT = 160
+_TYPES = {
+    "int": "whole number",
+    "float": "number",
+    "str": "text",
+    "array": "list",
+    "bool": "true or false",
+}
+"""JSON's types in words that a reader of a broken file knows."""
+_TYPE = re.compile(r"`(\w+)`")
+_MISSING = re.compile(r"Object missing required field (\w+)")
 
 
 class Shape(msgspec.Struct, frozen=True, gc=False):
@@ -45,9 +56,21 @@ def decode_json(raw: bytes, name: str) -> object:
         return _DECODER.decode(raw.decode())
     except RecursionError:
         raise BadReply(f"{name} nests too deep") from None
-    except ValueError as error:  # also UnicodeDecodeError, JSONDecodeError, huge integers
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)[:120]
-        raise BadReply(f"{name} is not JSON: {reason}") from None
+    except ValueError as error:
+        raise BadReply(f"{name} is not JSON: {_reason(error, raw)}") from None
+
+
+def _reason(error: ValueError, raw: bytes) -> str:
+    """Why a text is no JSON: where it ends early or is broken."""
+    if isinstance(error, json.JSONDecodeError):
+        if not error.doc[error.pos :].strip() or error.msg.startswith("Unterminated"):
+            return (
+                "it is empty" if not error.doc.strip() else f"it ends early, after {len(raw)} bytes"
+            )
+        return f"it is damaged at line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte {error.start} is not UTF-8 text"
+    return "a number has too many digits" if "digits" in str(error) else str(error)[:120]
 
 
 def decode_as(shape: type[T], raw: bytes, name: str) -> T:
@@ -81,7 +104,9 @@ def too_great(name: str) -> BadReply:
 def _complaint(error: msgspec.ValidationError) -> str:
     """The path, then the fault; quoted values are escaped."""
     what, _, path = str(error).partition(" - at `$")
-    what = what.replace("`", "").encode("unicode_escape").decode()
+    what = _TYPE.sub(lambda found: _TYPES.get(found[1], found[1]), what)
+    what = what.replace("Expected ", "expected ").replace(", got ", ", found ")
+    what = _MISSING.sub(r"\1 is missing", what).encode("unicode_escape").decode()
     what = what if len(what) <= _MAX_COMPLAINT else what[: _MAX_COMPLAINT - 3] + "..."
     path = path.replace("`", "").removeprefix(".")
     return f"{path}: {what}" if path else what

@@ -251,7 +251,7 @@ class Campaign:
         done = fork_server.start(*self._restore("back_killed")).wait(within_s=600)
         work = tuple(now - then for now, then in zip(self._counts(), before, strict=True))
         self._require_equal(done, "back_killed")
-        went_on = sum("goes on where it was" in life.err for life in [*lives, done])
+        went_on = sum("this run continues it" in life.err for life in [*lives, done])
         ratios = [one / other for one, other in zip(work, alone, strict=True)]
         output = (
             f"restore of {self._n} shards, killed {kills} times, {went_on} runs went on: equal; "

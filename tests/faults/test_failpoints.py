@@ -147,7 +147,7 @@ def test_a_backup_of_a_cluster_killed_anywhere_leaves_what_was(
 
 
 def restore_killed_at(place: Place, fork_server: ForkServer, name: str) -> None:
-    """A restore dies; the backup is as it was; the next one goes on where it was."""
+    """A restore dies; the backup is as it was; the next one this run continues it."""
     expectation = place.expectation()
     expectation.back_up()
     copy = f"copy-of-{expectation.database}"
@@ -163,7 +163,7 @@ def restore_killed_at(place: Place, fork_server: ForkServer, name: str) -> None:
     assert again, again  # nobody needs to drop anything by hand
     assert databases(place.target) - before == {copy}
     left = name not in ("restore.checked", "restore.after-rollback")
-    assert ("goes on where it was" in again.err) == left, again
+    assert ("this run continues it" in again.err) == left, again
     assert not list(expectation.backups.glob(".shardkeeper.server-restore-*"))
     assert points(place.target, copy) == expectation.now()
     place.target.drop_database(copy)

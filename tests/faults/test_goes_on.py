@@ -20,7 +20,7 @@ from tests.wire.points import databases, points
 pytestmark = pytest.mark.fault(63)
 
 KILLED = -9
-GOES_ON = "this restore was killed, and goes on where it was"
+GOES_ON = "a run of this restore was killed; this run continues it"
 ANEW = "taken away first"
 
 Record = dict[str, Any]
@@ -112,7 +112,7 @@ def test_what_is_proved_and_noted_is_not_read_again(restore: Restore) -> None:
     noted = len(restore.noted)
     assert noted
     done = restore.again()
-    assert f"{GOES_ON}: {noted} of {SHARDS} shards are there" in done.err
+    assert f"{GOES_ON}: {noted} of {SHARDS} shards on the target" in done.err
     restore.require_restored()
 
 

@@ -51,6 +51,6 @@ def test_a_merge_killed_anywhere_ends_with_every_point_whatever_changed_since(
     done = merged(server, expectation, fork_server)
     assert done, done
     assert stored(source.bind_addr, name) == before
-    assert f"Merged {len(before)} points" in done.out
+    assert f"Merged {len(before)} values" in done.out
     assert leftovers(source, expectation.backups) == []
     source.drop_database(name)

@@ -194,7 +194,7 @@ def test_a_sleeper_sends_nothing_more_into_what_another_run_has_gone_on_with(
         lease_is_over(expectation.backups, lock_of_restore(expectation.backups))
         heir = shardkeeper("restore", *to, expectation.backups)
         assert heir, heir
-        assert "goes on where it was" in heir.err
+        assert "this run continues it" in heir.err
         streams = [stream_of(target, shard) for shard in shards_of(target, name)]
         assert woken(sleeper).code == LOST
         assert sum(uploads(head) for head in proxy.heads) == 1

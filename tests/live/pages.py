@@ -48,7 +48,7 @@ def _record(home: Path, shards: int) -> None:
         history = AssetHistory.outside(instance, ClusterAssets(NAME))
         keys = [f"db{number % 50}/autogen/{number}" for number in range(1, shards + 1)]
         history.add_partitions(keys)
-        facts = {"bytes": 4096, "points": 1000, "seconds": 0.1}
+        facts = {"bytes": 4096, "values": 1000, "seconds": 0.1}
         history.back_up([Kept(Seen(key, "a" * 32, {}), facts) for key in keys[:-MISSING]])
 
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.wire
 SHARDS, META = CLUSTER_ASSETS.shards.to_user_string(), CLUSTER_ASSETS.meta_snapshot.to_user_string()
 ROW = (
     *("change", "shard", "database", "policy"),
-    *("tar bytes before", "tar bytes now", "points before", "points now"),
+    *("tar bytes before", "tar bytes now", "values before", "values now"),
 )
 
 
@@ -50,7 +50,7 @@ def test_a_restore_point_lists_what_came_changed_and_went_since_the_last_one(
     first = newest(harness, CLUSTER_ASSETS.backup_set)
     assert first["since"] == "the beginning; this is the first"
     assert [row["change"] for row in first["changes"]] == ["new"] * 4
-    assert {row["points before"] for row in first["changes"]} == {None}
+    assert {row["values before"] for row in first["changes"]} == {None}
 
     write(source, "telegraf", weeks=[1], value=2.0)
     source.drop_database("old")
@@ -68,10 +68,10 @@ def test_a_restore_point_lists_what_came_changed_and_went_since_the_last_one(
         ("new", 5, "fresh", "autogen", None, fresh["tar_bytes"], None, 10),
         (
             *("changed", 2, "telegraf", "autogen"),
-            *(before["tar_bytes"], now["tar_bytes"], before["points"], now["points"]),
+            *(before["tar_bytes"], now["tar_bytes"], before["values"], now["values"]),
         ),
     ]
-    assert now["points"] > before["points"] == 10
+    assert now["values"] > before["values"] == 10
 
     assert harness.back_up(full=True).success  # copies all of them; none is another one
     last = newest(harness, CLUSTER_ASSETS.backup_set)
@@ -117,7 +117,7 @@ def test_every_event_carries_what_an_audit_asks_and_the_versions_it_was_made_fro
     assert hashlib.sha256(archive.read_bytes()).hexdigest() == backup["sha256"]
     assert archive.name in Path(backup["manifest"]).read_text()
     assert backup["bytes"] == archive.stat().st_size
-    assert (backup["points"], backup["node"]) == (10, source.bind_addr)
+    assert (backup["values"], backup["node"]) == (10, source.bind_addr)
     assert backup["server_version"] == source.version
     assert backup["checked"].startswith("full")
     assert {"seconds", "first_point", "last_point", "made_at"} <= backup.keys()
@@ -137,7 +137,7 @@ def test_every_event_carries_what_an_audit_asks_and_the_versions_it_was_made_fro
     assert harness.materialize(CLUSTER_ASSETS.shard_backup, first="telegraf/autogen/2").success
     again = newest(harness, CLUSTER_ASSETS.shard_backup, "telegraf/autogen/2")
     assert again["copied"].startswith("earlier")
-    same = ("path", "manifest", "sha256", "server_version", "points", "node", "shard_version")
+    same = ("path", "manifest", "sha256", "server_version", "values", "node", "shard_version")
     assert {name: again[name] for name in same} == {name: backup[name] for name in same}
 
 

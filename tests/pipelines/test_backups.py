@@ -29,7 +29,7 @@ def test_a_first_run_copies_every_shard_and_leaves_nothing_stale(
     assert harness.status(CLUSTER_ASSETS.backup_set) is FRESH
     [point] = harness.events(CLUSTER_ASSETS.backup_set)
     assert point.metadata["shards_copied"].value == 3
-    assert point.metadata["points"].value == 30
+    assert point.metadata["values"].value == 30
     assert verify(harness.repository).problems == ()
 
 
@@ -244,7 +244,7 @@ def test_a_backup_says_where_its_archive_is_and_what_is_in_it(
     [backup] = harness.events(CLUSTER_ASSETS.shard_backup)
     facts = {name: value.value for name, value in backup.metadata.items()}
     assert Path(facts["path"]).stat().st_size == facts["bytes"]
-    assert facts["points"] == 10
+    assert facts["values"] == 10
     assert facts["node"] == source.bind_addr
     assert facts["server_version"] == source.version
     assert facts["first_point"] == "2020-09-13 12:26:40 UTC"

@@ -163,7 +163,7 @@ def test_an_archive_that_is_gone_turns_checks_at_the_next_look_and_a_backup_hide
     gone.unlink()
     harness.scan()
     assert failed(harness) == {EVERY_SHARD_CURRENT, LITTLE_TO_LOSE, NOTHING_MISSING}
-    assert facts(harness, LITTLE_TO_LOSE)["lost"] == "everything in 1 shards"
+    assert facts(harness, LITTLE_TO_LOSE)["lost"] == "everything in 1 shard"
     both = {gone.name, damaged.name}
     for heal in (False, True):
         evaluation = harness.check(BACKUP, ARCHIVES_MATCH)

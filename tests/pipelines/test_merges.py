@@ -71,7 +71,7 @@ def test_a_merge_brings_back_what_was_deleted_and_keeps_what_is_new(
         CLUSTER_ASSETS.restored_meta, limit=9
     ).records
     assert merged.asset_observation is not None
-    assert merged.asset_observation.metadata["points_added"].value == 10
+    assert merged.asset_observation.metadata["values_added"].value == 10
     assert planned.asset_observation is not None
     assert len(planned.asset_observation.metadata["plan"].records) == 3  # type: ignore[union-attr]
 

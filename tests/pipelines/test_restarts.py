@@ -132,7 +132,7 @@ def test_a_run_that_failed_and_is_launched_again_from_its_failure_copies_what_is
     monkeypatch.setenv("SHARDKEEPER_CONFIG", str(tmp_path / "shardkeeper.yaml"))
     with unreadable(cluster, ShardID(4)):
         failed = harness.back_up(attempts=1)
-    assert "1 of 3 shards were not saved" in failure(failed).description
+    assert "1 of 3 shards was not saved" in failure(failed).description
     assert harness.backed_up() == {PARTITIONS[0]: 1, PARTITIONS[1]: 0, PARTITIONS[2]: 1}
     again = dg.ReexecutionOptions.from_failure(failed.run_id, instance)
     job = launched("back_up_influxdb")

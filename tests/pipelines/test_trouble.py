@@ -45,7 +45,7 @@ def test_a_shard_that_cannot_be_copied_fails_the_run_and_not_the_others(
     result = harness.back_up(attempts=1)
     assert not result.success
     output = failure(result)
-    assert "1 of 3 shards were not saved; the first is shard 2" in output.description
+    assert "1 of 3 shards was not saved; the first is shard 2" in output.description
     assert output.metadata["exit_code"].value == "PARTIAL"
     assert [record.data["shard_id"] for record in output.metadata["failed"].records] == [2]
     assert harness.shards() == {

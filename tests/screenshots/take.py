@@ -163,7 +163,7 @@ def _restored(camera: Camera) -> None:
 
 def _merged(camera: Camera) -> None:
     camera.story.run("merge_dev", {"ops": {"dev_merge_backup": {"config": MERGE}}})
-    camera.open("/assets/dev/restored_meta?view=events", "points_added", height=800)
+    camera.open("/assets/dev/restored_meta?view=events", "values_added", height=800)
     camera.take("merged", (0, 0, 1200, 710))
 
 

@@ -235,7 +235,7 @@ def test_a_number_of_another_type_is_not_taken_for_the_same(
     assert "'cpu'.'n' is integer in the backup and float in 'telegraf'" in done.err
     assert "field type conflict" in done.err
     assert "has another type" in done.err
-    assert "60 points were not merged" in done.err  # of every host and week, and no others
+    assert "60 values were not merged" in done.err  # of every host and week, and no others
 
 
 def test_unsigned_numbers_arrive(cluster: EmbeddedCluster, backups: Path) -> None:

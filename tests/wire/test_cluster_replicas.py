@@ -62,7 +62,7 @@ def test_the_archive_is_made_of_the_replica_with_all_points(
     write_around(cluster, 1, range(20, 60))
     done = backup(cluster, backups, "-from", cluster.data[1].tcp_addr)
     assert done.code == 0, done.err
-    assert f"{cluster.data[1].tcp_addr} lacks 40 points" in done.err
+    assert f"{cluster.data[1].tcp_addr} misses 40 values" in done.err
     assert len(stored(backups)) == 60
     again = backup(cluster, backups)
     assert (again.code, saved(again)) == (0, {})

@@ -168,7 +168,7 @@ def test_a_restore_of_damage_that_was_killed_goes_on_and_says_what_is_left_out(
         assert fork_server.start(*flags, env={VARIABLE: where}).wait().code == -signal.SIGKILL
     back = shardkeeper(*flags)
     assert back.code == 3, back
-    assert "goes on where it was" in back.err
+    assert "this run continues it" in back.err
     assert "left out" in back.err
     assert points(target, name) == without(whole, lost)
 

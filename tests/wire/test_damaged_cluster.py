@@ -172,7 +172,7 @@ def test_of_damaged_tombstones_the_sound_ones_are_applied_and_the_others_named(
     harm(path, lambda data: data.__setitem__(second + 14, data[second + 14] ^ 0x10))
     done = backup(alone, backups)
     assert done.code == 3, done
-    assert "2 deletes in it are sound" in done.err
+    assert "2 deletes in it can be read" in done.err
     done, there = restored(alone, backups)
     assert done.code == 3, done
     assert there == {"h1": 4, "h3": 4, "h4": 4}

@@ -150,7 +150,7 @@ def test_a_shard_that_always_breaks_fails_alone_and_the_next_run_heals(
         proxy.break_all(Flip(600), of_shard(bad))
         done = shardkeeper("backup", *at(source, tcp=proxy.address), "-db", db, backups)
         assert done.code == 3
-        assert f"1 of 3 shards were not saved; the first is shard {bad}" in done.err
+        assert f"1 of 3 shards was not saved; the first is shard {bad}" in done.err
         assert "run the backup again" in done.err
         assert len(proxy.heads) >= 6
         [manifest] = backups.glob("*.manifest")
@@ -357,7 +357,7 @@ def test_a_target_that_dies_in_the_middle_is_named_with_what_is_left(
     assert 'DROP DATABASE "copy"' in done.err
     server.start()
     done = restore(server, saved, "-db", db, "-newdb", "copy")
-    assert "goes on where it was" in done.err
+    assert "this run continues it" in done.err
     assert points(server, "copy") == expected
 
 
@@ -378,7 +378,7 @@ def test_a_database_that_appears_after_the_plan_is_not_ours_to_drop(
         done = restore_through(proxy, target, saved, db, name)
         assert proxy.pending == 0
     assert done.code == 14, done
-    assert "cannot restore into non-empty cluster" in done.err
+    assert "cannot restore into non-empty server" in done.err
     assert points(target, name)["autogen", "theirs", ()] == [(T0, {"v": 1})]
 
 

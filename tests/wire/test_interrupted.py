@@ -260,7 +260,7 @@ def test_the_next_restore_goes_on_where_a_killed_one_was(
     assert f"of '{name}' is at work, or was killed" in noted.err, noted
     done = shardkeeper("restore", *at(target), "-db", db, "-newdb", name, backups)
     assert done, done
-    assert "this restore was killed, and goes on where it was" in done.err
+    assert "a run of this restore was killed; this run continues it" in done.err
     assert points(target, name) == points(source, db)
     assert not list(backups.glob(".shardkeeper.server-restore-*"))
 

@@ -93,7 +93,7 @@ def test_an_incremental_restore(
     first, hint = refused.err.splitlines()
     assert first == (
         "restore: operation exited with error: "
-        "problem setting snapshot: cannot restore into non-empty cluster"
+        "problem setting snapshot: cannot restore into non-empty server"
     )
     assert "-db telegraf -newdb NAME" in hint
     done = influxd_ctl("restore", *at(empty), ".")
@@ -145,7 +145,7 @@ def test_restoring_into_a_database_that_exists(
         assert done.code == code
         assert done.err.startswith(
             "restore: operation exited with error: problem setting snapshot: cannot restore into "
-            "non-empty cluster\n"
+            "non-empty server\n"
         )
 
 

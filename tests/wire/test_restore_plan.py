@@ -65,8 +65,8 @@ def test_all_that_is_in_the_way_is_reported_at_once(
     whats = [conflict["what"] for conflict in output["conflicts"]]
     assert len(whats) == 2
     assert "4 of 4 shards are older" in whats[0]
-    assert "non-empty cluster" in whats[1]
-    assert {conflict["status"] for conflict in output["conflicts"]} == {1, 14}
+    assert "non-empty server" in whats[1]
+    assert {conflict["status"] for conflict in output["conflicts"]} == {14}
     assert [shard["expired"] for shard in output["shards"]] == [True] * 4
     assert output["shards"][0]["expires"] == "2020-09-16T00:00:00Z"
     table = shardkeeper("restore", *at(source), "-plan", "-db", db, backups)

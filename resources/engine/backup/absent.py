@@ -23,6 +23,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from resources.errors import counted, named_few
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 
@@ -89,10 +90,9 @@ def named(missing: Sequence[MissingReplica]) -> Iterable[str]:
 
 def named_unknown(places: Sequence[ShardPlace]) -> str:
     """One warning for all shards of which nothing is known."""
-    numbers = ", ".join(str(place.shard_id) for place in places[:MAX_NAMED])
-    more = " …" if len(places) > MAX_NAMED else ""
+    numbers = named_few(place.shard_id for place in places)
     return (
-        f"{len(places)} shards are in the metastore and on no node: {numbers}{more}; the cluster "
-        "does not report whether they ever held points; if they did, a node lost them or could "
-        "not open them (look for 'Failed to open shard' in its log)"
+        f"{counted(len(places), 'shard is', 'shards are')} in the metastore and on no node: "
+        f"{numbers}; the cluster does not report whether they ever held points; if they did, "
+        "a node lost them or could not open them (look for 'Failed to open shard' in its log)"
     )

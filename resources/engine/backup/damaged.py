@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from resources.clients.source import ShardCopy, Source
 from resources.engine.backup.second_read import SecondRead, compare
-from resources.errors import ArchiveCorrupt, BackupPartial, TSMError, shown
+from resources.errors import ArchiveCorrupt, BackupPartial, TSMError, counted, shown
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
 from resources.repository.backup_set import Archive
@@ -228,7 +228,7 @@ def _of_file(file: FileFacts) -> str:
     assert damage is not None  # noqa: S101 - asked of damaged files alone
     if not damage.parts:
         return _of_gone(file)
-    text = f"{file.name}: {damage.parts} damaged parts, {damage.lost_bytes} bytes lost"
+    text = f"{file.name}: {counted(damage.parts, 'damaged part')}, {damage.lost_bytes} bytes lost"
     named = [_of_part(part) for part in damage.first[:NAMED_PARTS]]
     if damage.parts > len(named):
         named.append(f"{damage.parts - len(named)} more")
@@ -238,7 +238,7 @@ def _of_file(file: FileFacts) -> str:
 def _of_gone(file: FileFacts) -> str:
     text = f"{file.name} is gone"
     if file.min_time_ns is not None and file.max_time_ns is not None:
-        held = "points" if file.points is None else f"{file.points} points"
+        held = "values" if file.points is None else counted(file.points, "value")
         text += (
             f", with its {held} of {format_time(file.min_time_ns)} to "
             f"{format_time(file.max_time_ns)}"

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from resources.clients.source import SourceFacts
 from resources.engine.backup.clocks import MARGIN_NS, passed_ns
 from resources.engine.backup.lost_metastore import meta_lost, strange
-from resources.errors import RepositoryError, SourceChanged, WireError, shown
+from resources.errors import RepositoryError, SourceChanged, WireError, counted, shown
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.protocol.times import format_time
@@ -67,8 +67,8 @@ def check_identity(
     if known is None or metastore.index >= known.index:
         return ""
     put_back = (
-        f"the metastore of {address} has counted {metastore.index} changes, and had counted "
-        f"{known.index} when {backups.newest.file_name} was made"
+        f"the metastore of {address} has counted {counted(metastore.index, 'change')}, and had "
+        f"counted {known.index} when {backups.newest.file_name} was made"
     )
     if metastore.data_nodes or metastore.meta_nodes:
         return f"{put_back}: is a meta node behind, or was the cluster put back?"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from resources.errors import MetaLost, shown
+from resources.errors import MetaLost, counted, named_few, shown
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID
 
 NAMED = 10
@@ -42,8 +42,7 @@ def strange(orphans: Mapping[ShardID, str]) -> list[str]:
 def meta_lost(orphans: Mapping[ShardID, str], address: str, location: str) -> MetaLost:
     """An error that names the shards on the disk and the way to recover them."""
     databases = strange(orphans)
-    names = ", ".join(shown(name) for name in databases[:NAMED])
-    more = f" and {len(databases) - NAMED} more" if len(databases) > NAMED else ""
+    names = named_few(map(shown, databases), NAMED)
     hint = (
         "no backup here has its metastore: look for a copy of meta.db, or export what is on the "
         "disk with influx_inspect export; write nothing to the server before that"
@@ -56,7 +55,8 @@ def meta_lost(orphans: Mapping[ShardID, str], address: str, location: str) -> Me
             "on its disk is there again"
         )
     return MetaLost(
-        f"{address} has {len(orphans)} shards on its disk that its metastore does not know, of the "
-        f"databases {names}{more}: its meta.db is lost, or another one is in its place",
+        f"{address} has {counted(len(orphans), 'shard')} on its disk that its metastore does not "
+        f"know, of the databases {names}: its meta.db is lost, or another one is in its "
+        "place",
         hint=hint,
     )

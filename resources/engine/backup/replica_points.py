@@ -21,6 +21,7 @@ from typing import Self, cast
 import numpy as np
 from msgspec import Struct, field
 
+from resources.errors import counted
 from resources.repository.archives.unpacked import UnpackedShard
 from resources.repository.formats.owner_facts import Holds
 from resources.tsm.arrays import Ints
@@ -83,9 +84,9 @@ def rank(nodes: Sequence[str], read: Read) -> Ranking:
                 holds[node] = "same"
             elif found.first_is_whole:
                 holds[node] = "less"
-                described.append(f"{node} lacks {found.only_first} points that {best} has")
+                described.append(_missing(node, found.only_first, best))
             elif found.second_is_whole:
-                described.append(f"{best} lacks {found.only_second} points that {node} has")
+                described.append(_missing(best, found.only_second, node))
                 holds |= dict.fromkeys((*holds, best), "less")
                 best = node
                 reading.hold(best)
@@ -180,10 +181,15 @@ def _different(ours: Values, theirs: Values, at_ours: Ints, at_theirs: Ints) -> 
     return int(np.count_nonzero(one != other))
 
 
+def _missing(node: str, number: int, other: str) -> str:
+    return f"{node} misses {counted(number, 'value')} that {other} has"
+
+
 def _described(best: str, node: str, found: Difference) -> str:
+    differing = counted(found.values, "value differs", "values differ")
     parts = [
-        f"{best} lacks {found.only_second} points that {node} has" if found.only_second else "",
-        f"{node} lacks {found.only_first} points that {best} has" if found.only_first else "",
-        f"{found.values} points have other values on {best} than on {node}" if found.values else "",
+        _missing(best, found.only_second, node) if found.only_second else "",
+        _missing(node, found.only_first, best) if found.only_first else "",
+        f"{differing} on {best} from those on {node}" if found.values else "",
     ]
     return ", and ".join(part for part in parts if part) or f"{node} has what {best} has"

@@ -45,6 +45,8 @@ from resources.errors import (
     SourceChanged,
     Stopped,
     StoreFailed,
+    counted,
+    named_few,
 )
 from resources.model import Metastore, ShardLocation, ShardPlace
 from resources.repository.formats.details import (
@@ -58,6 +60,11 @@ from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.runtime.workers import Outcome, Spread, running, whichever_is_there
 from resources.version import VERSION
+
+
+def _which(shards: Sequence[FailedShard]) -> str:
+    several = len(shards) > 1
+    return f" ({named_few(failed.shard_id for failed in shards)})" if several else ""
 
 
 class BackupReport(Struct, frozen=True):
@@ -89,8 +96,9 @@ class BackupReport(Struct, frozen=True):
         if self.failed and len(self.failed) == len(self.damaged):
             first = self.damaged[0]
             raise BackupPartial(
-                f"{len(self.damaged)} shards are damaged at their source; everything that is "
-                f"whole is saved; the first is shard {first.shard_id}, {first.why}",
+                f"{counted(len(self.damaged), 'shard is', 'shards are')} damaged at the source"
+                f"{_which(self.damaged)}; everything that is whole is saved; the first is shard "
+                f"{first.shard_id}, {first.why}",
                 hint=NEXT_STEP,
             )
         if self.failed:
@@ -99,9 +107,10 @@ class BackupReport(Struct, frozen=True):
             next_step = (
                 "run the backup again, it copies only what is left" if again else INTO_ANOTHER
             )
+            all_ = f"of {counted(len(self.failed) + len(self.saved), 'shard')}"
             raise BackupPartial(
-                f"{len(self.failed)} of {len(self.failed) + len(self.saved)} shards were not "
-                f"saved; the first is shard {first.shard_id}: {first.why}",
+                f"{counted(len(self.failed), f'{all_} was', f'{all_} were')} not saved"
+                f"{_which(self.failed)}; the first is shard {first.shard_id}: {first.why}",
                 hint=f"everything else is saved and restorable; {next_step}",
             )
 
@@ -218,7 +227,8 @@ class _Copies:
             if details is not None and details.tombstones:
                 self.emit(
                     Warned(
-                        f"shard {state.place.shard_id}: {details.tombstones} deleted ranges are "
+                        f"shard {state.place.shard_id}: "
+                        f"{counted(details.tombstones, 'delete is', 'deletes are')} "
                         "still pending on the server; our restore applies them, the original "
                         "tools bring those points back"
                     )

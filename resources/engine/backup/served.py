@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
+from resources.errors import named_few
 from resources.model import (
     INTERNAL_DATABASE,
     Metastore,
@@ -32,8 +33,6 @@ from resources.model import (
     ShardPlace,
 )
 from resources.repository.formats.details import FailedShard
-
-MAX_NAMED = 10
 
 
 class Unserved(Struct, frozen=True):
@@ -98,12 +97,9 @@ def named(planned: Sequence[ShardPlace], now_ns: int) -> str:
     ]
     if not begun:
         return ""
-    ids = ", ".join(
-        f"shard {place.shard_id} ({place.database}/{place.policy})" for place in begun[:MAX_NAMED]
-    )
-    more = f" and {len(begun) - MAX_NAMED} more" if len(begun) > MAX_NAMED else ""
+    ids = named_few(f"shard {place.shard_id} ({place.database}/{place.policy})" for place in begun)
     return (
-        f"{ids}{more}: known to the metastore, served by no node, and in no backup here; they "
+        f"{ids}: known to the metastore, served by no node, and in no backup here; they "
         'are empty, or did not open: look for "Failed to open shard" in the log'
     )
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from resources.clients.source import Source
 from resources.engine.events import Emit, Warned
 from resources.engine.options import BackupOptions
+from resources.errors import counted, named_few
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
 from resources.repository.crash_record import TIMES_LEFT, Crash, CrashRecord
@@ -22,7 +23,6 @@ from resources.repository.formats.details import FailedShard
 from resources.repository.storage.store import Store
 
 LOG_HINT = "the server's log says why; -shard reads it all the same"
-MAX_NAMED = 10
 
 
 class LeftAlone:
@@ -48,7 +48,7 @@ class LeftAlone:
                 place.shard_id,
                 f"shard {place.shard_id} is left alone until "
                 f"{format_time(alone[place.shard_id].until_ns)[:19]}Z: reading it brought its "
-                f"server down {alone[place.shard_id].crashes} times; {LOG_HINT}",
+                f"server down {counted(alone[place.shard_id].crashes, 'time')}; {LOG_HINT}",
             )
             for place in wanted
             if place.shard_id in alone
@@ -76,11 +76,11 @@ class LeftAlone:
 
 
 def _described(address: str, shards: Sequence[ShardID], times: int) -> str:
-    named = ", ".join(map(str, sorted(shards)[:MAX_NAMED])) + (" …" if len(shards) > 10 else "")
+    named = named_few(sorted(shards))
     if len(shards) == 1 and times >= TIMES_LEFT:
         return (
-            f"{address} went down {times} times while shard {named} was read, so that shard is "
-            f"left alone for a while; {LOG_HINT}"
+            f"{address} went down {counted(times, 'time')} while shard {named} was read, so that "
+            f"shard is left alone for a while; {LOG_HINT}"
         )
     return (
         f"{address} went down while shards were read: {named}; each of them is read alone next, to "

@@ -13,7 +13,7 @@ from resources.clients.cluster import Cluster
 from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of
 from resources.engine.cluster.rollback import persistently
 from resources.engine.events import Emit, InternalEmptied, Warned
-from resources.errors import WireError
+from resources.errors import WireError, counted
 from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace
 from resources.protocol.commands import DeleteShardGroup
 
@@ -24,8 +24,8 @@ def note_internal(now: Metastore) -> list[str]:
     if not n:
         return []
     return [
-        f"the {n} shards of {INTERNAL_DATABASE} in this cluster are dropped when all is restored, "
-        "as the original does; its monitoring begins anew"
+        f"{counted(n, 'shard')} of {INTERNAL_DATABASE} in this cluster will be dropped when all is "
+        "restored, as the original does; its monitoring begins anew"
     ]
 
 

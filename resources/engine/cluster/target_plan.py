@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore, RestorePlan, ShardRestore
-from resources.errors import PlanError, TargetNotEmpty, shown
+from resources.errors import PlanError, TargetNotEmpty, TargetUnsuitable, shown
 from resources.model import Metastore, NodeInfo, ShardGroupID, ShardID
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.meta import decode_metastore, parse_strictly, trimmed
@@ -103,7 +103,9 @@ def plan_cluster_change(
     before = decode_metastore(raw)
     nodes = sorted(before.data_nodes, key=lambda node: node.id)
     if not nodes:
-        raise PlanError("the cluster has no data nodes", hint="influxd-ctl add-data adds one")
+        raise TargetUnsuitable(
+            "the cluster has no data nodes", hint="influxd-ctl add-data adds one"
+        )
     for database in plan.databases:
         if before.database(database.name) is not None:
             raise TargetNotEmpty(NOT_EMPTY, hint=f"the cluster has {shown(database.name)} already")
@@ -168,7 +170,7 @@ def _renumber(
     next_shard = max([before.max_shard_id, *on_disk]) + GAP
     next_group = before.max_shard_group_id + GAP
     if max(next_shard + len(shards), next_group + len(groups)) >= HIGHEST_ID:
-        raise PlanError(f"the cluster's shards are numbered beyond {HIGHEST_ID}")
+        raise TargetUnsuitable(f"the cluster's shards are numbered beyond {HIGHEST_ID}")
     for new_id, group in enumerate(groups, next_group):
         group.ID = ShardGroupID(new_id)
     for new_id, shard in enumerate(shards, next_shard):

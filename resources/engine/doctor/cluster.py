@@ -15,9 +15,8 @@ from resources.engine.doctor.server import (
     examine_clock,
     examine_http,
     examine_names,
-    named_few,
 )
-from resources.errors import UnsupportedPeer, WireError
+from resources.errors import UnsupportedPeer, WireError, counted, named_few
 from resources.model import Metastore, NodeInfo, ShardID
 from resources.protocol.meta_api import ClusterMembers
 
@@ -34,8 +33,9 @@ def examine_cluster(
     found.ok("connection", f"{cluster.address} answers as a meta node, and its leader is reached")
     found.ok(
         "metastore",
-        f"{len(metastore.databases)} databases, {sum(1 for _ in metastore.places())} shards, "
-        f"{len(metastore.data_nodes)} data nodes",
+        f"{counted(len(metastore.databases), 'database')}, "
+        f"{counted(sum(1 for _ in metastore.places()), 'shard')}, "
+        f"{counted(len(metastore.data_nodes), 'data node')}",
     )
     _examine_meta_nodes(cluster.meta, at, found)
     try:
@@ -84,7 +84,9 @@ def _examine_data_nodes(
         else:
             listed[node] = frozenset(shards)
             reached = at.route.named(split_host_port(node.tcp_addr, TCP_PORT))
-            found.ok(question, f"answers at {reached}, with {len(shards)} shards on its disk")
+            found.ok(
+                question, f"answers at {reached}, with {counted(len(shards), 'shard')} on its disk"
+            )
         if cluster.http is not None:
             http = cluster.http(node.addr)
             if examine_http(http, found, named=f"HTTP of {node.tcp_addr}"):
@@ -105,7 +107,8 @@ def _examine_copies(
         if orphans:
             found.warning(
                 "orphans",
-                f"{len(orphans)} shards on {node.tcp_addr} are not in the metastore: "
+                f"{counted(len(orphans), 'shard')} on {node.tcp_addr} "
+                f"{'is' if len(orphans) == 1 else 'are'} not in the metastore: "
                 + named_few(map(str, orphans)),
                 "nothing reads them, and they are not backed up; shardkeeper show-shards -m lists "
                 "inconsistent shards",
@@ -123,13 +126,14 @@ def _examine_copies(
     if missing:
         found.warning(
             "copies",
-            f"{len(missing)} shards are missing on one of their owners: {named_few(missing)}",
+            f"{counted(len(missing), 'shard is', 'shards are')} missing on one of their owners: "
+            f"{named_few(missing)}",
             "backups read another owner; influxd-ctl copy-shard brings the copy back",
         )
     if nowhere:
         found.warning(
             "owners",
-            f"{len(nowhere)} shards are on disk and have no owner: {named_few(nowhere)}",
+            f"{counted(len(nowhere), 'shard')} on disk without an owner: {named_few(nowhere)}",
             "queries do not see them; were they restored by influxd restore?",
         )
     if listed and not missing and not nowhere:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from resources.engine.doctor.finding import Findings
-from resources.errors import BackupNotFound, ShardkeeperError, shown
+from resources.errors import BackupNotFound, ShardkeeperError, counted, shown
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore
 from resources.repository.repository import BackupRepository
@@ -76,9 +76,8 @@ def _examine_backups(path: str, store: Store, metastore: Metastore | None, found
     except ShardkeeperError as error:
         found.failed("backups", str(error), error.hint)
         return
-    text = (
-        f"{path} holds {len(backups.archives)} archives, the newest of {backups.newest.file_name}"
-    )
+    holds = counted(len(backups.archives), "archive")
+    text = f"{path} holds {holds}, the newest of {backups.newest.file_name}"
     known: int | None = None
     try:
         known = decode_metastore(repository.read_meta(backups), groups=False).cluster_id

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from resources.clients.http import InfluxHTTP
 from resources.clients.http_facts import diagnosed_version
 from resources.clients.server import Server
 from resources.engine.doctor.finding import Findings
 from resources.engine.selection import split_named
-from resources.errors import CredentialsRefused, UsageError, WireError, shown
+from resources.errors import CredentialsRefused, UsageError, WireError, counted, named_few, shown
 from resources.model import Metastore, ShardID
 
 TOO_FAR_S = 60
 """If clocks differ by more, times in reports and objectives are hard to read."""
-MAX_NAMED = 10
 _KNOWN = re.compile(r"1\.([5-9]|1[0-2])(\.|$|[^0-9])")
 _LEAKY = re.compile(r"1\.8\.[0-4]([^0-9]|$)")
 
@@ -29,7 +28,8 @@ def examine_server(
         _, metastore = server.metastore()
         found.ok(
             "metastore",
-            f"{len(metastore.databases)} databases, {sum(1 for _ in metastore.places())} shards",
+            f"{counted(len(metastore.databases), 'database')}, "
+            f"{counted(sum(1 for _ in metastore.places()), 'shard')}",
         )
     if server.http is None:
         found.warning(
@@ -122,8 +122,8 @@ def _examine_facts(server: Server, found: Findings, clock_ns: Callable[[], int])
     if facts.orphans:
         found.warning(
             "orphans",
-            f"{len(facts.orphans)} shards on disk are not in the metastore: "
-            + named_few(f"{shown(path)}/{i}" for i, path in facts.orphans.items()),
+            f"{counted(len(facts.orphans), 'shard on disk is', 'shards on disk are')} not in the "
+            "metastore: " + named_few(f"{shown(path)}/{i}" for i, path in facts.orphans.items()),
             "nothing reads them, and they are not backed up; if they are not needed, remove the "
             "directories while the server is stopped",
         )
@@ -161,14 +161,8 @@ def examine_names(metastore: Metastore, found: Findings) -> None:
     if odd:
         found.warning(
             "names",
-            f"{len(odd)} shards cannot be saved, since no archive can hold the name: "
+            f"{counted(len(odd), 'shard')} cannot be saved, since no archive can hold the name: "
             + named_few(sorted({f"{shown(p.database)}.{shown(p.policy)}" for p in odd})),
             "backups save all others and end with 3; copy the points into a database with a sound "
             "name",
         )
-
-
-def named_few(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - MAX_NAMED} more" if len(listed) > MAX_NAMED else ""
-    return ", ".join(listed[:MAX_NAMED]) + more

@@ -11,7 +11,7 @@ from resources.clients.http_address import http_target
 from resources.clients.server import Server
 from resources.clients.tls_probe import probe_tls
 from resources.engine.doctor.finding import Findings
-from resources.errors import ShardkeeperError
+from resources.errors import ShardkeeperError, counted
 from resources.model import Metastore
 from resources.protocol.x509 import not_after
 
@@ -34,7 +34,7 @@ def examine_certificates(
         with found.asking(question, status="warning"):
             ends = not_after(handshake.certificate)
             days = (ends.timestamp() - clock_ns() / 1e9) / 86_400
-            text = f"good until {ends:%Y-%m-%d}, for {days:.0f} days"
+            text = f"good until {ends:%Y-%m-%d}, for {counted(round(days), 'day')}"
             if days < 0:
                 found.warning(question, f"ended on {ends:%Y-%m-%d}", "renew it")
             elif days < SOON_DAYS:

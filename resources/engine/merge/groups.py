@@ -18,7 +18,7 @@ from resources.engine.merge.copy import Copier
 from resources.engine.merge.http_endpoints import HttpEndpoints
 from resources.engine.merge.merge_plan import EXPIRY_MARGIN_NS, MergeOptions, MergePlan
 from resources.engine.merge.slices import MAX_INT64, MIN_INT64, Span
-from resources.errors import shown
+from resources.errors import counted, shown
 from resources.model import RetentionPolicyInfo, ShardID
 from resources.protocol.influxql import quote_identifier
 from resources.repository.repository import BackupRepository
@@ -145,24 +145,24 @@ class GroupMerger:
         if comparison.expired:
             self._emit(
                 Warned(
-                    f"{comparison.expired} points of {shown(bundle[0].policy)} are older than "
-                    f"{into} "
-                    "keeps points: left out"
+                    f"{counted(comparison.expired, 'value')} of {shown(bundle[0].policy)} left "
+                    f"out: older than {into} keeps points"
                 )
             )
         if comparison.overwritten:
             self._emit(
                 Warned(
-                    f"{comparison.overwritten} points are in several shards of the backup with "
-                    f"different values, whose groups overlap; {into} has the one that was written "
-                    "last"
+                    f"{counted(comparison.overwritten, 'value differs', 'values differ')} between "
+                    f"shards of the backup whose groups overlap; {into} has the one that was "
+                    "written last"
                 )
             )
         if comparison.twofold:
             self._emit(
                 Warned(
-                    f"{comparison.twofold} points are in {into} as in the backup, and with another "
-                    "value in a second shard group of the same time; queries show both"
+                    f"{counted(comparison.twofold, 'value is', 'values are')} in {into} as in the "
+                    "backup, and with another value in a second shard group of the same time; "
+                    "queries show both"
                 )
             )
         for lost in _lost(bundle, merged):
@@ -238,7 +238,8 @@ def _lost(bundle: Bundle, merged: BundleMerged) -> list[Lost]:
     for group in bundle:
         for measurement, open_ in sorted(merged.after.of(group).open.items()):
             message = merged.why.get(
-                measurement, f"{open_.points} points are not there after copying"
+                measurement,
+                f"{counted(open_.points, 'value is', 'values are')} not there after copying",
             )
             lost = found.get(measurement)
             found[measurement] = Lost(

@@ -6,6 +6,7 @@ InfluxQL statements. The plan is a value: `shardkeeper merge -plan` prints it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -19,7 +20,7 @@ from resources.engine.restore.plan import (
     ShardRestore,
 )
 from resources.engine.selection import check_new_name
-from resources.errors import NothingMatches, PlanError, UsageError, shown
+from resources.errors import NothingMatches, UsageError, WouldExpire, counted, shown
 from resources.model import INTERNAL_DATABASE, DatabaseInfo, Metastore, RetentionPolicyInfo
 from resources.protocol.influxql import quote_identifier
 from resources.repository.formats.manifest import Limits
@@ -248,12 +249,14 @@ def _without_expired(
             partly.append(shard)
     if expired:
         place = expired[0].place
+        all_ = f"of {counted(len(shards), 'shard')}"
         text = (
-            f"{len(expired)} of {len(shards)} shards are older than {shown(options.database)}."
-            f"{shown(policies[place.policy])} keeps points (the first is shard {place.shard_id})"
+            f"{counted(len(expired), f'{all_} is', f'{all_} are')} older than "
+            f"{shown(options.database)}.{shown(policies[place.policy])} keeps points (the first is "
+            f"shard {place.shard_id})"
         )
         if not options.skip_expired:
-            raise PlanError(
+            raise WouldExpire(
                 f"{text}; the server would refuse them",
                 hint="-skip-expired leaves them out; ALTER RETENTION POLICY on the live database "
                 "keeps points longer",
@@ -261,8 +264,8 @@ def _without_expired(
         notes.append(f"{text}: left out")
     if partly:
         notes.append(
-            f"points of {len(partly)} shards may be older than the live policy keeps them; those "
-            "are left out"
+            f"points of {counted(len(partly), 'shard')} may be older than the live policy keeps "
+            "them; those are left out"
         )
     gone = {shard.place.shard_id for shard in expired}
     return [shard for shard in shards if shard.place.shard_id not in gone]
@@ -273,14 +276,14 @@ def _note_subscriptions(live: DatabaseInfo, policies: Mapping[str, str], notes: 
     count = sum(len(rp.subscriptions) for rp in live.retention_policies if rp.name in names)
     if count:
         notes.append(
-            f"{count} subscriptions of {shown(live.name)} get what is merged, as they get all "
-            "writes (Kapacitor, for example)"
+            f"{counted(count, 'subscription')} of {shown(live.name)} will receive what is merged, "
+            "like all writes (Kapacitor, for example)"
         )
 
 
 def _about_queries(note: str) -> bool:
     """Whether a note is about queries or subscriptions: the live database has its own."""
-    return "continuous queries of" in note or "subscriptions of" in note
+    return "continuous queries of" in note or re.search(r"\bsubscriptions? of", note) is not None
 
 
 def _points(shard: ShardRestore) -> int | None:

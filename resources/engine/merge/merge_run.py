@@ -36,6 +36,7 @@ from resources.errors import (
     StoreFailed,
     TargetBusy,
     WireError,
+    counted,
     shown,
 )
 from resources.repository.formats.names import BackupName
@@ -382,7 +383,8 @@ def _partial(journal: MergeJournal, merged: GroupsMerged) -> MergePartial:
     what = ".".join(shown(part) for part in (journal.into, first.into_policy, first.measurement))
     more = f"; {len(others)} more" if others else ""
     return MergePartial(
-        f"{merged.n_lost} points were not merged: {what}: {first.why}{more}",
+        f"{counted(merged.n_lost, 'value was', 'values were')} not merged: {what}: "
+        f"{first.why}{more}",
         hint=f"all of them are in the database {journal.temporary}: copy them by hand, or remove "
         "the cause and run the same command again; merge -abandon drops the database",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from resources.errors import shown
+from resources.errors import counted, named_few, shown
 from resources.model import (
     INTERNAL_DATABASE,
     DatabaseInfo,
@@ -49,10 +49,7 @@ def note_changes(
 
 def of_shards(ids: Iterable[ShardID] | Mapping[ShardID, object]) -> str:
     """`shards 1, 2, 3 …`, as many as fit on a line."""
-    found = sorted(ids)
-    listed = ", ".join(map(str, found[:MAX_LISTED]))
-    more = f" and {len(found) - MAX_LISTED} more" if len(found) > MAX_LISTED else ""
-    return f"shards {listed}{more}"
+    return f"shards {named_few(sorted(ids), MAX_LISTED)}"
 
 
 def _databases(metastore: Metastore) -> dict[str, DatabaseInfo]:
@@ -92,7 +89,7 @@ def _described(rp: RetentionPolicyInfo) -> str:
     keeps = (
         f"keeps points for {rp.duration_ns // 10**9} s" if rp.duration_ns else "keeps all points"
     )
-    return f"{keeps}, replication {rp.replica_n}, {len(rp.subscriptions)} subscriptions"
+    return f"{keeps}, replication {rp.replica_n}, {counted(len(rp.subscriptions), 'subscription')}"
 
 
 def _users(old: Sequence[UserInfo], new: Sequence[UserInfo]) -> list[str]:

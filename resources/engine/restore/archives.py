@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from resources.errors import BackupIncomplete, shown
+from resources.errors import BackupIncomplete, named_few, shown
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import BackupSet
 from resources.repository.formats.manifest import Limits
@@ -13,7 +13,7 @@ from resources.repository.formats.manifest import Limits
 def require_complete_backup(
     backup: BackupSet, wanted: Sequence[ShardPlace], limits: Limits
 ) -> None:
-    """Insist that there is an archive of every shard that has one.
+    """Require that there is an archive of every shard that has one.
 
     Raises:
         BackupIncomplete: one is missing, was never made, or is in a backup that is not read.
@@ -31,16 +31,15 @@ def require_complete_backup(
     never = sorted(ids & failed - backup.archives.keys())
     if never:
         raise BackupIncomplete(
-            f"{backup.newest.file_name} is partial: shard {never[0]} could not be saved, and no "
-            "earlier archive of it is here",
+            f"{backup.newest.file_name} is partial: {_named(never)} could not be saved, and the "
+            "directory has no earlier archive",
             hint="restore the other databases with -db, or the other shards with -shard",
         )
     unread = sorted(ids & set(details.unchanged if details else ()) - backup.archives.keys())
     if unread:
         raise BackupIncomplete(
-            f"{backup.newest.file_name} is incremental: the archive of shard {unread[0]}"
-            + (f", and of {len(unread) - 1} more," if len(unread) > 1 else "")
-            + " is in an earlier backup, which is not here or not read",
+            f"{backup.newest.file_name} is incremental: {_named(unread)} must come from an earlier "
+            "backup, which is not in the directory or is not read",
             hint="restore the directory without -full, and with -as-of "
             f"{backup.newest.file_name.removesuffix('.manifest')} for this very state",
         )
@@ -51,8 +50,12 @@ def require_complete_backup(
         )
 
 
+def _named(ids: Sequence[ShardID]) -> str:
+    return f"shard{'s' * (len(ids) > 1)} {named_few(ids)}"
+
+
 def check_places(backup: BackupSet, found: Sequence[ShardPlace]) -> None:
-    """Insist that each archive is of the place that the metastore gives its shard.
+    """Require that each archive is of the place that the metastore gives its shard.
 
     Raises:
         BackupIncomplete: one is of another.

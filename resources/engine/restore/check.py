@@ -10,7 +10,7 @@ from msgspec import Struct
 from resources.engine.backup.damaged import describe_left_out
 from resources.engine.events import Run, Warned
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
-from resources.errors import ArchiveCorrupt, ShardkeeperError
+from resources.errors import ArchiveCorrupt, ShardkeeperError, counted
 from resources.model import ShardID
 from resources.repository.archives.archive import Place, read_archive, scratch_in
 from resources.repository.backup_set import Archive
@@ -113,9 +113,8 @@ def check_archives(
 
 
 def describe_deletes(n: int, *, keep: bool) -> str:
-    if keep:
-        return f"{n} deleted ranges were pending at the source; their points come back"
-    return f"{n} deleted ranges were pending at the source; they are applied to what is restored"
+    pending = f"{counted(n, 'delete was', 'deletes were')} pending at the source"
+    return f"{pending}; their points come back" if keep else f"{pending}; the restore applies them"
 
 
 def _check(

@@ -32,7 +32,9 @@ from resources.errors import (
     ReadBackMismatch,
     ShardkeeperError,
     TargetNotEmpty,
+    TargetUnsuitable,
     WireError,
+    counted,
 )
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive, BackupSet
@@ -68,7 +70,7 @@ class ShardReplicas(Protocol):
         """Look at every replica; caches are written to files by that, as by a backup.
 
         Raises:
-            PlanError: a single server has it only in its metastore.
+            TargetUnsuitable: a single server has it only in its metastore.
             RestoreFailed: see `require_owners`.
             WireError: an owner does not answer.
         """
@@ -114,7 +116,7 @@ class ServerShard:
     def scan(self) -> list[ReplicaThere]:
         shard_id = self.place.shard_id
         if shard_id not in self._server.shards_on_disk():
-            raise PlanError(
+            raise TargetUnsuitable(
                 f"shard {shard_id} of {self._server.address} is planned and not on its disk yet",
                 hint="restore under a new name (-newdb), or use shardkeeper merge",
             )
@@ -136,7 +138,11 @@ class ServerShard:
     def empty(self, replica: ReplicaThere, are_ours: Callable[[Sequence[SentFile]], bool]) -> str:
         shard_id = self.place.shard_id
         n = len(files_there(self._server, shard_id))
-        return f"shard {shard_id} of {replica.node} holds {n} files that were sent" if n else ""
+        return (
+            f"shard {shard_id} of {replica.node} holds {counted(n, 'file')} of this restore"
+            if n
+            else ""
+        )
 
 
 def settled_files(server: Server, shard_id: ShardID) -> tuple[SentFile, ...]:
@@ -161,8 +167,8 @@ def require_empty(replica: ReplicaThere, into: ShardPlace, archive: Archive) -> 
 
 def _not_empty(replica: ReplicaThere, shard_id: ShardID) -> TargetNotEmpty:
     return TargetNotEmpty(
-        f"shard {shard_id} on {replica.node} is not empty: it has {len(replica.files)} files, "
-        "which the upload would write over",
+        f"shard {shard_id} on {replica.node} is not empty: it has "
+        f"{counted(len(replica.files), 'file')}, which the upload would write over",
         hint="-newshard takes a shard without points; shardkeeper merge brings points into one "
         "that has some",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resources.errors import WouldExpire
+from resources.errors import WouldExpire, counted
 from resources.model import Metastore, ShardPlace
 
 
@@ -37,9 +37,10 @@ def without_expired(
     if not expired:
         return found
     first = expired[0]
+    all_ = f"of {counted(len(found), 'shard')}"
     text = (
-        f"{len(expired)} of {len(found)} shards are older than their retention policy keeps "
-        f"points (the first is shard {first.shard_id} of {first.database}.{first.policy})"
+        f"{counted(len(expired), f'{all_} is', f'{all_} are')} older than their retention policy "
+        f"keeps points (the first is shard {first.shard_id} of {first.database}.{first.policy})"
     )
     if not skip:
         raise WouldExpire(

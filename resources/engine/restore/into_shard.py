@@ -12,7 +12,7 @@ number of shards.
 from __future__ import annotations
 
 from resources.engine.restore.target_state import TargetState
-from resources.errors import NothingMatches, PlanError, WouldExpire, shown
+from resources.errors import TargetUnsuitable, WouldExpire, shown
 from resources.model import Metastore, ShardGroupInfo, ShardID, ShardPlace
 from resources.protocol.times import format_time
 
@@ -25,28 +25,28 @@ def find_shard(
     database: str,
     policy: str,
 ) -> ShardPlace:
-    """Find a shard of the target, and insist that it can take what `source` held.
+    """Find a shard of the target, and require that it has a place for what `source` held.
 
-    Whether it is empty is not looked at here.
+    Another step checks that it is empty.
 
     Args:
         source: the shard in the backup.
         database, policy: where its points are to be.
 
     Raises:
-        NothingMatches: the target has no such shard.
-        PlanError: it belongs to something else, has another time, or has no owner.
+        TargetUnsuitable: the target has no such shard, or the shard belongs to something else,
+            is for another time, or has no owner.
         WouldExpire: the target's retention would delete it at once.
     """
     place = next((place for place in target.metastore.places() if place.shard_id == shard_id), None)
     if place is None:
-        raise NothingMatches(
+        raise TargetUnsuitable(
             f"{target.name} has no shard {shard_id}",
             hint="-newshard takes the number of a shard that is there; influxd-ctl show-shards "
             "lists them",
         )
     if (place.database, place.policy) != (database, policy):
-        raise PlanError(
+        raise TargetUnsuitable(
             f"shard {shard_id} of {target.name} belongs to {shown(place.database)}."
             f"{shown(place.policy)}, not to {shown(database)}.{shown(policy)}",
             hint="another database is named with -db and -newdb, another policy with -rp and "
@@ -64,11 +64,11 @@ def _check_time(place: ShardPlace, source: ShardPlace, target: TargetState) -> N
     here, there = place.group, source.group
     if here.start_time_ns <= there.start_time_ns and _end_ns(there) <= _end_ns(here):
         return
-    raise PlanError(
+    raise TargetUnsuitable(
         f"shard {place.shard_id} of {target.name} is for points from {_times(here)}, and shard "
         f"{source.shard_id} holds points from {_times(there)}",
-        hint="influxd-ctl show-shards tells which shard is for that time; shardkeeper merge goes "
-        "by time itself",
+        hint="influxd-ctl show-shards lists the time of each shard; shardkeeper merge chooses "
+        "shards by time itself",
     )
 
 
@@ -86,12 +86,12 @@ def _check_position(place: ShardPlace, source: ShardPlace, target: TargetState) 
     old_at, old_n = _position(source)
     if old_n % n == 0 and old_at % n == at:
         return
-    raise PlanError(
+    raise TargetUnsuitable(
         f"shard {place.shard_id} of {target.name} is number {at + 1} of {n} in its shard group, "
-        f"and shard {source.shard_id} was number {old_at + 1} of {old_n}: series have their place "
-        "by that",
-        hint="choose the shard of the same number in its group, or let shardkeeper merge deal the "
-        "points out",
+        f"and shard {source.shard_id} was number {old_at + 1} of {old_n}: each series belongs to "
+        "one of these numbers",
+        hint="choose the shard of the same number in its group, or use shardkeeper merge, which "
+        "writes each series to its shard",
     )
 
 
@@ -121,12 +121,12 @@ def _check_owners(place: ShardPlace, target: TargetState) -> None:
     members = {node.id for node in target.metastore.data_nodes}
     owners = {owner.node_id for owner in place.shard.owners}
     if not owners:
-        raise PlanError(
-            f"shard {place.shard_id} of {target.name} has no owner, so nobody would read it",
+        raise TargetUnsuitable(
+            f"shard {place.shard_id} of {target.name} has no owner, so no query would find it",
             hint="restore its database under a new name (-newdb) instead",
         )
     if not owners <= members:
-        raise PlanError(
+        raise TargetUnsuitable(
             f"shard {place.shard_id} of {target.name} is owned by node "
             f"{min(owners - members)}, which is no data node of it",
             hint="influxd-ctl copy-shard and remove-shard give it other owners",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from resources.engine.backup.damaged import describe_left_out
-from resources.errors import shown
+from resources.errors import counted, shown
 from resources.model import Metastore, RetentionPolicyInfo, ShardID, ShardPlace
 from resources.repository.backup_set import BackupSet
 from resources.repository.formats.manifest import Limits
@@ -41,14 +41,15 @@ def note_left_out(
     old = len(backup.archives.keys() - {place.shard_id for place in metastore.places()})
     if old and not limits:
         notes.append(
-            f"{old} archives of shards that were gone at the source when this backup was made "
-            "are left out; -as-of TIME restores an earlier state"
+            f"the restore leaves out {counted(old, 'archive')} of shards that were gone at the "
+            "source when this backup was made; -as-of TIME restores an earlier state"
         )
     if metastore.users and not limits:
         names = ", ".join(shown(user.name) for user in metastore.users[:10])
         notes.append(
-            f"{len(metastore.users)} users ({names}) are left out: the backup has hashes of their "
-            "passwords, not the passwords; CREATE USER makes them anew, or -users in a cluster"
+            f"the restore leaves out {counted(len(metastore.users), 'user')} ({names}): the backup "
+            "has hashes of passwords, not the passwords; CREATE USER makes them anew, or -users in "
+            "a cluster"
         )
 
 

@@ -22,6 +22,7 @@ from resources.errors import (
     NothingMatches,
     TargetNotEmpty,
     UsageError,
+    counted,
     shown,
 )
 from resources.model import (
@@ -37,6 +38,7 @@ from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.formats.manifest import Limits
 
 NOT_EMPTY = "problem setting snapshot: cannot restore into non-empty cluster"
+NOT_EMPTY_SERVER = "problem setting snapshot: cannot restore into non-empty server"
 """The original's words; scripts look for them."""
 
 
@@ -343,7 +345,9 @@ def _database(
         queries = ()
     subscriptions = sum(len(rp.subscriptions) for rp in policies)
     if subscriptions:
-        notes.append(f"{subscriptions} subscriptions of {shown(db.name)} are left out")
+        notes.append(
+            f"the restore leaves out {counted(subscriptions, 'subscription')} of {shown(db.name)}"
+        )
     durations: dict[str, int] = {}
     if options.new_duration_ns is not None:
         durations = {rp.name: options.new_duration_ns for rp in policies}
@@ -374,7 +378,7 @@ def _require_free(databases: Sequence[DatabaseRestore], target: TargetState) -> 
     names = ", ".join(shown(name) for name in taken[:5]) + (" …" if len(taken) > 5 else "")
     example = databases[0].source.name
     raise TargetNotEmpty(
-        NOT_EMPTY,
+        NOT_EMPTY if there.data_nodes else NOT_EMPTY_SERVER,
         hint=f"{target.name} has {names} already; restore beside it with "
         f"-db {example} -newdb NAME, or drop it first",
     )

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from resources.clients.server import Server
 from resources.engine.restore.plan import ShardRestore
 from resources.engine.restore.receipt import How, Receipt
-from resources.errors import ArchiveCorrupt, PeerClosedEarly, ReadBackMismatch
+from resources.errors import ArchiveCorrupt, PeerClosedEarly, ReadBackMismatch, counted
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
 from resources.repository.archives.archive import ArchiveReader
@@ -93,9 +93,10 @@ def compared(
     wanted = _points_sent(repository, shard, applied=sent.applied)
     if there != wanted:
         raise ReadBackMismatch(
-            f"shard {new_shard_id} on {server.address} came back with {there.points} points of "
-            f"{there.series} series in {len(back)} files; {wanted.points} points of "
-            f"{wanted.series} series in {len(sent.files)} files were sent",
+            f"shard {new_shard_id} on {server.address} came back with "
+            f"{counted(there.points, 'value')} of {there.series} series in "
+            f"{counted(len(back), 'file')}, and {counted(wanted.points, 'value')} of "
+            f"{wanted.series} series in {counted(len(sent.files), 'file')} were sent",
             hint="look into the server's log, then restore again",
         )
     return Receipt(

@@ -11,7 +11,7 @@ from resources.clients.server import Server
 from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.leftovers import shape
 from resources.engine.restore.made import imported, require_as_expected, stated
-from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore
+from resources.engine.restore.plan import NOT_EMPTY_SERVER, DatabaseRestore
 from resources.engine.restore.record import CreatedDatabase
 from resources.engine.restore.rollback import POLL_S, SETTLED_WITHIN_S
 from resources.engine.restore.server_databases import LIMITS_SINCE, version_tuple
@@ -299,7 +299,8 @@ def _require_absent(server: Server, name: str) -> None:
     _, now = server.metastore()
     if now.database(name) is not None:
         raise TargetNotEmpty(
-            NOT_EMPTY, hint=f"{server.address} has {shown(name)}; it was created a moment ago"
+            NOT_EMPTY_SERVER,
+            hint=f"{server.address} has {shown(name)}; it was created a moment ago",
         )
 
 

@@ -62,11 +62,11 @@ def repair_manifests(repository: BackupRepository, *, emit: Emit) -> None:
         RepositoryLocked: another run works there.
         StoreFailed: the directory cannot be written to.
     """
-    if not _bad_and_good(repository):
+    if not manifests_to_repair(repository):
         return
     with repository.locked(command=COMMAND, on_wait=emit_waiting(emit)) as held:
         emit_left(held.left, emit)
-        for bad, good in _bad_and_good(repository):
+        for bad, good in manifests_to_repair(repository):
             raw = read_raw(repository.store, good)
             aside = _set_aside(repository, held, bad)
             passing("repair.set-aside")
@@ -76,7 +76,7 @@ def repair_manifests(repository: BackupRepository, *, emit: Emit) -> None:
             emit(Repaired(bad, f"written again from {good}{what}"))
 
 
-def _bad_and_good(repository: BackupRepository) -> list[tuple[str, str]]:
+def manifests_to_repair(repository: BackupRepository) -> list[tuple[str, str]]:
     """Manifests or copies to write again, each with the file that has its bytes."""
     names = {name for name in repository.store.names() if name.endswith(".manifest")}
     found: list[tuple[str, str]] = []

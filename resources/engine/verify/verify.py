@@ -155,10 +155,12 @@ def _check(
         add(name, what, "archive", found.archives[name].manifest_file, matters=name in needed)
     details = found.manifests[-1].manifest.details if found.manifests else None
     for shard in newest.gaps:
+        if found.broken:
+            break  # the manifest that cannot be read may list it
         if not shard.file_name and details and shard.shard_id in details.unchanged:
             what = (
-                f"the archive of shard {shard.shard_id}, unchanged since an earlier backup, is not "
-                "here, nor is that backup"
+                f"shard {shard.shard_id} is unchanged since an earlier backup, which is not in "
+                "the directory"
             )
             problems.append(Problem(f"{newest.name}.manifest", what, "archive"))
     order = ("manifest", "copy", "meta", "archive", "receipt", "repair", "stray")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resources.errors import ArchiveCorrupt, ShardkeeperError, TSMError, UnsafeName, shown
+from resources.errors import ArchiveCorrupt, ShardkeeperError, TSMError, UnsafeName, counted, shown
 from resources.model import ShardID
 from resources.protocol.tar import (
     Member,
@@ -196,8 +196,8 @@ class Inspection:
             sound = sum(1 for _ in sound_tombstones(source))
             self._tombstones = before + sound
             why = (
-                f"{error.what}; {sound} deletes in it are sound, and what others deleted comes "
-                "back with a restore"
+                f"{error.what}; {counted(sound, 'delete')} in it can be read, and what others "
+                "deleted comes back with a restore"
             )
             part = Damage(0, 0, "", None, None, why)
             return replace(file, damage=FileDamage(1, 0, (part,)))

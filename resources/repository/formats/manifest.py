@@ -210,9 +210,9 @@ def _check_checksum(
     due = has_checksum(raw) if details is None else details.format >= CHECKSUM_SINCE
     if due and not (details is not None and checksum_fits):
         raise ManifestUnreadable(
-            f"{name} is not what was written: its seal does not fit",
+            f"{name} was changed after it was written: its checksum does not match",
             hint="copy it back from elsewhere; or move it and its copy out of the directory and "
-            "restore the state before it, or run backup -full there",
+            "restore the state before it, or run backup -full",
         )
 
 
@@ -254,7 +254,9 @@ def _file_name(file_name: str, suffix: str, name: str) -> str:
 
 def _read(raw: bytes, name: str, *, checksum_fits: bool) -> ManifestShape:
     if len(raw) > MAX_MANIFEST_BYTES:
-        raise ManifestUnreadable(f"{name}: {len(raw)} bytes, more than any manifest")
+        raise ManifestUnreadable(
+            f"{name}: {len(raw)} bytes, and manifests have at most {MAX_MANIFEST_BYTES}"
+        )
     if checksum_fits:
         try:
             return _DECODER.decode(raw)
@@ -262,7 +264,7 @@ def _read(raw: bytes, name: str, *, checksum_fits: bool) -> ManifestShape:
             pass  # the strict reader says where and why, or that a newer version wrote it
     document = decode_json(raw, name)
     if not is_object(document):
-        raise ManifestUnreadable(f"{name} is no JSON object")
+        raise ManifestUnreadable(f"{name} is JSON, and not a manifest: it has no keys")
     document = _folded(document)
     ours = document.get(OURS)
     if is_object(ours) and is_integer(written := ours.get("format")):

@@ -16,7 +16,7 @@ import os
 import re
 from pathlib import Path
 
-from resources.errors import shown
+from resources.errors import named_few, shown
 
 MAX_ENTRIES = 10_000
 """A directory with more entries than this is described by the first of them."""
@@ -50,8 +50,7 @@ def next_step(directory: Path) -> str:
 
 
 def _named(names: list[str]) -> str:
-    more = len(names) - MAX_NAMED
-    return ", ".join(map(shown, names[:MAX_NAMED])) + (f" and {more} more" if more > 0 else "")
+    return named_few(map(shown, names), MAX_NAMED)
 
 
 def _entries(directory: Path) -> tuple[list[str], list[str]]:

@@ -62,7 +62,7 @@ def test_archives_of_backups_after_the_last_reading_are_unread() -> None:
     assert unread_archives([before, at, after], read_back(b.stamp(2))) == [after]
     facts = unread_facts(3, 1, read_back(b.stamp(2)))
     assert facts[READ_BACK] == b.stamp(2)
-    assert facts["how"].startswith("1 of 3 archives were checked while they were made")
+    assert facts["how"].startswith("of 3 archives, 1 were checked while a backup made them")
 
 
 def test_problems_that_an_evaluation_lists_are_read_back_from_it() -> None:

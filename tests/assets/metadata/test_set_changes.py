@@ -30,10 +30,10 @@ def test_each_kind_of_change_is_counted() -> None:
 def test_a_table_has_what_was_before_and_what_is_now() -> None:
     [gone, came, changed] = rows(change_facts(SetChanges("T.manifest", (GONE, CAME, CHANGED))))
     assert (changed["tar bytes before"], changed["tar bytes now"]) == (1000, 2000)
-    assert (changed["points before"], changed["points now"]) == (10, 12)
+    assert (changed["values before"], changed["values now"]) == (10, 12)
     assert (came["tar bytes before"], came["tar bytes now"]) == (None, 3000)
     assert (gone["tar bytes before"], gone["tar bytes now"]) == (4000, None)
-    assert came["points now"] is None  # another tool wrote the archive
+    assert came["values now"] is None  # another tool wrote the archive
 
 
 def test_the_first_restore_point_says_so_and_without_changes_there_is_no_table() -> None:

@@ -37,7 +37,7 @@ def test_each_archive_has_a_line_with_what_is_known_of_it() -> None:
 def test_limits_narrow_the_table_and_not_the_sum() -> None:
     shown = lines(OURS, b.archive(3), limits=Limits("other"))
     assert [line.split()[0] for line in shown[1:-1]] == ["3"]
-    assert shown[-1] == "1 shards shown; 2 archives, 4096 bytes"
+    assert shown[-1] == "1 shard shown; 2 archives, 4096 bytes"
 
 
 def test_an_archive_of_a_shard_that_is_gone_at_the_source_is_named() -> None:
@@ -50,7 +50,7 @@ def test_what_is_missing_or_damaged_is_named() -> None:
     shown = "\n".join(lines(OURS, missing=[THEIRS]))
     assert f"missing: {THEIRS.entry.file_name}, listed by {THEIRS.manifest_file}" in shown
     damaged = b.archive(1, b.details(replace(b.file(1), damage=FileDamage(1, 5, ()))))
-    assert "damaged at its source: shard 1: 000000001-000000001.tsm: 1 damaged parts" in "\n".join(
+    assert "damaged at its source: shard 1: 000000001-000000001.tsm: 1 damaged part" in "\n".join(
         lines(damaged)
     )
 

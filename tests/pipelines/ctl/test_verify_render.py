@@ -52,7 +52,7 @@ def test_each_problem_has_a_line_and_states_that_are_alike_share_one() -> None:
     )
     assert lines[4] == "shard 8 of 'db'.'rp': no earlier archive of it is whole"
     assert lines[5] == "databases in T2: 'db' without 2 of its 9 shards; 'ok' is complete"
-    assert lines[6].endswith("1 problems")
+    assert lines[6].endswith("1 problem")
 
 
 def test_many_shards_are_counted_and_the_first_five_named() -> None:

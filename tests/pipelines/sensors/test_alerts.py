@@ -125,7 +125,7 @@ def test_a_directory_that_is_gone_and_archives_that_are_bad_are_reported(
     assert not harness.check(CLUSTER_ASSETS.shard_backup, ARCHIVES_MATCH).passed
     _, cursor = harness.sense("alerts_influxdb")
     assert hook.received[0]["trouble"] == ARCHIVES_MATCH
-    assert "has failed: 1 problems" in hook.received[0]["text"]
+    assert "has failed: 1 problem" in hook.received[0]["text"]
     harness.backups.rename(harness.backups.with_name("not mounted"))
     _, cursor = harness.sense("alerts_influxdb", cursor)
     _, cursor = harness.sense("alerts_influxdb", aged(cursor, LASTING_S))

@@ -280,7 +280,7 @@ def test_a_refused_import_says_what_to_look_for() -> None:
 
 
 def test_an_import_whose_map_does_not_fit_is_noticed() -> None:
-    complaint = "the ID map does not match the 1 shards that were sent; it has 1"
+    complaint = "the ID map does not match 1 shard that the run sent; the map has 1"
     wrong = ID_MAP.replace(b"\x06", b"\x07")
     with peer(answers(wrong)) as addr, pytest.raises(BadReply, match=complaint):
         import_other(SnapshotterClient(addr))

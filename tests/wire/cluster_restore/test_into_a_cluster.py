@@ -115,11 +115,11 @@ def test_the_clusters_own_monitoring_begins_anew_when_everything_is_restored_and
     assert points(target, "_internal") == before
     planned = restore(target, backups, "-plan")
     assert (
-        "the 3 shards of _internal in this cluster are dropped when all is restored" in planned.out
+        "3 shards of _internal in this cluster will be dropped when all is restored" in planned.out
     )
     done = restore(target, backups)
     assert done, done
-    assert "the 3 shards of _internal in this cluster are dropped" in done.err
+    assert "3 shards of _internal in this cluster will be dropped" in done.err
     assert points(target, "telegraf") == points(source, "telegraf")
     assert not any("series" in result[0] for result in points(target, "_internal"))
     assert not {shard for shards in on_disk(target).values() for shard in shards} & old

@@ -221,7 +221,7 @@ class History:
     ) -> None:
         """Exactly the lost points were refused, each for a type that its shard knows."""
         if lost:
-            assert f"{len(lost)} points were not merged" in done.err, (lost, done)
+            assert f"{len(lost)} values were not merged" in done.err, (lost, done)
         events = [line for line in done.err.splitlines() if "field type conflict" in line]
         names = {shown(_field_of(key)[0].decode(errors="replace")) for _, key, _ in lost}
         for name in {shown(_field_of(s)[0].decode(errors="replace")) for s in SERIES}:

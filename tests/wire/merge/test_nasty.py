@@ -104,7 +104,7 @@ def test_a_point_in_the_way_with_another_type_costs_that_field_alone_and_is_name
     own = stored(source.bind_addr, db)
     done = merge(source, backups, "-db", db)
     assert done.code == 3, done
-    assert "3 points were not merged" in done.err
+    assert "3 values were not merged" in done.err
     assert "field type conflict" in done.err
     kept = {key: value for key, value in before.items() if key[1].endswith(b"w")}
     assert stored(source.bind_addr, db) == kept | own

@@ -119,7 +119,7 @@ def test_what_is_lost_is_added_up_over_the_damaged_files() -> None:
 
 def test_damage_is_told_by_file_part_key_and_time() -> None:
     assert describe_damage([WHOLE, damaged()]) == (
-        "000000002-000000001.tsm: 1 damaged parts, 60 bytes lost (60 bytes at offset 100 of cpu "
+        "000000002-000000001.tsm: 1 damaged part, 60 bytes lost (60 bytes at offset 100 of cpu "
         "value, 1970-01-01T00:00:00Z to 1970-01-01T00:00:01Z: its checksum does not fit)"
     )
     unknown = replace(

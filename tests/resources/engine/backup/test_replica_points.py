@@ -71,7 +71,7 @@ def test_the_replica_with_all_points_is_best_wherever_it_stands(written: Written
         found = ranked({node: replicas[node] for node in order})
         assert found.best == "a"
         assert found.holds == {"a": "same", "b": "less"}
-        assert found.described == ("b lacks 1 points that a has",)
+        assert found.described == ("b misses 1 value that a has",)
         assert not found.gaps
 
 
@@ -85,14 +85,14 @@ def test_of_two_that_each_miss_something_none_is_whole(written: Written) -> None
     found = ranked({node: lambda node=node: written(lines[node]) for node in lines})
     assert found.best == "b"
     assert found.holds == {"a": "other", "b": "same"}
-    assert found.gaps == "b lacks 1 points that a has, and a lacks 2 points that b has"
+    assert found.gaps == "b misses 1 value that a has, and a misses 2 values that b has"
 
 
 def test_other_values_leave_none_whole(written: Written) -> None:
     lines = {"a": "m v=1 1", "b": "m v=2 1"}
     found = ranked({node: lambda node=node: written(lines[node]) for node in lines})
     assert found.holds == {"a": "same", "b": "other"}
-    assert found.gaps == "1 points have other values on a than on b"
+    assert found.gaps == "1 value differs on a from those on b"
 
 
 def test_a_third_replica_may_have_what_two_miss(written: Written) -> None:

@@ -214,7 +214,7 @@ def test_a_shard_that_is_too_old_in_part_is_taken_and_that_is_reported() -> None
         MergeOptions(Limits("home", "long")),
         live(RetentionPolicyInfo("long", 9 * DAY_NS + 1, 1, 1)),
     )
-    assert "points of 1 shards may be older" in partly.notes[0]
+    assert "points of 1 shard may be older" in partly.notes[0]
 
 
 def test_subscriptions_of_the_live_database_are_reported_and_the_backups_are_nobodys_business() -> (
@@ -222,7 +222,7 @@ def test_subscriptions_of_the_live_database_are_reported_and_the_backups_are_nob
 ):
     planned = plan(target=live(policy("week", heard=2), policy("long"), policy("other", heard=5)))
     assert planned.notes == (
-        "2 subscriptions of 'home' get what is merged, as they get all writes (Kapacitor, for "
+        "2 subscriptions of 'home' will receive what is merged, like all writes (Kapacitor, for "
         "example)",
     )
 

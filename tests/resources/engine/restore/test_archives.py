@@ -43,8 +43,8 @@ def test_a_shard_that_could_not_be_saved_needs_an_earlier_archive() -> None:
 def test_an_unchanged_shard_needs_the_backup_that_saved_it() -> None:
     details = b.backup_details(unchanged=(ShardID(2), ShardID(3)))
     backup = b.backup_set(b.archive(1), details=details)
-    assert "the archive of shard 2 is in an earlier backup" in complaint(backup, 1, 2)
-    assert "of shard 2, and of 1 more, is in" in complaint(backup, 2, 3)
+    assert "shard 2 must come from an earlier backup" in complaint(backup, 1, 2)
+    assert "shards 2, 3 must come from an earlier backup" in complaint(backup, 2, 3)
     assert complaint(backup, 1) == ""
 
 

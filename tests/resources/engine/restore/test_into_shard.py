@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from resources.engine.restore.into_shard import find_shard
 from resources.engine.restore.target_state import TargetState
-from resources.errors import NothingMatches, PlanError, WouldExpire
+from resources.errors import PlanError, TargetUnsuitable, WouldExpire
 from resources.model import (
     Metastore,
     ShardGroupInfo,
@@ -104,7 +104,7 @@ def test_a_truncated_group_of_the_backup_ends_where_it_was_cut() -> None:
 def test_a_number_that_no_live_group_has_is_refused() -> None:
     gone = replace(group(50), deleted_at_ns=7)
     for there in (target(gone), target()):
-        with pytest.raises(NothingMatches, match="m:8091 has no shard 50"):
+        with pytest.raises(TargetUnsuitable, match="m:8091 has no shard 50"):
             find(there, source(group(1)))
 
 

@@ -76,7 +76,7 @@ def test_archives_of_shards_that_are_gone_are_counted_unless_limits_explain_them
 def test_users_are_named_without_their_hashes() -> None:
     store = replace(STORE, users=(UserInfo("ann\n", "$2a$10$secret", admin=True),))
     text = notes(b.backup_set(b.archive(1), details=OURS), store=store)
-    assert "1 users ('ann\\n') are left out" in text
+    assert "the restore leaves out 1 user ('ann\\n')" in text
     assert "secret" not in text
 
 

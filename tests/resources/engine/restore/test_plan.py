@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from resources.engine.restore.plan import (
-    NOT_EMPTY,
+    NOT_EMPTY_SERVER,
     RestoreOptions,
     RestorePlan,
     plan_restore,
@@ -127,8 +127,8 @@ def test_everything_is_restored_but_the_servers_own_monitoring() -> None:
 
 def test_users_and_subscriptions_are_left_out_and_named_without_their_hashes() -> None:
     notes = "\n".join(plan(RestoreOptions()).notes)
-    assert "1 users ('ann') are left out" in notes
-    assert "1 subscriptions of 'home' are left out" in notes
+    assert "the restore leaves out 1 user ('ann')" in notes
+    assert "the restore leaves out 1 subscription of 'home'" in notes
     assert "secret" not in notes
 
 
@@ -187,7 +187,7 @@ def test_a_database_that_exists_stops_everything(name: str) -> None:
     target = replace(NOWHERE, databases=(DatabaseInfo(name, ""),))
     with pytest.raises(TargetNotEmpty) as caught:
         plan(RestoreOptions(), target=target)
-    assert caught.value.what == NOT_EMPTY
+    assert caught.value.what == NOT_EMPTY_SERVER
     assert repr(name) in caught.value.hint
     assert "-newdb" in caught.value.hint
 

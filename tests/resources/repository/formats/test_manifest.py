@@ -135,10 +135,10 @@ def test_a_key_that_is_spelled_as_the_original_does_counts_before_others() -> No
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"files__1__shardID": None}, r"m: files\[1\]\.shardID: Expected int, got null"),
+        ({"files__1__shardID": None}, r"m: files\[1\]\.shardID: expected whole number, found null"),
         ({"files__0__shardkeeper__files__0__size": "9"}, r"files\[0\]\.shardkeeper\.files\[0\]\.s"),
         ({"files__0__shardkeeper__tombstones": 2**64}, "is greater|greater than"),
-        ({"meta": {}}, "m: meta: Object missing required field fileName"),
+        ({"meta": {}}, "m: meta: fileName is missing"),
     ],
 )
 def test_the_path_of_what_is_wrong_is_named(changes: dict[str, Any], complaint: str) -> None:

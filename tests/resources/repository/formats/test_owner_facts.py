@@ -47,12 +47,12 @@ def test_what_is_not_known_takes_no_room() -> None:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"facts": [1, 2, 3]}, "facts: Expected array of length 4"),
-        ({"facts": [1, 2, 3, 4, 5]}, "facts: Expected array of length 4"),
-        ({"facts": [1, 2, 1, -3]}, r"facts\[3\]: Expected int >= 0"),
+        ({"facts": [1, 2, 3]}, "facts: expected list of length 4"),
+        ({"facts": [1, 2, 3, 4, 5]}, "facts: expected list of length 4"),
+        ({"facts": [1, 2, 1, -3]}, r"facts\[3\]: expected whole number >= 0"),
         ({"holds": "everything"}, "holds: Invalid enum value 'everything'"),
         ({"holds": "x\n" * 40}, "holds: Invalid enum value"),
-        ({"node": None}, "node: Expected str, got null"),
+        ({"node": None}, "node: expected text, found null"),
     ],
 )
 def test_other_facts_are_refused(changed: dict[str, Any], complaint: str) -> None:

@@ -45,13 +45,13 @@ def test_the_figures_keep_their_order_in_every_version() -> None:
 @pytest.mark.parametrize(
     ("changed", "complaint"),
     [
-        ({"clocks": [1, 2]}, "clocks: Expected array of length 3"),
-        ({"clocks": [1, 2, 3, 4]}, "clocks: Expected array of length 3"),
-        ({"figures": [1] * 6}, "figures: Expected array of length 7"),
-        ({"figures": [1] * 8}, "figures: Expected array of length 7"),
-        ({"figures": [1] * 6 + [-1]}, r"figures\[6\]: Expected int >= 0"),
+        ({"clocks": [1, 2]}, "clocks: expected list of length 3"),
+        ({"clocks": [1, 2, 3, 4]}, "clocks: expected list of length 3"),
+        ({"figures": [1] * 6}, "figures: expected list of length 7"),
+        ({"figures": [1] * 8}, "figures: expected list of length 7"),
+        ({"figures": [1] * 6 + [-1]}, r"figures\[6\]: expected whole number >= 0"),
         ({"figures": [1] * 6 + [2**64]}, "a number is greater than"),
-        ({"bootID": None}, "bootID: Expected str, got null"),
+        ({"bootID": None}, "bootID: expected text, found null"),
     ],
 )
 def test_another_number_of_figures_is_refused(changed: dict[str, Any], complaint: str) -> None:
