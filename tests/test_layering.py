@@ -356,3 +356,18 @@ def test_no_module_outside_the_storage_asks_which_kind_a_store_is() -> None:
         or re.search(r"\.store\.path\b", path.read_text())
     ]
     assert asking == []
+
+
+def test_restores_and_merges_ask_in_one_place_which_kind_a_target_is() -> None:
+    """Another kind of target is a class behind the protocols, and nothing else has to change."""
+    asking = [
+        str(path.relative_to(ROOT))
+        for path in modules()
+        if "resources/engine" in str(path)
+        if re.search(r"isinstance\([^)]*\b(Cluster|Server)\b", path.read_text())
+    ]
+    assert asking == [
+        "resources/engine/doctor/examine.py",
+        "resources/engine/doctor/tls.py",
+        "resources/engine/restore_target.py",
+    ]

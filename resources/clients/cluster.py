@@ -33,7 +33,7 @@ from resources.errors import (
     WireError,
     shown,
 )
-from resources.model import Metastore, ShardID
+from resources.model import Metastore, ShardID, ShardInfo
 from resources.protocol.meta import decode_metastore
 from resources.protocol.meta_api import OwnerStatus
 
@@ -201,6 +201,26 @@ class Cluster:
             if self._tls is None and connected:  # and not answered
                 error.hint = "; ".join([*filter(None, [error.hint]), TLS_THERE])
             return error
+
+    def nodes_of(self, shard: ShardInfo, metastore: Metastore) -> tuple[str, ...]:
+        """The nodes that should have a replica of the shard: its owners."""
+        addresses = {node.id: node.tcp_addr for node in metastore.data_nodes}
+        owners = (owner.node_id for owner in shard.owners)
+        return tuple(addresses[owner] for owner in owners if owner in addresses)
+
+    def http_endpoints(self, metastore: Metastore | None = None) -> tuple[InfluxHTTP, ...]:
+        """The HTTP APIs of all data nodes, each once; empty if HTTP is not used.
+
+        With -http given, the endpoints of all nodes are one.
+
+        Raises:
+            WireError: the metastore is not given, and cannot be read.
+        """
+        if self.http is None:
+            return ()
+        nodes = (metastore or self.metastore()[1]).data_nodes
+        endpoints = map(self.http, (node.addr for node in nodes))
+        return tuple({endpoint.base_url: endpoint for endpoint in endpoints}.values())
 
     def has_shard(self, shard_id: ShardID) -> bool:
         _, now = self.metastore()

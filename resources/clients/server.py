@@ -22,7 +22,7 @@ from resources.errors import (
     UsageError,
     WireError,
 )
-from resources.model import Metastore, ShardID
+from resources.model import Metastore, ShardID, ShardInfo
 from resources.protocol.meta import decode_metastore
 from resources.protocol.server_vars import ServerVars
 
@@ -95,6 +95,14 @@ class Server:
         """The shards on the server's disk; the server is the only node."""
         here = (ShardCopy(self.address),)
         return ReplicaInventory(dict.fromkeys(self.shards_on_disk(), here))
+
+    def nodes_of(self, shard: ShardInfo, metastore: Metastore) -> tuple[str, ...]:
+        """The nodes that should have a replica of the shard: the server itself."""
+        return (self.address,)
+
+    def http_endpoints(self, metastore: Metastore | None = None) -> tuple[InfluxHTTP, ...]:
+        """Its HTTP API; empty if it is not used."""
+        return () if self.http is None else (self.http,)
 
     def has_shard(self, shard_id: ShardID) -> bool:
         return shard_id in self.shards_on_disk()

@@ -7,7 +7,7 @@ their owners.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -18,6 +18,7 @@ from resources.engine.cluster.cluster_upload import ClusterUpload
 from resources.engine.cluster.internal import empty_internal, note_internal
 from resources.engine.cluster.metastore_change import MetastoreChange
 from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of
+from resources.engine.cluster.own_shards import more_in_cluster
 from resources.engine.cluster.preconditions import shards_on_disk, warn_of_lost_updates
 from resources.engine.cluster.restore_journal import Journal, JournalFile
 from resources.engine.cluster.rollback import give_owners, take_away, undo_interrupted
@@ -35,14 +36,15 @@ from resources.engine.restore.lease import holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.restore.receipt import TargetFacts
 from resources.engine.restore.restored import RestoredShard
-from resources.engine.restore.target import KilledRestore, Placement
+from resources.engine.restore.target import KilledRestore, NotOurs, Placement
 from resources.engine.restore.target_state import TargetState
 from resources.errors import PlanError, RestoreFailed, ShardkeeperError, WireError, shown
-from resources.model import Metastore
+from resources.model import Metastore, ShardID
 from resources.protocol.commands import CreateContinuousQuery
 from resources.protocol.influxql import check_continuous_query
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
+from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.store import Store
 from resources.runtime.failpoints import passing
@@ -146,6 +148,11 @@ class ClusterTarget:
 
     def take_back_interrupted(self) -> None:
         undo_interrupted(self.connection, self.repository, self.run)
+
+    def more_than_sent(
+        self, now: Metastore, sent: Mapping[ShardID, Collection[FileID]]
+    ) -> NotOurs | None:
+        return more_in_cluster(self.connection, now, sent)
 
     @contextmanager
     def begin(

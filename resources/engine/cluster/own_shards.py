@@ -12,29 +12,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from msgspec import Struct
-
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
 from resources.engine.cluster.restore_journal import Journal
 from resources.engine.restore.read_back import files_there
+from resources.engine.restore.target import NotOurs
 from resources.errors import WireError
 from resources.model import DatabaseInfo, Metastore, ShardID
 from resources.repository.formats.details import FileID
 
 MAX_ATTEMPTS = 3
 COPIES_AT_ONCE = 4
-
-
-class NotOurs(Struct, frozen=True):
-    """Why a database or a copy must stay.
-
-    Attributes:
-        known: whether it is so; else somebody who could tell did not answer.
-    """
-
-    why: str
-    known: bool = True
 
 
 def shards_of(database: DatabaseInfo) -> set[ShardID]:

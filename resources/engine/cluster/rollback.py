@@ -10,10 +10,11 @@ from msgspec import Struct
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.metastore_reading import confirmed_reading, databases_of, nodes_of
-from resources.engine.cluster.own_shards import NotOurs, more_than_sent, not_ours, shards_of
+from resources.engine.cluster.own_shards import more_than_sent, not_ours, shards_of
 from resources.engine.cluster.restore_journal import Journal, JournalFile
 from resources.engine.events import PROGRESS_EVERY_S, Emit, OwnersGiven, RolledBack, Run, Warned
 from resources.engine.restore.lease import holding_lease
+from resources.engine.restore.target import NotOurs
 from resources.errors import (
     PeerRefused,
     PeerUnreachable,

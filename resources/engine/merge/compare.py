@@ -30,7 +30,7 @@ from resources.engine.merge.slices import MAX_INT64, MIN_INT64, Span
 from resources.engine.merge.typed import Codes, There, compared, in_all, in_any, last_written
 from resources.engine.restore.plan import ShardRestore
 from resources.errors import ArchiveCorrupt, NothingMatches, WireError, shown
-from resources.model import Metastore, RetentionPolicyInfo, ShardID, ShardInfo
+from resources.model import Metastore, RetentionPolicyInfo, ShardID
 from resources.repository.archives.archive import ArchiveReader
 from resources.repository.archives.unpacked import UnpackedShard
 from resources.repository.repository import BackupRepository
@@ -224,7 +224,7 @@ class _Live:
         self._target = target
         self._repository = repository
         self._endpoints = endpoints
-        self._addresses = {node.id: node.tcp_addr for node in now.data_nodes}
+        self._now = now
         self._inventory: ReplicaInventory = target.inventory(now)
         self._copies = _Unpacked[tuple[ShardID, str]]()
 
@@ -237,7 +237,12 @@ class _Live:
         Raises:
             WireError: a node that should have a copy does not answer.
         """
-        nodes = {shard.id: self._nodes(shard) for group in window.live for shard in group.shards}
+        # No query reads a shard without owners.
+        nodes = {
+            shard.id: self._target.nodes_of(shard, self._now)
+            for group in window.live
+            for shard in group.shards
+        }
         self._copies.keep((shard_id, node) for shard_id, here in nodes.items() for node in here)
         times = window.span.start_ns, window.span.end_ns
         return {
@@ -249,13 +254,6 @@ class _Live:
         if not self._is_on(node, shard_id):
             return None
         return self._copies.get((shard_id, node), partial(self._unpack_copy, shard_id, node))
-
-    def _nodes(self, shard: ShardInfo) -> list[str]:
-        """The nodes that should have copies; no query reads a shard without owners."""
-        if isinstance(self._target, Server):
-            return [self._target.address]
-        owners = (owner.node_id for owner in shard.owners)
-        return [self._addresses[owner] for owner in owners if owner in self._addresses]
 
     def _is_on(self, node: str, shard_id: ShardID) -> bool:
         """Whether the copy exists; one without any write yet does not."""

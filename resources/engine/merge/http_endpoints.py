@@ -7,12 +7,11 @@ does not answer for a moment; every statement of a merge may be sent twice witho
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeVar
 
-from resources.clients.cluster import Cluster
 from resources.clients.http import InfluxHTTP
-from resources.clients.server import Server
+from resources.clients.target import Target
 from resources.engine.events import (
     Run,
     Warned,
@@ -73,8 +72,13 @@ class HttpEndpoints:
         UsageError: the target has none.
     """
 
-    def __init__(self, target: Server | Cluster, run: Run) -> None:
-        self.all: Sequence[InfluxHTTP] = _endpoints_of(target)
+    def __init__(self, target: Target, run: Run) -> None:
+        self.all = target.http_endpoints()
+        if not self.all:
+            raise UsageError(
+                "a merge copies with statements over HTTP, and -http is none",
+                hint="name the server's HTTP address with -http",
+            )
         self._run = run
         self._first = 0
 
@@ -128,7 +132,7 @@ class HttpEndpoints:
         self._run.stop.wait(seconds)
         self.check_stop()
 
-    def check_live(self, target: Server | Cluster, database: str) -> None:
+    def check_live(self, target: Target, database: str) -> None:
         """Require, before anything is changed, that every endpoint belongs to the target.
 
         Another server with an empty database of the same name cannot be distinguished here; the
@@ -148,7 +152,7 @@ class HttpEndpoints:
                     raise _elsewhere(http, target, database)
                 self.pause(PAUSE_S)
 
-    def await_owners(self, target: Server | Cluster, database: str) -> None:
+    def await_owners(self, target: Target, database: str) -> None:
         """Wait until every data node knows the owners of a database's shards.
 
         Nodes receive a change of the metastore a moment later, and until then find no points.
@@ -158,12 +162,12 @@ class HttpEndpoints:
             WireError: no endpoint answers.
             Stopped: `stop` was set.
         """
-        if isinstance(target, Server):
-            return
         deadline = time.monotonic() + PATIENCE_S
         for http in self.all:
             while True:
                 _, now = target.metastore()
+                if not now.data_nodes:
+                    return  # a single server's shards have no owners
                 wanted = {
                     place.shard_id: ",".join(str(owner.node_id) for owner in place.shard.owners)
                     for place in now.places()
@@ -173,7 +177,7 @@ class HttpEndpoints:
                     break
                 self.pause(POLL_S)
 
-    def check_shards(self, target: Server | Cluster, database: str, ids: Iterable[ShardID]) -> None:
+    def check_shards(self, target: Target, database: str, ids: Iterable[ShardID]) -> None:
         """Require that every endpoint belongs to the target: it has exactly these shards.
 
         Raises:
@@ -200,7 +204,7 @@ class HttpEndpoints:
         return found
 
 
-def _ids_of(target: Server | Cluster, database: str) -> set[int] | None:
+def _ids_of(target: Target, database: str) -> set[int] | None:
     """The shards of a database; None if it does not exist, which later steps report better."""
     _, now = target.metastore()
     if now.database(database) is None:
@@ -208,26 +212,9 @@ def _ids_of(target: Server | Cluster, database: str) -> set[int] | None:
     return {place.shard_id for place in now.places() if place.database == database}
 
 
-def _elsewhere(http: InfluxHTTP, target: Server | Cluster, database: str) -> UsageError:
+def _elsewhere(http: InfluxHTTP, target: Target, database: str) -> UsageError:
     return UsageError(
         f"{http.http_addr} is not an HTTP address of {target.address}: its database "
         f"{shown(database)} is another one",
         hint="name the right one with -http",
     )
-
-
-def _endpoints_of(target: Server | Cluster) -> Sequence[InfluxHTTP]:
-    without = UsageError(
-        "a merge copies with statements over HTTP, and -http is none",
-        hint="name the server's HTTP address with -http",
-    )
-    if isinstance(target, Server):
-        if target.http is None:
-            raise without
-        return (target.http,)
-    if target.http is None:
-        raise without
-    _, metastore = target.metastore()
-    endpoints = [target.http(node.addr) for node in metastore.data_nodes]
-    # With -http given, all of them are equal.
-    return tuple({endpoint.base_url: endpoint for endpoint in endpoints}.values())

@@ -22,12 +22,9 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from resources.clients.cluster import Cluster
-from resources.clients.server import Server
-from resources.engine.cluster.own_shards import NotOurs, added_by_others, more_in_cluster, shards_of
+from resources.engine.cluster.own_shards import added_by_others, shards_of
 from resources.engine.restore.plan import RestorePlan
-from resources.engine.restore.read_back import files_there
-from resources.errors import WireError
+from resources.engine.restore.target import NotOurs, RestoreTarget
 from resources.model import DatabaseInfo, Metastore, RetentionPolicyInfo, ShardID
 from resources.repository.formats.details import FileID
 
@@ -75,7 +72,7 @@ def made_by(restore: RestorePlan) -> Made:
 
 
 def not_ours(
-    target: Server | Cluster,
+    target: RestoreTarget,
     now: Metastore,
     there: DatabaseInfo,
     *,
@@ -102,9 +99,7 @@ def not_ours(
         return NotOurs("its contents were not recorded before")
     if _shapes(there.retention_policies) != (sorted(made.policies), sorted(made.groups)):
         return NotOurs("its policies or shard groups are not those that were to be restored")
-    if isinstance(target, Cluster):
-        return more_in_cluster(target, now, dict.fromkeys(ids, made.files))
-    return _more(target, ids, set(made.files))
+    return target.more_than_sent(now, dict.fromkeys(ids, frozenset(made.files)))
 
 
 def _shapes(
@@ -119,22 +114,3 @@ def _shapes(
             for group in rp.shard_groups
         ),
     )
-
-
-def _more(server: Server, ids: Iterable[ShardID], sent: set[FileID]) -> NotOurs | None:
-    """Why shards hold more than was sent, in files or in memory and the WAL; None if not.
-
-    A busy server leaves out what is in its memory, so files alone prove nothing.
-    """
-    for shard_id in sorted(ids):
-        where = f"shard {shard_id}"
-        try:
-            files = files_there(server, shard_id)
-            stats = server.http.server_vars().shards.get(shard_id) if server.http else None
-        except WireError as error:
-            return NotOurs(f"what {where} holds is not known: {error.what}", known=False)
-        if not {file.id for file in files} <= sent:
-            return NotOurs(f"{where} holds more than was sent")
-        if stats and (stats.wal_bytes or (stats.cache and stats.cache.memory_bytes)):
-            return NotOurs(f"another client has written to {where}")
-    return None

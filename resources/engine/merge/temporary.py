@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
 from resources.clients.server import Server
-from resources.engine.cluster.own_shards import NotOurs, shards_of
+from resources.engine.cluster.own_shards import shards_of
 from resources.engine.events import Run, TemporaryDropped, Warned
 from resources.engine.merge.http_endpoints import HttpEndpoints
 from resources.engine.merge.merge_journal import MergeJournal
@@ -16,6 +16,7 @@ from resources.engine.merge.merge_plan import MergeOptions, MergePlan
 from resources.engine.merge.own_database import not_ours
 from resources.engine.restore.restored import RestoreReport
 from resources.engine.restore.run import carry_out
+from resources.engine.restore.target import NotOurs
 from resources.engine.restore_target import restore_target
 from resources.errors import RestoreFailed
 from resources.model import Metastore, ShardID
@@ -114,7 +115,7 @@ class TemporaryDatabase:
         if there is None:
             return None
         journal = self._journal
-        why = not_ours(self._target, now, there, shards=journal.shards, made=journal.made)
+        why = not_ours(self._restore_target, now, there, shards=journal.shards, made=journal.made)
         if why is not None:
             return why
         ids = shards_of(there)
@@ -132,8 +133,6 @@ class TemporaryDatabase:
         return None
 
     def _warn_of_left_copies(self, now: Metastore, ids: Collection[ShardID]) -> None:
-        if not isinstance(self._target, Cluster):
-            return
         inventory = self._target.inventory(now)
         for node in inventory.silent:
             self._emit(

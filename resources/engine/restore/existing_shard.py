@@ -8,7 +8,7 @@ that was killed is finished by the same command.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRest
 from resources.engine.restore.read_back import Sent, SentFile, files_there, read_back
 from resources.engine.restore.receipt import Receipt, TargetFacts
 from resources.engine.restore.restored import RestoredShard
-from resources.engine.restore.target import KilledRestore, Placement, RestoreTarget
+from resources.engine.restore.target import KilledRestore, NotOurs, Placement, RestoreTarget
 from resources.engine.restore.target_replicas import ServerReplicas, TargetReplicas
 from resources.engine.restore.target_state import TargetState
 from resources.engine.restore.upload import Uploader
@@ -36,7 +36,7 @@ from resources.errors import (
     WireError,
     counted,
 )
-from resources.model import ShardID, ShardPlace
+from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
@@ -234,6 +234,11 @@ class ExistingShardTarget:
 
     def take_back_interrupted(self) -> None:
         self._whole.take_back_interrupted()
+
+    def more_than_sent(
+        self, now: Metastore, sent: Mapping[ShardID, Collection[FileID]]
+    ) -> NotOurs | None:
+        return self._whole.more_than_sent(now, sent)
 
     @contextmanager
     def begin(self, checked: CheckedRestore) -> Generator[ShardFilling]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -15,6 +15,7 @@ from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.identity import identity_of
 from resources.engine.restore.leftovers import take_back_interrupted
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
+from resources.engine.restore.read_back import files_there
 from resources.engine.restore.receipt import TargetFacts
 from resources.engine.restore.record import ServerJournal
 from resources.engine.restore.restored import RestoredShard
@@ -24,13 +25,14 @@ from resources.engine.restore.server_creation import ServerCreation
 from resources.engine.restore.server_databases import LIMITS_SINCE, run_queries, version_tuple
 from resources.engine.restore.server_journal import JournalWriter, keeping_journal, take_over
 from resources.engine.restore.server_upload import ServerUpload
-from resources.engine.restore.target import KilledRestore, Placement
+from resources.engine.restore.target import KilledRestore, NotOurs, Placement
 from resources.engine.restore.target_state import TargetState
 from resources.engine.restore.unfinished import Unfinished, left_over, reported, what_is_there
-from resources.errors import PlanError, ShardkeeperError, UsageError
+from resources.errors import PlanError, ShardkeeperError, UsageError, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
+from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
 from resources.runtime.failpoints import passing
 
@@ -108,6 +110,27 @@ class ServerTarget:
 
     def take_back_interrupted(self) -> None:
         take_back_interrupted(self.connection, self.repository, emit=self.run.emit)
+
+    def more_than_sent(
+        self, now: Metastore, sent: Mapping[ShardID, Collection[FileID]]
+    ) -> NotOurs | None:
+        """In files, or in memory and the WAL.
+
+        A busy server leaves out what is in its memory, so files alone prove nothing.
+        """
+        server = self.connection
+        for shard_id in sorted(sent):
+            where = f"shard {shard_id}"
+            try:
+                files = files_there(server, shard_id)
+                stats = server.http.server_vars().shards.get(shard_id) if server.http else None
+            except WireError as error:
+                return NotOurs(f"what {where} holds is not known: {error.what}", known=False)
+            if not {file.id for file in files} <= set(sent[shard_id]):
+                return NotOurs(f"{where} holds more than was sent")
+            if stats and (stats.wal_bytes or (stats.cache and stats.cache.memory_bytes)):
+                return NotOurs(f"another client has written to {where}")
+        return None
 
     @contextmanager
     def begin(

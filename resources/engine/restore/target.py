@@ -6,7 +6,7 @@ and a shard that either of them has already (`existing_shard`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias
 
@@ -20,8 +20,9 @@ from resources.engine.restore.receipt import TargetFacts
 from resources.engine.restore.restored import RestoredShard
 from resources.engine.restore.target_state import TargetState
 from resources.errors import ShardkeeperError
-from resources.model import NodeInfo, ShardID
+from resources.model import Metastore, NodeInfo, ShardID
 from resources.repository.backup_set import BackupSet
+from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
 
 
@@ -38,6 +39,17 @@ class Placement(Struct, frozen=True):
         default_factory=dict[ShardID, tuple[ShardID, tuple[NodeInfo, ...]]]
     )
     conflicts: tuple[ShardkeeperError, ...] = ()
+
+
+class NotOurs(Struct, frozen=True):
+    """Why a database or a replica must stay.
+
+    Attributes:
+        known: whether that is so; False: a node that could tell did not answer.
+    """
+
+    why: str
+    known: bool = True
 
 
 class RestoreSteps(Protocol):
@@ -171,6 +183,20 @@ class RestoreTarget(Protocol):
         Raises:
             RestoreFailed: it cannot be done now.
             WireError, RepositoryError
+        """
+        ...
+
+    def more_than_sent(
+        self, now: Metastore, sent: Mapping[ShardID, Collection[FileID]]
+    ) -> NotOurs | None:
+        """Why shards hold more than these files; None if no replica holds anything else.
+
+        Args:
+            now: the target's metastore.
+            sent: the files that each shard may hold.
+
+        Raises:
+            WireError: a cluster does not answer.
         """
         ...
 

@@ -7,12 +7,11 @@ latest first, and only for points that are newer than those in the archives.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
 from resources.clients.cluster import Cluster
-from resources.clients.http import InfluxHTTP
 from resources.clients.server import Server
 from resources.errors import ShardkeeperError
 from resources.model import Metastore, ShardID, ShardPlace
@@ -105,7 +104,7 @@ class _Asking:
     """Sends statements over HTTP; an endpoint that fails is not used again."""
 
     def __init__(self, source: Server | Cluster | None, metastore: Metastore) -> None:
-        self._endpoints = list(_endpoints(source, metastore)) if source else []
+        self._endpoints = list(source.http_endpoints(metastore)) if source else []
         self._silence = "" if self._endpoints else "the source was not queried over HTTP"
         self._left = MAX_POLICIES
 
@@ -153,13 +152,3 @@ class _Asking:
                 for row in series.values
             ]
             return max((t for t in times if isinstance(t, int)), default=None)
-
-
-def _endpoints(source: Server | Cluster, metastore: Metastore) -> Iterator[InfluxHTTP]:
-    if isinstance(source, Server):
-        if source.http is not None:
-            yield source.http
-    elif source.http is not None:
-        # With an HTTP address given, all nodes' endpoints are equal.
-        endpoints = [source.http(node.addr) for node in metastore.data_nodes]
-        yield from {endpoint.base_url: endpoint for endpoint in endpoints}.values()

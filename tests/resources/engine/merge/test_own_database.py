@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from resources.clients.server import Server
 from resources.engine.merge.own_database import Made, not_ours
+from resources.engine.restore.target import RestoreTarget
 from resources.model import (
     ContinuousQueryInfo,
     DatabaseInfo,
@@ -29,7 +29,7 @@ GROUP = ShardGroupInfo(ShardGroupID(3), 0, DAY_NS, None, None, (ShardInfo(ShardI
 POLICY = RetentionPolicyInfo("day", 0, DAY_NS, 1, (GROUP,), ())
 THERE = DatabaseInfo(NAME, "day", (POLICY,), ())
 MADE = Made((("day", 0, DAY_NS),), (("day", 0, DAY_NS, 1),), ())
-SERVER = cast("Server", None)
+TARGET = cast("RestoreTarget", None)
 """Nobody is asked in these cases."""
 
 
@@ -45,7 +45,7 @@ def why(
     now: Metastore | None = None,
 ) -> str:
     ids = None if shards is None else tuple(map(ShardID, shards))
-    found = not_ours(SERVER, now or metastore(there), there, shards=ids, made=made)
+    found = not_ours(TARGET, now or metastore(there), there, shards=ids, made=made)
     return "" if found is None else found.why
 
 

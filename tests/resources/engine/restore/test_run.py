@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,12 @@ from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.receipt import TargetFacts
 from resources.engine.restore.restored import RestoredShard
 from resources.engine.restore.run import carry_out, restore
-from resources.engine.restore.target import KilledRestore, Placement, RestoreTarget
+from resources.engine.restore.target import KilledRestore, NotOurs, Placement, RestoreTarget
 from resources.engine.restore.target_state import TargetState
 from resources.errors import PeerSilent, RestoreFailed, ShardHeld, ShardkeeperError
+from resources.model import Metastore, ShardID
 from resources.repository.backup_set import BackupSet
+from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.store import DirectoryStore
 from resources.runtime import interrupts
@@ -74,6 +76,11 @@ class Notebook:
 
     def take_back_interrupted(self) -> None:
         self._step("take back")
+
+    def more_than_sent(
+        self, now: Metastore, sent: Mapping[ShardID, Collection[FileID]]
+    ) -> NotOurs | None:
+        raise NotImplementedError  # a restore does not ask; a merge does
 
     @contextmanager
     def begin(self, checked: CheckedRestore) -> Generator[Notebook]:
