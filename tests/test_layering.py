@@ -59,8 +59,16 @@ ARROWS = {
         "resources.tsm",
         "resources.repository",
     ),
+    "resources.points": (
+        "resources.errors",
+        "resources.model",
+        "resources.tsm",
+        "resources.repository",
+        "resources.points",
+    ),
     "resources.engine": (
         "resources.errors",
+        "resources.points",
         "resources.values",
         "resources.runtime.workers",
         "resources.runtime.clocks",

@@ -21,6 +21,7 @@ PAGES = (
     "README.md",
     "docs/backup.md",
     "docs/list.md",
+    "docs/export.md",
     "docs/verify.md",
     "docs/restore.md",
     "docs/merge.md",

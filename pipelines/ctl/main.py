@@ -33,6 +33,8 @@ OURS: Mapping[str, str] = {
     **ORIGINAL,
     "config": "pipelines.ctl.config:config",
     "doctor": "pipelines.ctl.doctor:doctor",
+    "export": "pipelines.ctl.export:export",
+    "inspect": "pipelines.ctl.inspect:inspect",
     "list": "pipelines.ctl.list:list_",
     "merge": "pipelines.ctl.merge:merge",
     "repair-replica": "pipelines.ctl.repair_replica:repair",

@@ -14,11 +14,12 @@ from resources.engine.events import (
     LeaseAwaited,
     MergeProgress,
     OwnersGiven,
+    PointsRead,
     Progress,
     VerifyProgress,
 )
 
-HOW_FAR = (Progress, OwnersGiven, MergeProgress, VerifyProgress, LeaseAwaited)
+HOW_FAR = (Progress, OwnersGiven, MergeProgress, VerifyProgress, LeaseAwaited, PointsRead)
 """Events of progress, shown only on the last line."""
 BACK_AND_CLEAR = "\r\033[K"
 

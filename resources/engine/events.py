@@ -149,6 +149,17 @@ class Progress(NamedTuple):
         return f"{self.done} of {counted(self.total, 'shard')}, {self.bytes_done / 1e6:.1f} MB"
 
 
+class PointsRead(NamedTuple):
+    """Progress of an export; sent at most once a second."""
+
+    done: int
+    total: int
+    values: int
+
+    def __str__(self) -> str:
+        return f"{self.done} of {self.total} shards, {self.values} values"
+
+
 # --- verify -------------------------------------------------------------------------------
 
 
@@ -372,6 +383,7 @@ class TemporaryDropped(NamedTuple):
 
 Event: TypeAlias = (
     Warned
+    | PointsRead
     | MetaSaved
     | FirstBackup
     | BackupPlanned

@@ -23,7 +23,8 @@ from resources.engine.merge.copy import Copier
 from resources.engine.merge.http_endpoints import HttpEndpoints
 from resources.engine.merge.lines import LineWriter
 from resources.engine.merge.slices import Span, Table
-from resources.engine.merge.tally import Tally, measurement_of
+from resources.engine.merge.tally import Tally
+from resources.points.series import measurement_of
 from resources.runtime.failpoints import passing
 
 MAX_ATTEMPTS = 8

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from msgspec import Struct, field
 
@@ -13,6 +11,7 @@ from resources.engine.merge.slices import Span
 from resources.engine.merge.typed import There
 from resources.errors import shown
 from resources.model import ShardGroupID
+from resources.points.series import measurement_of
 from resources.tsm.layout import SEPARATOR, BlockType
 
 VERBS = {
@@ -115,24 +114,3 @@ def _shown_point(key: bytes, value: object, time_ns: int) -> str:
     text = f"{value.decode(errors='replace')!r:.80}" if isinstance(value, bytes) else f"{value}"
     named = b"%s %s" % (series, name)
     return shown(f"{named.decode(errors='replace')}={text} at {time_ns}", MAX_SHOWN)
-
-
-def measurement_of(key: bytes) -> bytes:
-    """The measurement of a key, unescaped.
-
-    Source: influxdb models/points.go, scanMeasurement, unescapeMeasurement.
-    """
-    at = next(_ends(key), len(key))
-    return key[:at].replace(b"\\,", b",").replace(b"\\ ", b" ")
-
-
-def _ends(key: bytes) -> Iterator[int]:
-    """The possible ends of a measurement: commas without a backslash, and the separator."""
-    at = key.find(b",")
-    separator = key.find(SEPARATOR)
-    while at != -1 and (separator == -1 or at < separator):
-        if key[at - 1 : at] != b"\\":
-            yield at
-        at = key.find(b",", at + 1)
-    if separator != -1:
-        yield separator

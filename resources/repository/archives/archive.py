@@ -293,7 +293,9 @@ class ArchiveReader:
         yield from self._gzip.read_chunks()
 
 
-class _HashedSource:
+class HashedSource:
+    """A stored file whose SHA-256 is computed while it is read."""
+
     def __init__(self, source: Source) -> None:
         self.size_bytes = source.size_bytes
         self.sha256 = hashlib.sha256()
@@ -345,7 +347,7 @@ def inspect_archive(
     keep_damaged: bool = False,
 ) -> StoredArchive:
     """As `read_archive`, with the digest of what is stored."""
-    hashed = _HashedSource(source)
+    hashed = HashedSource(source)
     facts = read_archive(
         hashed,
         max_bytes=max_bytes,

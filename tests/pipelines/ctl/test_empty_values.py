@@ -13,7 +13,9 @@ from pipelines.ctl.main import OURS, tree
 from tests.wire.commands import influxd_ctl, shardkeeper
 
 REQUIRED = {
-    **dict.fromkeys(("backup", "list", "merge", "restore", "verify"), ("nowhere",)),
+    **dict.fromkeys(
+        ("backup", "export", "inspect", "list", "merge", "restore", "verify"), ("nowhere",)
+    ),
     "repair-replica": ("-shard", "1"),
 }
 

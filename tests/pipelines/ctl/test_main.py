@@ -26,6 +26,8 @@ def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
         *original,
         "config",
         "doctor",
+        "export",
+        "inspect",
         "list",
         "merge",
         "repair-replica",

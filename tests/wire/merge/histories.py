@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from resources.clients.snapshotter import SnapshotterClient
-from resources.engine.merge.tally import measurement_of
 from resources.errors import shown
 from resources.model import ShardID
+from resources.points.series import measurement_of
 from resources.protocol.meta import decode_metastore
 from resources.tsm.layout import BlockType
 from tests.influxd import Influxd, InfluxdFailed

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from resources.engine.merge.bundles import BackupGroup
 from resources.engine.merge.compare import KeyFound
 from resources.engine.merge.slices import Span
-from resources.engine.merge.tally import Tally, measurement_of
+from resources.engine.merge.tally import Tally
 from resources.engine.merge.typed import There
 from resources.model import ShardGroupID
+from resources.points.series import measurement_of
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import SeriesPoints
 

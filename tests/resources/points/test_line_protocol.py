@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from resources.embedded.shards.line_protocol import parse_lines
-from resources.engine.merge.lines import can_be_written, lines_of
+from resources.points.line_protocol import can_be_written, lines_of
 from resources.tsm.layout import SEPARATOR, BlockType
 from resources.tsm.merge import SeriesPoints
 from tests.resources.engine.merge.test_typed import KINDS
