@@ -161,8 +161,8 @@ def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
 
     Databases of the same names must not exist on the target; -newdb restores beside them.
     Every copy of a shard is read back before it counts as restored. A shard whose connection
-    breaks is sent again alone; a restore that was killed goes on where it was when the same
-    command is started again.
+    breaks is sent again alone; a restore that was killed continues when the same command is started
+    again.
     """
     asked = RestoreFlags.of(flags)
     wanted = Wanted(

@@ -12,12 +12,19 @@ from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_p
 from resources.clients.auth import Auth
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.http import InfluxHTTP
-from resources.clients.meta_nodes import named_addresses
+from resources.clients.meta_nodes import meta_addresses, named_addresses
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.tls import Trust
-from resources.errors import PeerUnreachable, UnsupportedPeer, UsageError, WireError
+from resources.errors import (
+    PeerUnreachable,
+    ShardkeeperError,
+    UnsupportedPeer,
+    UsageError,
+    WireError,
+)
+from resources.protocol.meta import decode_metastore
 from resources.values import repr_without
 
 if TYPE_CHECKING:  # a backup of a single server does not load the modules for clusters
@@ -159,11 +166,6 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
             hint="use -data-tls if a proxy encrypts port 8088; -http takes the address of an https "
             "API, port 8086 by default",
         )
-    if kind is PeerKind.CLUSTER_DATA_NODE:
-        raise UnsupportedPeer(
-            f"{tcp} is a data node of a cluster and has only some of its shards",
-            hint="-bind names a meta node, port 8091 by default, and backs up the whole cluster",
-        )
     client = SnapshotterClient(
         str(tcp),
         timeout_s=at.timeout_s,
@@ -171,9 +173,22 @@ def _server(at: Address, tcp: HostPort, http: str, kind: PeerKind) -> Server:
         tls=at.socket_tls,
         route=at.route,
     )
+    if kind is PeerKind.CLUSTER_DATA_NODE:
+        raise UnsupportedPeer(
+            f"{tcp} is a data node of a cluster and has only some of its shards",
+            hint=f"name a meta node of the cluster instead: -bind {_meta_nodes(client)}",
+        )
     if http == NO_HTTP:
         return Server(client, None)
     return Server(client, open_http(at, http or str(HostPort(tcp.host, HTTP_PORT))))
+
+
+def _meta_nodes(data_node: SnapshotterClient) -> str:
+    """The meta nodes that a data node knows, as `-bind` takes them."""
+    nodes: list[HostPort] = []
+    with suppress(ShardkeeperError):
+        nodes = meta_addresses(decode_metastore(data_node.metastore(), groups=False).meta_nodes)
+    return ",".join(map(str, nodes)) or "meta-1:8091, port 8091 by default"
 
 
 def open_http(at: Address, address: str) -> InfluxHTTP:

@@ -205,7 +205,7 @@ def test_the_preferred_node_is_read_where_it_has_the_shard(
 def test_a_data_node_by_itself_is_no_server(cluster: EmbeddedCluster, backups: Path) -> None:
     done = shardkeeper("-host", cluster.data[0].tcp_addr, "backup", str(backups))
     assert done.code == 16
-    assert "-bind names a meta node" in done.err
+    assert f"name a meta node of the cluster instead: -bind {cluster.meta[0].http_addr}" in done.err
 
 
 @pytest.mark.wire

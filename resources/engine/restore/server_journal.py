@@ -387,12 +387,12 @@ def _unfinished(journal: ServerJournal) -> str:
     restored = f"a restore into {journal.address} of {_names(journal.databases)}"
     if journal.complete:
         return (
-            f"{restored} is complete, and was killed before it took this record away; the next "
-            "restore there from here does that"
+            f"{restored} is complete, and was killed before it removed this record; the next "
+            "restore there from this directory removes it"
         )
     return (
-        f"{restored} is at work, or was killed; the same restore there from here goes on where it "
-        "was, another one takes it back"
+        f"{restored} is at work, or was killed; the same restore from this directory continues it, "
+        "and another one removes what it created"
     )
 
 

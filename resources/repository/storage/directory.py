@@ -194,8 +194,7 @@ class Directory:
             undo: how to take the name away again if one step fails; None: by deleting it.
 
         Raises:
-            NameTaken: it is not free, which is told by the file system and not by a look
-                before the leap.
+            NameTaken: it is not free; the file system decides, not an earlier check.
         """
         passing("store.before-rename")
         try:

@@ -30,7 +30,7 @@ def kept(
 
 def test_a_shard_is_expired_once_its_end_and_the_duration_have_passed() -> None:
     assert kept(week(1, 7)) == ([1], [])
-    with pytest.raises(WouldExpire, match=r"1 of 1 shards .* shard 1 of db\.week\)"):
+    with pytest.raises(WouldExpire, match=r"1 of 1 shard is older .* shard 1 of db\.week\)"):
         kept(week(1, 8))
 
 
