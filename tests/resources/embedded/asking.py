@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ def say(
         with socket.create_connection((host, int(port)), timeout=10) as sock:
             sock.sendall(request)
             if half_close:
-                sock.shutdown(socket.SHUT_WR)
+                with suppress(OSError):  # it is reset already, as the next call says
+                    sock.shutdown(socket.SHUT_WR)
             while len(reply) < wait_bytes and (piece := sock.recv(65536)):
                 reply += piece
     except ConnectionResetError:
