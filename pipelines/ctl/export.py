@@ -20,7 +20,7 @@ from pipelines.ctl.store import open_repository
 from resources.engine.events import Event, Run
 from resources.engine.export.columns import Columns
 from resources.engine.export.export import Export
-from resources.errors import BackupPartial, StoreFailed, UsageError
+from resources.errors import BackupPartial, StoreFailed, UsageError, counted, named_few
 from resources.repository.repository import BackupRepository
 
 MAX_NAMED = 5
@@ -68,7 +68,8 @@ def export(path: str, *, kind: str, out: str | None, **flags: Any) -> None:
         report = plan.read(repository, writer, run)
         writer.finish()
     click.echo(
-        f"{report.values} values from {report.shards} shards, as of backup {report.backup}",
+        f"{counted(report.values, 'value')} from {counted(report.shards, 'shard')}, as of backup "
+        f"{report.backup}",
         err=True,
     )
     _require_all(report.damaged, writer)
@@ -93,14 +94,14 @@ def _require_all(damaged: list[str], writer: Format) -> None:
     if writer.left_out:
         first = ", ".join(printable(name) for name in writer.left_out[:MAX_NAMED])
         raise BackupPartial(
-            f"{writer.n_left_out} values were left out, since line protocol cannot express their "
-            f"names or values: {first}",
+            f"{counted(writer.n_left_out, 'value was', 'values were')} left out, since line "
+            f"protocol cannot express their names or the values themselves: {first}",
             hint="-format csv writes them, and a restore brings them back",
         )
     if damaged:
         raise BackupPartial(
-            f"{len(damaged)} archives have parts that were damaged at their source; what is whole "
-            f"in them was written; the first is {damaged[0]}",
+            f"{counted(len(damaged), 'archive has', 'archives have')} parts that were damaged at "
+            f"their source; the rest was written: {named_few(damaged)}",
             hint="an earlier state may have the rest: -as-of TIME",
         )
 

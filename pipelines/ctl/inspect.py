@@ -15,7 +15,7 @@ from pipelines.ctl.store import open_repository
 from resources.engine.events import Event, Run
 from resources.engine.export.export import Export, ExportReport
 from resources.engine.export.measurements import MeasurementFacts, Measurements
-from resources.errors import BackupPartial
+from resources.errors import BackupPartial, counted, named_few
 
 FORMAT = 1
 HEAD = ("Database", "Policy", "Measurement", "Series", "Values", "From", "To", "Fields")
@@ -42,8 +42,8 @@ def inspect(path: str, *, as_json: bool, **flags: Any) -> None:
     click.echo(show(measurements.found, report))
     if report.damaged:
         raise BackupPartial(
-            f"{len(report.damaged)} archives have parts that were damaged at their source, which "
-            f"are not counted; the first is {report.damaged[0]}",
+            f"{counted(len(report.damaged), 'archive has', 'archives have')} parts that were "
+            f"damaged at their source, which are not counted: {named_few(report.damaged)}",
             hint="an earlier state may have the rest: -as-of TIME",
         )
 
@@ -69,8 +69,8 @@ def render_measurements(found: Found, report: ExportReport) -> str:
     ]
     lines = [table(HEAD, rows) if rows else "no points"]
     lines.append(
-        f"{len(rows)} measurements, {report.values} values in {report.shards} shards, as of backup "
-        f"{report.backup}"
+        f"{counted(len(rows), 'measurement')}, {counted(report.values, 'value')} in "
+        f"{counted(report.shards, 'shard')}, as of backup {report.backup}"
     )
     return "\n".join(lines)
 

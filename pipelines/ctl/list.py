@@ -11,7 +11,7 @@ from pipelines.ctl.list_render import catalog_json, render_catalog
 from pipelines.ctl.params import Instant
 from pipelines.ctl.store import open_repository
 from resources.engine.catalog.catalog import read_catalog
-from resources.errors import ManifestUnreadable, UsageError
+from resources.errors import ManifestUnreadable, UsageError, named_few
 from resources.repository.formats.manifest import Limits
 
 
@@ -54,9 +54,9 @@ def list_(
         click.echo(catalog_json(catalog, limits, now_ns))
     else:
         click.echo(render_catalog(catalog, limits, now_ns, by_shard=shards))
-    for name, why in catalog.unreadable.items():
+    if catalog.unreadable:
+        names = named_few(catalog.unreadable)
         raise ManifestUnreadable(
-            f"{len(catalog.unreadable)} of the manifests cannot be read, so the newest state is "
-            f"not known; the first is {name}: {why}",
+            f"the newest state is not known, since manifests cannot be read: {names}",
             hint=f"shardkeeper verify {path} says what is damaged, and -repair what can be helped",
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.ctl.render import instant, printable, table
 from resources.engine.catalog.catalog import Catalog, Grade, ListedBackup, ListedShard
+from resources.errors import counted
 from resources.repository.formats.manifest import Limits
 
 FORMAT = 1
@@ -57,10 +58,9 @@ def render_catalog(catalog: Catalog, limits: Limits, now_ns: int, *, by_shard: b
         )
     gone = [shard for shard in shards if shard.place is None]
     if gone:
-        are = "is" if len(gone) == 1 else "are"
         parts.append(
-            f"{len(gone)} of these {are} gone at the source; a restore with -as-of brings back "
-            "what was there then"
+            f"{counted(len(gone), 'shard is', 'shards are')} gone at the source; a restore with "
+            "-as-of brings back what was there then"
         )
     parts += [f"unreadable: {name}: {printable(why)}" for name, why in catalog.unreadable.items()]
     return "\n\n".join(parts)
@@ -135,9 +135,11 @@ def state(backup: ListedBackup) -> str:
     """What is wrong with a backup, or that nothing is known to be."""
     damaged = sum(bool(e.details and e.details.damaged) for e in backup.entries)
     found = [
-        _many(len(backup.failed), "shard failed", "shards failed"),
-        _many(len(backup.missing), "file missing", "files missing"),
-        _many(damaged, "shard damaged at the source", "shards damaged at the source"),
+        counted(len(backup.failed), "shard failed", "shards failed") if backup.failed else "",
+        counted(len(backup.missing), "file missing", "files missing") if backup.missing else "",
+        counted(damaged, "shard damaged at the source", "shards damaged at the source")
+        if damaged
+        else "",
         "manifest read from its copy" if backup.damage else "",
     ]
     wrong = ", ".join(filter(None, found))
@@ -206,10 +208,6 @@ def _age(at_ns: int, now_ns: int) -> str:
 
 def _count(count: int | None) -> str:
     return "-" if count is None else str(count)
-
-
-def _many(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}" if count else ""
 
 
 # --- JSON ---------------------------------------------------------------------------------

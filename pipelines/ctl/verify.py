@@ -24,6 +24,7 @@ from resources.engine.verify.repair import (
     manifests_to_repair,
     repair_manifests,
     settle,
+    sweep_after_dead_runs,
 )
 from resources.engine.verify.sampling import Sample, today
 from resources.engine.verify.verify import VerifyReport
@@ -74,6 +75,7 @@ def verify(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     emit = _VerifyOutput(silent=as_json)
     repository = open_repository(path)
     if repairing:
+        sweep_after_dead_runs(repository, emit=emit)
         repair_manifests(repository, emit=emit)
     report = engine.verify(repository, choose=_choice(asked), run=Run(emit))
     if repairing and report.problems:

@@ -157,7 +157,8 @@ class PointsRead(NamedTuple):
     values: int
 
     def __str__(self) -> str:
-        return f"{self.done} of {self.total} shards, {self.values} values"
+        of = counted(self.total, "shard")
+        return f"{self.done} of {of}, {counted(self.values, 'value')}"
 
 
 # --- verify -------------------------------------------------------------------------------

@@ -335,3 +335,38 @@ def test_a_repair_killed_anywhere_is_finished_by_the_next(
     assert again, again
     is_clean(expectation)
     assert expectation.restored(max(expectation.committed)) == expectation.now()
+
+
+@pytest.mark.fault(37)
+def test_what_a_killed_run_left_is_swept_where_nothing_is_to_be_repaired(
+    expectation: Expectation, fork_server: ForkServer
+) -> None:
+    """A repair that is killed when it has done everything leaves its lock and its stage."""
+    before = listing(expectation)
+    store = DirectoryStore(expectation.backups)
+    store.stage("ab12")  # of a run that was killed before it had the lock
+    assert repair(expectation)
+    assert listing(expectation) == before
+    assert not list(expectation.backups.glob(".shardkeeper*"))
+    manifest = newest(expectation, "*.manifest")
+    sound = manifest.read_bytes()
+    flip(manifest)
+    command = ("verify", "-repair", expectation.backups)
+    killed = fork_server.start(*command, env={VARIABLE: "repair.set-aside"}).wait()
+    assert killed.code == -9, killed
+    assert list(expectation.backups.glob(".shardkeeper*"))
+    manifest.write_bytes(sound)  # as if it had been killed a moment later
+    assert repair(expectation)
+    assert not list(expectation.backups.glob(".shardkeeper*"))
+
+
+def test_a_run_at_work_is_left_alone_by_a_repair_of_a_sound_directory(
+    expectation: Expectation,
+) -> None:
+    store = DirectoryStore(expectation.backups)
+    lock = StoreLock.acquire(store, command="backup")
+    try:
+        assert repair(expectation)
+        lock.check_still_mine()
+    finally:
+        lock.release()

@@ -25,13 +25,14 @@ from resources.engine.options import BackupOptions
 from resources.engine.verify.inventory import REPAIR, Problem
 from resources.engine.verify.repair_record import LostArchive, encode_lost_archives
 from resources.engine.verify.verify import VerifyReport, verify
-from resources.errors import NameTaken, NothingMatches, RepositoryError
+from resources.errors import NameTaken, NothingMatches, RepositoryError, RepositoryLocked
 from resources.model import INTERNAL_DATABASE, ShardID, ShardLocation
 from resources.repository.backup_set import BackupSet
 from resources.repository.formats.names import BackupName, copy_of
 from resources.repository.manifest_replica import decode_file, lost_manifests, read_raw
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.held_lock import Held
+from resources.repository.storage.lock_record import LOCK_NAME
 from resources.runtime.failpoints import passing
 
 COMMAND = "verify -repair"
@@ -53,6 +54,23 @@ class Needs(Struct, frozen=True):
             return cls()
         newest = report.points[-1]
         return cls(frozenset(shard.shard_id for shard in newest.gaps), bool(newest.trouble))
+
+
+def sweep_after_dead_runs(repository: BackupRepository, *, emit: Emit) -> None:
+    """Take away what killed runs left, also where nothing else is to be repaired.
+
+    Every run that takes the repository's lock does that. A run that is at work is left alone.
+
+    Raises:
+        StoreFailed: the directory cannot be written to.
+    """
+    if not (repository.store.has(LOCK_NAME) or repository.store.has_stages()):
+        return
+    with (
+        suppress(RepositoryLocked),
+        repository.locked(command=COMMAND, on_wait=emit_waiting(emit)) as held,
+    ):
+        emit_left(held.left, emit)
 
 
 def repair_manifests(repository: BackupRepository, *, emit: Emit) -> None:

@@ -245,6 +245,11 @@ def unfinished_stages(directory: Directory) -> set[str]:
     return {backup for match in found if match and (backup := _backup(match[1]))}
 
 
+def has_stages(directory: Directory) -> bool:
+    """Whether any stage is in here, of a run at work or of a dead one."""
+    return bool(_directories(directory))
+
+
 def _directories(directory: Directory) -> list[str]:
     with directory.doing("listing"), os.scandir(directory.fd) as entries:
         found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]

@@ -39,7 +39,12 @@ from resources.repository.storage.file_objects import (
     FileSource,
 )
 from resources.repository.storage.mounts import unmounted_above
-from resources.repository.storage.stage import DirectoryStage, revoke_stages, unfinished_stages
+from resources.repository.storage.stage import (
+    DirectoryStage,
+    has_stages,
+    revoke_stages,
+    unfinished_stages,
+)
 
 FORGOTTEN_S = 3600.0
 """An unfinished record of this age belongs to nobody: writing one takes milliseconds."""
@@ -226,6 +231,10 @@ class Store(Protocol):
         """The backups that stages are about: a run makes them, or left them unfinished."""
         ...
 
+    def has_stages(self) -> bool:
+        """Whether a run is at work here, or was killed and left its stage."""
+        ...
+
     def check_writable(self, needed_bytes: int = 0) -> int | None:
         """Write and delete a small object; return how many bytes are free; None: not known.
 
@@ -369,6 +378,9 @@ class DirectoryStore:
 
     def unfinished(self) -> set[str]:
         return unfinished_stages(self._directory)
+
+    def has_stages(self) -> bool:
+        return has_stages(self._directory)
 
     def check_writable(self, needed_bytes: int = 0) -> int:
         """Write, sync and delete a small file; return the free bytes.

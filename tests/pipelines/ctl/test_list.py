@@ -46,7 +46,7 @@ def test_a_backup_and_each_policy_have_a_line() -> None:
     ]  # fmt: skip
     assert policies.splitlines()[1].split()[:6] == ["home", "week", "1", "9", "B", "12"]
     assert policies.splitlines()[2].split()[-2:] == ["1", "adopted"]
-    assert gone.startswith("1 of these is gone at the source")
+    assert gone.startswith("1 shard is gone at the source")
 
 
 def test_each_shard_has_a_line_and_no_name_reaches_the_terminal_raw() -> None:
