@@ -19,7 +19,7 @@ from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
 from resources.engine.cluster.restore_journal import unfinished_in_clusters
 from resources.engine.events import MetaRestored, ReceiptStored, Run
-from resources.engine.restore.plan import RestoreOptions
+from resources.engine.restore.plan import Precheck, RestoreOptions
 from resources.engine.restore.preview import preview_restore
 from resources.engine.restore.run import restore as engine_restore
 from resources.engine.restore.server_journal import unfinished_restores
@@ -125,6 +125,16 @@ from resources.runtime.interrupts import note_work_is_done
     "so; off: faster, and nothing proves what arrived",
 )
 @click.option(
+    "-precheck",
+    "--precheck",
+    type=click.Choice(["sizes", "digests"]),
+    default=RestoreOptions().precheck,
+    show_default=True,
+    help="what is checked of each archive before the target is touched. sizes: that it is there, "
+    "with the size that was recorded; its bytes are checked while they are sent, and what an "
+    "archive that fails has left is undone. digests: all of its bytes; every archive is read twice",
+)
+@click.option(
     "-parallel",
     "--parallel",
     type=Integer(min=1, max=64),
@@ -206,6 +216,7 @@ class RestoreFlags(Struct, frozen=True, kw_only=True):
     skip_expired: bool
     receipts: str
     keep_tombstoned: bool
+    precheck: Precheck
     parallel: int
 
     @classmethod
@@ -235,6 +246,7 @@ class RestoreFlags(Struct, frozen=True, kw_only=True):
             skip_expired=self.skip_expired,
             receipts=self.receipts == "on",
             keep_tombstoned=self.keep_tombstoned,
+            precheck=self.precheck,
             parallel=self.parallel,
         )
 

@@ -130,4 +130,23 @@ def test_a_sound_archive_in_the_place_of_the_one_that_was_checked_is_refused(
         if not ours:
             forget_details(expectation.backups)
         meanwhile[str(path)] = gzip.compress(other)
-        assert "changed while it was being restored" in is_refused(server, expectation)
+        output = is_refused(server, expectation)
+        assert ("is not what was stored" if ours else "changed while it was") in output
+
+
+@pytest.mark.fault(46)
+def test_digests_are_compared_while_archives_are_sent_or_before_the_target_is_touched(
+    server: Place, expectation: Expectation
+) -> None:
+    """A flip in the gzip header, of which only the digest knows."""
+    [path] = expectation.backups.glob("*.tar.gz")
+    before = databases(server.target)
+    again = "restore", *server.target_flags, "-db", expectation.database, "-newdb", "never"
+    with as_it_was(path) as stored:
+        path.write_bytes(stored[:4] + bytes([stored[4] ^ 1]) + stored[5:])
+        assert "is not what was stored" in is_refused(server, expectation)
+        done = shardkeeper(*again, "-precheck", "digests", expectation.backups)
+        assert (done.code, databases(server.target)) == (13, before), done
+        assert "is not what was stored" in done.err
+        assert "the target was not touched" in done.err
+        assert "rolled back" not in done.err

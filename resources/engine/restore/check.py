@@ -1,9 +1,21 @@
-"""Before a target is touched: is every archive that will be sent what was stored?"""
+"""Before a target is touched: is every archive there that will be sent, and is it what was stored?
+
+An archive of ours is there if its file has the size that its manifest lists. Its bytes are read
+once, while they are sent (`upload.Uploader`): the end marker, without which a server does not take
+a shard for complete, goes out when digest, checksums and tar have been found right, and what an
+archive that fails has left is undone. `-precheck digests` compares all digests before that, and so
+does a restore into a shard that is there, since its undoing takes files out of a live shard.
+
+Archives of other tools have no digest. They are inspected before, as if they were backed up.
+
+Tests: tests/wire/bad_input/test_damaged_backups.py, tests/faults/test_upload.py.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -18,6 +30,7 @@ from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.repository.repository import BackupRepository
 from resources.runtime.workers import each_in_threads
 
+_OfOurs = Literal["nothing", "sizes", "digests"]
 READ_BYTES = 1 << 20
 PARALLEL = 2
 OLDER = (
@@ -82,22 +95,22 @@ def check_archives(
     *,
     checked_before: bool = False,
 ) -> CheckedRestore:
-    """Read every archive that a restore will send.
-
-    Our own archives are held against their SHA-256; those of other tools, which have none,
-    are inspected as if they were being backed up.
+    """Check every archive that a restore will send, as far as is done before it is sent.
 
     Args:
         checked_before: whether a killed run of the same restore has done so; then our own are not
-            read again. Each file is held against its checksum as it is sent, in any case.
+            looked at again.
 
     Raises:
         ArchiveCorrupt, TSMError: the first archive that is not what it should be.
         Stopped: the run is to end early.
     """
     shards = plan.shards
+    how: _OfOurs = "digests" if options.new_shard_id is not None else options.precheck
+    if checked_before:
+        how = "nothing"
     found = each_in_threads(
-        lambda shard: _check(repository, shard, run, checked_before=checked_before),
+        lambda shard: _check(repository, shard, run, how),
         shards,
         parallel=PARALLEL,
         name="check",
@@ -121,18 +134,15 @@ def _check(
     repository: BackupRepository,
     shard: ShardRestore,
     run: Run,
-    *,
-    checked_before: bool,
+    how: _OfOurs,
 ) -> ArchiveContents:
-
     def unless_stopped() -> None:
         run.check("anything was changed")
 
     details = shard.archive.entry.details
     try:
         if details is not None:
-            if not checked_before:
-                _compare_digest(repository, shard.archive, details, unless_stopped)
+            _compare(repository, shard.archive, details, how, unless_stopped)
             return ArchiveContents(details.files, details.series, details.tombstones, details.gone)
         return _inspect(repository, shard, unless_stopped)
     except ShardkeeperError as error:
@@ -141,12 +151,16 @@ def _check(
         raise
 
 
-def _compare_digest(
+def _compare(
     repository: BackupRepository,
     archive: Archive,
     details: ShardDetails,
+    how: _OfOurs,
     unless_stopped: Callable[[], None],
 ) -> None:
+    unless_stopped()
+    if how == "nothing":
+        return
     digest = hashlib.sha256()
     with repository.open_archive(archive) as source:
         if source.size_bytes != details.stored_bytes:
@@ -155,11 +169,18 @@ def _compare_digest(
                 f"{details.stored_bytes}",
                 hint=OLDER,
             )
+        if how == "sizes":
+            return
         buffer = memoryview(bytearray(READ_BYTES))
         while n := source.readinto(buffer):
             unless_stopped()
             digest.update(buffer[:n])
-    if digest.hexdigest() != details.sha256:
+    require_digest(archive, details, digest.hexdigest())
+
+
+def require_digest(archive: Archive, details: ShardDetails, sha256: str) -> None:
+    """Raises: ArchiveCorrupt: the stored file is not what its manifest lists."""
+    if sha256 != details.sha256:
         raise ArchiveCorrupt(
             f"{archive.entry.file_name} is not what was stored: its SHA-256 differs from the "
             "manifest's",

@@ -7,6 +7,7 @@ The plan is a value: `shardkeeper restore -plan` prints it, a test argues with i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct, field
 from msgspec.structs import replace
@@ -42,6 +43,9 @@ NOT_EMPTY_SERVER = "problem setting snapshot: cannot restore into non-empty serv
 """The original's words; scripts look for them."""
 
 
+Precheck = Literal["sizes", "digests"]
+
+
 class RestoreOptions(Struct, frozen=True):
     """What to restore, and under which names.
 
@@ -62,6 +66,8 @@ class RestoreOptions(Struct, frozen=True):
             sent and keep the proof.
         keep_tombstoned: `-keep-tombstoned`: bring points back that were deleted at the source
             and were still in its files.
+        precheck: `-precheck`: whether our archives' digests are compared before the target is
+            touched, or their sizes alone; then their bytes are checked while they are sent.
         parallel: uploads at once; a server mostly keeps them waiting while it opens files.
 
     Raises:
@@ -81,6 +87,7 @@ class RestoreOptions(Struct, frozen=True):
     allow_same_server: bool = True
     receipts: bool = True
     keep_tombstoned: bool = False
+    precheck: Precheck = "sizes"
     parallel: int = 4
 
     def __post_init__(self) -> None:

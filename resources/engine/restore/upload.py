@@ -21,7 +21,7 @@ from msgspec import Struct, field
 from resources.clients.server import Server
 from resources.clients.snapshotter import FINISH_TIMEOUT_S
 from resources.engine.options import Retry
-from resources.engine.restore.check import CheckedRestore
+from resources.engine.restore.check import OLDER, CheckedRestore, require_digest
 from resources.engine.restore.deletes import deletes_in
 from resources.engine.restore.outgoing import Outgoing
 from resources.engine.restore.plan import ShardRestore
@@ -48,7 +48,7 @@ from resources.errors import (
 )
 from resources.model import ShardID
 from resources.protocol.tar import END_MARKER, TarWalker
-from resources.repository.archives.archive import ArchiveReader, scratch_in
+from resources.repository.archives.archive import ArchiveReader, HashedSource, scratch_in
 from resources.repository.formats.details import FileID
 from resources.runtime.failpoints import passing
 
@@ -280,11 +280,24 @@ class Uploader:
         """Stream the TSM files under their new names, without what was deleted from them.
 
         The server takes a stream that ends between two members for a complete one. So the end
-        marker is sent only when the whole archive was read and is what was stored.
+        marker is sent only when the whole archive was read and is what was stored, its digest
+        too. Until then nothing of the shard counts as restored.
 
         Args:
             sent: takes what goes out, as it does.
+
+        Raises:
+            ArchiveCorrupt, TSMError: the archive is not what was stored.
+            WireError: the server cannot be sent to.
         """
+        try:
+            self._stream(shard, new_id, sent)
+        except (ArchiveCorrupt, TSMError) as error:
+            error.add_note(f"in {shard.archive.entry.file_name}")
+            error.hint = OLDER
+            raise
+
+    def _stream(self, shard: ShardRestore, new_id: ShardID, sent: Sent) -> None:
         entry = shard.archive.entry
         contents = self._checked.contents[shard.place.shard_id]
         deletes: Mapping[str, Deletions] = {}
@@ -300,7 +313,8 @@ class Uploader:
         ):
             self._replicas.check_may_send()
             outgoing = Outgoing(upload, prefix, contents, deletes, scratch, sent)
-            reader = ArchiveReader(source, max_bytes=entry.size_bytes)
+            hashed = HashedSource(source)
+            reader = ArchiveReader(hashed, max_bytes=entry.size_bytes)
             walker = TarWalker()
             for chunk in reader.chunks():
                 self._checked.check()
@@ -309,6 +323,8 @@ class Uploader:
                 self.bytes_done += len(chunk)
                 passing("restore.mid-upload")
             walker.finish()
+            if entry.details is not None:
+                require_digest(shard.archive, entry.details, hashed.sha256.hexdigest())
             if not outgoing.was_all_of_it():
                 raise ArchiveCorrupt(
                     f"{entry.file_name} changed while it was being restored",

@@ -1,4 +1,4 @@
-"""Backups that were damaged are found out before a target is touched; the others are spared."""
+"""Backups that were damaged leave nothing at a target; the others are spared."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ OTHER_SIZE = ("archive cut", "archive without trailer", "archive empty", "archiv
 @pytest.mark.fault(46, 47, 48, 49, 50, 51, 87, 90)
 @pytest.mark.parametrize("ours", [True, False], ids=["ours", "without evidence"])
 @pytest.mark.parametrize("harm", HARM)
-def test_damage_is_found_before_the_target_is_touched(
+def test_what_is_damaged_leaves_nothing_at_the_target(
     source: Influxd,
     target: Influxd,
     copy: Path,
