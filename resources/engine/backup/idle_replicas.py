@@ -56,16 +56,14 @@ def differing_copies(
         WireError: the meta nodes do not answer any more.
     """
     addresses = {node.id: node.tcp_addr for node in metastore.data_nodes}
-    found = {place.shard_id: _of_owners(place, addresses, before) for place in places}
-    compared = sum(
-        len(found[place.shard_id]) == len(place.shard.owners) and _at_rest(found[place.shard_id])
-        for place in places
-    )
-    suspects = {
-        shard_id: copies
-        for shard_id, copies in found.items()
-        if _differ(copies) and not _same_points(copies, owners.get(shard_id, ()))
-    }
+    compared, suspects = 0, dict[ShardID, tuple[ShardCopy, ...]]()
+    for place in places:
+        copies = _of_owners(place, addresses, before)
+        if not _at_rest(copies):
+            continue
+        compared += len(copies) == len(place.shard.owners)
+        if _differ(copies) and not _same_points(copies, owners.get(place.shard_id, ())):
+            suspects[place.shard_id] = copies
     if not suspects:
         return Comparison(compared)
     now = source.inventory(metastore)
@@ -106,7 +104,7 @@ def _at_rest(copies: Sequence[ShardCopy]) -> bool:
 
 
 def _differ(copies: Sequence[ShardCopy]) -> bool:
-    return _at_rest(copies) and len({copy.size_bytes for copy in copies}) > 1
+    return len(copies) > 1 and len({copy.size_bytes for copy in copies}) > 1
 
 
 def _same_points(copies: Sequence[ShardCopy], owners: Sequence[OwnerFacts]) -> bool:

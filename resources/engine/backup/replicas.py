@@ -74,9 +74,11 @@ def seen_ns(copy: ShardCopy, noted: Iterable[OwnerFacts]) -> int:
 
 
 def best_first(
-    copies: Iterable[ShardCopy], owners: Iterable[OwnerFacts], prefer: str
+    copies: Sequence[ShardCopy], owners: Iterable[OwnerFacts], prefer: str
 ) -> tuple[ShardCopy, ...]:
     """The preferred node's replica, then those with data, the last written one first."""
+    if len(copies) < 2:
+        return tuple(copies)
     seen = {owner.node: owner.seen_ns for owner in owners}
     return tuple(
         sorted(

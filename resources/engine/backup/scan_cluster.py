@@ -179,14 +179,7 @@ def _state(
     modified_ns = max(times, default=None)
     noted = _noted(previous)
     reason = _reason(previous, copies, modified_ns, known, options)
-    owners = tuple(
-        OwnerFacts(
-            c.node, c.last_modified_ns or 0, c.size_bytes or 0, c.is_at_rest, seen_ns(c, noted)
-        )
-        for c in copies
-    )
-    if reason == "unchanged":
-        owners = noted
+    owners = noted if reason == "unchanged" else _facts_of(copies, noted)
     return ShardState(
         place,
         reason,
@@ -197,6 +190,15 @@ def _state(
         trouble=trouble,
         owners=owners,
         gaps=_gaps(noted) if reason == "unchanged" else "",
+    )
+
+
+def _facts_of(copies: Sequence[ShardCopy], noted: Sequence[OwnerFacts]) -> tuple[OwnerFacts, ...]:
+    return tuple(
+        OwnerFacts(
+            c.node, c.last_modified_ns or 0, c.size_bytes or 0, c.is_at_rest, seen_ns(c, noted)
+        )
+        for c in copies
     )
 
 
