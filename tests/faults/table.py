@@ -48,7 +48,7 @@ tests. These commands search for faults at random:
   `make looks` counts what polls and backups cost and leave at a source (both in
   [reach.md](reach.md)).
 - `make fuzz` sends hostile bytes to the parsers, for a minute of CPU time each; `.ci/run` does so
-  for 40 seconds, after the tests.
+  for 30 seconds, after the tests.
 
 All but `make looks` and `make fuzz` print a seed that repeats a run.
 

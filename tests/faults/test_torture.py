@@ -22,8 +22,8 @@ def test_kills_flips_and_cuts_at_random_lose_nothing(
     seed = secrets.randbits(32)
     lines: list[str] = []
     try:
-        lines.extend(torture(8, seed=seed, directory=tmp_path, names=places))
+        lines.extend(torture(4, seed=seed, directory=tmp_path, names=places))
     except AssertionError as failure:
         failure.add_note(f"seed {seed}, after {len(lines)} turns")
         raise
-    assert len(lines) == (8 + 1) + (4 + 1) * 3
+    assert len(lines) == (4 + 1) + (2 + 1) * 3

@@ -1,6 +1,6 @@
 """Each parser takes a round of hostile bytes, from a seed that is new each time.
 
-It is a smoke test: `.ci/run` gives each 40 seconds after the tests, `make fuzz SECONDS=600` more.
+It is a smoke test: `.ci/run` gives each 30 seconds after the tests, `make fuzz SECONDS=600` more.
 """
 
 from __future__ import annotations
