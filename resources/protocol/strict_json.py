@@ -39,6 +39,10 @@ _TYPE = re.compile(r"`(\w+)`")
 _MISSING = re.compile(r"Object missing required field (\w+)")
 
 
+class WrongVersion(BadReply):
+    """A record has a version that its reader does not know."""
+
+
 class Shape(msgspec.Struct, frozen=True, gc=False):
     """A JSON object of known keys; it holds no reference to itself."""
 
@@ -92,8 +96,26 @@ def convert_json(value: object, shape: type[T], name: str) -> T:
         return msgspec.convert(value, shape, str_keys=True)
     except msgspec.ValidationError as error:
         raise BadReply(f"{name}: {_complaint(error)}") from None
+    except UnicodeEncodeError:  # msgspec quotes the value of a wrong type
+        raise BadReply(f"{name} has a text that is half a character") from None
     except RecursionError:
         raise BadReply(f"{name} nests too deep") from None
+
+
+def decode_record(shape: type[T], raw: bytes, name: str, *, version: int) -> T:
+    """Decode a record of ours: an object whose `version` is the one that its reader knows.
+
+    Raises:
+        WrongVersion: it has another version.
+        BadReply: as `decode_as`. The messages have the reason alone, without the name.
+    """
+    try:
+        document = decode_json(raw, name)
+        if is_object(document) and document.get("version", version) != version:
+            raise WrongVersion(f"version {document['version']!r:.20}")
+        return convert_json(document, shape, name)
+    except BadReply as error:
+        raise type(error)(error.what.removeprefix(name).removeprefix(":").strip()) from None
 
 
 def too_great(name: str) -> BadReply:

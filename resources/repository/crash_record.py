@@ -16,13 +16,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, cast
 
 from msgspec import Struct
 
 from resources.errors import BadReply, ManifestUnreadable, RepositoryError
 from resources.model import ShardID
-from resources.protocol.strict_json import is_integer
+from resources.protocol.strict_json import Shape, decode_record
 from resources.protocol.times import format_time, parse_time
 from resources.repository.formats.names import parse_shard_id
 from resources.repository.storage.record_file import RecordFile
@@ -62,10 +61,8 @@ class CrashRecord:
         """What is known; nothing, if the record is damaged: it only spares servers."""
         try:
             raw = self._file.read()
-            return {} if raw is None else _decode(raw)
-        except ManifestUnreadable:
-            return {}
-        except (AttributeError, BadReply, KeyError, RecursionError, TypeError, ValueError):
+            return {} if raw is None else _decode(raw, self.name)
+        except (BadReply, ManifestUnreadable):
             return {}
 
     def write(self, known: Mapping[ShardID, Crash]) -> None:
@@ -81,14 +78,20 @@ class CrashRecord:
                 self._file.remove()
 
 
-def _decode(raw: bytes) -> dict[ShardID, Crash]:
-    document = cast("dict[str, Any]", json.loads(raw))
-    if document["version"] != VERSION:
-        return {}
+class _CrashShape(Shape, frozen=True):
+    crashes: int
+    last: str
+
+
+class _CrashesShape(Shape, frozen=True):
+    version: int
+    shards: dict[str, _CrashShape]
+
+
+def _decode(raw: bytes, name: str) -> dict[ShardID, Crash]:
     found: dict[ShardID, Crash] = {}
-    for key, value in cast("dict[str, dict[str, Any]]", document["shards"]).items():
-        shard_id, last_ns = parse_shard_id(key), parse_time(value["last"], "last")
-        crashes = value["crashes"]
-        if shard_id is not None and last_ns is not None and is_integer(crashes):
-            found[shard_id] = Crash(crashes, last_ns)
+    for key, value in decode_record(_CrashesShape, raw, name, version=VERSION).shards.items():
+        shard_id, last_ns = parse_shard_id(key), parse_time(value.last, "last")
+        if shard_id is not None and last_ns is not None:
+            found[shard_id] = Crash(value.crashes, last_ns)
     return found

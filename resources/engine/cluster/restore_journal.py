@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias
 
 from msgspec import Struct, field
 
 from resources.engine.cluster.target_plan import ClusterChange
-from resources.errors import ManifestUnreadable, ShardkeeperError, TargetBusy, shown
+from resources.errors import BadReply, ManifestUnreadable, TargetBusy, shown
 from resources.model import ShardID
+from resources.protocol.strict_json import Shape, decode_record
 from resources.repository.formats.details import FileID
 from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
@@ -119,92 +120,44 @@ class Journal(Struct, frozen=True):
             ManifestUnreadable: it is none.
         """
         try:
-            document = json.loads(raw)
-            if document["version"] != VERSION:
-                raise ValueError(f"version {document['version']!r:.20}")
-            return cls(
-                int(document["cluster_id"]),
-                {_text(key): _ids(value) for key, value in _items(document["databases"])},
-                {
-                    ShardID(int(key)): tuple(_text(node) for node in cast("list[object]", value))
-                    for key, value in _items(document["copies"])
-                },
-                bool(document.get("by_command", False)),
-                None if document.get("proved") is None else bool(document["proved"]),
-                {
-                    _text(key): tuple(_policy(one) for one in cast("list[object]", value))
-                    for key, value in _items(document.get("policies", {}))
-                },
-                {
-                    ShardID(int(key)): tuple(_file(one) for one in cast("list[object]", value))
-                    for key, value in _items(document.get("sent", {}))
-                },
-                _text(document.get("plan", "")),
-                {ShardID(int(old)): ShardID(int(new)) for old, new in document.get("ids", ())},
-                {
-                    ShardID(int(key)): tuple(_text(node) for node in cast("list[object]", value))
-                    for key, value in _items(document.get("filled", {}))
-                },
-            )
-        except (
-            ArithmeticError,
-            AttributeError,
-            KeyError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
+            found = decode_record(_JournalShape, raw, name, version=VERSION)
+        except BadReply as error:
             raise ManifestUnreadable(
-                f"{name} cannot be read ({type(error).__name__}); it says what an interrupted "
-                "restore has created",
+                f"{name} cannot be read ({error.what}); it says what an interrupted restore has "
+                "created",
                 hint="look for databases whose shards have no owners (influxd-ctl show-shards), "
                 "drop them, then delete the file",
             ) from None
+        return cls(
+            found.cluster_id,
+            found.databases,
+            found.copies,
+            found.by_command,
+            found.proved,
+            found.policies,
+            found.sent,
+            found.plan,
+            dict(found.ids),
+            found.filled,
+        )
 
 
-def _items(value: Any) -> list[tuple[str, object]]:
-    return list(cast("dict[str, object]", value).items())
-
-
-def _ids(value: object) -> tuple[ShardID, ...]:
-    return tuple(ShardID(int(cast("int", one))) for one in cast("list[object]", value))
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _policy(value: object) -> PolicyShape:
-    name, duration_ns, group_ns = cast("list[object]", value)
-    return _text(name), int(cast("int", duration_ns)), int(cast("int", group_ns))
-
-
-def _file(value: object) -> FileID:
-    name, size_bytes, crc32 = cast("list[object]", value)
-    return _text(name), int(cast("int", size_bytes)), int(cast("int", crc32))
-
-
-def unfinished_in_clusters(store: Store) -> list[str]:
-    """What restores into clusters left unfinished, or are at work on, in a sentence each."""
-    found: list[str] = []
-    for name in store.names():
-        if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
-            continue
-        try:
-            raw = RecordFile(store, name).read()
-            journal = None if raw is None else Journal.decode(raw, name)
-        except ShardkeeperError as error:
-            found.append(error.what)
-            continue
-        if journal is not None:
-            found.append(
-                f"{name}: a restore into cluster {journal.cluster_id} of {journal.named} is at "
-                "work, or was killed; the next restore there from here goes on with it or takes it "
-                "back"
-            )
-    return found
+class _JournalShape(Shape, frozen=True):
+    version: int
+    cluster_id: int
+    databases: dict[str, tuple[ShardID, ...]]
+    copies: dict[ShardID, tuple[str, ...]]
+    by_command: bool = False
+    proved: bool | None = None
+    policies: dict[str, tuple[PolicyShape, ...]] = field(
+        default_factory=dict[str, tuple[PolicyShape, ...]]
+    )
+    sent: dict[ShardID, tuple[FileID, ...]] = field(
+        default_factory=dict[ShardID, tuple[FileID, ...]]
+    )
+    plan: str = ""
+    ids: tuple[tuple[ShardID, ShardID], ...] = ()
+    filled: dict[ShardID, tuple[str, ...]] = field(default_factory=dict[ShardID, tuple[str, ...]])
 
 
 class JournalFile:

@@ -24,12 +24,11 @@ import itertools
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from msgspec import Struct, to_builtins
 
 from resources.engine.merge.merge_plan import TEMPORARY, MergeOptions
-from resources.engine.merge.own_database import GroupShape, Made, PolicyShape
+from resources.engine.merge.own_database import Made
 from resources.errors import (
     BadReply,
     LockLost,
@@ -39,9 +38,15 @@ from resources.errors import (
 )
 from resources.model import ShardID
 from resources.protocol.influxql import check_name
-from resources.protocol.snapshotter import MAX_UINT64
-from resources.protocol.strict_json import decode_json, is_array, is_integer, is_object
-from resources.repository.formats.details import FileID
+from resources.protocol.strict_json import (
+    MAX_UINT64,
+    Int64,
+    Shape,
+    UInt,
+    WrongVersion,
+    decode_record,
+    too_great,
+)
 from resources.repository.formats.names import check_file_name
 from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
@@ -88,30 +93,9 @@ class MergeJournal(Struct, frozen=True):
             UnsafeName: it names an impossible database, policy or file.
         """
         try:
-            document = _object(decode_json(raw, name))
-            version = _number(document["version"])
-            if version not in (1, VERSION):
-                raise ValueError("version")
-            if document.keys() != (_KEYS if version == VERSION else _KEYS_IN_1):
-                raise KeyError
-            shards = document["shards"]
-            found = cls(
-                _number(document["cluster_id"]),
-                _request(document["request"]),
-                _text(document["temporary"]),
-                _text(document["backup"]),
-                _text(document["into"]),
-                {_text(key): _text(value) for key, value in _object(document["policies"]).items()},
-                None if shards is None else tuple(ShardID(_number(i)) for i in _array(shards)),
-                _truth(document["complete"]),
-                _made(document.get("made")),
-            )
-            if not _DRAWN.fullmatch(found.temporary):
-                raise ValueError("the temporary database has another one's name")
-            if found.shards is None and found.complete:
-                raise ValueError("it copied from what was not restored")
-        except (BadReply, KeyError, TypeError, ValueError) as error:
-            raise _unreadable(name, type(error).__name__) from None
+            found = _decode(raw, name)
+        except BadReply as error:
+            raise _unreadable(name, error.what) from None
         check_file_name(found.backup)
         check_name("database", found.into)
         for policy in itertools.chain(*found.policies.items()):
@@ -119,7 +103,6 @@ class MergeJournal(Struct, frozen=True):
         return found
 
 
-_KEYS = {"version", *MergeJournal.__struct_fields__}
 _FLAGS = {
     "database": "-db",
     "policy": "-rp",
@@ -129,7 +112,6 @@ _FLAGS = {
     "start_ns": "-start",
     "end_ns": "-end",
 }
-_KEYS_IN_1 = _KEYS - {"made"} | {"copied", "failed", "points"}
 
 
 def request_of(options: MergeOptions) -> dict[str, object]:
@@ -225,75 +207,71 @@ def _unreadable(name: str, why: str) -> ManifestUnreadable:
     )
 
 
-def _object(value: object) -> dict[str, object]:
-    if not is_object(value):
-        raise TypeError
-    return value
+class _MadeShape(Shape, frozen=True, forbid_unknown_fields=True):
+    policies: tuple[tuple[str, Int64, Int64], ...]
+    groups: tuple[tuple[str, Int64, Int64, UInt], ...]
+    files: tuple[tuple[str, UInt, UInt], ...]
 
 
-def _array(value: object) -> list[Any]:
-    if not is_array(value):
-        raise TypeError
-    return value
+class _MergeShape(Shape, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    version: int
+    cluster_id: UInt
+    request: dict[str, str | int | None]
+    temporary: str
+    backup: str
+    into: str
+    policies: dict[str, str]
+    shards: tuple[UInt, ...] | None
+    complete: bool
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    value.encode()  # a lone surrogate is no text: UnicodeEncodeError is a ValueError
-    return value
+class _MergeShape1(_MergeShape, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A record of version 1, which counted in it what it had copied."""
+
+    copied: object
+    failed: object
+    points: object
 
 
-def _number(value: object, least: int = 0, most: int = MAX_UINT64) -> int:
-    if not is_integer(value):
-        raise TypeError
-    if not least <= value <= most:
-        raise ValueError
-    return value
+class _MergeShape2(_MergeShape, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    made: _MadeShape | None
 
 
-def _truth(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
+def _decode(raw: bytes, name: str) -> MergeJournal:
+    """Read a record of any version.
 
-
-def _request(value: object) -> dict[str, object]:
-    request = _object(value)
-    if request.keys() != request_of(MergeOptions()).keys():
-        raise KeyError
-    if not all(one is None or isinstance(one, str) or is_integer(one) for one in request.values()):
-        raise TypeError
-    return request
-
-
-def _made(value: object) -> Made | None:
-    if value is None:
-        return None
-    made = _object(value)
-    if made.keys() != {"policies", "groups", "files"}:
-        raise KeyError
-    return Made(
-        tuple(_policy(row) for row in _array(made["policies"])),
-        tuple(_group(row) for row in _array(made["groups"])),
-        tuple(_file(row) for row in _array(made["files"])),
+    Raises:
+        BadReply: the record has another form; the message is only the reason.
+    """
+    try:
+        found = decode_record(_MergeShape2, raw, name, version=VERSION)
+        made = found.made
+    except WrongVersion:
+        found, made = decode_record(_MergeShape1, raw, name, version=1), None
+    if found.request.keys() != request_of(MergeOptions()).keys():
+        raise BadReply("its request has other options")
+    numbers = [found.cluster_id, *(found.shards or ())]
+    texts = [found.temporary, found.backup, found.into, *itertools.chain(*found.policies.items())]
+    if made is not None:
+        numbers += [n_shards for *_, n_shards in made.groups]
+        numbers += [number for _, *both in made.files for number in both]
+        texts += [row[0] for row in (*made.policies, *made.groups, *made.files)]
+    if max(numbers) > MAX_UINT64:
+        raise too_great("a field")
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        raise BadReply("a name is half a character")
+    if not _DRAWN.fullmatch(found.temporary):
+        raise BadReply("the temporary database has another one's name")
+    if found.shards is None and found.complete:
+        raise BadReply("it copied from what was not restored")
+    return MergeJournal(
+        found.cluster_id,
+        found.request,
+        found.temporary,
+        found.backup,
+        found.into,
+        found.policies,
+        None if found.shards is None else tuple(map(ShardID, found.shards)),
+        found.complete,
+        None if made is None else Made(made.policies, made.groups, made.files),
     )
-
-
-def _policy(value: object) -> PolicyShape:
-    name, duration_ns, group_ns = _array(value)
-    return _text(name), _signed(duration_ns), _signed(group_ns)
-
-
-def _group(value: object) -> GroupShape:
-    policy, start_ns, end_ns, n_shards = _array(value)
-    return _text(policy), _signed(start_ns), _signed(end_ns), _number(n_shards)
-
-
-def _file(value: object) -> FileID:
-    name, size_bytes, crc32 = _array(value)
-    return _text(name), _number(size_bytes), _number(crc32)
-
-
-def _signed(value: object) -> int:
-    return _number(value, -(2**63), 2**63 - 1)

@@ -33,12 +33,9 @@ from zlib import crc32
 from resources.clients.meta import MetaClient
 from resources.engine.events import LeaseAwaited, Run, Warned
 from resources.errors import (
-    NameMissing,
-    NameTaken,
     RecordHeld,
     RepositoryError,
     Stopped,
-    StoreFailed,
     TargetBusy,
     UnknownOutcome,
     WireError,
@@ -46,6 +43,7 @@ from resources.errors import (
 from resources.model import NodeID
 from resources.protocol.meta_api import Lease
 from resources.repository.storage.lock import usual_lease_s
+from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 from resources.runtime.clocks import passed_s
 from resources.runtime.interrupts import interruptible, undisturbed
@@ -246,46 +244,37 @@ class _Numbers:
     """
 
     def __init__(self, store: Store | None) -> None:
-        self._store = store
+        self._file = None if store is None else RecordFile(store, NUMBER_FILE, max_bytes=100)
         self.first = self._noted() or NodeID(1 + secrets.randbelow(2**BITS - 1))
         self._is_noted = False
 
     def note(self, number: NodeID) -> None:
         """Have the next run from here go on with this number, should this one be killed."""
-        if self._store is None:
+        if self._file is None:
             return
-        raw = b"%d\n" % number
         with suppress(RepositoryError):
-            try:
-                with self._store.create(NUMBER_FILE) as sink:
-                    sink.write(raw)
-            except NameTaken:
-                self._store.swap(NUMBER_FILE, self._raw(), raw)
+            self._file.put(b"%d\n" % number)
         self._is_noted = True
 
     def forget(self) -> bool:
         """Whether nobody will go on with the number."""
-        if self._store is None or not self._is_noted:
+        if self._file is None or not self._is_noted:
             return True
         try:
-            self._store.delete(NUMBER_FILE)
-        except StoreFailed:
+            self._file.remove()
+        except RepositoryError:
             return False
         return True
 
     def _noted(self) -> NodeID | None:
         try:
-            raw = self._raw()
+            raw = None if self._file is None else self._file.read()
         except RepositoryError:
+            return None
+        if raw is None:
             return None
         number = int(raw) if raw.strip().isdigit() and len(raw) < 20 else 0
         return NodeID(number) if 0 < number < 2 ** (BITS + MARK_BITS) else None
-
-    def _raw(self) -> bytes:
-        if self._store is None:
-            raise NameMissing(NUMBER_FILE)
-        with self._store.open(NUMBER_FILE) as source:
-            return source.read(100)
 
 
 @contextmanager

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from msgspec import Struct, field
 
-from resources.errors import ManifestUnreadable
+from resources.errors import BadReply, ManifestUnreadable
 from resources.model import ShardID
+from resources.protocol.strict_json import Shape, decode_record
 from resources.repository.formats.details import FileID
 
 VERSION = 1
@@ -81,43 +81,43 @@ class ServerJournal(Struct, frozen=True):
             ManifestUnreadable: it is none.
         """
         try:
-            document = json.loads(raw)
-            if document["version"] != VERSION:
-                raise ValueError
-            started = document["server_started_ns"]
-            return cls(
-                int(document["cluster_id"]),
-                _text(document["address"]),
-                None if started is None else int(started),
-                {_text(key): _created(value) for key, value in document["databases"].items()},
-                document["complete"] is True,
-                document.get("taken_back") is True,
-                _text(document.get("plan", "")),
-                {ShardID(int(i)): int(ns) for i, ns in document.get("proved", {}).items()},
-                _text(document.get("life", "")),
-            )
-        except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            found = decode_record(_RecordShape, raw, name, version=VERSION)
+        except BadReply as error:
             raise ManifestUnreadable(
-                f"{name} cannot be read; it says what an interrupted restore has created",
+                f"{name} cannot be read ({error.what}); it says what an interrupted restore has "
+                "created",
                 hint="look for databases that are not complete, drop them, then delete the file",
             ) from None
+        return cls(
+            found.cluster_id,
+            found.address,
+            found.server_started_ns,
+            {
+                key: CreatedDatabase(made.groups, made.shards, dict(made.ids))
+                for key, made in found.databases.items()
+            },
+            found.complete,
+            found.taken_back,
+            found.plan,
+            found.proved,
+            found.life,
+        )
 
 
-def _created(value: Any) -> CreatedDatabase:
-    shards = value["shards"]
-    return CreatedDatabase(
-        tuple((_text(p), int(a), int(b), int(n)) for p, a, b, n in value["groups"]),
-        None
-        if shards is None
-        else {
-            ShardID(int(shard)): frozenset((_text(f), int(size), int(crc)) for f, size, crc in one)
-            for shard, one in shards.items()
-        },
-        {ShardID(int(old)): ShardID(int(new)) for old, new in value.get("ids", ())},
-    )
+class _CreatedShape(Shape, frozen=True):
+    groups: tuple[Group, ...]
+    shards: dict[ShardID, frozenset[FileID]] | None
+    ids: tuple[tuple[ShardID, ShardID], ...] = ()
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
+class _RecordShape(Shape, frozen=True):
+    version: int
+    cluster_id: int
+    address: str
+    server_started_ns: int | None
+    databases: dict[str, _CreatedShape]
+    complete: bool
+    taken_back: bool = False
+    plan: str = ""
+    proved: dict[ShardID, int] = field(default_factory=dict[ShardID, int])
+    life: str = ""

@@ -6,12 +6,13 @@ import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Annotated, Any
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from resources.errors import BadReply
-from resources.protocol.strict_json import decode_json, is_integer, is_object
+from resources.protocol.strict_json import Shape, decode_as
 from resources.runtime.clocks import awake_s
 
 LOCK_NAME = ".shardkeeper.lock"
@@ -19,9 +20,6 @@ DEFAULT_LEASE_S = 120.0
 MAX_RECORD_BYTES = 16 * 1024
 MAX_FIELD_LENGTH = 1000
 _NOT_RUNNING = -1
-_MAX = {"pid": 2**31, "process_started": 2**63, "lease_ms": 2**40, "renewed_ms": 2**60}
-_LATER = {"lease_ms", "renewed_ms"}
-"""Fields that records of older versions lack."""
 
 
 class ProcessIdentity(Struct, frozen=True):
@@ -51,6 +49,24 @@ class ProcessIdentity(Struct, frozen=True):
         except PermissionError:
             pass
         return False
+
+
+_Text = Annotated[str, Meta(max_length=MAX_FIELD_LENGTH)]
+
+
+class _LockShape(Shape, frozen=True, forbid_unknown_fields=True):
+    host: _Text
+    machine: _Text
+    pid: Annotated[int, Meta(ge=0, lt=2**31)]
+    process_started: Annotated[int, Meta(ge=0, le=2**63 - 1)]
+    user: _Text
+    command: _Text
+    started_at: _Text
+    expires_at: _Text
+    token: _Text
+    backup: _Text
+    lease_ms: Annotated[int, Meta(ge=0, lt=2**40)] = 0
+    renewed_ms: Annotated[int, Meta(ge=0, lt=2**60)] = 0
 
 
 class LockRecord(Struct, frozen=True):
@@ -109,19 +125,12 @@ class LockRecord(Struct, frozen=True):
         if len(raw) > MAX_RECORD_BYTES:
             raise ValueError(f"longer than {MAX_RECORD_BYTES} bytes")
         try:
-            record = decode_json(raw, LOCK_NAME)
+            shape = decode_as(_LockShape, raw, LOCK_NAME)
         except BadReply as error:
             raise ValueError(error.what) from None
-        known = set(cls.__struct_fields__)
-        if not is_object(record) or not known - _LATER <= set(record) <= known:
-            raise ValueError("not the fields of a lock")
+        record: dict[str, Any] = asdict(shape)
         for key, value in record.items():
-            if key in _MAX:
-                if not is_integer(value) or not 0 <= value < _MAX[key]:
-                    raise ValueError(f"{key} is no process's")
-            elif not (isinstance(value, str) and len(value) <= MAX_FIELD_LENGTH):
-                raise ValueError(f"{key} is no short text")
-            elif not value.isprintable():
+            if isinstance(value, str) and not value.isprintable():
                 raise ValueError(f"{key} cannot be printed")
         for key in ("started_at", "expires_at"):
             try:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.errors import BadReply
-from resources.protocol.strict_json import decode_json, is_integer
+from resources.protocol.strict_json import decode_as, decode_json, is_integer
 
 
 @pytest.mark.fault(69)
@@ -53,3 +53,8 @@ def test_true_is_no_integer() -> None:
     assert is_integer(1)
     assert not is_integer(True)
     assert not is_integer(1.0)
+
+
+def test_half_a_character_where_another_type_belongs_is_refused() -> None:
+    with pytest.raises(BadReply, match="half a character"):
+        decode_as(dict[str, int], b'{"a": "\\ud800"}', "record")

@@ -93,3 +93,29 @@ def test_the_record_of_a_run_that_came_after_is_neither_replaced_nor_removed(
 def test_what_is_no_journal_is_reported_to_be_none(raw: bytes):
     with pytest.raises(ManifestUnreadable, match=r"j\.json cannot be read"):
         Journal.decode(raw, "j.json")
+
+
+FULL = (
+    b'{"version": 1, "cluster_id": 8, "databases": {"home": [3]}, "copies": {"3": ["d1:8088"]}, '
+    b'"by_command": true, "proved": null, "policies": {"home": [["autogen", 0, 10]]}, '
+    b'"sent": {"3": [["000000001-000000001.tsm", 90, 4294967295]]}, "plan": "p", '
+    b'"ids": [[7, 3]], "filled": {"3": ["d1:8088"]}}'
+)
+
+
+def test_a_journal_is_stored_as_it_always_was():
+    journal = Journal.decode(FULL, "j")
+    assert journal.encode() == FULL
+    assert journal.ids == {ShardID(7): ShardID(3)}
+    assert journal.sent == {ShardID(3): (("000000001-000000001.tsm", 90, 4294967295),)}
+
+
+def test_a_journal_without_what_later_versions_added_is_read():
+    raw = b'{"version": 1, "cluster_id": 8, "databases": {"home": []}, "copies": {}}'
+    assert Journal.decode(raw, "j") == Journal(8, {"home": ()}, {}, proved=None)
+
+
+def test_what_is_wrong_in_a_journal_is_named():
+    raw = FULL.replace(b'"home": [3]', b'"home": ["3"]')
+    with pytest.raises(ManifestUnreadable, match=r"^j cannot be read \(databases.*whole number"):
+        Journal.decode(raw, "j")
