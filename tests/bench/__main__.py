@@ -70,7 +70,7 @@ def beside(n: int, scale: float, sets: str, *, write: bool) -> None:
 @main.command()
 @click.option("-n", default=3, show_default=True, help="rounds; the middle one counts")
 @click.option("--most", default=10_000, show_default=True, help="shards")
-@click.option("--manifests", "most_manifests", default=1_000, show_default=True)
+@click.option("--manifests", "max_manifests", default=1_000, show_default=True)
 @kept
 def alone(n: int, most: int, max_manifests: int, *, write: bool) -> None:
     """Ours at great size: many shards, many manifests."""
