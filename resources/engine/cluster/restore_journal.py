@@ -26,7 +26,7 @@ from typing import TypeAlias
 from msgspec import Struct, field
 
 from resources.engine.cluster.target_plan import ClusterChange
-from resources.errors import BadReply, ManifestUnreadable, TargetBusy, shown
+from resources.errors import BadReply, ManifestUnreadable, ShardkeeperError, TargetBusy, shown
 from resources.model import ShardID
 from resources.protocol.strict_json import Shape, decode_record
 from resources.repository.formats.details import FileID
@@ -158,6 +158,27 @@ class _JournalShape(Shape, frozen=True):
     plan: str = ""
     ids: tuple[tuple[ShardID, ShardID], ...] = ()
     filled: dict[ShardID, tuple[str, ...]] = field(default_factory=dict[ShardID, tuple[str, ...]])
+
+
+def unfinished_in_clusters(store: Store) -> list[str]:
+    """What restores into clusters left unfinished, or are at work on, in a sentence each."""
+    found: list[str] = []
+    for name in store.names():
+        if not (name.startswith(PREFIX) and name.endswith(SUFFIX)):
+            continue
+        try:
+            raw = RecordFile(store, name).read()
+            journal = None if raw is None else Journal.decode(raw, name)
+        except ShardkeeperError as error:
+            found.append(error.what)
+            continue
+        if journal is not None:
+            found.append(
+                f"{name}: a restore into cluster {journal.cluster_id} of {journal.named} is at "
+                "work, or was killed; the next restore there from here goes on with it or takes it "
+                "back"
+            )
+    return found
 
 
 class JournalFile:
