@@ -29,6 +29,7 @@ from pipelines.sensors.alerts_sensor import alerts_sensor
 from pipelines.sensors.change_sensor import change_sensor
 from pipelines.sensors.configuration_sensor import configuration_sensor
 from pipelines.sensors.failure_sensor import failure_sensor
+from pipelines.sensors.lost_runs import lost_runs_sensor
 from pipelines.sensors.rpo_sensor import rpo_sensor
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource, TargetResource
@@ -75,6 +76,7 @@ def definitions(path: Path, url: str = "") -> dg.Definitions:
     reported = (
         failure_sensor(configuration, url),
         configuration_sensor(path, reading, tuple(problems), url),
+        lost_runs_sensor(),
     )
     left_out = {p.cluster: [q.error for q in problems if q.cluster == p.cluster] for p in problems}
     left_out.pop("", None)

@@ -295,7 +295,7 @@ def test_what_the_document_on_the_ui_names_is_there(tmp_path: Path) -> None:
     named = set(re.findall(r"`([a-z_]+_dev(?:_full|_shards)?)`", text))
     jobs = {job.name for job in found.jobs or ()}
     automated = {one.name for one in (*(found.sensors or ()), *(found.schedules or ()))}
-    assert jobs | automated - {"tell_of_failures", "check_configuration"} == named
+    assert jobs | automated - {"tell_of_failures", "check_configuration", "fail_lost_runs"} == named
     assets = {spec.key.path[-1] for spec in found.resolve_all_asset_specs()}
     checks = {key.name for key in found.resolve_asset_graph().asset_check_keys}
     table = set(re.findall(r"^\| `([a-z_]+)` \|", text, re.MULTILINE))

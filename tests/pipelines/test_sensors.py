@@ -313,4 +313,4 @@ def test_what_runs_from_the_start_is_configured(cluster: EmbeddedCluster, tmp_pa
         if isinstance(s, dg.ScheduleDefinition)
         and s.default_status is dg.DefaultScheduleStatus.RUNNING
     }
-    assert on == {"watch_influxdb", "full_influxdb", "check_configuration"}
+    assert on == {"watch_influxdb", "full_influxdb", "check_configuration", "fail_lost_runs"}

@@ -35,6 +35,12 @@ class ProcessIdentity(Struct, frozen=True):
     def mine(cls) -> ProcessIdentity:
         return cls(_machine(), os.getpid(), _started(os.getpid()) or 0)
 
+    @classmethod
+    def of(cls, pid: int) -> ProcessIdentity | None:
+        """The process, or thread, that has this number here; None if there is none that runs."""
+        started = _started(pid)
+        return None if started in (None, _NOT_RUNNING) else cls(_machine(), pid, started)
+
     def is_dead(self) -> bool:
         """Whether it certainly no longer runs; False for a process that we cannot see."""
         if not self.machine or self.machine != _machine():
