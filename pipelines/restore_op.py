@@ -75,7 +75,11 @@ def _restore(
     backup: BackupSet,
     options: RestoreOptions,
 ) -> None:
-    """Raises: ShardkeeperError: as `restore`, and as `check_complete` of its report."""
+    """Restore, and record the outcome.
+
+    Raises:
+        ShardkeeperError: as `restore`, and as `check_complete` of its report.
+    """
     address = into.connection.address
     try:
         report = restore(into, backup, options)

@@ -90,7 +90,11 @@ def _writer(
 
 
 def _require_all(damaged: list[str], writer: Format) -> None:
-    """Raises: BackupPartial: not everything that was wanted is in the output."""
+    """Require that the output has everything that was requested.
+
+    Raises:
+        BackupPartial: it does not.
+    """
     if writer.left_out:
         first = ", ".join(printable(name) for name in writer.left_out[:MAX_NAMED])
         raise BackupPartial(

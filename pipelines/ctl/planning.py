@@ -42,9 +42,9 @@ def render_plan(preview: RestorePreview) -> str:
         hint = f" ({conflict.hint})" if conflict.hint else ""
         lines.append(f"conflict: {printable(str(conflict) + hint)}")
     ids = (
-        "new shard numbers are the target's choice, and those it would choose now"
+        "the target chooses new shard numbers; these are the ones it would choose now"
         if preview.target_kind == "server"
-        else "new shard numbers hold if nobody makes shards meanwhile"
+        else "new shard numbers hold if no client creates shards before the restore"
     )
     lines.append(
         f"{counted(len(preview.databases), 'database')} and "

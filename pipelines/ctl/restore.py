@@ -257,7 +257,7 @@ class RestoreFlags(Struct, frozen=True, kw_only=True):
             flag: what does not go with it.
 
         Raises:
-            UsageError
+            UsageError: flags contradict each other.
         """
         for other, given in (
             ("-db", self.db),

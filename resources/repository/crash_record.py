@@ -5,8 +5,8 @@ One object beside the backups, `.shardkeeper.crashes-ID.json`, ID being the serv
     {"version": 1, "shards": {"7": {"crashes": 2, "last": "2026-11-22T09:51:00Z"}}}
 
 After the second time a shard is left alone for an hour, and four times as long after each time
-that follows, a week at most. A shard that is read to its end is forgotten. Whoever deletes the
-object has all shards read again.
+that follows, a week at most. A shard that is read to its end is forgotten. After the object is
+deleted, all shards are read again.
 
 Held by tests/faults/test_crashing_shard.py.
 """

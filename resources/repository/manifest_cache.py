@@ -103,12 +103,13 @@ class ManifestCache:
     def metastore(self) -> Metastore | None:
         """What the newest backup says of its source; None if there is no backup.
 
-        Raises: as `metastore_of`.
+        Raises:
+            RepositoryError, WireError: as `metastore_of`.
         """
         return None if self._newest is None else self.metastore_of(self._newest)
 
     def metastore_of(self, stored: StoredManifest) -> Metastore:
-        """What a backup says of its source; the last one asked for is remembered.
+        """The metastore in a backup; the last one is kept in memory.
 
         Raises:
             RepositoryError: its meta file is gone or damaged.
@@ -122,7 +123,8 @@ class ManifestCache:
     def covered(self) -> list[ShardPlace]:
         """The shards of the newest backup's source that are in any backup.
 
-        Raises: as `metastore`.
+        Raises:
+            RepositoryError, WireError: as `metastore`.
         """
         metastore = self.metastore()
         places = metastore.places() if metastore else ()

@@ -78,7 +78,8 @@ class BackupRepository:
         """The backups at a URL or in a directory, which must exist; see `open_store`.
 
         Raises:
-            UsageError, RepositoryMissing
+            UsageError: `url` is of a kind that is not supported.
+            RepositoryMissing: there is no such directory.
         """
         store = open_store(url)
         return cls(store, str(url), scratch_dir=store.scratch_dir, clock=clock)

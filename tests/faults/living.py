@@ -48,7 +48,7 @@ SOURCE = "living_source"
 KILLS = [name for name in FAILPOINTS if name.startswith(("cluster.", "store."))]
 FAULTS = ("nothing", "flip", "flip in every look", "stale", "stood still", "in between", "kill")
 DOCUMENT = (
-    "it is put back",
+    "the restore has made it again",
     "may have been lost",
     "created by single commands",
     "is complete now",

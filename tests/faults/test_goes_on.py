@@ -21,7 +21,7 @@ pytestmark = pytest.mark.fault(63)
 
 KILLED = -9
 GOES_ON = "a run of this restore was killed; this run continues it"
-ANEW = "taken away first"
+ANEW = "removed first"
 
 Record = dict[str, Any]
 
@@ -179,7 +179,7 @@ def test_a_database_that_somebody_changed_is_not_gone_on_with(restore: Restore) 
     assert GOES_ON not in done.err
     if restore.place.cluster:  # what somebody changed is somebody's
         assert done.code == 14, done
-        assert "somebody has changed its retention policies" in done.err
+        assert "another client has changed its retention policies" in done.err
         restore.server.drop_database(restore.name)
         restore.again()
     restore.require_restored()

@@ -210,7 +210,7 @@ class Torture:
             again: Done = shardkeeper("restore", *flags, expectation.backups)
             if "is complete now" in again.err:
                 found = "every copy proved"
-            elif "taken away first" in again.err:
+            elif "removed first" in again.err:
                 found = "something created"
             elif again.code == 14:
                 found = "all done"

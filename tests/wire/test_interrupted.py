@@ -275,7 +275,7 @@ def test_what_a_killed_restore_left_is_taken_away_by_another(
     kill_amid_upload(target, db, name, backups)
     done = shardkeeper("restore", *at(target), "-db", db, "-newdb", other, backups)
     assert done, done
-    assert "taken away first" in done.err
+    assert "removed first" in done.err
     assert name not in databases(target)
     assert points(target, other) == points(source, db)
 

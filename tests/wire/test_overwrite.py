@@ -228,8 +228,9 @@ def test_what_others_change_in_the_moment_before_it_is_set_is_put_back_and_kept(
     done = shardkeeper("-bind", dev.meta[0].http_addr, "restore", FORCE, backups)
     assert done, done
     assert (
-        "somebody changed database 'racer'; setting it undid that, and it is put back" in done.err
-    )
+        "another client changed database 'racer'; setting it undid that change, and the restore "
+        "has made it again"
+    ) in done.err
     assert [db.name for db in dev.group.metastore.databases] == ["telegraf", "racer"]
     kept = sorted(backups.glob("*.replaced.meta"))
     assert [names_in(path) for path in kept] == [

@@ -1,8 +1,8 @@
 """What a repository holds: its backups, and for each shard the archive that a restore would read.
 
 Everything is derived from the files of the repository; no archive is read. A manifest that cannot
-be read is named, and the others are listed all the same: whoever looks for a backup in need must
-see what there is. The state that a restore would read is told only if every manifest can be read,
+be read is named, and the others are listed all the same: an operator in need of a backup must
+see what there is. The state that a restore would read is listed only if every manifest can be read,
 as in `BackupRepository.current`.
 """
 

@@ -76,7 +76,7 @@ class WasSet(Struct, frozen=True):
 
     @property
     def is_damaged(self) -> bool:
-        """Whether surely something else was set than was sent: nobody came in between."""
+        """Whether the cluster has something else than was sent, with no change in between."""
         return (
             self.shown is not None
             and nothing_between(self.before.index, self.shown.index)
@@ -116,7 +116,7 @@ class _Observer:
                     self._changed.notify_all()
 
     def end(self, reached: int) -> dict[int, MetastoreReading]:
-        """What was seen, by index, once somebody has seen this one."""
+        """What the pollers saw, by index, after one of them has seen this index."""
         with self._changed:
             self._changed.wait_for(
                 lambda: any(index >= reached for index in self._seen), timeout=SEEN_WITHIN_S
@@ -134,7 +134,7 @@ def set_metastore(
     sending: Callable[[], None],
     stop: threading.Event,
 ) -> WasSet | None:
-    """Set it if it is what `before` showed; None if it has changed or nobody took it.
+    """Set it if it is what `before` showed; None if it has changed or no node took it.
 
     Args:
         is_set: whether a look shows what was to be set, whatever else is in it.
@@ -193,7 +193,7 @@ def _when_it_shows(
 def make_good(cluster: Cluster, was: WasSet, *, ours: Collection[str], emit: Emit) -> None:
     """Put back what setting it undid, and set right what arrived damaged.
 
-    A run that has lost its lease by now, or is to stop, does it all the same: nobody else knows.
+    A run that has lost its lease by now, or is to stop, does this too: no other run knows of it.
 
     Args:
         ours: the databases that were new in it.
@@ -233,7 +233,7 @@ def _make_good(cluster: Cluster, was: WasSet, ours: Collection[str], emit: Emit)
 
 
 def _redo(cluster: Cluster, was: WasSet, emit: Emit) -> None:
-    """Say what nobody saw; do once more what commands can do."""
+    """Warn of changes that no poll saw, and repeat the lost ones that commands can make."""
     if was.unseen:
         warn_of_gap(*was.unseen, emit=emit)
     if was.undone is not None and not was.is_damaged:
@@ -280,8 +280,8 @@ def _make_good_once(
         emit(Warned(f"{name} was changed twice in the same moment; look whether it is right"))
     if theirs_only:
         raise RestoreFailed(
-            "somebody created a database or shards in the very moment in which this restore did; "
-            "theirs are there, and the restore's are not",
+            "another client created a database or shards at the same moment as this restore; the "
+            "client's are there, and the restore's are not",
             hint="run restore again",
         )
     return came
@@ -289,8 +289,8 @@ def _make_good_once(
 
 def describe_put_back(names: Sequence[str]) -> str:
     return (
-        f"while the metastore was set, somebody changed {', '.join(names)}; setting it undid that, "
-        "and it is put back"
+        f"while the restore set the metastore, another client changed {', '.join(names)}; setting "
+        "it undid that change, and the restore has made it again"
     )
 
 
@@ -316,7 +316,7 @@ def warn_of_gap(before_index: int, index: int, *, emit: Emit) -> None:
         Warned(
             f"between indexes {before_index} and {index} another change of the "
             "metastore may have been lost (or the meta nodes chose a leader, which is "
-            "harmless): if somebody changed a database, a user or a node just now, look "
-            "whether it is there"
+            "harmless): if a client changed a database, a user or a node just now, check "
+            "that the change is there"
         )
     )

@@ -33,7 +33,7 @@ class ClusterShard:
 
         Raises:
             RestoreFailed: they are not those of the plan any more.
-            WireError
+            WireError: a node does not answer, or refuses.
         """
         shard_id = self.place.shard_id
         _, now = self._cluster.metastore()

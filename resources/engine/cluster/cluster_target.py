@@ -55,7 +55,8 @@ from resources.runtime.interrupts import interruptible
 def holding_cluster(cluster: Cluster, store: Store, run: Run) -> Generator[None]:
     """Have the cluster's lease for the block; the run stops once another restore takes it over.
 
-    Raises: as `holding_lease`.
+    Raises:
+        TargetBusy, WireError: as `holding_lease`.
     """
 
     def lost() -> None:
@@ -204,7 +205,7 @@ class ClusterRestore:
         yield
 
     def create(self) -> int:
-        """Make shards without owners, which nobody reads or writes."""
+        """Create shards without owners, which no client can read or write."""
         change = None
         if self._left is not None:
             change = self._metastore_change.go_on(self._left)
@@ -278,8 +279,8 @@ class ClusterRestore:
             there = {copy.node for copy in inventory.copies.get(shard.id, ())} | silent
             if found.get(shard.id) != wanted or not _addresses_of(shard) <= there:
                 raise RestoreFailed(
-                    f"shard {shard.id} did not get the owners it was to have",
-                    hint="somebody else changes the cluster; run restore again",
+                    f"shard {shard.id} did not get the owners that the plan gives it",
+                    hint="another client changes the cluster; run restore again",
                 )
 
     def _continuous_queries(self) -> None:

@@ -1,10 +1,10 @@
-"""A restore into a cluster that was killed, and is started again, goes on where it was.
+"""A restore into a cluster that was killed continues when it is started again.
 
-Its record names what it had made. Nothing is believed of it but what the metastore says: every
-database must be there with the very shards, policies and owners that the record has, and nobody
-may have added anything. A copy without an owner, which nobody can have written to, is passed over
-if the record says that it was read back and its node still has as many bytes of it. Every other
-copy is read, or made anew. If anything is otherwise, all is taken away, and the restore begins
+The record names what the killed run had created. This run believes only what the metastore shows:
+every database must be there with exactly the shards, policies and owners of the record, and no
+client may have added anything. A copy without an owner, to which no client can have written, is
+skipped if the record says that it was read back and its node still has as many bytes of it. Every
+other copy is read, or created anew. Otherwise everything is removed, and the restore begins
 anew. Held by tests/faults/test_goes_on.py.
 """
 

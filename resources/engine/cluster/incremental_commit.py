@@ -1,10 +1,10 @@
-"""Create a database in a cluster by commands alone, so that nobody's change can be lost.
+"""Create a database in a cluster by commands alone, so that no change of a client is lost.
 
-Setting the metastore as a whole undoes what others changed in the same moment; single commands
-do not. But the cluster then chooses numbers and bounds, and its shards have owners, so readers
-and writers, before their points are there. So this way is taken while others keep changing the
-metastore, for a database of a name that nobody uses yet, and if the cluster makes the very
-groups and shards that the backup has.
+Setting the metastore as a whole undoes what others changed at the same moment; single commands
+do not. But then the cluster chooses numbers and bounds, and clients can read and write the shards
+before their points are there, since the shards have owners. So a restore takes this way only while
+others keep changing the metastore, for a database of a name that is not in use, and if the cluster
+creates exactly the groups and shards that the backup has.
 
 Source: influxdb-cluster services/meta/data.go, CreateShardGroup.
 """
@@ -39,10 +39,10 @@ OTHER_SHARDS = "by single commands, which undo nothing, this cluster would make 
 
 
 def is_busy(cluster: Cluster, stop: threading.Event) -> bool:
-    """Whether somebody changes the metastore just now.
+    """Whether a client is changing the metastore.
 
     Raises:
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     _, first = cluster.meta.metastore()
     for _ in range(MAX_ATTEMPTS):
@@ -55,20 +55,20 @@ def is_busy(cluster: Cluster, stop: threading.Event) -> bool:
 
 
 def wait_until_quiet(cluster: Cluster, stop: threading.Event, *, otherwise: str = "") -> None:
-    """Wait for a moment in which nobody changes the metastore.
+    """Wait for a moment in which no client changes the metastore.
 
     Args:
         otherwise: what else its reader should know, if there is no such moment.
 
     Raises:
         PlanError: there was none for half a minute or so.
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     for _ in range(QUIET_WITHIN_POLLS):
         if not is_busy(cluster, stop):
             return
     raise PlanError(
-        "somebody keeps changing the cluster's metastore, and setting it would undo that",
+        "clients keep changing the cluster's metastore, and setting it would undo their changes",
         hint="stop what creates databases, users or policies"
         + (f"; {otherwise}" if otherwise else ""),
     )
@@ -104,7 +104,7 @@ def require_free_names(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> No
 
     Raises:
         TargetNotEmpty: it has one.
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     before = confirmed_reading(cluster, about=databases_of(db.Name for db in draft)).metastore
     for db in draft:

@@ -64,7 +64,7 @@ TRIES = 10
 
 
 class MetastoreChange:
-    """One run; whoever made something calls `done` or `undo` afterwards."""
+    """The change of one run; after it created something, the run calls `done` or `undo`."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class MetastoreChange:
 
         Raises:
             TargetBusy: another run has worked since its record was read.
-            WireError
+            WireError: a node does not answer, or refuses.
         """
         if self._file.read() != left:
             raise TargetBusy(
@@ -278,7 +278,8 @@ class MetastoreChange:
                     return change
             self._created = None
         raise PlanError(
-            "somebody changes the cluster's metastore each time that it is about to be set",
+            "a client changes the cluster's metastore each time that the restore is about to set "
+            "it",
             hint=f"stop what creates databases, users or policies; {ONE_BY_ONE}",
         )
 
@@ -328,7 +329,5 @@ class MetastoreChange:
             self._file.write(created)
         except StoreFailed as error:
             self._emit(
-                Warned(
-                    f"{error.what}; if this restore is killed, nobody will know what to take away"
-                )
+                Warned(f"{error.what}; if this restore is killed, no record says what to remove")
             )

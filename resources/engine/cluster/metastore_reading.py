@@ -65,7 +65,7 @@ def read_metastore(cluster: Cluster) -> MetastoreReading:
     """Ask the leader once; enough to see whether something changed.
 
     Raises:
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     return MetastoreReading(*cluster.meta.led())
 
@@ -108,7 +108,7 @@ def confirmed_reading(
     """Look until what is seen can be relied on.
 
     Args:
-        about: the part that has to be proven; None is all, and then nobody may change anything
+        about: the part that has to be proven; None is all, and then no client may change anything
             for some milliseconds.
         at_least: the index that a command of ours has reached.
 
@@ -131,9 +131,9 @@ def confirmed_reading(
             break
     raise BadReply(
         why,
-        hint="nothing was changed on the strength of it; if nobody changes databases just now, a "
-        "proxy stands between or a meta node stood still: ask another one (-bind), then run the "
-        "same command again",
+        hint="nothing was changed; if no client changes databases now, a proxy answers for the "
+        "meta node, or the meta node paused: name another one with -bind, then run the same "
+        "command again",
     )
 
 
@@ -154,7 +154,7 @@ def _doubt(
         return _contradiction(meta, now, about)
     if now.index <= before.index:
         return f"{now.node}: gave two different metastores of index {now.index}"
-    return f"{now.node}: somebody changes the metastore all the time"
+    return f"{now.node}: clients change the metastore all the time"
 
 
 def _same(one: MetastoreReading, other: MetastoreReading, about: About | None) -> bool:

@@ -41,14 +41,14 @@ def not_ours(
     """
     ids, shards = journal.databases[there.name], shards_of(there)
     announced = journal.by_command and not ids
-    # One that was to hold shards and has none is somebody else's of the same name.
+    # A database that should hold shards and has none is another client's, of the same name.
     if not announced and (not shards <= set(ids) or bool(shards) != bool(ids)):
         return NotOurs("it holds shards that are not ours")
     if why := changed_by_others(now, there, journal):
         return NotOurs(why)
     owned = {place.shard_id for place in now.places() if place.shard.owners} & shards
     if not owned:
-        return None  # nobody can have written to it
+        return None  # no client can have written to it
     if not journal.by_command and journal.proved is False:
         return NotOurs("its shards have owners, which this restore did not give them")
     return more_in_cluster(
@@ -57,7 +57,7 @@ def not_ours(
 
 
 def changed_by_others(now: Metastore, there: DatabaseInfo, journal: Journal) -> str:
-    """What somebody has made of a database that the record names; empty if nothing."""
+    """What other clients changed in a database that the record names; empty if nothing."""
     return _changed(there, journal) or added_by_others(now, there)
 
 
@@ -65,18 +65,18 @@ def _changed(there: DatabaseInfo, journal: Journal) -> str:
     known = set(journal.policies.get(there.name, ()))
     shapes = {(r.name, r.duration_ns, r.shard_group_duration_ns) for r in there.retention_policies}
     if known and not shapes <= known:
-        return "somebody has changed its retention policies"
+        return "another client has changed its retention policies"
     return ""
 
 
 def added_by_others(now: Metastore, there: DatabaseInfo) -> str:
-    """What somebody has made in a database; a restore makes the last of its own when it is done."""
+    """What other clients created in a database; a restore creates its queries at its end."""
     if there.continuous_queries:
-        return "somebody has made continuous queries in it"
+        return "another client has created continuous queries in it"
     if any(rp.subscriptions for rp in there.retention_policies):
-        return "somebody has made subscriptions to it"
+        return "another client has created subscriptions to it"
     if any(grant.database == there.name for user in now.users for grant in user.privileges):
-        return "somebody has granted rights on it"
+        return "another client has granted rights on it"
     return ""
 
 

@@ -38,9 +38,9 @@ def shards_on_disk(cluster: Cluster) -> frozenset[ShardID]:
 def bring_index_up(cluster: Cluster) -> int:
     """Have the metastore's index be the last one that the meta nodes gave; returns it.
 
-    An election takes indexes too, and the metastore learns of them only with the next command.
-    So that they are not taken for somebody's change, here is one that changes nothing: it drops
-    a database that nobody has. A look that shows a lower index is stale for sure.
+    An election takes indexes too, and the metastore gets them only with the next command. So that
+    they do not look like a client's change, this sends a command that changes nothing: it drops a
+    database that does not exist. A reading with a lower index is certainly stale.
 
     Raises:
         WireError: the meta nodes did not take it.
@@ -69,14 +69,14 @@ def check_what_was_set(cluster: Cluster, change: ClusterChange, was: WasSet, run
     now = confirmed_reading(cluster, about=about, at_least=was.index, stop=run.stop)
     if not has_all_of(change, now.metastore):
         raise RestoreFailed(
-            "the cluster's metastore is not what was set; somebody else changes it",
+            "the cluster's metastore is not what was set; another client changes it",
             hint="look at the meta nodes' logs, then run restore again",
         )
     if was.unseen and change.kept_ids and change.shards:
         # A command that was lost may have given these very numbers to other shards.
         raise RestoreFailed(
             "the meta nodes did something else while the restore began",
-            hint="run restore again, when nobody changes databases",
+            hint="run restore again, when no client changes databases",
         )
 
 
@@ -90,8 +90,9 @@ def require_free_ids(cluster: Cluster, change: ClusterChange) -> None:
     taken = sorted(change.shard_ids & shards_on_disk(cluster))
     if taken:
         raise RestoreFailed(
-            f"shard {taken[0]} is on a data node already, though it was just made up",
-            hint="run restore again, when nobody changes databases",
+            f"shard {taken[0]} is on a data node already, although the restore has just chosen "
+            "its number",
+            hint="run restore again, when no client changes databases",
         )
 
 

@@ -96,7 +96,7 @@ def _users(base: Metastore, theirs: Metastore, now: Metastore) -> Iterator[Redon
 
 
 def _made(user: UserInfo, before: UserInfo | None) -> list[Command]:
-    """What makes a user of `before`, or of nobody; rights that were taken away are set to none."""
+    """The commands that turn `before` into a user, or create it; revoked rights become none."""
     commands: list[Command] = []
     if before is None:
         commands.append(CreateUser(user.name, user.hash, user.admin))

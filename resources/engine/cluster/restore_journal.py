@@ -1,7 +1,7 @@
 """What a restore into a cluster is about to create, on disk before it creates it.
 
-Whoever finds the record after a run that was killed knows what to take away, what to finish,
-and what is not ours. It is one object in the repository. From before the first database is created
+A run that finds the record of a killed one knows what to remove, what to finish, and what belongs
+to others. It is one object in the repository. From before the first database is created
 until all is done or undone it is never missing: a newer record takes its place in one step, and
 only while it is the one that this run has read or written (`RecordFile`). JSON:
 
@@ -91,7 +91,7 @@ class Journal(Struct, frozen=True):
 
     @property
     def named(self) -> str:
-        """What it is about, for whoever reads that some of it is left."""
+        """What the restore creates, for messages about what is left of it."""
         noun = "database" if len(self.databases) == 1 else "databases"
         return f"{noun} {', '.join(map(shown, self.databases))}"
 
@@ -192,7 +192,7 @@ class JournalFile:
         """The record, if there is one.
 
         Raises:
-            ManifestUnreadable, StoreFailed
+            ManifestUnreadable, StoreFailed: the record cannot be read.
         """
         raw = self._file.read()
         return None if raw is None else Journal.decode(raw, self.name)
@@ -202,7 +202,7 @@ class JournalFile:
 
         Raises:
             TargetBusy: another run has written the record since this one read or wrote it.
-            StoreFailed, StoreFull
+            StoreFailed, StoreFull: the record cannot be written.
         """
         if not self._file.put(journal.encode()):
             raise TargetBusy(
@@ -215,6 +215,6 @@ class JournalFile:
         """Take the record away; one that another run has written since then stays.
 
         Raises:
-            StoreFailed
+            StoreFailed: the store failed.
         """
         self._file.remove()

@@ -40,7 +40,7 @@ class Undone(Struct, frozen=True):
 
     Attributes:
         dropped: databases.
-        left: databases that stay, and why: somebody else has a part in them, or may have.
+        left: databases that stay, and why: another client has changed them, or may have.
         kept: copies that stay on their nodes though no database has them any more, and why.
         unreached: which copies data nodes may still have, and why, in a sentence each.
     """
@@ -81,7 +81,7 @@ def describe_kept(why: str) -> str:
 def undo(cluster: Cluster, journal: Journal) -> Undone:
     """Drop the databases of a journal from the metastore, then its shards from the nodes.
 
-    A database stays if anything in it may be somebody else's; a shard stays if the metastore
+    A database stays if anything in it may be another client's; a shard stays if the metastore
     knows it afterwards, or if it holds more than was sent.
 
     Raises:
@@ -136,7 +136,7 @@ def _known(metastore: Metastore) -> set[ShardID]:
 
 
 def _remove(cluster: Cluster, node: str, ids: Collection[ShardID], journal: Journal) -> list[str]:
-    """Returns why some stay: since the database was looked at, somebody has written to them."""
+    """Returns why some stay: clients have written to them since the database was checked."""
     client = cluster.coordinator(node)
     had_owners = journal.by_command or journal.proved is not False
     kept: dict[ShardID, str] = {}
@@ -157,13 +157,13 @@ def _remove(cluster: Cluster, node: str, ids: Collection[ShardID], journal: Jour
 def undo_interrupted(cluster: Cluster, repository: BackupRepository, run: Run) -> None:
     """Deal with what a killed restore from this repository left in this cluster.
 
-    Once every copy was proved, what was left to do is done. Before that it is taken away, as far
-    as nobody else has a part in it.
+    If every copy was proved, this finishes the restore. Otherwise this removes what the restore
+    created, except what another client has changed.
 
     Raises:
         RestoreFailed: it is not done yet; a node may be down.
         TargetBusy: that restore is still at work.
-        WireError, RepositoryError
+        WireError, RepositoryError: a node or the repository failed.
     """
     cluster_id = confirmed_reading(cluster, about=nodes_of).metastore.cluster_id
     file = JournalFile(repository.store, cluster_id)
@@ -182,14 +182,17 @@ def undo_interrupted(cluster: Cluster, repository: BackupRepository, run: Run) -
 
 
 def take_away(cluster: Cluster, journal: Journal, emit: Emit) -> None:
-    """Take away what a killed run made, as far as nobody else has a part in it.
+    """Remove what a killed run created, except what another client has changed.
 
     Raises:
         RestoreFailed: a node may be down.
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     emit(
-        Warned("an earlier restore from here was not finished; what it created is taken away first")
+        Warned(
+            "an earlier restore from this directory was not finished; what it created is removed "
+            "first"
+        )
     )
     undone = undo(cluster, journal)
     for text in undone.notes():
@@ -295,7 +298,7 @@ def persistently(cluster: Cluster, command: Command, stop: threading.Event | Non
     """Have a command applied that does no harm twice, through a change of the leader too.
 
     Args:
-        stop: set when nobody waits for it any more; it is not tried again then.
+        stop: set when the caller has gone; then there is no further attempt.
 
     Raises:
         WireError: it did not work out in the end.

@@ -1,4 +1,4 @@
-"""Have a cluster make so many shards, and then as many copies of them as are wanted.
+"""Have a cluster create a number of shards, then a number of replicas of each.
 
 How many shards a new shard group gets follows from its policy's replication factor, and a
 restore needs as many as the backup has. So where these factors differ, groups are made under
@@ -37,10 +37,10 @@ def _shards_made(replica_n: int, n_nodes: int) -> int:
 
 
 def set_copies(cluster: Cluster, now: Metastore, database: str, policy: str, copies: int) -> int:
-    """Give every shard of a policy so many owners, and the policy this factor.
+    """Give every shard of a policy `copies` owners, and the policy this factor.
 
-    Who owns a shard already goes first; otherwise the nodes take turns. Returns the index that
-    this has reached.
+    Nodes that own a shard already come first, then the nodes take turns. Returns the index that
+    the metastore has reached.
 
     Raises:
         WireError: some of it may be done.

@@ -1,8 +1,8 @@
 """Decide what a restore does to a cluster's metastore; nothing is touched.
 
-The databases come without owners: nobody reads or writes shards that are still being filled.
-Their owners, dealt out over the nodes that this cluster has, are made so when every copy is
-there. Everything that the cluster had stays as it is, byte by byte: what is new is appended,
+The shards come without owners, so no client reads or writes a shard that is still being filled.
+The plan distributes their owners over the nodes of this cluster; the shards get them when every
+copy is there. Everything that the cluster had stays as it is, byte by byte: new parts are appended,
 as protobuf allows.
 """
 

@@ -74,7 +74,11 @@ class CheckedRestore(Struct, frozen=True):
         return bool(self.contents[shard_id].tombstones) and not self.options.keep_tombstoned
 
     def check(self) -> None:
-        """Raises: Stopped: the run is to end early."""
+        """Check for a request to stop.
+
+        Raises:
+            Stopped: the run must end early.
+        """
         self.run.check("the restore was complete")
 
 
@@ -179,7 +183,11 @@ def _compare(
 
 
 def require_digest(archive: Archive, details: ShardDetails, sha256: str) -> None:
-    """Raises: ArchiveCorrupt: the stored file is not what its manifest lists."""
+    """Require the digest that the manifest lists.
+
+    Raises:
+        ArchiveCorrupt: the stored file has another one.
+    """
     if sha256 != details.sha256:
         raise ArchiveCorrupt(
             f"{archive.entry.file_name} is not what was stored: its SHA-256 differs from the "

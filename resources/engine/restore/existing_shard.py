@@ -93,7 +93,7 @@ class ShardReplicas(Protocol):
 
         Raises:
             RestoreFailed: it was dropped or got other owners meanwhile.
-            WireError
+            WireError: a node does not answer, or refuses.
         """
         ...
 

@@ -1,16 +1,16 @@
 """One restore at a time: a name that the cluster's leader gives away for about a minute.
 
-Nobody but Shardkeeper looks at it, and another leader forgets it; so it keeps two of our runs
-apart, and nothing else. A leader knows one request, which takes a name or says who has it. So a
-name can be neither asked for without taking it, nor given back. What follows makes up for both.
+Only Shardkeeper uses the name, and another leader forgets it; so it separates two runs of ours, and
+nothing else. A leader knows one request, which takes a name or returns its holder. So a run can
+neither ask for a name without taking it, nor give it back. Two rules make up for that:
 
 - A run that ends leaves a **mark**: it takes the first free name of a row, `shardkeeper-R-1` and
-  so on, under a number that is its own but for the upper bits. Who waits walks along that row and
-  takes what is free, which says nothing. If a mark of the holder stands in front of the name it
-  takes, the holder has ended, and who took the name inherits the lease: it renews it under the
-  number of the one before, so nobody else ever finds it free.
-- R comes of the holder's number and of the end of its lease, which everybody is told who asks for
-  the lease in vain. So each renewal begins a row, in which nothing of an earlier run stands.
+  so on, under its own number with other upper bits. A run that waits walks along that row and takes
+  the free names, which have no meaning. If the name before the one that it took is a mark of the
+  holder, the holder has ended, and the waiting run inherits the lease: it renews the lease under
+  the number of the holder, so no other run ever finds it free.
+- R follows from the holder's number and the end of its lease, which the leader returns to each run
+  that does not get the lease. So each renewal begins a new row without names of earlier runs.
 - A run that was killed leaves none. Its number is in the directory that it read, so the next run
   from there renews the lease under it, and does not wait. The directory's own lock keeps those
   two apart. A run that ends takes the number away before it leaves its mark: a number is in use
@@ -57,7 +57,7 @@ MARK_BITS = 15
 ROWS = 4096
 MARK_WITHIN_S, MARK_PAUSE_S = 5.0, 0.5
 PLACES = 64
-"""Names in the row: who waits takes one a second, for a lease at most."""
+"""Names in the row: a run that waits takes one a second, for a lease at most."""
 LEASE_S = 60
 """How long the leader gives a name away for, unless it is configured otherwise."""
 NOT_GIVEN_BACK = (
@@ -122,10 +122,10 @@ class HeldLease:
         return held
 
     def leave_mark(self) -> bool:
-        """Say to those who wait that this run has ended; without it they wait for a minute.
+        """Leave the mark that this run has ended; without it the next runs wait for a minute.
 
-        Returns whether nobody has to wait. The request is repeated for some seconds, through any
-        meta node: a run that fails since the leader is slow or gone is where it matters.
+        Returns whether no run has to wait. The request is repeated for some seconds, through any
+        meta node: it matters most for a run that failed because the leader was slow or gone.
         """
         if self._is_anothers:
             return True
@@ -172,8 +172,8 @@ def holding_lease(
     While the block runs, `meta` and the clients of its cluster change nothing once this run stood
     still past its lease: each asks `HeldLease.check` right before.
 
-    A run that was killed leaves it taken until it ends, so it is waited for as long as nobody
-    renews it. One that has ended is not waited for.
+    The lease of a killed run stays taken until it expires, so this waits until then unless a run
+    renews it. It does not wait for a run that has ended.
 
     Raises:
         TargetBusy: another run holds and renews it.
@@ -249,7 +249,7 @@ class _Numbers:
         self._is_noted = False
 
     def note(self, number: NodeID) -> None:
-        """Have the next run from here go on with this number, should this one be killed."""
+        """Note the number for the next run from this directory, in case this one is killed."""
         if self._file is None:
             return
         with suppress(RepositoryError):
@@ -257,7 +257,7 @@ class _Numbers:
         self._is_noted = True
 
     def forget(self) -> bool:
-        """Whether nobody will go on with the number."""
+        """Whether no later run will use the number."""
         if self._file is None or not self._is_noted:
             return True
         try:

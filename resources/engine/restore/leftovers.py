@@ -94,7 +94,12 @@ def _is_dealt_with(
             )
         )
     if dropped:
-        emit(Warned("an earlier restore from here was killed; what it created is taken away first"))
+        emit(
+            Warned(
+                "an earlier restore from this directory was killed; "
+                "what it created is removed first"
+            )
+        )
         emit(RolledBack(tuple(dropped)))
     return done
 
@@ -110,7 +115,7 @@ def whose_else(
         record: the name of its own record.
 
     Raises:
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     shards = shards_of(there)
     if store is not None and is_on_record_beside(
@@ -149,7 +154,7 @@ def holds_more(
         sent: the files that were sent to each shard, or were going to be.
 
     Raises:
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     if server.http is not None:
         now = server.http.server_vars()

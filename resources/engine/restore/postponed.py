@@ -1,9 +1,9 @@
 """Shards of a node that is away come last, when every other shard is in its place.
 
-A restore needs each copy on each of its owners. But a node that restarts or stands still holds up
-nobody else: whoever meets it leaves the shard for later, and once everything else is done the node
-is waited for, once for all that it is to have. What had been sent of a shard by then is looked at
-first when its turn comes again.
+A restore needs each copy on each of its owners. But a node that restarts or pauses delays its own
+shards only: the worker that meets it postpones the shard. When everything else is done, the restore
+waits for the node once, for all shards that the node needs. It checks first what had been sent of
+a postponed shard.
 
 Held by tests/faults/test_peers.py; on real clusters by tests/faults/peers.py.
 """

@@ -75,8 +75,9 @@ def preview_restore(
 ) -> RestorePreview:
     """Look at a restore from all sides.
 
-    Raises: what `plan_restore` raises, except TargetNotEmpty and WouldExpire, which become
-        conflicts; errors of reading the backup or the target.
+    Raises:
+        ShardkeeperError: as `plan_restore`, except TargetNotEmpty and WouldExpire, which become
+            conflicts; or the backup or the target cannot be read.
     """
     state = target.state()
     plan, conflicts = _plan(target, backup, options, state)

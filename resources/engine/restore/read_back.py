@@ -85,7 +85,8 @@ def compared(
 ) -> Receipt:
     """Hold the files that came back against what was sent; points, if these are other files.
 
-    Raises: as `read_back`.
+    Raises:
+        ReadBackMismatch, WireError: as `read_back`.
     """
     if sorted(file.id for file in back) == sorted(file.id for file in sent.files):
         return receipt_of(server, new_shard_id, sent, "identical")

@@ -1,6 +1,7 @@
 """The proof that a restore leaves beside the backups: what each copy on the target holds.
 
-Layout: docs/formats.md, "Receipt". It is sealed (`resources.repository.formats.self_checksum`).
+Layout: docs/formats.md, "Receipt". It has a self-checksum
+(`resources.repository.formats.self_checksum`).
 """
 
 from __future__ import annotations
@@ -127,8 +128,8 @@ def _shard(shard: ShardRestore, receipts: Sequence[Receipt]) -> dict[str, Any]:
 class Receipts:
     """The receipt of one restore, from before the target is touched until it is kept.
 
-    It goes beside the backups; where those cannot be written to, where the user stands. A
-    restore whose proof nobody could keep does not begin.
+    It goes beside the backups, or into the working directory if the backups' directory is
+    read-only. A restore whose proof could not be stored does not begin.
 
     Raises:
         StoreFailed: neither place can be written to.

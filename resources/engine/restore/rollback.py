@@ -24,7 +24,7 @@ from resources.protocol.influxql import quote_identifier
 from resources.runtime.failpoints import passing
 
 SETTLED_WITHIN_S = 2.0
-"""How long an import that was sent may take to show; who stops a run waits at most five."""
+"""How long an import that was sent may take to show; a user who stops a run waits at most five."""
 POLL_S = 0.05
 
 
@@ -38,17 +38,17 @@ def roll_back(
 ) -> None:
     """Drop the databases a failed restore created.
 
-    A database is dropped only if every shard in it is one that the restore was given, and
-    nobody has written into it: a point that a server has acknowledged is nobody's left-over. Where
-    another run took the place of this one, it may go on with what is there. What could not be
-    dropped is said in a note on `error`, and stays in the journal; this never raises a
+    A database is dropped only if every shard in it is one that the server gave to the restore, and
+    no client has written into it: a point that a server has acknowledged is never a left-over. If
+    another run took this one's place, that run may continue with what is there. A note on `error`
+    names what could not be dropped, which stays in the journal; this never raises a
     ShardkeeperError of its own.
     """
     passing("restore.before-rollback")
     dropped: list[str] = []
     for database, ids in created:
         try:
-            # Who is interrupted knows no outcome: an import that was sent may still be under way.
+            # An interrupted run knows no outcome: an import that was sent may still be under way.
             until = time.monotonic() + (0.0 if ids else SETTLED_WITHIN_S)
             there = _read_database(server, database.name, until)
             if there is None:
@@ -87,7 +87,7 @@ def roll_back(
 
 
 def _report_dropped(dropped: Sequence[str], error: BaseException, emit: Emit) -> None:
-    with suppress(OSError):  # nobody listens any more, as after a hang-up
+    with suppress(OSError):  # nothing reads the output any more, as after a hang-up
         emit(RolledBack(tuple(dropped)))
     if not isinstance(error, ShardkeeperError):  # an interrupt has no words of its own
         names = ", ".join(map(shown, dropped))
@@ -123,9 +123,9 @@ def take_back_strangers(
             continue
         if not shards or not shards <= set(ours):
             text = (
-                f"database {shown(name)} appeared meanwhile: if nobody of yours has created it, a "
-                f"name changed on the way, and it is left there; look at it, then run "
-                f"DROP DATABASE {quote_identifier(name)}"
+                f"database {shown(name)} appeared meanwhile, and was not dropped: if no client of "
+                "yours has created it, its name changed on the way; look at it, then run DROP "
+                f"DATABASE {quote_identifier(name)}"
             )
             with suppress(OSError):
                 emit(Warned(text))

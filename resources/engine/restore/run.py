@@ -31,7 +31,7 @@ from resources.runtime.interrupts import interruptible, undisturbed
 def restore(target: RestoreTarget, backup: BackupSet, options: RestoreOptions) -> RestoreReport:
     """Plan a restore and carry it out; the same one that was killed is gone on with.
 
-    What another one from here has left, when it was killed, is taken away first.
+    Removes first what a killed restore from this directory has left.
 
     Raises:
         ShardkeeperError: the restore failed; its notes say whether it could be undone.

@@ -36,16 +36,18 @@ def check_same_server(server: Server, new_databases: Collection[str], *, emit: E
     _, metastore = server.metastore()
     strange = sorted(over_http - {database.name for database in metastore.databases})
     if strange:
-        # One that appears between the two looks is refused as well, which harms nobody.
+        # A database that appears between the two readings is refused as well, which is harmless.
         about = sorted(set(strange) & set(new_databases)) or strange
-        raise server.other_server(f"it tells of database {shown(about[0])}, which is not there")
+        raise server.other_server(
+            f"it lists database {shown(about[0])}, which the server does not have"
+        )
 
 
 def check_shards(server: Server, database: str, ids: Collection[ShardID]) -> None:
     """Insist that the database HTTP speaks of has exactly these shards.
 
     Raises:
-        UsageError: it has others, so it is another server's, or somebody else's.
+        UsageError: it has others, so the address is another server's.
         WireError: HTTP does not answer, or refuses.
     """
     if server.http is None:

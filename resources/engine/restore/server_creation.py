@@ -96,7 +96,7 @@ class ServerCreation:
                 self._import(database, ids)
         except (LockLost, PlanError, PeerRefused) as error:
             if not isinstance(error, PeerRefused) or database.shards:
-                self.created.pop()  # nothing was changed; who has that name now keeps it
+                self.created.pop()  # nothing was changed; a database that has the name now stays
                 self._journal.forget(database.name)
             raise
         except BaseException:
@@ -117,7 +117,8 @@ class ServerCreation:
     def _import(self, database: DatabaseRestore, ids: dict[ShardID, ShardID]) -> None:
         """Create it; an answer that is lost is found in what is there, and else it is sent again.
 
-        Raises: as `create_database`.
+        Raises:
+            ShardkeeperError: as `create_database`.
         """
         lost: WireError | None = None
         self._sent = database.name
@@ -232,9 +233,9 @@ def require_made(
 def ids_there(
     there: DatabaseInfo, meta: bytes, database: DatabaseRestore
 ) -> dict[ShardID, ShardID] | None:
-    """Which shard became which in a database that an import has made, whose answer is lost.
+    """The new numbers of shards in a database that an import created, when its answer was lost.
 
-    None if it does not have exactly the shard groups that were sent, or two of them look alike.
+    None if it does not have exactly the shard groups that were sent, or two of them are the same.
     """
     sent = decode_metastore(_import_of(meta, database)).database(database.source.name)
     assert sent is not None  # noqa: S101 - that is what was kept
@@ -273,7 +274,7 @@ def _import_of(meta: bytes, database: DatabaseRestore) -> bytes:
 def _check_ids(
     server: Server, now: Metastore, database: DatabaseRestore, ids: dict[ShardID, ShardID]
 ) -> None:
-    """A wrong number in the answer would send an archive into somebody else's shard.
+    """A wrong number in the answer would send an archive into another database's shard.
 
     Numbers that are not the database's are forgotten: it is known by its groups then.
     """

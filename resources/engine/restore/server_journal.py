@@ -4,20 +4,20 @@ A restore that was killed cannot take back what it did. The next one from the sa
 its record. If it is the same restore (`identity`), it goes on: see `unfinished`. Otherwise it
 
 - drops a database that holds nothing but what was sent, or a part of it;
-- leaves one that was complete, and one into which others have written since: nobody's points are
-  dropped as a left-over. It is named, and stays on record until it is gone.
+- leaves one that was complete, and one into which clients have written since: their points are
+  never dropped as a left-over. It is named, and stays on record until it is gone.
 
-While a restore is at work it holds a lock beside its record, so that others leave both alone. One
-that stood still until another run took the lock over cannot end as if all were there: whoever takes
-something back first writes `taken_back` into the record, and a restore is complete only once it has
-put `complete` into the record that it wrote last (`JournalWriter.complete`). Each is one comparing
-and replacing, so only one of the two happens. Whoever goes on writes a `life` of its own into it,
-by which the sleeper notices. Before each change on the server the restore asks whether the lock is
-still its own. The record itself is in `record`.
+A restore at work holds a lock beside its record, so that others leave both alone. A restore that
+paused until another run took the lock over cannot end as if all were there: a run that removes
+something first writes `taken_back` into the record, and a restore is complete only after it has put
+`complete` into the record that it wrote last (`JournalWriter.complete`). Both compare and replace
+the record in one step, so only one of the two happens. A run that continues a restore writes a
+`life` of its own into the record, by which the paused run notices. Before each change on the server
+the restore checks that the lock is still its own. The record itself is in `record`.
 
-A server takes an import under a name once. So of two restores that look alike, and have sent theirs
-at the same time, one may find what the other has made. As long as the server has not answered which
-shards are its own, a restore has sent no points. A database that has some, or whose shards another
+A server takes an import under a name once. So of two equal restores that send theirs at the same
+time, one may find what the other has created. Until the server has answered which shards are its
+own, a restore has sent no points. A database that has some, or whose shards another
 record names, is another restore's, and is left (`leftovers.whose_else`). Held by
 tests/faults/test_lost_places.py.
 """
@@ -47,7 +47,7 @@ from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 
 PREFIX, SUFFIX, LOCK = ".shardkeeper.server-restore-", ".json", ".lock"
-UNKNOWN = "; if this restore is killed, nobody will know what to take away"
+UNKNOWN = "; if this restore is killed, no record says what to remove"
 
 
 class JournalWriter:
@@ -90,7 +90,7 @@ class JournalWriter:
         try:
             mine = self._lock.still_mine()
         except RepositoryLocked:
-            mine = False  # somebody stands still amid replacing the lock's record
+            mine = False  # another run paused while it replaced the lock's record
         except StoreFailed:
             return  # a directory that fails now keeps others out as well
         if not mine:
@@ -103,7 +103,7 @@ class JournalWriter:
         renews nothing.
 
         Raises:
-            LockLost
+            LockLost: another run has taken the lock.
         """
         try:
             mine = self._lock is None or self._lock.is_mine()
@@ -123,7 +123,7 @@ class JournalWriter:
     def is_anothers(self, name: str, shard_ids: Collection[ShardID]) -> bool:
         """Whether another restore from here has a database with these shards on record.
 
-        A server takes an import under a name once, and two that look alike may be on their way.
+        A server takes an import under a name once, and two equal ones may be on their way.
         """
         return self.store is not None and is_on_record_beside(
             self.store, self.name, self.journal.cluster_id, name, shard_ids
@@ -314,7 +314,7 @@ def read_journal(store: Store, name: str) -> ServerJournal | None:
     """A record; None if it is gone.
 
     Raises:
-        ManifestUnreadable, StoreFailed
+        ManifestUnreadable, StoreFailed: the record cannot be read.
     """
     raw = raw_journal(store, name)
     return None if raw is None else ServerJournal.decode(raw, name)
@@ -324,7 +324,7 @@ def claim_journal(store: Store, name: str) -> ServerJournal | None:
     """A record of a restore whose place was taken: it can be complete no more, unless it is.
 
     Raises:
-        ManifestUnreadable, StoreFailed
+        ManifestUnreadable, StoreFailed: the record cannot be read.
     """
     file = RecordFile(store, name)
     while (raw := file.read()) is not None:
@@ -343,7 +343,7 @@ def take_over(kept: KeptJournal, store: Store) -> KeptJournal | None:
     None if it was changed meanwhile.
 
     Raises:
-        StoreFailed
+        StoreFailed: the store failed.
     """
     mine = replace(kept.journal, life=secrets.token_hex(8))
     raw = mine.encode()
@@ -356,7 +356,7 @@ def raw_journal(store: Store, name: str) -> bytes | None:
 
     Raises:
         ManifestUnreadable: there are too many.
-        StoreFailed
+        StoreFailed: the store failed.
     """
     return RecordFile(store, name).read()
 

@@ -223,7 +223,7 @@ class ServerRestore:
         self._journal.complete()
 
     def undo(self, error: BaseException) -> None:
-        """Drop the databases that were created, as far as nobody else has a part in them.
+        """Drop the databases that were created, except those that another client has changed.
 
         Raises:
             LockLost: another run took the place of this one, and takes back what is there.

@@ -84,7 +84,7 @@ class ServerUpload(Upload[ShardRestore, RestoredShard]):
         return self._id_map[shard.place.shard_id]
 
     def _there_already(self, shards: Sequence[ShardRestore]) -> dict[ShardID, RestoredShard]:
-        """Those that the killed run has proved, and that nobody has touched since."""
+        """Those that the killed run has proved, and that have not changed since."""
         wanted = {self._new_id(shard): self._uploader.would_send(shard) for shard in shards}
         files = {new_id: sent.files for new_id, sent in wanted.items()}
         kept = untouched(self._reported, self._journal.journal, files)

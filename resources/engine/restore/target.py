@@ -55,9 +55,9 @@ class NotOurs(Struct, frozen=True):
 class RestoreSteps(Protocol):
     """One restore that has begun; its steps in their order.
 
-    | step | what is there then | undone by |
+    | step | what is there afterwards | undone by |
     | --- | --- | --- |
-    | `create` | databases and empty shards, which nobody reads | `undo` |
+    | `create` | databases and empty shards, which no query reads | `undo` |
     | `upload` | every shard, each read back and compared with what was sent | `undo` |
     | `activate` | readers: owners of the shards, or continuous queries | `undo` |
     | `complete` | a record that says so | nothing: from here on all of it stays |
@@ -138,7 +138,7 @@ class RestoreTarget(Protocol):
         """The target as it is now.
 
         Raises:
-            WireError
+            WireError: a node does not answer, or refuses.
         """
         ...
 
@@ -173,7 +173,7 @@ class RestoreTarget(Protocol):
         """This very restore, if a run of it was killed and it can be gone on with in the block.
 
         Raises:
-            WireError, RepositoryError
+            WireError, RepositoryError: a node or the repository failed.
         """
         ...
 
@@ -182,7 +182,7 @@ class RestoreTarget(Protocol):
 
         Raises:
             RestoreFailed: it cannot be done now.
-            WireError, RepositoryError
+            WireError, RepositoryError: a node or the repository failed.
         """
         ...
 
@@ -206,6 +206,6 @@ class RestoreTarget(Protocol):
         Raises:
             TargetBusy: another restore works there.
             UsageError: its addresses lead to different servers.
-            WireError
+            WireError: a node does not answer, or refuses.
         """
         ...

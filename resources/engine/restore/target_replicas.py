@@ -1,9 +1,9 @@
 """What a restore may do to a replica that holds a part of its archive, to send it again.
 
 A server writes an upload over files of the same names, and leaves the others. So an archive may be
-sent over what an earlier attempt has left of it, and over nothing else: a file that somebody's
-points were written to may have the name of one that is sent. A cluster's replica can also be
-removed and made anew.
+sent over what an earlier attempt has left of it, and over nothing else: a file with a client's
+points may have the name of one that is sent. A cluster's replica can also be removed and created
+anew.
 
 Source: influxdb tsdb/engine/tsm1/engine.go, overlay; tried on 1.6.7, 1.8, 1.12 and a cluster by
 tests/faults/cut_off.py.
@@ -28,7 +28,7 @@ class TargetReplicas(Protocol):
         """Whether the replica is there at all.
 
         Raises:
-            WireError
+            WireError: a node does not answer, or refuses.
         """
         ...
 
@@ -50,7 +50,7 @@ class TargetReplicas(Protocol):
             ours: those that attempts of ours may have left there.
 
         Raises:
-            WireError
+            WireError: a node does not answer, or refuses.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""A restore into a single server that was killed, and is started again, goes on where it was.
+"""A restore into a single server that was killed continues when it is started again.
 
 Its record names what it had created. Nothing is believed of it but what is there: each database
 must be the very one that the restore would make, with the shards that the record names; a shard
@@ -58,7 +58,8 @@ def left_over(stack: ExitStack, server: Server, store: Store) -> list[KeptJourna
     """The records of killed runs that may be gone on with; their locks are held until the end.
 
     Raises:
-        WireError, ManifestUnreadable
+        WireError: the server does not answer.
+        ManifestUnreadable: a record is damaged.
     """
     found: list[KeptJournal] = []
     for name in left_journals(store, server.metastore()[1].cluster_id):
@@ -84,7 +85,7 @@ def what_is_there(
     """What of a plan is there, as the record says; None if anything is otherwise.
 
     Raises:
-        WireError
+        WireError: a node does not answer, or refuses.
     """
     _, now = server.metastore()
     databases = kept.journal.databases
@@ -148,10 +149,10 @@ def untouched(
     journal: ServerJournal,
     files: Mapping[ShardID, Collection[SentFile]],
 ) -> frozenset[ShardID]:
-    """Shards that were read back by the killed run and are surely what they were then.
+    """Shards that the killed run read back and that certainly have not changed since.
 
-    The server tells, in the same life, that nobody has written to them, that nothing of them is
-    in memory or in the log, and that their files are as many and as large.
+    The server has not restarted, and its figures show that no client has written to them, that
+    nothing of them is in memory or in the log, and that their files are as many and as large.
 
     Args:
         now: what the server tells, or nothing.

@@ -80,7 +80,8 @@ class Upload(ABC, Generic[Item, Result]):
     def send_all(self, items: Sequence[Item]) -> list[Result]:
         """Send all items; returns what became of each, in their order.
 
-        Raises: what the first one to fail raises.
+        Raises:
+            ShardkeeperError: what the first one to fail raises.
         """
         done: dict[int, Result] = {}
         turn = list(enumerate(items))

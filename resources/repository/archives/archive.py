@@ -3,8 +3,8 @@
 In:  tar stream → header walk → each TSM file into scratch, its blocks checked → gzip → store.
 Out: gzip → tar header walk → the members' bytes.
 
-Both directions share `Inspection`, so what is checked when a shard is stored is what is
-checked when a stored archive is judged.
+Both directions share `Inspection`, so a stored archive gets the same checks as a shard that is
+being stored.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ class ArchiveWriter:
 
 
 class _HashedSink:
-    """Who writes to it need not know the writer: a cycle would keep its buffers for a while."""
+    """It holds no reference to the writer, so buffers are freed as soon as the writer goes."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -327,7 +327,8 @@ def read_archive(
     Args:
         each_chunk: called with each piece of the tar, before it is looked at.
 
-    Raises: what `Inspection` and `GzipReader` raise.
+    Raises:
+        ArchiveCorrupt, TSMError: as `Inspection` and `GzipReader`.
     """
     inspection = Inspection(place, checked, scratch, keep_damaged=keep_damaged)
     for chunk in ArchiveReader(source, max_bytes=max_bytes).chunks():

@@ -20,7 +20,8 @@ def temporary_file(directory: str | None) -> IO[bytes]:
     It lies where TMPDIR says; else in `directory`, where there must be room for archives
     anyway; else, if nothing can be written there, where the system keeps such files.
 
-    Raises: OSError.
+    Raises:
+        OSError: the directory cannot be written to.
     """
     directory = os.environ.get("TMPDIR") or directory
     try:

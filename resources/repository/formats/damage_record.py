@@ -41,7 +41,11 @@ def encode_damage(damage: FileDamage) -> dict[str, Any]:
 
 
 def decode_damage(shape: FileDamageShape, name: str) -> FileDamage:
-    """Raises: BadReply."""
+    """Read it from a manifest.
+
+    Raises:
+        BadReply: a value is out of range.
+    """
     if max(shape.parts, shape.lost_bytes) > MAX_UINT64:
         raise too_great(name)
     return FileDamage(

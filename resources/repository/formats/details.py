@@ -31,14 +31,14 @@ FORMAT = 2
 FORMAT_WITH_ERAS = 3
 """Of manifests that belong to a later era than the first: older readers would mix their shards."""
 CHECKSUM_SINCE = 2
-"""From this format on a manifest has a seal, and without one it is damaged."""
+"""From this format on a manifest has a checksum of itself, and without one it is damaged."""
 
 MAX_MILLISECONDS = 1 << 50
 """Which seconds, as a float, hold exactly."""
 Checked = Literal["full", "structure"]
 Strategy = Literal["full", "incremental", "only-meta"]
 Completeness = Literal["", "proven", "unknown"]
-"""Whether everything that the server had acknowledged is in the archive; empty: nobody looked."""
+"""Whether everything that the server had acknowledged is in the archive; empty: not checked."""
 TSM = ".tsm"
 _CRC32, _SHA256 = re.compile("[0-9a-f]{8}"), re.compile("[0-9a-f]{64}")
 _Milliseconds = Annotated[int, Meta(ge=0, le=MAX_MILLISECONDS)]
@@ -164,7 +164,11 @@ class FileFacts(Struct, frozen=True):
 
     @classmethod
     def decode(cls, shape: FileShape, name: str) -> FileFacts:
-        """Raises: BadReply."""
+        """Read it from a manifest.
+
+        Raises:
+            BadReply: a value is out of range.
+        """
         if not _CRC32.fullmatch(shape.crc32):
             raise BadReply(f"{name}: crc32 is {shape.crc32[:20]!a}")
         if max(shape.size, shape.keys or 0, shape.points or 0) > MAX_UINT64:
@@ -265,7 +269,11 @@ class ShardDetails(Struct, frozen=True):
 
     @classmethod
     def decode(cls, shape: ShardShape, name: str) -> ShardDetails:
-        """Raises: BadReply."""
+        """Read it from a manifest.
+
+        Raises:
+            BadReply: a value is out of range.
+        """
         counts = shape.stored_bytes, shape.tombstones, shape.series or 0, shape.points or 0
         if max(*counts, shape.read_at or 0, shape.modified_at or 0) > MAX_UINT64:
             raise too_great(name)
@@ -339,7 +347,7 @@ class BackupDetails(Struct, frozen=True):
     """The backup that its era began with; empty in the first one."""
 
     def encode(self) -> dict[str, Any]:
-        """The seal is left blank, as `encode_with_checksum` takes it."""
+        """The self-checksum is left blank, as `encode_with_checksum` takes it."""
         started, clocks = self.source.started_ns, self.source.clocks
         return {
             "format": FORMAT_WITH_ERAS if self.era else FORMAT,
@@ -365,7 +373,12 @@ class BackupDetails(Struct, frozen=True):
 
     @classmethod
     def decode(cls, shape: BackupShape, name: str) -> BackupDetails:
-        """Raises: BadReply; ManifestUnreadable: a newer version wrote it."""
+        """Read what a manifest says of its backup.
+
+        Raises:
+            BadReply: a value is out of range.
+            ManifestUnreadable: a newer version wrote it.
+        """
         check_format(shape.format, shape.version, name)
         source = shape.source
         numbers = shape.started_at, source.cluster_id, source.started_at or 0
@@ -399,7 +412,7 @@ def check_format(written: int, version: str, name: str) -> None:
     """Check that this version knows the format of a manifest.
 
     Raises:
-        ManifestUnreadable
+        ManifestUnreadable: a newer version wrote it.
     """
     if written > FORMAT_WITH_ERAS:
         raise ManifestUnreadable(

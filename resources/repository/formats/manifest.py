@@ -165,7 +165,7 @@ class Manifest(Struct, frozen=True):
 
         Raises:
             ManifestUnreadable: no JSON, a key of the wrong type or out of range, a duplicate
-                key, a shard listed twice, or a seal that does not fit.
+                key, a shard listed twice, or a checksum that does not match.
             UnsafeName: a file name that could lead outside the directory.
         """
         checksum_fits = checksum_matches(raw)
@@ -206,7 +206,10 @@ class Manifest(Struct, frozen=True):
 def _check_checksum(
     raw: bytes, details: BackupDetails | None, name: str, *, checksum_fits: bool
 ) -> None:
-    """Ours are sealed; a flip in the very key that says whose it is must not pass for theirs."""
+    """Check the self-checksum of a manifest of ours.
+
+    A flip in the key that marks it as ours must not make it pass for another tool's.
+    """
     due = has_checksum(raw) if details is None else details.format >= CHECKSUM_SINCE
     if due and not (details is not None and checksum_fits):
         raise ManifestUnreadable(

@@ -181,7 +181,7 @@ def unsafe_because(name: str) -> str:
 
 
 def pending_name(name: str) -> str:
-    """A name for `name` while it is written: hidden, beside it, and nobody else's."""
+    """A name for `name` while it is written: hidden, beside it, and unique."""
     return f".{name}.{secrets.token_hex(8)}{PENDING_SUFFIX}"
 
 

@@ -58,7 +58,11 @@ class OwnerFacts(Struct, frozen=True):
 
     @classmethod
     def decode(cls, shape: OwnerShape, name: str) -> OwnerFacts:
-        """Raises: BadReply."""
+        """Read it from a manifest.
+
+        Raises:
+            BadReply: a value is out of range.
+        """
         modified_ns, size_bytes, at_rest, seen_ns = shape.facts
         if max(shape.facts) > MAX_UINT64:
             raise too_great(name)

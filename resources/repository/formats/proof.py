@@ -55,7 +55,11 @@ class Clocks(Struct, frozen=True):
 
     @classmethod
     def decode(cls, clocks: ClocksShape, boot_id: str | None, name: str) -> Clocks:
-        """Raises: BadReply."""
+        """Read it from a manifest.
+
+        Raises:
+            BadReply: a value is out of range.
+        """
         if max(clocks) > MAX_UINT64:
             raise too_great(name)
         return cls(*clocks, boot_id or "")
@@ -87,7 +91,11 @@ class Proof(Struct, frozen=True):
 
     @classmethod
     def decode(cls, shape: ProofShape, name: str) -> Proof:
-        """Raises: BadReply."""
+        """Read it from a manifest.
+
+        Raises:
+            BadReply: a value is out of range.
+        """
         if max(shape.figures) > MAX_UINT64:
             raise too_great(name)
         return cls(Clocks.decode(shape.clocks, shape.boot_id, name), ShardFigures(*shape.figures))

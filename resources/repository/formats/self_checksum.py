@@ -20,7 +20,7 @@ _END_BYTES = 128
 
 
 def encode_with_checksum(document: dict[str, Any]) -> bytes:
-    """A document as JSON with a seal; `BLANK` stands where it goes, in the last key of all.
+    """A document as JSON with its checksum, which replaces `BLANK` in the last key.
 
     Two levels are laid out, one shard of a list or one fact a line; what is below stands in its
     line. Python lays out deeper ones at a twentieth of the speed of this.
@@ -28,7 +28,7 @@ def encode_with_checksum(document: dict[str, Any]) -> bytes:
     raw = _laid_out(document).encode()
     found = _AT_THE_END.search(raw, max(0, len(raw) - _END_BYTES))
     if found is None or found[1] != BLANK.encode():
-        raise ValueError("the last key of the document is to be a blank seal")
+        raise ValueError("the last key of the document must be a blank checksum")
     return _with_checksum(raw, found, hashlib.sha256(raw).hexdigest().encode())
 
 
@@ -54,7 +54,7 @@ def has_checksum(raw: bytes) -> bool:
 
 
 def checksum_matches(raw: bytes) -> bool:
-    """Whether a file has a seal, and is what was sealed."""
+    """Whether a file has a self-checksum, and it matches."""
     found = _at_the_end(raw)
     if found is None:
         return False

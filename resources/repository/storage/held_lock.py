@@ -1,8 +1,8 @@
-"""Hold a repository: its lock, a stage of one's own, and nothing left of runs that are dead.
+"""Hold a repository: its lock, a stage of the run's own, and nothing left of dead runs.
 
-Whoever has the lock first revokes all other stages, then sweeps the backups they were about, and
-only then takes their notes away. A file that cannot be deleted stays noted, and does not stand
-in the way: the next run tries again.
+A run that got the lock revokes all other stages first, then deletes the files of the backups that
+they were about, and only then removes their notes. A file that cannot be deleted stays noted and
+stops no run: the next run tries again.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def _sweep(store: Store, stage: Stage, backup: str) -> str:
     """Delete the files of a backup that was never committed; says why some are left, if any.
 
     Raises:
-        LockLost
-        StoreFailed: it cannot be known which there are.
+        LockLost: another run has taken the lock.
+        StoreFailed: the store cannot list its objects.
     """
     names = store.names()
     if f"{backup}.manifest" in names:

@@ -6,14 +6,14 @@ replace in one step (`Store.swap`), so of two who try at once one wins. A record
 - at once, if its process is dead. A pid alone says little: it is believed only for the same boot of
   the same machine and pid namespace, together with the moment its process started;
 - at once, if its process runs on this machine and has not renewed it for a lease, by the one clock
-  that all processes of a boot share and nobody sets;
-- else when somebody has watched it for a whole lease, and it did not change.
+  that all processes of a boot share and that cannot be set;
+- else when another run has watched it for a whole lease, and it did not change.
 
-No time of day decides anything. `expires_at` is for people, and a hint whether watching is worth
-while: one in whose record it lies within the next lease is left alone at once.
+No time of day decides anything. `expires_at` is for people, and a hint whether watching can help:
+if it lies within the next lease, the run gives up at once.
 
-The holder asks whether it still has the lock (`check_still_mine`), which spares it work in vain.
-That it commits nothing once it has lost it does not rest on that, but on its stage
+The holder checks whether it still has the lock (`check_still_mine`), which saves it useless work.
+That it commits nothing after it has lost the lock rests on its stage, not on this check
 (`resources.repository.storage.stage`).
 """
 
@@ -155,7 +155,7 @@ class StoreLock:
         self.release()
 
     def note_backup(self, backup: str) -> None:
-        """Write down which backup is being made, for whoever has to sweep after us.
+        """Note which backup is being made, for the run that sweeps if this one dies.
 
         Raises:
             RepositoryLocked: the lock is not ours any more.
@@ -180,7 +180,7 @@ class StoreLock:
         """Whether the store says so, without a new lease.
 
         Raises:
-            StoreFailed
+            StoreFailed: the store cannot read the record.
         """
         return self._ours() is not None
 
@@ -190,7 +190,7 @@ class StoreLock:
         why = (
             f"it stood still for {still_s:.0f} s, past its lease of {lease_s:.0f} s"
             if still_s > lease_s
-            else "another one took it, or somebody deleted it"
+            else "another run took it, or its file was deleted"
         )
         return LockLost(
             f"this run lost the repository's lock: {why}; {outcome}",
@@ -287,7 +287,7 @@ class StoreLock:
 
 
 class _ObservedLease:
-    """How long somebody has seen one and the same record.
+    """How long this process has seen the same record.
 
     Attributes:
         record: the one that was seen last.
@@ -335,8 +335,8 @@ def _new_record(command: str, backup: str, now: datetime, lease_s: float, token:
 def _locked(held: LockRecord) -> RepositoryLocked:
     return RepositoryLocked(
         f"the repository is locked by {held}",
-        hint="wait for that run, or stop it; if it is dead, its lock falls when nobody has renewed "
-        f"it for {held.lease_s:.0f} s",
+        hint="wait for that run, or stop it; if it is dead, its lock expires when it has not been "
+        f"renewed for {held.lease_s:.0f} s",
     )
 
 

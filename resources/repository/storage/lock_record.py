@@ -1,4 +1,4 @@
-"""Who holds a lock, and what can be known of that: the record that a store keeps of it."""
+"""The record that a store keeps of the holder of its lock."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class _LockShape(Shape, frozen=True, forbid_unknown_fields=True):
 
 
 class LockRecord(Struct, frozen=True):
-    """Who holds the lock, and until when; what `.shardkeeper.lock` says."""
+    """The holder of the lock and the end of its lease: the content of `.shardkeeper.lock`."""
 
     host: str
     machine: str
@@ -91,9 +91,9 @@ class LockRecord(Struct, frozen=True):
     backup: str
     """The backup that is being made, or that a dead run left unfinished; may be empty."""
     lease_ms: int = 0
-    """How long it counts unless it is renewed; 0: an older version did not say."""
+    """How long it counts unless it is renewed; 0: an older version did not write it."""
     renewed_ms: int = 0
-    """When, by the clock of the holder's machine that nobody sets; 0: not known."""
+    """When, by the clock of the holder's machine that cannot be set; 0: not known."""
 
     @property
     def process(self) -> ProcessIdentity:
@@ -155,7 +155,7 @@ class LockRecord(Struct, frozen=True):
 
 
 def clock_ms() -> int:
-    """Of the clock that all processes of this boot share and nobody sets."""
+    """Of the clock that all processes of this boot share and that cannot be set."""
     return round(awake_s() * 1000)
 
 

@@ -49,7 +49,7 @@ class RecordFile:
     def holding(
         cls, store: Store, name: str, raw: bytes | None, *, max_bytes: int = MAX_RECORD_BYTES
     ) -> Self:
-        """A record that somebody has read already; `put` replaces only that."""
+        """A record that the caller has read already; `put` replaces only that content."""
         file = cls(store, name, max_bytes=max_bytes)
         file._last = (raw,)
         return file
@@ -59,7 +59,7 @@ class RecordFile:
 
         Raises:
             ManifestUnreadable: it is too long for a record.
-            StoreFailed
+            StoreFailed: the store cannot read it.
         """
         try:
             with self._store.open(self.name) as source:
@@ -107,7 +107,7 @@ class RecordFile:
         written is read first.
 
         Raises:
-            StoreFailed
+            StoreFailed: the store cannot delete it.
         """
         if not self._last:
             self.read()

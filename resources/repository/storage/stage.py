@@ -1,4 +1,4 @@
-"""The way of a run to what it changes under the lock, which whoever takes the lock over closes.
+"""The directory through which a run changes a repository; the next holder of the lock closes it.
 
 A run that stands still may wake up at any instruction, also between a look at its lock and what it
 does next. So no look is enough. Each run has a directory of its own inside the repository, its
@@ -9,11 +9,11 @@ its target by the stage's path:
     one to be deleted  rename  T.s7.tar.gz  →  .shardkeeper.run-K.T/…, where it is deleted
     one set aside      rename  T.meta  →  .shardkeeper.run-K.T/aside-T.meta, and on to its new name
 
-Who takes the lock over renames the stage away and deletes what is in it, and only then looks what
-is there and sweeps. From then on each of those calls fails for the sleeper: it can commit nothing,
-can name nothing that was swept, and cannot delete what its successor has stored under the same
-names. What it did before, the successor sees. The stage is there before the lock is, so there is
-no moment at which a run with a lock could make one anew.
+A run that takes the lock over renames the stage away and deletes its content, and only then lists
+the repository and sweeps. From then on each of those calls fails for the paused run: it can commit
+nothing, cannot name what was swept, and cannot delete what its successor has stored under the same
+names. The successor sees what it did before. A run creates its stage before it takes the lock, so
+a run that holds a lock never has to create one.
 
 The stage's name says which backup it is about. It stays until that is committed or every
 file of it is gone, so that the next run knows what to sweep, whatever failed in between.
@@ -61,14 +61,14 @@ class DirectoryStage:
             os.mkdir(self.name, DIRECTORY_MODE, dir_fd=directory.fd)
 
     def is_there(self) -> bool:
-        """Whether nobody has revoked it so far."""
+        """Whether no run has revoked it so far."""
         return self._directory.exists(self.name)
 
     def note(self, backup: str) -> None:
         """Have the stage's name say which backup it is about; durable with the next sync.
 
         Raises:
-            LockLost
+            LockLost: another run has taken the lock.
         """
         named = f"{self.name}.{backup}"
         with self._way():
@@ -161,7 +161,7 @@ class DirectoryStage:
         except LockLost:
             raise
         except NameTaken as error:
-            if not self.is_there():  # whoever took our place has taken our name, too
+            if not self.is_there():  # the run that took our place has taken our name, too
                 raise self.lost() from error
             raise
         except StoreFailed as error:
@@ -190,7 +190,7 @@ class StageBatch(DirectoryBatch):
 
 
 class RevokedDirectoryStage:
-    """A stage that nobody can use any more, and the note that it is.
+    """A stage that no run can use any more, and the note that it exists.
 
     Attributes:
         backup: the one that it was about; empty if none was begun.
@@ -234,7 +234,7 @@ def revoke_stages(directory: Directory, keep: str) -> list[RevokedDirectoryStage
         match = _NAME.fullmatch(name)
         if match is not None and name.startswith(GONE):
             revoked.append(RevokedDirectoryStage(directory, name, _backup(match[1])))
-            with suppress(StoreFailed):  # another user's: nobody finds it under its name
+            with suppress(StoreFailed):  # another user's: no run finds it under its name
                 revoked[-1].empty()
     return revoked
 

@@ -47,7 +47,7 @@ from resources.repository.storage.stage import (
 )
 
 FORGOTTEN_S = 3600.0
-"""An unfinished record of this age belongs to nobody: writing one takes milliseconds."""
+"""An unfinished record of this age belongs to no run: writing one takes milliseconds."""
 
 
 class Sink(Protocol):
@@ -220,7 +220,7 @@ class Store(Protocol):
         ...
 
     def stage(self, key: str) -> Stage:
-        """The way of one run to what it changes under the lock; `key` is nobody else's."""
+        """The directory through which a run changes the repository; `key` is unique to it."""
         ...
 
     def revoke_stages(self, keep: str) -> list[RevokedStage]:
@@ -325,7 +325,7 @@ class DirectoryStore:
     @contextmanager
     def create(self, name: str) -> Generator[Sink]:
         check_file_name(name)
-        if self._directory.exists(name):  # said before gigabytes are written in vain
+        if self._directory.exists(name):  # before gigabytes are written for nothing
             raise self._directory.taken(name)
         with self._directory.pending(name) as (pending, fd):
             yield FileSink(self._directory, fd, name)

@@ -44,7 +44,7 @@ def test_what_others_change_in_the_moment_before_it_is_set_is_put_back(
     right_before_it_is_set(target, somebody_else)
     done = restore(target, backups)
     assert done, done
-    assert "setting it undid that, and it is put back" in done.err
+    assert "setting it undid that change, and the restore has made it again" in done.err
     for what in ("database 'racer'", "database 'mine'", "user 'ann'"):
         assert what in done.err
     assert "IS IN NO DATABASE" not in done.err
@@ -104,7 +104,7 @@ def test_a_database_of_the_same_name_in_the_same_moment_is_theirs(
     right_before_it_is_set(target, somebody_else)
     done = restore(target, backups)
     assert done.code == 1
-    assert "theirs are there, and the restore's are not" in done.err
+    assert "the client's are there, and the restore's are not" in done.err
     now = metastore(target).database("telegraf")
     assert now is not None
     assert [rp.name for rp in now.retention_policies] == ["hers"]

@@ -143,13 +143,13 @@ def test_a_database_by_command_that_nobody_used_is_taken_away(
     ("statement", "why"),
     [
         ("CREATE CONTINUOUS QUERY q ON again BEGIN SELECT mean(n) INTO d FROM cpu "
-         "GROUP BY time(1h) END", "somebody has made continuous queries"),
+         "GROUP BY time(1h) END", "another client has created continuous queries"),
         ("CREATE USER ann WITH PASSWORD 'a-secret'; GRANT READ ON again TO ann",
-         "somebody has granted rights"),
+         "another client has granted rights"),
         ("CREATE RETENTION POLICY more ON again DURATION 9d REPLICATION 1",
-         "somebody has changed its retention policies"),
+         "another client has changed its retention policies"),
         ("ALTER RETENTION POLICY autogen ON again DURATION 9000d",
-         "somebody has changed its retention policies"),
+         "another client has changed its retention policies"),
     ],
 )  # fmt: skip
 def test_a_database_without_owners_that_somebody_changed_is_left_and_named(

@@ -121,7 +121,7 @@ def test_a_repository_that_cannot_be_written_to_is_no_reason_to_do_without_the_r
     with keeping_journal(store, ServerJournal(7, "a", None), emit=events.append) as journal:
         journal.add("d", MADE)
         journal.complete()
-    assert "nobody will know what to take away" in str(events[0])
+    assert "no record says what to remove" in str(events[0])
 
 
 @given(st.binary(max_size=200) | st.recursive(
