@@ -163,7 +163,9 @@ def overlapping(
         UsageError: the end is not after the start.
     """
     if start_ns is not None and end_ns is not None and end_ns <= start_ns:
-        raise UsageError("-end is not after -start")
+        raise UsageError(
+            "-end is not after -start", hint="-start names the earlier time, -end the later one"
+        )
     return [
         place
         for place in places

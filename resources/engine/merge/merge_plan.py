@@ -79,7 +79,9 @@ class MergeOptions(Struct, frozen=True):
         if self.manifest and self.as_of is not None:
             raise UsageError("-full reads one manifest, so -as-of has nothing to choose from")
         if self.start_ns is not None and self.end_ns is not None and self.end_ns <= self.start_ns:
-            raise UsageError("-end is not after -start")
+            raise UsageError(
+                "-end is not after -start", hint="-start names the earlier time, -end the later one"
+            )
         if self.most_points < 1:
             raise UsageError("a slice needs room for one point at least")
         if INTERNAL_DATABASE in (self.limits.database, self.database):
