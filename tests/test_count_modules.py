@@ -10,8 +10,8 @@ from tests.count_modules import (
     shard_backup,
 )
 
-MIN_MIRRORED = 185
-MAX_FOR_ONE_SHARD = 47
+MIN_MIRRORED = 195
+MAX_FOR_ONE_SHARD = 45
 MAX_FOR_NEWDB = 4
 MAX_NAMES_OF_NEWDB = 1
 

@@ -49,14 +49,14 @@ class Directory:
         meta = MetaEntry(f"{stamp(second)}.meta", len(raw))
         (self._path / meta.file_name).write_bytes(PortableData(raw, 9).encode())
         made = stored(*entries, second=second)
-        said = replace(made.manifest, meta=meta)
+        listed = replace(made.manifest, meta=meta)
         if limited:
-            said = replace(said, limits=Limits("db"), limited=True)
-        made = replace(made, manifest=said)
-        (self._path / made.file_name).write_bytes(said.encode())
+            listed = replace(listed, limits=Limits("db"), limited=True)
+        made = replace(made, manifest=listed)
+        (self._path / made.file_name).write_bytes(listed.encode())
         return made
 
-    def told(self, made: StoredManifest) -> list[tuple[str, int]]:
+    def found(self, made: StoredManifest) -> list[tuple[str, int]]:
         return [(change.kind, change.shard_id) for change in self.walk.changes(made).shards]
 
 
@@ -71,7 +71,7 @@ def of(second: int, number: int, files: ShardDetails | None) -> ShardEntry:
 
 def test_in_the_first_backup_every_shard_is_new(directory: Directory) -> None:
     first = directory.backup(1, of(1, 2, ONE), of(1, 1, ONE))
-    assert directory.told(first) == [("new", 1), ("new", 2)]
+    assert directory.found(first) == [("new", 1), ("new", 2)]
     assert directory.walk.changes(first).since == ""
 
 
@@ -89,25 +89,25 @@ def test_a_shard_has_changed_only_if_its_files_have(directory: Directory) -> Non
 
 def test_an_archive_without_details_may_have_changed(directory: Directory) -> None:
     directory.backup(1, of(1, 1, None))
-    assert directory.told(directory.backup(2, of(2, 1, ONE))) == [("changed", 1)]
+    assert directory.found(directory.backup(2, of(2, 1, ONE))) == [("changed", 1)]
 
 
 def test_new_shards_come_before_changed_ones(directory: Directory) -> None:
     directory.backup(1, of(1, 1, ONE))
     second = directory.backup(2, of(2, 1, OTHER), of(2, 2, ONE))
-    assert directory.told(second) == [("new", 2), ("changed", 1)]
+    assert directory.found(second) == [("new", 2), ("changed", 1)]
 
 
 def test_a_saved_shard_that_the_source_no_longer_has_is_gone(directory: Directory) -> None:
     directory.backup(1, of(1, 1, ONE), of(1, 2, ONE))
     second = directory.backup(2, there=(2, 3))
-    assert directory.told(second) == [("gone", 1)]
+    assert directory.found(second) == [("gone", 1)]
 
 
 def test_a_backup_of_a_part_tells_of_no_shard_that_it_is_gone(directory: Directory) -> None:
     directory.backup(1, of(1, 1, ONE))
     second = directory.backup(2, there=(2,), limited=True)
-    assert directory.told(second) == []
+    assert directory.found(second) == []
 
 
 def test_without_the_metastore_it_is_not_known_which_are_gone(
