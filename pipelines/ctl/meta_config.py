@@ -8,6 +8,9 @@ from typing import Any, cast
 from resources.errors import UsageError
 
 MAX_BYTES = 1 << 20
+HINT = (
+    "-config names the configuration file of a meta node, such as /etc/influxdb/influxdb-meta.conf"
+)
 
 
 def address_in(path: str) -> dict[str, Any]:
@@ -30,9 +33,9 @@ def address_in(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         # A parser's message may repeat a line, and a line may be a secret.
         why = error.strerror if isinstance(error, OSError) else "it is not TOML"
-        raise UsageError(f"-config {path}: {why}") from None
+        raise UsageError(f"-config {path}: {why}", hint=HINT) from None
     if not isinstance(meta, dict):
-        raise UsageError(f"-config {path}: [meta] is not a section")
+        raise UsageError(f"-config {path}: [meta] is not a section", hint=HINT)
     return dict(_found(cast("dict[str, Any]", meta)))
 
 
