@@ -244,7 +244,7 @@ class _Numbers:
     """
 
     def __init__(self, store: Store | None) -> None:
-        self._file = None if store is None else RecordFile(store, NUMBER_FILE, max_bytes=100)
+        self._file = None if store is None else RecordFile(store, NUMBER_FILE)
         self.first = self._noted() or NodeID(1 + secrets.randbelow(2**BITS - 1))
         self._is_noted = False
 
