@@ -62,7 +62,7 @@ def test_a_merge_that_is_killed_goes_on_where_it_was(
     assert "Restoring" not in done.out
     assert points(source, db) == before
     assert leftovers(source, backups) == []
-    assert f"Merged {count(before)} points" in done.out
+    assert f"Merged {count(before)} values" in done.out
     new = [int(line.split(": ")[1].split()[0]) for line in done.out.splitlines() if "new," in line]
     # A statement that ran when the merge was killed may have come to its end after the count.
     assert 0 < sum(new) <= count(before) - seen
@@ -101,7 +101,7 @@ def test_a_merge_that_is_killed_before_anything_was_restored_begins_anew(
     source.drop_database(journal["temporary"])
     done = merge(source, backups, "-db", db)
     assert done, done
-    assert f"Merged {count(before)} points" in done.out
+    assert f"Merged {count(before)} values" in done.out
     assert points(source, db) == before
     assert leftovers(source, backups) == []
 

@@ -63,7 +63,7 @@ def test_every_value_comes_back_bit_by_bit_under_every_name(
     source.create_database(db)
     done = merge(source, backups, "-db", db)
     assert done, done
-    assert f"Merged {len(before)} points" in done.out
+    assert f"Merged {len(before)} values" in done.out
     assert stored(source.bind_addr, db) == before
     assert leftovers(source, backups) == []
 
@@ -85,7 +85,7 @@ def test_a_field_with_another_type_in_each_shard_keeps_them_all(
     assert stored(source.bind_addr, db) == before
     again = merge(source, backups, "-db", db)
     assert again, again
-    assert f"Merged {len(before)} points" in again.out
+    assert f"Merged {len(before)} values" in again.out
     assert " 0 new, 0 replaced" in again.out
     assert leftovers(source, backups) == []
 

@@ -38,7 +38,7 @@ def test_two_groups_with_one_start_are_both_merged(
     _lose(source, db)
     done = merge(source, backups, "-db", db)
     assert done, done
-    assert "Merged 3 points" in done.out
+    assert "Merged 3 values" in done.out
     assert stored(source.bind_addr, db) == before
     assert leftovers(source, backups) == []
 

@@ -51,7 +51,7 @@ def test_what_was_lost_comes_back_and_what_was_written_since_stays(
     assert points(source, db) == union(live, before)
     assert leftovers(source, backups) == []
     n = count(before)
-    assert f"Merged {n} points into {db}" in done.out
+    assert f"Merged {n} values into {db}" in done.out
     assert sum(int(line.split(": ")[1].split()[0]) for line in _groups(done)) == n - 2
     assert sum(int(line.split("new, ")[1].split()[0]) for line in _groups(done)) == 1
     assert sum(int(line.split("replaced, ")[1].split()[0]) for line in _groups(done)) == 1

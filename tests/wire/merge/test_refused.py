@@ -94,7 +94,7 @@ def test_a_plan_reports_where_points_go_and_touches_nothing(
     db, before = lost
     done = merge(source, backups, "-db", db, "-plan")
     assert done, done
-    assert f"{count(before)} points" in done.out
+    assert f"{count(before)} values" in done.out
     assert "nothing was changed" in done.out
     assert points(source, db) == {}
     assert leftovers(source, backups) == []
