@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from resources.engine.restore.plan import NOT_EMPTY
+from resources.engine.restore.plan import NOT_EMPTY, NOT_EMPTY_SERVER
 from resources.errors import ShardkeeperError, TargetNotEmpty
 
 _VERBS = (
@@ -51,7 +51,7 @@ def in_fields(text: str) -> str:
 def what_happened(error: ShardkeeperError) -> str:
     """The message and the next step, in two lines at most."""
     message, hint = str(error), error.hint
-    if isinstance(error, TargetNotEmpty) and message.startswith(NOT_EMPTY):
+    if isinstance(error, TargetNotEmpty) and message.startswith((NOT_EMPTY, NOT_EMPTY_SERVER)):
         # The message is the original's, for scripts; the hint begins with the cause.
         message, _, hint = hint.partition("; ")
     return in_fields(message) + (f"\nNext: {in_fields(hint)}" if hint else "")

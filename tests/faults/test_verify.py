@@ -195,7 +195,7 @@ def test_a_sample_looks_at_everything_and_reads_a_part(expectation: Expectation)
         assert (damaged.name in files) == (damaged.name in turn)
         assert document["sample"] == {"asked": "25%", "day": day, "days": 4}
         assert document["read"]["archives"] == len(turn)
-        assert f"archives (25% of 4, day {day})" in done.out
+        assert f" (25% of 4, day {day})" in done.out
         read |= turn
     assert read == names
 

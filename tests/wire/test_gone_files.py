@@ -66,7 +66,7 @@ def test_a_lost_file_is_named_by_each_backup_and_reader(
     for _ in range(2):
         done = backup(server, backups)
         assert done.code == 3, done
-        assert f"{GONE} is gone, with its 18 points of 2020-09-13T12:26:40.000001Z" in done.err
+        assert f"{GONE} is gone, with its 18 values of 2020-09-13T12:26:40.000001Z" in done.err
         assert "has it whole" in done.err
     server.write("db", f"cpu v=1 {T0 + 5000}")
     assert GONE in backup(server, backups).err  # of an archive made after it, too
@@ -165,4 +165,4 @@ def test_a_server_that_renames_a_file_when_it_starts_is_found_out(
         server.restart()  # now it is, without the file
         done = shardkeeper("backup", *at(server), "-db", "db", backups)
         assert done.code == 3, done
-        assert f"{GONE} is gone, with its 18 points" in done.err
+        assert f"{GONE} is gone, with its 18 values" in done.err

@@ -211,7 +211,7 @@ def test_a_whole_server_comes_back_at_once(
     backup(server, backups)
     done = influxd_ctl("restore", *address_of(other), backups)
     assert done, done
-    assert "1 users ('ann') are left out" in done.err
+    assert "leaves out 1 user ('ann')" in done.err
     for db in ("one", "two", "empty"):
         assert points(other, db) == points(server, db)
         there = other.query(f'SHOW RETENTION POLICIES ON "{db}"')

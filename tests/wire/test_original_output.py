@@ -168,7 +168,7 @@ def test_the_contents_of_a_backup(telegraf: Influxd, backups: Path) -> None:
         "Policy",
         "Start",
         "End",
-        "Points",
+        "Values",
         "Size",
         "Pending",
         "File",

@@ -175,5 +175,5 @@ def test_users_stay_away_unless_asked_for(
     assert shardkeeper("-bind", source.meta[0].http_addr, "backup", path)
     assert restore(target, path, "-users", "-db", "telegraf").code == 2
     done = restore(target, path)
-    assert "1 users ('ann') are left out" in done.err
+    assert "leaves out 1 user ('ann')" in done.err
     assert users(target) == {}
