@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 
-from resources.engine.restore.plan import NOT_EMPTY, NOT_EMPTY_SERVER
-from resources.errors import ShardkeeperError, TargetNotEmpty
+from resources.errors import DatabaseExists, ShardkeeperError
 
 _VERBS = (
     *("needs", "goes", "takes", "names", "reads", "does", "is", "has", "keeps", "leaves", "holds"),
@@ -51,7 +50,6 @@ def in_fields(text: str) -> str:
 def what_happened(error: ShardkeeperError) -> str:
     """The message and the next step, in two lines at most."""
     message, hint = str(error), error.hint
-    if isinstance(error, TargetNotEmpty) and message.startswith((NOT_EMPTY, NOT_EMPTY_SERVER)):
-        # The message is the original's, for scripts; the hint begins with the cause.
+    if isinstance(error, DatabaseExists):  # the hint begins with the cause
         message, _, hint = hint.partition("; ")
     return in_fields(message) + (f"\nNext: {in_fields(hint)}" if hint else "")

@@ -189,6 +189,13 @@ class TargetNotEmpty(PlanError):
     exit_code = ExitCode.CONFLICT
 
 
+class DatabaseExists(TargetNotEmpty):
+    """A restore would create a database that is there.
+
+    The message has the original's words, for scripts; the hint begins with the database.
+    """
+
+
 class TargetUnsuitable(PlanError):
     """The target is there and has no place for what would be restored."""
 

@@ -14,13 +14,13 @@ import click
 from pipelines.ctl.export_format import CSV, Format, LineProtocol
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.output import TerminalOutput
-from pipelines.ctl.point_flags import filter_of, limits_of, point_flags
+from pipelines.ctl.point_flags import filter_of, limits_of, point_flags, require_undamaged
 from pipelines.ctl.render import printable
 from pipelines.ctl.store import open_repository
-from resources.engine.events import Event, Run
+from resources.engine.events import Run
 from resources.engine.export.columns import Columns
-from resources.engine.export.export import Export
-from resources.errors import BackupPartial, StoreFailed, UsageError, counted, named_few
+from resources.engine.export.export import Export, ExportReport
+from resources.errors import BackupPartial, StoreFailed, UsageError, counted
 from resources.repository.repository import BackupRepository
 
 MAX_NAMED = 5
@@ -62,7 +62,7 @@ def export(path: str, *, kind: str, out: str | None, **flags: Any) -> None:
         )
     repository = open_repository(path)
     plan = Export.plan(repository, limits, wanted, as_of=as_of)
-    run = Run(TerminalOutput(_no_line))
+    run = Run(TerminalOutput())
     with _output(out) as file:
         writer = _writer(kind, file, plan, repository, run)
         report = plan.read(repository, writer, run)
@@ -72,11 +72,7 @@ def export(path: str, *, kind: str, out: str | None, **flags: Any) -> None:
         f"{report.backup}",
         err=True,
     )
-    _require_all(report.damaged, writer)
-
-
-def _no_line(_: Event) -> None:
-    return None
+    _require_all(report, writer)
 
 
 def _writer(
@@ -89,7 +85,7 @@ def _writer(
     return CSV(file, columns)
 
 
-def _require_all(damaged: list[str], writer: Format) -> None:
+def _require_all(report: ExportReport, writer: Format) -> None:
     """Require that the output has everything that was requested.
 
     Raises:
@@ -102,12 +98,7 @@ def _require_all(damaged: list[str], writer: Format) -> None:
             f"protocol cannot express their names or the values themselves: {first}",
             hint="-format csv writes them, and a restore brings them back",
         )
-    if damaged:
-        raise BackupPartial(
-            f"{counted(len(damaged), 'archive has', 'archives have')} parts that were damaged at "
-            f"their source; the rest was written: {named_few(damaged)}",
-            hint="an earlier state may have the rest: -as-of TIME",
-        )
+    require_undamaged(report)
 
 
 @contextmanager

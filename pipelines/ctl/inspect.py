@@ -9,13 +9,13 @@ import click
 
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.output import TerminalOutput
-from pipelines.ctl.point_flags import filter_of, limits_of, point_flags
+from pipelines.ctl.point_flags import filter_of, limits_of, point_flags, require_undamaged
 from pipelines.ctl.render import instant, printable, table
 from pipelines.ctl.store import open_repository
-from resources.engine.events import Event, Run
+from resources.engine.events import Run
 from resources.engine.export.export import Export, ExportReport
 from resources.engine.export.measurements import MeasurementFacts, Measurements
-from resources.errors import BackupPartial, counted, named_few
+from resources.errors import counted
 
 FORMAT = 1
 HEAD = ("Database", "Policy", "Measurement", "Series", "Values", "From", "To", "Fields")
@@ -37,19 +37,10 @@ def inspect(path: str, *, as_json: bool, **flags: Any) -> None:
     repository = open_repository(path)
     plan = Export.plan(repository, limits, wanted, as_of=as_of)
     measurements = Measurements()
-    report = plan.read(repository, measurements, Run(TerminalOutput(_no_line)))
+    report = plan.read(repository, measurements, Run(TerminalOutput()))
     show = _as_json if as_json else render_measurements
     click.echo(show(measurements.found, report))
-    if report.damaged:
-        raise BackupPartial(
-            f"{counted(len(report.damaged), 'archive has', 'archives have')} parts that were "
-            f"damaged at their source, which are not counted: {named_few(report.damaged)}",
-            hint="an earlier state may have the rest: -as-of TIME",
-        )
-
-
-def _no_line(_: Event) -> None:
-    return None
+    require_undamaged(report)
 
 
 def render_measurements(found: Found, report: ExportReport) -> str:

@@ -11,7 +11,8 @@ from pipelines.ctl.list_render import catalog_json, render_catalog
 from pipelines.ctl.params import Instant
 from pipelines.ctl.store import open_repository
 from resources.engine.catalog.catalog import read_catalog
-from resources.errors import ManifestUnreadable, UsageError, named_few
+from resources.engine.selection import check_limits
+from resources.errors import ManifestUnreadable, named_few
 from resources.repository.formats.manifest import Limits
 
 
@@ -44,11 +45,10 @@ def list_(
     its points, and how much is known of its archives. Reads manifests and receipts, and no
     archive; contacts no server.
     """
-    if policy and not database:
-        raise UsageError("-rp without -db", hint="name the database of the policy with -db")
+    limits = Limits(database or "", policy or "")
+    check_limits(limits)
     repository = open_repository(path)
     catalog = read_catalog(repository, as_of=as_of)
-    limits = Limits(database or "", policy or "")
     now_ns = int(repository.clock().timestamp()) * 1_000_000_000
     if as_json:
         click.echo(catalog_json(catalog, limits, now_ns))

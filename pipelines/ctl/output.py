@@ -31,10 +31,10 @@ class TerminalOutput:
     progress.
 
     Args:
-        line_of: the line on standard output for an event, or None.
+        line_of: the line on standard output for an event, or None; without it no event has one.
     """
 
-    def __init__(self, line_of: Callable[[Event], str | None]) -> None:
+    def __init__(self, line_of: Callable[[Event], str | None] = lambda _: None) -> None:
         self._line_of = line_of
         self._on_terminal = sys.stderr.isatty()
         self._progress_shown = False

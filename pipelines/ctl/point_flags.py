@@ -9,7 +9,9 @@ from typing import Any
 import click
 
 from pipelines.ctl.params import Instant, Integer, nanoseconds
-from resources.errors import UsageError
+from resources.engine.export.export import ExportReport
+from resources.engine.selection import check_limits
+from resources.errors import BackupPartial, UsageError, counted, named_few
 from resources.model import ShardID
 from resources.points.filters import MAX_NS, MIN_NS, PointFilter
 from resources.repository.formats.manifest import Limits
@@ -59,8 +61,7 @@ def limits_of(flags: dict[str, Any]) -> Limits:
     limits = Limits(
         flags.pop("database") or "", flags.pop("policy") or "", ShardID(shard) if shard else None
     )
-    if limits.policy and not limits.database:
-        raise UsageError("-rp needs -db", hint="name the database that the policy belongs to")
+    check_limits(limits)
     return limits
 
 
@@ -89,6 +90,16 @@ def filter_of(flags: dict[str, Any]) -> PointFilter:
         MIN_NS if start_ns is None else start_ns,
         MAX_NS if end_ns is None else end_ns,
     )
+
+
+def require_undamaged(report: ExportReport) -> None:
+    """Raises: BackupPartial: archives had damaged parts, whose points were not read."""
+    if report.damaged:
+        raise BackupPartial(
+            f"{counted(len(report.damaged), 'archive has', 'archives have')} parts that were "
+            f"damaged at their source; their points are left out: {named_few(report.damaged)}",
+            hint="an earlier state may have the rest: -as-of TIME",
+        )
 
 
 def _encoded(name: str) -> bytes:

@@ -63,7 +63,7 @@ def repair(connection: ConnectionFlags, /, **flags: Any) -> None:
     if not applying:
         click.echo("nothing was changed: -apply fills them")
         return
-    report = repair_replica(cluster, found, scratch, emit=TerminalOutput(lambda _: None))
+    report = repair_replica(cluster, found, scratch, emit=TerminalOutput())
     note_work_is_done()
     nodes = ", ".join(copy.node for copy in found.lost)
     click.echo(f"shard {shard_id} on {nodes} is filled, read back and compared")

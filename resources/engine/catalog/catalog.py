@@ -9,9 +9,10 @@ as in `BackupRepository.current`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct
 
 from resources.engine.catalog.restore_proofs import RestoreProof, restore_proofs
 from resources.errors import RepositoryError
@@ -29,8 +30,7 @@ Grade = Literal["proven", "verified", "structure", "adopted", "damaged", "missin
 Strategy = Literal["full", "incremental", "only-meta", "other tool"]
 
 
-@dataclass(frozen=True, slots=True)
-class ListedBackup:
+class ListedBackup(Struct, frozen=True):
     """One backup, as its manifest describes it."""
 
     name: str
@@ -65,8 +65,7 @@ class ListedBackup:
         return not (self.failed or self.missing or damaged)
 
 
-@dataclass(frozen=True, slots=True)
-class ListedShard:
+class ListedShard(Struct, frozen=True):
     """A shard, and the archive that a restore would read."""
 
     shard_id: ShardID
@@ -85,8 +84,7 @@ class ListedShard:
         return self.manifest_file.removesuffix(".manifest")
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+class Catalog(Struct, frozen=True):
     """The backups of a repository, newest first, and its state.
 
     Attributes:

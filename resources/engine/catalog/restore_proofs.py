@@ -7,18 +7,16 @@ and is passed over here; `shardkeeper verify` names it.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
-from msgspec import field
+from msgspec import Struct, field
 
 from resources.errors import BadReply, RepositoryError
 from resources.protocol.strict_json import Shape, UInt, decode_as
-from resources.repository.formats.names import BackupName
+from resources.repository.formats.names import RECEIPT_SUFFIX, BackupName
 from resources.repository.formats.self_checksum import checksum_matches
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.record_file import MAX_RECORD_BYTES
 
-SUFFIX = ".receipt.json"
-MAX_RECEIPT_BYTES = 256 << 20
 READ_BACK = frozenset({"identical", "same points"})
 
 
@@ -49,8 +47,7 @@ class ReceiptShape(Shape, frozen=True):
     shards: tuple[ShardShape, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreProof:
+class RestoreProof(Struct, frozen=True):
     """A restore that read every replica of a shard back and found what was sent."""
 
     finished_ns: int
@@ -65,8 +62,8 @@ def restore_proofs(repository: BackupRepository) -> dict[str, RestoreProof]:
     """
     found: dict[str, RestoreProof] = {}
     for name, size_bytes in repository.store.names().items():
-        is_receipt = name.endswith(SUFFIX) and BackupName.parse(name.removesuffix(SUFFIX)[:16])
-        if not is_receipt or size_bytes > MAX_RECEIPT_BYTES:
+        is_receipt = name.endswith(RECEIPT_SUFFIX) and BackupName.parse(name[:16])
+        if not is_receipt or size_bytes > MAX_RECORD_BYTES:
             continue
         with suppress(RepositoryError, BadReply), repository.store.open(name) as source:
             add_proofs(found, source.read(size_bytes + 1), name)

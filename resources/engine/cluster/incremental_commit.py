@@ -21,7 +21,7 @@ from resources.engine.cluster.rollback import persistently
 from resources.engine.cluster.shard_replicas import factor_for, set_copies
 from resources.engine.cluster.target_plan import ClusterChange, NewShard
 from resources.engine.restore.plan import NOT_EMPTY, RestorePlan
-from resources.errors import PlanError, TargetNotEmpty, shown
+from resources.errors import DatabaseExists, PlanError, shown
 from resources.model import DatabaseInfo, Metastore, RetentionPolicyInfo, ShardGroupInfo, ShardID
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.commands import (
@@ -109,7 +109,7 @@ def require_free_names(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> No
     before = confirmed_reading(cluster, about=databases_of(db.Name for db in draft)).metastore
     for db in draft:
         if before.database(db.Name) is not None:
-            raise TargetNotEmpty(NOT_EMPTY, hint=f"the cluster has {shown(db.Name)} already")
+            raise DatabaseExists(NOT_EMPTY, hint=f"the cluster has {shown(db.Name)} already")
 
 
 def command_databases(cluster: Cluster, draft: Sequence[pb.DatabaseInfo]) -> int:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resources.engine.restore.plan import NOT_EMPTY, DatabaseRestore, RestorePlan, ShardRestore
-from resources.errors import PlanError, TargetNotEmpty, TargetUnsuitable, shown
+from resources.errors import DatabaseExists, PlanError, TargetUnsuitable, shown
 from resources.model import Metastore, NodeInfo, ShardGroupID, ShardID
 from resources.protocol import meta_pb2 as pb
 from resources.protocol.meta import decode_metastore, parse_strictly, trimmed
@@ -108,7 +108,7 @@ def plan_cluster_change(
         )
     for database in plan.databases:
         if before.database(database.name) is not None:
-            raise TargetNotEmpty(NOT_EMPTY, hint=f"the cluster has {shown(database.name)} already")
+            raise DatabaseExists(NOT_EMPTY, hint=f"the cluster has {shown(database.name)} already")
     messages = list(pb.Data(Databases=draft).Databases)  # copies, to be numbered
     groups = [g for db in messages for rp in db.RetentionPolicies for g in rp.ShardGroups]
     ids, kept = _renumber(groups, before, on_disk)

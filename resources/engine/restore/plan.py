@@ -20,6 +20,7 @@ from resources.engine.restore.target_state import TargetState
 from resources.engine.selection import check_new_name, select, split_named
 from resources.errors import (
     BackupIncomplete,
+    DatabaseExists,
     NothingMatches,
     TargetNotEmpty,
     UsageError,
@@ -384,7 +385,7 @@ def _require_free(databases: Sequence[DatabaseRestore], target: TargetState) -> 
         return
     names = ", ".join(shown(name) for name in taken[:5]) + (" …" if len(taken) > 5 else "")
     example = databases[0].source.name
-    raise TargetNotEmpty(
+    raise DatabaseExists(
         NOT_EMPTY if there.data_nodes else NOT_EMPTY_SERVER,
         hint=f"{target.name} has {names} already; restore beside it with "
         f"-db {example} -newdb NAME, or drop it first",

@@ -19,7 +19,7 @@ from resources.errors import ReceiptNotStored, StoreFailed, shown
 from resources.model import ShardID
 from resources.repository.formats import self_checksum
 from resources.repository.formats.details import FileFacts, times
-from resources.repository.formats.names import BackupName
+from resources.repository.formats.names import RECEIPT_SUFFIX, BackupName
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.opening import open_store
 from resources.repository.storage.record_file import RecordFile
@@ -199,6 +199,6 @@ class Receipts:
 
     def _put(self, raw: bytes) -> str:
         name = BackupName.of(self._clock())
-        while not (file := RecordFile.absent(self._store, f"{name}.receipt.json")).put(raw):
+        while not (file := RecordFile.absent(self._store, f"{name}{RECEIPT_SUFFIX}")).put(raw):
             name = name.next()
         return file.name

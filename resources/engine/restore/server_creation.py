@@ -19,6 +19,7 @@ from resources.engine.restore.server_journal import JournalWriter
 from resources.errors import (
     BadReply,
     ConnectionCut,
+    DatabaseExists,
     LockLost,
     PeerClosedEarly,
     PeerRefused,
@@ -299,7 +300,7 @@ def _check_ids(
 def _require_absent(server: Server, name: str) -> None:
     _, now = server.metastore()
     if now.database(name) is not None:
-        raise TargetNotEmpty(
+        raise DatabaseExists(
             NOT_EMPTY_SERVER,
             hint=f"{server.address} has {shown(name)}; it was created a moment ago",
         )

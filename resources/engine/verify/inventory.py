@@ -17,7 +17,13 @@ from resources.errors import RepositoryError, ShardkeeperError
 from resources.model import Metastore
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import Archive, StoredManifest
-from resources.repository.formats.names import BackupName, copy_of, parse_file_name
+from resources.repository.formats.names import (
+    RECEIPT_SUFFIX,
+    REPAIR_SUFFIX,
+    BackupName,
+    copy_of,
+    parse_file_name,
+)
 from resources.repository.formats.self_checksum import checksum_matches
 from resources.repository.manifest_replica import (
     copy_in,
@@ -27,11 +33,9 @@ from resources.repository.manifest_replica import (
     unfinished_backups,
 )
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.record_file import MAX_RECORD_BYTES
 
 Kind = Literal["manifest", "copy", "meta", "archive", "receipt", "repair", "stray"]
-
-RECEIPT, REPAIR = ".receipt.json", ".repair.json"
-MAX_RECORD_BYTES = 256 << 20
 
 
 class Problem(Struct, frozen=True):
@@ -168,8 +172,9 @@ def _at_first_sight(archive: Archive, sizes: dict[str, int]) -> str | None:
 def _records(repository: BackupRepository, found: Inventory) -> Iterator[Problem]:
     """Receipts and repair records whose checksums do not match."""
     for name, size_bytes in found.sizes.items():
-        kind: Kind = "receipt" if name.endswith(RECEIPT) else "repair"
-        if not name.endswith((RECEIPT, REPAIR)) or BackupName.parse(name[:16]) is None:
+        kind: Kind = "receipt" if name.endswith(RECEIPT_SUFFIX) else "repair"
+        is_record = name.endswith((RECEIPT_SUFFIX, REPAIR_SUFFIX))
+        if not is_record or BackupName.parse(name[:16]) is None:
             continue
         try:
             with repository.store.open(name) as source:

@@ -22,13 +22,13 @@ from resources.engine.events import (
 )
 from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
-from resources.engine.verify.inventory import REPAIR, Problem
+from resources.engine.verify.inventory import Problem
 from resources.engine.verify.repair_record import LostArchive, encode_lost_archives
 from resources.engine.verify.verify import VerifyReport, verify
-from resources.errors import NameTaken, NothingMatches, RepositoryError, RepositoryLocked
+from resources.errors import NameTaken, NothingMatches, RepositoryError, RepositoryLocked, counted
 from resources.model import INTERNAL_DATABASE, ShardID, ShardLocation
 from resources.repository.backup_set import BackupSet
-from resources.repository.formats.names import BackupName, copy_of
+from resources.repository.formats.names import REPAIR_SUFFIX, BackupName, copy_of
 from resources.repository.manifest_replica import decode_file, lost_manifests, read_raw
 from resources.repository.repository import BackupRepository
 from resources.repository.storage.held_lock import Held
@@ -227,8 +227,9 @@ def _write_down(
     )
     while True:
         with suppress(NameTaken):
-            with held.stage.create(f"{name}{REPAIR}") as sink:
+            with held.stage.create(f"{name}{REPAIR_SUFFIX}") as sink:
                 sink.write(raw)
             break
         name = name.next()
-    emit(Repaired(f"{name}{REPAIR}", f"lists {len(lost_archives)} lost files of earlier backups"))
+    what = f"lists {counted(len(lost_archives), 'lost file')} of earlier backups"
+    emit(Repaired(f"{name}{REPAIR_SUFFIX}", what))

@@ -22,6 +22,8 @@ MAX_FILE_NAME = 200
 """Leaves room in 255 bytes for what a store adds to the name of an unfinished file."""
 PENDING_SUFFIX = ".pending"
 """Ends the names of unfinished files, ours and the Go tools'."""
+RECEIPT_SUFFIX, REPAIR_SUFFIX = ".receipt.json", ".repair.json"
+"""End the names of records that restores and repairs leave beside the backups."""
 MAX_SHARD_ID = 2**64 - 1
 
 _LAST_SECOND = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
