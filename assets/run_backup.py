@@ -47,10 +47,8 @@ def run_backup(
         only = None if keys is None else frozenset(key.location for key in keys.values())
         with reached(history, cluster_assets):
             reading = clusters.reading()
-            settings, source = (
-                reading.cluster(cluster_assets.name),
-                open_cluster(reading, cluster_assets.name),
-            )
+            settings = reading.cluster(cluster_assets.name)
+            source = open_cluster(reading, cluster_assets.name)
         backups = repository.open(cluster_assets.name, reading)
         cached = ManifestCache(backups)
         seen_before = history.observed()
@@ -79,13 +77,19 @@ def run_backup(
             _record_source(history, report)
         evaluator = CheckEvaluator(cluster_assets, settings.objectives)
         history.record_checks(evaluator.after_backup(history, cached, source, report))
-        if report.failed:
-            more["failed"] = failed_table(report.failed)
-            more["manifest"] = dg.MetadataValue.path(f"{backups.location}/{report.manifest_file}")
+        more |= _failures(report, backups.location)
         report.check_complete()
         if only is not None:
             report.check_covers(only)
     return report
+
+
+def _failures(report: BackupReport, location: str) -> dict[str, dg.MetadataValue]:
+    """What a run's page shows beside its error, if shards failed."""
+    if not report.failed:
+        return {}
+    manifest = dg.MetadataValue.path(f"{location}/{report.manifest_file}")
+    return {"failed": failed_table(report.failed), "manifest": manifest}
 
 
 def _record_source(history: AssetHistory, report: BackupReport) -> None:

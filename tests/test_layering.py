@@ -19,6 +19,7 @@ from resources.version import VERSION
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("assets", "pipelines", "resources")
+MAX_FUNCTION_LINES = 60
 PROTOS = ("commands", "coordinator", "meta")
 
 # From each room, the rooms it may import from, itself included. Longest prefix wins.
@@ -379,3 +380,15 @@ def test_restores_and_merges_ask_in_one_place_which_kind_a_target_is() -> None:
         "resources/engine/doctor/tls.py",
         "resources/engine/restore_target.py",
     ]
+
+
+def test_no_function_is_longer_than_sixty_lines() -> None:
+    """A longer one usually has two ideas."""
+    long = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        for path in [*modules(), *(ROOT / "tests").rglob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+    ]
+    assert long == []

@@ -93,7 +93,11 @@ def filter_of(flags: dict[str, Any]) -> PointFilter:
 
 
 def require_undamaged(report: ExportReport) -> None:
-    """Raises: BackupPartial: archives had damaged parts, whose points were not read."""
+    """Check that everything wanted was read.
+
+    Raises:
+        BackupPartial: archives had damaged parts.
+    """
     if report.damaged:
         raise BackupPartial(
             f"{counted(len(report.damaged), 'archive has', 'archives have')} parts that were "

@@ -43,11 +43,7 @@ def change_sensor(
         jobs=back_up_jobs,
         minimum_interval_seconds=int(settings.watch_every),
         default_status=default_status(settings, "watch"),
-        description="Poll whether any shard, database or user has changed since its backup, and "
-        f"if so request one run of the backup job. If nothing has changed for half of "
-        f"{for_people(settings.objectives.recovery_point)}, request one as well, so that the "
-        "newest restore point stays recent. After a run that it requested has failed, the sensor "
-        "waits a minute, then two, up to an hour.",
+        description=_description(settings),
     )
     @gc_paused()
     def poll(
@@ -83,9 +79,7 @@ def change_sensor(
                 )
             if found.something:
                 report_changes(history, evaluator, cached, found)
-                count = len(found.changed)
-                what = f"{counted(count, 'shard')} changed" if count else "settings changed"
-                return request_backup(cluster_assets, what.replace(" ", "-"))
+                return request_backup(cluster_assets, _what_changed(len(found.changed)))
             if found.left:
                 return dg.SkipReason(f"{found.left} of {counted(shards, 'shard')} still to compare")
             context.update_cursor(seen.digest)
@@ -97,6 +91,25 @@ def change_sensor(
             )
 
     return poll
+
+
+def _description(settings: Cluster) -> str:
+    return (
+        "Poll whether any shard, database or user has changed since its backup, and if so request "
+        "one run of the backup job. If nothing has changed for half of "
+        f"{for_people(settings.objectives.recovery_point)}, request one as well, so that the "
+        "newest restore point stays recent. After a run that it requested has failed, the sensor "
+        "waits a minute, then two, up to an hour."
+    )
+
+
+def _what_changed(n_shards: int) -> str:
+    """What a request is called, as part of a run's key."""
+    return (
+        f"{counted(n_shards, 'shard')} changed".replace(" ", "-")
+        if n_shards
+        else "settings-changed"
+    )
 
 
 def _fingerprint(

@@ -48,6 +48,17 @@ def archives(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.glob("*.tar.gz"))
 
 
+INSTEAD: dict[str, Reply] = {
+    "redirect": (301, {"Location": "https://elsewhere.invalid/"}, b""),
+    "login": (200, {"Content-Type": "text/html"}, b"<html>please log in</html>"),
+    "401": (401, {"Content-Type": "text/html"}, b"<html>401</html>"),
+    "502": (502, {"Content-Type": "text/html"}, b"<html>bad gateway</html>"),
+    "empty": (200, {}, b""),
+    "teapot": (418, {}, b"\x00\xff"),
+}
+"""What a proxy answers to every request."""
+
+
 @contextmanager
 def proxy(upstream: str, how: str) -> Iterator[str]:
     """A reverse proxy before 8086, as people have them."""
@@ -61,15 +72,7 @@ def proxy(upstream: str, how: str) -> Iterator[str]:
 
         def _pass(self, body: bytes | None) -> None:
             path = self.path.partition("?")[0]
-            replies: dict[str, Reply] = {
-                "redirect": (301, {"Location": "https://elsewhere.invalid" + self.path}, b""),
-                "login": (200, {"Content-Type": "text/html"}, b"<html>please log in</html>"),
-                "401": (401, {"Content-Type": "text/html"}, b"<html>401</html>"),
-                "502": (502, {"Content-Type": "text/html"}, b"<html>bad gateway</html>"),
-                "empty": (200, {}, b""),
-                "teapot": (418, {}, b"\x00\xff"),
-            }
-            instead = replies.get(how)
+            instead = INSTEAD.get(how)
             if how == "only-query" and path not in ("/query", "/write"):
                 instead = (404, {"Content-Type": "text/html"}, b"<html>404</html>")
             if how == "no-vars" and path == "/debug/vars":

@@ -143,23 +143,26 @@ def plan_backup(
         scanned = _scan(source, seen, wanted, known, options, facts, clocks, emit)
     finally:
         left_alone.note(emit=emit)
-    states, failed = scanned.states, (*scanned.failed, *spared)
-    n_stale = sum(state.stale for state in states)
-    emit(BackupPlanned(n_stale, len(states) - n_stale, len(scanned.absent)))
+    _report_plan(scanned, emit)
     return BackupPlan(
         seen.meta,
         metastore,
         facts,
-        states,
+        scanned.states,
         scanned.absent,
-        failed,
+        (*scanned.failed, *spared),
         scanned.copies,
         source.address,
         left_alone,
         clocks,
-        _first(source, facts, states, options),
+        _first(source, facts, scanned.states, options),
         _era(backups, earlier),
     )
+
+
+def _report_plan(scanned: _Scanned, emit: Emit) -> None:
+    n_stale = sum(state.stale for state in scanned.states)
+    emit(BackupPlanned(n_stale, len(scanned.states) - n_stale, len(scanned.absent)))
 
 
 def _wanted(metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
