@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from assets.messages import in_fields, what_happened
-from resources.errors import TargetNotEmpty, UsageError
+from resources.errors import DatabaseExists, UsageError
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_flags_are_reported_as_fields(flags: str, fields: str) -> None:
 
 
 def test_what_the_original_says_of_a_target_that_is_not_empty_is_reported_as_what_is_so() -> None:
-    error = TargetNotEmpty(
+    error = DatabaseExists(
         "problem setting snapshot: cannot restore into non-empty cluster",
         hint="drill has house already; restore beside it with -db house -newdb NAME, or drop it",
     )

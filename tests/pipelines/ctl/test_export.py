@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from resources.tsm.merge import SeriesPoints
 from tests import builders as b
 from tests.wire.commands import shardkeeper
 
+SHARDKEEPER = "from pipelines.ctl.start import shardkeeper; shardkeeper()"
 T0 = 1_600_000_000_000_000_000
 WEEK = 604_800_000_000_000
 
@@ -134,10 +136,15 @@ def test_a_request_that_means_nothing_is_refused(
 
 
 def test_a_reader_that_goes_away_ends_it_with_a_sentence(backups: Path) -> None:
-    command = (
-        f"{sys.executable} -m pipelines.ctl export -db db {backups} | true; exit ${{PIPESTATUS[0]}}"
-    )
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-c", SHARDKEEPER, "export", "-db", "db", str(backups)]
+    try:
+        done = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+        )
+    finally:
+        os.close(writing)
     assert done.returncode == 1, done
     assert "standard output was closed" in done.stderr
     assert "Traceback" not in done.stderr
