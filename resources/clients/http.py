@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import urlencode
 
-import requests
 from msgspec import Struct
-from requests.auth import HTTPBasicAuth
 
 from resources.clients.address import NO_MAP, AddressMap
 from resources.clients.connection import MIN_BYTES_PER_S, StallLimit
@@ -22,7 +22,7 @@ from resources.clients.http_errors import (
     unreachable,
     wants_tls,
 )
-from resources.clients.http_wire import pieces, plain_session
+from resources.clients.http_wire import HTTPAnswer, HTTPFailure, HTTPRequest, HTTPSession
 from resources.clients.redaction import redacted
 from resources.clients.tls import Trust, trusting
 from resources.clients.tls_probe import probe_tls
@@ -106,10 +106,7 @@ class InfluxHTTP:
         self._trust = trust or trusting(verify)
         self._route = route
         self._label = route.named(target.address)
-        self._session = plain_session(self._trust, route)
-        if self._user:
-            # Text would be sent as Latin-1.
-            self._session.auth = HTTPBasicAuth(self._user.encode(), self._password.encode())
+        self._session = HTTPSession(self._trust, route)
 
     def __repr__(self) -> str:
         return f"InfluxHTTP({self.base_url!r})"
@@ -175,13 +172,13 @@ class InfluxHTTP:
         return asked_again(lambda: self._server_vars(activity=activity))
 
     def _server_vars(self, *, activity: bool) -> ServerVars:
-        with self._open("GET", "/debug/vars") as response:
-            if response.status_code >= 300:
-                raise refusal(self._label, self._whole(response), self._shown)
+        with self._open("GET", "/debug/vars") as answer:
+            if answer.status >= 300:
+                raise refusal(self._label, self._whole(answer), self._shown)
             with self._named():
                 return server_vars(
-                    self._lines(self._bounded(response)),
-                    fallback_ns=lambda: self._date_ns(response.headers),
+                    self._lines(self._bounded(answer)),
+                    fallback_ns=lambda: self._date_ns(answer.headers),
                     activity=activity,
                 )
 
@@ -223,11 +220,11 @@ class InfluxHTTP:
             WireError: as `query`, also between two pieces.
         """
         params = {"epoch": "ns", "chunked": "true", "chunk_size": str(CHUNK_ROWS)}
-        with self._open("POST", "/query", params=params, data={"q": q}) as response:
-            if response.status_code >= 300:
-                raise refusal(self._label, self._whole(response), self._shown)
+        with self._open("POST", "/query", params=params, data={"q": q}) as answer:
+            if answer.status >= 300:
+                raise refusal(self._label, self._whole(answer), self._shown)
             more = True
-            for line in self._lines(self._pieces(response)):
+            for line in self._lines(self._pieces(answer)):
                 with self._named():
                     piece = query_results(line, in_pieces=True)
                 more = piece.more
@@ -264,8 +261,8 @@ class InfluxHTTP:
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | bytes | None = None,
     ) -> HTTPReply:
-        with self._open(method, path, params=params, data=data) as response:
-            reply = self._whole(response)
+        with self._open(method, path, params=params, data=data) as answer:
+            reply = self._whole(answer)
         if reply.status >= 300:
             raise refusal(self._label, reply, self._shown)
         return reply
@@ -278,47 +275,59 @@ class InfluxHTTP:
         *,
         params: Mapping[str, str] | None = None,
         data: Mapping[str, str] | bytes | None = None,
-    ) -> Generator[requests.Response]:
+    ) -> Generator[HTTPAnswer]:
         """Send a request, and translate every error until the block ends."""
-        _ = self.scheme
+        headers = {"Accept": "application/json"}
+        if self._user:
+            both = f"{self._user}:{self._password}".encode()
+            headers["Authorization"] = f"Basic {base64.b64encode(both).decode()}"
+        if isinstance(data, Mapping):
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            data = urlencode(data).encode()
+        request = self._asking(self.scheme, method, path, headers, params=params, body=data)
         try:
-            with self._session.request(
-                method,
-                self.base_url + path,
-                params=params,
-                data=data,
-                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
-                timeout=(min(CONNECT_TIMEOUT_S, self._timeout_s), self._timeout_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                yield response
-        except (requests.RequestException, OSError) as error:
-            raise unreachable(self._label, error) from None
+            with self._session.open(request) as answer:
+                yield answer
+        except HTTPFailure as failure:
+            raise unreachable(self._label, failure) from None
+
+    def _asking(
+        self,
+        scheme: str,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        params: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> HTTPRequest:
+        return HTTPRequest(
+            method,
+            scheme,
+            self._address,
+            self._path + path,
+            params,
+            {"User-Agent": "Shardkeeper", "Accept-Encoding": "identity", **headers},
+            body,
+            min(CONNECT_TIMEOUT_S, self._timeout_s),
+            self._timeout_s,
+        )
 
     def _found_scheme(self) -> str:
         """Probe over http, without credentials; an https server refuses that or disconnects."""
         try:
-            with self._session.get(
-                f"http://{self._address}{self._path}/ping",
-                auth=_nobody,
-                headers={"Accept-Encoding": "identity"},
-                timeout=(min(CONNECT_TIMEOUT_S, self._timeout_s), self._timeout_s),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                if response.status_code != 400:
+            with self._session.open(self._asking("http", "GET", "/ping", {})) as answer:
+                if answer.status != 400:
                     return "http"
-                return "https" if wants_tls(400, self._body(response)) else "http"
-        except (requests.RequestException, OSError) as error:
-            if not is_broken_off(error):
-                raise unreachable(self._label, error) from None
+                return "https" if wants_tls(400, self._body(answer)) else "http"
+        except HTTPFailure as failure:
+            if not is_broken_off(failure):
+                raise unreachable(self._label, failure) from None
             found = probe_tls(self._address, timeout_s=self._timeout_s, route=self._route)
             return "https" if found else "http"
 
-    def _whole(self, response: requests.Response) -> HTTPReply:
-        headers = {name.title(): value for name, value in response.headers.items()}
-        return HTTPReply(response.status_code, headers, self._body(response))
+    def _whole(self, answer: HTTPAnswer) -> HTTPReply:
+        return HTTPReply(answer.status, answer.headers, self._body(answer))
 
     def _lines(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield the incoming lines; a JSON document of the server has no line end inside."""
@@ -337,14 +346,14 @@ class InfluxHTTP:
         if rest.strip():
             yield bytes(rest)
 
-    def _body(self, response: requests.Response) -> bytes:
-        return b"".join(self._bounded(response))
+    def _body(self, answer: HTTPAnswer) -> bytes:
+        return b"".join(self._bounded(answer))
 
-    def _bounded(self, response: requests.Response) -> Iterator[bytes]:
+    def _bounded(self, answer: HTTPAnswer) -> Iterator[bytes]:
         """Yield a reply as it arrives, up to a limit of bytes and of time."""
         deadline = time.monotonic() + PATIENCE * self._timeout_s
         n_bytes = 0
-        for chunk in self._pieces(response):
+        for chunk in self._pieces(answer):
             n_bytes += len(chunk)
             if n_bytes > MAX_REPLY_BYTES:
                 raise self._odd(f"it is longer than {MAX_REPLY_BYTES} bytes")
@@ -352,9 +361,9 @@ class InfluxHTTP:
                 raise PeerUnreachable(f"{self._label}: its reply never ends")
             yield chunk
 
-    def _pieces(self, response: requests.Response) -> Iterator[bytes]:
+    def _pieces(self, answer: HTTPAnswer) -> Iterator[bytes]:
         try:
-            yield from pieces(response, self._stall_limit)
+            yield from answer.pieces(self._stall_limit)
         except PeerTooSlow as error:
             raise PeerTooSlow(
                 f"{self._label}: {error.what} while answering", hint=error.hint
@@ -389,8 +398,3 @@ class InfluxHTTP:
         text = redacted(text, self._user, self._password)
         shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:500])
         return shown.strip() or "no reason"
-
-
-def _nobody(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Send no credentials, even if the session has some."""
-    return request

@@ -1,23 +1,17 @@
-"""Errors of HTTP requests: from an exception of the library, or from the server's reply."""
+"""Errors of HTTP requests: from a failure on the wire, or from the server's reply."""
 
 from __future__ import annotations
 
+import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-import requests
 from msgspec import Struct
-from urllib3.exceptions import (
-    MaxRetryError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-)
 
 from resources.clients.address import split_host_port
 from resources.clients.connection import UNKNOWN_HOST, why_tls_failed
+from resources.clients.http_wire import HTTPFailure
 from resources.errors import (
     BadReply,
     ConnectionCut,
@@ -108,78 +102,44 @@ def _redirected_to(reply: HTTPReply) -> str:
     return where if where.isascii() and where.isprintable() and len(where) < 300 else ""
 
 
-def unreachable(named: str, error: Exception) -> PeerUnreachable:
-    """The error for an exception of the library; its text holds the URL and is not repeated."""
-    if isinstance(error, requests.exceptions.SSLError):
-        reason = next((one for one in causes(error) if isinstance(one, ssl.SSLError)), None)
-        openssl = getattr(reason, "reason", None)  # errors that Python made by itself have none
+def unreachable(named: str, failure: HTTPFailure) -> PeerUnreachable:
+    """The error for a failed request; the text of its cause is not repeated."""
+    cause = failure.cause
+    if isinstance(cause, ssl.SSLError):
+        openssl = getattr(cause, "reason", None)  # errors that Python made by itself have none
         why = f": {openssl}" if openssl else ""
-        return (ConnectionCut if is_cut(error) else PeerUnreachable)(
-            f"{named}: TLS failed{why}",
-            hint=why_tls_failed(reason) if reason is not None else why_tls_failed(ssl.SSLError()),
+        return (ConnectionCut if is_cut(failure) else PeerUnreachable)(
+            f"{named}: TLS failed{why}", hint=why_tls_failed(cause)
         )
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return PeerUnreachable(f"{named}: HTTP server does not answer in time")
-    if _is_silence(error):
-        return PeerSilent(f"{named}: HTTP server does not answer in time")
-    if isinstance(error, requests.exceptions.ConnectionError):
-        if is_unknown_host(error):
-            return PeerUnreachable(f"{named}: unknown host", hint=UNKNOWN_HOST)
-        return (ConnectionCut if is_cut(error) else PeerUnreachable)(
-            f"{named}: no HTTP connection, or it broke",
-            hint="is the server up, and the address right (http or https)?",
+    if isinstance(cause, TimeoutError):
+        return (PeerUnreachable if is_unsent(failure) else PeerSilent)(
+            f"{named}: HTTP server does not answer in time"
         )
-    return (ConnectionCut if is_cut(error) else PeerUnreachable)(
-        f"{named}: HTTP failed ({type(error).__name__})"
+    if is_unknown_host(failure):
+        return PeerUnreachable(f"{named}: unknown host", hint=UNKNOWN_HOST)
+    return (ConnectionCut if is_cut(failure) else PeerUnreachable)(
+        f"{named}: no HTTP connection, or it broke",
+        hint="is the server up, and the address right (http or https)?",
     )
 
 
-def is_cut(error: Exception) -> bool:
+def is_cut(failure: HTTPFailure) -> bool:
     """Whether an established connection broke before the reply was complete."""
-    return not is_unsent(error) and any(
-        isinstance(one, (ConnectionError, ProtocolError, ssl.SSLEOFError))
-        and not isinstance(one, ConnectionRefusedError)
-        for one in causes(error)
-    )
+    cause = failure.cause
+    if is_unsent(failure) or isinstance(cause, TimeoutError):
+        return False
+    return not isinstance(cause, ssl.SSLError) or isinstance(cause, ssl.SSLEOFError)
 
 
-def is_unsent(error: Exception) -> bool:
+def is_unsent(failure: HTTPFailure) -> bool:
     """Whether certainly no byte of the request was sent."""
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return True
-    reason = error.args[0] if error.args else None
-    return isinstance(reason, MaxRetryError) and isinstance(reason.reason, NewConnectionError)
+    return failure.stage == "connecting"
 
 
-def is_unknown_host(error: Exception) -> bool:
-    return any(isinstance(one, NameResolutionError) for one in causes(error))
+def is_unknown_host(failure: HTTPFailure) -> bool:
+    return isinstance(failure.cause, socket.gaierror | UnicodeError)
 
 
-def is_broken_off(error: Exception) -> bool:
+def is_broken_off(failure: HTTPFailure) -> bool:
     """Whether the peer accepted the connection and answered without HTTP."""
-    return (
-        isinstance(error, requests.exceptions.ConnectionError)
-        and not isinstance(error, requests.exceptions.Timeout)
-        and not is_unsent(error)
-        and not _is_silence(error)
-    )
-
-
-def _is_silence(error: Exception) -> bool:
-    """Whether this is a time-out; the library reports one inside a reply as a broken connection."""
-    return isinstance(error, requests.exceptions.ReadTimeout) or any(
-        isinstance(cause, ReadTimeoutError) for cause in error.args
-    )
-
-
-def causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an exception and all that it wraps, in each of the library's ways to wrap one."""
-    waiting, seen = [error], set[int]()
-    while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
-            continue
-        seen.add(id(one))
-        yield one
-        inner = (*one.args, getattr(one, "reason", None), one.__cause__, one.__context__)
-        waiting += [other for other in inner if isinstance(other, BaseException)]
+    return failure.stage == "asking" and not isinstance(failure.cause, TimeoutError)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
-import requests
 from msgspec import Struct, field
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_port
@@ -21,7 +21,7 @@ from resources.clients.http_errors import (
     unreachable,
     wants_tls,
 )
-from resources.clients.http_wire import pieces, plain_session
+from resources.clients.http_wire import HTTPAnswer, HTTPFailure, HTTPRequest, HTTPSession
 from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
@@ -179,45 +179,41 @@ class MetaHTTP(Struct, frozen=True):
         headers = {"Accept-Encoding": "identity", "User-Agent": "Shardkeeper"}
         if body is not None:
             headers["Content-Type"] = "application/octet-stream"
+        if (credentials := self.auth.header(self.clock())) is not None:
+            headers["Authorization"] = credentials
+        request = HTTPRequest(
+            method,
+            self.scheme,
+            address,
+            path,
+            params,
+            headers,
+            body,
+            min(CONNECT_TIMEOUT_S, self.timeout_s),
+            self.timeout_s,
+        )
+        session = HTTPSession(self.trust, self.route)
         try:
-            with (
-                plain_session(self.trust, self.route) as session,
-                session.request(
-                    method,
-                    f"{self.scheme}://{address}{path}",
-                    params=params,
-                    data=body,
-                    headers=headers,
-                    auth=self._authorize,
-                    timeout=(min(CONNECT_TIMEOUT_S, self.timeout_s), self.timeout_s),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response,
-            ):
-                named = {name.title(): value for name, value in response.headers.items()}
-                raw = self._body(address, response, limit)
-                if is_half_asked(response.status_code, raw):
-                    raise ConnectionCut(f"{address}: got the beginning of the request only")
-                return Reply(response.status_code, named, raw)
-        except (requests.RequestException, OSError) as error:
-            trouble = _unreachable(self.route.named(address), error)
-            raise _Broken(trouble, before_sending=is_unsent(error)) from None
+            with session.open(request) as answer:
+                raw = self._body(address, answer, limit)
+            if is_half_asked(answer.status, raw):
+                raise ConnectionCut(f"{address}: got the beginning of the request only")
+            return Reply(answer.status, answer.headers, raw)
+        except HTTPFailure as failure:
+            trouble = _unreachable(self.route.named(address), failure)
+            raise _Broken(trouble, before_sending=is_unsent(failure)) from None
         except PeerTooSlow as error:
             slow = PeerTooSlow(f"{address}: {error.what} while answering", hint=error.hint)
             raise _Broken(slow, before_sending=False) from None
         except WireError as error:
             raise _Broken(error, before_sending=False) from None
+        finally:
+            session.close()
 
-    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        header = self.auth.header(self.clock())
-        if header is not None:
-            request.headers["Authorization"] = header
-        return request
-
-    def _body(self, address: HostPort, response: requests.Response, limit: int) -> bytes:
+    def _body(self, address: HostPort, answer: HTTPAnswer, limit: int) -> bytes:
         deadline = time.monotonic() + PATIENCE * self.timeout_s
         body = bytearray()
-        for piece in pieces(response, StallLimit(self.timeout_s, self.min_bytes_per_s)):
+        for piece in answer.pieces(StallLimit(self.timeout_s, self.min_bytes_per_s)):
             body += piece
             if len(body) > limit:
                 raise BadReply(f"{address}: its reply is longer than {limit} bytes")
@@ -287,20 +283,20 @@ def unknown(error: WireError) -> UnknownOutcome:
 USE_TLS = "the meta nodes speak https: -bind-tls, or tls: true in shardkeeper.yaml"
 
 
-def _unreachable(named: str, error: Exception) -> PeerUnreachable:
-    # The exception's text holds the URL, so the message has only its type.
-    if isinstance(error, requests.exceptions.SSLError):
-        return unreachable(named, error)
-    if isinstance(error, requests.exceptions.Timeout):
+def _unreachable(named: str, failure: HTTPFailure) -> PeerUnreachable:
+    # The cause's text may hold the URL, so the message has only its type.
+    if isinstance(failure.cause, ssl.SSLError):
+        return unreachable(named, failure)
+    if isinstance(failure.cause, TimeoutError):
         return PeerUnreachable(f"{named}: meta node does not answer in time")
-    if isinstance(error, requests.exceptions.ConnectionError) and is_unsent(error):
-        if is_unknown_host(error):
+    if is_unsent(failure):
+        if is_unknown_host(failure):
             return PeerUnreachable(f"{named}: unknown host", hint=UNKNOWN_HOST)
         return PeerUnreachable(
             f"{named}: no HTTP connection",
             hint="is the meta node up, and its address (-bind) right?",
         )
-    return (ConnectionCut if is_cut(error) else PeerUnreachable)(
-        f"{named}: the HTTP connection broke ({type(error).__name__})",
+    return (ConnectionCut if is_cut(failure) else PeerUnreachable)(
+        f"{named}: the HTTP connection broke ({failure})",
         hint="is this a meta node? Its HTTP port is 8091 by default",
     )

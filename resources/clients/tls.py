@@ -67,7 +67,7 @@ class Trust(Struct, frozen=True):
         return _context(self, "sockets", *_environment())
 
     def for_http(self) -> ssl.SSLContext:
-        """Settings for HTTP; a context of its own, since the library changes it.
+        """Settings for HTTP; a context of its own, since it names the protocol.
 
         Raises:
             UsageError: as `check`.
@@ -76,7 +76,7 @@ class Trust(Struct, frozen=True):
 
 
 def trusting(verify: bool | str) -> Trust:
-    """The settings for `requests`' `verify`: whether to verify, or a file of authorities."""
+    """The settings for `verify`: whether to verify, or a file of authorities."""
     if isinstance(verify, str):
         return Trust(ca_file=verify)
     return Trust(verify=verify)
@@ -100,7 +100,7 @@ def _environment() -> tuple[str, str]:
 
 
 @lru_cache(maxsize=16)
-def _context(trust: Trust, _use: str, openssl_names: str, bundle: str) -> ssl.SSLContext:
+def _context(trust: Trust, use: str, openssl_names: str, bundle: str) -> ssl.SSLContext:
     """Cached, since reading the system's authorities takes 20 ms."""
     authorities = trust.ca_file or ("" if openssl_names.strip() else bundle)
     try:
@@ -129,6 +129,8 @@ def _context(trust: Trust, _use: str, openssl_names: str, bundle: str) -> ssl.SS
         context.verify_mode = ssl.CERT_NONE
     if trust.cert_file:
         _identify(context, trust)
+    if use == "http":
+        context.set_alpn_protocols(["http/1.1"])
     return context
 
 

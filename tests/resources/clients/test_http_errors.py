@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import http.client
 import json
 import socket
 import ssl
 
 import pytest
-import requests
-from requests.exceptions import ChunkedEncodingError, ConnectTimeout, ReadTimeout
-from urllib3.connection import HTTPConnection
-from urllib3.exceptions import (
-    MaxRetryError,
-    NameResolutionError,
-    NewConnectionError,
-    ProtocolError,
-    ReadTimeoutError,
-)
 
 from resources.clients.http_errors import (
     HTTPReply,
-    causes,
     is_broken_off,
     is_cut,
     is_half_asked,
@@ -29,6 +20,7 @@ from resources.clients.http_errors import (
     unreachable,
     wants_tls,
 )
+from resources.clients.http_wire import HTTPFailure, Stage
 from resources.errors import (
     BadReply,
     ConnectionCut,
@@ -120,65 +112,53 @@ def test_a_server_that_saw_half_a_request_was_cut_off() -> None:
     assert not is_half_asked(500, b"400 Bad Request")
 
 
-def unsent() -> requests.ConnectionError:
-    refused = NewConnectionError(HTTPConnection("h"), f"{URL}: refused")
-    return requests.ConnectionError(MaxRetryError(None, URL, refused))  # type: ignore[arg-type]
+def failed(stage: Stage, cause: Exception) -> HTTPFailure:
+    return HTTPFailure(stage, cause)
 
 
-def unknown() -> requests.ConnectionError:
-    gone = NameResolutionError("h", HTTPConnection("h"), socket.gaierror())
-    return requests.ConnectionError(MaxRetryError(None, URL, gone))  # type: ignore[arg-type]
-
-
-CUT = requests.ConnectionError(ProtocolError(URL, ConnectionResetError()))
-SILENT = requests.ConnectionError(ReadTimeoutError(None, URL, "read"))  # type: ignore[arg-type]
-TLS_CUT = requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF"))
-TLS = requests.exceptions.SSLError(ssl.SSLCertVerificationError(1, "no"))
+NO_CONNECTION = failed("connecting", ConnectionRefusedError(URL))
+CUT = failed("asking", ConnectionResetError(URL))
+SILENT = failed("asking", TimeoutError(URL))
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "what"),
+    ("failure", "kind", "what"),
     [
-        (ConnectTimeout(URL), PeerUnreachable, "does not answer in time"),
-        (ReadTimeout(URL), PeerSilent, "does not answer in time"),
+        (failed("connecting", TimeoutError(URL)), PeerUnreachable, "does not answer in time"),
         (SILENT, PeerSilent, "does not answer in time"),
-        (unsent(), PeerUnreachable, "no HTTP connection"),
-        (unknown(), PeerUnreachable, "unknown host"),
+        (failed("answering", TimeoutError(URL)), PeerSilent, "does not answer in time"),
+        (NO_CONNECTION, PeerUnreachable, "no HTTP connection"),
+        (failed("connecting", socket.gaierror(URL)), PeerUnreachable, "unknown host"),
+        (failed("connecting", UnicodeError(URL)), PeerUnreachable, "unknown host"),
         (CUT, ConnectionCut, "or it broke"),
-        (ChunkedEncodingError(ProtocolError(URL)), ConnectionCut, "HTTP failed (ChunkedEncoding"),
-        (TLS_CUT, ConnectionCut, "TLS failed"),
-        (TLS, PeerUnreachable, "TLS failed"),
-        (requests.exceptions.InvalidHeader(URL), PeerUnreachable, "HTTP failed (InvalidHeader)"),
+        (failed("asking", OSError(errno.EHOSTUNREACH, URL)), ConnectionCut, "or it broke"),
+        (failed("asking", http.client.BadStatusLine(URL)), ConnectionCut, "or it broke"),
+        (failed("answering", http.client.IncompleteRead(b"", 5)), ConnectionCut, "or it broke"),
+        (failed("answering", ssl.SSLEOFError(8, "EOF")), ConnectionCut, "TLS failed"),
+        (failed("asking", ssl.SSLCertVerificationError(1, "no")), PeerUnreachable, "TLS failed"),
+        (failed("asking", http.client.InvalidURL(URL)), ConnectionCut, "or it broke"),
     ],
 )
-def test_what_the_library_raised_is_told_apart_and_never_with_its_url(
-    error: Exception, kind: type[WireError], what: str
+def test_the_causes_of_a_failure_are_told_apart_and_never_with_the_url(
+    failure: HTTPFailure, kind: type[WireError], what: str
 ) -> None:
-    found = unreachable("h:8086", error)
+    found = unreachable("h:8086", failure)
     assert type(found) is kind
     assert what in found.what
-    assert CANARY not in str(found) + found.hint
+    assert CANARY not in str(found) + found.hint + str(failure) + repr(failure)
 
 
 def test_only_what_surely_was_not_sent_counts_as_unsent() -> None:
-    assert is_unsent(ConnectTimeout())
-    assert is_unsent(unsent())
-    assert not any(map(is_unsent, (CUT, SILENT, ReadTimeout(), requests.ConnectionError())))
+    assert is_unsent(NO_CONNECTION)
+    assert is_unsent(failed("connecting", TimeoutError()))
+    assert not any(map(is_unsent, (CUT, SILENT, failed("answering", OSError()))))
 
 
 def test_a_connection_that_broke_was_there_before() -> None:
-    refused = requests.ConnectionError(ProtocolError("x", ConnectionRefusedError()))
     assert is_cut(CUT)
-    assert not is_cut(unsent())
+    assert not is_cut(NO_CONNECTION)
     assert not is_cut(SILENT)
-    assert is_cut(refused)  # urllib3 says so only once something was sent
     assert is_broken_off(CUT)
     assert not is_broken_off(SILENT)
-    assert not is_broken_off(unsent())
-    assert not is_broken_off(ConnectTimeout())
-
-
-def test_causes_end_though_they_go_round_in_a_circle() -> None:
-    one, other = ValueError(), KeyError()
-    one.__cause__, other.__context__ = other, one
-    assert {type(error) for error in causes(one)} == {ValueError, KeyError}
+    assert not is_broken_off(NO_CONNECTION)
+    assert not is_broken_off(failed("answering", ConnectionResetError()))

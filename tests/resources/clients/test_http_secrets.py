@@ -6,10 +6,8 @@ import socket
 import traceback
 
 import pytest
-import requests
 
 from resources.clients.http import InfluxHTTP
-from resources.clients.http_errors import unreachable
 from resources.errors import PeerUnreachable, ShardkeeperError, UsageError
 from tests.resources.clients.http_peer import CANARY, Ask, every_ask, reply
 from tests.resources.clients.peer import answers, closed_port, peer
@@ -103,8 +101,3 @@ def test_https_is_spoken_when_asked_for_and_plain_http_is_not_taken_for_it() -> 
     plain = answers(reply(X_Influxdb_Version="1"))
     with peer(plain) as addr, pytest.raises(PeerUnreachable, match="TLS failed"):
         InfluxHTTP(f"https://{addr}").ping()
-
-
-def test_an_unexpected_exception_of_requests_is_named_by_kind_only() -> None:
-    error = unreachable("h:8086", requests.exceptions.InvalidURL("http://u:s3cr3t@h"))
-    assert str(error) == "h:8086: HTTP failed (InvalidURL)"
