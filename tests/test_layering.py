@@ -20,6 +20,7 @@ from resources.version import VERSION
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("assets", "pipelines", "resources")
 MAX_FUNCTION_LINES = 60
+MAX_PARAMETERS = 6
 PROTOS = ("commands", "coordinator", "meta")
 
 # From each room, the rooms it may import from, itself included. Longest prefix wins.
@@ -392,3 +393,26 @@ def test_no_function_is_longer_than_sixty_lines() -> None:
         and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
     ]
     assert long == []
+
+
+def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    """Its parameters besides `self`."""
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return names[1:] if names[:1] in (["self"], ["cls"]) else names
+
+
+def test_what_belongs_together_is_handed_over_as_one_value() -> None:
+    """A function with more than six parameters takes values apart that mean something as one."""
+    wide = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in modules()
+        if str(path.relative_to(ROOT)).startswith(("assets/", "pipelines/", "resources/engine/"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and len(parameters(node)) > MAX_PARAMETERS
+    ]
+    assert wide == [
+        "resources/engine/backup/download.py: __init__",
+        "resources/engine/backup/run.py: _manifest",
+    ]

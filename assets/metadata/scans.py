@@ -57,7 +57,7 @@ def _to_copy(states: Iterable[ShardState]) -> dg.TableMetadataValue:
 
 
 def _archived(state: ShardState) -> int | None:
-    details = state.previous.entry.details if state.previous else None
+    details = state.details
     return details.stored_bytes if details else None
 
 

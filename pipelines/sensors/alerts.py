@@ -105,7 +105,7 @@ class Alerts:
             if due:
                 text = f"{about}: {trouble.text}\nSince {utc(since)}"
                 facts = {"trouble": trouble.name, "why": trouble.text, "state": "begun"}
-                outbox = _put(outbox, configuration, clusters, text, facts, now_s, link)
+                outbox = outbox.put(configuration, clusters, *_linked(text, facts, link), now_s)
                 told = now_s
             known[trouble.name] = _Known(since, trouble.text, told)
         for name, before in self.known.items():
@@ -113,7 +113,7 @@ class Alerts:
                 what = before.text.partition("\n")[0]
                 text = f"{about}: over after {for_people(now_s - before.since_s)}: {what}"
                 facts = {"trouble": name, "why": what, "state": "over"}
-                outbox = _put(outbox, configuration, clusters, text, facts, now_s, link)
+                outbox = outbox.put(configuration, clusters, *_linked(text, facts, link), now_s)
         return replace(self, known=known, outbox=outbox.send(configuration, now_s))
 
     @property
@@ -125,15 +125,6 @@ class Alerts:
         return (what or "nothing is wrong") + unheard
 
 
-def _put(
-    outbox: Outbox,
-    configuration: Configuration,
-    clusters: Sequence[str],
-    text: str,
-    facts: Mapping[str, str],
-    now_s: float,
-    link: str,
-) -> Outbox:
-    more = {"url": link} if link else {}
-    message = f"{text}\n{link}" if link else text
-    return outbox.put(configuration, clusters, message, {**facts, **more}, now_s)
+def _linked(text: str, facts: Mapping[str, str], link: str) -> tuple[str, Mapping[str, str]]:
+    """A message with a link to the UI, if there is one."""
+    return (f"{text}\n{link}", {**facts, "url": link}) if link else (text, facts)

@@ -16,7 +16,7 @@ So doubt costs time and never a point. A shard is unchanged only if
 The figures are read before and after the listing and must be equal: so the listing was not that
 of a busy server, which may list nothing.
 
-Tests: test_changes.py; on real servers tests/faults/histories.py.
+Tests: test_change_detection.py; on real servers tests/faults/histories.py.
 
 Source: influxdb pkg/tar/stream.go (SinceFilterTarFile), tsdb/engine/tsm1/file_store.go.
 """
@@ -67,17 +67,30 @@ class ShardState(Struct, frozen=True):
     """Points of other replicas that the archive does not hold, or will not hold."""
 
     @property
+    def details(self) -> ShardDetails | None:
+        """What was found in its newest archive; None if nothing is known."""
+        return self.previous.entry.details if self.previous else None
+
+    @property
     def stale(self) -> bool:
         return self.reason != "unchanged"
 
     @property
     def version(self) -> str:
         """A name for the shard's state: the content of its archive, and the changes since."""
-        details = self.previous.entry.details if self.previous else None
-        content = content_version(details) if details else "none"
+        content = content_version(self.details) if self.details else "none"
         if self.reason == "unchanged" or (self.reason == "full" and not self.news):
             return content
         return f"{content}+{self.news or self.reason.replace(' ', '-')}"
+
+
+class ShardReport(Struct, frozen=True):
+    """What a server reports before it is asked for a shard's files."""
+
+    sample: Sample | None
+    """Its figures of the shard; None if it does not report enough."""
+    clocks: Clocks | None
+    """Its clock and ours; None if it does not report its own."""
 
 
 def content_version(details: ShardDetails) -> str:
@@ -153,15 +166,9 @@ def compare_with_archive(
     *,
     full: bool,
     archive_there: bool,
-    sample: Sample | None,
-    clocks: Clocks | None,
+    report: ShardReport,
 ) -> ShardState | None:
-    """Classify a shard without a request for its files; None if a request is needed.
-
-    Args:
-        sample: the server's figures of the shard; None if it does not report enough.
-        clocks: the server's clock and ours; None if the server does not report its own.
-    """
+    """Classify a shard without a request for its files; None if a request is needed."""
     if previous is None:
         return ShardState(place, "new", copies=copies)
     if full:
@@ -169,9 +176,9 @@ def compare_with_archive(
     if not archive_there:
         return ShardState(place, "archive missing", previous, copies=copies)
     details = previous.entry.details
-    if details is None or details.read_at_ns is None or clocks is None:
+    if details is None or details.read_at_ns is None or report.clocks is None:
         return ShardState(place, "no evidence", previous, copies=copies)
-    doubt = _doubt(previous, sample, clocks)
+    doubt = _doubt(previous, report.sample, report.clocks)
     return ShardState(place, "changed", previous, doubt, copies) if doubt else None
 
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from resources.clients.peers import all_away
 from resources.clients.source import ShardCopy, Source, SourceFacts
 from resources.engine.backup.change_detection import ShardState
-from resources.engine.backup.completeness import Sample, Written, figures, missing_files
+from resources.engine.backup.completeness import Sample, Written, missing_files
 from resources.engine.backup.damaged import (
     REFUSED,
     Choice,
@@ -22,10 +22,10 @@ from resources.engine.backup.damaged import (
     require_all_there,
     require_something_sound,
 )
-from resources.engine.backup.entry import shard_entry
+from resources.engine.backup.entry import ShardReading, proof_of, shard_entry
 from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.backup.identity import describe_divergence, diverged
-from resources.engine.backup.second_read import read_again
+from resources.engine.backup.second_read import read_again, second_read
 from resources.engine.backup.written_out import WriteOut
 from resources.engine.options import BackupOptions
 from resources.errors import (
@@ -46,7 +46,7 @@ from resources.repository.archives.archive import ArchiveWriter, Place, StoredAr
 from resources.repository.archives.scratch import Scratch
 from resources.repository.formats.details import FileFacts
 from resources.repository.formats.manifest import ShardEntry
-from resources.repository.formats.proof import Clocks, Proof, ProvenAgain
+from resources.repository.formats.proof import Clocks, ProvenAgain
 from resources.repository.repository import BackupWriter
 from resources.runtime.failpoints import passing
 
@@ -186,14 +186,10 @@ class ShardDownloader:
         seconds = time.monotonic() - began
         entry = shard_entry(
             state,
-            copy.node,
             stored,
+            ShardReading(copy.node, self._clocks, written, seconds),
             file_name=self._writer.shard_file(state.place.shard_id),
             floor_ns=self._floors.get(state.place.shard_id, 0),
-            clocks=self._clocks,
-            complete="unknown" if written is None else "proven",
-            proof=self._proof(written),
-            seconds=seconds,
         )
         return Saved(state, entry, copy.node, seconds, attempt, choice.others(copy.node))
 
@@ -300,20 +296,16 @@ class ShardDownloader:
             self._require_same_history(state, stored)
             if written is not None:
                 self._require_all_files(place.shard_id, copy, stored, written.sample)
-            if self._proof(written) is not None and _is_as_before(state, stored):
+            if proof_of(self._clocks, written) is not None and _is_as_before(state, stored):
                 raise _AsBefore  # nothing that this block wrote counts then
             if damaged := stored.facts.damaged:
                 require_something_sound(place.shard_id, copy.node, stored.facts.files)
                 choice.require_best(place.shard_id, copy.node, damaged)
                 confirm_damage(self._source, place.shard_id, copy.node, damaged, buffer)
+            new = second_read(stored.facts.files, archive.modified_s(), state.details)
+            limit_bytes = self._options.read_twice_bytes
             twice = read_again(
-                self._source,
-                state,
-                copy.node,
-                stored.facts.files,
-                archive.modified_s(),
-                limit_bytes=self._options.read_twice_bytes,
-                buffer=buffer,
+                self._source, place.shard_id, copy.node, new, limit_bytes=limit_bytes, buffer=buffer
             )
             return replace(stored, read_twice=twice, gone=self._lost(state, copy, stored, written))
 
@@ -335,7 +327,7 @@ class ShardDownloader:
         Raises:
             SourceChanged: it does not.
         """
-        details = state.previous.entry.details if state.previous else None
+        details = state.details
         if details is None or self._source.kind != "server":
             return
         file = diverged(details, stored.facts.files)
@@ -380,21 +372,15 @@ class ShardDownloader:
             return False
 
     def _read_again(self, state: ShardState, written: Written | None) -> ReadAgain:
-        proof, previous = self._proof(written), state.previous
-        details = previous.entry.details if previous else None
+        proof, details = proof_of(self._clocks, written), state.details
         assert proof is not None  # noqa: S101 - else it would be stored
         assert details is not None  # noqa: S101
         return ReadAgain(state, ProvenAgain(state.place.shard_id, details.content, proof))
 
-    def _proof(self, written: Written | None) -> Proof | None:
-        """What holds while the shard does not change; None if that is not known."""
-        now = figures(written.sample) if written and written.at_rest else None
-        return Proof(self._clocks, now) if now and self._clocks else None
-
 
 def _is_as_before(state: ShardState, stored: StoredArchive) -> bool:
     """Whether the newest archive holds exactly these files."""
-    details = state.previous.entry.details if state.previous else None
+    details = state.details
     return (
         state.reason == "changed"
         and details is not None

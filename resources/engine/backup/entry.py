@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.completeness import Written, figures
 from resources.engine.backup.damaged import with_whole_ones
 from resources.repository.archives.archive import StoredArchive
 from resources.repository.backup_set import Archive
-from resources.repository.formats.details import Completeness, ShardDetails
+from resources.repository.formats.details import ShardDetails
 from resources.repository.formats.manifest import ShardEntry
 from resources.repository.formats.proof import Clocks, Proof
 
 
+class ShardReading(Struct, frozen=True):
+    """How a shard was read."""
+
+    node: str
+    clocks: Clocks | None
+    """The source's clock before anything was read, and ours; None if it does not report one."""
+    written: Written | None
+    """The proof that the archive holds everything acknowledged before; None: there is none."""
+    seconds: float
+
+
+def proof_of(clocks: Clocks | None, written: Written | None) -> Proof | None:
+    """What holds while the shard does not change; None if that is not known."""
+    now = figures(written.sample) if written and written.at_rest else None
+    return Proof(clocks, now) if now and clocks else None
+
+
 def shard_entry(
-    state: ShardState,
-    node: str,
-    stored: StoredArchive,
-    *,
-    file_name: str,
-    floor_ns: int,
-    clocks: Clocks | None,
-    complete: Completeness,
-    proof: Proof | None,
-    seconds: float,
+    state: ShardState, stored: StoredArchive, read: ShardReading, *, file_name: str, floor_ns: int
 ) -> ShardEntry:
     """The entry of a shard's archive.
 
@@ -47,17 +58,17 @@ def shard_entry(
             min_time_ns=facts.min_time_ns,
             max_time_ns=facts.max_time_ns,
             tombstones=facts.tombstones,
-            node=node,
-            read_at_ns=clocks.server_ns if clocks else None,
+            node=read.node,
+            read_at_ns=read.clocks.server_ns if read.clocks else None,
             modified_ns=state.modified_ns,
-            seconds=seconds,
+            seconds=read.seconds,
             group_start_ns=place.group.start_time_ns,
             group_end_ns=place.group.end_time_ns,
             gone=stored.gone,
             read_twice=stored.read_twice,
             owners=state.owners,
-            complete=complete,
-            proof=proof,
+            complete="unknown" if read.written is None else "proven",
+            proof=proof_of(read.clocks, read.written),
         ),
     )
 

@@ -8,12 +8,13 @@ from contextlib import suppress
 
 from msgspec import Struct, field
 
-from resources.clients.source import ReplicaInventory, Source, SourceFacts
+from resources.clients.source import Source, SourceFacts
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.clocks import clocks_at
 from resources.engine.backup.identity import check_identity
 from resources.engine.backup.idle_replicas import Comparison
 from resources.engine.backup.lost_metastore import require_metastore
+from resources.engine.backup.observed import ObservedSource, SourceState
 from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.scan_cluster import scan_cluster
 from resources.engine.backup.scan_server import scan_server
@@ -89,15 +90,6 @@ class BackupPlan(Struct, frozen=True):
         return tuple(state for state in self.states if not state.stale)
 
 
-class ObservedSource(Struct, frozen=True):
-    """What a source reported a moment ago; a caller that has it saves the requests."""
-
-    meta: bytes
-    metastore: Metastore
-    inventory: ReplicaInventory | None = None
-    """None: its nodes were not polled."""
-
-
 def plan_backup(
     source: Source,
     repository: BackupRepository,
@@ -134,13 +126,13 @@ def plan_backup(
     if backups is not None:
         odd = check_identity(repository, backups, metastore, facts, clocks, source.address)
         _warn_of_previous(backups, odd, emit)
-    if source.kind == "server" and not facts.shards and wanted:
-        emit(Warned(_untold(silence)))
+    _warn_of_missing_figures(source, facts, silence, wanted, emit)
     left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
     wanted, spared = left_alone.split(wanted, options)
     known = KnownArchives(repository, backups, options.again | _accepted(backups, options))
     try:
-        scanned = _scan(source, seen, wanted, known, options, facts, clocks, emit)
+        now = _source_state(source, seen, facts, clocks, emit=emit)
+        scanned = _scan(source, now, wanted, known, options, emit=emit)
     finally:
         left_alone.note(emit=emit)
     _report_plan(scanned, emit)
@@ -202,6 +194,20 @@ def _warn_of_previous(backups: BackupSet, odd: str, emit: Emit) -> None:
         emit(Warned(stored.note))
 
 
+def _source_state(
+    source: Source,
+    seen: ObservedSource,
+    facts: SourceFacts,
+    clocks: Clocks | None,
+    *,
+    emit: Emit,
+) -> SourceState:
+    if facts.orphans:
+        emit(Warned(describe_orphans(facts.orphans)))
+    inventory = seen.inventory or source.inventory(seen.metastore)
+    return SourceState(seen.metastore, inventory, facts, clocks)
+
+
 class _Scanned(Struct, frozen=True):
     """The wanted shards, classified; the fields are those of the plan."""
 
@@ -213,28 +219,21 @@ class _Scanned(Struct, frozen=True):
 
 def _scan(
     source: Source,
-    seen: ObservedSource,
+    now: SourceState,
     wanted: Sequence[ShardPlace],
     known: KnownArchives,
     options: BackupOptions,
-    facts: SourceFacts,
-    clocks: Clocks | None,
+    *,
     emit: Emit,
 ) -> _Scanned:
     """Compare the wanted shards with their archives."""
-    metastore = seen.metastore
-    if facts.orphans:
-        emit(Warned(describe_orphans(facts.orphans)))
-    inventory = seen.inventory or source.inventory(metastore)
-    wanted, refused = set_aside(wanted, inventory.copies)
+    wanted, refused = set_aside(wanted, now.inventory.copies)
     if source.kind == "cluster":
-        states, absent, copies = scan_cluster(
-            source, metastore, wanted, inventory, known, options, emit=emit
-        )
+        states, absent, copies = scan_cluster(source, now, wanted, known, options, emit=emit)
         return _Scanned(tuple(states), tuple(absent), tuple(refused), copies)
-    present, gone = split_present(wanted, inventory.copies.keys())
-    missing = _unserved(gone, metastore, known, facts, emit=emit)
-    states = scan_server(source, present, inventory, known, facts, clocks, options)
+    present, gone = split_present(wanted, now.inventory.copies.keys())
+    missing = _unserved(gone, now.metastore, known, now.facts, emit=emit)
+    states = scan_server(source, now, present, known, options)
     failed = (*missing.failed, *refused)
     return _Scanned(tuple(states), tuple(missing.planned), failed, Comparison())
 
@@ -285,14 +284,24 @@ def _unserved(
     return missing
 
 
-def _untold(silence: WireError | None) -> str:
-    """A warning about a server that does not report figures."""
+def _warn_of_missing_figures(
+    source: Source,
+    facts: SourceFacts,
+    silence: WireError | None,
+    wanted: Sequence[ShardPlace],
+    emit: Emit,
+) -> None:
+    """Warn of a server that does not report figures of its shards."""
+    if source.kind != "server" or facts.shards or not wanted:
+        return
     why = f"{silence.what}; " if silence else ""
     next_step = (silence.hint if silence else "") or "-http names the HTTP address"
-    return (
-        f"{why}without HTTP it is not known whether the server has written its caches out, so "
-        f"archives may lack its newest points, and every shard is copied ({next_step}; "
-        "-require-complete refuses such archives)"
+    emit(
+        Warned(
+            f"{why}without HTTP it is not known whether the server has written its caches out, so "
+            f"archives may lack its newest points, and every shard is copied ({next_step}; "
+            "-require-complete refuses such archives)"
+        )
     )
 
 

@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from resources.clients.source import Source
 from resources.engine.backup.change_detection import ShardState, source_version
-from resources.engine.backup.plan import ObservedSource, plan_backup
+from resources.engine.backup.observed import ObservedSource
+from resources.engine.backup.plan import plan_backup
 from resources.engine.events import Emit
 from resources.engine.options import BackupOptions
 from resources.engine.selection import split_named

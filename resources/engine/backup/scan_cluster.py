@@ -33,6 +33,7 @@ from resources.engine.backup.absent import (
 )
 from resources.engine.backup.change_detection import Reason, ShardState
 from resources.engine.backup.idle_replicas import Comparison, differing_copies, emit_differing
+from resources.engine.backup.observed import SourceState
 from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.replica_files import files_of
 from resources.engine.backup.replicas import best_first, moved, seen_ns, settle
@@ -57,9 +58,8 @@ class _Found(Struct):
 
 def scan_cluster(
     source: Source,
-    metastore: Metastore,
+    now: SourceState,
     wanted: Sequence[ShardPlace],
-    inventory: ReplicaInventory,
     known: KnownArchives,
     options: BackupOptions,
     *,
@@ -73,6 +73,7 @@ def scan_cluster(
     Raises:
         WireError: the meta nodes do not answer any more.
     """
+    metastore, inventory = now.metastore, now.inventory
     for node, error in inventory.silent.items():
         hint = f" ({error.hint})" if error.hint else ""
         emit(Warned(f"data node {node} does not answer: {error.what}{hint}"))
@@ -265,7 +266,7 @@ def _proven(
     """Request the files where only times have moved; equal files mean unchanged."""
     asked: dict[int, list[tuple[ShardState, ShardCopy, str]]] = {}
     for at, state in enumerate(states):
-        details = state.previous.entry.details if state.previous else None
+        details = state.details
         if state.reason != "changed" or details is None or not details.owners:
             continue
         copies = moved(details.owners, details.node, state.copies)

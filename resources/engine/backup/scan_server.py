@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from resources.clients.source import ReplicaInventory, Source, SourceFacts
-from resources.engine.backup.change_detection import ShardState, compare_with_archive, probe, weigh
+from resources.clients.source import ReplicaInventory, Source
+from resources.engine.backup.change_detection import (
+    ShardReport,
+    ShardState,
+    compare_with_archive,
+    probe,
+    weigh,
+)
+from resources.engine.backup.observed import SourceState
 from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.written_out import sample_of
 from resources.engine.options import BackupOptions
@@ -24,23 +31,17 @@ from resources.runtime.workers import each_in_threads
 
 def scan_server(
     source: Source,
-    present: Iterable[ShardPlace],
-    inventory: ReplicaInventory,
+    now: SourceState,
+    present: Sequence[ShardPlace],
     known: KnownArchives,
-    facts: SourceFacts,
-    clocks: Clocks | None,
     options: BackupOptions,
 ) -> list[ShardState]:
     """Compare every shard with its newest archive; see `change_detection`.
 
-    Args:
-        facts: what the server reported before anything else.
-        clocks: its clock at that moment, and ours.
-
     Raises:
         WireError: the server does not answer any more.
     """
-    present = list(present)
+    copies, clocks = now.inventory.copies, now.clocks
     decided: dict[ShardID, ShardState] = {}
     ask: list[tuple[ShardPlace, Archive]] = []
     for place in present:
@@ -48,27 +49,25 @@ def scan_server(
         state = compare_with_archive(
             place,
             previous,
-            inventory.copies[place.shard_id],
-            full=options.full or facts.clock_ns is None,
+            copies[place.shard_id],
+            full=options.full or now.facts.clock_ns is None,
             archive_there=known.is_whole(previous),
-            sample=sample_of(facts, place.shard_id),
-            clocks=clocks,
+            report=ShardReport(sample_of(now.facts, place.shard_id), clocks),
         )
         if state is not None:
             decided[place.shard_id] = state
         elif previous is not None and _need_not_ask(source, place, previous, options):
             decided[place.shard_id] = ShardState(
-                place, "unchanged", previous, copies=inventory.copies[place.shard_id]
+                place, "unchanged", previous, copies=copies[place.shard_id]
             )
         elif previous is not None:
             ask.append((place, previous))
     if ask and clocks is not None:
-        news = _probe_all(source, inventory, ask, clocks, options)
+        news = _probe_all(source, now.inventory, ask, clocks, options)
         later, _ = source.facts()
         for (place, previous), found in zip(ask, news, strict=True):
             sample = sample_of(later, place.shard_id)
-            copies = inventory.copies[place.shard_id]
-            decided[place.shard_id] = weigh(place, previous, copies, found, sample)
+            decided[place.shard_id] = weigh(place, previous, copies[place.shard_id], found, sample)
     return [decided[place.shard_id] for place in present]
 
 

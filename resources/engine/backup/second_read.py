@@ -18,8 +18,8 @@ from msgspec import Struct
 
 from resources.clients.snapshotter import ShardStream
 from resources.clients.source import Source
-from resources.engine.backup.change_detection import ShardState
 from resources.errors import ArchiveCorrupt
+from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker
 from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.tsm.crc import crc32
@@ -62,10 +62,9 @@ def second_read(
 
 def read_again(
     source: Source,
-    state: ShardState,
+    shard_id: ShardID,
     node: str,
-    files: tuple[FileFacts, ...],
-    modified_s: Mapping[str, int],
+    wanted: SecondRead,
     *,
     limit_bytes: int,
     buffer: memoryview,
@@ -79,15 +78,13 @@ def read_again(
         ArchiveCorrupt: the two reads differ.
         WireError: the second read failed.
     """
-    previous = state.previous.entry.details if state.previous is not None else None
-    wanted = second_read(files, modified_s, previous)
     if not wanted.files:  # the earlier archive has all of them
         return True
     if wanted.size_bytes > limit_bytes:
         return False
     if wanted.since_ns is not None and source.leftovers.expected:
         return False  # such a server cannot send a part of its files
-    with source.open_shard(state.place.shard_id, node=node, since_ns=wanted.since_ns) as stream:
+    with source.open_shard(shard_id, node=node, since_ns=wanted.since_ns) as stream:
         return compare(wanted, stream, buffer)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from resources.engine.backup.change_detection import compare_with_archive, weigh
+from resources.engine.backup.change_detection import ShardReport, compare_with_archive, weigh
 from resources.engine.backup.completeness import Sample, figures
 from resources.model import ShardGroupID, ShardGroupInfo, ShardID, ShardInfo, ShardPlace
 from resources.protocol.server_vars import CacheStats, ShardStats
@@ -38,7 +38,7 @@ def checked(
     previous: Archive | None, sample: Sample | None = NOW, clocks: Clocks | None = LATER
 ) -> tuple[str, str]:
     state = compare_with_archive(
-        PLACE, previous, (), full=False, archive_there=True, sample=sample, clocks=clocks
+        PLACE, previous, (), full=False, archive_there=True, report=ShardReport(sample, clocks)
     )
     return (state.reason, state.news) if state else ("", "")
 
