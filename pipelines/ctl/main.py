@@ -148,12 +148,15 @@ def _stop(_signal: int, _frame: FrameType | None) -> None:
 
 def _hear_again(dropped: sys.UnraisableHookArgs) -> None:
     """Raise a signal again that arrived in a finalizer, where it ends nothing and would be lost."""
-    global _stopped
     if not isinstance(dropped.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(dropped)
         return
+    raise_again(_start_again)
+
+
+def _start_again() -> None:
+    global _stopped
     _stopped = False
-    raise_again()
 
 
 def _say(line: str) -> None:

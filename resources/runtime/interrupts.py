@@ -23,6 +23,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType, TracebackType
@@ -40,6 +41,7 @@ class _Signals:
     def __init__(self) -> None:
         self.mode: _Mode = "outside"
         self.raised = False
+        self.in_hook = False
         self.waiting: list[int] = []
         self.doing: list[str] = []
         self.before: dict[signal.Signals, Handler | int] = {}
@@ -93,18 +95,31 @@ def is_work_done() -> bool:
     return _work_is_done
 
 
-def raise_again() -> None:
+def raise_again(prepare: Callable[[], None]) -> None:
     """Send SIGINT again in a moment, since a finalizer has dropped the exception of the first.
 
     Python prints an exception that leaves a finalizer or a callback of the collector and
-    continues; only `sys.unraisablehook` sees the exception.
+    continues; only `sys.unraisablehook` sees the exception. An exception that leaves the hook is
+    dropped like the first, so the signal waits until the hook has returned, and another signal
+    until then raises nothing.
+
+    Args:
+        prepare: called just before the signal, so that its handler raises again.
     """
-    _signals.raised = False
     main = threading.main_thread().ident
     assert main is not None  # noqa: S101 - it has started
-    again = threading.Timer(0.01, signal.pthread_kill, (main, signal.SIGINT))
-    again.daemon = True
-    again.start()
+    _signals.in_hook = True
+
+    def send() -> None:
+        while _signals.in_hook:
+            time.sleep(0.001)
+        time.sleep(0.01)
+        _signals.raised = False
+        prepare()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    threading.Thread(target=send, daemon=True).start()
+    _signals.in_hook = False  # Python handles no signal between this and the hook's end
 
 
 def say_what_goes_on(doing: list[str] | None = None) -> None:
