@@ -193,7 +193,7 @@ class Connection:
         self._coming, self._going = Meter(stall_limit), Meter(stall_limit)
         self._answering = False
         self._finished = False
-        self._aborted = ""
+        self._aborted: PeerUnreachable | None = None
         self._waits_since: float | None = None
         self._patient = False
         with Reaching(self.address, "connecting"):
@@ -216,9 +216,9 @@ class Connection:
             pass  # the peer closed first
         self._sock.close()
 
-    def abort(self, why: str = "broken off") -> None:
-        """Break off from another thread; a thread that waits for the peer raises at once."""
-        self._aborted = why
+    def abort(self, why: PeerUnreachable | None = None) -> None:
+        """Break off from another thread; a thread that waits for the peer raises `why` at once."""
+        self._aborted = why or PeerUnreachable("broken off")
         with suppress(OSError):  # the socket may be closed already
             # SSLSocket's own shutdown would go on unencrypted.
             socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
@@ -264,7 +264,7 @@ class Connection:
                 self._answering, self._patient = True, False
                 self._sock.settimeout(self._stall_limit.idle_s)
             if n_bytes == 0 and self._aborted:
-                raise PeerUnreachable(self._aborted)  # `abort` ended the stream, not the peer
+                raise self._aborted  # `abort` ended the stream, not the peer
             return n_bytes
 
     def receive(self, parse: Callable[[StreamReader], Parsing[T]]) -> T:

@@ -254,10 +254,12 @@ class Peer:
         if isinstance(error, (PeerSilent, PeerTooSlow)):
             return
         with self._lock:
-            if self._why is not None:
-                return
             suspects = {shard_id for shard_id, _ in self._reading}
-            if not self._is_there():
+            if self._why is not None:
+                if self._suspects:
+                    return  # the first stream that broke off has counted the crash
+                self._suspects = suspects  # another request met the crash before any stream did
+            elif not self._is_there():
                 self._set_away(error)
                 self._suspects = suspects
             elif not self.restarted():

@@ -117,7 +117,7 @@ class SnapshotterClient:
         """Break off the requests that have waited for longer than a probe of an absent peer."""
         for connection in list(self._connections):
             if connection.waits_s() >= min(BRIEFLY_S, self._stall_limit.idle_s):
-                connection.abort("no answer here either")
+                connection.abort(PeerSilent("no answer here either"))
 
     def resume(self) -> None:
         """Allow requests again after `abort`, for the clean-up."""

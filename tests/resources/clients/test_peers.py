@@ -118,6 +118,28 @@ def test_a_shard_that_kills_its_server_twice_when_alone_is_left_alone() -> None:
         pass
 
 
+def test_a_crash_that_another_request_meets_first_is_counted_once() -> None:
+    asked = Asked(there=False)
+    peer = Peer("data-1:8088", asked)
+    cut = PeerClosedEarly("data-1:8088: empty reply while reading a shard")
+    with (
+        suppress(PeerClosedEarly),
+        peer.reading(ONE, whole=True),
+        peer.reading(TWO, whole=True),
+    ):
+        fail(peer, REFUSED)
+        raise cut
+    assert peer.crashes.counts == {ONE: 1, TWO: 1}
+
+
+def test_a_stream_that_is_silent_when_its_server_goes_away_is_no_suspect() -> None:
+    peer = Peer("data-1:8088", Asked(there=False))
+    with suppress(PeerSilent), peer.reading(ONE, whole=True):
+        fail(peer, REFUSED)
+        raise PeerSilent("no answer here either")
+    assert not peer.crashes.counts
+
+
 def test_a_server_that_is_back_at_once_is_known_by_its_start() -> None:
     peer = Peer("influx:8088", Asked(there=True))
     broken(peer, ONE, PeerClosedEarly("influx:8088: empty reply"))
