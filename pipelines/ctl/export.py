@@ -18,8 +18,8 @@ from pipelines.ctl.point_flags import filter_of, limits_of, point_flags, require
 from pipelines.ctl.render import printable
 from pipelines.ctl.store import open_repository
 from resources.engine.events import Run
-from resources.engine.export.columns import Columns
 from resources.engine.export.export import Export, ExportReport
+from resources.engine.export.tables import joined_names
 from resources.errors import BackupPartial, StoreFailed, UsageError, counted
 from resources.repository.repository import BackupRepository
 
@@ -80,9 +80,7 @@ def _writer(
 ) -> Format:
     if kind == "lp":
         return LineProtocol(file)
-    columns = Columns()
-    plan.read(repository, columns, run)
-    return CSV(file, columns)
+    return CSV(file, joined_names(plan, repository, run))
 
 
 def _require_all(report: ExportReport, writer: Format) -> None:

@@ -10,7 +10,7 @@ from typing import IO, Protocol
 
 import numpy as np
 
-from resources.engine.export.columns import Columns
+from resources.engine.export.tables import Names
 from resources.model import ShardPlace
 from resources.points.line_protocol import can_be_written, lines_of
 from resources.points.series import parse_series
@@ -83,9 +83,9 @@ class CSV:
     A tag or field that a row lacks is empty, and so is an empty string.
     """
 
-    def __init__(self, file: IO[bytes], columns: Columns) -> None:
+    def __init__(self, file: IO[bytes], names: Names) -> None:
         self._file = file
-        self._tags, self._fields = columns.tags, columns.fields
+        self._tags, self._fields = sorted(names.tags), sorted(names.fields)
         self.left_out: list[str] = []
         self.n_left_out = 0
         self._write([["time", *map(_text, self._tags), *map(_text, self._fields)]])

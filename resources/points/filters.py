@@ -9,9 +9,9 @@ from msgspec import Struct, field
 from resources.model import ShardGroupInfo
 from resources.points.series import measurement_of, parse_series
 from resources.tsm.layout import split_key
+from resources.tsm.merge import MAX_TIME_NS, MIN_TIME_NS
 
-MIN_NS, MAX_NS = -(2**63), 2**63 - 1
-"""Servers take times up to 2**63 - 2."""
+MIN_NS, MAX_NS = MIN_TIME_NS, MAX_TIME_NS
 
 
 class PointFilter(Struct, frozen=True):

@@ -12,7 +12,14 @@ from resources.repository.archives.unpacked import UnpackedShard
 from resources.repository.backup_set import Archive
 from resources.repository.repository import BackupRepository
 from resources.tsm.damage import FileDamage
-from resources.tsm.merge import SeriesPoints, series_points
+from resources.tsm.layout import BlockType
+from resources.tsm.merge import (
+    SeriesPoints,
+    ShardFile,
+    kept_keys,
+    series_points,
+    series_windows,
+)
 
 
 class ShardPoints:
@@ -32,8 +39,25 @@ class ShardPoints:
         Raises:
             TSMError: a file is broken, or a key has different types in two files.
         """
-        files = self._unpacked.shard_files(apply_tombstones=True)
-        return series_points(files, times=wanted.times, keys=wanted.wants_key)
+        return series_points(self._files(), times=wanted.times, keys=wanted.wants_key)
+
+    def series(self, wanted: PointFilter) -> Iterator[list[SeriesPoints]]:
+        """Yield the wanted points of all fields of a series, window by window.
+
+        Memory does not grow with the length of a series; raises as `read`.
+        """
+        return series_windows(self._files(), times=wanted.times, keys=wanted.wants_key)
+
+    def keys(self, wanted: PointFilter) -> Iterator[tuple[bytes, BlockType]]:
+        """Yield the keys that may have wanted points, with their types; reads no block.
+
+        Raises:
+            TSMError: an index is broken.
+        """
+        return kept_keys(self._files(), times=wanted.times, keys=wanted.wants_key)
+
+    def _files(self) -> list[ShardFile]:
+        return self._unpacked.shard_files(apply_tombstones=True)
 
 
 @contextmanager

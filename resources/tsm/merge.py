@@ -10,7 +10,7 @@ Source: influxdb tsdb/engine/tsm1/file_store.go, KeyCursor; reader.go, applyTomb
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby
 
@@ -27,6 +27,12 @@ from resources.tsm.reader import TSMFile, joined
 
 ShardFile = tuple[TSMFile, Deletions]
 """A file and the deletions in its tombstone file."""
+
+MIN_TIME_NS, MAX_TIME_NS = -(2**63), 2**63 - 1
+"""Servers take times up to 2**63 - 2."""
+MAX_WINDOW_BLOCKS = 2048
+MAX_WINDOW_BYTES = 8 << 20
+"""Limits of `series_windows`: a block has 1000 points, and strings shrink to a 21st at best."""
 
 
 class SeriesPoints(Struct, frozen=True, eq=False):
@@ -68,28 +74,115 @@ def series_points(
     Raises:
         TSMError: a file is broken, or a key has different types in two files.
     """
+    for key, group in _keys(files, keys):
+        points = _points_of(files, key, group, times)
+        if points is not None:
+            yield points
+
+
+def kept_keys(
+    files: Sequence[ShardFile],
+    *,
+    times: tuple[int, int] | None = None,
+    keys: Callable[[bytes], bool] | None = None,
+) -> Iterator[tuple[bytes, BlockType]]:
+    """Yield the keys that may have points, ascending, with their types; reads no block.
+
+    A key is left out if its deletions or `times` exclude each of its blocks as a whole. A key
+    with two types is yielded twice. The arguments and errors are those of `series_points`.
+    """
+    for key, group in _keys(files, keys):
+        types = {
+            found.type
+            for i, found in group
+            if any(_kept_entries(found, files[i][1].get(key), times))
+        }
+        yield from ((key, one) for one in sorted(types))
+
+
+def series_windows(
+    files: Sequence[ShardFile],
+    *,
+    times: tuple[int, int] | None = None,
+    keys: Callable[[bytes], bool] | None = None,
+    max_blocks: int = MAX_WINDOW_BLOCKS,
+    max_bytes: int = MAX_WINDOW_BYTES,
+) -> Iterator[list[SeriesPoints]]:
+    """Yield the points of all fields of a series, window by window, times ascending.
+
+    A window has no more blocks and encoded bytes than the limits, if blocks do not overlap, so
+    memory does not grow with the length of a series. The other arguments and the errors are those
+    of `series_points`; a key whose types differ between two windows is yielded with both.
+    """
+    for _, fields in groupby(_keys(files, keys), key=lambda item: split_key(item[0])[0]):
+        groups = [(key, list(group)) for key, group in fields]
+        kept = [
+            entry
+            for key, group in groups
+            for i, found in group
+            for entry in _kept_entries(found, files[i][1].get(key), times)
+        ]
+        for window in _windows(kept, times, max_blocks, max_bytes):
+            points = [_points_of(files, key, group, window) for key, group in groups]
+            if found := [one for one in points if one is not None]:
+                yield found
+
+
+def _keys(
+    files: Sequence[ShardFile], keys: Callable[[bytes], bool] | None
+) -> Iterator[tuple[bytes, Iterator[tuple[int, IndexKey]]]]:
+    """The wanted keys, ascending, with the files that have each."""
     walks = [_numbered(i, file) for i, (file, _) in enumerate(files)]
     # The file's number sorts equal keys, so index entries are never compared.
     for key, group in groupby(merge(*walks, key=lambda item: (item[1].key, item[0])), _key_of):
-        if keys is not None and not keys(key):
-            continue
-        blocks: list[Block] = []
-        for i, found in group:
-            kept = list(_kept_blocks(files[i][0], found, files[i][1].get(key), times))
-            # A key whose points are all deleted may have had another type.
-            if kept and blocks and found.type is not blocks[0].type:
-                raise TSMError(
-                    f"{shown(key)} is {blocks[0].type.name} in one file and {found.type.name}"
-                    " in a later one",
-                    hint="the server that wrote them cannot load this shard either",
-                )
-            blocks += kept
-        if blocks:
-            points = SeriesPoints(key, blocks[0].type, *merged_points(blocks))
-            if times is not None:
-                points = _between(points, *times)
-            if len(points.times):
-                yield points
+        if keys is None or keys(key):
+            yield key, group
+
+
+def _points_of(
+    files: Sequence[ShardFile],
+    key: bytes,
+    group: Iterable[tuple[int, IndexKey]],
+    times: tuple[int, int] | None,
+) -> SeriesPoints | None:
+    """The points of a key; None if it has none."""
+    blocks: list[Block] = []
+    for i, found in group:
+        kept = list(_kept_blocks(files[i][0], found, files[i][1].get(key), times))
+        # A key whose points are all deleted may have had another type.
+        if kept and blocks and found.type is not blocks[0].type:
+            raise TSMError(
+                f"{shown(key)} is {blocks[0].type.name} in one file and {found.type.name}"
+                " in a later one",
+                hint="the server that wrote them cannot load this shard either",
+            )
+        blocks += kept
+    if not blocks:
+        return None
+    points = SeriesPoints(key, blocks[0].type, *merged_points(blocks))
+    if times is not None:
+        points = _between(points, *times)
+    return points if len(points.times) else None
+
+
+def _windows(
+    kept: list[IndexEntry], times: tuple[int, int] | None, max_blocks: int, max_bytes: int
+) -> Iterator[tuple[int, int] | None]:
+    """Ranges of times that together cover `times`, cut where blocks begin."""
+    if len(kept) <= max_blocks and sum(entry.size for entry in kept) <= max_bytes:
+        yield times
+        return
+    start, end = times or (MIN_TIME_NS, MAX_TIME_NS)
+    blocks = size = 0
+    for entry in sorted(kept):
+        if (blocks >= max_blocks or size + entry.size > max_bytes) and entry.min_time > start:
+            cut = min(entry.min_time, end)
+            yield start, cut
+            start, blocks, size = cut, 0, 0
+        blocks += 1
+        size += entry.size
+    if start < end:
+        yield start, end
 
 
 def content_digest(files: Sequence[ShardFile]) -> ContentDigest:
@@ -126,15 +219,22 @@ def _kept_blocks(
     deleted: Ranges,
     times: tuple[int, int] | None,
 ) -> Iterator[Block]:
-    """A key's blocks without deleted points and without points outside of a time range."""
-    for entry in found.entries:
-        if deleted.cover(entry.min_time, entry.max_time):
-            continue
-        if times is not None and not _overlap(entry, times):
-            continue
+    """A key's blocks that overlap a time range, without deleted points."""
+    for entry in _kept_entries(found, deleted, times):
         block = block_without(file.block(found, entry), deleted)
         if len(block.times):
             yield block
+
+
+def _kept_entries(
+    found: IndexKey, deleted: Ranges, times: tuple[int, int] | None
+) -> Iterator[IndexEntry]:
+    """A key's blocks that are not deleted as a whole and overlap a time range."""
+    for entry in found.entries:
+        if deleted.cover(entry.min_time, entry.max_time):
+            continue
+        if times is None or _overlap(entry, times):
+            yield entry
 
 
 def _overlap(entry: IndexEntry, times: tuple[int, int]) -> bool:

@@ -19,7 +19,7 @@ from resources.engine.restore.archives import check_places, require_complete_bac
 from resources.engine.selection import select
 from resources.model import ShardPlace
 from resources.points.filters import PointFilter
-from resources.points.shard_points import open_points
+from resources.points.shard_points import ShardPoints, open_points
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.formats.manifest import Limits
@@ -28,6 +28,7 @@ from resources.tsm.merge import SeriesPoints
 
 Visit = Callable[[ShardPlace, Iterator[SeriesPoints]], None]
 """Called for each shard with its points, keys ascending."""
+ALL_READ = "all points were read"
 
 
 class ExportReport(Struct):
@@ -57,14 +58,20 @@ class Export(Struct, frozen=True):
         *,
         as_of: datetime | None = None,
     ) -> Export:
-        """Choose the shards.
+        """Choose the shards; raises as `of`, and if the state cannot be read."""
+        return cls.of(repository, repository.current(as_of=as_of), limits, wanted)
+
+    @classmethod
+    def of(
+        cls, repository: BackupRepository, state: BackupSet, limits: Limits, wanted: PointFilter
+    ) -> Export:
+        """Choose the shards of a state.
 
         Raises:
             NothingMatches: the state has no such database, policy or shard.
             BackupIncomplete: an archive is missing.
-            RepositoryError, WireError: the state cannot be read.
+            RepositoryError, WireError: the metastore cannot be read.
         """
-        state = repository.current(as_of=as_of)
         found = select(decode_metastore(repository.read_meta(state)), limits)
         places = [place for place in found if wanted.wants_group(place.group)]
         require_complete_backup(state, places, limits)
@@ -81,25 +88,71 @@ class Export(Struct, frozen=True):
             ShardkeeperError: an archive cannot be read; or what `visit` raises.
             Stopped: the run is to end early.
         """
-        report = ExportReport(self.state.newest.file_name.removesuffix(".manifest"))
-        reported_s = time.monotonic()
+        report = self.report()
+        progress = _Progress(report, len(self.shards), run)
+        for place, shard in self.opened(repository, report, run):
+            visit(place, progress.counted(shard.read(self.wanted)))
+        return report
 
-        def counted(points: Iterator[SeriesPoints]) -> Iterator[SeriesPoints]:
-            nonlocal reported_s
-            for found in points:
-                run.check("all points were read")
-                report.values += len(found.times)
-                yield found
-                if time.monotonic() - reported_s >= PROGRESS_EVERY_S:
-                    reported_s = time.monotonic()
-                    run.emit(PointsRead(report.shards, len(self.shards), report.values))
+    def report(self) -> ExportReport:
+        """A report to be filled."""
+        return ExportReport(self.state.newest.file_name.removesuffix(".manifest"))
 
+    def opened(
+        self, repository: BackupRepository, report: ExportReport, run: Run
+    ) -> Iterator[tuple[ShardPlace, ShardPoints]]:
+        """Yield each shard while its archive is unpacked; the report then has its facts.
+
+        Raises:
+            ShardkeeperError: an archive cannot be read.
+            Stopped: the run is to end early.
+        """
         for place, archive in self.shards:
-            with open_points(
-                repository, archive, check=lambda: run.check("all points were read")
-            ) as shard:
-                visit(place, counted(shard.read(self.wanted)))
+            with open_points(repository, archive, check=lambda: run.check(ALL_READ)) as shard:
+                yield place, shard
                 if shard.damaged:
                     report.damaged.append(archive.entry.file_name)
             report.shards += 1
-        return report
+
+    def series(
+        self, repository: BackupRepository, report: ExportReport, run: Run
+    ) -> Iterator[tuple[ShardPlace, Iterator[list[SeriesPoints]]]]:
+        """Yield the points of each shard, series by series in windows of bounded size.
+
+        Raises:
+            ShardkeeperError: an archive cannot be read.
+            Stopped: the run is to end early.
+        """
+        progress = _Progress(report, len(self.shards), run)
+        for place, shard in self.opened(repository, report, run):
+            yield place, progress.counted_series(shard.series(self.wanted))
+
+
+class _Progress:
+    """Counts the values that pass, and emits how many there were so far."""
+
+    def __init__(self, report: ExportReport, total: int, run: Run) -> None:
+        self._report, self._total, self._run = report, total, run
+        self._reported_s = time.monotonic()
+
+    def counted(self, points: Iterator[SeriesPoints]) -> Iterator[SeriesPoints]:
+        for found in points:
+            self._check()
+            self._report.values += len(found.times)
+            yield found
+            self._emit()
+
+    def counted_series(self, points: Iterator[list[SeriesPoints]]) -> Iterator[list[SeriesPoints]]:
+        for found in points:
+            self._check()
+            self._report.values += sum(len(one.times) for one in found)
+            yield found
+            self._emit()
+
+    def _check(self) -> None:
+        self._run.check(ALL_READ)
+
+    def _emit(self) -> None:
+        if time.monotonic() - self._reported_s >= PROGRESS_EVERY_S:
+            self._reported_s = time.monotonic()
+            self._run.emit(PointsRead(self._report.shards, self._total, self._report.values))

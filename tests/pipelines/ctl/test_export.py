@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.ctl.export_format import CSV, LineProtocol
 from resources.embedded.server import EmbeddedServer
-from resources.engine.export.columns import Columns
+from resources.engine.export.tables import Names
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import SeriesPoints
 from tests import builders as b
@@ -38,9 +38,9 @@ POINTS = [
 
 
 def test_a_row_has_all_fields_of_a_series_at_a_time() -> None:
-    columns, file = Columns(), io.BytesIO()
-    columns(b.place(1), iter(POINTS))
-    CSV(file, columns)(b.place(1), iter(POINTS))
+    file = io.BytesIO()
+    names = Names({b"k"}, {b"v": set(), b"s": set(), b"ok": set()})
+    CSV(file, names)(b.place(1), iter(POINTS))
     assert file.getvalue().decode("utf-8", "surrogateescape").splitlines() == [
         "time,k,ok,s,v",
         '1970-01-01T00:00:00.000000001Z,a,,"say ""a,b""\udcff",0.1',

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from resources.errors import BlockChecksumMismatch, TSMError
 from resources.tsm.deletions import Deletions
-from resources.tsm.merge import ContentDigest, ShardFile, content_digest, series_points
+from resources.tsm.layout import BlockType
+from resources.tsm.merge import (
+    ContentDigest,
+    ShardFile,
+    content_digest,
+    kept_keys,
+    series_points,
+    series_windows,
+)
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource
 from resources.tsm.tombstone import Tombstone, parse_tombstones
@@ -168,3 +176,37 @@ def test_digests_report_shards_apart_by_points_alone() -> None:
     last = opened(stored("deleted.tsm"), Tombstone(b"d,k=e#!~#s", T0, T0))
     assert content_digest([last]).sha256 != content_digest([all_of_it]).sha256
     assert content_digest([last]).points == content_digest([all_of_it]).points - 1
+
+
+@pytest.mark.parametrize("limits", [{"max_blocks": 1}, {"max_blocks": 3}, {"max_bytes": 1}, {}])
+@pytest.mark.parametrize("times", [None, (T0 + 3, T0 + 11)])
+def test_windows_of_a_series_join_to_its_points(
+    limits: dict[str, int], times: tuple[int, int] | None
+) -> None:
+    """Whatever their size, also where blocks of two files overlap."""
+    one = {b"m#!~#a": {T0 + i: i for i in range(0, 20, 2)}, b"m#!~#b": {T0 + 19: 1}}
+    two = {b"m#!~#a": {T0 + i: -i for i in range(1, 20, 3)}, b"o#!~#a": {T0 + 5: 5}}
+    files = [
+        opened(integers(one, per_block=3), Tombstone(b"m#!~#a", T0 + 6, T0 + 7)),
+        opened(integers(two, per_block=2)),
+    ]
+    found: dict[bytes, list[object]] = {}
+    sizes: list[int] = []
+    for window in series_windows(files, times=times, **limits):  # type: ignore[arg-type]
+        assert len({points.key.split(b"#!~#")[0] for points in window}) == 1
+        sizes.append(max(len(points.times) for points in window))
+        for points in window:
+            found.setdefault(points.key, []).extend(plain(points.times, points.values))
+    expected = {s.key: plain(s.times, s.values) for s in series_points(files, times=times)}
+    assert found == expected
+    assert {key for key, _ in kept_keys(files, times=times)} >= expected.keys()
+    assert not limits or max(sizes) < 10
+
+
+def test_the_index_alone_leaves_out_what_is_deleted_or_not_wanted() -> None:
+    file = opened(
+        integers({b"m#!~#a": {T0: 1}, b"m#!~#b": {T0: 1}, b"m#!~#c": {T0 + 9: 1}}),
+        Tombstone(b"m#!~#a", T0, T0),
+    )
+    found = list(kept_keys([file], times=(T0, T0 + 9), keys=lambda key: key != b"m#!~#x"))
+    assert found == [(b"m#!~#b", BlockType.INTEGER)]

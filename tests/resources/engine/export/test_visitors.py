@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from resources.engine.export.columns import Columns
 from resources.engine.export.measurements import Measurements
 from resources.tsm.layout import BlockType
 from resources.tsm.merge import SeriesPoints
@@ -38,10 +37,3 @@ def test_policies_and_measurements_are_kept_apart() -> None:
     assert found.found.keys() == {
         ("db", policy, name) for policy in ("week", "year") for name in (b"m", b"m,2")
     }
-
-
-def test_the_columns_are_all_tags_and_fields() -> None:
-    columns = Columns()
-    columns(b.place(1), iter([points(b"m,k=a#!~#x", [1])]))
-    columns(b.place(2), iter([points(b"m,j=a#!~#y", [1]), points(b"m#!~#x", [1])]))
-    assert (columns.tags, columns.fields) == ([b"j", b"k"], [b"x", b"y"])
