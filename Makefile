@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model cuts replicas looks peers memory faults fuzz clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model cuts replicas looks peers memory faults fuzz wheel clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(PIP) --require-hashes -r constraints.txt
 	$(PIP) --no-deps --no-build-isolation --config-settings editable_mode=compat -e .
+	@echo '$(CURDIR)/resources/import_name' > \
+		"$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/shardkeeper.pth"
 	$(BIN)/python -m compileall -q assets pipelines resources
 	@touch $(STAMP)
 
@@ -131,6 +133,9 @@ memory: install ## what a shard of 25 GB costs in memory, beside one of 1 MB; GB
 
 fuzz: install ## hostile bytes for the parsers; SECONDS= of CPU time each
 	@$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
+
+wheel: install ## build the wheel, and read a backup by what is in it
+	@$(BIN)/python -m tests.wheel
 
 clean: ## forget .venv and caches
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis *.egg-info

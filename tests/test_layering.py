@@ -85,6 +85,21 @@ ARROWS = {
         "resources.repository",
         "resources.engine",
     ),
+    "resources.api": (
+        "resources.errors",
+        "resources.model",
+        "resources.protocol",
+        "resources.points",
+        "resources.repository",
+        "resources.engine",
+        "resources.api",
+    ),
+    "resources.import_name": (
+        "resources.errors",
+        "resources.version",
+        "resources.points",
+        "resources.api",
+    ),
     "resources.embedded": (
         "resources.errors",
         "resources.values",
