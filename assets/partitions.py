@@ -86,6 +86,6 @@ def _unescaped(text: str) -> str:
 def _refusal(text: str) -> UsageError:
     return UsageError(
         f"{shown(text)} is no shard's partition",
-        hint="partitions are named database/policy/shard id; a scan of the server (meta_snapshot) "
-        "adds them; delete this one",
+        hint="partitions are named database/policy/shard id; the next scan (meta_snapshot) adds "
+        "those of all shards, and removes this one",
     )

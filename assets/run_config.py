@@ -312,7 +312,7 @@ def check_number(name: str, number: float | None, least: int, most: int) -> None
         return
     raise UsageError(
         f"{name} is {number}, which is not among {least} to {most}",
-        hint=f"write {name}: {least} or more, or leave the line out",
+        hint=f"write a number from {least} to {most} there, or leave the line out",
     )
 
 

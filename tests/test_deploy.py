@@ -115,6 +115,9 @@ def test_a_deployment_has_the_limits_of_a_checkout() -> None:
     same = own.keys() - {"storage", "compute_logs", "local_artifact_storage"}
     assert {"concurrency", "retention", "run_monitoring"} <= same
     assert {name: deployed[name] for name in same} == {name: own[name] for name in same}
+    # While a code server starts again, or is slow, a run waits in the queue: it does not fail.
+    queue = own["run_queue"]
+    assert queue["max_user_code_failure_retries"] * queue["user_code_failure_retry_delay"] >= 120
 
 
 def test_the_yaml_in_the_document_is_yaml() -> None:
