@@ -31,6 +31,12 @@ END_WITHIN_S = 20.0
 LAST_WORDS = 8
 """The lines shown of a process that ended by itself; its log has all of them."""
 POLL_S = 0.1
+PAUSES = "DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS"
+CODE_WITHOUT_NEWS_S = 30 * 86_400
+"""After which the process that has the code ends if its parent is silent: not when a laptop slept.
+
+It is not started again; with Dagster's 30 s, no sensor and no run works after a pause.
+"""
 # Dagster marks some of its parts as beta or superseded; which ones to use was our choice.
 WARNINGS = "ignore::DeprecationWarning,ignore::FutureWarning"
 
@@ -106,6 +112,7 @@ class Services:
             **os.environ,
             "DAGSTER_HOME": str(self._home),
             "SHARDKEEPER_URL": self.url,
+            PAUSES: str(CODE_WITHOUT_NEWS_S),
             "PYTHONPATH": str(ROOT),
             "PYTHONWARNINGS": WARNINGS,
             "PYTHONUNBUFFERED": "1",

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from pipelines.services import CODE_WITHOUT_NEWS_S, PAUSES
 from resources.config.reading import VARIABLE, read_configuration
 
 ROOT = Path(__file__).parent.parent
@@ -115,6 +116,8 @@ def test_a_deployment_has_the_limits_of_a_checkout() -> None:
     same = own.keys() - {"storage", "compute_logs", "local_artifact_storage"}
     assert {"concurrency", "retention", "run_monitoring"} <= same
     assert {name: deployed[name] for name in same} == {name: own[name] for name in same}
+    # Nothing starts the process with the code again if it ends because its machine was paused.
+    assert f"{PAUSES}={CODE_WITHOUT_NEWS_S} " in IMAGE
     # While a code server starts again, or is slow, a run waits in the queue: it does not fail.
     queue = own["run_queue"]
     assert queue["max_user_code_failure_retries"] * queue["user_code_failure_retry_delay"] >= 120

@@ -57,7 +57,7 @@ def _objective(
     cluster_assets: ClusterAssets, objectives: Objectives, cached: ManifestCache, first_s: float
 ) -> Iterator[Trouble]:
     goal, now_s = for_people(objectives.recovery_point), time.time()
-    hint = f"Next: see why the last runs of {cluster_assets.back_up_job} failed, or launch it"
+    hint = f"Next: see why {cluster_assets.back_up_job} made no newer one, or launch it"
     if cached.newest is None:
         if now_s - first_s >= objectives.recovery_point:
             yield Trouble(OBJECTIVE, f"there is no backup yet, after {goal}\n{hint}")
