@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
 from typing import cast
 
 import pytest
+from msgspec.structs import replace
 
 from resources.clients.snapshotter import ShardStream
-from resources.engine.backup.second_read import EARLIER_S, SecondRead, compare, second_read
+from resources.clients.source import Source
+from resources.engine.backup.second_read import (
+    EARLIER_S,
+    SecondRead,
+    compare,
+    read_again,
+    second_read,
+)
 from resources.errors import ArchiveCorrupt
-from resources.protocol.tar import END_MARKER, encode_header, padding
+from resources.model import ShardID
 from resources.repository.formats.details import FileFacts
 from tests import builders as b
+from tests.resources.engine.backup.streams import SendingSource, Sent, tar
 
 S = 10**9
 OLD, NEW = b.file(1, 100), b.file(2, 30)
@@ -50,26 +58,6 @@ def test_without_new_tsm_files_nothing_is_read_again() -> None:
 def test_a_time_that_is_none_asks_for_everything(modified_s: int) -> None:
     times = {**WRITTEN, NEW.name: modified_s}
     assert second_read((OLD, NEW), times, b.details(OLD)).since_ns is None
-
-
-class Sent:
-    """A stream that gives its bytes, as many at once as fit."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def recv_into(self, buffer: memoryview) -> int:
-        n = min(len(buffer), len(self._data))
-        buffer[:n], self._data = self._data[:n], self._data[n:]
-        return n
-
-
-def tar(files: Mapping[str, bytes]) -> bytes:
-    members = (
-        encode_header(f"db/autogen/1/{name}", len(data), 1000) + data + padding(len(data))
-        for name, data in files.items()
-    )
-    return b"".join(members) + END_MARKER
 
 
 FIRST, SECOND = b"first" * 200, b"second" * 100
@@ -110,3 +98,34 @@ def test_a_stream_that_ends_early_is_an_error() -> None:
     stream = cast("ShardStream", Sent(tar({"000000001-000000001.tsm": FIRST})[:600]))
     with pytest.raises(ArchiveCorrupt):
         compare(WANTED, stream, memoryview(bytearray(100)))
+
+
+def again(wanted: SecondRead, source: SendingSource, limit_bytes: int = 2000) -> bool:
+    buffer = memoryview(bytearray(100))
+    return read_again(
+        cast("Source", source), ShardID(7), "h:8088", wanted, limit_bytes=limit_bytes, buffer=buffer
+    )
+
+
+def test_the_new_files_are_requested_from_the_node_that_sent_them() -> None:
+    named = {f"{i:09}-000000001.tsm": data for i, data in enumerate((FIRST, SECOND), 1)}
+    source = SendingSource(tar(named))
+    assert again(replace(WANTED, since_ns=4 * S, size_bytes=2000), source)
+    assert source.asked == [(7, "h:8088", 4 * S)]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "proven"),
+    [
+        (SecondRead((), None, 0), "1.6.7", True),
+        (replace(WANTED, size_bytes=2001), "1.6.7", False),  # more than may be read twice
+        (replace(WANTED, since_ns=4 * S), "1.8.3", False),  # it cannot send a part of its files
+    ],
+)
+def test_what_cannot_be_or_need_not_be_read_twice_is_not_requested(
+    wanted: SecondRead, version: str, proven: bool
+) -> None:
+    source = SendingSource(b"")
+    source.leftovers.version = version
+    assert again(wanted, source) == proven
+    assert source.asked == []

@@ -1,0 +1,59 @@
+"""A shard's bytes without a server: tars as servers send them, and sources that send them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from resources.clients.backup_directories import Leftovers
+from resources.clients.snapshotter import ShardStream
+from resources.errors import WireError
+from resources.model import ShardID
+from resources.protocol.tar import END_MARKER, encode_header, padding
+
+
+class Sent:
+    """A stream that gives its bytes, as many at once as fit."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def recv_into(self, buffer: memoryview) -> int:
+        n = min(len(buffer), len(self._data))
+        buffer[:n], self._data = self._data[:n], self._data[n:]
+        return n
+
+
+def tar(files: Mapping[str, bytes], shard: str = "db/autogen/1") -> bytes:
+    members = (
+        encode_header(f"{shard}/{name}", len(data), 1000) + data + padding(len(data))
+        for name, data in files.items()
+    )
+    return b"".join(members) + END_MARKER
+
+
+class Asked(NamedTuple):
+    """A request for a shard."""
+
+    shard_id: ShardID
+    node: str
+    since_ns: int | None
+
+
+class SendingSource:
+    """A source that answers requests for shards by these bytes, or by an error."""
+
+    def __init__(self, reply: bytes | WireError) -> None:
+        self.asked: list[Asked] = []
+        self.leftovers = Leftovers()
+        self._reply = reply
+
+    @contextmanager
+    def open_shard(
+        self, shard_id: ShardID, *, node: str, since_ns: int | None = None
+    ) -> Generator[ShardStream]:
+        self.asked.append(Asked(shard_id, node, since_ns))
+        if isinstance(self._reply, WireError):
+            raise self._reply
+        yield Sent(self._reply)  # type: ignore[misc]
