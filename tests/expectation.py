@@ -1,6 +1,6 @@
 """After every fault: is what was committed there, sound, and does each of it come back?
 
-The one judge of all tests that break things: `verify` finds nothing, every backup that was
+The one expectation of all tests that break things: `verify` finds nothing, every backup that was
 committed is restored, and all its points are compared with those that the source had.
 """
 

@@ -228,7 +228,7 @@ class Influxd:
             if section:
                 lines.append(f"[{section}]")
             own = {**ports.get(section, {}), **http.get(section, {}), **settings}
-            # TOML and JSON write strings, numbers and booleans alike.
+            # TOML and JSON write strings, numbers and booleans in the same way.
             lines += [f"{name} = {json.dumps(value)}" for name, value in own.items()]
         return "\n".join(lines) + "\n"
 
@@ -268,7 +268,7 @@ class Influxd:
             errors = [result["error"] for result in (reply, *results) if "error" in result]
             if not errors:
                 return results
-            # While it imports what a killed restore had sent, nobody can read that shard.
+            # While it imports what a killed restore had sent, no client can read that shard.
             if "shard is disabled" not in errors or time.monotonic() > deadline:
                 raise InfluxdFailed(f"{q}: {'; '.join(errors)}")
             time.sleep(POLL_S)

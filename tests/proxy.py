@@ -54,7 +54,7 @@ class Flip:
 
 @dataclass(frozen=True)
 class Stall:
-    """Say nothing more after `at` bytes, until whoever sends breaks off."""
+    """Say nothing more after `at` bytes, until the sender breaks off."""
 
     at: int
     direction: Direction = "to client"

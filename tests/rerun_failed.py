@@ -4,7 +4,8 @@
 
 PYTEST is how to start pytest. The failed tests are read from the cache that pytest writes. A test
 that passes alone is printed below the heading FLAKY and does not end the run with an error: either
-the test or the product is wrong, and somebody has to find out which. A test that fails again does.
+the test or the product is wrong, and a developer has to find out which. A test that fails again
+ends it with an error.
 """
 
 from __future__ import annotations

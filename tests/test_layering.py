@@ -1,4 +1,4 @@
-"""The map of the house holds: who may import whom, and what stands at the top."""
+"""The map of the house holds: which package may import which, and what is at the top."""
 
 from __future__ import annotations
 

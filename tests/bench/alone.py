@@ -66,7 +66,7 @@ class Step:
 
 
 def shards(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
-    """What a directory with one whole backup of so many shards costs."""
+    """What a directory with one whole backup of `n` shards costs."""
     for size in sizes:
         with many_shards(root / f"cluster {size}", size, DATABASES) as (bind, _):
             backups = root / f"backups {size}"
@@ -81,7 +81,7 @@ def shards(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
 
 
 def manifests(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
-    """What a directory costs that grew by so many incremental backups."""
+    """What a directory costs that grew by `n` incremental backups."""
     with many_shards(root / "growing", 200, 4) as (bind, write):
         backups = root / "grown"
         backups.mkdir(mode=0o700)

@@ -46,7 +46,7 @@ def deletes(sizes: Sequence[int], n: int, root: Path) -> Iterator[Step]:
 
 
 def _pending(server: Influxd, size: int) -> None:
-    """Have the server hold one shard of one file, beside which so many deletes are on file."""
+    """Have the server hold one shard of one file, with `n` deletes beside it."""
     server.create_database(DATABASE)
     server.write(DATABASE, "\n".join(f"kept v={i} {(FIRST_S + i) * 10**9}" for i in range(POINTS)))
     [tsm] = server.flush(DATABASE)

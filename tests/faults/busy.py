@@ -110,7 +110,7 @@ class Load:
         self._over.wait(self._dice.choice((0, 0, 0.02, 0.2)))
 
     def _others(self) -> None:
-        """Somebody else's backup of a shard; each writes the cache out."""
+        """Another client's backup of a shard; each writes the cache out."""
         shard_id = self._dice.randint(1, SHARDS)
         request = {
             "Type": 0,
@@ -175,7 +175,7 @@ def restored(target: Influxd, backups: Path, database: str) -> set[tuple[int, in
 
 
 def one_backup(load: Load, target: Influxd, backups: Path) -> str:
-    """Back up once, and judge it; returns what became of it."""
+    """Back up once, and check the backup; returns its outcome."""
     before, was_away = load.acknowledged(), load.away.is_set()
     done = shardkeeper("backup", *at(load.server), "-db", load.database, backups)
     if done.code == 0:
@@ -193,7 +193,7 @@ def one_backup(load: Load, target: Influxd, backups: Path) -> str:
 
 
 def live(dice: random.Random, n: int, scratch: Path) -> Counter[str]:
-    """So many backups of one server under one kind of load."""
+    """`n` backups of one server under one kind of load."""
     how = dice.choice(DISTURBANCES)
     seen: Counter[str] = Counter()
     with ExitStack() as stack:

@@ -70,7 +70,7 @@ class ClusterRestore(Scenario):
 
 
 class Overwrite(Scenario):
-    """Of a cluster's metastore, in which somebody has made a database since."""
+    """Of a cluster's metastore, in which another client has made a database since."""
 
     points_at = ("overwrite.", "cluster.before-setting")
 

@@ -34,6 +34,6 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """An embedded cluster, and an embedded server to judge what it saves."""
+    """An embedded cluster, and an embedded server that its backups are restored into."""
     with dev_cluster(tmp_path_factory.mktemp("dev-cluster")) as place:
         yield place

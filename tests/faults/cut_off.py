@@ -3,15 +3,15 @@
     PATH=<directory of an influxd>:$PATH python -m tests.faults.cut_off 300 20 [seed]
     SHARDKEEPER_WIRE_BIND=<meta node> python -m tests.faults.cut_off 300 20 [seed]
 
-The influxd that comes first in PATH, or the cluster whose meta node is named and that nobody else
-uses, has a database of 300 shards. Proxies stand before every port of it.
+The influxd that comes first in PATH, or the cluster whose meta node is named and that no other
+client uses, has a database of 300 shards. Proxies stand before every port of it.
 
 - A backup: each request, the first time that it is made, is cut at a random byte of it or of its
   answer, by a reset or by an end in order. It has to end with 0 and hold every shard.
 - A restore in the same way: it has to end with 0, and what is there has to equal what was.
-- A restore through the same proxies, which harm nobody now, is killed 20 times and started again.
-  The last run has to end with 0 and be equal, and of the bytes of shards, up and down, no more than
-  one and a half times as many may have passed as in a restore that nobody disturbs.
+- A restore through the same proxies, which harm no connection now, is killed 20 times and started
+  again. The last run has to end with 0 and be equal, and of the bytes of shards, up and down, no
+  more than one and a half times as many may have passed as in an undisturbed restore.
 
 A seed repeats what is planned; what meets what depends on the machine.
 """
@@ -91,7 +91,7 @@ class Scene:
 
     Attributes:
         flags: how the command line is led to it through them.
-        fill: write so many shards.
+        fill: how many shards to write.
         content: all points of a database, from every node.
         drop: a database.
     """
@@ -237,7 +237,7 @@ class Campaign:
     def kills(
         self, kills: int, fork_server: ForkServer, *, most_work: float | None = MAX_WORK
     ) -> str:
-        """A restore is killed so many times, and goes on."""
+        """A restore is killed `n` times, and goes on."""
         alone = self._undisturbed(fork_server)
         before = self._counts()
         per_life = alone[0] / (kills + 1)
@@ -272,7 +272,7 @@ class Campaign:
         return self._scene.uploads, self._scene.shard_bytes, self._scene.all_bytes
 
     def _wait(self, run: Any, uploads: int) -> None:
-        """Until so many were begun; or any moment of what comes before the first."""
+        """Until that number were begun; or any moment of what comes before the first."""
         until = time.monotonic() + (self._dice.uniform(0, 2) if self._dice.random() < 0.2 else 120)
         while self._scene.uploads < uploads and time.monotonic() < until and run.running:
             time.sleep(0.005)

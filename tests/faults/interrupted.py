@@ -169,7 +169,7 @@ class Interrupted:
         if companion is not None:
             ends.append(End(companion[0], companion[1].wait()))
         if done.code == -9:
-            time.sleep(LEASE_S + 0.1)  # whoever looks from the other host has to see it expire
+            time.sleep(LEASE_S + 0.1)  # the other host has to see it expire
         try:
             scenario.settle(ends)
         except AssertionError as failure:

@@ -1,6 +1,6 @@
 """What may happen to a run from outside, and when.
 
-A moment is so many signs of life of a run, which are what it says and what changes in its
+A moment is a number of signs of life of a run, which are what it says and what changes in its
 directory, and a while after that. So the parts in which much happens are met as often as long
 waits are.
 """
@@ -40,14 +40,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Moment:
-    """After so many signs of life, and then some seconds."""
+    """After that number of signs of life, and then some seconds."""
 
     signs: int
     delay_s: float
 
 
 def poll(run: Run, backups: Path, *, until: int | None = None) -> int:
-    """Count a run's signs of life until it ends, or has given so many."""
+    """Count a run's signs of life until it ends, or has given that number."""
     signs, last = 0, _signs(run, backups)
     while run.running and (until is None or signs < until):
         now = _signs(run, backups)

@@ -3,11 +3,11 @@
     python -m tests.faults.living 40 20 [seed]
 
 40 restores and 20 overwrites, on the real cluster whose meta node SHARDKEEPER_WIRE_BIND names and
-that nobody else uses, or on an embedded one. Meanwhile others create and drop databases, users and
-grants and write points, some of them into what is being restored. In each round one thing goes
-wrong: a bit flips in a look at the metastore or in each of them, a look shows what was true
-before, the leader stands still and goes on while another leads, somebody changes something in the
-very moment before it is set, or the run dies by kill -9 at a named point. Then it is looked
+that no other test uses, or on an embedded one. Meanwhile other clients create and drop databases,
+users and grants and write points, some of them into what is being restored. In each round one
+thing goes wrong: a bit flips in one reading of the metastore or in each, a reading shows an earlier
+state, the leader stands still and goes on while another leads, another client changes something in
+the very moment before it is set, or the run dies by kill -9 at a named point. Then the test checks
 whether everything that was acknowledged is there, and whether the next run converges.
 
     SHARDKEEPER_LIVING_PAUSE   commands that stop a meta node's process and let it go on (SIGSTOP,
@@ -135,7 +135,7 @@ class Campaign:
             with suppress(NotAcknowledged):
                 self._users.query(f"DROP DATABASE {name}")
 
-    # --- judging ----------------------------------------------------------------------------
+    # --- checking ---------------------------------------------------------------------------
 
     def _check(self, what: str, done: Done, name: str) -> None:
         missing = self._missing(self._others.acknowledged)

@@ -7,7 +7,7 @@ are sound to the last CRC; `influxd-ctl backup` copies it with every check. The 
 values that repeat, so that the archive is small: needed are 512 MiB for that file, as much for
 scratch space, and a few hundred MiB for the archive. The kernel says how much memory the process
 had at its peak (`ru_maxrss`); it is started by a small one, since a process inherits the peak of
-whoever starts it. Where influxd is installed and the disk has room, the shard is restored, too.
+the caller. Where influxd is installed and the disk has room, the shard is restored, too.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ class Life(RuleBasedStateMachine):
         n=st.integers(1, 2),
     )
     def restore_and_die(self, state: int, db: int, beside: bool, where: int, n: int) -> None:
-        """The next run undoes it, or finishes it; on a server somebody drops what is left."""
+        """The next run undoes it, or finishes it; on a server the operator drops what is left."""
         backup, expected = self._chosen(self.states, state)
         name, copy = self.names[db], f"copy-{secrets.token_hex(4)}"
         if name not in expected:

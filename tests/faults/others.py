@@ -26,7 +26,11 @@ class Users:
         self._session.trust_env = False
 
     def query(self, text: str, database: str = "") -> list[Any]:
-        """Raises: NotAcknowledged."""
+        """The results of statements.
+
+        Raises:
+            NotAcknowledged: no answer came, or an error.
+        """
         params = {"db": database, "epoch": "ns"}
         reply = self._post("query", params, {"q": text}).json()
         results = reply.get("results", [])
@@ -35,7 +39,11 @@ class Users:
         return results
 
     def write(self, database: str, lines: str) -> None:
-        """Raises: NotAcknowledged."""
+        """Write line protocol with times in seconds.
+
+        Raises:
+            NotAcknowledged: no answer came, or an error.
+        """
         params = {"db": database, "precision": "s", "consistency": "all"}
         reply = self._post("write", params, lines.encode())
         if reply.status_code != 204:
@@ -56,7 +64,7 @@ class Users:
 
 
 class NotAcknowledged(Exception):
-    """Nobody was told that it is so."""
+    """The answer did not come."""
 
 
 @dataclass

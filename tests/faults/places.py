@@ -78,7 +78,7 @@ def real_server(directory: Path) -> Iterator[Place]:
 
 @contextmanager
 def dev_cluster(directory: Path) -> Iterator[Place]:
-    """A cluster of two data nodes; what it saves is judged on a single server."""
+    """A cluster of two data nodes; its backups are restored into a single server."""
     with ExitStack() as stack:
         cluster = stack.enter_context(EmbeddedCluster(directory / "cluster", 1, 2))
         source = DevInfluxd(directory / "front", cluster.data[0])

@@ -64,7 +64,7 @@ class Known:
     values: dict[Point, set[float]] = field(default_factory=dict[Point, set[float]])
     """What a point may be now; one value if it is certain."""
     holders: dict[Point, frozenset[str]] = field(default_factory=dict[Point, frozenset[str]])
-    """Nodes that were up when it was acknowledged; nobody if it was not."""
+    """Nodes that were up when it was acknowledged; empty if it was not."""
 
     def acknowledged(self, points: dict[Point, float], up: frozenset[str]) -> None:
         for point, value in points.items():
@@ -84,7 +84,7 @@ class Known:
 
 
 class Load:
-    """One database, and everybody who uses it."""
+    """One database, and all its clients."""
 
     def __init__(self, cluster: AnyCluster, rng: random.Random, out: Path) -> None:
         self.cluster = cluster
@@ -220,8 +220,8 @@ class Load:
         """Start nodes that hang anew.
 
         On influxdb-cluster 1.8.11 a DELETE from a shard of several files may hang for ever, and
-        with it whoever asks for the shard (tsm1/engine.go, deleteSeriesRange: it returns with
-        seriesKeysLock held).
+        with it the client that asks for the shard (tsm1/engine.go, deleteSeriesRange: it returns
+        with seriesKeysLock held).
         """
         for node in sorted(self.up):
             if not _answers(node) and self.cluster.stop and self.cluster.start:

@@ -108,7 +108,7 @@ ROWS: dict[int, str] = {
     100: "a plan edited after review",
     101: "configuration that executes",
     102: "a target taken from a backup",
-    103: "a backup changed and sealed again",
+    103: "a backup changed, with a new checksum",
 }
 
 FIRST_GATE = frozenset(

@@ -33,7 +33,7 @@ ENV: Mapping[str, str] = {LEASE_VARIABLE: str(LEASE_S)}
 SILENT = ("-timeout", "10s")
 """How long a server may be silent: it keeps a shard to itself while one who sends it is stopped.
 
-Whoever goes on there waits so long a few times over, with a minute each for some minutes.
+A run that goes on there waits so long a few times over, with a minute each for some minutes.
 """
 DEAD_BEFORE = 0.4
 """How often an earlier run has died, so that this one has to clean up."""
@@ -68,7 +68,7 @@ class Scenario:
 
     Args:
         expectation: what is committed so far, and what each of it gives back.
-        here: where runs come from that nobody disturbs.
+        here: where undisturbed runs come from.
     """
 
     points_at: tuple[str, ...] = ()
@@ -110,7 +110,7 @@ class Scenario:
         raise NotImplementedError
 
     def run(self, *args: object, env: Mapping[str, str] | None = None) -> Done:
-        """A run that nobody disturbs; its lease is the usual one, unless `env` has another."""
+        """An undisturbed run; its lease is the usual one, unless `env` has another."""
         return self.here.start(*args, env=env).wait()
 
     def die(self, at: str, *args: object) -> None:
@@ -136,7 +136,7 @@ class Scenario:
         return now
 
     def commit(self) -> None:
-        """Make a backup that nobody disturbs."""
+        """Make an undisturbed backup."""
         done = self.run(*self.backup())
         assert done, done
         self.note_commits([])

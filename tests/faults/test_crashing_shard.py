@@ -23,7 +23,7 @@ DEADLY = ShardID(2)
 
 @dataclass
 class Deadly:
-    """A server that dies of one shard, and is started again by whoever looks after it."""
+    """A server that dies of one shard, and is started again by its supervisor."""
 
     server: EmbeddedServer
     shards: set[ShardID] = field(default_factory=lambda: {DEADLY})

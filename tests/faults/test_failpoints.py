@@ -160,7 +160,7 @@ def restore_killed_at(place: Place, fork_server: ForkServer, name: str) -> None:
         done = fork_server.start(*flags, *to, expectation.backups, env={VARIABLE: name}).wait()
     assert done.code == KILLED, done
     again = shardkeeper(*flags, expectation.backups)
-    assert again, again  # nobody needs to drop anything by hand
+    assert again, again  # nothing needs to be dropped by hand
     assert databases(place.target) - before == {copy}
     left = name not in ("restore.checked", "restore.after-rollback")
     assert ("this run continues it" in again.err) == left, again

@@ -177,7 +177,7 @@ def test_a_database_that_somebody_changed_is_not_gone_on_with(restore: Restore) 
     restore.server.query(f'ALTER RETENTION POLICY autogen ON "{restore.name}" DURATION 7000d')
     done = shardkeeper(*restore.flags, "-newdb", restore.name, restore.expectation.backups)
     assert GOES_ON not in done.err
-    if restore.place.cluster:  # what somebody changed is somebody's
+    if restore.place.cluster:  # another client's change stays
         assert done.code == 14, done
         assert "another client has changed its retention policies" in done.err
         restore.server.drop_database(restore.name)

@@ -61,7 +61,7 @@ def stopped(fork_server: ForkServer, where: str, *args: object) -> Run:
 
 
 def lease_is_over(backups: Path, name: str) -> None:
-    """Make the record of a lock look as if nobody had renewed it for a lease."""
+    """Make the record of a lock look as if it had not been renewed for a lease."""
     path = backups / name
     record = LockRecord.decode(path.read_bytes())
     path.write_bytes(replace(record, renewed_ms=record.renewed_ms - record.lease_ms - 1).encode())
@@ -170,7 +170,7 @@ def test_a_merge_that_lost_its_place_drops_and_forgets_nothing_of_its_heirs(
 def test_no_merge_begins_beside_one_that_stands_still_amid_renewing_its_lock(
     server: Place, fork_server: ForkServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It holds the file system's lock of the record, so nobody can take its place."""
+    """It holds the file system's lock of the record, so no other run can take its place."""
     monkeypatch.setattr(directory, "LOCK_PATIENCE_S", 0.2)
     expectation, source = server.expectation(), server.source
     expectation.back_up()

@@ -33,7 +33,7 @@ def noisy(numbers: range) -> list[str]:
 
 
 def points(server: Influxd, db: str) -> dict[str, str]:
-    """By measurement and tags, as digests: nobody wants to be told how long strings differ."""
+    """By measurement and tags, as digests, which keeps failures short."""
     found: dict[str, str] = {}
     [result] = server.query("SELECT * FROM /./ GROUP BY *", db=db)
     for series in result.get("series", []):

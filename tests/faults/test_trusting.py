@@ -1,4 +1,4 @@
-"""What somebody else wrote is data: it names no server, runs nothing, and is no promise."""
+"""What another program wrote is data: it names no server, runs nothing, and is no promise."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def test_a_server_that_a_backup_names_is_never_asked(
     with peer(listening) as address:
         for manifest in expectation.backups.glob("*.manifest*"):
             document = json.loads(manifest.read_bytes())
-            ours = document.pop("shardkeeper")  # another tool's manifest has neither seal nor copy
+            ours = document.pop(
+                "shardkeeper"
+            )  # another tool's manifest has neither checksum nor copy
             assert ours
             document |= {"host": address, "target": address, "url": f"http://{address}/"}
             for entry in document["files"]:

@@ -1,4 +1,4 @@
-"""An upload whose end says nothing is decided by reading back; nobody is waited for for ever."""
+"""An upload whose end says nothing is decided by reading back; no wait is without an end."""
 
 from __future__ import annotations
 

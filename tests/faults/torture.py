@@ -1,4 +1,4 @@
-"""`make torture N=200`: kills, flips and cuts at random, each followed by the whole judgement.
+"""`make torture N=200`: kills, flips and cuts at random, each followed by the whole check.
 
     python -m tests.faults.torture 200 [seed]
 
@@ -328,7 +328,7 @@ def _to(expectation: Expectation) -> tuple[str, ...]:
 
 
 def _needed(expectation: Expectation, name: str) -> set[str]:
-    """What no other file stands in for: each shard's newest archive until then, the meta file.
+    """Files that no other file replaces: each shard's newest archive until then, the meta file.
 
     A manifest that is damaged is read from its copy.
     """

@@ -34,7 +34,7 @@ def fuzz(name: str, seconds: float, first_seed: int) -> int:
     """Try a target for some seconds of this process' CPU time; returns how many inputs it took.
 
     Raises:
-        AssertionError, or whatever escaped: with the input, shrunk, in its notes.
+        Exception: what escaped from the target; its notes have the input, shrunk.
     """
     target = TARGETS[name]
     deadline = time.process_time() + seconds

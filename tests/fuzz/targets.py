@@ -1,4 +1,4 @@
-"""The parsers of everything that comes from outside, each with a corpus and a judgement.
+"""The parsers of everything that comes from outside, each with a corpus and a check.
 
 A target takes bytes. It returns when they were refused by an error of ours, or were accepted
 and mean the same to another reader; anything else that it raises is a finding.
@@ -56,7 +56,7 @@ class Target:
 
 
 def tar(raw: bytes) -> None:
-    """What is accepted, Python's own reader reads alike.
+    """What is accepted, Python's own reader reads as the same.
 
     It looks at owners and their numbers as well, and stops at the first odd one.
     """

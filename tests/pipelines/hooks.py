@@ -22,7 +22,7 @@ class Hook:
 
 @contextmanager
 def listening() -> Iterator[Hook]:
-    """A webhook on a free port; afterwards nobody listens there."""
+    """A webhook on a free port; afterwards nothing listens there."""
     hook = Hook()
 
     class Handler(BaseHTTPRequestHandler):

@@ -133,7 +133,7 @@ def test_every_event_carries_what_an_audit_asks_and_the_versions_it_was_made_fro
     versions = {row["shard"]: row["shard version"] for row in point["shards_of_this_run"]}
     assert versions[2] == backup["shard_version"]
 
-    # Who asks for what is there already gets the same facts, and who made it.
+    # A run that asks for what is there already gets the same facts, and the run that made it.
     assert harness.materialize(CLUSTER_ASSETS.shard_backup, first="telegraf/autogen/2").success
     again = newest(harness, CLUSTER_ASSETS.shard_backup, "telegraf/autogen/2")
     assert again["copied"].startswith("earlier")
@@ -168,7 +168,7 @@ def test_a_backup_of_the_original_tool_is_reported_with_its_own_time_and_where_i
     assert set(harness.shards().values()) == {StaleStatus.FRESH}
     assert harness.status(CLUSTER_ASSETS.backup_set) is StaleStatus.FRESH
 
-    # Nobody has read its archives, so the check is open; verify reads them.
+    # Its archives have not been read, so the check is open; verify reads them.
     key = dg.AssetCheckKey(CLUSTER_ASSETS.shard_backup, ARCHIVES_MATCH)
     log = harness.instance.event_log_storage
     assert log.get_asset_check_execution_history(key, limit=1) == []

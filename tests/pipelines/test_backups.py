@@ -39,7 +39,7 @@ def test_a_look_marks_the_written_shard_and_the_next_run_copies_that_one_alone(
     fill(source, "telegraf", weeks=range(3))
     harness.back_up()
     write(source, "telegraf", weeks=[1], value=2.0)
-    assert harness.status(CLUSTER_ASSETS.backup_set) is FRESH  # nobody has looked yet
+    assert harness.status(CLUSTER_ASSETS.backup_set) is FRESH  # no scan has run yet
     assert harness.scan().success
     assert harness.shards() == {
         "telegraf/autogen/1": FRESH,

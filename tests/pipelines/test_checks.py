@@ -117,7 +117,7 @@ def test_time_alone_turns_checks_and_a_backup_of_the_command_line_turns_them_bac
     harness.scan()
     _, cursor = harness.sense("adopt_influxdb", cursor)
     assert failed(harness) == {EVERY_SHARD_CURRENT}
-    # What is young enough by one objective is too old by another; nobody asks the cluster.
+    # What is young enough by one objective is too old by another; the cluster is not asked.
     strict = DagsterHarness(tmp_path, instance, {**where, "objectives": {"recovery_point": "5m"}})
     cluster.refuse()
     _, cursor = strict.sense("adopt_influxdb", cursor)
@@ -139,7 +139,7 @@ def test_a_backup_whose_metastore_is_gone_turns_a_check_and_holds_up_none_after_
     assert not harness.check(SET, NOTHING_MISSING).passed
     [point] = harness.events(SET)
     assert meta.name in point.metadata["trouble"].value
-    assert harness.partitions == []  # nobody knows where its shards belong
+    assert harness.partitions == []  # it is not known where its shards belong
     on_the_command_line(cluster, harness, ago=timedelta(0))
     events, _ = harness.sense("adopt_influxdb")
     assert "up to" in (events.skip_message or "")

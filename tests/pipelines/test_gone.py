@@ -35,7 +35,7 @@ def test_the_temporary_database_of_a_merge_is_neither_scanned_nor_backed_up(
     assert harness.back_up().success
     _, cursor = harness.sense("watch_influxdb")
     create(cluster, MERGING)
-    create(cluster, "shardkeeper_merge_of_my_own")  # somebody's, who has read too much here
+    create(cluster, "shardkeeper_merge_of_my_own")  # made by a reader of our sources
     assert harness.scan().success
     harness.sense("watch_influxdb", cursor)
     assert harness.back_up().success
@@ -57,9 +57,9 @@ def test_what_was_never_backed_up_leaves_the_graph_when_it_goes(
     assert harness.scan().success
     [passing] = [key for key in harness.partitions if key.startswith("passing/")]
     cluster.query("DROP DATABASE passing")
-    # Somebody tries to fill it: it fails in a sentence, and is red for no longer than it is there.
+    # A user tries to fill it: it fails in a sentence, and is red for no longer than it is there.
     assert not harness.materialize(CLUSTER_ASSETS.shard_backup, first=passing).success
-    harness.instance.add_dynamic_partitions("influxdb/shards", ["what somebody typed"])
+    harness.instance.add_dynamic_partitions("influxdb/shards", ["what a user typed"])
     assert harness.scan().success
     assert harness.partitions == OURS
     assert harness.check().passed

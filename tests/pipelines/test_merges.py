@@ -122,4 +122,4 @@ def test_no_node_is_read_by_more_than_its_share(
     options = BackupOptions(parallel=6, per_node=1, read_twice_bytes=0)
     report = back_up(source, repository, options, Run(lambda _: None))
     assert len(report.saved) == 6
-    assert max(most.values()) == 1  # a node may have been asked and read by nobody
+    assert max(most.values()) == 1  # a node may have been asked and not read

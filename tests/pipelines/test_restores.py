@@ -251,7 +251,7 @@ def test_a_target_that_may_be_silent_for_no_time_is_refused() -> None:
 def test_settings_that_contradict_each_other_get_one_sentence(
     tmp_path: Path, instance: dg.DagsterInstance, config: dict[str, str], sentence: str
 ) -> None:
-    # Nobody listens there: settings are judged before anyone is called.
+    # Nothing listens there: settings are checked before the first request.
     harness = DagsterHarness(tmp_path, instance, {"host": "127.0.0.1:1"})
     refused = failure(restore(harness, **config))
     assert refused.description.startswith(sentence)

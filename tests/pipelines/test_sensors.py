@@ -202,7 +202,7 @@ def test_a_failed_run_is_reported_to_the_webhook_and_no_backup_minds_one_that_is
             second.run_id,
             second.run_id,
         ]
-    # From here on nobody listens there.
+    # From here on nothing listens there.
     third = harness.back_up(attempts=1)
     assert not third.success
     assert (

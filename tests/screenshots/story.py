@@ -87,7 +87,7 @@ class Story:
             self._batch += 1
 
     def lose_a_database(self) -> None:
-        """Somebody drops `machines`, and its writers make it anew with what comes in."""
+        """A user drops `machines`, and its writers make it anew with what comes in."""
         self.source.query("DROP DATABASE machines")
         self.source.query(
             "CREATE DATABASE machines WITH DURATION 30d REPLICATION 3 SHARD DURATION 1d NAME month"

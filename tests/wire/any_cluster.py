@@ -53,7 +53,7 @@ class AnyCluster:
 
     Attributes:
         bind: host:port of a meta node.
-        ours: whether nobody else uses it, so that whole restores and users may be tried.
+        ours: whether no other client uses it, so that whole restores and users may be tried.
         stop, start: of a data node by TCP address; None where the test has no such power.
     """
 
@@ -96,14 +96,14 @@ class AnyCluster:
     # --- what its users say to it -----------------------------------------------------------
 
     def fresh(self, what: str = "db") -> str:
-        """A name that nobody has."""
+        """A name that is free."""
         return f"{PREFIX}{self.token}_{what}_{secrets.token_hex(3)}"
 
     def query(self, text: str, *, database: str = "", node: NodeInfo | None = None) -> Any:
         """The results of statements, through one data node.
 
         Raises:
-            ClusterSaidNo
+            ClusterRefused: a statement failed.
         """
         node = node or self.nodes[0]
         reply = self._session.post(
@@ -123,7 +123,7 @@ class AnyCluster:
         """Write line protocol with times in seconds; all copies have it afterwards.
 
         Raises:
-            ClusterSaidNo
+            ClusterRefused: it was not written.
         """
         to = node or self.nodes[0]
         output = ""

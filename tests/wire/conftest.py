@@ -31,7 +31,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influxd]:
 
 @pytest.fixture
 def fresh() -> Callable[[], str]:
-    """Names of databases that nobody has."""
+    """Names of databases that are free."""
     return lambda: f"db-{secrets.token_hex(5)}"
 
 

@@ -1,4 +1,4 @@
-"""Every point of a database, read over HTTP by nobody's code but the server's own.
+"""Every point of a database, read over HTTP by the server's code alone.
 
 Our parsers have no part in this, so a mistake of theirs cannot hide itself: source and
 target of a restore are compared by what a user of the database would see.

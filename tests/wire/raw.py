@@ -24,10 +24,10 @@ def raw_shard(client: SnapshotterClient, shard: int, since_ns: int | None = None
 
 
 def asked_once(client: SnapshotterClient, shard: int, since_ns: int | None = None) -> bytes:
-    """Whatever it says now.
+    """What it answers now.
 
     Raises:
-        WireError
+        WireError: it does not answer.
     """
     received, buffer = bytearray(), bytearray(1 << 16)
     with client.open_shard(ShardID(shard), since_ns=since_ns) as stream:

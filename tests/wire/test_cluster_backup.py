@@ -1,7 +1,7 @@
 """Backups of a cluster: the best copy of each shard, and only what changed.
 
 The embedded cluster stands for influxdb-cluster here, and its shards are restored into a real
-influxd, which judges them.
+influxd, which decides.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def test_copies_that_differ_are_reported_once_nobody_writes_to_them(
     one, other = (at for at in range(3) if cluster.data[at].tcp_addr in nodes)
     assert "copies differ" not in backup(cluster, backups).err
     cluster.diverge(one, ShardID(shard), f"cpu,host=h1 usage=1 {START_S * 10**9}")
-    # A point that is on its way to the other owner looks alike, and so do files not yet merged.
+    # A point that is on its way to the other owner looks the same, and so do files not yet merged.
     for _ in range(2):
         done = backup(cluster, backups)
         assert done.code == 0

@@ -1,6 +1,6 @@
 """A backup's metastore in the place of the cluster's: `restore -meta-only-overwrite-force`.
 
-On an embedded cluster, or on a real one that nobody else uses (`make wire BIND=…`).
+On an embedded cluster, or on a real one that no other client uses (`make wire BIND=…`).
 """
 
 from __future__ import annotations
@@ -261,7 +261,7 @@ def test_what_may_be_replaced_is_kept_whatever_fails_then(
             run.send(signal.SIGTERM)
         else:
             for node in dev.meta:
-                node.silent = True  # nobody reads back what was set
+                node.silent = True  # what was set is not read back
 
     dev.before_command(fail)
     done = run.wait()

@@ -1,4 +1,4 @@
-"""What the UI shows of a look at a cluster, and of archives that nobody has read since."""
+"""What the UI shows of a scan of a cluster, and of archives that were not read since."""
 
 from __future__ import annotations
 

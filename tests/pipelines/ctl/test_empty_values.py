@@ -1,4 +1,4 @@
-"""A flag or path that is empty, as from a variable that nobody set, means nothing by itself."""
+"""A flag or path that is empty, as from a variable that is not set, means nothing by itself."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_an_objective_that_is_missed_while_the_source_is_away_is_reported(
     reachable = harness.check(CLUSTER_ASSETS.meta_snapshot, REACHABLE)
     assert not reachable.passed
     assert reachable.metadata["why"].value == str(failed.value)
-    missed, _ = harness.sense("missed_influxdb")  # judges, although nobody answers
+    missed, _ = harness.sense("missed_influxdb")  # evaluates, although the cluster does not answer
     assert "3 of 3 shards are in no backup of the last 2 minutes" in missed.skip_message
     assert not harness.check(CLUSTER_ASSETS.backup_set, WITHIN_OBJECTIVE).passed
     output, cursor = harness.sense("alerts_influxdb", cursor)

@@ -1,4 +1,4 @@
-"""Whose a run is, whoever launched it."""
+"""Which cluster a run is about, however it was launched."""
 
 from __future__ import annotations
 

@@ -61,6 +61,6 @@ def reset(connection: socket.socket) -> None:
 
 
 def closed_port() -> str:
-    """An address where nobody listens."""
+    """An address where nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"127.0.0.1:{listener.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Questions to meta nodes: members, shards, leases, and the metastore of whoever leads."""
+"""Questions to meta nodes: members, shards, leases, and the leader's metastore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who listens at an address: asked with what every server takes, and known by the answer."""
+"""Which server listens at an address: asked with what every one takes, and known by the answer."""
 
 from __future__ import annotations
 

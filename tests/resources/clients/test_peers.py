@@ -105,7 +105,7 @@ def test_a_shard_that_kills_its_server_twice_when_alone_is_left_alone() -> None:
     cut = PeerClosedEarly("data-1:8088: empty reply while reading shard 1")
     with peer.reading(TWO, whole=True):
         broken(peer, ONE, cut)
-    assert peer.crashes.counts == {ONE: 1}  # whoever reads on to its end is not the cause
+    assert peer.crashes.counts == {ONE: 1}  # a reader that comes to its end is not the cause
     asked.there = True
     assert peer.await_return(threading.Event(), 1)
     asked.there = False

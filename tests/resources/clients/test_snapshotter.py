@@ -1,4 +1,4 @@
-"""The client on bad days: peers that are slow, silent, rude, or somebody else."""
+"""The client on bad days: peers that are slow, silent, rude, or another program."""
 
 from __future__ import annotations
 

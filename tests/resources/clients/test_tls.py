@@ -144,7 +144,7 @@ def test_an_answer_where_only_a_close_notify_belongs_is_noticed(certificate: Pat
 
 
 def test_an_end_without_a_close_notify_is_an_error(certificate: Path) -> None:
-    """Whoever can cut the line could otherwise shorten an archive between two files."""
+    """An attacker on the line could otherwise shorten an archive between two files."""
 
     def cut(sock: ssl.SSLSocket) -> None:
         sock.recv(65536)

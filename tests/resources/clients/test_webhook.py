@@ -1,4 +1,4 @@
-"""What is said to webhooks: Slack calls everybody for what stands in angle brackets."""
+"""What is said to webhooks: Slack reads angle brackets as mentions of all members."""
 
 from __future__ import annotations
 

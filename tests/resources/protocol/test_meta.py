@@ -1,4 +1,4 @@
-"""The metastore's bytes: real ones understood, any written and read alike, hostile ones refused."""
+"""The metastore's bytes: real ones understood, any read as written, hostile ones refused."""
 
 from __future__ import annotations
 

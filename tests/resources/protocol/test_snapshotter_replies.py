@@ -60,7 +60,7 @@ def test_a_real_metastore_reply_reads_and_writes_alike(step: int) -> None:
 
 @pytest.mark.parametrize("cut", range(len(METASTORE_REPLY)))
 def test_a_metastore_reply_cut_anywhere_is_noticed(cut: int) -> None:
-    if cut == 16 + len(METASTORE):  # nobody needs the node behind it
+    if cut == 16 + len(METASTORE):  # the node behind it is not needed
         assert parse_all(metastore_reply, METASTORE_REPLY[:cut], step=7).meta == METASTORE
         return
     with pytest.raises(PeerClosedEarly):

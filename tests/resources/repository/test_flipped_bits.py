@@ -51,7 +51,7 @@ def test_only_bits_of_keys_flip_unnoticed(name: str, place: Place, tmp_path: Pat
     keys, unnoticed = keys_in(stream), set[int]()
     with scratch_in(str(tmp_path)) as scratch:
         good = inspected(stream, place, scratch)
-        # What follows the files is zeros, all alike; so is most of a header.
+        # What follows the files is zeros throughout; so is most of a header.
         for at in range(len(stream) - 1000):
             for bit in range(8) if stream[at] else (at % 8,):
                 flipped = bytearray(stream)

@@ -1,4 +1,4 @@
-"""The garbage collector rests as long as anybody wants it to, and is then as it was."""
+"""The garbage collector rests as long as one block wants it to, and is then as it was."""
 
 from __future__ import annotations
 

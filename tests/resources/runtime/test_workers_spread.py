@@ -43,7 +43,7 @@ def test_what_one_node_can_give_is_as_busy_as_the_first_that_is_there() -> None:
         ["ab1", "b1", "ca1", "a1", "ab2"], nodes_of, whichever_is_there(away.__contains__)
     )
     assert taken(spread, 3) == ["ab1", "ca1", "b1"]  # of b, c, b
-    assert taken(spread, 2) == ["ab2", "a1"]  # nobody has the last one
+    assert taken(spread, 2) == ["ab2", "a1"]  # no worker has the last one
     assert spread.take() is None
 
 

@@ -58,7 +58,7 @@ def test_a_thread_that_its_pool_lost_is_waited_for(monkeypatch: pytest.MonkeyPat
             inside.set()
         assert given_up.wait(timeout=5)
         if item == 1:
-            slow.wait(timeout=0.2)  # whoever does not wait for it is gone by then
+            slow.wait(timeout=0.2)  # a caller that does not wait is gone by then
         ended.append(item)
 
     interrupt_the_second_start(monkeypatch, lambda: inside.wait(timeout=5))

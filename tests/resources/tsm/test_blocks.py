@@ -1,4 +1,4 @@
-"""Encodings, one by one: those that no server at hand writes, and those that nobody should."""
+"""Encodings, one by one: those that no server at hand writes, and those that no server should."""
 
 from __future__ import annotations
 

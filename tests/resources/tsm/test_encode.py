@@ -50,7 +50,7 @@ def runs_of(numbers: st.SearchStrategy[int]) -> st.SearchStrategy[list[int]]:
 
 
 def sizes(bits: int) -> st.SearchStrategy[int]:
-    """Numbers of up to so many bits, small ones as likely as large ones."""
+    """Numbers of up to `bits` bits, small ones as likely as large ones."""
     return st.integers(0, bits).flatmap(lambda n: st.integers(0, (1 << n) - 1))
 
 

@@ -104,7 +104,7 @@ def sound(data: bytes) -> list[Tombstone]:
 
 
 def test_of_a_damaged_file_every_whole_deletion_is_read_and_no_other() -> None:
-    """A record that a bit flipped in would delete what nobody deleted."""
+    """A record that a bit flipped in would delete points that were never deleted."""
     members = [zipped(encoded([record])) for record in RECORDS]
     whole = V4 + b"".join(members)
     begins = [len(V4) + sum(map(len, members[:i])) for i in range(len(members) + 1)]

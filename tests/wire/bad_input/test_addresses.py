@@ -1,4 +1,4 @@
-"""Nobody, somebody else or nothing of that name is on the line."""
+"""No server, another program, or nothing of that name answers."""
 
 from __future__ import annotations
 

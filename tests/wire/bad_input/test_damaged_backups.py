@@ -37,7 +37,7 @@ def manifests(change: Callable[[bytes], bytes]) -> Harm:
 
 
 def written(document: Any) -> bytes:
-    """A manifest that was changed on purpose: sealed again if it was sealed."""
+    """A manifest that was changed on purpose: with its checksum again if it had one."""
     if "shardkeeper" not in document:
         return json.dumps(document, indent=2).encode()
     document["shardkeeper"][self_checksum.KEY] = self_checksum.BLANK

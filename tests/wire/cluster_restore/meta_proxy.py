@@ -126,4 +126,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = _serve
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        """It is not read."""

@@ -73,7 +73,7 @@ def right_before_it_is_set(
     """Do something between the last look at the metastore and the first setting of it.
 
     Args:
-        seen: whether to wait until somebody who watches was told of it.
+        seen: whether to wait until a watching client has it.
     """
     done = list[bool]()
 
@@ -94,7 +94,7 @@ def right_before_it_is_set(
 
 
 def nobody_hears(cluster: EmbeddedCluster) -> None:
-    """Who waits for a newer metastore is never told."""
+    """A client that waits for a newer metastore gets no answer."""
     for node in cluster.meta:
         node.deaf = True
 
@@ -105,7 +105,7 @@ def journals(directory: Path) -> list[str]:
 
 @contextmanager
 def busy(cluster: EmbeddedCluster) -> Iterator[list[str]]:
-    """Somebody creates databases for the block; gives their names."""
+    """Another client creates databases for the block; gives their names."""
     created: list[str] = []
     done = threading.Event()
 

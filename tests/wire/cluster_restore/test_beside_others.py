@@ -59,7 +59,7 @@ def test_what_others_change_in_the_moment_before_it_is_set_is_put_back(
 def test_what_others_change_is_put_back_by_commands_as_far_as_they_go(
     target: EmbeddedCluster, backups: Path
 ) -> None:
-    """They need no moment in which nobody changes anything."""
+    """They need no moment without other changes."""
     fill(target, "mine")
     target.query("CREATE USER eve WITH PASSWORD 'a-secret'; CREATE USER bob WITH PASSWORD 'other'")
     target.query("CREATE DATABASE old; GRANT READ ON mine TO eve")

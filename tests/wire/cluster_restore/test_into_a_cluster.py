@@ -123,7 +123,7 @@ def test_the_clusters_own_monitoring_begins_anew_when_everything_is_restored_and
     assert points(target, "telegraf") == points(source, "telegraf")
     assert not any("series" in result[0] for result in points(target, "_internal"))
     assert not {shard for shards in on_disk(target).values() for shard in shards} & old
-    # Nodes that run find what they have made, and whoever could read it still can.
+    # Nodes that run find what they have made, and its readers still can read it.
     assert users(target)["ann"][2] == {"_internal": 1}
     target.write("_internal", points_of, precision="s")
     assert points(target, "_internal") == before

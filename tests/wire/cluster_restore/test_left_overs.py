@@ -1,4 +1,4 @@
-"""What a killed restore leaves is taken away only as far as nobody else has a part in it."""
+"""What a killed restore leaves is taken away only as far as no other client has a part in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shards get their owners, several at once, and whoever waits is told how far that is."""
+"""Shards get their owners, several at once, and waiting clients learn how far that is."""
 
 from __future__ import annotations
 

@@ -147,19 +147,19 @@ def _count(target: Target) -> int:
 
 
 def _another(target: Target, name: str) -> None:
-    """Somebody else makes one of that name, with shard groups of the same times."""
+    """Another client makes one of that name, with shard groups of the same times."""
     target.query(f'DROP DATABASE "{name}"')
     target.query(f'CREATE DATABASE "{name}"')
     target.write(name, THEIRS)
 
 
 def _beside(target: Target, name: str) -> None:
-    """Somebody else writes into what was restored, and into no shard group of its own."""
+    """Another client writes into what was restored, and into no shard group of its own."""
     target.write(name, THEIRS)
 
 
 def _later(target: Target, name: str) -> None:
-    """Somebody else writes into what was restored, where it had no shard group."""
+    """Another client writes into what was restored, where it had no shard group."""
     target.write(name, f"theirs v=1 {T0 + 9 * WEEK_NS}\ntheirs v=2 {T0 + 10 * WEEK_NS}")
 
 

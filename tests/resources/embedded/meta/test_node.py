@@ -1,4 +1,4 @@
-"""Meta nodes over HTTP: who leads, what is known, what is refused."""
+"""Meta nodes over HTTP: the leader, what is known, what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was acknowledged is there, whatever happens to the process and whoever else writes."""
+"""What was acknowledged is there, whatever happens to the process and whatever else writes."""
 
 from __future__ import annotations
 

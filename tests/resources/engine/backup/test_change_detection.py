@@ -170,6 +170,7 @@ def test_a_shard_without_what_would_prove_it_unchanged_is_copied(
 ) -> None:
     assert state is not None
     assert (state.reason, state.news, state.copies, state.stale) == (reason, "", COPIES, True)
+    assert state.trouble == state.gaps == ""
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ THEN = Clocks(server_ns=1_700_000_000 * S, ours_ns=1_700_000_007 * S, boot_ns=50
 
 
 def later(elapsed: int, *, server: int = 0, ours: int = 0, boot_id: str = "a") -> Clocks:
-    """After so many nanoseconds, with clocks that were set by so many."""
+    """After that time, with clocks that were set by those steps."""
     return Clocks(
         THEN.server_ns + elapsed + server,
         THEN.ours_ns + elapsed + ours,

@@ -70,7 +70,7 @@ def test_no_snapshot_before_and_after_a_request_means_that_all_before_is_in_file
         (sample(memory=5, snapshot=5, attempts=1), sample(memory=5, snapshot=5, attempts=1)),
         # Busy at first: that snapshot is not the one that takes what was live.
         (sample(memory=9, snapshot=5, attempts=1), sample(memory=4)),
-        # Somebody's snapshot began in between: whether it ended before the request is not known.
+        # Another snapshot began in between: whether it ended before the request is not known.
         (sample(memory=5), sample(memory=5, snapshot=5, attempts=1)),
         # Another process: its counters began anew.
         (sample(memory=5), sample(8, memory=3)),

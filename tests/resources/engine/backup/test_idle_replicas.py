@@ -1,4 +1,4 @@
-"""Replicas that nobody writes to are compared by what their nodes report."""
+"""Replicas without writes are compared by what their nodes report."""
 
 from __future__ import annotations
 

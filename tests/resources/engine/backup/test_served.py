@@ -37,7 +37,7 @@ def planned(one: ShardGroupInfo, groups: Sequence[ShardGroupInfo], **more: int) 
 def test_the_group_after_the_newest_one_may_have_been_planned() -> None:
     first, second, third = group(1, 10), group(4, 11), group(9, 12)
     assert planned(second, [first, second])
-    assert planned(third, [first, second, third])  # nobody writes: one after the other
+    assert planned(third, [first, second, third])  # no writes: one after the other
 
 
 def test_a_policys_first_group_was_made_by_a_write() -> None:

@@ -84,7 +84,7 @@ def test_one_that_another_merge_has_written_is_not_taken_away(store: DirectorySt
         mine.remove()
     assert theirs.read() == HALF
     theirs.remove()
-    mine.remove()  # it is gone, whoever did it
+    mine.remove()  # it is gone, whatever removed it
 
 
 def test_whoever_looks_is_reported_of_an_unfinished_merge(store: DirectoryStore) -> None:

@@ -30,7 +30,7 @@ POLICY = RetentionPolicyInfo("day", 0, DAY_NS, 1, (GROUP,), ())
 THERE = DatabaseInfo(NAME, "day", (POLICY,), ())
 MADE = Made((("day", 0, DAY_NS),), (("day", 0, DAY_NS, 1),), ())
 TARGET = cast("RestoreTarget", None)
-"""Nobody is asked in these cases."""
+"""No server is asked in these cases."""
 
 
 def metastore(database: DatabaseInfo = THERE, **changed: Any) -> Metastore:

@@ -1,4 +1,4 @@
-"""Restores into one cluster come one after the other, and wait for nobody who has ended."""
+"""Restores into one cluster come one after the other, and do not wait for a run that has ended."""
 
 from __future__ import annotations
 

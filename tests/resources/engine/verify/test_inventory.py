@@ -26,7 +26,7 @@ class CountingStore(DirectoryStore):
 
 
 def listings(path: Path, n_backups: int) -> int:
-    """How often an inventory of so many backups lists their directory."""
+    """How often an inventory of `n` backups lists their directory."""
     path.mkdir()
     raw = encode_metastore(metastore(1, 2))
     for n in range(n_backups):

@@ -99,7 +99,7 @@ def test_noise_is_stored_and_text_is_not() -> None:
     assert NOISE[:60_000] in compress(NOISE)
     assert NOISE[:60_000] not in compress(NOISE, "full")
     assert len(compress(TEXT)) < len(TEXT) / 3
-    # Small writes cannot be judged by themselves, but follow the last judgement.
+    # Small writes tell nothing by themselves; they follow the last decision.
     assert len(compress(NOISE[:262_144] + NOISE[:262_144], step=20_000)) < 525_500
 
 

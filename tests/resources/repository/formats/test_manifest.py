@@ -53,7 +53,7 @@ def test_nothing_saved_is_written_as_null() -> None:
 
 
 def with_checksum(document: Any) -> bytes:
-    """As somebody writes it who knows how to seal."""
+    """As a program writes it that knows our checksum."""
     document["shardkeeper"][self_checksum.KEY] = self_checksum.BLANK
     return self_checksum.encode_with_checksum(document)
 

@@ -1,4 +1,4 @@
-"""A sealed file cannot change unnoticed, wherever it does."""
+"""A file with its checksum cannot change unnoticed, wherever it does."""
 
 from __future__ import annotations
 

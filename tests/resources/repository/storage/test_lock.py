@@ -222,7 +222,7 @@ def test_a_killed_run_loses_its_lock_at_once(store: DirectoryStore, tmp_path: Pa
 def test_a_zombie_holds_nothing(store: DirectoryStore, tmp_path: Path) -> None:
     with other(tmp_path) as killed:
         killed.take()
-        os.kill(killed.process.pid, signal.SIGKILL)  # and nobody waits for it
+        os.kill(killed.process.pid, signal.SIGKILL)  # and its parent does not wait for it
         until(lambda: ProcessIdentity.is_dead(record_in(tmp_path).process))
         StoreLock.acquire(store, command="test").release()
 

@@ -1,4 +1,4 @@
-"""Who holds a lock, read from a file that may come from anywhere."""
+"""The holder of a lock, read from a file that may come from anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A record is replaced only by who knows what it held, whoever else tries."""
+"""A record is replaced only by a writer that knows what it held."""
 
 from __future__ import annotations
 
