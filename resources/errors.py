@@ -61,6 +61,16 @@ def counted(number: int, one: str, several: str = "") -> str:
     return f"{number} {one if number == 1 else several or one + 's'}"
 
 
+def readable_size(size_bytes: int) -> str:
+    """A size for readers: `512 B`, `1.5 kB`, `20.0 GB`."""
+    number, unit = float(size_bytes), "B"
+    for larger in "kB", "MB", "GB", "TB", "PB":
+        if number < 999.95:
+            break
+        number, unit = number / 1000, larger
+    return f"{size_bytes} B" if unit == "B" else f"{number:.1f} {unit}"
+
+
 def named_few(names: Iterable[object], limit: int = 10) -> str:
     """A list for a message: 1, 2, 3 and 12 more."""
     listed = [str(name) for name in names]

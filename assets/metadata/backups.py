@@ -6,13 +6,14 @@ from collections.abc import Collection, Sequence
 
 import dagster as dg
 
-from assets.metadata.common import Metadata, instant, size, stamp
+from assets.metadata.common import Metadata, instant, stamp
 from assets.metadata.set_changes import change_facts
 from assets.metadata.tables import frame, frame_table, table
 from resources.engine.backup.change_detection import content_version
 from resources.engine.backup.damaged import NEXT_STEP, describe_damage
 from resources.engine.backup.run import BackupReport
 from resources.engine.verify.backup_diff import SetChanges
+from resources.errors import readable_size
 from resources.repository.backup_set import StoredManifest
 from resources.repository.formats.details import BackupDetails, FailedShard, ShardDetails
 from resources.repository.formats.manifest import Manifest, ShardEntry
@@ -70,7 +71,7 @@ def archive_facts(
 def _content(details: ShardDetails) -> Metadata:
     """The entries that users read first."""
     return {
-        "size": size(details.stored_bytes),
+        "size": readable_size(details.stored_bytes),
         "bytes": details.stored_bytes,
         **({"values": details.points} if details.points is not None else {}),
         **({"series": details.series} if details.series is not None else {}),
@@ -143,7 +144,7 @@ def set_facts(
         "shards_unchanged": len(details.unchanged) if details else 0,
         "shards_failed": len(details.failed) if details else 0,
         "shards_restorable": kept,
-        "size": size(sum(row["bytes"] for row in rows)),
+        "size": readable_size(sum(row["bytes"] for row in rows)),
         "bytes": sum(row["bytes"] for row in rows),
         "tar_bytes": sum(entry.size_bytes for entry in manifest.files),
         "values": sum(row["values"] for row in rows),

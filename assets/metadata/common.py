@@ -52,13 +52,3 @@ def for_people(seconds: float) -> str:
         if len(words) == 2 or (words and unit == "minute"):
             break
     return " ".join(words) or "0 seconds"
-
-
-def size(size_bytes: int) -> str:
-    """A size for readers, beside the number, which is for plots."""
-    number, unit = float(size_bytes), "bytes"
-    for larger in "kB", "MB", "GB", "TB":
-        if number < 1000:
-            break
-        number, unit = number / 1000, larger
-    return f"{size_bytes} bytes" if unit == "bytes" else f"{number:.1f} {unit}"

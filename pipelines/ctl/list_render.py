@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.ctl.render import instant, printable, table
 from resources.engine.catalog.catalog import Catalog, Grade, ListedBackup, ListedShard
-from resources.errors import counted
+from resources.errors import counted, readable_size
 from resources.repository.formats.manifest import Limits
 
 FORMAT = 1
@@ -90,18 +90,6 @@ def chosen(shards: Iterable[ListedShard], limits: Limits) -> list[ListedShard]:
 # --- tables -------------------------------------------------------------------------------
 
 
-def size(size_bytes: int | None) -> str:
-    """A size for readers: `512 B`, `1.5 kB`, `20 GB`; `-` if it is not known."""
-    if size_bytes is None:
-        return "-"
-    number, unit = float(size_bytes), "B"
-    for larger in "kB", "MB", "GB", "TB", "PB":
-        if number < 999.95:
-            break
-        number, unit = number / 1000, larger
-    return f"{size_bytes} B" if unit == "B" else f"{number:.1f} {unit}"
-
-
 def age(seconds: int) -> str:
     """A duration in its largest unit: `40 s`, `90 min`, `36 h`, `12 d`."""
     if seconds < 0:
@@ -125,7 +113,7 @@ def _backup(backup: ListedBackup, now_ns: int) -> tuple[str, ...]:
         printable(source.address) if source else "-",
         str(len(backup.entries)),
         str(backup.unchanged) if source else "-",
-        size(backup.stored_bytes),
+        "-" if backup.stored_bytes is None else readable_size(backup.stored_bytes),
         _count(backup.values),
         state(backup),
     )
@@ -158,7 +146,7 @@ def _policy(database: str, policy: str, shards: Sequence[ListedShard]) -> tuple[
         printable(database),
         printable(policy),
         str(len({shard.shard_id for shard in shards})),
-        size(sum(d.stored_bytes for d in known)) if is_known else "-",
+        readable_size(sum(d.stored_bytes for d in known)) if is_known else "-",
         _count(sum(values) if len(values) == len(details) else None),
         instant(min(first, default=None)),
         instant(max(last, default=None)),
@@ -178,7 +166,7 @@ def _shard(shard: ListedShard, now_ns: int) -> tuple[str, ...]:
         printable(shard.policy),
         instant(group.start_time_ns) if group else "gone",
         instant(group.end_time_ns) if group else "gone",
-        size(details.stored_bytes if details else None),
+        readable_size(details.stored_bytes) if details else "-",
         _count(details.points if details else None),
         instant(details.min_time_ns if details else None),
         instant(details.max_time_ns if details else None),

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from resources.embedded.server import EmbeddedServer
+from resources.engine.backup import crash_record
+from resources.engine.backup.crash_record import CrashRecord
 from resources.model import ShardID
 from resources.protocol.times import parse_time
-from resources.repository import crash_record
-from resources.repository.crash_record import CrashRecord
 from resources.repository.storage.store import DirectoryStore
 from tests.wire.commands import Done, shardkeeper
 

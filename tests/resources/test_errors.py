@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import resources.errors as module
-from resources.errors import ExitCode, LockLost, PeerUnreachable, ShardkeeperError, shown
+from resources.errors import (
+    ExitCode,
+    LockLost,
+    PeerUnreachable,
+    ShardkeeperError,
+    readable_size,
+    shown,
+)
 
 KINDS = [
     kind
@@ -54,3 +61,20 @@ def test_a_name_from_outside_is_one_line_of_ascii_of_bounded_length(text: str, l
 )
 def test_a_name_is_quoted_and_cut(text: str, found: str) -> None:
     assert shown(text) == found
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (2 * 10**9, "2.0 GB"),
+        (3 * 10**12, "3.0 TB"),
+        (5 * 10**18, "5000.0 PB"),
+    ],
+)
+def test_a_size_has_the_largest_unit_below_it(size_bytes: int, text: str) -> None:
+    assert readable_size(size_bytes) == text

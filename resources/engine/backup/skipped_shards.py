@@ -13,12 +13,12 @@ import time
 from collections.abc import Sequence
 
 from resources.clients.source import Source
+from resources.engine.backup.crash_record import TIMES_LEFT, Crash, CrashRecord
 from resources.engine.events import Emit, Warned
 from resources.engine.options import BackupOptions
 from resources.errors import counted, named_few
 from resources.model import ShardID, ShardPlace
 from resources.protocol.times import format_time
-from resources.repository.crash_record import TIMES_LEFT, Crash, CrashRecord
 from resources.repository.formats.details import FailedShard
 from resources.repository.storage.store import Store
 

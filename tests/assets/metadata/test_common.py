@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from assets.metadata.common import for_people, instant, place_facts, size, stamp, utc
+from assets.metadata.common import for_people, instant, place_facts, stamp, utc
 from tests import builders as b
 
 AT = 1_795_341_060 * 10**9
@@ -64,22 +64,6 @@ def test_no_span_has_more_than_two_units_or_reads_zero_of_any(seconds: float) ->
     words = for_people(seconds).split()
     assert len(words) in (2, 4)
     assert "0" not in words[::2] or words == ["0", "seconds"]
-
-
-@pytest.mark.parametrize(
-    ("size_bytes", "text"),
-    [
-        (0, "0 bytes"),
-        (999, "999 bytes"),
-        (1000, "1.0 kB"),
-        (1_500_000, "1.5 MB"),
-        (2 * 10**9, "2.0 GB"),
-        (3 * 10**12, "3.0 TB"),
-        (5 * 10**15, "5000.0 TB"),
-    ],
-)
-def test_a_size_has_the_largest_unit_below_it(size_bytes: int, text: str) -> None:
-    assert size(size_bytes) == text
 
 
 def test_a_shard_is_described_by_names_and_times_and_its_number_is_text() -> None:

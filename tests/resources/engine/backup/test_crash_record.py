@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from resources.engine.backup.crash_record import HOUR_NS, LONGEST_NS, Crash, CrashRecord
 from resources.model import ShardID
-from resources.repository.crash_record import HOUR_NS, LONGEST_NS, Crash, CrashRecord
 from resources.repository.storage.store import DirectoryStore
 
 AT = 1_795_341_060 * 10**9
