@@ -266,6 +266,10 @@ class LockLost(RepositoryLocked, StoreFailed):
     exit_code = ExitCode.LOCKED
 
 
+class BatchTaken(LockLost):
+    """Another worker of the same run has taken over what this one was doing."""
+
+
 class RecordHeld(RepositoryLocked, StoreFailed):
     """Another process stopped while it replaces a record; it may hold the repository's lock."""
 

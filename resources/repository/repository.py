@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -251,7 +251,7 @@ class BackupRepository:
                 held.note_backup(str(name))
                 passing("backup.named")
                 writer = BackupWriter(self.store, name, held)
-                with undisturbed(f"taking back what was stored as {name}"):
+                with undisturbed(f"taking back what was stored as {name}"), closing(writer.batches):
                     try:
                         with interruptible():
                             yield writer

@@ -14,8 +14,8 @@ from resources.errors import (
     ShardkeeperError,
     StoreFailed,
 )
-from resources.model import ShardID
 from resources.protocol.meta import PortableData
+from resources.repository.batches import RunBatches
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.formats.names import BackupName
 from resources.repository.storage.held_lock import Held, copies_first
@@ -25,10 +25,11 @@ from resources.runtime.interrupts import undisturbed
 
 
 class BackupWriter:
-    """One backup while it is made; its methods may be called from several threads.
+    """One backup while it is made: the metastore, the batches of archives, and the manifest.
 
     Attributes:
         left: what earlier runs left and could not be swept, in a sentence each.
+        batches: what is to be copied, and who does it.
     """
 
     def __init__(self, store: Store, name: BackupName, held: Held) -> None:
@@ -38,8 +39,8 @@ class BackupWriter:
         self.left = tuple(held.left)
         self._held = held
         self._batch = held.stage.batch()
-        self._stem = str(name)
         self._ours: set[str] = set()
+        self.batches = RunBatches(store, held.stage, str(name), self._ours)
 
     def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
         """Store the metastore; returns its entry and the SHA-256 of the file."""
@@ -48,17 +49,6 @@ class BackupWriter:
             sink.write(raw)
         passing("backup.meta-stored")
         return MetaEntry(self.name.meta_file, len(data)), hashlib.sha256(raw).hexdigest()
-
-    def shard_file(self, shard_id: ShardID) -> str:
-        """As `BackupName.shard_file`, which would spell the time each time."""
-        return f"{self._stem}.s{shard_id}.tar.gz"
-
-    @contextmanager
-    def shard(self, shard_id: ShardID) -> Generator[Sink]:
-        """A new file for a shard's archive; it is kept if the block succeeds."""
-        with self._new(self.shard_file(shard_id)) as sink:
-            yield sink
-        passing("backup.shard-stored")
 
     def commit(self, manifest: Manifest) -> str:
         """Make the backup exist; returns the manifest's name.
@@ -134,6 +124,12 @@ class BackupWriter:
     def _delete_all(self) -> list[str]:
         """Why some files are left."""
         left: list[str] = []
+        try:
+            self._held.stage.revoke_parts()
+        except LockLost:
+            raise
+        except StoreFailed as failure:
+            left.append(failure.what)
         for name in sorted(self._ours, key=copies_first):
             try:
                 self._held.stage.delete(name)

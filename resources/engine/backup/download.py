@@ -44,10 +44,10 @@ from resources.errors import (
 from resources.model import ShardID
 from resources.repository.archives.archive import ArchiveWriter, Place, StoredArchive
 from resources.repository.archives.scratch import Scratch
+from resources.repository.batches import ClaimedBatch
 from resources.repository.formats.details import FileFacts
 from resources.repository.formats.manifest import ShardEntry
 from resources.repository.formats.proof import Clocks, ProvenAgain
-from resources.repository.repository import BackupWriter
 from resources.runtime.failpoints import passing
 
 BUFFER_BYTES = 256 << 10
@@ -93,7 +93,7 @@ class Saved(Struct, frozen=True):
 
 
 class ShardDownloader:
-    """Copies shards; one instance serves all threads of a run.
+    """Copies shards; one instance serves all threads of a batch.
 
     An archive counts only if it holds everything that was acknowledged before the run began, as
     far as its node reports; see `completeness`.
@@ -110,7 +110,7 @@ class ShardDownloader:
     def __init__(
         self,
         source: Source,
-        writer: BackupWriter,
+        batch: ClaimedBatch,
         gone: GoneFiles,
         clocks: Clocks | None,
         first: Mapping[str, SourceFacts],
@@ -122,7 +122,7 @@ class ShardDownloader:
         retried: Callable[[ShardID, ShardkeeperError, int, float], None],
     ) -> None:
         self._source = source
-        self._writer = writer
+        self._batch = batch
         self._gone = gone
         self._clocks = clocks
         self._floors = floors
@@ -188,7 +188,7 @@ class ShardDownloader:
             state,
             stored,
             ShardReading(copy.node, self._clocks, written, seconds),
-            file_name=self._writer.shard_file(state.place.shard_id),
+            file_name=self._batch.shard_file(state.place.shard_id),
             floor_ns=self._floors.get(state.place.shard_id, 0),
         )
         return Saved(state, entry, copy.node, seconds, attempt, choice.others(copy.node))
@@ -273,12 +273,12 @@ class ShardDownloader:
         buffer, scratch = self._own()
         with (
             self._source.open_shard(place.shard_id, node=copy.node) as stream,
-            self._writer.shard(place.shard_id) as sink,
+            self._batch.shard(place.shard_id) as sink,
         ):
             passing("backup.connected")
             archive = ArchiveWriter(
                 sink,
-                inner_name=self._writer.shard_file(place.shard_id).removesuffix(".gz"),
+                inner_name=self._batch.shard_file(place.shard_id).removesuffix(".gz"),
                 place=Place(place.database, place.policy, place.shard_id),
                 level=self._options.level,
                 checked=self._options.checked,

@@ -2,63 +2,43 @@
 
 from __future__ import annotations
 
-import queue
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from resources.clients.source import Source as BackupSource
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
+from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
 from resources.engine.backup.change_detection import ShardState
-from resources.engine.backup.damaged import NEXT_STEP, describe_archive
-from resources.engine.backup.download import (
-    NodesAway,
-    ReadAgain,
-    Saved,
-    ShardDownloader,
-    ShardGoneAtSource,
+from resources.engine.backup.copying import (
+    copy_batch,
+    damage_event,
+    damage_of,
+    gap_event,
+    gap_of,
+    nodes_of,
 )
-from resources.engine.backup.gone_files import GoneFiles
+from resources.engine.backup.damaged import NEXT_STEP
+from resources.engine.backup.download import ReadAgain, Saved
 from resources.engine.backup.plan import BackupPlan, plan_backup
-from resources.engine.events import (
-    PROGRESS_EVERY_S,
-    Event,
-    MetaSaved,
-    Progress,
-    Run,
-    ShardDamaged,
-    ShardFailed,
-    ShardGone,
-    ShardReadAgain,
-    ShardRetried,
-    ShardSaved,
-    Warned,
-)
+from resources.engine.events import Event, MetaSaved, Progress, Run, ShardFailed, Warned
 from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
 from resources.engine.selection import INTO_ANOTHER, NO_ARCHIVE, not_there
 from resources.errors import (
+    BackupIncomplete,
     BackupPartial,
     ShardkeeperError,
-    SourceChanged,
-    Stopped,
-    StoreFailed,
     counted,
     named_few,
 )
 from resources.model import Metastore, ShardLocation, ShardPlace
-from resources.repository.formats.details import (
-    BackupDetails,
-    FailedShard,
-    ShardDetails,
-    Source,
-)
+from resources.repository.formats.details import BackupDetails, FailedShard, Source
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository, BackupWriter
-from resources.runtime.workers import Outcome, Spread, running, whichever_is_there
 from resources.version import VERSION
 
 
@@ -159,8 +139,7 @@ def back_up(
         run.emit(MetaSaved(meta.size_bytes))
         result = _Copies(plan, run)
         for state in plan.unchanged:
-            result.note_gap(state)
-            result.note_damage(state, state.previous.entry.details if state.previous else None)
+            result.note_unchanged(state)
         for missing in plan.unserved:
             run.emit(ShardFailed(missing.shard_id, missing.why))
         _copy(source, repository, writer, plan, options, result)
@@ -187,11 +166,12 @@ class _Copies:
         self.run = run
         self.emit = run.emit
         self.total = len(plan.to_copy)
+        self.done = 0
+        self.bytes_done = 0
         self.saved: list[Saved] = []
         self.gone: list[ShardPlace] = []
         self.failed: list[FailedShard] = list(plan.unserved)
         self.damaged: list[FailedShard] = []
-        self.unrestorable = len(plan.unserved)
         self.read_again: list[ReadAgain] = []
         self.first_error: ShardkeeperError | None = None
 
@@ -200,66 +180,66 @@ class _Copies:
         """Shards that were read again and equal their archives, as unchanged ones."""
         return tuple(replace(r.state, reason="unchanged", news="") for r in self.read_again)
 
-    def add(self, state: ShardState, outcome: Outcome[Saved | ReadAgain]) -> None:
-        try:
-            saved = outcome.result()
-        except ShardGoneAtSource:
-            self.gone.append(state.place)
-            self.emit(ShardGone(state.place))
-        except (StoreFailed, Stopped, NodesAway, SourceChanged):
-            raise
-        except ShardkeeperError as error:
-            self.fail(state, error)
-        else:
-            if isinstance(saved, ReadAgain):
-                self.read_again.append(saved)
-                self.emit(ShardReadAgain(state.place))
-                previous = state.previous
-                self.note_damage(state, previous.entry.details if previous else None)
-                return
-            self.saved.append(saved)
-            self.emit(ShardSaved(saved.node, saved.entry, saved.seconds))
-            self.note_gap(saved.state)
-            details = saved.entry.details
-            self.note_damage(saved.state, details)
-            for line in saved.damaged_elsewhere:
-                self.emit(Warned(f"{line}; the archive is made of what {saved.node} has"))
-            if details is not None and details.tombstones:
-                self.emit(
-                    Warned(
-                        f"shard {state.place.shard_id}: "
-                        f"{counted(details.tombstones, 'delete is', 'deletes are')} "
-                        "still pending on the server; our restore applies them, the original "
-                        "tools bring those points back"
-                    )
-                )
+    def batch_run(self) -> Run:
+        """A run for the copying of one batch, whose progress is a part of this one's."""
+        done, bytes_done = self.done, self.bytes_done
 
-    def fail(self, state: ShardState, error: ShardkeeperError) -> None:
-        self.first_error = self.first_error or error
-        self.failed.append(FailedShard(state.place.shard_id, str(error)))
+        def emit(event: Event) -> None:
+            if isinstance(event, Progress):
+                self.bytes_done = bytes_done + event.bytes_done
+                event = Progress(done + event.done, self.total, self.bytes_done)
+            self.emit(event)
+
+        return Run(emit, self.run.stop)
+
+    def add(self, batch: BackupBatch, done: BatchDone) -> list[ShardOutcome]:
+        """Add what a batch did, which it has reported; returns what is to be tried again."""
+        states = {state.place.shard_id: state for state in batch.states}
+        later = [one for one in done.outcomes if one.kind == "away"]
+        self.done += len(done.outcomes) - len(later)
+        for one in done.outcomes:
+            self._add(states[one.shard_id], one)
+        return later
+
+    def _add(self, state: ShardState, one: ShardOutcome) -> None:
+        if one.kind == "gone":
+            self.gone.append(state.place)
+        elif one.kind == "failed" and one.error is not None:
+            self._fail(state, one.error.error())
+        elif one.proven is not None:
+            self.read_again.append(ReadAgain(state, one.proven))
+            self._note(None, damage_of(state, state.details))
+        elif one.entry is not None:
+            seconds, attempts = one.seconds, one.attempts
+            self.saved.append(
+                Saved(state, one.entry, one.node, seconds, attempts, one.damaged_elsewhere)
+            )
+            self._note(gap_of(state), damage_of(state, one.entry.details))
+
+    def give_up(self, state: ShardState, error: ShardkeeperError) -> None:
+        """Add a shard of which no node has answered."""
+        self._fail(state, error)
         self.emit(ShardFailed(state.place.shard_id, str(error)))
 
-    def note_gap(self, state: ShardState) -> None:
-        """Record as failed a shard whose archive does not have points that a replica has."""
-        if state.gaps:
-            self.unrestorable += 1
-            self.failed.append(FailedShard(state.place.shard_id, state.gaps))
-            self.emit(ShardFailed(state.place.shard_id, state.gaps))
+    def _fail(self, state: ShardState, error: ShardkeeperError) -> None:
+        self.first_error = self.first_error or error
+        self.failed.append(FailedShard(state.place.shard_id, str(error)))
 
-    def note_damage(self, state: ShardState, details: ShardDetails | None) -> None:
-        """Record a damaged archive, in every run while it is the newest."""
-        why = describe_archive(details)
-        if why:
-            self.unrestorable += 1
-            found = FailedShard(state.place.shard_id, why)
-            self.failed.append(found)
-            self.damaged.append(found)
-            self.emit(ShardDamaged(state.place.shard_id, why))
+    def note_unchanged(self, state: ShardState) -> None:
+        """Record what is wrong with the archive of an unchanged shard, in every run."""
+        gap = gap_of(state)
+        damage = damage_of(state, state.details)
+        self._note(gap, damage)
+        for event in (*gap_event(gap), *damage_event(damage)):
+            self.emit(event)
 
-    @property
-    def done(self) -> int:
-        copied = len(self.saved) + len(self.read_again) + len(self.gone)
-        return copied + len(self.failed) - self.unrestorable
+    def _note(self, gap: FailedShard | None, damage: FailedShard | None) -> None:
+        """Record a shard whose archive does not have all points, or is damaged."""
+        if gap is not None:
+            self.failed.append(gap)
+        if damage is not None:
+            self.failed.append(damage)
+            self.damaged.append(damage)
 
 
 def _copy(
@@ -271,92 +251,72 @@ def _copy(
     result: _Copies,
 ) -> None:
     """Copy all shards; those whose nodes do not answer come last, and are tried once more."""
-    retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    downloader = ShardDownloader(
-        source,
-        writer,
-        GoneFiles(source, repository),
-        plan.clocks,
-        plan.first,
-        plan.era.floors,
-        options,
-        scratch_dir=repository.scratch_dir,
-        stop=result.run.stop,
-        retried=lambda shard_id, error, attempt, pause: retries.put(
-            ShardRetried(shard_id, str(error), attempt, pause)
-        ),
-    )
-    try:
-        later = _copy_each(source, downloader, plan.to_copy, options, result, retries)
+    states: Sequence[ShardState] = plan.to_copy
+    later: list[tuple[ShardState, ShardkeeperError]] = []
+    n_rounds = 0
+    while states:
+        batch = BackupBatch.of(plan, states, options, source.crashes)
+        done = _in_one_batch(source, repository, writer, f"b{n_rounds}", batch, result)
+        done.note_in(source)
+        later = [*_with_errors(states, result.add(batch, done))]
         plan.left_alone.note(emit=result.emit)
-        for _ in range(MAX_RETURNS):
-            if not later or not _await_nodes(source, later, options, result.run):
-                break
-            states = [state for state, _ in later]
-            later = _copy_each(source, downloader, states, options, result, retries)
-            plan.left_alone.note(emit=result.emit)
-        for state, away in later:
-            result.fail(state, away.cause)
-        if message := source.leftovers.message():
-            result.emit(Warned(message))
-    finally:
-        downloader.close()
+        states = [state for state, _ in later]
+        n_rounds += 1
+        if n_rounds > MAX_RETURNS or not _await_nodes(source, states, options, result.run):
+            break
+    for state, error in later:
+        result.give_up(state, error)
+    if message := source.leftovers.message():
+        result.emit(Warned(message))
 
 
-def _copy_each(
+def _in_one_batch(
     source: BackupSource,
-    downloader: ShardDownloader,
-    states: Sequence[ShardState],
-    options: BackupOptions,
+    repository: BackupRepository,
+    writer: BackupWriter,
+    name: str,
+    batch: BackupBatch,
     result: _Copies,
-    retries: queue.SimpleQueue[Event],
-) -> list[tuple[ShardState, NodesAway]]:
-    """Copy shards; returns those of which no node answers."""
-    later: list[tuple[ShardState, NodesAway]] = []
+) -> BatchDone:
+    """Do a batch in this process, and read what is on record of it then.
 
-    def give_up() -> None:
-        result.run.stop.set()
-        source.abort()
-
-    work = running(
-        downloader.download,
-        Spread(states, _nodes_of, whichever_is_there(downloader.is_away)),
-        parallel=options.parallel,
-        name="pull",
-        every_s=PROGRESS_EVERY_S,
-        give_up=give_up,
-    )
-    try:
-        with work as ended:
-            for one in ended:
-                while not retries.empty():
-                    result.emit(retries.get())
-                if one is None:
-                    result.emit(Progress(result.done, result.total, downloader.bytes_done))
-                    continue
-                try:
-                    result.add(one[0], one[1])
-                except NodesAway as away:
-                    later.append((one[0], away))
-    finally:
-        source.resume()
-    return later
+    Raises:
+        BackupIncomplete: nothing is.
+    """
+    batches = writer.batches
+    batches.add(name, batch.encode())
+    with batches.claim(name, batch.shards) as claimed:
+        if claimed is not None:
+            done = copy_batch(source, repository, claimed, batch, result.batch_run())
+            claimed.finish(done.encode())
+    raw = batches.done(name)
+    if raw is None:
+        raise BackupIncomplete(
+            f"batch {name} of {writer.name} was not done; nothing was committed",
+            hint="who else works in that directory? Then run the backup again",
+        )
+    return BatchDone.decode(raw, name, batch, str(writer.name))
 
 
-def _nodes_of(state: ShardState) -> Sequence[str]:
-    return [copy.node for copy in state.copies]
+def _with_errors(
+    states: Sequence[ShardState], outcomes: Sequence[ShardOutcome]
+) -> Iterator[tuple[ShardState, ShardkeeperError]]:
+    """Shards of which no node answers, in the order of the outcomes."""
+    known = {state.place.shard_id: state for state in states}
+    for one in outcomes:
+        if one.error is not None:
+            yield known[one.shard_id], one.error.error()
 
 
 def _await_nodes(
-    source: BackupSource,
-    later: Sequence[tuple[ShardState, NodesAway]],
-    options: BackupOptions,
-    run: Run,
+    source: BackupSource, states: Sequence[ShardState], options: BackupOptions, run: Run
 ) -> bool:
     """Wait for nodes that do not answer; returns whether any is back."""
-    nodes = sorted({node for state, _ in later for node in _nodes_of(state)})
+    if not states:
+        return False
+    nodes = sorted({node for state in states for node in nodes_of(state)})
     peers = [source.peer(node) for node in nodes]
-    return await_nodes(peers, len(later), options.retry.patience_s, run)
+    return await_nodes(peers, len(states), options.retry.patience_s, run)
 
 
 def _require_useful(plan: BackupPlan, result: _Copies) -> None:

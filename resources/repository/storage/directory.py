@@ -49,15 +49,23 @@ _RENAME_NOREPLACE = 1
 class Directory:
     """An open directory; `fd` is its descriptor until `close`.
 
+    Args:
+        within: the open directory that `path` is relative to; None: as usual.
+        synced: whether what is written is synced; False: a power cut may tear it.
+
     Raises:
         RepositoryMissing: `path` is not there, or not a directory.
         StoreFailed: it cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, within: Directory | None = None, synced: bool = True) -> None:
+        self.path = path if within is None else within.path / path
+        self._synced = synced
         try:
-            self.fd = os.open(path, _DIRECTORY)
+            if within is None:
+                self.fd = os.open(path, _DIRECTORY)
+            else:
+                self.fd = os.open(path, _DIRECTORY | os.O_NOFOLLOW, dir_fd=within.fd)
         except FileNotFoundError:
             raise RepositoryMissing(
                 f"{path}: no such directory",
@@ -272,14 +280,16 @@ class Directory:
         """
         passing("store.before-fsync")
         with self.doing(f"syncing {name}"):
-            os.fsync(fd)
+            if self._synced:
+                os.fsync(fd)
         passing("store.after-fsync")
 
     def sync(self) -> None:
         """Make names given, changed and deleted so far survive a power loss."""
         with self.doing("syncing the directory"):
             try:
-                os.fsync(self.fd)
+                if self._synced:
+                    os.fsync(self.fd)
             except OSError as error:
                 if error.errno not in _NO_SUCH_CALL:  # some network file systems need none
                     raise

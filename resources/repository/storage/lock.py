@@ -131,7 +131,7 @@ class StoreLock:
         """
         lease_s = lease_s or usual_lease_s()
         token = token or secrets.token_hex(16)
-        deadline, observed, reported = awake_s() + wait_s, _ObservedLease(), False
+        deadline, observed, reported = awake_s() + wait_s, ObservedLease(), False
         while True:
             with undisturbed():
                 found = cls._try(store, command, backup, lease_s, clock, name, token, observed)
@@ -147,6 +147,20 @@ class StoreLock:
                             on_wait(observed.record)
                             reported = True
                     time.sleep(POLL_S if lease_s > 1 else 0.01)
+
+    @classmethod
+    def attempt(
+        cls, store: Store, observed: ObservedLease, *, command: str, name: str, token: str
+    ) -> StoreLock | RepositoryLocked:
+        """Take a lock if it is free or stale, without waiting; else the error names its holder.
+
+        Args:
+            observed: one object for all attempts at this lock; stale is what it has seen
+                unchanged for a lease.
+        """
+        with undisturbed():
+            lease_s = usual_lease_s()
+            return cls._try(store, command, "", lease_s, utc_now, name, token, observed)
 
     def __enter__(self) -> Self:
         return self
@@ -223,7 +237,7 @@ class StoreLock:
         clock: Callable[[], datetime],
         name: str,
         token: str,
-        observed: _ObservedLease,
+        observed: ObservedLease,
     ) -> StoreLock | RepositoryLocked:
         for _ in range(_ROUNDS):
             record = _new_record(command, backup, clock(), lease_s, token)
@@ -286,8 +300,8 @@ class StoreLock:
         return file if is_ours else None
 
 
-class _ObservedLease:
-    """How long this process has seen the same record.
+class ObservedLease:
+    """How long this process has seen one and the same record.
 
     Attributes:
         record: the one that was seen last.

@@ -21,6 +21,14 @@ file of it is gone, so that the next run knows what to sweep, whatever failed in
     .shardkeeper.run-K           a run that waits for the lock, or has just taken it
     .shardkeeper.run-K.T         it makes the backup T
     .shardkeeper.gone-K.T        its place was taken; T's files are being swept
+
+A stage is also the home of what only its run needs: the records of its batches, and a **part** for
+each worker that has claimed one (docs/decisions/0016-plan-batches-commit.md). A part is a way as
+the stage is, and the worker that takes a batch over closes it in the same manner. So a worker
+changes nothing once it has lost its batch, or its run the stage.
+
+    .shardkeeper.run-K.T/part-B-P    a worker's way, while it does the batch B
+    .shardkeeper.run-K.T/gone-B-P    its batch was taken over
 """
 
 from __future__ import annotations
@@ -33,47 +41,37 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
 
-from resources.errors import LockLost, NameTaken, StoreFailed
+from resources.errors import BatchTaken, LockLost, NameTaken, StoreFailed
 from resources.repository.formats.names import BackupName, check_file_name
 from resources.repository.storage.directory import DIRECTORY_MODE, Directory
 from resources.repository.storage.file_objects import DirectoryBatch, FileSink
 
 RUN, GONE = ".shardkeeper.run-", ".shardkeeper.gone-"
 ASIDE = "aside-"
+PART, PART_GONE = "part-", "gone-"
 ROUNDS = 100
 
 _NAME = re.compile(r"\.shardkeeper\.(?:run|gone)-[0-9a-f]{1,64}(?:\.([0-9]{8}T[0-9]{6}Z))?")
+_PART = re.compile(r"(part|gone)-([a-z0-9]{1,32})-([0-9a-f]{1,64})")
 _REVOKED = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
 
 
-class DirectoryStage:
-    """One run's stage, from its making until `close`; safe to share between threads.
+class StageWay:
+    """The way of one run or one worker to what it changes, until `close`.
 
     Attributes:
-        lost: what to raise once the stage is gone.
+        name: the directory that each call passes.
+        lost: what to raise once the way is closed.
     """
 
-    def __init__(self, directory: Directory, key: str) -> None:
-        self.name = f"{RUN}{key}"
+    def __init__(self, directory: Directory, name: str) -> None:
+        self.name = name
         self.lost: Callable[[], LockLost] = _lost
         self._directory = directory
-        with directory.doing(f"creating {self.name}"):
-            os.mkdir(self.name, DIRECTORY_MODE, dir_fd=directory.fd)
 
     def is_there(self) -> bool:
         """Whether no run has revoked it so far."""
         return self._directory.exists(self.name)
-
-    def note(self, backup: str) -> None:
-        """Have the stage's name say which backup it is about; durable with the next sync.
-
-        Raises:
-            LockLost: another run has taken the lock.
-        """
-        named = f"{self.name}.{backup}"
-        with self._way():
-            self._directory.move(self.name, named)
-            self.name = named
 
     @contextmanager
     def create(self, name: str) -> Generator[FileSink]:
@@ -113,39 +111,12 @@ class DirectoryStage:
                 return
             self._directory.delete(trash)
 
-    def set_aside(self, name: str) -> str:
-        """Give a file that is no good a name that says so; returns that name.
-
-        Nothing is read or written over.
-
-        Raises:
-            LockLost: it has its old name still, or the run that came after gives it the new one.
-        """
-        check_file_name(name)
-        with self._way():
-            self._directory.move(name, f"{self.name}/{ASIDE}{name}")
-            aside = _name_aside(self._directory, self.name, name)
-            self._directory.sync()
-        return aside
-
     def sync(self) -> None:
         """Make what was deleted stay so after a power loss."""
         self._directory.sync()
 
-    def check_writable(self) -> None:
-        """Write, sync and delete a small file.
-
-        Raises:
-            StoreFailed: read-only, no permission, or a disk that fails.
-        """
-        with self._way():
-            with self._directory.pending("probe", within=self.name) as (pending, fd):
-                FileSink(self._directory, fd, "a probe").write(bytes(4096))
-            self._directory.delete(pending)
-            self._directory.sync()
-
     def close(self) -> None:
-        """Take the stage away: there is nothing that the next run would have to know."""
+        """Take the way away: there is nothing that the next one would have to know."""
         with suppress(StoreFailed):
             _empty(self._directory, self.name)
             _remove(self._directory, self.name)
@@ -168,6 +139,142 @@ class DirectoryStage:
             if _code(error) in _REVOKED and not self.is_there():
                 raise self.lost() from error
             raise
+
+
+class DirectoryStage(StageWay):
+    """One run's stage; safe to share between threads, and between processes by `join`."""
+
+    @classmethod
+    def make(cls, directory: Directory, key: str) -> DirectoryStage:
+        name = f"{RUN}{key}"
+        with directory.doing(f"creating {name}"):
+            os.mkdir(name, DIRECTORY_MODE, dir_fd=directory.fd)
+        return cls(directory, name)
+
+    @classmethod
+    def join(cls, directory: Directory, name: str) -> DirectoryStage:
+        """The stage of a run that another process has begun.
+
+        Raises:
+            LockLost: it is gone.
+        """
+        stage = cls(directory, name)
+        if not (_NAME.fullmatch(name) and name.startswith(RUN) and stage.is_there()):
+            raise _lost()
+        return stage
+
+    def note(self, backup: str) -> None:
+        """Have the stage's name say which backup it is about; durable with the next sync.
+
+        Raises:
+            LockLost: another run has taken the lock.
+        """
+        named = f"{self.name}.{backup}"
+        with self._way():
+            self._directory.move(self.name, named)
+            self.name = named
+
+    def set_aside(self, name: str) -> str:
+        """Give a file that is no good a name that says so; returns that name.
+
+        Nothing is read or written over.
+
+        Raises:
+            LockLost: it has its old name still, or the run that came after gives it the new one.
+        """
+        check_file_name(name)
+        with self._way():
+            self._directory.move(name, f"{self.name}/{ASIDE}{name}")
+            aside = _name_aside(self._directory, self.name, name)
+            self._directory.sync()
+        return aside
+
+    def check_writable(self) -> None:
+        """Write, sync and delete a small file.
+
+        Raises:
+            StoreFailed: read-only, no permission, or a disk that fails.
+        """
+        with self._way():
+            with self._directory.pending("probe", within=self.name) as (pending, fd):
+                FileSink(self._directory, fd, "a probe").write(bytes(4096))
+            self._directory.delete(pending)
+            self._directory.sync()
+
+    def part(self, batch: str, key: str) -> DirectoryPart:
+        """The way of one worker of this run, while it does a batch; `key` is this worker's alone.
+
+        Raises:
+            LockLost: another run has taken the lock.
+        """
+        part = DirectoryPart(self, self._directory, f"{PART}{batch}-{key}")
+        with self._way(), self._directory.doing(f"creating {part.name}"):
+            os.mkdir(part.name, DIRECTORY_MODE, dir_fd=self._directory.fd)
+        return part
+
+    def revoke_parts(self, batch: str = "", keep: str = "") -> bool:
+        """Close the parts of a batch, or of all, but one, for good; whether there were any.
+
+        Raises:
+            LockLost: another run has taken the lock.
+            StoreFailed: one is not closed.
+        """
+        found = False
+        for name in self._parts(batch):
+            if f"{self.name}/{name}" != keep:
+                found = True
+                with self._way():
+                    self._close_part(name)
+        return found
+
+    def _parts(self, batch: str) -> list[str]:
+        with self._way():
+            if not self.is_there():
+                raise self.lost()
+            matches = map(_PART.fullmatch, _inside(self._directory, self.name))
+            return [match[0] for match in matches if match and batch in ("", match[2])]
+
+    def _close_part(self, name: str) -> None:
+        gone = f"{self.name}/{PART_GONE}{name.partition('-')[2]}"
+        if name.startswith(PART):
+            try:
+                self._directory.move(f"{self.name}/{name}", gone)
+            except StoreFailed as error:
+                if _code(error) != errno.ENOENT or not self.is_there():
+                    raise
+        _empty(self._directory, gone)
+        _remove(self._directory, gone)
+
+
+class DirectoryPart(StageWay):
+    """The part of a stage that is one worker's, while it does a batch."""
+
+    def __init__(self, stage: DirectoryStage, directory: Directory, name: str) -> None:
+        super().__init__(directory, f"{stage.name}/{name}")
+        self._stage = stage
+        self.lost = self._taken
+
+    def publish(self, name: str, raw: bytes) -> None:
+        """Store a record of the run, in one step; a power cut may tear it.
+
+        Raises:
+            NameTaken: there is such a record.
+            LockLost: the batch or the run has another owner; nothing was stored.
+        """
+        check_file_name(name)
+        with self._way():
+            with self._directory.pending(name, within=self.name, synced=False) as (pending, fd):
+                FileSink(self._directory, fd, name).write(raw)
+            self._directory.give_name(pending, f"{self._stage.name}/{name}", synced=False)
+
+    def _taken(self) -> LockLost:
+        if not self._stage.is_there():
+            return self._stage.lost()
+        return BatchTaken(
+            "another worker took over what this one was doing, which had stood still for longer "
+            "than its lease",
+            hint="if machines sleep or disks hang often, find out why",
+        )
 
 
 class StageBatch(DirectoryBatch):
@@ -292,6 +399,9 @@ def _empty(directory: Directory, stage: str) -> None:
     for name in _inside(directory, stage):
         if name.startswith(ASIDE):
             _name_aside(directory, stage, name.removeprefix(ASIDE))
+        elif _PART.fullmatch(name):
+            _empty(directory, f"{stage}/{name}")
+            _remove(directory, f"{stage}/{name}")
         else:
             directory.delete(f"{stage}/{name}")
 

@@ -100,6 +100,39 @@ class Batch(Protocol):
         ...
 
 
+class Part(Protocol):
+    """The way of one worker to what it changes while it does a batch of a run.
+
+    Once another worker has taken the batch over, or another run the lock, every change raises
+    LockLost and changes nothing.
+
+    Attributes:
+        name: tells it from every other part and stage.
+    """
+
+    name: str
+
+    def is_there(self) -> bool:
+        """Whether nothing has closed it so far."""
+        ...
+
+    def batch(self) -> Batch:
+        """As `Store.batch`."""
+        ...
+
+    def publish(self, name: str, raw: bytes) -> None:
+        """Store a record of the run, as a whole or not at all; a power cut may tear it.
+
+        Raises:
+            NameTaken: there is such a record.
+        """
+        ...
+
+    def close(self) -> None:
+        """Take it away: the batch is done, or was not begun."""
+        ...
+
+
 class Stage(Protocol):
     """The way of one run to what it changes under the lock; safe to share between threads.
 
@@ -151,6 +184,14 @@ class Stage(Protocol):
 
     def close(self) -> None:
         """Take the stage away: the next run has nothing to sweep."""
+        ...
+
+    def part(self, batch: str, key: str) -> Part:
+        """The way of one worker of this run, while it does a batch; `key` is unique to it."""
+        ...
+
+    def revoke_parts(self, batch: str = "", keep: str = "") -> bool:
+        """Close the parts of a batch, or of all batches, but one; whether there were any."""
         ...
 
 
@@ -221,6 +262,22 @@ class Store(Protocol):
 
     def stage(self, key: str) -> Stage:
         """The directory through which a run changes the repository; `key` is unique to it."""
+        ...
+
+    def join(self, name: str) -> Stage:
+        """The stage of a run that another process has begun.
+
+        Raises:
+            LockLost: it is gone.
+        """
+        ...
+
+    def records(self, stage: Stage) -> Store:
+        """Objects that only one run needs: they go with its stage, and a power cut may tear them.
+
+        Raises:
+            LockLost: the stage is gone.
+        """
         ...
 
     def revoke_stages(self, keep: str) -> list[RevokedStage]:
@@ -294,9 +351,9 @@ class DirectoryStore:
         RepositoryMissing: `path` is not there, or not a directory.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, opened: Directory | None = None) -> None:
         self.path = Path(path)
-        self._directory = Directory(self.path)
+        self._directory = opened or Directory(self.path)
 
     @classmethod
     def make(cls, path: str | Path) -> DirectoryStore:
@@ -371,7 +428,17 @@ class DirectoryStore:
                 return False
 
     def stage(self, key: str) -> Stage:
-        return DirectoryStage(self._directory, key)
+        return DirectoryStage.make(self._directory, key)
+
+    def join(self, name: str) -> Stage:
+        return DirectoryStage.join(self._directory, name)
+
+    def records(self, stage: Stage) -> Store:
+        try:
+            opened = Directory(Path(stage.name), within=self._directory, synced=False)
+        except RepositoryMissing as error:
+            raise stage.lost() from error
+        return DirectoryStore(opened.path, opened=opened)
 
     def revoke_stages(self, keep: str) -> list[RevokedStage]:
         return [*revoke_stages(self._directory, keep)]
