@@ -119,7 +119,9 @@ def test_only_a_stage_is_joined(store: DirectoryStore, stage: Stage, name: str) 
         store.join(name)
 
 
-def test_a_batch_that_another_worker_does_is_left_alone(store: DirectoryStore, stage: Stage) -> None:
+def test_a_batch_that_another_worker_does_is_left_alone(
+    store: DirectoryStore, stage: Stage
+) -> None:
     one, other = worker(store, stage), worker(store, stage)
     one.add("b0", b"")
     with one.claim("b0", SHARDS) as batch:
