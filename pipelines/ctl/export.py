@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from pipelines.ctl.export_format import CSV, Format, LineProtocol
+from pipelines.ctl.export_output import output, output_folder
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.point_flags import filter_of, limits_of, point_flags, require_undamaged
@@ -20,7 +16,8 @@ from pipelines.ctl.store import open_repository
 from resources.engine.events import Run
 from resources.engine.export.export import Export, ExportReport
 from resources.engine.export.tables import joined_names
-from resources.errors import BackupPartial, StoreFailed, UsageError, counted
+from resources.errors import BackupPartial, UsageError, counted
+from resources.points.strings import Strings
 from resources.repository.repository import BackupRepository
 
 MAX_NAMED = 5
@@ -32,22 +29,31 @@ MAX_NAMED = 5
     "-format",
     "--format",
     "kind",
-    type=click.Choice(("lp", "csv")),
+    type=click.Choice(("lp", "csv", "parquet")),
     default="lp",
     show_default=True,
-    help="line protocol, as influx -import and /write take it; or CSV, a column for each tag and "
-    "field of -measurement",
+    help="line protocol, as influx -import and /write take it; CSV, a column for each tag and "
+    "field of -measurement; Parquet, one file for -measurement, else a folder with all",
+)
+@click.option(
+    "-strings",
+    "--strings",
+    type=click.Choice(("str", "bytes")),
+    default="str",
+    show_default=True,
+    help="with -format parquet: strings and tags as text, or as bytes where they are no UTF-8",
 )
 @click.option(
     "-out",
     "--out",
     "out",
     metavar="<file>",
-    help="write into this new file, which exists once it is complete (default: standard output)",
+    help="write into this new file or folder, which exists once it is complete (default: standard "
+    "output)",
 )
 @click.argument("path", metavar="<path-to-backup-directory>")
-def export(path: str, *, kind: str, out: str | None, **flags: Any) -> None:
-    """Write points of a backup as line protocol or CSV, without a server.
+def export(path: str, *, kind: str, strings: Strings, out: str | None, **flags: Any) -> None:
+    """Write points of a backup as line protocol, CSV or Parquet, without a server.
 
     They are the points that a restore of -db would bring back: merged over files, without deleted
     ones. Archives are unpacked one after the other into the backup directory's free space.
@@ -63,16 +69,42 @@ def export(path: str, *, kind: str, out: str | None, **flags: Any) -> None:
     repository = open_repository(path)
     plan = Export.plan(repository, limits, wanted, as_of=as_of)
     run = Run(TerminalOutput())
-    with _output(out) as file:
+    if kind == "parquet":
+        report = _parquet(plan, repository, out, strings, run)
+        _report(report)
+        require_undamaged(report)
+        return
+    with output(out) as file:
         writer = _writer(kind, file, plan, repository, run)
         report = plan.read(repository, writer, run)
         writer.finish()
+    _report(report)
+    _require_all(report, writer)
+
+
+def _report(report: ExportReport) -> None:
     click.echo(
         f"{counted(report.values, 'value')} from {counted(report.shards, 'shard')}, as of backup "
         f"{report.backup}",
         err=True,
     )
-    _require_all(report, writer)
+
+
+def _parquet(
+    plan: Export, repository: BackupRepository, out: str | None, strings: Strings, run: Run
+) -> ExportReport:
+    from resources.engine.export.parquet import write_file, write_folder
+
+    if out is None:
+        raise UsageError(
+            "-format parquet needs -out",
+            hint="-out FILE.parquet with -measurement, -out FOLDER without it",
+        )
+    if plan.wanted.measurement is None:
+        with output_folder(out) as folder:
+            return write_folder(plan, repository, folder, strings, run)
+    with output(out) as file:
+        return write_file(plan, repository, file, strings, run)
 
 
 def _writer(
@@ -97,48 +129,3 @@ def _require_all(report: ExportReport, writer: Format) -> None:
             hint="-format csv writes them, and a restore brings them back",
         )
     require_undamaged(report)
-
-
-@contextmanager
-def _output(out: str | None) -> Generator[IO[bytes]]:
-    """Standard output, or a new file that gets its name at the end.
-
-    Raises:
-        UsageError: the file exists.
-        StoreFailed: it cannot be written.
-    """
-    if out is None:
-        try:
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            # Python would fail once more when it flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise StoreFailed(
-                "standard output was closed before everything was written",
-                hint="-out FILE writes into a file",
-            ) from None
-        return
-    path = Path(out)
-    if path.exists() or path.is_symlink():
-        raise UsageError(f"{out} exists already", hint="nothing is overwritten; name another file")
-    draft = path.with_name(f".{path.name}.{os.getpid()}.pending")
-    try:
-        with open(draft, "xb", opener=_private) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        raise UsageError(f"{out} exists by now", hint="nothing was overwritten") from None
-    except OSError as error:
-        raise StoreFailed(
-            f"{out}: {error.strerror or error}", hint="make room, or name another file with -out"
-        ) from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

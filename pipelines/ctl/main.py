@@ -37,6 +37,7 @@ OURS: Mapping[str, str] = {
     "inspect": "pipelines.ctl.inspect:inspect",
     "list": "pipelines.ctl.list:list_",
     "merge": "pipelines.ctl.merge:merge",
+    "query": "pipelines.ctl.query:query",
     "repair-replica": "pipelines.ctl.repair_replica:repair",
     "verify": "pipelines.ctl.verify:verify",
 }

@@ -39,5 +39,5 @@ def text_of(value: bytes, column: Column) -> str:
         raise PointsNotText(
             f"a value of the {column.kind} {shown(column.name)} is no UTF-8: "
             f"{shown(value.decode('utf-8', 'backslashreplace'))}",
-            hint='strings="bytes" keeps the bytes as they are',
+            hint='strings="bytes" keeps the bytes as they are; so does export -strings bytes',
         ) from None

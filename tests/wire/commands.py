@@ -40,7 +40,8 @@ def influxd_ctl(*args: object) -> Done:
 
 def _inside(name: str, main: Callable[[], None], args: tuple[object, ...]) -> Done:
     """Run a command in this process: a new one would spend a second on imports."""
-    out, err = io.StringIO(), io.StringIO()
+    written, err = io.BytesIO(), io.StringIO()
+    out = io.TextIOWrapper(written, encoding="utf-8", errors="surrogateescape", newline="\n")
     before = signal.getsignal(signal.SIGTERM)
     code: object = 0
     argv = [name, *map(str, args)]
@@ -51,7 +52,9 @@ def _inside(name: str, main: Callable[[], None], args: tuple[object, ...]) -> Do
         code = done.code
     finally:
         signal.signal(signal.SIGTERM, before)
-    return Done(int(code) if isinstance(code, int) else 0, out.getvalue(), err.getvalue())
+    out.flush()
+    text = written.getvalue().decode("utf-8", "surrogateescape")
+    return Done(int(code) if isinstance(code, int) else 0, text, err.getvalue())
 
 
 def doctor(*flags: object) -> tuple[Done, dict[str, dict[str, str]]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from resources.engine.events import PROGRESS_EVERY_S, PointsRead, Run
 from resources.engine.restore.archives import check_places, require_complete_backup
@@ -93,6 +94,10 @@ class Export(Struct, frozen=True):
         for place, shard in self.opened(repository, report, run):
             visit(place, progress.counted(shard.read(self.wanted)))
         return report
+
+    def about(self, measurement: bytes) -> Export:
+        """The same, of one measurement."""
+        return replace(self, wanted=replace(self.wanted, measurement=measurement))
 
     def report(self) -> ExportReport:
         """A report to be filled."""

@@ -14,7 +14,8 @@ from tests.wire.commands import influxd_ctl, shardkeeper
 
 REQUIRED = {
     **dict.fromkeys(
-        ("backup", "export", "inspect", "list", "merge", "restore", "verify"), ("nowhere",)
+        ("backup", "export", "inspect", "list", "merge", "query", "restore", "verify"),
+        ("nowhere",),
     ),
     "repair-replica": ("-shard", "1"),
 }

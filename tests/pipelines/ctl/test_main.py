@@ -30,6 +30,7 @@ def test_influxd_ctl_has_the_originals_commands_and_no_others() -> None:
         "inspect",
         "list",
         "merge",
+        "query",
         "repair-replica",
         "verify",
         "failpoints",
