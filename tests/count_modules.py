@@ -30,6 +30,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from inspect import CO_NEWLOCALS
 from pathlib import Path
 from types import CodeType, FrameType
 
@@ -103,8 +104,8 @@ class _Trace:
 
 
 def _module(frame: FrameType) -> str:
-    """The module of the product that a frame runs; empty: another one's, or an import."""
-    if frame.f_code.co_name == "<module>":
+    """The module of the product whose function a frame runs; empty: another one's, or an import."""
+    if not frame.f_code.co_flags & CO_NEWLOCALS:  # a module or the body of a class, imported late
         return ""
     return _of_file(frame.f_code.co_filename)
 

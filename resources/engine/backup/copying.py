@@ -17,7 +17,6 @@ from resources.engine.backup.download import (
     ShardDownloader,
     ShardGoneAtSource,
 )
-from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.events import (
     PROGRESS_EVERY_S,
     Event,
@@ -27,7 +26,6 @@ from resources.engine.events import (
     ShardFailed,
     ShardGone,
     ShardReadAgain,
-    ShardRetried,
     ShardSaved,
     Warned,
 )
@@ -57,20 +55,7 @@ def copy_batch(
         if shard_id not in source.crashes.counts:
             source.crashes.suspect(shard_id, times)
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    downloader = ShardDownloader(
-        source,
-        claimed,
-        GoneFiles(source, repository),
-        batch.clocks,
-        batch.first,
-        batch.floors,
-        batch.options,
-        scratch_dir=repository.scratch_dir,
-        stop=run.stop,
-        retried=lambda shard_id, error, attempt, pause: retries.put(
-            ShardRetried(shard_id, str(error), attempt, pause)
-        ),
-    )
+    downloader = ShardDownloader(source, repository, claimed, batch, Run(retries.put, run.stop))
     with closing(downloader):
         outcomes = _copy_each(source, downloader, batch, run, retries)
     return BatchDone.of(outcomes, source)

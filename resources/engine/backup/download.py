@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from resources.clients.peers import all_away
-from resources.clients.source import ShardCopy, Source, SourceFacts
+from resources.clients.source import ShardCopy, Source
+from resources.engine.backup.batch import BackupBatch
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.completeness import Sample, Written, missing_files
 from resources.engine.backup.damaged import (
@@ -27,7 +28,7 @@ from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.backup.identity import describe_divergence, diverged
 from resources.engine.backup.second_read import read_again, second_read
 from resources.engine.backup.written_out import WriteOut
-from resources.engine.options import BackupOptions
+from resources.engine.events import Run, ShardRetried
 from resources.errors import (
     ArchiveCorrupt,
     CompletenessUnknown,
@@ -47,7 +48,8 @@ from resources.repository.archives.scratch import Scratch
 from resources.repository.batches import ClaimedBatch
 from resources.repository.formats.details import FileFacts
 from resources.repository.formats.manifest import ShardEntry
-from resources.repository.formats.proof import Clocks, ProvenAgain
+from resources.repository.formats.proof import ProvenAgain
+from resources.repository.repository import BackupRepository
 from resources.runtime.failpoints import passing
 
 BUFFER_BYTES = 256 << 10
@@ -99,42 +101,33 @@ class ShardDownloader:
     far as its node reports; see `completeness`.
 
     Args:
-        gone: finds files that the source lost.
-        clocks: the source's clock and ours at the first request; None if it reports none.
-        first: what nodes reported of their shards then, by address.
-        floors: ordering keys that those of new entries must exceed.
-        retried: called with (shard, error, number of the next attempt, pause in seconds), from
-            any thread.
+        claimed: where the archives go.
+        batch: what was known of its shards before the run began.
+        run: emits `ShardRetried` from any thread; if it is stopped, downloads end.
     """
 
     def __init__(
         self,
         source: Source,
-        batch: ClaimedBatch,
-        gone: GoneFiles,
-        clocks: Clocks | None,
-        first: Mapping[str, SourceFacts],
-        floors: Mapping[ShardID, int],
-        options: BackupOptions,
-        *,
-        scratch_dir: str | None,
-        stop: threading.Event,
-        retried: Callable[[ShardID, ShardkeeperError, int, float], None],
+        repository: BackupRepository,
+        claimed: ClaimedBatch,
+        batch: BackupBatch,
+        run: Run,
     ) -> None:
         self._source = source
-        self._batch = batch
-        self._gone = gone
-        self._clocks = clocks
-        self._floors = floors
-        self._options = options
-        self._scratch_dir = scratch_dir
-        self._stop = stop
-        self._retried = retried
+        self._batch = claimed
+        self._gone = GoneFiles(source, repository)
+        self._clocks = batch.clocks
+        self._floors = batch.floors
+        self._options = batch.options
+        self._scratch_dir = repository.scratch_dir
+        self._stop = run.stop
+        self._emit = run.emit
         self._threads = threading.local()
         self._scratches: list[Scratch] = []
         self._lock = threading.Lock()
         self._gates: dict[str, threading.Semaphore] = {}
-        self._write_out = WriteOut(source, first, stop)
+        self._write_out = WriteOut(source, batch.first, run.stop)
         self.bytes_done = 0
 
     def download(self, state: ShardState) -> Saved | ReadAgain:
@@ -179,7 +172,7 @@ class ShardDownloader:
                     # Another node has it.
                     pause = 0.0 if self.is_away(copy.node) else retry.pause_s(attempt)
                     attempt += 1
-                    self._retried(state.place.shard_id, error, attempt, pause)
+                    self._emit(ShardRetried(state.place.shard_id, str(error), attempt, pause))
                     self._stop.wait(pause)
                 elif not choice.fall_back():
                     raise

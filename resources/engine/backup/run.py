@@ -144,7 +144,8 @@ def back_up(
             run.emit(ShardFailed(missing.shard_id, missing.why))
         _copy(source, repository, writer, plan, options, result)
         _require_useful(plan, result)
-        manifest = _manifest(source, plan, options, meta, meta_sha256, result, str(writer.name))
+        details = _details(source, plan, options, meta_sha256, result, str(writer.name))
+        manifest = _manifest(plan, options, meta, result, details)
         manifest_file = writer.commit(manifest)
     return BackupReport(
         manifest_file=manifest_file,
@@ -330,14 +331,43 @@ def _require_useful(plan: BackupPlan, result: _Copies) -> None:
         raise BackupPartial(f"shard {first.shard_id}: {first.why}", hint="nothing was saved")
 
 
-def _manifest(
+def _details(
     source: BackupSource,
     plan: BackupPlan,
     options: BackupOptions,
-    meta: MetaEntry,
     meta_sha256: str,
     result: _Copies,
     name: str,
+) -> BackupDetails:
+    """How the backup of this name came about."""
+    return BackupDetails(
+        tool_version=VERSION,
+        strategy=options.strategy,
+        started_at_ns=plan.facts.clock_ns or time.time_ns(),
+        source=Source(
+            kind=source.kind,
+            address=source.address,
+            version=plan.facts.version,
+            cluster_id=plan.metastore.cluster_id,
+            started_ns=plan.facts.started_ns,
+            clocks=plan.clocks,
+        ),
+        meta_sha256=meta_sha256,
+        unchanged=tuple(
+            state.place.shard_id for state in (*plan.unchanged, *result.as_before) if not state.gaps
+        ),
+        failed=tuple(result.failed),
+        proven_again=tuple(r.proven for r in result.read_again),
+        era=name if plan.era.begins else plan.era.continues,
+    )
+
+
+def _manifest(
+    plan: BackupPlan,
+    options: BackupOptions,
+    meta: MetaEntry,
+    result: _Copies,
+    details: BackupDetails,
 ) -> Manifest:
     order = {state.place.shard_id: place for place, state in enumerate(plan.states)}
     return Manifest(
@@ -345,26 +375,5 @@ def _manifest(
         files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
         limits=options.limits,
         limited=options.limited or len(result.failed) > len(result.damaged),
-        details=BackupDetails(
-            tool_version=VERSION,
-            strategy=options.strategy,
-            started_at_ns=plan.facts.clock_ns or time.time_ns(),
-            source=Source(
-                kind=source.kind,
-                address=source.address,
-                version=plan.facts.version,
-                cluster_id=plan.metastore.cluster_id,
-                started_ns=plan.facts.started_ns,
-                clocks=plan.clocks,
-            ),
-            meta_sha256=meta_sha256,
-            unchanged=tuple(
-                state.place.shard_id
-                for state in (*plan.unchanged, *result.as_before)
-                if not state.gaps
-            ),
-            failed=tuple(result.failed),
-            proven_again=tuple(r.proven for r in result.read_again),
-            era=name if plan.era.begins else plan.era.continues,
-        ),
+        details=details,
     )
