@@ -398,6 +398,21 @@ def test_restores_and_merges_ask_in_one_place_which_kind_a_target_is() -> None:
     ]
 
 
+def test_a_backup_asks_in_three_places_which_kind_its_source_is() -> None:
+    """What differs besides is told by the values that the source reports."""
+    asking = {
+        str(path.relative_to(ROOT)): found
+        for path in modules()
+        if "resources/engine" in str(path)
+        if (found := len(re.findall(r"[Ss]ource\.kind [!=]=", path.read_text())))
+    }
+    assert asking == {
+        "resources/engine/backup/download.py": 1,
+        "resources/engine/backup/plan.py": 1,
+        "resources/engine/backup/poll.py": 1,
+    }
+
+
 def test_no_function_is_longer_than_sixty_lines() -> None:
     """A longer one usually has two ideas."""
     long = [

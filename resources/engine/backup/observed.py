@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from resources.clients.source import ReplicaInventory, SourceFacts
+from resources.errors import WireError
 from resources.model import Metastore
 from resources.repository.formats.proof import Clocks
 
@@ -25,5 +26,7 @@ class SourceState(Struct, frozen=True):
     inventory: ReplicaInventory
     facts: SourceFacts
     """Read before anything else."""
+    silence: WireError | None
+    """Why a server does not report them; None: it does, or it is not known."""
     clocks: Clocks | None
     """The source's clock at the time of `facts`, and ours; None if it did not report one."""

@@ -119,19 +119,19 @@ def plan_backup(
     _check_node(source, metastore, options.prefer)
     wanted = _wanted(metastore, options)
     earlier = _earlier_backups(repository, options, cache, emit=emit)
-    if source.kind == "server" and not options.new_era:
+    if not options.new_era:
         where = repository.location if earlier is not None else ""
         require_metastore(metastore, facts.orphans, source.address, where)
     backups = None if options.new_era else earlier
     if backups is not None:
         odd = check_identity(repository, backups, metastore, facts, clocks, source.address)
         _warn_of_previous(backups, odd, emit)
-    _warn_of_missing_figures(source, facts, silence, wanted, emit)
     left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
     wanted, spared = left_alone.split(wanted, options)
     known = KnownArchives(repository, backups, options.again | _accepted(backups, options))
     try:
-        now = _source_state(source, seen, facts, clocks, emit=emit)
+        inventory = seen.inventory or source.inventory(metastore)
+        now = SourceState(metastore, inventory, facts, silence, clocks)
         scanned = _scan(source, now, wanted, known, options, emit=emit)
     finally:
         left_alone.note(emit=emit)
@@ -194,20 +194,6 @@ def _warn_of_previous(backups: BackupSet, odd: str, emit: Emit) -> None:
         emit(Warned(stored.note))
 
 
-def _source_state(
-    source: Source,
-    seen: ObservedSource,
-    facts: SourceFacts,
-    clocks: Clocks | None,
-    *,
-    emit: Emit,
-) -> SourceState:
-    if facts.orphans:
-        emit(Warned(describe_orphans(facts.orphans)))
-    inventory = seen.inventory or source.inventory(seen.metastore)
-    return SourceState(seen.metastore, inventory, facts, clocks)
-
-
 class _Scanned(Struct, frozen=True):
     """The wanted shards, classified; the fields are those of the plan."""
 
@@ -227,10 +213,14 @@ def _scan(
     emit: Emit,
 ) -> _Scanned:
     """Compare the wanted shards with their archives."""
+    if now.facts.orphans:
+        emit(Warned(describe_orphans(now.facts.orphans)))
     wanted, refused = set_aside(wanted, now.inventory.copies)
     if source.kind == "cluster":
         states, absent, copies = scan_cluster(source, now, wanted, known, options, emit=emit)
         return _Scanned(tuple(states), tuple(absent), tuple(refused), copies)
+    if not now.facts.shards and wanted:
+        emit(Warned(_untold(now.silence)))
     present, gone = split_present(wanted, now.inventory.copies.keys())
     missing = _unserved(gone, now.metastore, known, now.facts, emit=emit)
     states = scan_server(source, now, present, known, options)
@@ -258,12 +248,13 @@ def _era(backups: BackupSet | None, earlier: BackupSet | None) -> Era:
 def _first(
     source: Source, facts: SourceFacts, states: Sequence[ShardState], options: BackupOptions
 ) -> dict[str, SourceFacts]:
-    """What nodes report of the shards that will be read, by address; each is asked once."""
-    if source.kind == "server":
-        return {source.address: facts}
-    copies = (copy for state in states if state.stale for copy in state.copies)
-    described: dict[str, SourceFacts] = {}
-    for node in [] if options.peek else sorted({copy.node for copy in copies}):
+    """What nodes report of the shards that will be read, by address; each is asked once.
+
+    A single server is its own node, and `facts` are what it reports.
+    """
+    described = {source.address: facts}
+    copies = () if options.peek else (c for s in states if s.stale for c in s.copies)
+    for node in sorted({copy.node for copy in copies} - described.keys()):
         with suppress(WireError):  # its figures are read again with its shards
             described[node] = source.figures(node)
     return described
@@ -284,24 +275,14 @@ def _unserved(
     return missing
 
 
-def _warn_of_missing_figures(
-    source: Source,
-    facts: SourceFacts,
-    silence: WireError | None,
-    wanted: Sequence[ShardPlace],
-    emit: Emit,
-) -> None:
-    """Warn of a server that does not report figures of its shards."""
-    if source.kind != "server" or facts.shards or not wanted:
-        return
+def _untold(silence: WireError | None) -> str:
+    """A warning about a server that does not report figures."""
     why = f"{silence.what}; " if silence else ""
     next_step = (silence.hint if silence else "") or "-http names the HTTP address"
-    emit(
-        Warned(
-            f"{why}without HTTP it is not known whether the server has written its caches out, so "
-            f"archives may lack its newest points, and every shard is copied ({next_step}; "
-            "-require-complete refuses such archives)"
-        )
+    return (
+        f"{why}without HTTP it is not known whether the server has written its caches out, so "
+        f"archives may lack its newest points, and every shard is copied ({next_step}; "
+        "-require-complete refuses such archives)"
     )
 
 

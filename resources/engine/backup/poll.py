@@ -33,7 +33,7 @@ from resources.protocol.meta import decode_metastore
 from resources.repository.manifest_cache import ManifestCache
 
 MAX_COMPARED = 500
-"""Shards of a server that one poll compares; each costs a request."""
+"""Shards of a server that one poll compares; each costs a request. Nodes list theirs in one."""
 
 
 class SourceFingerprint(Struct, frozen=True):
@@ -136,7 +136,7 @@ class ChangePoller:
         """
         settings_changed = self._newest_settings() != source_version(seen.metastore, {})
         moved = [i for i, mark in seen.marks.items() if self._settled.get(i) != mark]
-        asked = moved if source.kind == "cluster" else moved[:MAX_COMPARED]
+        asked = moved[:MAX_COMPARED] if seen.observed.inventory is None else moved
         changed: tuple[ShardState, ...] = ()
         if asked:
             moving = set(asked)
