@@ -53,7 +53,9 @@ def archive_facts(
         facts["server_version"] = source.source.version
     if details is not None:
         facts |= {
-            "keys": "read twice, the same" if details.read_twice else "read once: docs/verify.md",
+            "series_keys": "read twice, the same"
+            if details.read_twice
+            else "read once; docs/verify.md says what may go unnoticed",
             "seconds": round(details.seconds, 3),
             "files": len(details.files),
             "tombstones_pending": details.tombstones,

@@ -15,6 +15,7 @@ from resources.engine.merge.merge_plan import MergePlan
 from resources.engine.merge.merge_run import MergeReport
 from resources.engine.restore.plan import RestorePlan
 from resources.engine.restore.restored import RestoreReport
+from resources.errors import readable_size
 
 
 def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
@@ -27,6 +28,7 @@ def restore_plan_facts(plan: RestorePlan, target: str) -> Metadata:
             f"{db.source.name} as {db.name}" if db.renamed else db.name for db in plan.databases
         ),
         "shards": len(plan.shards),
+        "size": readable_size(plan.size_bytes),
         "tar_bytes": plan.size_bytes,
     }
     if plan.notes:
@@ -65,8 +67,8 @@ def restore_facts(report: RestoreReport, target: str) -> Metadata:
                     "into": f"{done.restore.database}.{done.restore.policy}",
                     "read back": done.receipt.how,
                     "seconds": round(done.seconds, 3),
-                    "receipt": done.receipt.content,
                     "file": done.restore.archive.entry.file_name,
+                    "receipt": done.receipt.content,
                 }
                 for done in report.shards
             ]

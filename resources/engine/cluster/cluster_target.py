@@ -38,7 +38,7 @@ from resources.engine.restore.receipt import TargetFacts
 from resources.engine.restore.restored import RestoredShard
 from resources.engine.restore.target import KilledRestore, NotOurs, Placement
 from resources.engine.restore.target_state import TargetState
-from resources.errors import PlanError, RestoreFailed, ShardkeeperError, WireError, shown
+from resources.errors import PlanError, RestoreFailed, ShardkeeperError, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.commands import CreateContinuousQuery
 from resources.protocol.influxql import check_continuous_query
@@ -93,8 +93,8 @@ class ClusterTarget:
         there, here = _addresses(source), _addresses(state.metastore)
         if there and there != here and plan.into is None:
             notes.append(
-                f"the backup's data nodes ({', '.join(map(shown, there))}) are not this cluster's; "
-                "its own get the shards, dealt out by replication factor"
+                "the backup's data nodes are not this cluster's; its own get the shards, by "
+                "replication factor"
             )
         if options.users:
             notes += note_users(source.users, state.metastore.users)
