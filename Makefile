@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model cuts replicas looks peers memory faults fuzz wheel clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model cuts replicas looks peers memory faults frames fuzz wheel clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -130,6 +130,9 @@ histories: install ## N random lives of a server and its clocks: what changed is
 
 memory: install ## what a shard of 25 GB costs in memory, beside one of 1 MB; GB= another size
 	@$(BIN)/python -m tests.faults.memory $(or $(GB),25)
+
+frames: install ## N random databases, restored: their frames are what a real influxd answers
+	@$(BIN)/python -m tests.faults.frames $(or $(N),20) $(SEED)
 
 fuzz: install ## hostile bytes for the parsers; SECONDS= of CPU time each
 	@$(BIN)/python -m tests.fuzz.run $(or $(SECONDS),60)
