@@ -98,9 +98,8 @@ class Services:
             f"load_from:\n  - grpc_server: {{socket: {socket_path}, location_name: {LOCATION}}}\n"
         )
         module = ("-m", "pipelines.definitions", "-d", str(ROOT), "--location-name", LOCATION)
-        self._spawn(
-            "code", "dagster", "code-server", "start", "--socket", str(socket_path), *module
-        )
+        code = ("-m", "pipelines.code_server", "--socket", str(socket_path))
+        self._spawn("code", "python", *code, *module)
         self.until("the code server", socket_path.exists)
         where = ("-h", HOST, "-p", str(self.port), "-w", str(workspace))
         self._spawn("web", "dagster-webserver", *where)
@@ -121,7 +120,7 @@ class Services:
         }
         with (self._logs / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603
-                [*_die_with_us(), BIN / program, *words],
+                [*die_with_us(), BIN / program, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -194,7 +193,7 @@ def free_port() -> int:
         return sock.getsockname()[1]
 
 
-def _die_with_us() -> tuple[str, ...]:
+def die_with_us() -> tuple[str, ...]:
     """A command prefix that ends the command if we are killed; setpriv(1) of util-linux."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "TERM") if setpriv else ()
