@@ -100,7 +100,7 @@ def _emit(camera: Camera) -> None:
     story.lose_a_database()
     _merged(camera)
     story.poll(on=True)
-    camera.open("/automation", "watch_dev", "adopt_dev", height=620)
+    camera.open("/automation", "watch_dev", "adopt_dev", height=800)
     camera.take("automation")
 
 
@@ -113,7 +113,7 @@ def _what_changed(camera: Camera) -> None:
     camera.open("/asset-groups/dev/lineage", *seen, width=1000, height=1500)
     camera.take("graph", (380, 115, 560, 1310))
     page = f"/assets/{BACKUP}?view=checks&checkDetail=every_shard_current"
-    camera.open(page, "changed since its archive", width=1600, height=760)
+    camera.open(page, "changed since its archive", width=1740, height=820)
     camera.take("check")
 
 
