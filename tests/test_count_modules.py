@@ -10,7 +10,7 @@ from tests.count_modules import (
     shard_backup,
 )
 
-MIN_MIRRORED = 195
+MIN_MIRRORED = 202
 MAX_FOR_ONE_SHARD = 46
 MAX_FOR_NEWDB = 4
 MAX_NAMES_OF_NEWDB = 1

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from resources.clients.backup_directories import Leftovers
 from resources.clients.snapshotter import ShardStream
-from resources.errors import WireError
+from resources.clients.source import SourceFacts
+from resources.errors import ShardkeeperError
 from resources.model import ShardID
 from resources.protocol.tar import END_MARKER, encode_header, padding
 
@@ -42,18 +43,32 @@ class Asked(NamedTuple):
 
 
 class SendingSource:
-    """A source that answers requests for shards by these bytes, or by an error."""
+    """A source that answers requests for shards by these bytes, or by an error.
 
-    def __init__(self, reply: bytes | WireError) -> None:
+    Attributes:
+        later: its facts, as it reports them when it is asked again.
+    """
+
+    def __init__(self, reply: bytes | ShardkeeperError, later: SourceFacts | None = None) -> None:
         self.asked: list[Asked] = []
         self.leftovers = Leftovers()
+        self.later = later or SourceFacts()
         self._reply = reply
+
+    def facts(self) -> tuple[SourceFacts, None]:
+        return self.later, None
+
+    def abort(self) -> None:
+        """No request waits here."""
+
+    def resume(self) -> None:
+        """As `abort`."""
 
     @contextmanager
     def open_shard(
         self, shard_id: ShardID, *, node: str, since_ns: int | None = None
     ) -> Generator[ShardStream]:
         self.asked.append(Asked(shard_id, node, since_ns))
-        if isinstance(self._reply, WireError):
+        if isinstance(self._reply, ShardkeeperError):
             raise self._reply
         yield Sent(self._reply)  # type: ignore[misc]

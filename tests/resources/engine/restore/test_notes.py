@@ -43,6 +43,22 @@ def test_shards_without_an_archive_are_named_where_the_backup_cannot_say_that_th
     assert notes(theirs, limits=Limits(shard_id=ShardID(1))) == ""
 
 
+def test_only_shards_of_restored_databases_that_have_no_archive_at_all_are_named() -> None:
+    made: list[str] = []
+    elsewhere = b.place(3, database="other")
+    backup = b.backup_set(b.archive(1), b.archive(2))
+    asked = [*map(b.place, (1, 2, 4)), elsewhere]
+    note_left_out(backup, STORE, asked, [b.place(1), b.place(4)], Limits(), made)
+    assert "left out" not in "\n".join(made)  # 2 has an archive, 3 is of another database
+
+
+def test_ten_shards_without_archives_are_named() -> None:
+    theirs = b.backup_set(b.archive(1))
+    ten = ", ".join(map(str, range(2, 12)))
+    assert f"shards {ten} are left out" in notes(theirs, wanted=tuple(range(1, 12)))
+    assert f"shards {ten} … are left out" in notes(theirs, wanted=tuple(range(1, 13)))
+
+
 def test_an_identical_archive_that_takes_the_place_of_a_missing_one_is_named() -> None:
     backup = replace(b.backup_set(b.archive(1, second=3), details=OURS), replaced=(b.archive(1),))
     text = notes(backup, wanted=(1,))

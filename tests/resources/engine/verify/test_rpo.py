@@ -104,6 +104,8 @@ def test_a_missing_archive_or_meta_file_is_a_problem(tmp_path: Path) -> None:
     entry = whole(tmp_path)
     (tmp_path / entry.file_name).unlink()
     (tmp_path / f"{b.stamp(1)}.meta").unlink()
+    n_files, found = missing_files(repository(tmp_path))
+    assert (n_files, [problem.kind for problem in found]) == (2, ["archive", "meta"])
     assert problems(tmp_path) == [
         f"{entry.file_name}: listed by 20261122T095101Z.manifest and missing",
         "20261122T095101Z.meta: listed by 20261122T095101Z.manifest and missing",
