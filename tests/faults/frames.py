@@ -48,7 +48,7 @@ class Point(NamedTuple):
 
 
 class Round(NamedTuple):
-    """Points that are written, what is deleted then, and whether the cache is emptied after it."""
+    """Points that are written, what is deleted then; whether the cache is emptied before that."""
 
     points: list[Point]
     deleted: tuple[str, int, int] | None
@@ -93,12 +93,12 @@ def check(source: Influxd, target: Influxd, backups: Path, written: Sequence[Rou
     for one in written:
         body = [line for p in one.points for line in lines({p.name: [(p.time_ns, p.value)]})]
         source.write(db, body)
+        if one.flush:  # before the delete: one that empties the cache keeps its log for ever
+            source.flush(db)
         if one.deleted:
             tag, *ends = one.deleted
             query = f"DELETE FROM m WHERE {tag} AND time >= {min(ends)} AND time <= {max(ends)}"
             source.query(query, db=db)
-        if one.flush:
-            source.flush(db)
     done = backup(source, directory, "-db", db)
     assert done, done
     done = restore(target, directory, "-db", db)
