@@ -69,6 +69,8 @@ class BackupSet(Struct, frozen=True):
     """Manifests that are damaged, and were read from their copies."""
     before: str = ""
     """The era of the backups before the newest, if that one does not say."""
+    sizes: Mapping[str, int] | None = None
+    """The store's files when the set was made, with their sizes; None: it was not listed."""
 
     @property
     def era(self) -> str:
@@ -88,6 +90,7 @@ def single_set(stored: StoredManifest, sizes: Mapping[str, int]) -> BackupSet:
         archives={a.entry.shard_id: a for a in archives if a.entry.file_name in sizes},
         missing=tuple(a for a in archives if a.entry.file_name not in sizes),
         from_copies=(stored,) if stored.damage else (),
+        sizes=sizes,
     )
 
 
@@ -145,7 +148,12 @@ def current_set(manifests: Iterable[StoredManifest], sizes: Mapping[str, int]) -
     from_copies = tuple(stored for stored in newest_first if stored.damage)
     eras = [m.manifest.details.era for m in newest_first if m.manifest.details]
     return BackupSet(
-        newest_first[0], present, missing, from_copies=from_copies, before=(eras or [""])[0]
+        newest_first[0],
+        present,
+        missing,
+        from_copies=from_copies,
+        before=(eras or [""])[0],
+        sizes=sizes,
     )
 
 

@@ -10,7 +10,7 @@ Held by tests/resources/repository/test_batches.py.
 from __future__ import annotations
 
 import hashlib
-import secrets
+import os
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from typing import Literal
@@ -191,7 +191,7 @@ class RunBatches:
 
     def _enter(self, name: str) -> tuple[StoreLock, Part] | None:
         """A claim, and a part that was made before it, so that it is closed with the claim."""
-        token = secrets.token_hex(8)
+        token = os.urandom(8).hex()
         part = self._stage.part(name, token)
         try:
             with self._on_record():

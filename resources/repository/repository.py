@@ -8,7 +8,7 @@ are swept away once the run that wrote them is known to be dead.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,7 +94,11 @@ class BackupRepository:
                 copy cannot take its place. Skipping it could restore an older state unnoticed,
                 so nothing is read past it but what is older than `until`.
         """
-        there = self.store.names()
+        return self._manifests_in(self.store.names(), until)
+
+    def _manifests_in(
+        self, there: Mapping[str, int], until: BackupName | None
+    ) -> list[StoredManifest]:
         for lost in lost_manifests(self.store, there):
             if until is None or lost <= until.manifest_file:
                 raise explain_lost(lost)
@@ -113,15 +117,17 @@ class BackupRepository:
             BackupNotFound: no manifest, or none that old.
         """
         until = None if as_of is None else BackupName.of(as_of)
-        manifests = self.manifests(until=until)
-        if not manifests and (later := _manifests_among(self.store.names())):
+        sizes = self.store.names()
+        manifests = self._manifests_in(sizes, until)
+        if not manifests and (later := _manifests_among(sizes)):
             raise BackupNotFound(
                 f"{self.location} has no backup from {until} or before",
                 hint=f"its oldest is {later[-1].removesuffix('.manifest')}",
             )
-        sizes = self.store.names()
         found = current_set(manifests, sizes)
         if found is not None and found.missing:
+            sizes = self.store.names()  # a listing may lack what was stored while it was made
+            found = current_set(manifests, sizes) or found
             found = with_substitutes(found, self._readable(), sizes)
         if found is None:
             raise self.no_backups(
@@ -279,8 +285,7 @@ class BackupRepository:
 
     def _free_name(self) -> BackupName:
         now = BackupName.of(self.clock())
-        taken = [found.backup for name in self.store.names() if (found := parse_file_name(name))]
-        newest = max(taken, default=None)
+        newest = _newest_among(self.store.names())
         if newest is None or newest < now:
             return now
         if newest.started_at - now.started_at > MAX_AHEAD:
@@ -291,6 +296,17 @@ class BackupRepository:
                 "files to another directory",
             )
         return newest.next()
+
+
+def _newest_among(names: Collection[str]) -> BackupName | None:
+    """The newest backup that any file is named after, whether it was committed or not."""
+    for stamp in sorted({name.partition(".")[0] for name in names}, reverse=True):
+        backup = BackupName.parse(stamp)
+        if backup is not None and any(
+            parse_file_name(name) for name in names if name.startswith(stamp)
+        ):
+            return backup
+    return None
 
 
 def _manifests_among(names: Iterable[str]) -> list[str]:

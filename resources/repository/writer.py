@@ -144,7 +144,7 @@ class BackupWriter:
         return left
 
     def _check_all_there(self, manifest: Manifest) -> None:
-        sizes = self.store.names()
+        sizes = self.store.names(f"{self.name}.")  # a run's own files have its name
         if manifest.meta.file_name not in sizes:
             raise _not_as_written(manifest.meta.file_name)
         for entry in manifest.files:

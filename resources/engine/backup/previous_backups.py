@@ -29,7 +29,8 @@ class KnownArchives:
             gone = (*backups.missing, *backups.replaced)
             self._newest.update({a.entry.shard_id: a for a in gone})
         self._listed = _listed(backups)
-        self._sizes = repository.store.names()
+        sizes = backups.sizes if backups else None
+        self._sizes = repository.store.names() if sizes is None else sizes
         self.scratch_dir = repository.scratch_dir
 
     def archive_of(self, place: ShardPlace) -> Archive | None:

@@ -162,6 +162,8 @@ def _missing(
     inventory: ReplicaInventory,
 ) -> list[MissingReplica]:
     """Owners that answer and do not have the shard that another owner has."""
+    if len(copies) == len(owners):
+        return []
     have = tuple(copy.node for copy in copies)
     broken = inventory.broken.get(place.shard_id, {})
     without = [n for n in owners if n not in have and n not in inventory.silent and n not in broken]
@@ -245,6 +247,8 @@ def _by_time_and_size(
 
 def _never_compared(details: ShardDetails, copies: Sequence[ShardCopy]) -> bool:
     """Whether replicas have different sizes and their points were never compared."""
+    if len(copies) < 2 and copies and copies[0].node == details.node:
+        return False
     holds = {owner.node: owner.holds for owner in details.owners}
     here = next((copy.size_bytes for copy in copies if copy.node == details.node), None)
     return any(copy.size_bytes != here and not holds.get(copy.node, "") for copy in copies)

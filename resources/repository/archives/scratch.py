@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from typing import IO
 
 from resources.errors import StoreFailed, StoreFull
@@ -23,6 +22,8 @@ def temporary_file(directory: str | None) -> IO[bytes]:
     Raises:
         OSError: the directory cannot be written to.
     """
+    import tempfile  # a backup that finds nothing to do needs no scratch space
+
     directory = os.environ.get("TMPDIR") or directory
     try:
         return tempfile.TemporaryFile(dir=directory)
@@ -90,6 +91,8 @@ class Scratch:
             self._file = None
 
     def _refused(self, error: OSError) -> StoreFailed:
+        import tempfile
+
         where = self.directory or tempfile.gettempdir()
         what = f"{where}: writing a temporary file: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

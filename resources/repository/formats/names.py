@@ -8,8 +8,8 @@ Source: influxd cmd/influxd/backup/backup.go; InfluxDB docs, "Back up and restor
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -184,7 +184,7 @@ def unsafe_because(name: str) -> str:
 
 def pending_name(name: str) -> str:
     """A name for `name` while it is written: hidden, beside it, and unique."""
-    return f".{name}.{secrets.token_hex(8)}{PENDING_SUFFIX}"
+    return f".{name}.{os.urandom(8).hex()}{PENDING_SUFFIX}"
 
 
 def finished_name(pending: str) -> str | None:

@@ -90,18 +90,22 @@ class Directory:
                 return False
         return True
 
-    def files(self, prefix: str = "") -> Generator[tuple[str, os.stat_result]]:
-        """Name and status of every regular file right in here whose name begins so, in no order."""
+    def files(self, prefix: str = "", suffix: str = "") -> Generator[tuple[str, os.stat_result]]:
+        """Name and status of every regular file right in here, in no order.
+
+        Only of files whose names begin and end so: there may be ten thousand others.
+        """
         with self.doing("listing"), os.scandir(self.fd) as entries:
             for entry in entries:
-                if not entry.name.startswith(prefix):
+                name = entry.name
+                if not (name.startswith(prefix) and name.endswith(suffix)):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:  # deleted while we look
                     continue
                 if stat.S_ISREG(status.st_mode):
-                    yield entry.name, status
+                    yield name, status
 
     @contextmanager
     def opened(self, name: str, *, writable: bool = False) -> Generator[int]:

@@ -7,7 +7,7 @@ stops no run: the next run tries again.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
@@ -83,7 +83,7 @@ def holding(
 def _enter(store: Store, command: str, wait_s: float, on_wait: OnWait) -> Held:
     deadline = awake_s() + wait_s
     for _ in range(ROUNDS):
-        token = secrets.token_hex(16)
+        token = os.urandom(16).hex()
         stage = store.stage(token)
         try:
             lock = StoreLock.acquire(
@@ -109,7 +109,7 @@ def _sweep_dead(store: Store, held: Held) -> None:
     if stale is not None and stale.backup and stale.backup not in noted:
         # The run had no stage: an older version's.
         with suppress(ValueError):
-            store.stage(secrets.token_hex(16)).note(stale.backup)
+            store.stage(os.urandom(16).hex()).note(stale.backup)
     for stage in store.revoke_stages(held.stage.name):
         for _ in range(ROUNDS):
             if stage.backup and (why := _sweep(store, held.stage, stage.backup)):

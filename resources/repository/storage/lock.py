@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import secrets
 import socket
 import threading
 import time
@@ -130,7 +129,7 @@ class StoreLock:
             RepositoryLocked: another run holds it; says who, since when and what it does.
         """
         lease_s = lease_s or usual_lease_s()
-        token = token or secrets.token_hex(16)
+        token = token or os.urandom(16).hex()
         deadline, observed, reported = awake_s() + wait_s, ObservedLease(), False
         while True:
             with undisturbed():

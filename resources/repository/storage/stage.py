@@ -36,7 +36,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from itertools import count
@@ -99,7 +98,7 @@ class StageWay:
             LockLost: it is another run's business.
         """
         check_file_name(name)
-        trash = f"{self.name}/{secrets.token_hex(8)}"
+        trash = f"{self.name}/{os.urandom(8).hex()}"
         with self._way():
             try:
                 self._directory.move(name, trash)
@@ -359,8 +358,8 @@ def has_stages(directory: Directory) -> bool:
 
 def _directories(directory: Directory) -> list[str]:
     with directory.doing("listing"), os.scandir(directory.fd) as entries:
-        found = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return [name for name in found if _NAME.fullmatch(name)]
+        stages = [entry for entry in entries if _NAME.fullmatch(entry.name)]
+        return [entry.name for entry in stages if entry.is_dir(follow_symlinks=False)]
 
 
 def _inside(directory: Directory, stage: str) -> list[str]:

@@ -25,6 +25,7 @@ from resources.errors import (
     StoreFull,
 )
 from resources.repository.formats.names import (
+    PENDING_SUFFIX,
     check_file_name,
     finished_name,
     parse_file_name,
@@ -477,7 +478,7 @@ class DirectoryStore:
         """
         now_s = self._directory.clock_s()
         swept: dict[str, int] = {}
-        for pending, status in list(self._directory.files()):
+        for pending, status in list(self._directory.files(suffix=PENDING_SUFFIX)):
             name = finished_name(pending)
             if name is None:
                 continue
