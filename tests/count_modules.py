@@ -34,7 +34,8 @@ from inspect import CO_NEWLOCALS
 from pathlib import Path
 from types import CodeType, FrameType
 
-from resources.clients.connect import Address, open_source
+from resources.clients.connect import open_source
+from resources.clients.source_address import Address
 from resources.embedded.server import EmbeddedServer
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.run import back_up

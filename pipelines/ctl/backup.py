@@ -111,6 +111,15 @@ PROFILE_FILE = "backup.prof"
     help="shards to copy at once; more are faster if both ends have spare cores",
 )
 @click.option(
+    "-workers",
+    "--workers",
+    type=Integer(min=1, max=64),
+    envvar="SHARDKEEPER_WORKERS",
+    metavar="<int>",
+    help="processes that copy; they share the connections of -parallel, so there are never more of "
+    "them than that (default: by cores, and by what there is to copy; 1: this process alone)",
+)
+@click.option(
     "-staleness-threshold",
     "--staleness-threshold",
     "staleness_ns",
@@ -226,6 +235,7 @@ def backup(connection: ConnectionFlags, /, path: str | None, **flags: Any) -> No
         new_era=flags.pop("new_era"),
         require_complete=flags.pop("require_complete"),
         parallel=flags.pop("parallel"),
+        workers=flags.pop("workers"),
     )
     if path is None and not estimate:
         raise click.UsageError("Missing argument '<path-to-backup-directory>'.")

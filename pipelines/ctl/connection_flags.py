@@ -15,9 +15,10 @@ from msgspec.structs import replace
 from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
 from resources.clients.address import AddressMap
-from resources.clients.connect import DEFAULT_BIND, Address, open_source
+from resources.clients.connect import DEFAULT_BIND, open_source
 from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.server import Server
+from resources.clients.source_address import Address
 from resources.errors import UsageError
 
 if TYPE_CHECKING:

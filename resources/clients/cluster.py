@@ -22,6 +22,7 @@ from resources.clients.peers import Crashes, Peer
 from resources.clients.releases import ReleaseGate
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import ReplicaInventory, ShardCopy, SourceFacts
+from resources.clients.source_address import Address
 from resources.clients.stable_metastore import settled
 from resources.errors import (
     BadReply,
@@ -71,6 +72,7 @@ class Cluster:
         self._timeout_s = timeout_s
         self._min_bytes_per_s = min_bytes_per_s
         self.crashes = Crashes()
+        self.reached_by: Address | None = None
         self.leftovers = Leftovers()  # none: clusters are based on later releases
         self._tls = tls
         self._route = route
@@ -99,6 +101,13 @@ class Cluster:
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
         """As `about`: a cluster's figures are read from each node, by `figures`."""
         return self.about(), None
+
+    def recall(self, version: str, first: Mapping[str, SourceFacts]) -> None:
+        """As `Source.recall`."""
+        for node, facts in first.items():
+            if facts.started_ns is not None:
+                self._described.add(node)
+                self._starts.setdefault(node, facts.started_ns)
 
     def figures(self, node: str) -> SourceFacts:
         """A data node's figures of its shards' caches and files; empty if it never gave any.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_port
+from resources.clients.address import HostPort, split_host_port
 from resources.clients.auth import Auth
-from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta_nodes import meta_addresses, named_addresses
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
-from resources.clients.tls import Trust
+from resources.clients.source_address import Address
 from resources.errors import (
     PeerUnreachable,
     ShardkeeperError,
@@ -25,7 +23,6 @@ from resources.errors import (
     WireError,
 )
 from resources.protocol.meta import decode_metastore
-from resources.values import repr_without
 
 if TYPE_CHECKING:  # a backup of a single server does not load the modules for clusters
     from ssl import SSLContext
@@ -43,69 +40,6 @@ TCP_PORT = 8088
 HTTP_PORT = 8086
 NO_HTTP = "none"
 
-AuthType = Literal["none", "basic", "jwt"]
-
-
-class Address(Struct, frozen=True):
-    """The address of a server or a cluster, with credentials.
-
-    Attributes:
-        bind: any address of a server, or a meta node's; a probe finds out which. With several,
-            separated by commas, the first that answers is used. Ignored if `host` is set.
-        host: a single server's TCP address (8088).
-        http: its HTTP address (8086), a URL or host:port; by default on the same host; `none`
-            uses no HTTP, so every backup copies everything. For a cluster, the one data node
-            that gets statements; by default all, at the addresses that they advertise.
-        user, password: for HTTP, and for meta nodes with `auth_type` basic.
-        auth_type: how to authenticate with meta nodes; by default basic with a user, else none.
-        secret: the shared secret of meta nodes, for jwt.
-        tls: whether meta nodes speak https.
-        data_tls: whether the TCP port speaks TLS: data nodes with `[coordinator] https-enabled`,
-            or a proxy in front of a single server.
-        verify_tls: whether a certificate must be valid.
-        ca_file, cert_file, key_file: as in `Trust`.
-        route: reachable addresses for the advertised ones.
-        timeout_s: how long a peer may be silent.
-        min_bytes_per_s: the minimum rate over that time, once the peer answers; 0: none.
-    """
-
-    bind: str = ""
-    host: str = ""
-    http: str = ""
-    user: str = ""
-    password: str = ""
-    auth_type: AuthType | None = None
-    secret: str = ""
-    tls: bool = False
-    data_tls: bool = False
-    verify_tls: bool = True
-    ca_file: str = ""
-    cert_file: str = ""
-    key_file: str = ""
-    route: AddressMap = NO_MAP
-    timeout_s: float = 60.0
-    min_bytes_per_s: int = MIN_BYTES_PER_S
-
-    __repr__ = repr_without("password", "secret")
-
-    @property
-    def trust(self) -> Trust:
-        """The trusted authorities, and our own certificate.
-
-        Raises:
-            UsageError: the settings contradict each other.
-        """
-        return Trust(self.verify_tls, self.ca_file, self.cert_file, self.key_file)
-
-    @property
-    def socket_tls(self) -> SSLContext | None:
-        """The TLS settings of the TCP port; None: no encryption.
-
-        Raises:
-            UsageError: a certificate or key file cannot be read.
-        """
-        return self.trust.for_sockets() if self.data_tls else None
-
 
 def open_source(at: Address) -> Server | Cluster:
     """Open a single server or a cluster.
@@ -115,6 +49,12 @@ def open_source(at: Address) -> Server | Cluster:
         UnsupportedPeer: a cluster member other than a meta node listens there.
         UsageError: an address is malformed, or credentials contradict each other.
     """
+    source = _found(at)
+    source.reached_by = at
+    return source
+
+
+def _found(at: Address) -> Server | Cluster:
     at.trust.check()
     if at.host:
         tcp = split_host_port(at.host, TCP_PORT)

@@ -14,6 +14,7 @@ from resources.clients.http_facts import diagnosed_version, shards_known
 from resources.clients.peers import Crashes, Peer
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import ReplicaInventory, ShardCopy, SourceFacts
+from resources.clients.source_address import Address
 from resources.clients.stable_metastore import settled
 from resources.errors import (
     ArchiveCorrupt,
@@ -44,6 +45,8 @@ class Server:
         self._last_start: int | None = None
         tcp.peer.restarted = self._is_restarted
         self._never_reported = False
+        self.reached_by: Address | None = None
+        """The address by which another process opens the same source."""
         self.leftovers = Leftovers()
         """The directories that its release leaves behind when shards are read."""
 
@@ -165,6 +168,13 @@ class Server:
             return SourceFacts(version), error
         self._never_reported = False
         return replace(_facts(version, reply), orphans=orphans), None
+
+    def recall(self, version: str, first: Mapping[str, SourceFacts]) -> None:
+        """As `Source.recall`; HTTP that gave no figures then is not asked for any now."""
+        facts = first.get(self.address)
+        self.leftovers.version = version
+        self._known_start = facts.started_ns if facts else None
+        self._never_reported = self._known_start is None
 
     def figures(self, node: str = "") -> SourceFacts:
         """As `facts`; the server's identity is checked again only after a restart.

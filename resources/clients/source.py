@@ -11,6 +11,7 @@ from msgspec import Struct, field
 from resources.clients.backup_directories import Leftovers
 from resources.clients.peers import Crashes, Peer
 from resources.clients.snapshotter import ShardStream
+from resources.clients.source_address import Address
 from resources.errors import WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.server_vars import ShardStats
@@ -70,6 +71,11 @@ class Source(Protocol):
         ...
 
     @property
+    def reached_by(self) -> Address | None:
+        """The address by which another process opens the same source; None: it has none."""
+        ...
+
+    @property
     def leftovers(self) -> Leftovers:
         """The directories that its release leaves behind when shards are read."""
         ...
@@ -88,6 +94,15 @@ class Source(Protocol):
 
         Args:
             activity: whether to read a server's counters of writes to each shard, too.
+        """
+        ...
+
+    def recall(self, version: str, first: Mapping[str, SourceFacts]) -> None:
+        """Know what another process of the same run has learned of the source.
+
+        Args:
+            version: as in its facts.
+            first: what its nodes reported, by address.
         """
         ...
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster as OpenCluster
-from resources.clients.connect import Address, open_source
+from resources.clients.connect import open_source
 from resources.clients.server import Server
+from resources.clients.source_address import Address
 from resources.config.reading import Reading
 from resources.config.values import Cluster
 from resources.embedded.listener import HOST

@@ -44,6 +44,8 @@ class BackupOptions(Struct, frozen=True):
             are no larger than this in total; 0: never.
         parallel: connections at once; more than two do not help a server with two cores.
         per_node: the limit of these for one data node; None: no further limit.
+        workers: processes that copy, if the source can be reached from others; None: by cores and
+            by what there is to do; 1: this process alone.
         prefer: TCP address of the node to read from first (`-from`).
         internal: whether `_internal`, the server's own monitoring, is copied; no restore needs it.
         peek: only report which shards changed, without making the source write its caches.
@@ -75,6 +77,7 @@ class BackupOptions(Struct, frozen=True):
     read_twice_bytes: int = 8 << 20
     parallel: int = 2
     per_node: int | None = None
+    workers: int | None = 1
     retry: Retry = field(default_factory=Retry)
     prefer: str = ""
     internal: bool = True

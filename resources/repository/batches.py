@@ -100,6 +100,11 @@ class RunBatches:
         self._records = store.records(stage)
         self._observed: dict[str, ObservedLease] = {}
 
+    @property
+    def stage_name(self) -> str:
+        """By which another process joins the run."""
+        return self._stage.name
+
     def close(self) -> None:
         """Give up the records; they stay where they are."""
         self._records.close()

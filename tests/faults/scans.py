@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resources.clients.address import AddressMap
-from resources.clients.connect import Address, open_source
+from resources.clients.connect import open_source
 from resources.clients.meta_nodes import meta_addresses
+from resources.clients.source_address import Address
 from resources.engine.backup.poll import ChangePoller, fingerprint
 from resources.engine.options import BackupOptions
 from resources.repository.manifest_cache import ManifestCache

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from resources.clients.connect import Address, open_source
+from resources.clients.connect import open_source
+from resources.clients.source_address import Address
 from resources.embedded.cluster import EmbeddedCluster
 from resources.embedded.server import EmbeddedServer
 from resources.embedded.web import Reply, Request

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from resources.clients.connect import Address, open_source
+from resources.clients.connect import open_source
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.clients.snapshotter import SnapshotterClient
+from resources.clients.source_address import Address
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.events import (
     Event,

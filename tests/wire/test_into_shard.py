@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from resources.clients.connect import Address, open_source
+from resources.clients.connect import open_source
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
+from resources.clients.source_address import Address
 from resources.engine.events import Event, MetaRestored, Run
 from resources.engine.restore.plan import RestoreOptions
 from resources.engine.restore.run import restore

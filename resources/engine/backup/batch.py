@@ -41,6 +41,8 @@ class BackupBatch(Struct, frozen=True):
     """What the nodes reported of these shards before anything else, by address."""
     floors: Mapping[ShardID, int] = field(default_factory=dict[ShardID, int])
     """Ordering keys that those of new entries must exceed."""
+    version: str = ""
+    """Of the source, as it reported it."""
     suspects: Mapping[ShardID, int] = field(default_factory=dict[ShardID, int])
     """How often reading them has brought their server down."""
 
@@ -61,6 +63,7 @@ class BackupBatch(Struct, frozen=True):
             plan.clocks,
             {node: _of_shards(facts, ids) for node, facts in plan.first.items()},
             {i: floor for i, floor in plan.era.floors.items() if i in ids},
+            plan.facts.version,
             {i: times for i, times in crashes.counts.items() if i in ids},
         )
 

@@ -17,6 +17,7 @@ from resources.engine.backup.download import (
     ShardDownloader,
     ShardGoneAtSource,
 )
+from resources.engine.backup.node_slots import NodeSlots
 from resources.engine.events import (
     PROGRESS_EVERY_S,
     Event,
@@ -42,11 +43,13 @@ def copy_batch(
     claimed: ClaimedBatch,
     batch: BackupBatch,
     run: Run,
+    slots: NodeSlots | None = None,
 ) -> BatchDone:
     """Copy the shards of a batch; a shard that fails does not stop the others.
 
     Args:
         run: gets the events of each shard, and the progress of this batch.
+        slots: limits the connections to a node beside other processes; None: there are none.
 
     Raises:
         ShardkeeperError: the repository fails, the source is another one, or `run` was stopped.
@@ -55,7 +58,8 @@ def copy_batch(
         if shard_id not in source.crashes.counts:
             source.crashes.suspect(shard_id, times)
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
-    downloader = ShardDownloader(source, repository, claimed, batch, Run(retries.put, run.stop))
+    retrying = Run(retries.put, run.stop)
+    downloader = ShardDownloader(source, repository, claimed, batch, retrying, slots)
     with closing(downloader):
         outcomes = _copy_each(source, downloader, batch, run, retries)
     return BatchDone.of(outcomes, source)

@@ -26,6 +26,7 @@ from resources.engine.backup.damaged import (
 from resources.engine.backup.entry import ShardReading, proof_of, shard_entry
 from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.backup.identity import describe_divergence, diverged
+from resources.engine.backup.node_slots import NodeSlots
 from resources.engine.backup.second_read import read_again, second_read
 from resources.engine.backup.written_out import WriteOut
 from resources.engine.events import Run, ShardRetried
@@ -104,6 +105,7 @@ class ShardDownloader:
         claimed: where the archives go.
         batch: what was known of its shards before the run began.
         run: emits `ShardRetried` from any thread; if it is stopped, downloads end.
+        slots: the share of each node, if other processes read from it, too.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class ShardDownloader:
         claimed: ClaimedBatch,
         batch: BackupBatch,
         run: Run,
+        slots: NodeSlots | None = None,
     ) -> None:
         self._source = source
         self._batch = claimed
@@ -123,6 +126,7 @@ class ShardDownloader:
         self._scratch_dir = repository.scratch_dir
         self._stop = run.stop
         self._emit = run.emit
+        self._slots = slots
         self._threads = threading.local()
         self._scratches: list[Scratch] = []
         self._lock = threading.Lock()
@@ -222,6 +226,8 @@ class ShardDownloader:
 
     def _turn(self, node: str) -> AbstractContextManager[None]:
         """Wait until a connection to the node is free, within the node's share."""
+        if self._slots is not None:
+            return self._slots.one(node, self._stop)
         share = self._options.per_node
         return nullcontext() if share is None else self._one_of(share, node)
 

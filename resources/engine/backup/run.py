@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from resources.clients.source import Source as BackupSource
+from resources.clients.source_address import Address
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
+from resources.engine.backup.batch_plan import cut, n_workers
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.copying import (
     copy_batch,
@@ -34,7 +37,7 @@ from resources.errors import (
     counted,
     named_few,
 )
-from resources.model import Metastore, ShardLocation, ShardPlace
+from resources.model import Metastore, ShardID, ShardLocation, ShardPlace
 from resources.repository.formats.details import BackupDetails, FailedShard, Source
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.manifest_cache import ManifestCache
@@ -142,7 +145,7 @@ def back_up(
             result.note_unchanged(state)
         for missing in plan.unserved:
             run.emit(ShardFailed(missing.shard_id, missing.why))
-        _copy(source, repository, writer, plan, options, result)
+        _Copying(source, repository, writer, plan, options, result).copy()
         _require_useful(plan, result)
         details = _details(source, plan, options, meta_sha256, result, str(writer.name))
         manifest = _manifest(plan, options, meta, result, details)
@@ -243,60 +246,114 @@ class _Copies:
             self.damaged.append(damage)
 
 
-def _copy(
-    source: BackupSource,
-    repository: BackupRepository,
-    writer: BackupWriter,
-    plan: BackupPlan,
-    options: BackupOptions,
-    result: _Copies,
-) -> None:
-    """Copy all shards; those whose nodes do not answer come last, and are tried once more."""
-    states: Sequence[ShardState] = plan.to_copy
-    later: list[tuple[ShardState, ShardkeeperError]] = []
-    n_rounds = 0
-    while states:
-        batch = BackupBatch.of(plan, states, options, source.crashes)
-        done = _in_one_batch(source, repository, writer, f"b{n_rounds}", batch, result)
-        done.note_in(source)
-        later = [*_with_errors(states, result.add(batch, done))]
-        plan.left_alone.note(emit=result.emit)
-        states = [state for state, _ in later]
-        n_rounds += 1
-        if n_rounds > MAX_RETURNS or not _await_nodes(source, states, options, result.run):
-            break
-    for state, error in later:
-        result.give_up(state, error)
-    if message := source.leftovers.message():
-        result.emit(Warned(message))
+class _Copying(Struct, frozen=True):
+    """The copying of all shards of a plan, in batches."""
+
+    source: BackupSource
+    repository: BackupRepository
+    writer: BackupWriter
+    plan: BackupPlan
+    options: BackupOptions
+    result: _Copies
+
+    def copy(self) -> None:
+        """Copy all shards; those whose nodes do not answer come last, and are tried again."""
+        later: list[_Away] = []
+        states: Sequence[ShardState] = self.plan.to_copy
+        address = self.source.reached_by
+        count = n_workers(self.plan, self.options) if address is not None else 1
+        if address is not None and count > 1:
+            apart = frozenset(self.source.crashes.counts)
+            later = self._in_workers(address, count, apart)
+            states = [state for state in states if state.place.shard_id in apart]
+            if self._are_back(later):
+                states, later = [*states, *(state for state, _ in later)], []
+        n_rounds = 0
+        while states:
+            later += self._in_one_batch(f"b{n_rounds}", states)
+            n_rounds += 1
+            if n_rounds > MAX_RETURNS or not self._are_back(later):
+                break
+            states, later = [state for state, _ in later], []
+        for state, error in later:
+            self.result.give_up(state, error)
+        if message := self.source.leftovers.message():
+            self.result.emit(Warned(message))
+
+    def _in_one_batch(self, name: str, states: Sequence[ShardState]) -> list[_Away]:
+        """Copy shards in this process; returns those of which no node answers."""
+        batch = BackupBatch.of(self.plan, states, self.options, self.source.crashes)
+        self.writer.batches.add(name, batch.encode())
+        self._do(name, batch)
+        return self._collect({name: batch})
+
+    def _do(self, name: str, batch: BackupBatch) -> None:
+        """Do a batch in this process, unless it is done."""
+        with self.writer.batches.claim(name, batch.shards) as claimed:
+            if claimed is not None:
+                run = self.result.batch_run()
+                done = copy_batch(self.source, self.repository, claimed, batch, run)
+                claimed.finish(done.encode())
+
+    def _in_workers(self, address: Address, count: int, apart: Collection[ShardID]) -> list[_Away]:
+        """Have other processes copy shards; returns those of which no node answers.
+
+        Args:
+            apart: shards that are left out.
+        """
+        from resources.engine.backup.worker_pool import working  # most runs have no use for it
+
+        batches = self.writer.batches
+        planned = {
+            name: BackupBatch.of(self.plan, states, self.options, self.source.crashes)
+            for name, states in cut(self.plan, count, apart)
+        }
+        for name, batch in planned.items():
+            batches.expect(batch.shards)
+            batches.add(name, batch.encode())
+        where = (self.repository.location, batches.stage_name, str(self.writer.name))
+        with working(
+            self.result.run, address, where, self.options, count, self.result.total
+        ) as pool:
+            pool.attend(lambda: all(map(batches.is_done, planned)))
+        left = {name: batch for name, batch in planned.items() if not batches.is_done(name)}
+        later = self._collect({n: batch for n, batch in planned.items() if n not in left})
+        for name, batch in left.items():
+            self._do(name, batch)
+        return later + self._collect(left)
+
+    def _collect(self, planned: Mapping[str, BackupBatch]) -> list[_Away]:
+        """Read what is on record of batches; returns shards of which no node answered.
+
+        Raises:
+            BackupIncomplete: nothing is on record of one.
+            ManifestUnreadable: the record of one is damaged.
+        """
+        later: list[_Away] = []
+        for name, batch in planned.items():
+            raw = self.writer.batches.done(name)
+            if raw is None:
+                raise BackupIncomplete(
+                    f"batch {name} of {self.writer.name} was not done; nothing was committed",
+                    hint="who else works in that directory? Then run the backup again",
+                )
+            done = BatchDone.decode(raw, name, batch, str(self.writer.name))
+            done.note_in(self.source)
+            later += _with_errors(batch.states, self.result.add(batch, done))
+        self.plan.left_alone.note(emit=self.result.emit)
+        return later
+
+    def _are_back(self, later: Sequence[_Away]) -> bool:
+        """Wait for nodes that do not answer; returns whether any is back."""
+        if not later:
+            return False
+        nodes = sorted({node for state, _ in later for node in nodes_of(state)})
+        peers = [self.source.peer(node) for node in nodes]
+        return await_nodes(peers, len(later), self.options.retry.patience_s, self.result.run)
 
 
-def _in_one_batch(
-    source: BackupSource,
-    repository: BackupRepository,
-    writer: BackupWriter,
-    name: str,
-    batch: BackupBatch,
-    result: _Copies,
-) -> BatchDone:
-    """Do a batch in this process, and read what is on record of it then.
-
-    Raises:
-        BackupIncomplete: nothing is.
-    """
-    batches = writer.batches
-    batches.add(name, batch.encode())
-    with batches.claim(name, batch.shards) as claimed:
-        if claimed is not None:
-            done = copy_batch(source, repository, claimed, batch, result.batch_run())
-            claimed.finish(done.encode())
-    raw = batches.done(name)
-    if raw is None:
-        raise BackupIncomplete(
-            f"batch {name} of {writer.name} was not done; nothing was committed",
-            hint="who else works in that directory? Then run the backup again",
-        )
-    return BatchDone.decode(raw, name, batch, str(writer.name))
+_Away: TypeAlias = tuple[ShardState, ShardkeeperError]
+"""A shard of which no node answers, and the error of the last one."""
 
 
 def _with_errors(
@@ -307,17 +364,6 @@ def _with_errors(
     for one in outcomes:
         if one.error is not None:
             yield known[one.shard_id], one.error.error()
-
-
-def _await_nodes(
-    source: BackupSource, states: Sequence[ShardState], options: BackupOptions, run: Run
-) -> bool:
-    """Wait for nodes that do not answer; returns whether any is back."""
-    if not states:
-        return False
-    nodes = sorted({node for state in states for node in nodes_of(state)})
-    peers = [source.peer(node) for node in nodes]
-    return await_nodes(peers, len(states), options.retry.patience_s, run)
 
 
 def _require_useful(plan: BackupPlan, result: _Copies) -> None:

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 
 from resources.clients.address import split_host_port
 from resources.clients.cluster import TLS_THERE, Cluster
-from resources.clients.connect import META_PORT, TCP_PORT, Address, open_cluster
+from resources.clients.connect import META_PORT, TCP_PORT, open_cluster
 from resources.clients.meta import MetaClient
+from resources.clients.source_address import Address
 from resources.engine.doctor.finding import Findings
 from resources.engine.doctor.server import (
     examine_clock,

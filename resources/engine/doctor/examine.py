@@ -11,15 +11,9 @@ import time
 from collections.abc import Callable
 
 from resources.clients.address import HostPort, split_host_port
-from resources.clients.connect import (
-    HTTP_PORT,
-    NO_HTTP,
-    TCP_PORT,
-    Address,
-    open_http,
-    open_source,
-)
+from resources.clients.connect import HTTP_PORT, NO_HTTP, TCP_PORT, open_http, open_source
 from resources.clients.server import Server
+from resources.clients.source_address import Address
 from resources.engine.doctor.cluster import examine_cluster
 from resources.engine.doctor.finding import Finding, Findings
 from resources.engine.doctor.repository import examine_repository

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from resources.clients.address import HostPort, split_host_port
 from resources.clients.cluster import Cluster
-from resources.clients.connect import META_PORT, TCP_PORT, Address
+from resources.clients.connect import META_PORT, TCP_PORT
 from resources.clients.http_address import http_target
 from resources.clients.server import Server
+from resources.clients.source_address import Address
 from resources.clients.tls_probe import probe_tls
 from resources.engine.doctor.finding import Findings
 from resources.errors import ShardkeeperError, counted

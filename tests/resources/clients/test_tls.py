@@ -15,11 +15,12 @@ import pytest
 from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
-from resources.clients.connect import Address, open_source
+from resources.clients.connect import open_source
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.meta import MetaClient
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.snapshotter import SnapshotterClient
+from resources.clients.source_address import Address
 from resources.clients.tls import client_tls
 from resources.errors import (
     BadReply,
