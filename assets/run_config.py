@@ -101,6 +101,7 @@ class CopyConfig(dg.Config):
             proven=self.verify is Verify.inflated,
             parallel=settings.limits.parallel,
             per_node=settings.limits.per_node,
+            workers=settings.limits.workers,
             retry=Retry(attempts=self.attempts or settings.limits.attempts),
             internal=settings.internal,
             require_complete=settings.require_complete,

@@ -35,7 +35,7 @@ clusters:
     repository: eu
     target: lab
     objectives: {recovery_point: 1h, missed: warn}
-    limits: {parallel: 8, per_node: 1}
+    limits: {parallel: 8, per_node: 1, workers: 4}
     running: [watch, full]
   lab:
     host: lab:8088
@@ -61,6 +61,7 @@ def test_a_file_says_where_clusters_are_and_what_is_done_about_them(tmp_path: Pa
     assert eu.secret.file == tmp_path / "secrets/eu"
     assert (eu.objectives.recovery_point, eu.objectives.warn_after_s) == (3600.0, 2700.0)
     assert (eu.limits.parallel, eu.limits.per_node, eu.limits.attempts) == (8, 1, 6)
+    assert (eu.limits.workers, lab.limits.workers) == (4, 1)
     assert eu.running == ("watch", "full")
     assert lab.password is not None
     assert lab.password.env == "LAB_PASSWORD"
