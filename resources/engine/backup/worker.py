@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
 from functools import cache
@@ -35,7 +34,7 @@ from resources.repository.batches import RunBatches
 from resources.repository.repository import BackupRepository
 
 POLL_S = 0.1
-GRACE_S = 10.0
+GRACE_S = 10
 """For a worker that shall end, before it ends itself."""
 
 
@@ -238,6 +237,5 @@ def _end_with_input(worker: Worker) -> None:
     """End the worker when the other process has ended, or wants it to."""
     while os.read(0, 4096):
         pass
+    signal.alarm(GRACE_S)  # its default action ends the process
     worker.end()
-    time.sleep(GRACE_S)
-    os._exit(1)
