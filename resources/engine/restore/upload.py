@@ -37,6 +37,7 @@ from resources.engine.restore.receipt import NOT_READ_BACK, Receipt
 from resources.engine.restore.target_replicas import TargetReplicas
 from resources.errors import (
     ArchiveCorrupt,
+    PeerAway,
     PeerClosedEarly,
     PeerSilent,
     ReadBackMismatch,
@@ -80,6 +81,7 @@ class _Tries(Struct):
         settle_s: how long its server may still be waited for, in all.
         sent: what went out last.
         mismatch: what was wrong with what came back last.
+        silent: how its server said nothing about it last.
     """
 
     settle_s: float
@@ -87,6 +89,7 @@ class _Tries(Struct):
     differences: int = 0
     silences: int = 0
     mismatch: ReadBackMismatch | None = None
+    silent: PeerSilent | None = None
 
     @property
     def in_doubt(self) -> bool:
@@ -96,6 +99,7 @@ class _Tries(Struct):
     def is_hopeless(self, error: WireError | ReadBackMismatch | TSMError) -> bool:
         """Count it; whether there is no use in another attempt."""
         if isinstance(error, PeerSilent):
+            self.silent = error
             self.silences += 1
             return self.silences >= MAX_SILENCES
         if isinstance(error, WireError):
@@ -197,8 +201,9 @@ class Uploader:
                 if self._stop.is_set() or self._replicas.is_away() or self._is_gone(error, new_id):
                     raise
                 if hopeless or last:
-                    if isinstance(error, (PeerSilent, PeerClosedEarly)):
-                        raise self._held(new_id, error) from error
+                    why = tries.silent if isinstance(error, PeerAway) else error
+                    if isinstance(why, (PeerSilent, PeerClosedEarly)):
+                        raise self._held(new_id, why) from error
                     if last:
                         error.add_note(f"attempt {attempt} of {self._retry.attempts}")
                     raise
