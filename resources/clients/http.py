@@ -325,6 +325,9 @@ class InfluxHTTP:
                 raise unreachable(self._label, failure) from None
             found = probe_tls(self._address, timeout_s=self._timeout_s, route=self._route)
             return "https" if found else "http"
+        finally:
+            # A peer that ends the connection now would break off the first request on it.
+            self._session.close()
 
     def _whole(self, answer: HTTPAnswer) -> HTTPReply:
         return HTTPReply(answer.status, answer.headers, self._body(answer))

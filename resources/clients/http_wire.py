@@ -230,6 +230,16 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host, port)
         self.default_port = 443 if scheme == "https" else 80  # Host has no default port
         self.sock = sock
+        self._parts: list[bytes] = []
+
+    def send(self, data: Any) -> None:
+        """Keep a part of a request, its head or its body, for `send_kept`."""
+        self._parts.append(data)
+
+    def send_kept(self) -> None:
+        """Send a request at once: one that is refused by its head meets no closed connection."""
+        parts, self._parts = self._parts, []
+        super().send(b"".join(parts))
 
     @property
     def is_dropped(self) -> bool:
@@ -254,6 +264,7 @@ def _asked(connection: _Connection, request: HTTPRequest) -> http.client.HTTPRes
         # A server may refuse a request before it has read all of it.
         with suppress(BrokenPipeError):
             connection.request(request.method, request.target, request.body, dict(request.headers))
+            connection.send_kept()
         return connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise HTTPFailure("asking", error) from None
