@@ -11,9 +11,8 @@ from pydantic import Field
 from resources.clients.address import AddressMap
 from resources.clients.cluster import Cluster
 from resources.clients.connect import open_source
-from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.server import Server
-from resources.clients.source_address import Address, AuthType
+from resources.clients.source_address import MIN_BYTES_PER_S, Address, AuthType
 from resources.config.opening import open_cluster
 from resources.config.reading import Reading, read_sound
 from resources.config.values import EMBEDDED, Secret

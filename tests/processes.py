@@ -41,6 +41,13 @@ STACKS_SIGNAL = signal.SIGUSR1
 """A run that hears it writes the stacks of its threads to its standard error."""
 STACKS_WITHIN_S = 5.0
 SPIN_S = 1.0
+LOADED_LATER = (
+    "resources.clients.cluster",
+    "resources.clients.connect",
+    "resources.engine.restore.as_of",
+    "tempfile",
+)
+"""What commands load on use; a fork would load it anew for each run."""
 
 
 class Run:
@@ -196,8 +203,10 @@ def _serve(path: str) -> None:
     from pipelines.ctl.main import OURS
     from pipelines.ctl.start import shardkeeper
 
-    for where in OURS.values():
-        import_module(where.partition(":")[0])
+    for command in OURS.values():
+        import_module(command.where.partition(":")[0])
+    for name in LOADED_LATER:
+        import_module(name)
     gc.freeze()  # else a run's first collection touches, and so copies, whatever there is
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run can hear it
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who minds a run ends by itself

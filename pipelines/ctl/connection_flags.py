@@ -15,14 +15,12 @@ from msgspec.structs import replace
 from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
 from resources.clients.address import AddressMap
-from resources.clients.connect import DEFAULT_BIND, open_source
-from resources.clients.connection import MIN_BYTES_PER_S
-from resources.clients.server import Server
-from resources.clients.source_address import Address
+from resources.clients.source_address import DEFAULT_BIND, MIN_BYTES_PER_S, Address
 from resources.errors import UsageError
 
 if TYPE_CHECKING:
     from resources.clients.cluster import Cluster
+    from resources.clients.server import Server
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +53,8 @@ class ConnectionFlags(Struct, frozen=True):
 
     def source(self) -> Server | Cluster:
         """The server or cluster, to read from or to restore into."""
+        from resources.clients.connect import open_source  # help needs no client
+
         return open_source(self.address_with_secrets())
 
     def address_with_secrets(self) -> Address:

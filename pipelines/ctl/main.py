@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -23,32 +23,68 @@ from resources.version import VERSION
 
 HELP = {"help_option_names": ["-h", "-help", "--help"], "max_content_width": 100}
 
-ORIGINAL: Mapping[str, str] = {
-    "backup": "pipelines.ctl.backup:backup",
-    "restore": "pipelines.ctl.restore:restore",
-    "show": "pipelines.ctl.show:show",
-    "show-shards": "pipelines.ctl.show:show_shards",
+
+class Later(NamedTuple):
+    """A command whose module is imported on use: most of a short run is imports."""
+
+    where: str
+    """`module:attribute`."""
+    summary: str
+    """The first sentence of its help, for the list of commands."""
+
+
+ORIGINAL: Mapping[str, Later] = {
+    "backup": Later(
+        "pipelines.ctl.backup:backup", "Back up a server or a cluster into an existing directory."
+    ),
+    "restore": Later(
+        "pipelines.ctl.restore:restore",
+        "Restore from a directory of incremental backups, or with -full from one manifest.",
+    ),
+    "show": Later("pipelines.ctl.show:show", "List the data nodes and meta nodes of a cluster."),
+    "show-shards": Later(
+        "pipelines.ctl.show:show_shards",
+        "List the shards of a cluster and their owners, or the shards of a single server.",
+    ),
 }
-OURS: Mapping[str, str] = {
+OURS: Mapping[str, Later] = {
     **ORIGINAL,
-    "config": "pipelines.ctl.config:config",
-    "doctor": "pipelines.ctl.doctor:doctor",
-    "export": "pipelines.ctl.export:export",
-    "inspect": "pipelines.ctl.inspect:inspect",
-    "list": "pipelines.ctl.list:list_",
-    "merge": "pipelines.ctl.merge:merge",
-    "query": "pipelines.ctl.query:query",
-    "repair-replica": "pipelines.ctl.repair_replica:repair",
-    "verify": "pipelines.ctl.verify:verify",
+    "config": Later(
+        "pipelines.ctl.config:config", "Check shardkeeper.yaml, the file that Dagster reads."
+    ),
+    "doctor": Later(
+        "pipelines.ctl.doctor:doctor",
+        "Check a server or cluster, and a directory, for everything that backups need.",
+    ),
+    "export": Later(
+        "pipelines.ctl.export:export",
+        "Write points of a backup as line protocol, CSV or Parquet, without a server.",
+    ),
+    "inspect": Later(
+        "pipelines.ctl.inspect:inspect",
+        "List the measurements of a backup: series, values, times, fields and their types.",
+    ),
+    "list": Later(
+        "pipelines.ctl.list:list_",
+        "List the backups in a directory, and what a restore would read of them.",
+    ),
+    "merge": Later("pipelines.ctl.merge:merge", "Merge a database of a backup into the live one."),
+    "query": Later("pipelines.ctl.query:query", "Print points of a backup, without a server."),
+    "repair-replica": Later(
+        "pipelines.ctl.repair_replica:repair",
+        "Fill owners that lost a shard from the owner that has all its points.",
+    ),
+    "verify": Later(
+        "pipelines.ctl.verify:verify",
+        "Read everything in a directory of backups, and report what can still be restored.",
+    ),
 }
-"""The module of each command. It is imported on use: most of a short run is imports."""
 
 
 class Ctl(GoFlags, click.Group):
     """A group that turns our errors into two lines and an exit status, for all commands."""
 
-    later: Mapping[str, str]
-    """`module:attribute` by command."""
+    later: Mapping[str, Later]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *self.later})
@@ -56,7 +92,7 @@ class Ctl(GoFlags, click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found = super().get_command(ctx, cmd_name)
         if found is None and cmd_name in self.later:
-            module, _, attribute = self.later[cmd_name].partition(":")
+            module, _, attribute = self.later[cmd_name].where.partition(":")
             found = getattr(import_module(module), attribute)
         # Not earlier: an import may swallow an exception, and the signal would be lost with it.
         sys.unraisablehook = _hear_again
@@ -64,6 +100,20 @@ class Ctl(GoFlags, click.Group):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _stop)
         return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As in click, but no module of a command is imported for its one line."""
+        names = self.list_commands(ctx)
+        width = formatter.width - 6 - max(map(len, names))
+        found = ((name, self._listed(name)) for name in names)
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(width)) for name, one in found if not one.hidden]
+            )
+
+    def _listed(self, name: str) -> click.Command:
+        later = self.later.get(name)
+        return self.commands[name] if later is None else click.Command(name, help=later.summary)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """As in click, but an interrupt before a command has begun has the same status."""

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import click
 
-from resources.engine.restore.as_of import parse_moment
 from resources.errors import UsageError
 from resources.protocol.durations import parse_duration
 
@@ -62,6 +61,8 @@ class Instant(click.ParamType):
     ) -> datetime:
         if isinstance(value, datetime):
             return value
+        from resources.engine.restore.as_of import parse_moment  # few commands have a time
+
         try:
             return parse_moment(str(value))
         except UsageError as error:

@@ -8,12 +8,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
-from ssl import SSLContext
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from resources.clients.address import NO_MAP, AddressMap
 from resources.clients.backup_directories import Leftovers
-from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.coordinator import CoordinatorClient
 from resources.clients.http import InfluxHTTP
 from resources.clients.meta import MetaClient
@@ -22,7 +20,7 @@ from resources.clients.peers import Crashes, Peer
 from resources.clients.releases import ReleaseGate
 from resources.clients.snapshotter import ShardStream, SnapshotterClient
 from resources.clients.source import ReplicaInventory, ShardCopy, SourceFacts
-from resources.clients.source_address import Address
+from resources.clients.source_address import MIN_BYTES_PER_S, Address
 from resources.clients.stable_metastore import settled
 from resources.errors import (
     BadReply,
@@ -37,6 +35,9 @@ from resources.errors import (
 from resources.model import Metastore, ShardID, ShardInfo
 from resources.protocol.meta import decode_metastore
 from resources.protocol.meta_api import OwnerStatus
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 MAX_NODES_AT_ONCE = 8
 MUTE_S = 60.0

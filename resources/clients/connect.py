@@ -14,7 +14,7 @@ from resources.clients.meta_nodes import meta_addresses, named_addresses
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
-from resources.clients.source_address import Address
+from resources.clients.source_address import DEFAULT_BIND, Address
 from resources.errors import (
     PeerUnreachable,
     ShardkeeperError,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # a backup of a single server does not load the modules for c
     from resources.clients.cluster import Cluster
     from resources.clients.meta import MetaClient
 
-DEFAULT_BIND = "localhost:8091"
-"""The default address of a meta node, as in `influxd-ctl`."""
 META_PORT = 8091
 BRIEF_S = 3.0
 """How long a meta node that -bind names may be silent at first, while it names others too."""

@@ -19,6 +19,7 @@ from typing import TypeAlias, TypeVar
 from msgspec import Struct
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort
+from resources.clients.source_address import MIN_BYTES_PER_S
 from resources.clients.tls import NOT_TRUSTED
 from resources.errors import (
     BadReply,
@@ -39,8 +40,6 @@ Buffer: TypeAlias = bytearray | memoryview
 
 CONNECT_TIMEOUT_S = 10.0
 CHUNK_BYTES = 256 * 1024
-MIN_BYTES_PER_S = 1024
-"""A tenth of a modem's rate: a peer below it for a whole time-out counts as unreachable."""
 
 _ABORT = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: close sends RST
 

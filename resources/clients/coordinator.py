@@ -8,19 +8,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from functools import partial
-from ssl import SSLContext
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from resources.clients.address import NO_MAP, AddressMap, split_host_port
-from resources.clients.connection import MIN_BYTES_PER_S, Connection, StallLimit
+from resources.clients.connection import Connection, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.peers import Peer
+from resources.clients.source_address import MIN_BYTES_PER_S
 from resources.errors import PeerClosedEarly, PeerRefused, PeerUnreachable, UnknownOutcome
 from resources.model import ShardID
 from resources.protocol import coordinator as wire
 from resources.protocol.coordinator import MessageType
 from resources.protocol.meta_api import OwnerStatus
 from resources.protocol.stream import Parsing, StreamReader
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from resources.clients.address import NO_MAP, AddressMap
-from resources.clients.connection import MIN_BYTES_PER_S, StallLimit
+from resources.clients.connection import StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.http_address import HTTP_PORT, http_target
 from resources.clients.http_clock import clock_ns
@@ -24,6 +24,7 @@ from resources.clients.http_errors import (
 )
 from resources.clients.http_wire import HTTPAnswer, HTTPFailure, HTTPRequest, HTTPSession
 from resources.clients.redaction import redacted
+from resources.clients.source_address import MIN_BYTES_PER_S
 from resources.clients.tls import Trust, trusting
 from resources.clients.tls_probe import probe_tls
 from resources.errors import (

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort
 from resources.clients.auth import Auth
-from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.meta_http import INDEX_HEADER, MetaHTTP, index_in, unknown
 from resources.clients.meta_leader import MAX_HOPS, going_round, leader_from
 from resources.clients.meta_nodes import (
@@ -25,6 +24,7 @@ from resources.clients.meta_nodes import (
     named_addresses,
 )
 from resources.clients.slow_leader import from_leader_or_beside
+from resources.clients.source_address import MIN_BYTES_PER_S
 from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from resources.clients.address import NO_MAP, AddressMap, HostPort, split_host_port
 from resources.clients.auth import Auth
-from resources.clients.connection import MIN_BYTES_PER_S, UNKNOWN_HOST, StallLimit
+from resources.clients.connection import UNKNOWN_HOST, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.http_errors import (
     is_cut,
@@ -22,6 +22,7 @@ from resources.clients.http_errors import (
     wants_tls,
 )
 from resources.clients.http_wire import HTTPAnswer, HTTPFailure, HTTPRequest, HTTPSession
+from resources.clients.source_address import MIN_BYTES_PER_S
 from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,

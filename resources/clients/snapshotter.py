@@ -9,21 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from ssl import SSLContext
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from resources.clients.address import NO_MAP, AddressMap, split_host_port
-from resources.clients.connection import (
-    CHUNK_BYTES,
-    MIN_BYTES_PER_S,
-    Buffer,
-    Bytes,
-    Connection,
-    StallLimit,
-)
+from resources.clients.connection import CHUNK_BYTES, Buffer, Bytes, Connection, StallLimit
 from resources.clients.cut_again import asked_again
 from resources.clients.peers import BRIEFLY_S, Crashes, Peer
+from resources.clients.source_address import MIN_BYTES_PER_S
 from resources.errors import (
     BadReply,
     NothingMatches,
@@ -47,6 +40,9 @@ from resources.protocol.snapshotter import (
     what_answered_instead,
 )
 from resources.protocol.stream import HEAD_BYTES, LOG_HINT, Parsing, StreamReader
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The address of a server or a cluster, with all that is needed to reach it."""
+"""Where a server or a cluster is, with what its clients need to know; loads no client."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from resources.clients.address import NO_MAP, AddressMap
-from resources.clients.connection import MIN_BYTES_PER_S
-from resources.clients.tls import Trust
 from resources.values import repr_without
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command lines have an address as well, and most of them need no TLS
     from ssl import SSLContext
+
+    from resources.clients.tls import Trust
+
+DEFAULT_BIND = "localhost:8091"
+"""The default address of a meta node, as in `influxd-ctl`."""
+MIN_BYTES_PER_S = 1024
+"""A tenth of a modem's rate: a peer below it for a whole time-out counts as unreachable."""
 
 AuthType = Literal["none", "basic", "jwt"]
 
@@ -66,6 +71,8 @@ class Address(Struct, frozen=True):
         Raises:
             UsageError: the settings contradict each other.
         """
+        from resources.clients.tls import Trust
+
         return Trust(self.verify_tls, self.ca_file, self.cert_file, self.key_file)
 
     @property

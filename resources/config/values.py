@@ -21,9 +21,8 @@ from pydantic import (
 
 from resources.clients.address import AddressMap, split_host_port
 from resources.clients.connect import TCP_PORT
-from resources.clients.connection import MIN_BYTES_PER_S
 from resources.clients.meta_nodes import named_addresses
-from resources.clients.source_address import AuthType
+from resources.clients.source_address import MIN_BYTES_PER_S, AuthType
 from resources.config.cron import check_cron
 from resources.errors import UsageError, shown
 from resources.protocol.durations import parse_duration
