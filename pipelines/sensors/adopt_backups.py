@@ -15,6 +15,7 @@ from resources.errors import RepositoryError, WireError, counted
 from resources.model import Metastore
 from resources.repository.backup_set import StoredManifest
 from resources.repository.formats.manifest import ShardEntry
+from resources.repository.formats.names import parse_file_name
 from resources.repository.manifest_cache import ManifestCache
 
 MAX_AT_ONCE = 200
@@ -43,6 +44,8 @@ def adopt(history: AssetHistory, cached: ManifestCache, cursor: str | None) -> A
         RepositoryError: a manifest is damaged, or the directory cannot be read.
     """
     done, _, at = (cursor or "").partition(" ")
+    if done and parse_file_name(done) is None:  # a user may write anything there
+        done, at = "", ""
     cached.refresh()
     names = sorted(
         n for n in cached.repository.store.names() if n.endswith(".manifest") and n > done

@@ -72,6 +72,15 @@ def test_what_is_recorded_is_not_recorded_again(
     assert found.cursor in (f"{b.stamp(1)}.manifest", cursor)
 
 
+@pytest.mark.parametrize("cursor", ["what is this", "~", "~ 1", "9 1"])
+def test_a_cursor_that_is_no_backup_begins_anew(
+    history: AssetHistory, tmp_path: Path, cursor: str
+) -> None:
+    back_up(tmp_path, 1, 1, 2)
+    assert adopted(history, tmp_path, cursor).something
+    assert history.restore_points() == {b.stamp(1)}
+
+
 def test_only_the_newest_archive_of_a_shard_counts(history: AssetHistory, tmp_path: Path) -> None:
     back_up(tmp_path, 1, 1, 2)
     back_up(tmp_path, 5, 2, 3)
