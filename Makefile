@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live screenshots torture interrupted living model cuts replicas looks peers memory faults frames fuzz wheel clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live containers screenshots torture interrupted living model cuts replicas looks peers memory faults frames fuzz wheel clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -78,6 +78,9 @@ bench: install ## beside the original tool, in turn; needs influxd; N= rounds, S
 
 live: install ## Dagster's web server and daemon over 120 shards, and on PostgreSQL; minutes
 	SHARDKEEPER_LIVE=1 SHARDKEEPER_REQUIRE_POSTGRES=1 $(BIN)/pytest -v tests/live
+
+containers: install ## deploy/compose.yaml in podman, with kills; BUILD= words for podman build, POSTGRES= an image
+	@BUILD='$(BUILD)' POSTGRES='$(POSTGRES)' $(BIN)/python -m tests.live.containers
 
 screenshots: install ## the pictures of docs/ui.md; needs chromium and pngquant
 	@$(BIN)/python -m tests.screenshots.take

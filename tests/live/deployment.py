@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import requests
 
@@ -47,32 +47,33 @@ def wait_for(what: str, scan: Callable[[], T | None], within_s: float = RUN_WITH
         time.sleep(POLL_S)
 
 
-class Deployment:
-    """Dagster's processes and a folder for their records.
+class Running(Protocol):
+    """Dagster's services, wherever they run."""
+
+    @property
+    def url(self) -> str: ...
+    def __enter__(self) -> object: ...
+    def check(self) -> None: ...
+    def until(self, what: str, there: Callable[[], bool]) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Dagster:
+    """Dagster's services, and what the UI asks of them.
 
     Args:
-        home: DAGSTER_HOME, and where the processes are started; created where missing.
-        environment: what the code location is told, besides.
-        instance: the text of `dagster.yaml`; without one, the repository's own.
+        services: started by `with`, and stopped at its end.
     """
 
-    def __init__(
-        self, home: Path, environment: Mapping[str, str], *, instance: str | None = None
-    ) -> None:
-        home.mkdir(parents=True, exist_ok=True)
-        # dagster.yaml names its folders relative to where Dagster is started.
-        text = (ROOT / "dagster.yaml").read_text() if instance is None else instance
-        (home / "dagster.yaml").write_text(text)
-        self.home = home
-        self.services = Services(home, home, port=0, environment=environment)
+    def __init__(self, services: Running) -> None:
+        self.services = services
         self._session = requests.Session()
         self._session.trust_env = False
 
-    def __enter__(self) -> Deployment:
+    def __enter__(self) -> Self:
         self.services.__enter__()
         try:
-            self.services.until("the code location", self._loaded)
-            self.services.until("the daemon", self._daemon_healthy)
+            self.ready()
         except BaseException:
             self.__exit__()
             raise
@@ -81,6 +82,11 @@ class Deployment:
     def __exit__(self, *_: object) -> None:
         self.services.stop()
         self._session.close()
+
+    def ready(self) -> None:
+        """Wait for the code location and for the daemon."""
+        self.services.until("the code location", self._loaded)
+        self.services.until("the daemon", self._daemon_healthy)
 
     @property
     def url(self) -> str:
@@ -249,6 +255,14 @@ class Deployment:
         """The latest ticks of a sensor, newest first: `status`, `runIds`, `skipReason`, `error`."""
         return self._instigation("Sensor", sensor)["ticks"]
 
+    def switches(self) -> dict[str, str]:
+        """RUNNING or STOPPED, for each sensor and schedule."""
+        repository = self.graphql(SWITCHES, selector=REPOSITORY)["repositoryOrError"]
+        return {
+            **{one["name"]: one["sensorState"]["status"] for one in repository["sensors"]},
+            **{one["name"]: one["scheduleState"]["status"] for one in repository["schedules"]},
+        }
+
     # --- waiting -----------------------------------------------------------------------------
 
     def outcome(self, run_id: str, within_s: float = RUN_WITHIN_S) -> str:
@@ -276,16 +290,29 @@ class Deployment:
         )
         return self.graphql(query, job=job)["runsOrError"]["results"]
 
+    def process(self, run_id: str) -> int:
+        """The number of a run's process, where it runs."""
+        query = (
+            "query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { "
+            "... on EngineEvent { metadataEntries { label ... on TextMetadataEntry { text } } } "
+            "} } } }"
+        )
+        events = self.graphql(query, id=run_id)["logsForRun"]["events"]
+        entries = [entry for event in events for entry in event.get("metadataEntries", ())]
+        return int(next(entry["text"] for entry in entries if entry["label"] == "pid"))
+
     def why(self, run_id: str) -> str:
         """Every error that a run's log shows, causes included."""
         error = "error { message errorChain { error { message } } }"
         query = (
             "query ($id: ID!) { logsForRun(runId: $id) { ... on EventConnection { events { "
-            f"... on ExecutionStepFailureEvent {{ {error} }} ... on RunFailureEvent {{ {error} }} "
-            "} } } }"
+            f"... on ExecutionStepFailureEvent {{ {error} }} "
+            f"... on RunFailureEvent {{ message {error} }} }} }} }} }}"
         )
         events = self.graphql(query, id=run_id)["logsForRun"]["events"]
         found = [event["error"] for event in events if event.get("error")]
+        if not found:  # what ended the run from outside of it
+            return "\n".join(event["message"] for event in events if event.get("message"))
         return "\n".join(
             part["message"]
             for one in found
@@ -293,9 +320,32 @@ class Deployment:
         )
 
 
+class Deployment(Dagster):
+    """Dagster's processes and a folder for their records.
+
+    Args:
+        home: DAGSTER_HOME, and where the processes are started; created where missing.
+        environment: what the code location is told, besides.
+        instance: the text of `dagster.yaml`; without one, the repository's own.
+    """
+
+    def __init__(
+        self, home: Path, environment: Mapping[str, str], *, instance: str | None = None
+    ) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        # dagster.yaml names its folders relative to where Dagster is started.
+        text = (ROOT / "dagster.yaml").read_text() if instance is None else instance
+        (home / "dagster.yaml").write_text(text)
+        self.home = home
+        super().__init__(Services(home, home, port=0, environment=environment))
+
+
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries { loadStatus
     locationOrLoadError { __typename ... on PythonError { message } } } } } }"""
+SWITCHES = """query ($selector: RepositorySelector!) { repositoryOrError(
+    repositorySelector: $selector) { ... on Repository { sensors { name sensorState { status } }
+    schedules { name scheduleState { status } } } } }"""
 METADATA = """metadataEntries { label ... on IntMetadataEntry { intValue intRepr }
     ... on FloatMetadataEntry { floatValue } ... on TextMetadataEntry { text }
     ... on PathMetadataEntry { path } ... on BoolMetadataEntry { boolValue }
