@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,8 @@ def test_points_that_the_live_policy_does_not_keep_are_left_out_and_counted(
     done = merge(source, backups, "-db", db, "-skip-expired")
     assert done, done
     assert {row[1] for row in source.rows("SELECT v FROM m", db=db)} == set(range(0, 24, 2))
-    assert "older values left out" in done.out
+    # How many depends on the hour: whole weeks are left out before.
+    assert re.search(r"[1-9][0-9]* older values? left out", done.out), done
 
 
 def test_without_a_live_database_or_policy_restore_is_named(
