@@ -193,6 +193,9 @@ class Containers:
     def inspect(self, service: str, field: str) -> str:
         return podman("inspect", "-f", f"{{{{{field}}}}}", container(service))
 
+    def started(self, service: str) -> str:
+        return self.inspect(service, ".State.StartedAt")
+
     def kill(self, service: str) -> None:
         """Kill a container's first process, as the kernel does when memory runs out."""
         os.kill(int(self.inspect(service, ".State.Pid")), signal.SIGKILL)
@@ -338,13 +341,16 @@ class Trial:
         hold.touch()
         run_id = patiently("a launch", lambda: self.dagster.launch("back_up_eu"))
         wait_for("the backup to copy", held.exists, WITHIN_S)
-        began = time.monotonic()
+        began, started = time.monotonic(), self.containers.started("code")
         if place == "run":
             kill_in_code(f"[{self.dagster.process(run_id)}]")
         elif place == CODE_PROCESS:
             kill_in_code(CODE_PROCESSES)
         else:
             self.containers.kill(place)
+        if place in ("code", CODE_PROCESS):
+            # A run outlives the process that launched it until its container ends.
+            patiently("a new start", lambda: self.containers.started("code") != started)
         hold.unlink()
         ended = self.outcome(run_id)
         why = "" if ended == "SUCCESS" else ": " + self.dagster.why(run_id).strip().split("\n")[0]
