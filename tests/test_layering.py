@@ -23,7 +23,7 @@ MAX_FUNCTION_LINES = 60
 MAX_PARAMETERS = 6
 PROTOS = ("commands", "coordinator", "meta")
 
-# From each room, the rooms it may import from, itself included. Longest prefix wins.
+# From each package, what it may import from, itself included. The longest prefix wins.
 ARROWS = {
     "resources.errors": (),
     "resources.version": (),
@@ -156,7 +156,7 @@ def test_arrows_point_one_way(path: Path) -> None:
     module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     space = max((space for space in ARROWS if within(module, (space,))), key=len, default=None)
     if space is None:
-        assert path.name == "__init__.py", f"{module} has no room"
+        assert path.name == "__init__.py", f"{module} is in no package"
         return
     # `from resources.protocol import meta` names both; the shorter one alone says nothing.
     named = {name for name in imports(path) if within(name, PACKAGES)}
@@ -171,7 +171,7 @@ def packages() -> list[Path]:
 
 @pytest.mark.parametrize("space", packages(), ids=lambda space: str(space.relative_to(ROOT)))
 def test_nothing_goes_round_in_a_circle(space: Path) -> None:
-    """Between what stands in a room, files and rooms inside it, imports lead one way."""
+    """Between the modules and packages right inside a package, imports lead one way."""
     here = ".".join(space.relative_to(ROOT).parts)
     needs: dict[str, set[str]] = {}
     for path in space.rglob("*.py"):

@@ -27,6 +27,10 @@ from resources.repository.repository import BackupRepository
 from resources.tsm.merge import SeriesPoints
 
 DEFAULT_ROWS = 1000
+NOTHING = (
+    "no archive has such points; shardkeeper inspect lists the measurements of a backup, and names "
+    "are case-sensitive"
+)
 
 
 @click.command(cls=GoFlags)
@@ -80,6 +84,8 @@ def query(path: str, *, statement: str | None, kind: str, limit: int | None, **f
             report, complete = _print_lines(plan, repository, file, most, run)
         else:
             report, complete = _print_rows(plan, repository, kind, file, most, run)
+    if statement is None and not report.values:
+        click.echo(NOTHING, err=True)
     _explain(complete, most, report, asked=limit is not None)
 
 

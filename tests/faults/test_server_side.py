@@ -163,7 +163,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
 
 
 @pytest.mark.fault(24)
-def test_a_server_without_package_for_a_snapshot_is_named_and_the_next_run_converges(
+def test_a_server_without_space_for_a_snapshot_is_named_and_the_next_run_converges(
     influxd_factory: Callable[..., Influxd],
     small_disk: Callable[[str], Path],
     real: Place,
@@ -193,7 +193,7 @@ def test_a_server_without_package_for_a_snapshot_is_named_and_the_next_run_conve
 
 
 @pytest.mark.fault(71)
-def test_a_target_without_package_keeps_nothing_and_takes_it_once_there_is(
+def test_a_target_without_space_keeps_nothing_and_takes_it_once_there_is(
     influxd_factory: Callable[..., Influxd],
     small_disk: Callable[[str], Path],
     real: Place,

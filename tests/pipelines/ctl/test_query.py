@@ -78,8 +78,14 @@ def test_a_limit_that_was_not_asked_for_is_not_status_0(backups: Path, kind: str
     assert (done.code, done.err) == (0, "")
 
 
+@pytest.mark.parametrize("kind", ["table", "csv", "json", "lp"])
+@pytest.mark.parametrize("words", [("-measurement", "Many"), (*CPU[3:], "-tag", "host=c")])
+def test_no_points_are_named_as_such(backups: Path, kind: str, words: tuple[str, ...]) -> None:
+    done = shardkeeper("query", "-db", "db", *words, "-format", kind, backups)
+    assert (done.code, "no archive has such points" in done.err) == (0, True), done
+
+
 def test_a_statement_joins_measurements_and_keeps_nanoseconds(backups: Path) -> None:
-    pytest.importorskip("duckdb")
     statement = (
         "SELECT max(cpu.time) AS last, max(n) AS n, (SELECT sum(n) FROM many) AS total, count(*) "
         "FROM cpu WHERE host = 'a'"
@@ -107,7 +113,6 @@ def test_a_statement_joins_measurements_and_keeps_nanoseconds(backups: Path) -> 
 def test_a_statement_reaches_nothing_but_the_points(
     backups: Path, statement: str, text: str
 ) -> None:
-    pytest.importorskip("duckdb")
     done = shardkeeper("query", "-db", "db", "-sql", statement, backups)
     assert (done.code, text in done.err) == (2, True), done
     assert not list(backups.glob(".query-*"))
@@ -138,7 +143,6 @@ def test_a_request_that_means_nothing_is_refused(
 
 
 def test_parquet_is_one_file_or_a_partitioned_folder(backups: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     from pyarrow import dataset, parquet
 
     export = ("export", "-db", "db", "-format", "parquet", "-out")
@@ -172,7 +176,6 @@ def test_parquet_is_one_file_or_a_partitioned_folder(backups: Path, tmp_path: Pa
 
 
 def test_a_parquet_export_that_fails_leaves_nothing(backups: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     copy = tmp_path / "backups"
     copy.mkdir()
     for path in backups.iterdir():

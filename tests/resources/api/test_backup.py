@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import shardkeeper
 
@@ -129,7 +130,6 @@ def test_a_request_that_means_nothing_is_refused(
 
 
 def test_batches_are_arrow_with_the_types_of_the_server(backup: shardkeeper.Backup) -> None:
-    pa = pytest.importorskip("pyarrow")
     reader = backup.batches("db", "cpu", max_rows=1)
     tag = pa.dictionary(pa.int32(), pa.string())
     kinds = [pa.timestamp("ns", tz="UTC"), tag, tag, pa.int64(), pa.bool_(), pa.string()]
@@ -146,7 +146,6 @@ def test_batches_are_arrow_with_the_types_of_the_server(backup: shardkeeper.Back
 
 
 def test_errors_of_the_reading_pass_through_arrow(backups: Path, tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
     for path in backups.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     reader = shardkeeper.open(tmp_path).batches("db", "cpu")
@@ -179,7 +178,6 @@ def test_the_import_is_light_and_the_name_is_ours(tmp_path: Path) -> None:
 
 
 def test_numbers_of_a_batch_are_not_copied() -> None:
-    pytest.importorskip("pyarrow")
     from resources.points.arrow import record_batch, schema_of
     from resources.points.batches import Batch, FieldColumn
     from resources.points.table import Table

@@ -18,7 +18,6 @@ T0 = 1_600_000_000_000_000_000
 def test_the_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("duckdb")
     with EmbeddedServer(tmp_path / "server") as server:
         server.query("CREATE DATABASE telegraf")
         lines = [f"cpu,host=web-{i % 2 + 1} usage={i}.5,n={i}i {T0 + i}" for i in range(4)]
