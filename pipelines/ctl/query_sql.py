@@ -38,7 +38,7 @@ def print_result(
     """
     run = Run(TerminalOutput())
     report = plan.report()
-    with Database(repository.scratch_dir) as database:
+    with Database() as database:
         for (_, _, measurement), names in sorted(read_names(plan, repository, run).items()):
             name = measurement.decode("utf-8", "backslashreplace")
             if not is_named(name, statement):

@@ -1,7 +1,8 @@
 """SQL over points: DuckDB with a table for each measurement, and nothing else within reach.
 
-The tables are filled batch by batch. What does not fit into MEMORY is in temporary files, which
-are gone with the database. A statement can read no file and no address.
+The tables are filled batch by batch. What does not fit into MEMORY is in temporary files of the
+system, which are gone with the database; a query that is killed leaves nothing beside backups. A
+statement can read no file and no address.
 """
 
 from __future__ import annotations
@@ -32,17 +33,14 @@ class SQLRefused(UsageError):
 class Database:
     """An empty database in memory; closed and gone when the block ends.
 
-    Args:
-        scratch_dir: where temporary files are; None: the system's directory.
-
     Raises:
         UsageError: DuckDB is not installed.
     """
 
-    def __init__(self, scratch_dir: str | None) -> None:
+    def __init__(self) -> None:
         duckdb = _require_duckdb()
         self._error: type[Exception] = duckdb.Error
-        self._files = tempfile.TemporaryDirectory(prefix=".query-", dir=scratch_dir)
+        self._files = tempfile.TemporaryDirectory(prefix="shardkeeper-query-")
         config = {"temp_directory": self._files.name, "memory_limit": MEMORY}
         self._connection: Any = duckdb.connect(":memory:", config=config)
         self._connection.execute("SET enable_external_access = false")
