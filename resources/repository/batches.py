@@ -1,7 +1,8 @@
 """The batches of a run: what is on record of them, and claims on them.
 
 A batch B has two records in the stage of its run: `B.todo`, what is to be done, and `B.done`, what
-was. What they say is the engine's business. A worker claims a batch by a lease, `B.claim`, and
+was. What they say is the engine's business. `s7.suspect` says that a server went down while shard 7
+was read; it has no content. A worker claims a batch by a lease, `B.claim`, and
 does it through a part of the stage; see docs/decisions/0016-plan-batches-commit.md.
 
 Held by tests/resources/repository/test_batches.py.
@@ -11,8 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 from resources.errors import (
@@ -29,10 +31,11 @@ from resources.repository.storage.store import Part, Sink, Stage, Store
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
 
-TODO, DONE, CLAIM = ".todo", ".done", ".claim"
+TODO, DONE, CLAIM, SUSPECT = ".todo", ".done", ".claim", ".suspect"
 MAX_RECORD_BYTES = 256 << 20
 _DIGEST_BYTES = 65
 """A SHA-256 in hex and a line feed, before the rest of a record."""
+_SUSPECT = re.compile(rf"s([0-9]{{1,20}})\{SUSPECT}")
 
 
 class ClaimedBatch:
@@ -40,10 +43,12 @@ class ClaimedBatch:
 
     Attributes:
         name: of the batch.
+        suspected: shards during whose reading a server went down under an earlier worker.
     """
 
     def __init__(self, name: str, backup: str, part: Part, ours: set[str]) -> None:
         self.name = name
+        self.suspected: set[ShardID] = set()
         self._stem = backup
         self._part = part
         self._batch = part.batch()
@@ -77,6 +82,15 @@ class ClaimedBatch:
         passing("backup.batch-stored")
         self._part.publish(self.name + DONE, _with_digest(done))
         passing("backup.batch-done")
+
+    def suspect(self, shard_id: ShardID) -> None:
+        """Record for the next worker of the batch that a server went down while a shard was read.
+
+        Raises:
+            LockLost: another worker has the batch, or another run the repository.
+        """
+        with suppress(NameTaken):
+            self._part.publish(f"s{shard_id}{SUSPECT}", b"")
 
     def abandon(self) -> None:
         """Wait for what is under way; the archives are going to be deleted."""
@@ -227,7 +241,12 @@ class RunBatches:
             return False
         for shard_id in shards if others else ():
             self._stage.delete(batch.shard_file(shard_id))
+        batch.suspected = self._suspects() if others else set()
         return True
+
+    def _suspects(self) -> set[ShardID]:
+        found = (_SUSPECT.fullmatch(name) for name in self._records.names("s"))
+        return {ShardID(int(match[1])) for match in found if match}
 
     @contextmanager
     def _on_record(self) -> Generator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,15 +28,33 @@ class Deadly:
 
     server: EmbeddedServer
     shards: set[ShardID] = field(default_factory=lambda: {DEADLY})
+    away_s: float = 0.5
+    """0: it is back before anyone asks, and only the connection of that shard breaks off."""
     deaths: int = 0
+    inside: list[ShardID] = field(default_factory=list[ShardID])
+    beside: list[set[ShardID]] = field(default_factory=list[set[ShardID]])
+    """Which other shards were being read, each time it died."""
     threads: list[threading.Thread] = field(default_factory=list[threading.Thread])
 
     def before(self, shard_id: ShardID) -> None:
+        self.inside.append(shard_id)
+        try:
+            self._read(shard_id)
+        finally:
+            self.inside.remove(shard_id)
+
+    def _read(self, shard_id: ShardID) -> None:
         if shard_id not in self.shards:
+            if self.deaths == 1:  # the others take their time, so that it would be read beside them
+                time.sleep(0.3)
             return
         self.deaths += 1
+        self.beside.append({*self.inside} - {shard_id})
+        if not self.away_s:
+            self.server.node.count_as_restarted()
+            raise ConnectionAbortedError
         self.server.node.stop()
-        again = threading.Timer(0.5, self.server.node.start)
+        again = threading.Timer(self.away_s, self.server.node.start)
         self.threads.append(again)
         again.start()
         raise ConnectionAbortedError
@@ -79,6 +98,14 @@ def test_it_is_read_twice_and_then_left_alone(deadly: Deadly, backups: Path) -> 
     assert (second.code, deadly.deaths) == (3, 2), second
     assert "reading it brought its server down 2 times" in second.err
     assert "until 20" in second.err
+
+
+def test_it_is_read_alone_the_second_time_over_all_processes(deadly: Deadly, backups: Path) -> None:
+    deadly.away_s = 0.0
+    done = run(deadly, "backup", "-workers", 2, "-parallel", 2, backups)
+    assert (done.code, deadly.deaths, deadly.beside[1]) == (3, 2, set()), done.err
+    assert "shard 2 failed: shard 2 is left alone" in done.err
+    assert done.out.count("Backing up node") == 3
 
 
 def test_it_is_tried_again_when_its_time_has_come(

@@ -69,7 +69,7 @@ class DataHTTP:
         self._writer = writer
         self._executor = executor
         self._settings = settings
-        self._started_ns = time.time_ns()
+        self.started_ns = time.time_ns()
         self._routes: Mapping[tuple[str, str], Callable[[Request], Reply]] = {
             ("GET", "/ping"): lambda _: Reply(204, b"", JSON),
             ("HEAD", "/ping"): lambda _: Reply(204, b"", JSON),
@@ -144,8 +144,8 @@ class DataHTTP:
         reply: dict[str, object] = {
             "system": {
                 "currentTime": format_time(now_ns),
-                "started": format_time(self._started_ns),
-                "uptime": (now_ns - self._started_ns) // 10**9,
+                "started": format_time(self.started_ns),
+                "uptime": (now_ns - self.started_ns) // 10**9,
             },
             "cmdline": ["influxd"],
         }

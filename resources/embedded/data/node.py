@@ -115,6 +115,10 @@ class DataNode:
         self.store.close()
         self._closed = True
 
+    def count_as_restarted(self) -> None:
+        """Answer as a new process does, like a node that is back before anyone asks it."""
+        self._http.started_ns = time.time_ns()
+
     def _store_of(self, node_id: NodeID) -> ShardStore | None:
         return next((node.store for node in self._neighbours() if node.id == node_id), None)
 

@@ -45,6 +45,9 @@ class BackupBatch(Struct, frozen=True):
     """Of the source, as it reported it."""
     suspects: Mapping[ShardID, int] = field(default_factory=dict[ShardID, int])
     """How often reading them has brought their server down."""
+    beside_others: bool = False
+    """Whether other processes read shards meanwhile: then a shard during whose reading a server
+    went down is not read again. Its outcome is "away", so it is read alone after the others."""
 
     @classmethod
     def of(
@@ -53,6 +56,8 @@ class BackupBatch(Struct, frozen=True):
         states: Iterable[ShardState],
         options: BackupOptions,
         crashes: Crashes,
+        *,
+        beside_others: bool = False,
     ) -> BackupBatch:
         """The batch of some shards of a plan."""
         chosen = tuple(states)
@@ -65,6 +70,7 @@ class BackupBatch(Struct, frozen=True):
             {i: floor for i, floor in plan.era.floors.items() if i in ids},
             plan.facts.version,
             {i: times for i, times in crashes.counts.items() if i in ids},
+            beside_others,
         )
 
     @property

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.estimate import expected_bytes
 from resources.engine.backup.plan import BackupPlan
 from resources.engine.options import BackupOptions
-from resources.model import ShardID
 
 MAX_SHARDS = 200
 MIN_BYTES, MAX_BYTES = 64 << 20, 4 << 30
@@ -22,11 +21,14 @@ CORES_EACH = 2
 """Threads check and compress outside of the interpreter, so one process keeps about two busy."""
 
 
-def n_workers(plan: BackupPlan, options: BackupOptions) -> int:
-    """How many processes copy shards, each by a connection at least; 1: the one that plans."""
-    requested, most = options.workers, min(options.parallel, len(plan.to_copy))
+def n_workers(plan: BackupPlan, options: BackupOptions, states: Sequence[ShardState]) -> int:
+    """How many processes copy these shards, each by a connection at least; 1: the one that plans.
+
+    None of them brought a server down: those are read alone.
+    """
+    requested, most = options.workers, min(options.parallel, len(states))
     if requested is None:
-        size = sum(expected_bytes(plan, state) or 0 for state in plan.to_copy)
+        size = sum(expected_bytes(plan, state) or 0 for state in states)
         requested = min(_cores() // CORES_EACH, size // BYTES_EACH)
     return max(1, min(requested, most))
 
@@ -37,28 +39,27 @@ def shares(total: int, n: int) -> list[int]:
 
 
 def cut(
-    plan: BackupPlan, workers: int, apart: Collection[ShardID]
+    plan: BackupPlan, states: Sequence[ShardState], workers: int, turn: int = 0
 ) -> Iterator[tuple[str, list[ShardState]]]:
     """Batches and their names, the largest first; each of shards that are read from one node.
 
     Args:
-        apart: shards that are in no batch.
+        turn: tells these batches from those before, some shards of which come again.
     """
     by_node: dict[str, list[tuple[int, ShardState]]] = {}
-    for state in plan.to_copy:
-        if state.place.shard_id not in apart:
-            node = state.copies[0].node if state.copies else ""
-            by_node.setdefault(node, []).append((expected_bytes(plan, state) or 0, state))
+    for state in states:
+        node = state.copies[0].node if state.copies else ""
+        by_node.setdefault(node, []).append((expected_bytes(plan, state) or 0, state))
     total = sum(size for sized in by_node.values() for size, _ in sized)
     limit = min(MAX_BYTES, max(MIN_BYTES, total // (workers * BATCHES_EACH)))
     found = [
-        (size, node, states)
+        (size, node, chosen)
         for node, sized in enumerate(by_node.values())
-        for size, states in _full(sized, limit, 1 + len(sized) // (workers * BATCHES_EACH))
+        for size, chosen in _full(sized, limit, 1 + len(sized) // (workers * BATCHES_EACH))
     ]
     found.sort(key=lambda batch: -batch[0])
-    for number, (_, node, states) in enumerate(found):
-        yield f"b{number:05}n{node}", states
+    for number, (_, node, chosen) in enumerate(found):
+        yield f"b{turn}{number:05}n{node}", chosen
 
 
 def node_of(batch: str) -> str:

@@ -54,7 +54,7 @@ def copy_batch(
     Raises:
         ShardkeeperError: the repository fails, the source is another one, or `run` was stopped.
     """
-    for shard_id, times in batch.suspects.items():
+    for shard_id, times in {**dict.fromkeys(claimed.suspected, 1), **batch.suspects}.items():
         if shard_id not in source.crashes.counts:
             source.crashes.suspect(shard_id, times)
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()

@@ -72,6 +72,13 @@ class NodesAway(ShardkeeperError):
         self.cause = cause
 
 
+class Suspected(NodesAway):
+    """A server went down while the shard was read; it is read alone, when no other process reads.
+
+    Nothing but the end of all other batches makes that sure, on however many hosts they are done.
+    """
+
+
 class ReadAgain(Struct, frozen=True):
     """A shard that was read whole and equals its archive."""
 
@@ -121,6 +128,7 @@ class ShardDownloader:
         self._batch = claimed
         self._gone = GoneFiles(source, repository)
         self._clocks = batch.clocks
+        self._beside_others = batch.beside_others
         self._floors = batch.floors
         self._options = batch.options
         self._scratch_dir = repository.scratch_dir
@@ -144,9 +152,11 @@ class ShardDownloader:
             ShardGoneAtSource: the server no longer has it.
             Stopped: `stop` was set.
             NoUsableCopy: no node that has it answered when the run began.
-            NodesAway: no node that has it answers any more.
+            NodesAway: no node that has it answers any more, or it is to be read alone.
             ShardkeeperError: the last attempt's error; its notes list the attempts.
         """
+        if self._is_suspected(state):
+            raise self._suspected(state)
         retry = self._options.retry
         began = time.monotonic()
         written: Written | None = None
@@ -172,6 +182,9 @@ class ShardDownloader:
             except DamagedCopy:
                 continue  # now another replica is chosen
             except ShardkeeperError as error:
+                if self._is_suspected(state) and not self._stop.is_set():
+                    self._batch.suspect(state.place.shard_id)
+                    raise self._suspected(state) from error
                 if self._heals(state, error, attempt):
                     # Another node has it.
                     pause = 0.0 if self.is_away(copy.node) else retry.pause_s(attempt)
@@ -220,6 +233,20 @@ class ShardDownloader:
     def is_away(self, node: str) -> bool:
         """Whether the node did not answer the last request."""
         return self._source.peer(node).why_away is not None
+
+    def _is_suspected(self, state: ShardState) -> bool:
+        """Whether it must be read alone, which cannot be while other processes read."""
+        return self._beside_others and state.place.shard_id in self._source.crashes.counts
+
+    def _suspected(self, state: ShardState) -> Suspected:
+        shard_id = state.place.shard_id
+        where = self._source.crashes.where.get(shard_id, "its server")
+        return Suspected(
+            PeerClosedEarly(
+                f"{where} went down while shard {shard_id} was read",
+                hint="the server's log says why; run the backup again",
+            )
+        )
 
     def _all_away(self, state: ShardState) -> bool:
         return all_away(self._source.peer(copy.node) for copy in state.copies)

@@ -37,7 +37,7 @@ from resources.errors import (
     counted,
     named_few,
 )
-from resources.model import Metastore, ShardID, ShardLocation, ShardPlace
+from resources.model import Metastore, ShardLocation, ShardPlace
 from resources.repository.formats.details import BackupDetails, FailedShard, Source
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.manifest_cache import ManifestCache
@@ -258,27 +258,25 @@ class _Copying(Struct, frozen=True):
 
     def copy(self) -> None:
         """Copy all shards; those whose nodes do not answer come last, and are tried again."""
-        later: list[_Away] = []
-        states: Sequence[ShardState] = self.plan.to_copy
-        address = self.source.reached_by
-        count = n_workers(self.plan, self.options) if address is not None else 1
-        if address is not None and count > 1:
-            apart = frozenset(self.source.crashes.counts)
-            later = self._in_workers(address, count, apart)
-            states = [state for state in states if state.place.shard_id in apart]
-            if self._are_back(later):
-                states, later = [*states, *(state for state, _ in later)], []
-        n_rounds = 0
-        while states:
-            later += self._in_one_batch(f"b{n_rounds}", states)
-            n_rounds += 1
-            if n_rounds > MAX_RETURNS or not self._are_back(later):
-                break
-            states, later = [state for state, _ in later], []
+        turn, later = 1, self._copy_once(0, self.plan.to_copy)
+        while turn <= MAX_RETURNS and self._are_back(later):
+            turn, later = turn + 1, self._copy_once(turn, [state for state, _ in later])
         for state, error in later:
             self.result.give_up(state, error)
         if message := self.source.leftovers.message():
             self.result.emit(Warned(message))
+
+    def _copy_once(self, turn: int, states: Sequence[ShardState]) -> list[_Away]:
+        """Copy shards, those that are read alone last; returns those of which no node answers."""
+        suspects = self.source.crashes.counts
+        together = [state for state in states if state.place.shard_id not in suspects]
+        address = self.source.reached_by
+        count = n_workers(self.plan, self.options, together)
+        if address is None or count == 1:
+            return self._in_one_batch(f"b{turn}", states) if states else []
+        alone = [state for state in states if state.place.shard_id in suspects]
+        later = self._in_workers(address, count, together, turn)
+        return later + (self._in_one_batch(f"b{turn}", alone) if alone else [])
 
     def _in_one_batch(self, name: str, states: Sequence[ShardState]) -> list[_Away]:
         """Copy shards in this process; returns those of which no node answers."""
@@ -295,18 +293,18 @@ class _Copying(Struct, frozen=True):
                 done = copy_batch(self.source, self.repository, claimed, batch, run)
                 claimed.finish(done.encode())
 
-    def _in_workers(self, address: Address, count: int, apart: Collection[ShardID]) -> list[_Away]:
-        """Have other processes copy shards; returns those of which no node answers.
-
-        Args:
-            apart: shards that are left out.
-        """
+    def _in_workers(
+        self, address: Address, count: int, states: Sequence[ShardState], turn: int
+    ) -> list[_Away]:
+        """Have other processes copy shards; returns those of which no node answers."""
         from resources.engine.backup.worker_pool import working  # most runs have no use for it
 
         batches = self.writer.batches
         planned = {
-            name: BackupBatch.of(self.plan, states, self.options, self.source.crashes)
-            for name, states in cut(self.plan, count, apart)
+            name: BackupBatch.of(
+                self.plan, chosen, self.options, self.source.crashes, beside_others=True
+            )
+            for name, chosen in cut(self.plan, states, count, turn)
         }
         for name, batch in planned.items():
             batches.expect(batch.shards)

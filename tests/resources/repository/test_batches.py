@@ -141,6 +141,8 @@ def killed(store: DirectoryStore, stage: Stage, when: str) -> None:
         with worker(store, stage).claim("b0", SHARDS) as batch:
             assert batch is not None
             archive(batch, SHARDS[0], b"of the dead one")
+            batch.suspect(SHARDS[1])
+            batch.suspect(SHARDS[1])
             if when == "done":
                 archive(batch, SHARDS[1])
                 batch.finish(b"what was done")
@@ -157,6 +159,16 @@ def test_the_batch_of_a_dead_worker_is_done_again_from_its_start(
     assert list(store.names()) == [FIRST]
     assert do(worker(store, stage))
     assert get(store, FIRST) == b"archive"
+
+
+@pytest.mark.fault(26)
+def test_the_next_worker_knows_which_shards_the_dead_one_suspected(
+    store: DirectoryStore, stage: Stage
+) -> None:
+    killed(store, stage, "amid")
+    with worker(store, stage).claim("b0", SHARDS) as batch:
+        assert batch is not None
+        assert batch.suspected == {SHARDS[1]}
 
 
 @pytest.mark.fault(26)
@@ -197,6 +209,7 @@ DEEDS: dict[str, Callable[[ClaimedBatch], None]] = {
     "another archive": lambda batch: archive(batch, ShardID(3)),
     "the same archive": lambda batch: archive(batch, SHARDS[1]),
     "the record": lambda batch: batch.finish(b"of the sleeper"),
+    "a suspicion": lambda batch: batch.suspect(SHARDS[1]),
 }
 
 

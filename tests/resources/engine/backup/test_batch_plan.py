@@ -22,7 +22,6 @@ from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.idle_replicas import Comparison
 from resources.engine.backup.plan import BackupPlan, Era
 from resources.engine.options import BackupOptions
-from resources.model import ShardID
 from tests import builders as b
 
 GIB = 1 << 30
@@ -53,7 +52,8 @@ def plan_of(*sizes: tuple[str, int]) -> BackupPlan:
 
 
 def batches(plan: BackupPlan, workers: int, apart: Sequence[int] = ()) -> dict[str, list[int]]:
-    found = cut(plan, workers, frozenset(map(ShardID, apart)))
+    states = [state for state in plan.to_copy if state.place.shard_id not in apart]
+    found = cut(plan, states, workers)
     return {name: [state.place.shard_id for state in states] for name, states in found}
 
 
@@ -111,7 +111,7 @@ def test_there_are_as_many_workers_as_have_something_to_do(
     monkeypatch.setattr(batch_plan, "_cores", lambda: 8)
     plan = plan_of(*[("a:1", size) for size in sizes])
     options = BackupOptions(parallel=parallel, workers=requested)
-    assert n_workers(plan, options) == expected
+    assert n_workers(plan, options, plan.to_copy) == expected
 
 
 def test_connections_are_shared_out_to_the_last() -> None:
