@@ -407,7 +407,7 @@ def test_a_backup_asks_in_three_places_which_kind_its_source_is() -> None:
         if (found := len(re.findall(r"[Ss]ource\.kind [!=]=", path.read_text())))
     }
     assert asking == {
-        "resources/engine/backup/download.py": 1,
+        "resources/engine/backup/copy_shard.py": 1,
         "resources/engine/backup/plan.py": 1,
         "resources/engine/backup/poll.py": 1,
     }

@@ -77,6 +77,16 @@ def _no_address(address: str, hint: str) -> UsageError:
     return UsageError(f"{address[:120]!a} is not an address", hint=hint)
 
 
+class Endpoint(Struct, frozen=True):
+    """Where to connect to, and what it is called."""
+
+    host: str
+    """As its certificate names it."""
+    reached: HostPort
+    name: str
+    """For messages; it includes the reachable address where that differs."""
+
+
 class AddressMap(Struct, frozen=True):
     """Advertised addresses and their reachable ones; falsy when empty.
 
@@ -128,6 +138,10 @@ class AddressMap(Struct, frozen=True):
         """The address for messages; it includes the reachable one where that differs."""
         reached = self.reach(advertised)
         return str(advertised) if reached == advertised else f"{advertised} (at {reached})"
+
+    def endpoint(self, advertised: HostPort) -> Endpoint:
+        """How a peer is connected to that is advertised by this address."""
+        return Endpoint(advertised.host, self.reach(advertised), self.named(advertised))
 
 
 NO_MAP = AddressMap()

@@ -33,18 +33,20 @@ class Leftovers(Struct):
 
     Attributes:
         version: as the server reports it; empty if it does not.
+        expected: whether the release is one of those.
         with_deletes: shards that cannot be exported.
         left: how many directories were left, by shard.
     """
 
     version: str = ""
+    expected: bool = False
     with_deletes: set[ShardID] = field(default_factory=set[ShardID])
     left: dict[ShardID, int] = field(default_factory=dict[ShardID, int])
 
-    @property
-    def expected(self) -> bool:
-        """Whether the release is one of those."""
-        return _RELEASE.fullmatch(self.version) is not None
+    def learn(self, version: str) -> None:
+        """Note the server's version, as it reports it; empty if it does not."""
+        self.version = version
+        self.expected = _RELEASE.fullmatch(version) is not None
 
     def exports(self, shard_id: ShardID) -> bool:
         """Whether to export a shard instead of backing it up; if not, counts what that leaves."""

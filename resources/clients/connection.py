@@ -18,7 +18,7 @@ from typing import TypeAlias, TypeVar
 
 from msgspec import Struct
 
-from resources.clients.address import NO_MAP, AddressMap, HostPort
+from resources.clients.address import Endpoint
 from resources.clients.source_address import MIN_BYTES_PER_S
 from resources.clients.tls import NOT_TRUSTED
 from resources.errors import (
@@ -168,23 +168,21 @@ class Connection:
     a peer that reads our stream must not take its abrupt end for a proper one.
 
     Args:
-        address: the peer's advertised address.
+        peer: where it is reached; its certificate must name `peer.host`.
         stall_limit: how slow the peer may be.
         tls: how to encrypt; None: plain.
         service: the expected service, for errors.
-        route: the reachable addresses; the certificate must still name `address`.
     """
 
     def __init__(
         self,
-        address: HostPort,
+        peer: Endpoint,
         stall_limit: StallLimit,
         *,
         tls: ssl.SSLContext | None = None,
         service: str = "snapshotter",
-        route: AddressMap = NO_MAP,
     ) -> None:
-        self.address = route.named(address)
+        self.address = peer.name
         """The peer's address, as errors show it."""
         self._stall_limit = stall_limit
         self._service = service
@@ -197,11 +195,11 @@ class Connection:
         self._patient = False
         with Reaching(self.address, "connecting"):
             self._sock = socket.create_connection(
-                route.reach(address), timeout=min(CONNECT_TIMEOUT_S, stall_limit.idle_s)
+                peer.reached, timeout=min(CONNECT_TIMEOUT_S, stall_limit.idle_s)
             )
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if tls is not None:
-                self._sock = _encrypted(self._sock, tls, address.host)
+                self._sock = _encrypted(self._sock, tls, peer.host)
             self._sock.settimeout(stall_limit.idle_s)
 
     def __enter__(self) -> Connection:

@@ -197,9 +197,8 @@ class CoordinatorClient:
         return reply
 
     def _connect(self, phase: str) -> Connection:
-        connection = Connection(
-            self._address, self._stall_limit, tls=self._tls, service="data node", route=self._route
-        )
+        endpoint = self._route.endpoint(self._address)
+        connection = Connection(endpoint, self._stall_limit, tls=self._tls, service="data node")
         connection.phase(phase)
         return connection
 

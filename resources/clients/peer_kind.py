@@ -59,7 +59,7 @@ def probe_kind(
     answer: MetastoreReply | Stranger
 
     def ask() -> MetastoreReply | Stranger:
-        with Connection(address, StallLimit(timeout_s), tls=tls, route=route) as connection:
+        with Connection(route.endpoint(address), StallLimit(timeout_s), tls=tls) as connection:
             connection.phase("probing the port")
             connection.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
             reply = connection.receive(who_answers)

@@ -114,7 +114,7 @@ class Server:
         self, shard_id: ShardID, *, node: str = "", since_ns: int | None = None
     ) -> AbstractContextManager[ShardStream]:
         """As `SnapshotterClient.open_shard`; some releases need an export, see `leftovers`."""
-        if self.leftovers.exports(shard_id):
+        if self.leftovers.expected and self.leftovers.exports(shard_id):
             return self._exported(shard_id, since_ns)
         return self.tcp.open_shard(shard_id, since_ns=since_ns)
 
@@ -145,7 +145,7 @@ class Server:
             reply = self.http.ping()
         except WireError:
             return SourceFacts()
-        self.leftovers.version = reply.version
+        self.leftovers.learn(reply.version)
         return SourceFacts(reply.version, reply.clock_ns)
 
     def facts(self, *, activity: bool = False) -> tuple[SourceFacts, WireError | None]:
@@ -161,7 +161,8 @@ class Server:
             return SourceFacts(), None
         version = ""
         try:
-            version = self.leftovers.version = _version(self.http)
+            version = _version(self.http)
+            self.leftovers.learn(version)
             reply, orphans = self._vars_of_this_server(self.http, activity)
         except WireError as error:
             self._never_reported = self._known_start is None
@@ -172,7 +173,7 @@ class Server:
     def recall(self, version: str, first: Mapping[str, SourceFacts]) -> None:
         """As `Source.recall`; HTTP that gave no figures then is not asked for any now."""
         facts = first.get(self.address)
-        self.leftovers.version = version
+        self.leftovers.learn(version)
         self._known_start = facts.started_ns if facts else None
         self._never_reported = self._known_start is None
 

@@ -90,7 +90,7 @@ class SnapshotterClient:
         self._address = split_host_port(tcp_addr, default_port=SNAPSHOTTER_PORT)
         self._before_change = before_change
         self._tls = tls
-        self._route = route
+        self._endpoint = route.endpoint(self._address)
         self._stall_limit = StallLimit(timeout_s, min_bytes_per_s)
         self._finish_timeout_s = finish_timeout_s
         self._connections: WeakSet[Connection] = WeakSet()
@@ -130,7 +130,7 @@ class SnapshotterClient:
     @property
     def named(self) -> str:
         """The same, with the reachable address where that differs."""
-        return self._route.named(self._address)
+        return self._endpoint.name
 
     def metastore(self) -> bytes:
         """Fetch the metastore: a serialized `Data`, with password hashes in it.
@@ -286,9 +286,7 @@ class SnapshotterClient:
         )
         for _ in range(BRIEF_ASKS):
             try:
-                with Connection(
-                    self._address, stall_limit, tls=self._tls, route=self._route
-                ) as line:
+                with Connection(self._endpoint, stall_limit, tls=self._tls) as line:
                     line.phase("probing the server")
                     line.sendall(requests.MUX_HEADER + requests.MetastoreBackup().encode())
                     line.receive(metastore_reply)
@@ -306,7 +304,7 @@ class SnapshotterClient:
         return self._aborted
 
     def _connect(self, phase: str) -> Connection:
-        connection = Connection(self._address, self._stall_limit, tls=self._tls, route=self._route)
+        connection = Connection(self._endpoint, self._stall_limit, tls=self._tls)
         connection.phase(phase)
         self._connections.add(connection)
         if self._aborted:

@@ -72,7 +72,7 @@ class ShardBackup(Struct, frozen=True):
             BackupDatabase=self.database,
             BackupRetentionPolicy=self.policy,
             ShardID=self.shard_id,
-            Since=format_time(self.since_ns),
+            Since=ZERO_TIME if self.since_ns is None else format_time(self.since_ns),
         )
 
 

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from resources.errors import BadMagic, IndexOutOfOrder, TSMError
+from resources.errors import IndexOutOfOrder, TSMError
 from resources.tsm.layout import (
     ENTRY,
     FOOTER,
-    HEADER,
     KEY_LENGTH,
     MAX_ENTRIES,
     MAX_KEY_BYTES,
@@ -48,27 +47,6 @@ class IndexWindow(Struct, frozen=True):
     """The position in `data` of each key's entries."""
     new_series: int
     """The number of series that begin here; the fields of a series are adjacent."""
-
-
-def index_start(source: Source) -> int:
-    """Check header and footer; return the offset of the index, which is the end of the blocks.
-
-    Raises:
-        BadMagic: the file is not a TSM file of version 1.
-        TSMError: the file is too short, or the footer points outside.
-    """
-    head = bytes(source.pread(0, len(HEADER)))
-    if head != HEADER[: len(head)]:
-        raise BadMagic(f"the file begins with {head.hex()}, a TSM file with {HEADER.hex()}")
-    if source.size < len(HEADER) + FOOTER.size:
-        raise TSMError(f"{source.size} bytes, too few for header and footer of a TSM file")
-    end = source.size - FOOTER.size
-    (start,) = FOOTER.unpack(read_exactly(source, end, FOOTER.size))
-    if not len(HEADER) <= start <= end:
-        raise TSMError(f"the footer, at offset {end}, puts the index at {start}, outside the file")
-    if start == end:
-        raise TSMError(f"the index, at offset {start}, is empty")
-    return start
 
 
 def index_windows(source: Source, start: int) -> Iterator[IndexWindow]:

@@ -18,7 +18,7 @@ from resources.errors import BlockChecksumMismatch, BlockUndecodable, IndexOutOf
 from resources.tsm.arrays import Ints
 from resources.tsm.blocks import Block, Values, decode_block
 from resources.tsm.crc import crc32
-from resources.tsm.index import index_start, index_windows
+from resources.tsm.index import index_windows
 from resources.tsm.layout import (
     CRC,
     ENTRY,
@@ -29,7 +29,7 @@ from resources.tsm.layout import (
     IndexKey,
     shown,
 )
-from resources.tsm.source import Source, read_exactly
+from resources.tsm.source import Source, index_start, read_exactly
 
 MAX_DECODED_BLOCK_BYTES = 256 << 20
 

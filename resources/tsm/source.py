@@ -1,11 +1,12 @@
-"""Sources of a TSM file's bytes: anything that can be read at an offset."""
+"""Sources of a TSM file's bytes: anything that can be read at an offset; and where its index is."""
 
 from __future__ import annotations
 
 import os
 from typing import Protocol, runtime_checkable
 
-from resources.errors import StoreFailed, TSMError
+from resources.errors import BadMagic, StoreFailed, TSMError
+from resources.tsm.layout import FOOTER, HEADER
 
 
 @runtime_checkable
@@ -82,3 +83,24 @@ def read_exactly(source: Source, offset: int, n: int) -> bytes:
             )
         data += more
     return data
+
+
+def index_start(source: Source) -> int:
+    """Check header and footer; return the offset of the index, which is the end of the blocks.
+
+    Raises:
+        BadMagic: the file is not a TSM file of version 1.
+        TSMError: the file is too short, or the footer points outside.
+    """
+    head = bytes(source.pread(0, len(HEADER)))
+    if head != HEADER[: len(head)]:
+        raise BadMagic(f"the file begins with {head.hex()}, a TSM file with {HEADER.hex()}")
+    if source.size < len(HEADER) + FOOTER.size:
+        raise TSMError(f"{source.size} bytes, too few for header and footer of a TSM file")
+    end = source.size - FOOTER.size
+    (start,) = FOOTER.unpack(read_exactly(source, end, FOOTER.size))
+    if not len(HEADER) <= start <= end:
+        raise TSMError(f"the footer, at offset {end}, puts the index at {start}, outside the file")
+    if start == end:
+        raise TSMError(f"the index, at offset {start}, is empty")
+    return start

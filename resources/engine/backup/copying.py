@@ -9,14 +9,14 @@ from contextlib import closing
 from resources.clients.source import Source
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome, StoredError
 from resources.engine.backup.change_detection import ShardState
-from resources.engine.backup.damaged import describe_archive
-from resources.engine.backup.download import (
+from resources.engine.backup.copy_shard import (
     NodesAway,
     ReadAgain,
     Saved,
-    ShardDownloader,
+    ShardCopier,
     ShardGoneAtSource,
 )
+from resources.engine.backup.damaged import describe_archive
 from resources.engine.backup.node_slots import NodeSlots
 from resources.engine.events import (
     PROGRESS_EVERY_S,
@@ -59,15 +59,15 @@ def copy_batch(
             source.crashes.suspect(shard_id, times)
     retries: queue.SimpleQueue[Event] = queue.SimpleQueue()
     retrying = Run(retries.put, run.stop)
-    downloader = ShardDownloader(source, repository, claimed, batch, retrying, slots)
-    with closing(downloader):
-        outcomes = _copy_each(source, downloader, batch, run, retries)
+    copier = ShardCopier(source, repository, claimed, batch, retrying, slots)
+    with closing(copier):
+        outcomes = _copy_each(source, copier, batch, run, retries)
     return BatchDone.of(outcomes, source)
 
 
 def _copy_each(
     source: Source,
-    downloader: ShardDownloader,
+    copier: ShardCopier,
     batch: BackupBatch,
     run: Run,
     retries: queue.SimpleQueue[Event],
@@ -80,8 +80,8 @@ def _copy_each(
         source.abort()
 
     work = running(
-        downloader.download,
-        Spread(batch.states, nodes_of, whichever_is_there(downloader.is_away)),
+        copier.copy,
+        Spread(batch.states, nodes_of, whichever_is_there(copier.is_away)),
         parallel=batch.options.parallel,
         name="pull",
         every_s=PROGRESS_EVERY_S,
@@ -93,7 +93,7 @@ def _copy_each(
                 while not retries.empty():
                     run.emit(retries.get())
                 if one is None:
-                    run.emit(Progress(n_done, len(batch.states), downloader.bytes_done))
+                    run.emit(Progress(n_done, len(batch.states), copier.bytes_done))
                     continue
                 outcomes.append(_outcome(*one))
                 n_done += outcomes[-1].kind != "away"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from msgspec import Struct, field
@@ -15,7 +15,6 @@ from resources.engine.backup.identity import check_identity
 from resources.engine.backup.idle_replicas import Comparison
 from resources.engine.backup.lost_metastore import require_metastore
 from resources.engine.backup.observed import ObservedSource, SourceState
-from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.scan_cluster import scan_cluster
 from resources.engine.backup.scan_server import scan_server
 from resources.engine.backup.served import Unserved, named, unserved
@@ -41,6 +40,7 @@ from resources.model import INTERNAL_DATABASE, Metastore, ShardID, ShardPlace, i
 from resources.repository.backup_set import BackupSet
 from resources.repository.formats.details import FailedShard
 from resources.repository.formats.proof import Clocks
+from resources.repository.known_archives import KnownArchives
 from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository
 
@@ -116,23 +116,23 @@ def plan_backup(
     clocks = clocks_at(facts.clock_ns) if facts.clock_ns is not None else None
     seen = seen or ObservedSource(*source.metastore())
     metastore = seen.metastore
-    _check_node(source, metastore, options.prefer)
-    wanted = _wanted(metastore, options)
+    wanted = _wanted(source, metastore, options)
     earlier = _earlier_backups(repository, options, cache, emit=emit)
     if not options.new_era:
-        where = repository.location if earlier is not None else ""
+        where = repository.location if earlier else ""
         require_metastore(metastore, facts.orphans, source.address, where)
     backups = None if options.new_era else earlier
     if backups is not None:
         odd = check_identity(repository, backups, metastore, facts, clocks, source.address)
         _warn_of_previous(backups, odd, emit)
     left_alone = LeftAlone(source, repository.store, metastore.cluster_id)
-    wanted, spared = left_alone.split(wanted, options)
+    skipped = left_alone.skipped(options.limits.shard_id)
     known = KnownArchives(repository, backups, options.again | _accepted(backups, options))
+    left = [place for place in wanted if place.shard_id not in skipped]
     try:
         inventory = seen.inventory or source.inventory(metastore)
         now = SourceState(metastore, inventory, facts, silence, clocks)
-        scanned = _scan(source, now, wanted, known, options, emit=emit)
+        scanned = _scan(source, now, left, known, options, emit=emit)
     finally:
         left_alone.note(emit=emit)
     _report_plan(scanned, emit)
@@ -142,7 +142,7 @@ def plan_backup(
         facts,
         scanned.states,
         scanned.absent,
-        (*scanned.failed, *spared),
+        (*scanned.failed, *_failed(wanted, skipped)),
         scanned.copies,
         source.address,
         left_alone,
@@ -152,17 +152,24 @@ def plan_backup(
     )
 
 
+def _failed(wanted: Sequence[ShardPlace], skipped: Mapping[ShardID, str]) -> Iterator[FailedShard]:
+    for place in wanted:
+        if place.shard_id in skipped:
+            yield FailedShard(place.shard_id, skipped[place.shard_id])
+
+
 def _report_plan(scanned: _Scanned, emit: Emit) -> None:
     n_stale = sum(state.stale for state in scanned.states)
     emit(BackupPlanned(n_stale, len(scanned.states) - n_stale, len(scanned.absent)))
 
 
-def _wanted(metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
+def _wanted(source: Source, metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
     """The shards that the options choose.
 
     Raises:
-        NothingMatches: no such database, policy or shard.
+        NothingMatches: no such node, database, policy or shard.
     """
+    _check_node(source, metastore, options.prefer)
     wanted = choose(select(metastore, options.limits), options.only)
     if not options.internal:
         wanted = [place for place in wanted if place.database != INTERNAL_DATABASE]

@@ -15,6 +15,7 @@ from resources.engine.await_nodes import MAX_RETURNS, await_nodes
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
 from resources.engine.backup.batch_plan import cut, n_workers
 from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.copy_shard import ReadAgain, Saved
 from resources.engine.backup.copying import (
     copy_batch,
     damage_event,
@@ -24,7 +25,6 @@ from resources.engine.backup.copying import (
     nodes_of,
 )
 from resources.engine.backup.damaged import NEXT_STEP
-from resources.engine.backup.download import ReadAgain, Saved
 from resources.engine.backup.plan import BackupPlan, plan_backup
 from resources.engine.events import Event, MetaSaved, Progress, Run, ShardFailed, Warned
 from resources.engine.lock_events import emit_left, emit_waiting

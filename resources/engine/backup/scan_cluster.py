@@ -34,7 +34,6 @@ from resources.engine.backup.absent import (
 from resources.engine.backup.change_detection import Reason, ShardState
 from resources.engine.backup.idle_replicas import Comparison, differing_copies, emit_differing
 from resources.engine.backup.observed import SourceState
-from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.replica_files import files_of
 from resources.engine.backup.replicas import best_first, moved, seen_ns, settle
 from resources.engine.events import Emit, Warned
@@ -44,6 +43,7 @@ from resources.model import INTERNAL_DATABASE, Metastore, NodeID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.formats.details import ShardDetails
 from resources.repository.formats.owner_facts import OwnerFacts
+from resources.repository.known_archives import KnownArchives
 from resources.runtime.workers import each_in_threads
 
 

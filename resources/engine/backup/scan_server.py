@@ -13,7 +13,6 @@ from resources.engine.backup.change_detection import (
     weigh,
 )
 from resources.engine.backup.observed import SourceState
-from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.written_out import sample_of
 from resources.engine.options import BackupOptions
 from resources.errors import (
@@ -26,6 +25,7 @@ from resources.errors import (
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.formats.proof import Clocks
+from resources.repository.known_archives import KnownArchives
 from resources.runtime.workers import each_in_threads
 
 

@@ -15,11 +15,9 @@ from collections.abc import Sequence
 from resources.clients.source import Source
 from resources.engine.backup.crash_record import TIMES_LEFT, Crash, CrashRecord
 from resources.engine.events import Emit, Warned
-from resources.engine.options import BackupOptions
 from resources.errors import counted, named_few
-from resources.model import ShardID, ShardPlace
+from resources.model import ShardID
 from resources.protocol.times import format_time
-from resources.repository.formats.details import FailedShard
 from resources.repository.storage.store import Store
 
 LOG_HINT = "the server's log says why; -shard reads it all the same"
@@ -33,27 +31,24 @@ class LeftAlone:
         self._record = CrashRecord(store, cluster_id)
         self._known = self._record.read()
 
-    def split(
-        self, wanted: Sequence[ShardPlace], options: BackupOptions
-    ) -> tuple[list[ShardPlace], tuple[FailedShard, ...]]:
-        """(shards to read, failures of those still skipped); marks suspects to be read alone."""
+    def skipped(self, asked: ShardID | None) -> dict[ShardID, str]:
+        """The shards that are not to be read yet, with the reason; marks others as suspects.
+
+        Args:
+            asked: a shard that is read in spite of the record.
+        """
         now_ns = time.time_ns()
-        alone = {i: c for i, c in self._known.items() if c.until_ns > now_ns}
-        alone.pop(options.limits.shard_id or ShardID(0), None)
+        found: dict[ShardID, str] = {}
         for shard_id, crash in self._known.items():
-            if shard_id not in alone:
+            if crash.until_ns > now_ns and shard_id != asked:
+                found[shard_id] = (
+                    f"shard {shard_id} is left alone until {format_time(crash.until_ns)[:19]}Z: "
+                    f"reading it brought its server down {counted(crash.crashes, 'time')}; "
+                    f"{LOG_HINT}"
+                )
+            else:
                 self._source.crashes.suspect(shard_id, crash.crashes)
-        failed = tuple(
-            FailedShard(
-                place.shard_id,
-                f"shard {place.shard_id} is left alone until "
-                f"{format_time(alone[place.shard_id].until_ns)[:19]}Z: reading it brought its "
-                f"server down {counted(alone[place.shard_id].crashes, 'time')}; {LOG_HINT}",
-            )
-            for place in wanted
-            if place.shard_id in alone
-        )
-        return [place for place in wanted if place.shard_id not in alone], failed
+        return found
 
     def note(self, *, emit: Emit) -> None:
         """Record new crashes, and warn of each once."""

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from resources.errors import TSMError
-from resources.tsm.check import TSMFacts, check_tsm
-from resources.tsm.check_few import check_one_by_one, check_regular
+from resources.tsm.check import TSMFacts, check_one_by_one, check_regular, check_tsm
 from resources.tsm.check_many import check_many
-from resources.tsm.index import index_start
-from resources.tsm.source import BytesSource
+from resources.tsm.source import BytesSource, index_start
 from tests.resources.tsm.points import stored
 from tests.resources.tsm.writing import T0, block, even_times, raw_integers
 

@@ -10,13 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resources.errors import BadMagic, BlockUndecodable, IndexOutOfOrder, TSMError
-from resources.tsm.check import check_tsm
-from resources.tsm.check_few import check_few
+from resources.tsm.check import check_few, check_tsm
 from resources.tsm.check_many import check_many
-from resources.tsm.index import index_start
 from resources.tsm.layout import ENTRY, FOOTER, HEADER, MAX_BLOCK_POINTS
 from resources.tsm.reader import TSMFile
-from resources.tsm.source import BytesSource
+from resources.tsm.source import BytesSource, index_start
 from tests.resources.tsm.checking import EVEN, KEY, SMALL, checked
 from tests.resources.tsm.points import stored
 from tests.resources.tsm.writing import (

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 from resources.clients.source import ReplicaInventory, ShardCopy, Source, SourceFacts
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.observed import SourceState
-from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.replica_files import files_of
 from resources.engine.backup.scan_cluster import scan_cluster
 from resources.engine.events import Event
@@ -21,6 +20,7 @@ from resources.errors import PeerUnreachable, ShardkeeperError
 from resources.model import ShardID, ShardPlace
 from resources.repository.backup_set import Archive
 from resources.repository.formats.owner_facts import OwnerFacts
+from resources.repository.known_archives import KnownArchives
 from resources.repository.repository import BackupRepository
 from tests import builders as b
 from tests.resources.engine.backup.streams import SendingSource, tar

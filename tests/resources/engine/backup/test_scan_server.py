@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from resources.clients.source import ReplicaInventory, ShardCopy, Source, SourceFacts
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.observed import SourceState
-from resources.engine.backup.previous_backups import KnownArchives
 from resources.engine.backup.scan_server import scan_server
 from resources.engine.options import BackupOptions
 from resources.errors import (
@@ -24,6 +23,7 @@ from resources.errors import (
 from resources.model import ShardID
 from resources.protocol.server_vars import ShardStats
 from resources.repository.backup_set import Archive
+from resources.repository.known_archives import KnownArchives
 from resources.repository.repository import BackupRepository
 from tests import builders as b
 from tests.resources.engine.backup.streams import SendingSource, tar
@@ -134,7 +134,7 @@ def test_a_poll_leaves_no_files_behind_at_a_server(
     tmp_path: Path, version: str, tombstones: int, peek: bool, asked: bool
 ) -> None:
     source = SendingSource(NOTHING_NEW, facts())
-    source.leftovers.version = version
+    source.leftovers.learn(version)
     options = replace(OPTIONS, peek=peek)
     state = scanned(tmp_path, source, archive(tombstones=tombstones), options=options)
     assert state.reason == "unchanged"

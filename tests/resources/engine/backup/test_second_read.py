@@ -126,6 +126,6 @@ def test_what_cannot_be_or_need_not_be_read_twice_is_not_requested(
     wanted: SecondRead, version: str, proven: bool
 ) -> None:
     source = SendingSource(b"")
-    source.leftovers.version = version
+    source.leftovers.learn(version)
     assert again(wanted, source) == proven
     assert source.asked == []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.completeness import Sample, Written
-from resources.engine.backup.entry import ShardReading, proof_of, shard_entry
+from resources.engine.backup.copy_shard import ShardReading, proof_of, shard_entry
 from resources.model import ShardID
 from resources.repository.archives.archive import ArchiveFacts, StoredArchive
 from resources.repository.backup_set import StoredManifest, current_set

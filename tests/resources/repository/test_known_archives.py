@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from resources.engine.backup.previous_backups import KnownArchives
 from resources.model import ShardID
 from resources.repository.backup_set import Archive, BackupSet
 from resources.repository.formats.details import FailedShard
+from resources.repository.known_archives import KnownArchives
 from resources.repository.repository import BackupRepository
 from tests import builders as b
 
