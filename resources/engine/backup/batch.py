@@ -8,22 +8,19 @@ Held by tests/resources/engine/backup/test_batch.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from resources import errors
-from resources.clients.peers import Crashes
 from resources.clients.source import Source, SourceFacts
 from resources.engine.backup.change_detection import ShardState
-from resources.engine.backup.plan import BackupPlan
 from resources.engine.options import BackupOptions
 from resources.errors import BadReply, ManifestUnreadable, ShardkeeperError
 from resources.model import ShardID
-from resources.repository.formats.manifest import Limits, ShardEntry
+from resources.repository.formats.manifest import ShardEntry
 from resources.repository.formats.names import check_file_name
 from resources.repository.formats.proof import Clocks, ProvenAgain
 
@@ -48,30 +45,6 @@ class BackupBatch(Struct, frozen=True):
     beside_others: bool = False
     """Whether other processes read shards meanwhile: then a shard during whose reading a server
     went down is not read again. Its outcome is "away", so it is read alone after the others."""
-
-    @classmethod
-    def of(
-        cls,
-        plan: BackupPlan,
-        states: Iterable[ShardState],
-        options: BackupOptions,
-        crashes: Crashes,
-        *,
-        beside_others: bool = False,
-    ) -> BackupBatch:
-        """The batch of some shards of a plan."""
-        chosen = tuple(states)
-        ids = {state.place.shard_id for state in chosen}
-        return cls(
-            chosen,
-            replace(options, only=None, again=frozenset(), limits=Limits()),
-            plan.clocks,
-            {node: _of_shards(facts, ids) for node, facts in plan.first.items()},
-            {i: floor for i, floor in plan.era.floors.items() if i in ids},
-            plan.facts.version,
-            {i: times for i, times in crashes.counts.items() if i in ids},
-            beside_others,
-        )
 
     @property
     def shards(self) -> list[ShardID]:
@@ -198,11 +171,6 @@ class BatchDone(Struct, frozen=True):
             if one.entry is not None and one.entry.file_name != named:
                 raise ManifestUnreadable(f"{name} names an archive that is not of this run")
         return found
-
-
-def _of_shards(facts: SourceFacts, ids: Collection[ShardID]) -> SourceFacts:
-    found = {i: facts.shards[i] for i in ids if i in facts.shards}
-    return replace(facts, shards=found, orphans={})
 
 
 def _encode(record: object) -> bytes:

@@ -1,14 +1,21 @@
-"""Which batches a backup has, and how many processes do them."""
+"""Which batches a backup has, what each holds of the plan, and how many processes do them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from msgspec.structs import replace
+
+from resources.clients.peers import Crashes
+from resources.clients.source import SourceFacts
+from resources.engine.backup.batch import BackupBatch
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.estimate import expected_bytes
 from resources.engine.backup.plan import BackupPlan
 from resources.engine.options import BackupOptions
+from resources.model import ShardID
+from resources.repository.formats.manifest import Limits
 
 MAX_SHARDS = 200
 MIN_BYTES, MAX_BYTES = 64 << 20, 4 << 30
@@ -62,6 +69,29 @@ def cut(
         yield f"b{turn}{number:05}n{node}", chosen
 
 
+def batch_of(
+    plan: BackupPlan,
+    states: Iterable[ShardState],
+    options: BackupOptions,
+    crashes: Crashes,
+    *,
+    beside_others: bool = False,
+) -> BackupBatch:
+    """The batch of some shards of a plan."""
+    chosen = tuple(states)
+    ids = {state.place.shard_id for state in chosen}
+    return BackupBatch(
+        chosen,
+        replace(options, only=None, again=frozenset(), limits=Limits()),
+        plan.clocks,
+        {node: _of_shards(facts, ids) for node, facts in plan.first.items()},
+        {i: floor for i, floor in plan.era.floors.items() if i in ids},
+        plan.facts.version,
+        {i: times for i, times in crashes.counts.items() if i in ids},
+        beside_others,
+    )
+
+
 def node_of(batch: str) -> str:
     """What tells batches of one node from those of others."""
     return batch.partition("n")[2]
@@ -81,6 +111,11 @@ def _full(
         filled += size
     if states:
         yield filled, states
+
+
+def _of_shards(facts: SourceFacts, ids: Collection[ShardID]) -> SourceFacts:
+    found = {i: facts.shards[i] for i in ids if i in facts.shards}
+    return replace(facts, shards=found, orphans={})
 
 
 def _cores() -> int:

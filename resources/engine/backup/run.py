@@ -13,7 +13,7 @@ from resources.clients.source import Source as BackupSource
 from resources.clients.source_address import Address
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
-from resources.engine.backup.batch_plan import cut, n_workers
+from resources.engine.backup.batch_plan import batch_of, cut, n_workers
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.copy_shard import ReadAgain, Saved
 from resources.engine.backup.copying import (
@@ -280,7 +280,7 @@ class _Copying(Struct, frozen=True):
 
     def _in_one_batch(self, name: str, states: Sequence[ShardState]) -> list[_Away]:
         """Copy shards in this process; returns those of which no node answers."""
-        batch = BackupBatch.of(self.plan, states, self.options, self.source.crashes)
+        batch = batch_of(self.plan, states, self.options, self.source.crashes)
         self.writer.batches.add(name, batch.encode())
         self._do(name, batch)
         return self._collect({name: batch})
@@ -301,9 +301,7 @@ class _Copying(Struct, frozen=True):
 
         batches = self.writer.batches
         planned = {
-            name: BackupBatch.of(
-                self.plan, chosen, self.options, self.source.crashes, beside_others=True
-            )
+            name: batch_of(self.plan, chosen, self.options, self.source.crashes, beside_others=True)
             for name, chosen in cut(self.plan, states, count, turn)
         }
         for name, batch in planned.items():

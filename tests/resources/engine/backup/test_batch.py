@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from resources.clients.peers import Crashes
 from resources.clients.source import SourceFacts
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome, StoredError
+from resources.engine.backup.batch_plan import batch_of as planned
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.damaged import DamagedCopy
 from resources.engine.backup.idle_replicas import Comparison
@@ -60,7 +61,7 @@ def batch_of(*numbers: int) -> BackupBatch:
     )
     options = BackupOptions(only=frozenset({ShardLocation("d", "p", ShardID(1))}), level="speedy")
     crashes = Crashes({ShardID(1): 1, ShardID(9): 1})
-    return BackupBatch.of(plan, [state(number) for number in numbers], options, crashes)
+    return planned(plan, [state(number) for number in numbers], options, crashes)
 
 
 def test_a_batch_has_what_concerns_its_shards_and_nothing_else() -> None:
