@@ -11,7 +11,7 @@ from tests.count_modules import (
 )
 
 MIN_MIRRORED = 202
-MAX_FOR_ONE_SHARD = 29
+MAX_FOR_ONE_SHARD = 26
 MAX_FOR_NEWDB = 4
 MAX_NAMES_OF_NEWDB = 1
 

@@ -13,9 +13,9 @@ from resources.engine.options import BackupOptions
 from resources.errors import Stopped
 from resources.model import ShardPlace
 from resources.repository.archives.archive import ArchiveWriter, Place, StoredArchive
-from resources.repository.archives.scratch import Scratch
 from resources.repository.batches import ClaimedBatch
 from resources.runtime.failpoints import passing
+from resources.tsm.source import Scratch
 
 BUFFER_BYTES = 256 << 10
 

@@ -9,14 +9,13 @@ from contextlib import suppress
 from msgspec import Struct, field
 
 from resources.clients.source import Source, SourceFacts
-from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.change_detection import ShardState, scan_server
 from resources.engine.backup.clocks import clocks_at
 from resources.engine.backup.identity import check_identity
 from resources.engine.backup.idle_replicas import Comparison
 from resources.engine.backup.lost_metastore import require_metastore
 from resources.engine.backup.observed import ObservedSource, SourceState
 from resources.engine.backup.scan_cluster import scan_cluster
-from resources.engine.backup.scan_server import scan_server
 from resources.engine.backup.served import Unserved, named, unserved
 from resources.engine.backup.skipped_shards import LeftAlone
 from resources.engine.events import BackupPlanned, Emit, FirstBackup, Warned

@@ -19,9 +19,9 @@ from resources.protocol.tar import (
     member_place,
     padding,
 )
-from resources.repository.archives.scratch import Scratch
 from resources.repository.formats.details import FileFacts, FileID
 from resources.tsm.crc import crc32
+from resources.tsm.source import Scratch
 
 if TYPE_CHECKING:
     from resources.tsm.deletions import Deletions

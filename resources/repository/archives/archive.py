@@ -27,11 +27,11 @@ from resources.protocol.tar import (
     member_place,
 )
 from resources.repository.archives.gzip_stream import GzipReader, GzipWriter, Level
-from resources.repository.archives.scratch import Scratch
 from resources.repository.formats.details import Checked, FileFacts, content_of
 from resources.repository.storage.store import Sink, Source
 from resources.tsm.crc import crc32
 from resources.tsm.damage import Damage, FileDamage
+from resources.tsm.source import Scratch
 from resources.tsm.source import Source as FileBytes
 from resources.tsm.tombstone import iter_tombstones, sound_tombstones
 

@@ -7,7 +7,6 @@ from typing import IO, Self
 
 from resources.errors import StoreFailed, TSMError
 from resources.protocol.tar import MemberData, MemberEnd, MemberStart, TarWalker, member_place
-from resources.repository.archives.scratch import temporary_file
 from resources.tsm.check import check_tsm
 from resources.tsm.damage import FileDamage
 from resources.tsm.deletions import Deletions
@@ -20,7 +19,7 @@ from resources.tsm.merge import (
 )
 from resources.tsm.reader import TSMFile
 from resources.tsm.sound import SoundFile, salvaged
-from resources.tsm.source import FileSource
+from resources.tsm.source import FileSource, temporary_file
 from resources.tsm.tombstone import iter_tombstones
 
 

@@ -42,8 +42,12 @@ from itertools import count
 
 from resources.errors import BatchTaken, LockLost, NameTaken, StoreFailed
 from resources.repository.formats.names import BackupName, check_file_name
-from resources.repository.storage.directory import DIRECTORY_MODE, Directory
-from resources.repository.storage.file_objects import DirectoryBatch, FileSink
+from resources.repository.storage.directory import (
+    DIRECTORY_MODE,
+    Directory,
+    DirectoryBatch,
+    FileSink,
+)
 
 RUN, GONE = ".shardkeeper.run-", ".shardkeeper.gone-"
 ASIDE = "aside-"

@@ -32,9 +32,10 @@ from resources.repository.formats.names import (
     unsafe_because,
 )
 from resources.repository.formats.other_layouts import next_step
-from resources.repository.storage.directory import DIRECTORY_MODE, Directory
-from resources.repository.storage.file_objects import (
+from resources.repository.storage.directory import (
+    DIRECTORY_MODE,
     BytesLike,
+    Directory,
     DirectoryBatch,
     FileSink,
     FileSource,

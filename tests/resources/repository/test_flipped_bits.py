@@ -11,9 +11,8 @@ import pytest
 from resources.errors import ShardkeeperError
 from resources.model import ShardID
 from resources.repository.archives.archive import ArchiveFacts, Inspection, Place, scratch_in
-from resources.repository.archives.scratch import Scratch
 from resources.tsm.reader import TSMFile
-from resources.tsm.source import BytesSource
+from resources.tsm.source import BytesSource, Scratch
 
 WIRE = Path("tests/fixtures/wire")
 

@@ -22,9 +22,9 @@ from resources.repository.archives.archive import (
     StoredArchive,
     inspect_archive,
 )
-from resources.repository.archives.scratch import IN_MEMORY_BYTES, Scratch
 from resources.repository.formats.details import Checked
 from resources.repository.storage.store import DirectoryStore
+from resources.tsm.source import IN_MEMORY_BYTES, Scratch
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "tsm"
 PLACE = Place("d", "r", ShardID(7))
@@ -207,7 +207,7 @@ def test_two_archives_glued_together_are_refused(scratch: Scratch) -> None:
 def test_a_large_file_is_checked_in_a_temporary_file_that_nobody_sees(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resources.repository.archives.scratch.IN_MEMORY_BYTES", 100)
+    monkeypatch.setattr("resources.tsm.source.IN_MEMORY_BYTES", 100)
     monkeypatch.delenv("TMPDIR", raising=False)
     space = Scratch(str(tmp_path))
     facts = inspect(GOOD, space)

@@ -9,9 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from resources.clients.source import ReplicaInventory, ShardCopy, Source, SourceFacts
-from resources.engine.backup.change_detection import ShardState
+from resources.engine.backup.change_detection import ShardState, scan_server
 from resources.engine.backup.observed import SourceState
-from resources.engine.backup.scan_server import scan_server
 from resources.engine.options import BackupOptions
 from resources.errors import (
     BadReply,
