@@ -194,7 +194,7 @@ def test_the_batch_of_a_worker_that_is_killed_is_done_by_another_process(
     report = running.report()
     assert (len(report.saved), report.failed) == (SHARDS, ())
     warnings = [str(event) for event in running.of(Warned)]
-    assert any("this process copies the rest" in text for text in warnings) == (n_killed == 2)
+    assert any("this process does the rest" in text for text in warnings) == (n_killed == 2)
     assert expectation.take_note()
     assert expectation.tidy()
     expectation.check_all()

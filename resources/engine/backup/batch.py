@@ -9,22 +9,20 @@ Held by tests/resources/engine/backup/test_batch.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
-import msgspec
 from msgspec import Struct, field
 
-from resources import errors
 from resources.clients.source import Source, SourceFacts
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.options import BackupOptions
-from resources.errors import BadReply, ManifestUnreadable, ShardkeeperError
+from resources.engine.workers.records import StoredError, decode_record, encode_record
+from resources.errors import ManifestUnreadable
 from resources.model import ShardID
 from resources.repository.formats.manifest import ShardEntry
 from resources.repository.formats.names import check_file_name
 from resources.repository.formats.proof import Clocks, ProvenAgain
 
-Record = TypeVar("Record")
 OutcomeKind = Literal["saved", "read again", "gone", "failed", "away"]
 
 
@@ -56,7 +54,7 @@ class BackupBatch(Struct, frozen=True):
         Raises:
             BadReply: a server reported a number that no record can hold.
         """
-        return _encode(self)
+        return encode_record(self)
 
     @classmethod
     def decode(cls, raw: bytes, name: str) -> BackupBatch:
@@ -65,7 +63,7 @@ class BackupBatch(Struct, frozen=True):
         Raises:
             ManifestUnreadable, UnsafeName: it is none, or has a hostile name.
         """
-        found = _decode(raw, cls, name)
+        found = decode_record(raw, cls, name)
         for state in found.states:
             if state.previous is not None:
                 check_file_name(state.previous.entry.file_name)
@@ -73,30 +71,6 @@ class BackupBatch(Struct, frozen=True):
         if len(set(found.shards)) != len(found.states):
             raise ManifestUnreadable(f"{name} lists a shard twice")
         return found
-
-
-class StoredError(Struct, frozen=True):
-    """An error, such that another process can raise it."""
-
-    kind: str
-    what: str
-    hint: str
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, error: ShardkeeperError) -> StoredError:
-        known = (kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
-        notes = tuple(getattr(error, "__notes__", ()))
-        return cls(next(known).__name__, error.what, error.hint, notes)
-
-    def error(self) -> ShardkeeperError:
-        kind = getattr(errors, self.kind, None)
-        if not (isinstance(kind, type) and issubclass(kind, ShardkeeperError)):
-            kind = ShardkeeperError
-        error = kind(self.what, hint=self.hint)
-        for note in self.notes:
-            error.add_note(note)
-        return error
 
 
 class ShardOutcome(Struct, frozen=True):
@@ -149,7 +123,7 @@ class BatchDone(Struct, frozen=True):
         Raises:
             BadReply: a server reported a number that no record can hold.
         """
-        return _encode(self)
+        return encode_record(self)
 
     @classmethod
     def decode(cls, raw: bytes, name: str, batch: BackupBatch, backup: str) -> BatchDone:
@@ -158,7 +132,7 @@ class BatchDone(Struct, frozen=True):
         Raises:
             ManifestUnreadable: it is none, is of other shards, or names another run's archives.
         """
-        found = _decode(raw, cls, name)
+        found = decode_record(raw, cls, name)
         if sorted(one.shard_id for one in found.outcomes) != sorted(batch.shards):
             raise ManifestUnreadable(f"{name} has not one outcome for each shard of the batch")
         for one in found.outcomes:
@@ -171,19 +145,3 @@ class BatchDone(Struct, frozen=True):
             if one.entry is not None and one.entry.file_name != named:
                 raise ManifestUnreadable(f"{name} names an archive that is not of this run")
         return found
-
-
-def _encode(record: object) -> bytes:
-    try:
-        return msgspec.json.encode(record)
-    except OverflowError:
-        raise BadReply(
-            "the source reports a number of more than 64 bits", hint="is it an InfluxDB server?"
-        ) from None
-
-
-def _decode(raw: bytes, kind: type[Record], name: str) -> Record:
-    try:
-        return msgspec.json.decode(raw, type=kind)
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise ManifestUnreadable(f"{name}: {error}", hint="run it again") from None

@@ -31,10 +31,10 @@ from resources.engine.backup.damaged import (
 from resources.engine.backup.download import Download, ShardDownloader
 from resources.engine.backup.gone_files import GoneFiles
 from resources.engine.backup.identity import describe_divergence, diverged
-from resources.engine.backup.node_slots import NodeSlots
 from resources.engine.backup.second_read import read_again, second_read
 from resources.engine.backup.written_out import WriteOut
 from resources.engine.events import Run, ShardRetried
+from resources.engine.workers.node_slots import NodeSlots
 from resources.errors import (
     ArchiveCorrupt,
     CompletenessUnknown,

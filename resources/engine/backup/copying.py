@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 
 from resources.clients.source import Source
-from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome, StoredError
+from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.copy_shard import (
     NodesAway,
@@ -17,7 +17,6 @@ from resources.engine.backup.copy_shard import (
     ShardGoneAtSource,
 )
 from resources.engine.backup.damaged import describe_archive
-from resources.engine.backup.node_slots import NodeSlots
 from resources.engine.events import (
     PROGRESS_EVERY_S,
     Event,
@@ -30,6 +29,8 @@ from resources.engine.events import (
     ShardSaved,
     Warned,
 )
+from resources.engine.workers.node_slots import NodeSlots
+from resources.engine.workers.records import StoredError
 from resources.errors import ShardkeeperError, SourceChanged, Stopped, StoreFailed, counted
 from resources.repository.batches import ClaimedBatch
 from resources.repository.formats.details import FailedShard, ShardDetails

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -13,7 +13,7 @@ from resources.clients.source import Source as BackupSource
 from resources.clients.source_address import Address
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
-from resources.engine.backup.batch_plan import batch_of, cut, n_workers
+from resources.engine.backup.batch_plan import batch_of, sized
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.copy_shard import ReadAgain, Saved
 from resources.engine.backup.copying import (
@@ -30,6 +30,7 @@ from resources.engine.events import Event, MetaSaved, Progress, Run, ShardFailed
 from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
 from resources.engine.selection import INTO_ANOTHER, NO_ARCHIVE, not_there
+from resources.engine.workers.sharing import cut, n_workers
 from resources.errors import (
     BackupIncomplete,
     BackupPartial,
@@ -43,6 +44,8 @@ from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
+
+WORKER = "resources.engine.backup.worker"
 
 
 def _which(shards: Sequence[FailedShard]) -> str:
@@ -271,11 +274,12 @@ class _Copying(Struct, frozen=True):
         suspects = self.source.crashes.counts
         together = [state for state in states if state.place.shard_id not in suspects]
         address = self.source.reached_by
-        count = n_workers(self.plan, self.options, together)
+        work = sized(self.plan, together)
+        count = n_workers(self.options.workers, self.options.parallel, work)
         if address is None or count == 1:
             return self._in_one_batch(f"b{turn}", states) if states else []
         alone = [state for state in states if state.place.shard_id in suspects]
-        later = self._in_workers(address, count, together, turn)
+        later = self._in_workers(address, cut(work, count, turn), count)
         return later + (self._in_one_batch(f"b{turn}", alone) if alone else [])
 
     def _in_one_batch(self, name: str, states: Sequence[ShardState]) -> list[_Away]:
@@ -294,23 +298,31 @@ class _Copying(Struct, frozen=True):
                 claimed.finish(done.encode())
 
     def _in_workers(
-        self, address: Address, count: int, states: Sequence[ShardState], turn: int
+        self, address: Address, cuts: Iterable[tuple[str, Sequence[ShardState]]], count: int
     ) -> list[_Away]:
-        """Have other processes copy shards; returns those of which no node answers."""
-        from resources.engine.backup.worker_pool import working  # most runs have no use for it
+        """Have other processes do batches; returns the shards of which no node answers."""
+        # Most runs have no use for these.
+        from resources.engine.workers.lines import WorkerSpec
+        from resources.engine.workers.worker_pool import working
 
         batches = self.writer.batches
         planned = {
             name: batch_of(self.plan, chosen, self.options, self.source.crashes, beside_others=True)
-            for name, chosen in cut(self.plan, states, count, turn)
+            for name, chosen in cuts
         }
         for name, batch in planned.items():
             batches.expect(batch.shards)
             batches.add(name, batch.encode())
-        where = (self.repository.location, batches.stage_name, str(self.writer.name))
-        with working(
-            self.result.run, address, where, self.options, count, self.result.total
-        ) as pool:
+        each = WorkerSpec(
+            address,
+            self.repository.location,
+            batches.stage_name,
+            str(self.writer.name),
+            parallel=self.options.parallel,
+            per_node=self.options.per_node,
+        )
+        before = Progress(self.result.done, self.result.total, self.result.bytes_done)
+        with working(self.result.run, WORKER, each, count, before) as pool:
             pool.attend(lambda: all(map(batches.is_done, planned)))
         left = {name: batch for name, batch in planned.items() if not batches.is_done(name)}
         later = self._collect({n: batch for n, batch in planned.items() if n not in left})

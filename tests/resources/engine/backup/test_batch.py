@@ -7,13 +7,14 @@ from msgspec.structs import replace
 
 from resources.clients.peers import Crashes
 from resources.clients.source import SourceFacts
-from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome, StoredError
+from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
 from resources.engine.backup.batch_plan import batch_of as planned
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.damaged import DamagedCopy
 from resources.engine.backup.idle_replicas import Comparison
 from resources.engine.backup.plan import BackupPlan, Era
 from resources.engine.options import BackupOptions
+from resources.engine.workers.records import StoredError
 from resources.errors import (
     ManifestUnreadable,
     PeerClosedEarly,

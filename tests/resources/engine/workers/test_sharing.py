@@ -6,61 +6,34 @@ from collections.abc import Sequence
 from itertools import chain
 
 import pytest
-from msgspec.structs import replace
 
-from resources.clients.source import SourceFacts
-from resources.engine.backup import batch_plan
-from resources.engine.backup.batch_plan import (
+from resources.engine.workers import sharing
+from resources.engine.workers.sharing import (
     BYTES_EACH,
     MAX_BYTES,
+    Sized,
     cut,
     n_workers,
     node_of,
     shares,
 )
-from resources.engine.backup.change_detection import ShardState
-from resources.engine.backup.idle_replicas import Comparison
-from resources.engine.backup.plan import BackupPlan, Era
-from resources.engine.options import BackupOptions
-from tests import builders as b
 
 GIB = 1 << 30
 
 
-def plan_of(*sizes: tuple[str, int]) -> BackupPlan:
-    """A plan to copy shards 1, 2 … of these nodes and sizes."""
-    states = tuple(
-        ShardState(
-            b.place(number, 1), "new", copies=(replace(b.copy(), node=node, size_bytes=size),)
-        )
-        for number, (node, size) in enumerate(sizes, 1)
-    )
-    return BackupPlan(
-        b"",
-        b.metastore(),
-        SourceFacts(),
-        states,
-        (),
-        (),
-        Comparison(),
-        "h:8088",
-        None,  # type: ignore[arg-type]
-        None,
-        {},
-        Era(begins=True),
-    )
+def plan_of(*sizes: tuple[str, int]) -> list[Sized[int]]:
+    """Shards 1, 2 … of these nodes and sizes."""
+    return [Sized(number, node, size) for number, (node, size) in enumerate(sizes, 1)]
 
 
-def batches(plan: BackupPlan, workers: int, apart: Sequence[int] = ()) -> dict[str, list[int]]:
-    states = [state for state in plan.to_copy if state.place.shard_id not in apart]
-    found = cut(plan, states, workers)
-    return {name: [state.place.shard_id for state in states] for name, states in found}
+def batches(plan: Sequence[Sized[int]], workers: int) -> dict[str, list[int]]:
+    return dict(cut(plan, workers))
 
 
 def test_a_batch_is_of_one_node_and_a_shard_in_one_batch() -> None:
     plan = plan_of(*[(f"data-{number % 3}:8088", number) for number in range(100)])
-    found = batches(plan, 2, apart=[7, 9])
-    assert sorted(chain(*found.values())) == sorted({*range(1, 101)} - {7, 9})
+    found = batches(plan, 2)
+    assert sorted(chain(*found.values())) == [*range(1, 101)]
     for name, shards in found.items():
         of = {(number - 1) % 3 for number in shards}
         assert len(of) == 1
@@ -108,10 +81,9 @@ def test_there_are_as_many_workers_as_have_something_to_do(
     sizes: list[int],
     expected: int,
 ) -> None:
-    monkeypatch.setattr(batch_plan, "_cores", lambda: 8)
+    monkeypatch.setattr(sharing, "_cores", lambda: 8)
     plan = plan_of(*[("a:1", size) for size in sizes])
-    options = BackupOptions(parallel=parallel, workers=requested)
-    assert n_workers(plan, options, plan.to_copy) == expected
+    assert n_workers(requested, parallel, plan) == expected
 
 
 def test_connections_are_shared_out_to_the_last() -> None:

@@ -13,18 +13,6 @@ import pytest
 
 from resources.clients.address import AddressMap
 from resources.clients.source_address import Address
-from resources.engine.backup.batch import StoredError
-from resources.engine.backup.node_slots import NodeSlots
-from resources.engine.backup.worker import (
-    BatchLine,
-    ErrorLine,
-    EventLine,
-    Line,
-    WorkerSpec,
-    event_line,
-    event_of,
-    in_turn,
-)
 from resources.engine.events import (
     Event,
     Progress,
@@ -36,6 +24,18 @@ from resources.engine.events import (
     ShardSaved,
     Warned,
 )
+from resources.engine.workers.lines import (
+    BatchLine,
+    ErrorLine,
+    EventLine,
+    Line,
+    WorkerSpec,
+    event_line,
+    event_of,
+)
+from resources.engine.workers.node_slots import NodeSlots
+from resources.engine.workers.records import StoredError
+from resources.engine.workers.sharing import in_turn
 from resources.errors import Stopped, StoreFailed
 from resources.model import ShardID
 from tests import builders as b
@@ -68,7 +68,7 @@ def test_an_event_that_does_not_exist_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [BatchLine("b0", done=True), ErrorLine(StoredError.of(StoreFailed("full")), fatal=False)],
+    [BatchLine("b0", "done"), ErrorLine(StoredError.of(StoreFailed("full")), fatal=False)],
 )
 def test_other_lines_arrive_as_they_were(line: Line) -> None:
     assert msgspec.json.decode(msgspec.json.encode(line), type=Line) == line

@@ -1,6 +1,6 @@
-"""The workers of a backup, as the process sees them that plans and commits it.
+"""The workers of a run, as the process sees them that plans and ends it.
 
-Each is a process of its own (`resources.engine.backup.worker`), in a session of its own, so a
+Each is a process of its own (`resources.engine.workers.worker`), in a session of its own, so a
 Ctrl-C at the terminal reaches only this one. It ends with its standard input. A worker that was
 killed is not started again: the others do its batch. One that does not end in time is killed, which
 harms nothing.
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO
 
 import msgspec
+from msgspec.structs import replace
 
 import resources
-from resources.clients.source_address import Address
-from resources.engine.backup.batch_plan import shares
-from resources.engine.backup.worker import (
+from resources.engine.events import PROGRESS_EVERY_S, Emit, Progress, Run, Warned
+from resources.engine.workers.lines import (
     BatchLine,
     ErrorLine,
     EventLine,
@@ -32,17 +32,18 @@ from resources.engine.backup.worker import (
     WorkerSpec,
     event_of,
 )
-from resources.engine.events import PROGRESS_EVERY_S, Emit, Progress, Run, Warned
-from resources.engine.options import BackupOptions
+from resources.engine.workers.sharing import shares
+from resources.repository.storage.lock import usual_lease_s
 from resources.runtime.interrupts import interruptible, undisturbed
 
 ROOT = str(Path(resources.__path__[0]).parent)
-PROGRAM = (
-    f"import sys; sys.path.append({ROOT!r}); "
-    "from resources.engine.backup.worker import main; main()"
-)
 END_WITHIN_S = 5.0
 _LINE: msgspec.json.Decoder[Line] = msgspec.json.Decoder(Line)
+
+
+def program(module: str) -> str:
+    """What a worker runs: `main` of a module."""
+    return f"import sys; sys.path.append({ROOT!r}); from {module} import main; main()"
 
 
 class _Started(msgspec.Struct, frozen=True):
@@ -52,14 +53,18 @@ class _Started(msgspec.Struct, frozen=True):
 
 
 class _Progress:
-    """Sums the progress of the batches that workers are at."""
+    """Sums the progress of the batches that workers are at.
 
-    def __init__(self, total: int, emit: Emit) -> None:
-        self._total = total
+    Args:
+        before: what was done before they began, of how much in all.
+    """
+
+    def __init__(self, before: Progress, emit: Emit) -> None:
+        self._total = before.total
         self._emit = emit
         self._now: dict[int, Progress] = {}
-        self._done = 0
-        self._bytes = 0
+        self._done = before.done
+        self._bytes = before.bytes_done
         self._emitted_s = time.monotonic()
 
     def add(self, worker: int, event: Progress) -> None:
@@ -79,18 +84,30 @@ class _Progress:
 
 
 class WorkerPool:
-    """Worker processes, from `working` until the end of its block."""
+    """Worker processes, from `working` until the end of its block.
 
-    def __init__(self, run: Run, total: int) -> None:
+    Attributes:
+        batch_done: called with the name of each batch that a worker says it has done.
+        idle: called several times a second.
+        most_silent_s: for so long a worker that is at a batch may report nothing. Then it was
+            stopped, and is killed; None: it is let be.
+    """
+
+    def __init__(self, run: Run, before: Progress) -> None:
+        self.batch_done: Callable[[str], object] = lambda _: None
+        self.idle: Callable[[], object] = lambda: None
+        self.most_silent_s: float | None = None
         self._run = run
-        self._progress = _Progress(total, run.emit)
+        self._progress = _Progress(before, run.emit)
+        self._at_batch: dict[int, float] = {}
+        """When each worker that is at a batch has reported anything last."""
         self._lines: queue.SimpleQueue[tuple[int, Line | None]] = queue.SimpleQueue()
         self._started: list[_Started] = []
 
-    def start(self, spec: WorkerSpec) -> None:
-        """Start a worker."""
+    def start(self, module: str, spec: WorkerSpec) -> None:
+        """Start a worker that runs `main` of a module."""
         process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-c", PROGRAM],
+            [sys.executable, "-P", "-c", program(module)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -115,31 +132,48 @@ class WorkerPool:
         """
         at_work = set(range(len(self._started)))
         while at_work and not is_done():
-            self._run.check("the backup was complete")
+            self._run.check("everything was done")
             with suppress(queue.Empty):
                 self._take(*self._lines.get(timeout=PROGRESS_EVERY_S / 5), at_work)
+            self._end_silent()
+            self.idle()
         while not self._lines.empty():
             self._take(*self._lines.get(), at_work)
         if not is_done():
             self._run.emit(
                 Warned(
                     f"all {len(self._started)} worker processes ended before everything was "
-                    f"copied, {self._why()}; this process copies the rest (is memory short? The "
+                    f"done, {self._why()}; this process does the rest (is memory short? The "
                     "system's log says so, and -workers 1 needs the least)"
                 )
             )
 
+    def _end_silent(self) -> None:
+        """Kill workers that stand still amid a batch, so that others can do it."""
+        if self.most_silent_s is not None:
+            for number, last_s in self._at_batch.items():
+                if time.monotonic() - last_s > self.most_silent_s:
+                    self._started[number].process.kill()
+
     def _take(self, number: int, line: Line | None, at_work: set[int]) -> None:
+        if number in self._at_batch:
+            self._at_batch[number] = time.monotonic()
         match line:
             case None:
                 at_work.discard(number)
+                self._at_batch.pop(number, None)
                 self._progress.ended(number, done=False)
             case ErrorLine(error, fatal):
                 if fatal:
                     raise error.error()
                 self._run.emit(Warned(f"a worker process did not begin: {error.error()}"))
-            case BatchLine(_, done):
-                self._progress.ended(number, done=done)
+            case BatchLine(_, "begun"):
+                self._at_batch[number] = time.monotonic()
+            case BatchLine(name, state):
+                self._at_batch.pop(number, None)
+                self._progress.ended(number, done=state == "done")
+                if state == "done":
+                    self.batch_done(name)
             case EventLine():
                 event = event_of(line)
                 if isinstance(event, Progress):
@@ -178,29 +212,35 @@ class WorkerPool:
 @contextmanager
 def working(
     run: Run,
-    address: Address,
-    where: tuple[str, str, str],
-    options: BackupOptions,
+    module: str,
+    each: WorkerSpec,
     count: int,
-    total: int,
+    before: Progress,
+    *,
+    killing_silent: bool = False,
 ) -> Generator[WorkerPool]:
     """Start workers; at the end of the block they have ended.
 
     Args:
-        address: of the source.
-        where: the repository's location, the run's stage, and its backup.
-        total: the number of shards, for the progress.
+        module: whose `main` they run.
+        each: what all of them have to know; they share its connections.
+        before: what was done before, of how much in all.
+        killing_silent: whether one that stands still must not wake up, since a server keeps to
+            itself what it is sent until the connection ends.
     """
-    pool = WorkerPool(run, total)
+    pool = WorkerPool(run, before)
+    if killing_silent:
+        pool.most_silent_s = usual_lease_s()
     with (
         tempfile.TemporaryFile() as slots,
         undisturbed("ending the workers"),
     ):
-        limited = slots.fileno() if options.per_node is not None else None
+        limited = slots.fileno() if each.per_node is not None else None
         try:
             with interruptible():
-                for number, parallel in enumerate(shares(options.parallel, count)):
-                    pool.start(WorkerSpec(address, *where, number, parallel, limited))
+                for number, parallel in enumerate(shares(each.parallel, count)):
+                    one = replace(each, number=number, parallel=parallel, slots=limited)
+                    pool.start(module, one)
                 yield pool
         finally:
             pool.end()
