@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shlex
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from datetime import datetime
+from typing import Literal
 
 import click
+from msgspec import Struct
 
 from pipelines.ctl import render
 from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
@@ -15,6 +17,7 @@ from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Duration, Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
+from pipelines.ctl.typed_flags import takes
 from resources.engine.backup.estimate import seconds_per_byte
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
@@ -22,10 +25,64 @@ from resources.engine.events import Run
 from resources.engine.options import BackupOptions
 from resources.errors import UsageError
 from resources.model import ShardID
+from resources.repository.archives.gzip_stream import Level
 from resources.repository.formats.manifest import Limits
 from resources.runtime.interrupts import note_work_is_done
 
 PROFILE_FILE = "backup.prof"
+
+
+class BackupFlags(Struct, frozen=True, kw_only=True):
+    """The flags that say what to back up and how, as they were given."""
+
+    db: str | None
+    rp: str | None
+    shard: int | None
+    full: bool
+    strategy: Literal["full", "incremental", "only-meta"]
+    start: datetime | None
+    end: datetime | None
+    preferred: str | None
+    verify: Literal["inflated", "full", "structure"]
+    read_twice_mib: int
+    parallel: int
+    workers: int | None
+    staleness_ns: int
+    require_complete: bool
+    damaged: Literal["keep", "refuse", "accept"]
+    new_era: bool
+    level: Level
+
+    def options(self) -> BackupOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: they contradict each other.
+        """
+        if self.full and self.strategy == "only-meta":
+            raise UsageError(
+                "-full copies every shard, and -strategy only-meta none",
+                hint="give one of them",
+            )
+        shard_id = None if self.shard is None else ShardID(self.shard)
+        return BackupOptions(
+            limits=Limits(self.db or "", self.rp or "", shard_id),
+            full=self.full or self.strategy == "full",
+            only_meta=self.strategy == "only-meta",
+            start_ns=nanoseconds(self.start),
+            end_ns=nanoseconds(self.end),
+            level=self.level,
+            checked="structure" if self.verify == "structure" else "full",
+            proven=self.verify == "inflated",
+            read_twice_bytes=self.read_twice_mib << 20,
+            prefer=self.preferred or "",
+            staleness_ns=self.staleness_ns,
+            damaged=self.damaged,
+            new_era=self.new_era,
+            require_complete=self.require_complete,
+            parallel=self.parallel,
+            workers=self.workers,
+        )
 
 
 @click.command(cls=GoFlags)
@@ -200,49 +257,26 @@ PROFILE_FILE = "backup.prof"
     help="the compression level of archives",
 )
 @click.argument("path", metavar="<path-to-backup-directory>", required=False)
-@click.pass_obj
-def backup(connection: ConnectionFlags, /, path: str | None, **flags: Any) -> None:
+@takes(flags=BackupFlags)
+def backup(
+    connection: ConnectionFlags,
+    path: str | None,
+    flags: BackupFlags,
+    *,
+    estimate: bool,
+    profiling: bool,
+) -> None:
     """Back up a server or a cluster into an existing directory.
 
     Only shards that changed since the newest backup in that directory are copied; the first
     backup copies all. -estimate needs no directory.
     """
-    limits = Limits(
-        flags.pop("db") or "",
-        flags.pop("rp") or "",
-        ShardID(shard) if (shard := flags.pop("shard")) else None,
-    )
-    verify = flags.pop("verify")
-    strategy, estimate, full = flags.pop("strategy"), flags.pop("estimate"), flags.pop("full")
-    if full and strategy == "only-meta":
-        raise UsageError(
-            "-full copies every shard, and -strategy only-meta none",
-            hint="give one of them",
-        )
-    options = BackupOptions(
-        limits=limits,
-        full=full or strategy == "full",
-        only_meta=strategy == "only-meta",
-        start_ns=nanoseconds(flags.pop("start")),
-        end_ns=nanoseconds(flags.pop("end")),
-        level=flags.pop("level"),
-        checked="structure" if verify == "structure" else "full",
-        proven=verify == "inflated",
-        read_twice_bytes=flags.pop("read_twice_mib") << 20,
-        prefer=flags.pop("preferred") or "",
-        staleness_ns=flags.pop("staleness_ns"),
-        damaged=flags.pop("damaged"),
-        new_era=flags.pop("new_era"),
-        require_complete=flags.pop("require_complete"),
-        parallel=flags.pop("parallel"),
-        workers=flags.pop("workers"),
-    )
+    options = flags.options()
     if path is None and not estimate:
         raise click.UsageError("Missing argument '<path-to-backup-directory>'.")
     path = "." if path is None else path
-    profiling = flags.pop("profiling")
     repository = open_repository(path)
-    source = connection.with_flags(**flags).source()
+    source = connection.source()
     if estimate:
         plan = plan_backup(source, repository, options, emit=TerminalOutput(render.backup_line))
         click.echo(render_estimate(plan, seconds_per_byte(repository)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from functools import update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from msgspec import Struct, field
@@ -14,18 +14,45 @@ from msgspec.structs import replace
 
 from pipelines.ctl.meta_config import address_in
 from pipelines.ctl.params import Duration
+from pipelines.ctl.typed_flags import Command, taken
 from resources.clients.address import AddressMap
-from resources.clients.source_address import DEFAULT_BIND, MIN_BYTES_PER_S, Address
+from resources.clients.source_address import DEFAULT_BIND, MIN_BYTES_PER_S, Address, AuthType
 from resources.errors import UsageError
 
 if TYPE_CHECKING:
     from resources.clients.cluster import Cluster
     from resources.clients.server import Server
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
 FILES = ("password_file", "secret_file")
+SAME = (
+    *("bind", "host", "http", "user", "password", "auth_type", "secret", "tls", "data_tls"),
+    *("ca_file", "cert_file", "key_file"),
+)
+"""Flags that are fields of an address."""
+
+
+class GivenFlags(Struct, frozen=True, kw_only=True):
+    """The flags that locate a server, as they were given."""
+
+    config: str | None
+    bind: str | None
+    host: str | None
+    http: str | None
+    user: str | None
+    password: str | None
+    password_file: str | None
+    auth_type: AuthType | None
+    secret: str | None
+    secret_file: str | None
+    tls: bool
+    data_tls: bool
+    skip_verify: bool
+    ca_file: str | None
+    cert_file: str | None
+    key_file: str | None
+    route: tuple[str, ...]
+    timeout_ns: int | None
+    min_bytes_per_s: int | None
 
 
 class ConnectionFlags(Struct, frozen=True):
@@ -35,20 +62,23 @@ class ConnectionFlags(Struct, frozen=True):
     password_file: str = ""
     secret_file: str = ""
 
-    def with_flags(self, **flags: Any) -> ConnectionFlags:
-        config = flags.pop("config", None)
-        given = (address_in(config) if config else {}) | {
-            name: value
-            for name, value in flags.items()
-            if value or (name == "min_bytes_per_s" and value is not None)
-        }
-        files = {name: given.pop(name) for name in FILES if name in given}
-        if "timeout_ns" in given:
-            given["timeout_s"] = given.pop("timeout_ns") / 1e9
-        if given.pop("skip_verify", False):
+    def with_flags(self, flags: GivenFlags) -> ConnectionFlags:
+        """These, with what was given besides.
+
+        Raises:
+            UsageError: the configuration file or a value of `-map` cannot be read.
+        """
+        given = address_in(flags.config) if flags.config else {}
+        given |= {name: value for name in SAME if (value := getattr(flags, name))}
+        if flags.min_bytes_per_s is not None:
+            given["min_bytes_per_s"] = flags.min_bytes_per_s
+        if flags.timeout_ns:
+            given["timeout_s"] = flags.timeout_ns / 1e9
+        if flags.skip_verify:
             given["verify_tls"] = False
-        if "route" in given:
-            given["route"] = AddressMap.parse(given["route"])
+        if flags.route:
+            given["route"] = AddressMap.parse(flags.route)
+        files = {name: value for name in FILES if (value := getattr(flags, name))}
         return replace(self, address=replace(self.address, **given), **files)
 
     def source(self) -> Server | Cluster:
@@ -214,8 +244,15 @@ _FLAGS = [
 ]
 
 
-def connection_flags(command: F) -> F:
-    """Add the flags that locate the server; the command receives them as keywords."""
+def connection_flags(command: Command) -> Command:
+    """Add the flags that locate the server; the command receives `ConnectionFlags` first."""
+
+    def connected(*args: Any, **given: Any) -> None:
+        flags = taken(GivenFlags, given)
+        before: ConnectionFlags | None = click.get_current_context().obj
+        command((before or ConnectionFlags()).with_flags(flags), *args, **given)
+
+    found: Command = update_wrapper(connected, command)
     for flag in reversed(_FLAGS):
-        command = flag(command)
-    return command
+        found = flag(found)
+    return found

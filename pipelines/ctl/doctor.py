@@ -22,16 +22,15 @@ from resources.errors import ExitCode
 )
 @click.argument("path", required=False, default="", metavar="[<path-to-backup-directory>]")
 @click.pass_context
-def doctor(ctx: click.Context, /, path: str, as_json: bool, **flags: str) -> None:
+def doctor(ctx: click.Context, connection: ConnectionFlags, path: str, as_json: bool) -> None:
     """Check a server or cluster, and a directory, for everything that backups need.
 
     Prints one line for each question, with the next step where something is wrong. Only reads
     from the server; in the directory it creates and deletes a small file. Ends with 0 if backups
     can be made, else with 1.
     """
-    connection: ConnectionFlags = ctx.obj
-    at = connection.with_flags(**flags).address_with_secrets()
-    found = examine(at, path, emit=_ignore if as_json else _print)
+    address = connection.address_with_secrets()
+    found = examine(address, path, emit=_ignore if as_json else _print)
     if as_json:
         click.echo(json.dumps({"ok": passed(found), "findings": to_builtins(found)}, indent=1))
     if not passed(found):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import IO, Any
+from typing import IO
 
 import click
 
@@ -10,7 +10,7 @@ from pipelines.ctl.export_format import CSV, Format, LineProtocol
 from pipelines.ctl.export_output import output, output_folder
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.output import TerminalOutput
-from pipelines.ctl.point_flags import filter_of, limits_of, point_flags, require_undamaged
+from pipelines.ctl.point_flags import PointFlags, point_flags, require_undamaged
 from pipelines.ctl.render import printable
 from pipelines.ctl.store import open_repository
 from resources.engine.events import Run
@@ -52,13 +52,13 @@ MAX_NAMED = 5
     "output)",
 )
 @click.argument("path", metavar="<path-to-backup-directory>")
-def export(path: str, *, kind: str, strings: Strings, out: str | None, **flags: Any) -> None:
+def export(path: str, *, points: PointFlags, kind: str, strings: Strings, out: str | None) -> None:
     """Write points of a backup as line protocol, CSV or Parquet, without a server.
 
     They are the points that a restore of -db would bring back: merged over files, without deleted
     ones. Archives are unpacked one after the other into the backup directory's free space.
     """
-    limits, wanted, as_of = limits_of(flags), filter_of(flags), flags.pop("as_of")
+    limits, wanted, as_of = points.limits(), points.filter(), points.as_of
     if not limits.database:
         raise UsageError("-db is missing", hint="shardkeeper list shows the databases of a backup")
     if kind == "csv" and wanted.measurement is None:

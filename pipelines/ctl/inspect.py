@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.output import TerminalOutput
-from pipelines.ctl.point_flags import filter_of, limits_of, point_flags, require_undamaged
+from pipelines.ctl.point_flags import PointFlags, point_flags, require_undamaged
 from pipelines.ctl.render import instant, printable, table
 from pipelines.ctl.store import open_repository
 from resources.engine.events import Run
@@ -28,12 +27,12 @@ Found = dict[tuple[str, str, bytes], MeasurementFacts]
 @point_flags
 @click.option("-json", "--json", "as_json", is_flag=True, help="one JSON object (docs/export.md)")
 @click.argument("path", metavar="<path-to-backup-directory>")
-def inspect(path: str, *, as_json: bool, **flags: Any) -> None:
+def inspect(path: str, *, points: PointFlags, as_json: bool) -> None:
     """List the measurements of a backup: series, values, times, fields and their types.
 
     Reads the archives, and decodes every chosen point; contacts no server.
     """
-    limits, wanted, as_of = limits_of(flags), filter_of(flags), flags.pop("as_of")
+    limits, wanted, as_of = points.limits(), points.filter(), points.as_of
     repository = open_repository(path)
     plan = Export.plan(repository, limits, wanted, as_of=as_of)
     measurements = Measurements()

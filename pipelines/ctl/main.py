@@ -258,9 +258,9 @@ class OriginalCtl(Ctl):
 @connection_flags
 @click.version_option(VERSION, "-version", "--version")
 @click.pass_context
-def tree(ctx: click.Context, **flags: Any) -> None:
+def tree(ctx: click.Context, connection: ConnectionFlags) -> None:
     """Back up and restore InfluxDB 1.x, with every byte verified."""
-    ctx.obj = ConnectionFlags().with_flags(**flags)
+    ctx.obj = connection
 
 
 for command in (failpoints, help_):
@@ -271,9 +271,9 @@ for command in (failpoints, help_):
 @connection_flags
 @click.version_option(VERSION, "-version", "--version")
 @click.pass_context
-def original_tree(ctx: click.Context, **flags: Any) -> None:
+def original_tree(ctx: click.Context, connection: ConnectionFlags) -> None:
     """Back up and restore InfluxDB, with the syntax of InfluxDB Enterprise's influxd-ctl."""
-    ctx.obj = ConnectionFlags().with_flags(**flags)
+    ctx.obj = connection
 
 
 original_tree.add_command(help_)

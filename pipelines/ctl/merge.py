@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
+from msgspec import Struct
 
 from pipelines.ctl import render
 from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
@@ -14,6 +15,7 @@ from pipelines.ctl.merge_render import merge_line, merged, render_merge_plan
 from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
+from pipelines.ctl.typed_flags import takes
 from resources.engine.events import Run
 from resources.engine.merge import merge_run as engine
 from resources.engine.merge.abandon import abandon_merge
@@ -22,6 +24,43 @@ from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.formats.manifest import Limits
 from resources.runtime.interrupts import note_work_is_done
+
+
+class MergeFlags(Struct, frozen=True, kw_only=True):
+    """What to merge, and into what, as it was given."""
+
+    path: str
+    full: bool
+    db: str | None
+    rp: str | None
+    shard: int | None
+    newdb: str | None
+    newrp: str | None
+    start: datetime | None
+    end: datetime | None
+    as_of: datetime | None
+    skip_expired: bool
+    most_points: int
+
+    def options(self) -> tuple[str, MergeOptions]:
+        """The directory of backups, and the options as the engine takes them.
+
+        Raises:
+            UsageError: the path does not fit `-full`.
+        """
+        directory, manifest = _where(self.path, full=self.full)
+        shard_id = ShardID(self.shard) if self.shard else None
+        return directory, MergeOptions(
+            limits=Limits(self.db or "", self.rp or "", shard_id),
+            into_database=self.newdb or "",
+            into_policy=self.newrp or "",
+            start_ns=nanoseconds(self.start),
+            end_ns=nanoseconds(self.end),
+            as_of=self.as_of,
+            manifest=manifest,
+            skip_expired=self.skip_expired,
+            most_points=self.most_points,
+        )
 
 
 @click.command(cls=GoFlags)
@@ -91,42 +130,30 @@ from resources.runtime.interrupts import note_work_is_done
     help="drop the temporary database of an unfinished merge; points that it copied stay",
 )
 @click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
-@click.pass_obj
-def merge(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
+@takes(flags=MergeFlags)
+def merge(
+    connection: ConnectionFlags,
+    flags: MergeFlags,
+    *,
+    abandon: bool,
+    only_plan: bool,
+) -> None:
     """Merge a database of a backup into the live one.
 
     The merge restores it beside the live database under a temporary name, copies it in time
     slices, verifies every point, and drops it. If a merge is interrupted, the same command
     continues it. Where both have a value for the same series, field and time, the backup's stays.
     """
-    full, abandon, only_plan = flags.pop("full"), flags.pop("abandon"), flags.pop("only_plan")
-    directory, manifest = _where(path, full=full)
-    shard = flags.pop("shard")
-    limits = Limits(
-        flags.pop("db") or "",
-        flags.pop("rp") or "",
-        ShardID(shard) if shard else None,
-    )
-    options = MergeOptions(
-        limits=limits,
-        into_database=flags.pop("newdb") or "",
-        into_policy=flags.pop("newrp") or "",
-        start_ns=nanoseconds(flags.pop("start")),
-        end_ns=nanoseconds(flags.pop("end")),
-        as_of=flags.pop("as_of"),
-        manifest=manifest,
-        skip_expired=flags.pop("skip_expired"),
-        most_points=flags.pop("most_points"),
-    )
     if abandon and only_plan:
         raise UsageError(
             "-abandon drops the temporary database, and -plan is to change nothing",
             hint="give one of them",
         )
+    directory, options = flags.options()
     if not abandon:
         options.check()
     repository = open_repository(directory)
-    target = connection.with_flags(**flags).source()
+    target = connection.source()
     emit = TerminalOutput(merge_line)
     if abandon:
         abandon_merge(target, repository, Run(emit))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 import click
+from msgspec import Struct
 
 from pipelines.ctl.params import Instant, Integer, nanoseconds
+from pipelines.ctl.typed_flags import Command, takes
 from resources.engine.export.export import ExportReport
 from resources.engine.selection import check_limits
 from resources.errors import BackupPartial, UsageError, counted, named_few
@@ -48,48 +48,60 @@ FLAGS = (
 )
 
 
-def point_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the flags."""
+class PointFlags(Struct, frozen=True, kw_only=True):
+    """The flags that choose points, as they were given."""
+
+    database: str | None
+    policy: str | None
+    shard: int | None
+    measurement: str | None
+    tags: tuple[str, ...]
+    fields: tuple[str, ...]
+    start: datetime | None
+    end: datetime | None
+    as_of: datetime | None
+
+    def limits(self) -> Limits:
+        """The database, policy and shard.
+
+        Raises:
+            UsageError: a policy without its database.
+        """
+        shard_id = ShardID(self.shard) if self.shard else None
+        limits = Limits(self.database or "", self.policy or "", shard_id)
+        check_limits(limits)
+        return limits
+
+    def filter(self) -> PointFilter:
+        """The points.
+
+        Raises:
+            UsageError: a tag without `=`, or a time range without a time in it.
+        """
+        tags: dict[bytes, bytes] = {}
+        for text in self.tags:
+            name, equals, value = text.partition("=")
+            if not equals or not name:
+                raise UsageError(f"-tag {text!a} is not name=value", hint="write -tag host=web-1")
+            tags[_encoded(name)] = _encoded(value)
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise UsageError("-start is not before -end", hint="-end is the first time left out")
+        start_ns, end_ns = nanoseconds(self.start), nanoseconds(self.end)
+        return PointFilter(
+            None if self.measurement is None else _encoded(self.measurement),
+            tags,
+            frozenset(map(_encoded, self.fields)),
+            MIN_NS if start_ns is None else start_ns,
+            MAX_NS if end_ns is None else end_ns,
+        )
+
+
+def point_flags(command: Command) -> Command:
+    """Give a command the flags; it receives them as `points`, a value of `PointFlags`."""
+    command = takes(points=PointFlags)(command)
     for flag in reversed(FLAGS):
         command = flag(command)
     return command
-
-
-def limits_of(flags: dict[str, Any]) -> Limits:
-    """Take `-db`, `-rp` and `-shard` out of the flags."""
-    shard = flags.pop("shard")
-    limits = Limits(
-        flags.pop("database") or "", flags.pop("policy") or "", ShardID(shard) if shard else None
-    )
-    check_limits(limits)
-    return limits
-
-
-def filter_of(flags: dict[str, Any]) -> PointFilter:
-    """Take the flags that choose points out of the flags.
-
-    Raises:
-        UsageError: a tag without `=`, or a time range without a time in it.
-    """
-    tags: dict[bytes, bytes] = {}
-    for text in flags.pop("tags"):
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise UsageError(f"-tag {text!a} is not name=value", hint="write -tag host=web-1")
-        tags[_encoded(name)] = _encoded(value)
-    start: datetime | None = flags.pop("start")
-    end: datetime | None = flags.pop("end")
-    if start is not None and end is not None and start >= end:
-        raise UsageError("-start is not before -end", hint="-end is the first time left out")
-    start_ns, end_ns = nanoseconds(start), nanoseconds(end)
-    measurement = flags.pop("measurement")
-    return PointFilter(
-        None if measurement is None else _encoded(measurement),
-        tags,
-        frozenset(map(_encoded, flags.pop("fields"))),
-        MIN_NS if start_ns is None else start_ns,
-        MAX_NS if end_ns is None else end_ns,
-    )
 
 
 def require_undamaged(report: ExportReport) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO
 
 import click
 
@@ -12,7 +12,7 @@ from pipelines.ctl.export_output import output
 from pipelines.ctl.go_flags import GoFlags
 from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Integer
-from pipelines.ctl.point_flags import filter_of, limits_of, point_flags, require_undamaged
+from pipelines.ctl.point_flags import PointFlags, point_flags, require_undamaged
 from pipelines.ctl.row_format import FORMATS, names_of, pages_of, write_pages
 from pipelines.ctl.store import open_repository
 from resources.engine.events import Run
@@ -59,13 +59,15 @@ NOTHING = (
     help=f"the most rows, 0 for all (default: {DEFAULT_ROWS}; what that leaves out is status 3)",
 )
 @click.argument("path", metavar="<path-to-backup-directory>")
-def query(path: str, *, statement: str | None, kind: str, limit: int | None, **flags: Any) -> None:
+def query(
+    path: str, *, points: PointFlags, statement: str | None, kind: str, limit: int | None
+) -> None:
     """Print points of a backup, without a server.
 
     They are the points that a restore would bring back, of the default retention policy unless -rp
     names another. Rows come shard by shard, series by series, and then by time.
     """
-    limits, wanted, as_of = limits_of(flags), filter_of(flags), flags.pop("as_of")
+    limits, wanted, as_of = points.limits(), points.filter(), points.as_of
     _require_clear(limits, wanted.measurement, statement, kind)
     repository = open_repository(path)
     state = repository.current(as_of=as_of)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from pipelines.ctl.connection_flags import ConnectionFlags, connection_flags
@@ -40,17 +38,15 @@ from resources.runtime.interrupts import note_work_is_done
     metavar="<directory>",
     help="a directory with room for an archive of the shard (default: TMPDIR, or the system's)",
 )
-@click.pass_obj
-def repair(connection: ConnectionFlags, /, **flags: Any) -> None:
+def repair(connection: ConnectionFlags, *, shard: int, applying: bool, scratch: str | None) -> None:
     """Fill owners that lost a shard from the owner that has all its points.
 
     Only an owner without any file of the shard is filled; the files of the others stay as they
     are. The new copy is read back and compared before it counts. Without -apply nothing is
     changed.
     """
-    shard_id, applying = ShardID(flags.pop("shard")), flags.pop("applying")
-    scratch = flags.pop("scratch")
-    cluster = connection.with_flags(**flags).source()
+    shard_id = ShardID(shard)
+    cluster = connection.source()
     if not isinstance(cluster, Cluster):
         raise UsageError(
             f"{cluster.address} is a single server, whose shards have no replicas",

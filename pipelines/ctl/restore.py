@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import click
 from msgspec import Struct
@@ -17,6 +16,7 @@ from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.overwrite import Wanted, overwrite_metastore
 from pipelines.ctl.params import Duration, Instant, Integer
 from pipelines.ctl.planning import plan_json, render_plan
+from pipelines.ctl.typed_flags import takes
 from resources.engine.cluster.restore_journal import unfinished_in_clusters
 from resources.engine.events import MetaRestored, ReceiptStored, Run
 from resources.engine.restore.plan import Precheck, RestoreOptions
@@ -29,6 +29,78 @@ from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.formats.manifest import Limits
 from resources.runtime.interrupts import note_work_is_done
+
+
+class RestoreFlags(Struct, frozen=True, kw_only=True):
+    """The flags that are about the restore itself, as they were given."""
+
+    db: str | None
+    rp: str | None
+    shard: int | None
+    new_database: str | None
+    newrp: str | None
+    newrf: int | None
+    newshard: int | None
+    duration_ns: int | None
+    users: bool
+    skip_expired: bool
+    receipts: str
+    keep_tombstoned: bool
+    precheck: Precheck
+    parallel: int
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(self.db or "", self.rp or "", ShardID(self.shard) if self.shard else None)
+
+    @property
+    def options(self) -> RestoreOptions:
+        """As the engine takes them.
+
+        Raises:
+            UsageError: they mean nothing together.
+        """
+        return RestoreOptions(
+            limits=self.limits,
+            new_database=self.new_database or "",
+            new_policy=self.newrp or "",
+            new_duration_ns=self.duration_ns,
+            new_replica_n=self.newrf or None,
+            new_shard_id=ShardID(self.newshard) if self.newshard else None,
+            users=self.users,
+            skip_expired=self.skip_expired,
+            receipts=self.receipts == "on",
+            keep_tombstoned=self.keep_tombstoned,
+            precheck=self.precheck,
+            parallel=self.parallel,
+        )
+
+    def check_alone(self, flag: str) -> None:
+        """Insist that nothing was asked for that is about points.
+
+        Args:
+            flag: what does not go with it.
+
+        Raises:
+            UsageError: flags contradict each other.
+        """
+        for other, given in (
+            ("-db", self.db),
+            ("-rp", self.rp),
+            ("-shard", self.shard),
+            ("-newdb", self.new_database),
+            ("-newrp", self.newrp),
+            ("-newrf", self.newrf),
+            ("-newshard", self.newshard),
+            ("-newduration", self.duration_ns is not None),
+            ("-users", self.users),
+            ("-keep-tombstoned", self.keep_tombstoned),
+        ):
+            if given:
+                raise UsageError(
+                    f"{other} does not go with {flag}, which is about the whole metastore and "
+                    "restores no points"
+                )
 
 
 @click.command(cls=GoFlags)
@@ -144,7 +216,7 @@ from resources.runtime.interrupts import note_work_is_done
     help="shards sent at once",
 )
 @click.option(
-    "-plan", "--plan", "only_plan", is_flag=True, help="show what would be done, and do nothing"
+    "-plan", "--plan", "plan", is_flag=True, help="show what would be done, and do nothing"
 )
 @click.option(
     "-json",
@@ -165,8 +237,16 @@ from resources.runtime.interrupts import note_work_is_done
     "-full", "--full", is_flag=True, help="restore one full backup; the path is its manifest"
 )
 @click.argument("path", metavar="<path-to-backup-directory|path-to-manifest-file>")
-@click.pass_obj
-def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
+@takes(wanted=Wanted, asked=RestoreFlags)
+def restore(
+    connection: ConnectionFlags,
+    wanted: Wanted,
+    asked: RestoreFlags,
+    *,
+    overwriting: bool,
+    listing: bool,
+    meta_file: str | None,
+) -> None:
     """Restore from a directory of incremental backups, or with -full from one manifest.
 
     Databases of the same names must not exist on the target; -newdb restores beside them.
@@ -174,16 +254,6 @@ def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
     breaks is sent again alone; a restore that was killed continues when the same command is started
     again.
     """
-    asked = RestoreFlags.of(flags)
-    wanted = Wanted(
-        path,
-        full=flags.pop("full"),
-        as_of=flags.pop("as_of"),
-        plan=flags.pop("only_plan"),
-        as_json=flags.pop("as_json"),
-    )
-    overwriting, listing = flags.pop("overwriting"), flags.pop("listing")
-    meta_file = flags.pop("meta_file")
     if meta_file:
         asked.check_alone("-meta-file")
         wanted.check()
@@ -191,7 +261,6 @@ def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
         return
     options = None if overwriting else asked.options
     wanted.check()
-    connection = connection.with_flags(**flags)
     if listing:
         _list(wanted, asked.limits)
     elif options is None:
@@ -199,83 +268,6 @@ def restore(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
         overwrite_metastore(connection, wanted, skip_expired=asked.skip_expired)
     else:
         _restore(connection, wanted, options)
-
-
-class RestoreFlags(Struct, frozen=True, kw_only=True):
-    """The flags that are about the restore itself, as they were given."""
-
-    db: str | None
-    rp: str | None
-    shard: int | None
-    new_database: str | None
-    newrp: str | None
-    newrf: int | None
-    newshard: int | None
-    duration_ns: int | None
-    users: bool
-    skip_expired: bool
-    receipts: str
-    keep_tombstoned: bool
-    precheck: Precheck
-    parallel: int
-
-    @classmethod
-    def of(cls, flags: dict[str, Any]) -> RestoreFlags:
-        """Take them out of all flags."""
-        return cls(**{name: flags.pop(name) for name in cls.__struct_fields__})
-
-    @property
-    def limits(self) -> Limits:
-        return Limits(self.db or "", self.rp or "", ShardID(self.shard) if self.shard else None)
-
-    @property
-    def options(self) -> RestoreOptions:
-        """As the engine takes them.
-
-        Raises:
-            UsageError: they mean nothing together.
-        """
-        return RestoreOptions(
-            limits=self.limits,
-            new_database=self.new_database or "",
-            new_policy=self.newrp or "",
-            new_duration_ns=self.duration_ns,
-            new_replica_n=self.newrf or None,
-            new_shard_id=ShardID(self.newshard) if self.newshard else None,
-            users=self.users,
-            skip_expired=self.skip_expired,
-            receipts=self.receipts == "on",
-            keep_tombstoned=self.keep_tombstoned,
-            precheck=self.precheck,
-            parallel=self.parallel,
-        )
-
-    def check_alone(self, flag: str) -> None:
-        """Insist that nothing was asked for that is about points.
-
-        Args:
-            flag: what does not go with it.
-
-        Raises:
-            UsageError: flags contradict each other.
-        """
-        for other, given in (
-            ("-db", self.db),
-            ("-rp", self.rp),
-            ("-shard", self.shard),
-            ("-newdb", self.new_database),
-            ("-newrp", self.newrp),
-            ("-newrf", self.newrf),
-            ("-newshard", self.newshard),
-            ("-newduration", self.duration_ns is not None),
-            ("-users", self.users),
-            ("-keep-tombstoned", self.keep_tombstoned),
-        ):
-            if given:
-                raise UsageError(
-                    f"{other} does not go with {flag}, which is about the whole metastore and "
-                    "restores no points"
-                )
 
 
 def _list(wanted: Wanted, limits: Limits) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from typing import Any
 
 import click
 
@@ -61,17 +60,22 @@ from resources.repository.repository import BackupRepository
     "-json", "--json", "as_json", is_flag=True, help="print one JSON object (docs/verify.md)"
 )
 @click.argument("path", metavar="<path-to-backup-directory>")
-@click.pass_obj
-def verify(connection: ConnectionFlags, /, path: str, **flags: Any) -> None:
+def verify(
+    connection: ConnectionFlags,
+    path: str,
+    *,
+    sample: str | None,
+    day: int | None,
+    repairing: bool,
+    as_json: bool,
+) -> None:
     """Read everything in a directory of backups, and report what can still be restored.
 
     Reads every manifest, meta file, archive and receipt, checks every block of every TSM file,
     and compares the files with the manifests. Works on directories of influxd-ctl, of influxd
     backup -portable and of Shardkeeper. Without -repair it changes nothing and contacts no server.
     """
-    asked = _asked(flags.pop("sample"), flags.pop("day"))
-    repairing, as_json = flags.pop("repairing"), flags.pop("as_json")
-    connection = connection.with_flags(**flags)
+    asked = _asked(sample, day)
     emit = _VerifyOutput(silent=as_json)
     repository = open_repository(path)
     if repairing:
