@@ -10,8 +10,8 @@ from tests.count_modules import (
     shard_backup,
 )
 
-MIN_MIRRORED = 202
-MAX_FOR_ONE_SHARD = 26
+MIN_MIRRORED = 212
+MAX_FOR_ONE_SHARD = 25
 MAX_FOR_NEWDB = 4
 MAX_NAMES_OF_NEWDB = 1
 

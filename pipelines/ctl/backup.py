@@ -18,7 +18,7 @@ from pipelines.ctl.output import TerminalOutput
 from pipelines.ctl.params import Duration, Instant, Integer, nanoseconds
 from pipelines.ctl.store import open_repository
 from pipelines.ctl.typed_flags import takes
-from resources.engine.backup.estimate import seconds_per_byte
+from resources.engine.backup.batch_plan import seconds_per_byte
 from resources.engine.backup.plan import plan_backup
 from resources.engine.backup.run import back_up
 from resources.engine.events import Run

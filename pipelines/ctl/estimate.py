@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipelines.ctl.render import go_duration, printable, table
-from resources.engine.backup.estimate import expected_bytes
+from resources.engine.backup.batch_plan import expected_bytes
 from resources.engine.backup.plan import BackupPlan
 from resources.errors import counted
 

@@ -15,8 +15,8 @@ from resources.engine.restore.receipt import How, Receipt
 from resources.errors import ArchiveCorrupt, PeerClosedEarly, ReadBackMismatch, counted
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker, member_place
-from resources.repository.archives.archive import ArchiveReader
-from resources.repository.formats.details import FileFacts, FileID, content_of
+from resources.repository.archives.archive import ArchiveReader, content_of
+from resources.repository.formats.details import FileFacts, FileID
 from resources.repository.repository import BackupRepository
 from resources.tsm.crc import crc32
 

@@ -10,7 +10,7 @@ being stored.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 from msgspec import Struct
@@ -27,7 +27,7 @@ from resources.protocol.tar import (
     member_place,
 )
 from resources.repository.archives.gzip_stream import GzipReader, GzipWriter, Level
-from resources.repository.formats.details import Checked, FileFacts, content_of
+from resources.repository.formats.details import Checked, FileFacts
 from resources.repository.storage.store import Sink, Source
 from resources.tsm.crc import crc32
 from resources.tsm.damage import Damage, FileDamage
@@ -82,6 +82,14 @@ class StoredArchive(Struct, frozen=True):
     """Files of earlier archives that the server lost."""
 
 
+def content_of(files: Iterable[FileFacts]) -> str:
+    """SHA-256 over lines `name size crc32`, in the order given."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name} {file.size_bytes} {file.crc32:08x}\n".encode())
+    return digest.hexdigest()
+
+
 class Inspection:
     """Looks at every byte of a tar stream as it passes by.
 
@@ -112,6 +120,7 @@ class Inspection:
         self._scratch = scratch
         self._walker = TarWalker()
         self._files: list[FileFacts] = []
+        self._tsm_files: list[FileFacts] = []
         self._series: list[int] = []
         self._tombstones = 0
         self._crc = 0
@@ -141,7 +150,7 @@ class Inspection:
         """The stream has ended; it must have ended properly."""
         self._walker.finish()
         files = tuple(sorted(self._files, key=lambda file: file.name))
-        tsm = [file for file in files if file.is_tsm]
+        tsm = self._tsm_files
         points = [file.points for file in tsm if file.points is not None]
         return ArchiveFacts(
             size_bytes=self._walker.offset,
@@ -177,13 +186,15 @@ class Inspection:
     def _end(self, member: Member) -> None:
         name = _file(member)
         source = self._scratch.source()
-        check = self._tsm if _is_tsm(member) else self._tombstone
+        is_tsm = _is_tsm(member)
         try:
-            file = check(name, member, source)
+            file = (self._tsm if is_tsm else self._tombstone)(name, member, source)
         except ShardkeeperError as error:
             error.add_note(f"in {name}, {member.offset} bytes into the archive")
             raise
         self._files.append(file)
+        if is_tsm:
+            self._tsm_files.append(file)
 
     def _tombstone(self, name: str, member: Member, source: FileBytes) -> FileFacts:
         file, before = FileFacts(name, member.size, self._crc), self._tombstones

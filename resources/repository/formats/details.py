@@ -6,7 +6,6 @@ All of it can be checked again by anyone: digests with `sha256sum`, counts and t
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
@@ -185,14 +184,6 @@ class FileFacts(Struct, frozen=True):
             last_ns,
             None if shape.damaged is None else decode_damage(shape.damaged, name),
         )
-
-
-def content_of(files: Iterable[FileFacts]) -> str:
-    """SHA-256 over lines `name size crc32`, in the order given."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{file.name} {file.size_bytes} {file.crc32:08x}\n".encode())
-    return digest.hexdigest()
 
 
 class ShardDetails(Struct, frozen=True):
