@@ -20,7 +20,8 @@ def taken(kind: type[Flags], given: dict[str, Any]) -> Flags:
     """Take the flags that are fields of `kind` out of those that are given.
 
     Raises:
-        KeyError, msgspec.ValidationError: the command has no such flag, or one of another type.
+        KeyError: the command has no such flag.
+        ValidationError: it has one of another type.
     """
     return convert({name: given.pop(name) for name in kind.__struct_fields__}, kind)
 
