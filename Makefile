@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DEFAULT_GOAL := check
-.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live containers screenshots torture interrupted living model cuts replicas looks peers memory faults frames fuzz wheel clean help
+.PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live containers screenshots torture interrupted living model cuts replicas store looks peers memory faults frames fuzz wheel clean help
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -123,6 +123,10 @@ peers: install ## N backups, M restores of a cluster with one node in trouble; B
 		$(if $(PAUSE_NODE),SHARDKEEPER_WIRE_PAUSE_NODE='$(PAUSE_NODE)') \
 		$(if $(RESUME_NODE),SHARDKEEPER_WIRE_RESUME_NODE='$(RESUME_NODE)') \
 		$(BIN)/python -m tests.faults.peers $(or $(N),10) $(or $(M),6) $(SEED)
+
+store: install ## the tests of stores against a bucket; URL=s3://bucket/prefix, and its environment
+	SHARDKEEPER_STORE_URL='$(URL)' $(BIN)/pytest -q -k bucket \
+		tests/resources/repository/storage/test_store_contract.py
 
 cuts: install ## N shards, each connection cut once, and a restore killed KILLS times; BIND= a real one
 	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)') \

@@ -29,6 +29,7 @@ from resources.embedded.ports import Ports
 from resources.embedded.sample_data import fill, write_batch
 from resources.embedded.server import EmbeddedServer
 from resources.errors import ShardkeeperError, counted
+from resources.repository.storage.places import is_bucket
 
 HOME = Path(".dagster_home")
 OFTEN_S, SELDOM_S = 20.0, 300.0
@@ -157,7 +158,7 @@ def _warn(reading: Reading) -> None:
         _say(f"  {what:<12}{problem.error.what}")
     for name, cluster in reading.configuration.backed_up.items():
         directory = reading.configuration.repositories[cluster.repository].path
-        if cluster.embedded is None and not directory.is_dir():
+        if cluster.embedded is None and not (is_bucket(directory) or Path(directory).is_dir()):
             _say(f"  {name:<12}{directory} is not there: mkdir -m 700 {directory}, or mount it")
         for secret in (cluster.password, cluster.secret):
             try:

@@ -73,7 +73,7 @@ def test_the_example_of_a_configuration_is_one_and_its_places_are_mounted() -> N
     mounts = " ".join(compose["x-dagster"]["volumes"])
     assert ":/backups" in mounts
     for repository in found.repositories.values():
-        assert repository.path.is_relative_to("/backups")
+        assert Path(repository.path).is_relative_to("/backups")
     secret = found.clusters["eu"].secret
     assert secret is not None
     assert secret.file is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 
 import click
 from msgspec import Struct
@@ -23,6 +22,7 @@ from resources.engine.merge.merge_plan import MAX_POINTS, MergeOptions
 from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.formats.manifest import Limits
+from resources.repository.storage.places import is_container, is_object, split
 from resources.runtime.interrupts import note_work_is_done
 
 
@@ -170,13 +170,13 @@ def merge(
 def _where(path: str, *, full: bool) -> tuple[str, str]:
     """The directory, and with `-full` the name of the manifest."""
     if full:
-        if Path(path).is_dir():
+        if is_container(path):
             raise UsageError(
                 f"{path} is a directory; -full takes the path of one manifest",
                 hint="leave -full out to merge the newest state of a directory",
             )
-        return str(Path(path).parent), Path(path).name
-    if Path(path).is_file():
+        return split(path)
+    if is_object(path):
         raise UsageError(
             f"{path} is a file; merge takes a directory",
             hint="to merge one full backup from its manifest, add -full",

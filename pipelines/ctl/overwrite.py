@@ -27,6 +27,9 @@ from resources.errors import PlanError, ShardkeeperError, UsageError, counted
 from resources.model import ShardPlace
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.places import is_object, split
+
+META = ".meta"
 
 
 class Wanted(Struct, frozen=True):
@@ -92,15 +95,15 @@ def overwrite_metastore(connection: ConnectionFlags, wanted: Wanted, *, skip_exp
 
 
 def _source(wanted: Wanted) -> tuple[BackupRepository, bytes, SourceChosen]:
-    path = Path(wanted.path)
-    if path.suffix == ".meta" and path.is_file():
+    path = wanted.path
+    if path.endswith(META) and is_object(path, ending=META):
         if wanted.full or wanted.as_of is not None:
             raise UsageError(f"{path} is one metastore: -full and -as-of have nothing to choose")
-        directory = str(path.parent)
+        directory, name = split(path)
         return (
             open_repository(directory),
-            read_meta_file(wanted.path),
-            SourceChosen(directory, "", path.name),
+            read_meta_file(path),
+            SourceChosen(directory, "", name),
         )
     repository, backup, chosen = wanted.choose()
     return repository, repository.read_meta(backup), chosen

@@ -1,17 +1,17 @@
-"""Open a repository from a path on the command line."""
+"""Open a repository from a path or URL on the command line."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 
 from resources.errors import UsageError
 from resources.repository.backup_set import BackupSet
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.places import is_container, is_object, split
 
 
 def open_repository(path: str) -> BackupRepository:
-    """The backups in an existing directory.
+    """The backups in an existing directory or bucket.
 
     Raises:
         UsageError: the path is empty, which would mean the current directory.
@@ -37,15 +37,15 @@ def choose(
         RepositoryError: there is no such backup.
     """
     if full:
-        if Path(path).is_dir():
+        if is_container(path):
             raise UsageError(
                 f"{path} is a directory; -full takes the path of one manifest",
                 hint="leave -full out to restore the newest state of a directory",
             )
-        directory = str(Path(path).parent)
+        directory, name = split(path)
         repository = open_repository(directory)
-        return repository, repository.single(Path(path).name), directory
-    if Path(path).is_file():
+        return repository, repository.single(name), directory
+    if is_object(path):
         raise UsageError(
             f"{path} is a file; restore takes a directory",
             hint="to restore one full backup from its manifest, add -full",

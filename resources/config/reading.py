@@ -19,6 +19,7 @@ from resources.config.document import Document, Place, load_document
 from resources.config.embedded import embedded_configuration, embedded_target
 from resources.config.values import EMBEDDED, Cluster, Configuration, Repository, Secret
 from resources.errors import UsageError, counted, shown
+from resources.repository.storage.places import is_bucket
 
 FILE = "shardkeeper.yaml"
 VARIABLE = "SHARDKEEPER_CONFIG"
@@ -281,7 +282,8 @@ def _absolute(found: Configuration, base: Path) -> Configuration:
         return one.model_copy(update=places)
 
     def repository(one: Repository) -> Repository:
-        return one.model_copy(update={"path": base / one.path})
+        path = one.path if is_bucket(one.path) else base / one.path
+        return one.model_copy(update={"path": path})
 
     return found.model_copy(
         update={

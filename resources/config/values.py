@@ -26,6 +26,7 @@ from resources.clients.source_address import MIN_BYTES_PER_S, AuthType
 from resources.config.cron import check_cron
 from resources.errors import UsageError, shown
 from resources.protocol.durations import parse_duration
+from resources.repository.storage.places import is_bucket, local_path, normal
 
 NAME = re.compile("[A-Za-z_][A-Za-z0-9_]{0,60}")
 """The form of a cluster's name, which becomes part of the names of assets, jobs and partitions."""
@@ -261,16 +262,27 @@ class Cluster(_Settings):
 
 
 class Repository(_Settings):
-    """A directory of backups; one for each cluster."""
+    """A directory or a bucket with backups; one for each cluster."""
 
-    path: Path
+    path: Path | str
+    """A path, or the URL of a bucket: `s3://bucket/prefix`, `gs://…`, `az://…`."""
     lock_wait: Seconds = 3600.0
     """How long to wait while another run holds the lock."""
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _is_place(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return normal(value) if is_bucket(value) else local_path(value)
+        except UsageError as error:
+            raise ValueError(error.what) from None
 
     @property
     def resolved(self) -> str:
         """One spelling of the path; links are not followed, since the disk may hang."""
-        return os.path.normpath(self.path)
+        return str(self.path) if is_bucket(self.path) else os.path.normpath(self.path)
 
 
 class Notify(_Settings):

@@ -36,6 +36,7 @@ from resources.repository.formats.names import BackupName, parse_file_name
 from resources.repository.manifest_replica import explain_lost, lost_manifests, read_manifest
 from resources.repository.storage.held_lock import Held, OnWait, holding, no_listener
 from resources.repository.storage.opening import open_store
+from resources.repository.storage.places import normal
 from resources.repository.storage.store import Source, Store
 from resources.repository.writer import BackupWriter
 from resources.runtime.failpoints import passing
@@ -82,7 +83,7 @@ class BackupRepository:
             RepositoryMissing: there is no such directory.
         """
         store = open_store(url)
-        return cls(store, str(url), scratch_dir=store.scratch_dir, clock=clock)
+        return cls(store, normal(url), scratch_dir=store.scratch_dir, clock=clock)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -285,7 +286,9 @@ class BackupRepository:
 
     def _free_name(self) -> BackupName:
         now = BackupName.of(self.clock())
-        newest = _newest_among(self.store.names())
+        # A bucket must never see one name twice, even if no object of it is left.
+        unfinished = (f"{backup}.meta" for backup in self.store.unfinished())
+        newest = _newest_among([*self.store.names(), *unfinished])
         if newest is None or newest < now:
             return now
         if newest.started_at - now.started_at > MAX_AHEAD:

@@ -35,6 +35,7 @@ from resources.errors import (
     BackupIncomplete,
     BackupPartial,
     ShardkeeperError,
+    UsageError,
     counted,
     named_few,
 )
@@ -137,6 +138,7 @@ def back_up(
         ShardkeeperError: nothing was committed; earlier backups are unchanged.
     """
     began = time.monotonic()
+    options = _possible(options, repository)
     on_wait = emit_waiting(run.emit)
     with repository.begin(command=command, wait_s=options.lock_wait_s, on_wait=on_wait) as writer:
         emit_left(writer.left, run.emit)
@@ -247,6 +249,23 @@ class _Copies:
         if damage is not None:
             self.failed.append(damage)
             self.damaged.append(damage)
+
+
+def _possible(options: BackupOptions, repository: BackupRepository) -> BackupOptions:
+    """With one process, where several cannot store a run's archives.
+
+    Raises:
+        UsageError: several were asked for.
+    """
+    if repository.store.takes_workers:
+        return options
+    if options.workers is not None and options.workers > 1:
+        raise UsageError(
+            f"{repository.location}: several processes cannot store the archives of one run in a "
+            "bucket",
+            hint="leave -workers out: one process copies with as many threads as -parallel says",
+        )
+    return replace(options, workers=1)
 
 
 class _Copying(Struct, frozen=True):

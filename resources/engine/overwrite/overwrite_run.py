@@ -12,7 +12,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 from msgspec import Struct
 
@@ -39,6 +38,8 @@ from resources.protocol.meta import PortableData, decode_metastore
 from resources.protocol.snapshotter import MAX_META_BYTES
 from resources.repository.formats.names import BackupName
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.opening import open_store
+from resources.repository.storage.places import beside, is_bucket, local_path, split
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
 
@@ -67,9 +68,7 @@ def read_meta_file(path: str) -> bytes:
         ManifestUnreadable: it cannot be read, or is not such a file.
     """
     try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_META_BYTES + 1)
-        meta = PortableData.decode(raw).meta
+        meta = PortableData.decode(_meta_bytes(path)).meta
         decode_metastore(meta)
     except OSError as error:
         raise ManifestUnreadable(f"{path}: {error.strerror}") from None
@@ -80,6 +79,15 @@ def read_meta_file(path: str) -> bytes:
             f"or a file whose name ends with {SUFFIX}",
         ) from None
     return meta
+
+
+def _meta_bytes(path: str) -> bytes:
+    if not is_bucket(path):
+        with local_path(path).open("rb") as file:
+            return file.read(MAX_META_BYTES + 1)
+    place, name = split(path)
+    with open_store(place).open(name) as source:
+        return source.read(MAX_META_BYTES + 1)
 
 
 def prepare_overwrite(
@@ -136,7 +144,7 @@ def overwrite(
     with holding_lease(cluster.meta, repository.store, run):
         plan, name = _replace(cluster, repository, backup, skip_expired, run)
     run.emit(MetaRestored(len(plan.shards), time.monotonic() - began))
-    path = str(Path(repository.location) / name) if name else ""
+    path = beside(repository.location, name) if name else ""
     if path:
         run.emit(MetaReplaced(path))
     return OverwriteReport(plan, path, time.monotonic() - began)
@@ -196,7 +204,7 @@ def _kept_once_sent(
             if not sent:
                 repository.store.delete(name)
                 raise
-            path = Path(repository.location) / name
+            path = beside(repository.location, name)
             error.add_note(
                 f"the metastore as it was before is kept in {path}; if it was replaced, "
                 f"restore -meta-only-overwrite-force {path} puts it back"
@@ -249,7 +257,7 @@ def _check_result(
         WireError: the cluster does not answer.
     """
     if was.undone is not None:
-        path = Path(repository.location) / _keep(repository, was.undone)
+        path = beside(repository.location, _keep(repository, was.undone))
         run.emit(Warned(f"the metastore with what others changed last before it was set: {path}"))
     make_good(cluster, was, ours=(), emit=run.emit)
     if was.shown is None and not _is_set(confirmed_reading(cluster, stop=run.stop).metastore, plan):

@@ -1,29 +1,34 @@
-"""From what a user wrote to a store: a path of a directory, or the URL of another kind of store."""
+"""From what a user wrote to a store: a directory or a bucket."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
-from resources.errors import UsageError, shown
+from resources.errors import UsageError
+from resources.repository.storage.places import is_bucket, local_path
 from resources.repository.storage.store import DirectoryStore, Store
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://")
+_EXTRA = "object-store"
 
 
 def open_store(url: str | Path) -> Store:
-    """Open the store of a URL; it must be there.
+    """Open the store of a path or URL (`resources.repository.storage.places`); it must be there.
 
-    A path is the URL of a directory: `backups`, `/srv/backups`.
+    Whether a bucket exists shows at the first request.
 
     Raises:
         UsageError: there is no such kind of store.
         RepositoryMissing: the directory is not there, or is none.
     """
-    scheme = _URL.match(str(url))
-    if scheme is not None:
+    if not is_bucket(url):
+        return DirectoryStore(local_path(url))
+    try:
+        from resources.repository.storage.object_store import ObjectStore
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "obstore":
+            raise
         raise UsageError(
-            f"{shown(str(url))} is no directory: backups cannot be stored at {scheme[1]}://",
-            hint="name a directory; one whose name looks so is ./" + str(url),
-        )
-    return DirectoryStore(url)
+            f"{str(url).partition('://')[0]}:// needs the package obstore, which is not installed",
+            hint=f"pip install 'shardkeeper[{_EXTRA}]'",
+        ) from None
+    return ObjectStore.at(str(url))

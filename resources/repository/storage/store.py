@@ -1,8 +1,8 @@
 """Where the bytes rest: a store holds named objects, and that is all it knows.
 
 `Store` is what every kind of store can do. Nothing in it needs a rename, an append or a directory,
-so an object store fits: `create` is a multipart upload that is completed only if the name is free,
-`swap` and `stage` rest on conditional puts, `names` is a listing with a prefix. What only some
+so an object store fits (`resources.repository.storage.object_store`): `create`, `swap` and `stage`
+rest on conditional puts, `names` is a listing. What only some
 stores have, such as free space or a mount point, has an answer for those without it. No code
 outside this package asks which kind a store is (tests/test_layering.py); `open_store` chooses it
 by its URL. What the names and the bytes mean is the repository's business.
@@ -32,6 +32,7 @@ from resources.repository.formats.names import (
     unsafe_because,
 )
 from resources.repository.formats.other_layouts import next_step
+from resources.repository.formats.revoked import REVOKED, may_be_revoked
 from resources.repository.storage.directory import (
     DIRECTORY_MODE,
     BytesLike,
@@ -321,6 +322,11 @@ class Store(Protocol):
         ...
 
     @property
+    def takes_workers(self) -> bool:
+        """Whether several processes can store the archives of one run here."""
+        ...
+
+    @property
     def scratch_dir(self) -> str | None:
         """A directory with room for temporary files; None: the system's."""
         ...
@@ -405,6 +411,7 @@ class DirectoryStore:
             name: status.st_size
             for name, status in self._directory.files(prefix)
             if not unsafe_because(name)
+            and not (may_be_revoked(name, status.st_size) and self._is_revoked(name))
         }
         return dict(sorted(found.items()))
 
@@ -509,6 +516,10 @@ class DirectoryStore:
             os.close(fd)
 
     @property
+    def takes_workers(self) -> bool:
+        return True
+
+    @property
     def scratch_dir(self) -> str | None:
         return str(self.path)
 
@@ -522,6 +533,12 @@ class DirectoryStore:
         """Whether anything is called so, a regular file or not."""
         check_file_name(name)
         return self._directory.exists(name)
+
+    def _is_revoked(self, name: str) -> bool:
+        """Whether it came with the copy of a bucket, and is no manifest."""
+        with suppress(NameMissing), self._directory.opened(name) as fd:
+            return FileSource(self._directory, fd, name).read(len(REVOKED)) == REVOKED
+        return False
 
     def _put_over(self, name: str, new: bytes | None) -> None:
         if new is None:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from resources.repository.storage.store import DirectoryStore
+from resources.repository.storage.store import Store
 
 NAME = "20261122T095100Z.s7.tar.gz"
 
 
-def put(store: DirectoryStore, name: str, content: bytes) -> None:
+def put(store: Store, name: str, content: bytes) -> None:
     with store.create(name) as sink:
         sink.write(content)
 
 
-def put_late(store: DirectoryStore, name: str, before: Callable[[], object]) -> None:
+def put_late(store: Store, name: str, before: Callable[[], object]) -> None:
     """Create an object while something else happens."""
     with store.create(name) as sink:
         before()
         sink.write(b"later")
 
 
-def get(store: DirectoryStore, name: str) -> bytes:
+def get(store: Store, name: str) -> bytes:
     with store.open(name) as source:
         return source.read(source.size_bytes)
 

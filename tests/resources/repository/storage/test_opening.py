@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,25 @@ def test_a_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/backups", "https://host/backups", "file:///srv"])
+def test_a_url_of_a_file_is_its_path(tmp_path: Path) -> None:
+    (tmp_path / "a b").mkdir()
+    repository = BackupRepository.open(f"file://{tmp_path}/a%20b")
+    assert (repository.location, repository.scratch_dir) == (str(tmp_path / "a b"),) * 2
+
+
+def test_a_bucket_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    monkeypatch.delitem(sys.modules, "resources.repository.storage.object_store", raising=False)
+    for name in [name for name in sys.modules if name.startswith("obstore.")]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("objects", "object_stage", "object_errors", "bucket"):
+        monkeypatch.delitem(sys.modules, f"resources.repository.storage.{name}", raising=False)
+    with pytest.raises(UsageError, match="needs the package obstore") as refused:
+        open_store("s3://bucket/backups")
+    assert "shardkeeper[object-store]" in refused.value.hint
+
+
+@pytest.mark.parametrize("url", ["ftp://host/backups", "https://host/backups", "file://srv"])
 def test_a_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(UsageError, match="backups cannot be stored at") as refused:
         open_store(url)
