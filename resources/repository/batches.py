@@ -32,6 +32,8 @@ from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
 
 TODO, DONE, CLAIM, SUSPECT = ".todo", ".done", ".claim", ".suspect"
+PLAN, COMMIT = "plan", "commit"
+"""The record of the whole plan, and what the process claims that commits."""
 MAX_RECORD_BYTES = 256 << 20
 _DIGEST_BYTES = 65
 """A SHA-256 in hex and a line feed, before the rest of a record."""
@@ -44,13 +46,14 @@ class ClaimedBatch:
     Attributes:
         name: of the batch.
         suspected: shards during whose reading a server went down under an earlier worker.
+        part: the worker's way to what it changes.
     """
 
     def __init__(self, name: str, backup: str, part: Part, ours: set[str]) -> None:
         self.name = name
         self.suspected: set[ShardID] = set()
         self._stem = backup
-        self._part = part
+        self.part = part
         self._batch = part.batch()
         self._ours = ours
 
@@ -80,7 +83,7 @@ class ClaimedBatch:
         """
         self._batch.finish()
         passing("backup.batch-stored")
-        self._part.publish(self.name + DONE, _with_digest(done))
+        self.part.publish(self.name + DONE, _with_digest(done))
         passing("backup.batch-done")
 
     def suspect(self, shard_id: ShardID) -> None:
@@ -90,7 +93,7 @@ class ClaimedBatch:
             LockLost: another worker has the batch, or another run the repository.
         """
         with suppress(NameTaken):
-            self._part.publish(f"s{shard_id}{SUSPECT}", b"")
+            self.part.publish(f"s{shard_id}{SUSPECT}", b"")
 
     def abandon(self) -> None:
         """Wait for what is under way; the archives are going to be deleted."""
@@ -119,15 +122,37 @@ class RunBatches:
         """By which another process joins the run."""
         return self._stage.name
 
+    @property
+    def backup(self) -> str:
+        """That the run makes."""
+        return self._backup
+
     def close(self) -> None:
         """Give up the records; they stay where they are."""
         self._records.close()
 
     def add(self, name: str, todo: bytes) -> None:
-        """Record a batch that is to be done; from then on it can be claimed."""
-        with self._on_record(), self._records.create(name + TODO) as sink:
+        """Record a batch that is to be done; from then on it can be claimed.
+
+        One of that name that an earlier process of the run recorded stays.
+        """
+        with suppress(NameTaken), self._on_record(), self._records.create(name + TODO) as sink:
             sink.write(_with_digest(todo))
         passing("backup.batch-planned")
+
+    def add_plan(self, plan: bytes) -> None:
+        """Record what the process has to know that commits."""
+        with self._on_record(), self._records.create(PLAN) as sink:
+            sink.write(_with_digest(plan))
+
+    def plan(self) -> bytes:
+        """What the process has to know that commits.
+
+        Raises:
+            ManifestUnreadable: the record is torn or damaged.
+            LockLost: another run has the repository.
+        """
+        return self._read(PLAN)
 
     def todo(self, name: str) -> bytes:
         """What is to be done in a batch.

@@ -8,6 +8,7 @@ are swept away once the run that wrote them is known to be dead.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -32,9 +33,17 @@ from resources.repository.backup_set import (
     single_set,
     with_substitutes,
 )
+from resources.repository.batches import COMMIT, RunBatches
 from resources.repository.formats.names import BackupName, parse_file_name
 from resources.repository.manifest_replica import explain_lost, lost_manifests, read_manifest
-from resources.repository.storage.held_lock import Held, OnWait, holding, no_listener
+from resources.repository.storage.held_lock import (
+    Held,
+    OnWait,
+    holding,
+    no_listener,
+    taking_part,
+)
+from resources.repository.storage.lock import POLL_S
 from resources.repository.storage.opening import open_store
 from resources.repository.storage.places import normal
 from resources.repository.storage.store import Source, Store
@@ -254,7 +263,7 @@ class BackupRepository:
         writer: BackupWriter | None = None
         try:
             with self.locked(command=command, wait_s=wait_s, on_wait=on_wait) as held:
-                name = self._free_name()
+                name = self._free_name(held.swept)
                 held.note_backup(str(name))
                 passing("backup.named")
                 writer = BackupWriter(self.store, name, held)
@@ -263,15 +272,61 @@ class BackupRepository:
                         with interruptible():
                             yield writer
                     except BaseException as error:
-                        writer.discard(error)
+                        if not writer.goes_on:
+                            writer.discard(error)
                         raise
-                    if not writer.committed:
+                    if not writer.committed and not writer.goes_on:
                         writer.discard(None)
         except BaseException as error:
             # A signal that came while the lock was given up is raised after that.
             if writer is not None and writer.committed:
                 writer.note_complete(error)
             raise
+
+    @contextmanager
+    def take_part(self, key: str, lease_s: float) -> Generator[RunBatches]:
+        """Do batches of a run that was handed over, and keep its lock meanwhile.
+
+        Args:
+            key: of the run, as `BackupWriter.hand_over` returned it.
+            lease_s: what may lie between two processes of the run.
+
+        Raises:
+            LockLost: the run is over, or another one took its place.
+        """
+        with taking_part(self.store, key, lease_s) as held:
+            backup = held.lock.record.backup
+            with closing(RunBatches(self.store, held.stage, backup, set())) as batches:
+                yield batches
+
+    @contextmanager
+    def finish(self, key: str, lease_s: float) -> Generator[BackupWriter]:
+        """Commit a run that was handed over; one process at a time does.
+
+        If the block fails, the run stays as it is, and another process may try again, until
+        another run takes its place. `BackupWriter.discard` ends it.
+
+        Args:
+            key: of the run, as `BackupWriter.hand_over` returned it.
+            lease_s: what may lie between two processes of the run.
+
+        Raises:
+            LockLost: the run is over, or another one took its place.
+        """
+        with taking_part(self.store, key, lease_s) as held:
+            name = BackupName.parse(held.lock.record.backup)
+            if name is None:
+                raise held.lock.lost()
+            with closing(RunBatches(self.store, held.stage, str(name), set())) as batches:
+                while True:
+                    with batches.claim(COMMIT, ()) as claimed:
+                        if claimed is not None:
+                            writer = BackupWriter(self.store, name, held, claimed.part)
+                            with closing(writer.batches):
+                                writer.go_on()
+                                yield writer
+                            return
+                    time.sleep(POLL_S)
 
     def locked(
         self, *, command: str, wait_s: float = 0.0, on_wait: OnWait = no_listener
@@ -284,11 +339,17 @@ class BackupRepository:
         """
         return holding(self.store, command=command, wait_s=wait_s, on_wait=on_wait)
 
-    def _free_name(self) -> BackupName:
+    def _free_name(self, swept: Iterable[str]) -> BackupName:
+        """A name later than every other one here, and than those of the dead runs just swept.
+
+        A bucket must never see one name twice, even if no object of it is left; and no step of a
+        dead run may find another run's backup under the name of its own.
+        """
         now = BackupName.of(self.clock())
-        # A bucket must never see one name twice, even if no object of it is left.
-        unfinished = (f"{backup}.meta" for backup in self.store.unfinished())
-        newest = _newest_among([*self.store.names(), *unfinished])
+        latest = now.started_at + MAX_AHEAD
+        near = [b for b in swept if (name := BackupName.parse(b)) and name.started_at <= latest]
+        used = (f"{backup}.meta" for backup in (*self.store.unfinished(), *near))
+        newest = _newest_among([*self.store.names(), *used])
         if newest is None or newest < now:
             return now
         if newest.started_at - now.started_at > MAX_AHEAD:

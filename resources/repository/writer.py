@@ -17,9 +17,9 @@ from resources.errors import (
 from resources.protocol.meta import PortableData
 from resources.repository.batches import RunBatches
 from resources.repository.formats.manifest import Manifest, MetaEntry
-from resources.repository.formats.names import BackupName
+from resources.repository.formats.names import BackupName, parse_file_name
 from resources.repository.storage.held_lock import Held, copies_first
-from resources.repository.storage.store import Sink, Store
+from resources.repository.storage.store import Part, Sink, Stage, Store
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import undisturbed
 
@@ -27,19 +27,24 @@ from resources.runtime.interrupts import undisturbed
 class BackupWriter:
     """One backup while it is made: the metastore, the batches of archives, and the manifest.
 
+    Args:
+        way: to what is changed; None: the stage of the run, whose only process this is, or the one
+            that plans.
+
     Attributes:
         left: what earlier runs left and could not be swept, in a sentence each.
         batches: what is to be copied, and who does it.
     """
 
-    def __init__(self, store: Store, name: BackupName, held: Held) -> None:
+    def __init__(self, store: Store, name: BackupName, held: Held, way: Part | None = None) -> None:
         self.store = store
         self.name = name
         self.committed = False
         self.left = tuple(held.left)
         self._held = held
-        self._batch = held.stage.batch()
-        self._ours: set[str] = set()
+        self._way: Stage | Part = way or held.stage
+        self._batch = self._way.batch()
+        self._ours: set[str] = set() if way is None else _files_of(store, name)
         self.batches = RunBatches(store, held.stage, str(name), self._ours)
 
     def put_meta(self, data: bytes, max_node_id: int) -> tuple[MetaEntry, str]:
@@ -69,25 +74,53 @@ class BackupWriter:
         raw = manifest.encode()
         with undisturbed(f"committing {self.name}"):
             if manifest.details is not None and manifest.details.has_copy:
-                with self._new(self.name.copy_file, self._held.stage.create) as sink:
+                with self._new(self.name.copy_file, self._way.create) as sink:
                     sink.write(raw)
             passing("backup.before-commit")
-            with self._new(self.name.manifest_file, self._held.stage.create) as sink:
+            with self._new(self.name.manifest_file, self._way.create) as sink:
                 sink.write(raw)
             self._check_again(manifest)
-            self.committed = True
+            self.committed, self._held.goes_on = True, False
         passing("backup.after-commit")
         return self.name.manifest_file
 
+    def hand_over(self, plan: bytes, lease_s: float) -> str:
+        """Leave batches and commit to other processes; returns the key by which they find the run.
+
+        Args:
+            plan: what the process has to know that commits.
+            lease_s: what may lie between two of them.
+
+        Raises:
+            RepositoryLocked: the lock was lost.
+            StoreFailed: the disk did not take everything.
+        """
+        self._batch.finish()
+        self.batches.add_plan(plan)
+        return self._held.hand_over(lease_s)
+
+    def go_on(self) -> None:
+        """Take up where an earlier process of the run ended, which may have committed."""
+        if self._is_committed():
+            self.committed, self._held.goes_on = True, False
+        else:
+            self._way.delete(self.name.copy_file)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether other processes go on with the run."""
+        return self._held.goes_on
+
     def discard(self, error: BaseException | None) -> None:
-        """Delete what this writer stored, and nothing that another one did.
+        """Delete what this run stored, and nothing that another one did; the run is over.
 
         One file that cannot be deleted does not save the others. What is left is said in a
         note on `error`, and stays noted in the store until a later run has swept it.
         """
+        self._held.goes_on = False
         self._batch.abandon()
         try:
-            if not self.committed and not self._held.stage.is_there():
+            if not self.committed and not self._way.is_there():
                 return  # who took our place sweeps it, and may have given our name to its own
             if self.committed or self._is_committed():
                 self.note_complete(error)
@@ -125,20 +158,20 @@ class BackupWriter:
         """Why some files are left."""
         left: list[str] = []
         try:
-            self._held.stage.revoke_parts()
+            self._held.stage.revoke_parts(keep=self._way.name)
         except LockLost:
             raise
         except StoreFailed as failure:
             left.append(failure.what)
         for name in sorted(self._ours, key=copies_first):
             try:
-                self._held.stage.delete(name)
+                self._way.delete(name)
             except LockLost:
                 raise
             except StoreFailed as failure:
                 left.append(failure.what)
         try:
-            self._held.stage.sync()
+            self._way.sync()
         except StoreFailed as failure:
             left.append(failure.what)
         return left
@@ -159,7 +192,7 @@ class BackupWriter:
         try:
             self._check_all_there(manifest)
         except BackupIncomplete:
-            self._held.stage.delete(self.name.manifest_file)
+            self._way.delete(self.name.manifest_file)
             raise self._held.lock.lost() from None
 
     @contextmanager
@@ -174,6 +207,11 @@ class BackupWriter:
         except NameTaken:
             self._ours.discard(name)
             raise
+
+
+def _files_of(store: Store, backup: BackupName) -> set[str]:
+    names = store.names(f"{backup}.")
+    return {name for name in names if (found := parse_file_name(name)) and found.backup == backup}
 
 
 def _note(error: BaseException | None, text: str) -> None:

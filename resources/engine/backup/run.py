@@ -142,34 +142,35 @@ def back_up(
     on_wait = emit_waiting(run.emit)
     with repository.begin(command=command, wait_s=options.lock_wait_s, on_wait=on_wait) as writer:
         emit_left(writer.left, run.emit)
-        plan = plan_backup(source, repository, options, emit=run.emit, cache=cache)
-        meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
-        run.emit(MetaSaved(meta.size_bytes))
-        result = _Copies(plan, run)
-        for state in plan.unchanged:
-            result.note_unchanged(state)
-        for missing in plan.unserved:
-            run.emit(ShardFailed(missing.shard_id, missing.why))
-        _Copying(source, repository, writer, plan, options, result).copy()
-        _require_useful(plan, result)
-        details = _details(source, plan, options, meta_sha256, result, str(writer.name))
-        manifest = _manifest(plan, options, meta, result, details)
-        manifest_file = writer.commit(manifest)
-    return BackupReport(
-        manifest_file=manifest_file,
-        manifest=manifest,
-        saved=tuple(result.saved),
-        unchanged=(*plan.unchanged, *result.as_before),
-        gone=tuple(result.gone),
-        failed=tuple(result.failed),
-        seconds=time.monotonic() - began,
-        metastore=plan.metastore,
-        damaged=tuple(result.damaged),
-    )
+        begun = begin_backup(source, repository, writer, options, run, cache)
+        begun.copy()
+        manifest = begun.commit()
+    return begun.report(manifest, time.monotonic() - began)
 
 
-class _Copies:
-    """The outcomes of the planned copies."""
+def begin_backup(
+    source: BackupSource,
+    repository: BackupRepository,
+    writer: BackupWriter,
+    options: BackupOptions,
+    run: Run,
+    cache: ManifestCache | None = None,
+) -> BegunBackup:
+    """Plan a backup, and store the metastore."""
+    plan = plan_backup(source, repository, options, emit=run.emit, cache=cache)
+    meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
+    run.emit(MetaSaved(meta.size_bytes))
+    result = Copies(plan, run)
+    for state in plan.unchanged:
+        for event in (*gap_event(gap_of(state)), *damage_event(damage_of(state, state.details))):
+            run.emit(event)
+    for missing in plan.unserved:
+        run.emit(ShardFailed(missing.shard_id, missing.why))
+    return BegunBackup(source, repository, writer, plan, options, result, meta, meta_sha256)
+
+
+class Copies:
+    """The outcomes of the planned copies; and what is wrong with unchanged shards, in every run."""
 
     def __init__(self, plan: BackupPlan, run: Run) -> None:
         self.run = run
@@ -183,6 +184,8 @@ class _Copies:
         self.damaged: list[FailedShard] = []
         self.read_again: list[ReadAgain] = []
         self.first_error: ShardkeeperError | None = None
+        for state in plan.unchanged:
+            self._note(gap_of(state), damage_of(state, state.details))
 
     @property
     def as_before(self) -> tuple[ShardState, ...]:
@@ -234,14 +237,6 @@ class _Copies:
         self.first_error = self.first_error or error
         self.failed.append(FailedShard(state.place.shard_id, str(error)))
 
-    def note_unchanged(self, state: ShardState) -> None:
-        """Record what is wrong with the archive of an unchanged shard, in every run."""
-        gap = gap_of(state)
-        damage = damage_of(state, state.details)
-        self._note(gap, damage)
-        for event in (*gap_event(gap), *damage_event(damage)):
-            self.emit(event)
-
     def _note(self, gap: FailedShard | None, damage: FailedShard | None) -> None:
         """Record a shard whose archive does not have all points, or is damaged."""
         if gap is not None:
@@ -268,19 +263,51 @@ def _possible(options: BackupOptions, repository: BackupRepository) -> BackupOpt
     return replace(options, workers=1)
 
 
-class _Copying(Struct, frozen=True):
-    """The copying of all shards of a plan, in batches."""
+class BegunBackup(Struct, frozen=True):
+    """A backup that is planned: its shards are copied, in batches, and then it is committed."""
 
     source: BackupSource
     repository: BackupRepository
     writer: BackupWriter
     plan: BackupPlan
     options: BackupOptions
-    result: _Copies
+    result: Copies
+    meta: MetaEntry
+    meta_sha256: str
+
+    def commit(self) -> Manifest:
+        """Make the backup exist.
+
+        Raises:
+            ShardkeeperError: nothing could be copied, or the repository fails.
+        """
+        require_useful(self.plan, self.result)
+        manifest = _manifest(self, _details(self))
+        self.writer.commit(manifest)
+        return manifest
+
+    def report(self, manifest: Manifest, seconds: float) -> BackupReport:
+        """The report of the backup that was committed with this manifest."""
+        result = self.result
+        return BackupReport(
+            manifest_file=self.writer.name.manifest_file,
+            manifest=manifest,
+            saved=tuple(result.saved),
+            unchanged=(*self.plan.unchanged, *result.as_before),
+            gone=tuple(result.gone),
+            failed=tuple(result.failed),
+            seconds=seconds,
+            metastore=self.plan.metastore,
+            damaged=tuple(result.damaged),
+        )
 
     def copy(self) -> None:
         """Copy all shards; those whose nodes do not answer come last, and are tried again."""
-        turn, later = 1, self._copy_once(0, self.plan.to_copy)
+        self.copy_rest(self._copy_once(0, self.plan.to_copy))
+
+    def copy_rest(self, later: list[Away]) -> None:
+        """Try those again whose nodes did not answer, until they do or patience ends."""
+        turn = 1
         while turn <= MAX_RETURNS and self._are_back(later):
             turn, later = turn + 1, self._copy_once(turn, [state for state, _ in later])
         for state, error in later:
@@ -288,7 +315,7 @@ class _Copying(Struct, frozen=True):
         if message := self.source.leftovers.message():
             self.result.emit(Warned(message))
 
-    def _copy_once(self, turn: int, states: Sequence[ShardState]) -> list[_Away]:
+    def _copy_once(self, turn: int, states: Sequence[ShardState]) -> list[Away]:
         """Copy shards, those that are read alone last; returns those of which no node answers."""
         suspects = self.source.crashes.counts
         together = [state for state in states if state.place.shard_id not in suspects]
@@ -296,17 +323,17 @@ class _Copying(Struct, frozen=True):
         work = sized(self.plan, together)
         count = n_workers(self.options.workers, self.options.parallel, work)
         if address is None or count == 1:
-            return self._in_one_batch(f"b{turn}", states) if states else []
+            return self.in_one_batch(f"b{turn}", states) if states else []
         alone = [state for state in states if state.place.shard_id in suspects]
         later = self._in_workers(address, cut(work, count, turn), count)
-        return later + (self._in_one_batch(f"b{turn}", alone) if alone else [])
+        return later + (self.in_one_batch(f"b{turn}", alone) if alone else [])
 
-    def _in_one_batch(self, name: str, states: Sequence[ShardState]) -> list[_Away]:
+    def in_one_batch(self, name: str, states: Sequence[ShardState]) -> list[Away]:
         """Copy shards in this process; returns those of which no node answers."""
         batch = batch_of(self.plan, states, self.options, self.source.crashes)
         self.writer.batches.add(name, batch.encode())
         self._do(name, batch)
-        return self._collect({name: batch})
+        return self.collect({name: batch})
 
     def _do(self, name: str, batch: BackupBatch) -> None:
         """Do a batch in this process, unless it is done."""
@@ -318,7 +345,7 @@ class _Copying(Struct, frozen=True):
 
     def _in_workers(
         self, address: Address, cuts: Iterable[tuple[str, Sequence[ShardState]]], count: int
-    ) -> list[_Away]:
+    ) -> list[Away]:
         """Have other processes do batches; returns the shards of which no node answers."""
         # Most runs have no use for these.
         from resources.engine.workers.lines import WorkerSpec
@@ -344,19 +371,19 @@ class _Copying(Struct, frozen=True):
         with working(self.result.run, WORKER, each, count, before) as pool:
             pool.attend(lambda: all(map(batches.is_done, planned)))
         left = {name: batch for name, batch in planned.items() if not batches.is_done(name)}
-        later = self._collect({n: batch for n, batch in planned.items() if n not in left})
+        later = self.collect({n: batch for n, batch in planned.items() if n not in left})
         for name, batch in left.items():
             self._do(name, batch)
-        return later + self._collect(left)
+        return later + self.collect(left)
 
-    def _collect(self, planned: Mapping[str, BackupBatch]) -> list[_Away]:
+    def collect(self, planned: Mapping[str, BackupBatch]) -> list[Away]:
         """Read what is on record of batches; returns shards of which no node answered.
 
         Raises:
             BackupIncomplete: nothing is on record of one.
             ManifestUnreadable: the record of one is damaged.
         """
-        later: list[_Away] = []
+        later: list[Away] = []
         for name, batch in planned.items():
             raw = self.writer.batches.done(name)
             if raw is None:
@@ -370,7 +397,7 @@ class _Copying(Struct, frozen=True):
         self.plan.left_alone.note(emit=self.result.emit)
         return later
 
-    def _are_back(self, later: Sequence[_Away]) -> bool:
+    def _are_back(self, later: Sequence[Away]) -> bool:
         """Wait for nodes that do not answer; returns whether any is back."""
         if not later:
             return False
@@ -379,7 +406,7 @@ class _Copying(Struct, frozen=True):
         return await_nodes(peers, len(later), self.options.retry.patience_s, self.result.run)
 
 
-_Away: TypeAlias = tuple[ShardState, ShardkeeperError]
+Away: TypeAlias = tuple[ShardState, ShardkeeperError]
 """A shard of which no node answers, and the error of the last one."""
 
 
@@ -393,7 +420,7 @@ def _with_errors(
             yield known[one.shard_id], one.error.error()
 
 
-def _require_useful(plan: BackupPlan, result: _Copies) -> None:
+def require_useful(plan: BackupPlan, result: Copies) -> None:
     """A run in which every copy failed is a failed run, not an empty backup."""
     if result.saved or result.read_again:
         return
@@ -404,18 +431,12 @@ def _require_useful(plan: BackupPlan, result: _Copies) -> None:
         raise BackupPartial(f"shard {first.shard_id}: {first.why}", hint="nothing was saved")
 
 
-def _details(
-    source: BackupSource,
-    plan: BackupPlan,
-    options: BackupOptions,
-    meta_sha256: str,
-    result: _Copies,
-    name: str,
-) -> BackupDetails:
-    """How the backup of this name came about."""
+def _details(begun: BegunBackup) -> BackupDetails:
+    """How the backup came about."""
+    plan, result, source = begun.plan, begun.result, begun.source
     return BackupDetails(
         tool_version=VERSION,
-        strategy=options.strategy,
+        strategy=begun.options.strategy,
         started_at_ns=plan.facts.clock_ns or time.time_ns(),
         source=Source(
             kind=source.kind,
@@ -425,26 +446,21 @@ def _details(
             started_ns=plan.facts.started_ns,
             clocks=plan.clocks,
         ),
-        meta_sha256=meta_sha256,
+        meta_sha256=begun.meta_sha256,
         unchanged=tuple(
             state.place.shard_id for state in (*plan.unchanged, *result.as_before) if not state.gaps
         ),
         failed=tuple(result.failed),
         proven_again=tuple(r.proven for r in result.read_again),
-        era=name if plan.era.begins else plan.era.continues,
+        era=str(begun.writer.name) if plan.era.begins else plan.era.continues,
     )
 
 
-def _manifest(
-    plan: BackupPlan,
-    options: BackupOptions,
-    meta: MetaEntry,
-    result: _Copies,
-    details: BackupDetails,
-) -> Manifest:
-    order = {state.place.shard_id: place for place, state in enumerate(plan.states)}
+def _manifest(begun: BegunBackup, details: BackupDetails) -> Manifest:
+    result, options = begun.result, begun.options
+    order = {state.place.shard_id: place for place, state in enumerate(begun.plan.states)}
     return Manifest(
-        meta=meta,
+        meta=begun.meta,
         files=tuple(sorted((s.entry for s in result.saved), key=lambda e: order[e.shard_id])),
         limits=options.limits,
         limited=options.limited or len(result.failed) > len(result.damaged),

@@ -13,6 +13,10 @@ Item = TypeVar("Item")
 MAX_SHARDS = 200
 MIN_BYTES, MAX_BYTES = 64 << 20, 4 << 30
 """Of the shards of one batch; a larger shard is a batch of its own."""
+MAX_STEPS = 500
+"""Of one run; a user interface shows each."""
+EACH_BYTES = 4 << 20
+"""What a shard costs beside its bytes: what is copied in the same time."""
 BATCHES_EACH = 4
 """For each worker: with fewer, one of them would be at work when the others have ended."""
 BYTES_EACH = 256 << 20
@@ -54,18 +58,51 @@ def cut(
     Args:
         turn: tells these batches from those before, some items of which come again.
     """
+    by_node = _by_node(sized)
+    total = sum(one.size_bytes for of_node in by_node for one in of_node)
+    limit = min(MAX_BYTES, max(MIN_BYTES, total // (workers * BATCHES_EACH)))
+    most = [min(MAX_SHARDS, 1 + len(items) // (workers * BATCHES_EACH)) for items in by_node]
+    return _named(
+        (
+            (size, node, items)
+            for node, of_node in enumerate(by_node)
+            for size, items in _full(of_node, limit, most[node])
+        ),
+        turn,
+    )
+
+
+def cut_for_steps(sized: Iterable[Sized[Item]], batch_bytes: int) -> dict[str, list[Item]]:
+    """As `cut`, for batches that are steps, each of which costs seconds; none if one is enough.
+
+    Args:
+        batch_bytes: what makes a step worth its cost.
+    """
+    by_node = _by_node(sized)
+    total = sum(one.size_bytes + EACH_BYTES for of_node in by_node for one in of_node)
+    limit = max(batch_bytes, total // MAX_STEPS)
+    found = dict(
+        _named(
+            (size, node, items)
+            for node, of_node in enumerate(by_node)
+            for size, items in _full(of_node, limit, 1 + limit // EACH_BYTES)
+        )
+    )
+    return found if total >= 2 * batch_bytes and len(found) > 1 else {}
+
+
+def _by_node(sized: Iterable[Sized[Item]]) -> list[list[Sized[Item]]]:
     by_node: dict[str, list[Sized[Item]]] = {}
     for one in sized:
         by_node.setdefault(one.node, []).append(one)
-    total = sum(one.size_bytes for of_node in by_node.values() for one in of_node)
-    limit = min(MAX_BYTES, max(MIN_BYTES, total // (workers * BATCHES_EACH)))
-    found = [
-        (size, node, items)
-        for node, of_node in enumerate(by_node.values())
-        for size, items in _full(of_node, limit, 1 + len(of_node) // (workers * BATCHES_EACH))
-    ]
-    found.sort(key=lambda batch: -batch[0])
-    for number, (_, node, items) in enumerate(found):
+    return list(by_node.values())
+
+
+def _named(
+    found: Iterable[tuple[int, int, list[Item]]], turn: int = 0
+) -> Iterator[tuple[str, list[Item]]]:
+    """Batches by their names, from their sizes, the number of their node, and their items."""
+    for number, (_, node, items) in enumerate(sorted(found, key=lambda batch: -batch[0])):
         yield f"b{turn}{number:05}n{node}", items
 
 
@@ -99,7 +136,7 @@ def _full(sized: Sequence[Sized[Item]], limit: int, most: int) -> Iterator[tuple
     items: list[Item] = []
     filled = 0
     for one in sorted(sized, key=lambda one: -one.size_bytes):
-        if items and (filled + one.size_bytes > limit or len(items) >= min(most, MAX_SHARDS)):
+        if items and (filled + one.size_bytes > limit or len(items) >= most):
             yield filled, items
             items, filled = [], 0
         items.append(one.item)

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from resources.errors import LockLost, RepositoryLocked, StoreFailed
 from resources.repository.formats.names import parse_file_name
-from resources.repository.storage.lock import StoreLock
+from resources.repository.storage.lock import StoreLock, usual_lease_s
 from resources.repository.storage.lock_record import LockRecord
 from resources.repository.storage.store import RevokedStage, Stage, Store
 from resources.runtime.clocks import awake_s
@@ -37,13 +37,17 @@ class Held(Struct):
     Attributes:
         stage: the way to everything that is changed under the lock.
         left: what could not be swept, in a sentence each.
+        swept: the backups of dead runs, whose names are not given again.
         unfinished: whether files of its backup are left; the stage stays, and says so.
+        goes_on: whether other processes go on with the run; it keeps lock and stage.
     """
 
     lock: StoreLock
     stage: Stage
     left: list[str] = field(default_factory=list[str])
+    swept: list[str] = field(default_factory=list[str])
     unfinished: bool = False
+    goes_on: bool = False
 
     def note_backup(self, backup: str) -> None:
         """Write down which backup is being made, before its first file is there.
@@ -53,6 +57,25 @@ class Held(Struct):
         """
         self.stage.note(backup)
         self.lock.note_backup(backup)
+
+    def hand_over(self, lease_s: float) -> str:
+        """Leave the run to other processes; returns the key by which they find it.
+
+        Raises:
+            LockLost: another run took the place of this one.
+        """
+        key = self.lock.hand_over(lease_s)
+        self.goes_on = True
+        return key
+
+    def end(self, *, well: bool) -> None:
+        """Give the repository back, unless the run goes on."""
+        if self.goes_on:
+            self.lock.leave(None if well else usual_lease_s())
+            return
+        if not self.unfinished:
+            self.stage.close()
+        self.lock.release()
 
 
 @contextmanager
@@ -74,10 +97,42 @@ def holding(
                 store.sweep_pending()
                 held.stage.check_writable()
                 yield held
-        finally:
-            if not held.unfinished:
-                held.stage.close()
-            held.lock.release()
+        except BaseException:
+            held.end(well=False)
+            raise
+        held.end(well=True)
+
+
+@contextmanager
+def taking_part(store: Store, key: str, lease_s: float) -> Generator[Held]:
+    """Work for a run that was handed over, for the block; its lock is renewed meanwhile.
+
+    If the block fails, it is not likely that the run goes on, so the next one has to wait for a
+    usual lease only.
+
+    Args:
+        key: of the run, as `Held.hand_over` returned it.
+        lease_s: what may lie between two processes of the run.
+
+    Raises:
+        LockLost: the run is over, or another one took its place.
+    """
+    with undisturbed("leaving the repository's lock to its run"):
+        lock = StoreLock.join(store, key, lease_s)
+        try:
+            stage = store.stage_of(lock.record.token, lock.record.backup)
+        except BaseException:
+            lock.leave()
+            raise
+        stage.lost = lock.lost
+        held = Held(lock, stage, goes_on=True)
+        try:
+            with interruptible():
+                yield held
+        except BaseException:
+            held.end(well=False)
+            raise
+        held.end(well=True)
 
 
 def _enter(store: Store, command: str, wait_s: float, on_wait: OnWait) -> Held:
@@ -111,6 +166,7 @@ def _sweep_dead(store: Store, held: Held) -> None:
         with suppress(ValueError):
             store.stage(os.urandom(16).hex()).note(stale.backup)
     for stage in store.revoke_stages(held.stage.name):
+        held.swept.append(stage.backup)
         for _ in range(ROUNDS):
             if stage.backup and (why := _sweep(store, held.stage, stage.backup)):
                 held.left.append(

@@ -12,6 +12,11 @@ replace in one step (`Store.swap`), so of two who try at once one wins. A record
 No time of day decides anything. `expires_at` is for people, and a hint whether watching can help:
 if it lies within the next lease, the run gives up at once.
 
+A run whose parts are done by several processes, one after the other, hands its lock over
+(`hand_over`): the record names no process from then on, so only watching tells whether the run is
+dead, and its lease is long enough for the gaps between those processes. Each of them joins
+the run's lock (`join`) and renews it meanwhile.
+
 The holder checks whether it still has the lock (`check_still_mine`), which saves it useless work.
 That it commits nothing after it has lost the lock rests on its stage, not on this check
 (`resources.repository.storage.stage`).
@@ -27,7 +32,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 from msgspec.structs import replace
 
@@ -58,6 +63,10 @@ POLL_S = 0.25
 LONGEST_GAP_S = 1.0
 """Between two looks that count as watching; a watcher that slept has seen nothing meanwhile."""
 RELEASE_PATIENCE_S = 20.0
+GAP_LEASE_S = 900.0
+"""For a run that is handed over from process to process: what may lie between two of them."""
+KEY_LENGTH = 16
+"""Of the characters of a token, by which a process finds the run that it works for."""
 _ROUNDS = 16
 
 
@@ -92,7 +101,10 @@ class StoreLock:
         self._mutex = threading.Lock()
         self._released = threading.Event()
         self._keeper = threading.Thread(
-            target=self._keep, args=(lease_s / 3,), name="shardkeeper-lock", daemon=True
+            target=self._keep,
+            args=(min(lease_s, DEFAULT_LEASE_S) / 3,),
+            name="shardkeeper-lock",
+            daemon=True,
         )
         self._keeper.start()
 
@@ -161,11 +173,58 @@ class StoreLock:
             lease_s = usual_lease_s()
             return cls._try(store, command, "", lease_s, utc_now, name, token, observed)
 
+    @classmethod
+    def join(cls, store: Store, key: str, lease_s: float, *, name: str = LOCK_NAME) -> StoreLock:
+        """Take part in holding the lock of a run that was handed over, until `leave`.
+
+        Args:
+            key: of that run, as `hand_over` returned it.
+            lease_s: of the run.
+
+        Raises:
+            LockLost: that run is over, or another run took its place.
+        """
+        with undisturbed():
+            found = _stored(RecordFile(store, name, max_bytes=MAX_RECORD_BYTES))
+            if found is not None and found.is_shared and found.token.startswith(key):
+                lock = cls(store, found, None, lease_s, utc_now, name)
+                if lock.still_mine():
+                    return lock
+                lock.leave()
+            raise LockLost(
+                "the run that this belongs to is over, or another run took its place",
+                hint="run it again from its start",
+            )
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+    def hand_over(self, lease_s: float) -> str:
+        """Leave the lock to the next processes of the run; returns the key to `join` by.
+
+        Args:
+            lease_s: from now on.
+
+        Raises:
+            RepositoryLocked: the lock is not ours any more.
+        """
+        if not self._renew(lease_s=lease_s, shared=True):
+            raise self.lost()
+        self._stop_keeping()
+        return self.record.token[:KEY_LENGTH]
+
+    def leave(self, lease_s: float | None = None) -> None:
+        """Take part no longer; the lock stays the run's.
+
+        Args:
+            lease_s: another lease, if it is not likely that the run goes on.
+        """
+        if self._stop_keeping():
+            with suppress(StoreFailed):
+                self._put(lease_s=lease_s)
 
     def note_backup(self, backup: str) -> None:
         """Note which backup is being made, for the run that sweeps if this one dies.
@@ -216,15 +275,21 @@ class StoreLock:
         A store that fails now does not undo what was done under the lock; the record then
         stays until its lease ends or its process does.
         """
-        self._released.set()
-        if self._keeper is not threading.current_thread():
-            self._keeper.join(RELEASE_PATIENCE_S)
-            if self._keeper.is_alive():
-                return  # it hangs in the store, and so would we
+        if not self._stop_keeping():
+            return  # the keeper hangs in the store, and so would we
         with self._mutex, suppress(StoreFailed):
-            file = self._ours()
-            if file is not None:
-                file.remove()
+            for _ in range(_ROUNDS):
+                file = self._ours()
+                if file is None or file.remove():
+                    return
+
+    def _stop_keeping(self) -> bool:
+        """Renew no more; False: the last renewal does not end."""
+        self._released.set()
+        if self._keeper is threading.current_thread():
+            return True
+        self._keeper.join(RELEASE_PATIENCE_S)
+        return not self._keeper.is_alive()
 
     @classmethod
     def _try(
@@ -266,23 +331,35 @@ class StoreLock:
                 if not self._renew():
                     return
 
-    def _renew(self, backup: str | None = None) -> bool:
+    def _renew(self, **changes: Any) -> bool:
+        return not self._released.is_set() and self._put(**changes)
+
+    def _put(
+        self, backup: str | None = None, lease_s: float | None = None, *, shared: bool = False
+    ) -> bool:
+        """Write the record anew; False: it is not ours any more."""
         with self._mutex:
-            if self._released.is_set():
-                return False
-            file = self._ours()
-            if file is None:
-                return False
-            began_s = passed_s()
-            record = replace(
-                self.record, expires_at=self._clock() + self._lease, renewed_ms=clock_ms()
-            )
-            if backup is not None:
-                record = replace(record, backup=backup)
-            if not file.put(record.encode()):
-                return False
-            self.record, self._renewed_s = record, began_s
-            return True
+            if lease_s is not None:
+                self._lease = timedelta(seconds=lease_s)
+            for _ in range(_ROUNDS):
+                file = self._ours()
+                if file is None:
+                    return False
+                began_s = passed_s()
+                record = replace(
+                    self.record,
+                    expires_at=self._clock() + self._lease,
+                    renewed_ms=clock_ms(),
+                    lease_ms=_ms(self._lease.total_seconds()),
+                )
+                if backup is not None:
+                    record = replace(record, backup=backup)
+                if shared:
+                    record = record.shared()
+                if file.put(record.encode()):
+                    self.record, self._renewed_s = record, began_s
+                    return True
+            return self._ours() is not None  # others of the run write it all the time
 
     def _ours(self) -> RecordFile | None:
         """The stored record if its token is ours: a renewal that failed may still be there.
@@ -291,12 +368,8 @@ class StoreLock:
         one replaces.
         """
         file = RecordFile(self._store, self._name, max_bytes=MAX_RECORD_BYTES)
-        try:
-            raw = file.read()
-            is_ours = raw is not None and LockRecord.decode(raw).token == self.record.token
-        except (ManifestUnreadable, ValueError):
-            return None
-        return file if is_ours else None
+        found = _stored(file)
+        return file if found is not None and found.token == self.record.token else None
 
 
 class ObservedLease:
@@ -326,6 +399,15 @@ class ObservedLease:
         return self._seen_s
 
 
+def _stored(file: RecordFile) -> LockRecord | None:
+    """The record that a file holds; None: none, or one that cannot be read."""
+    try:
+        raw = file.read()
+        return None if raw is None else LockRecord.decode(raw)
+    except (ManifestUnreadable, ValueError):
+        return None
+
+
 def _new_record(command: str, backup: str, now: datetime, lease_s: float, token: str) -> LockRecord:
     process = ProcessIdentity.mine()
     command = command if command.isprintable() else ascii(command)
@@ -340,9 +422,13 @@ def _new_record(command: str, backup: str, now: datetime, lease_s: float, token:
         expires_at=now.astimezone(UTC) + timedelta(seconds=lease_s),
         token=token,
         backup=backup,
-        lease_ms=max(1, round(lease_s * 1000)),
+        lease_ms=_ms(lease_s),
         renewed_ms=clock_ms(),
     )
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000))
 
 
 def _locked(held: LockRecord) -> RepositoryLocked:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from resources.errors import BadReply
 from resources.protocol.strict_json import Shape, decode_as
@@ -100,6 +100,15 @@ class LockRecord(Struct, frozen=True):
         return ProcessIdentity(self.machine, self.pid, self.process_started)
 
     @property
+    def is_shared(self) -> bool:
+        """Whether it is held by a run whose processes come and go, and not by one of them."""
+        return self.pid == 0
+
+    def shared(self) -> LockRecord:
+        """The same, held by no process; versions of every age then watch it for its lease."""
+        return replace(self, machine="", pid=0, process_started=0)
+
+    @property
     def lease_s(self) -> float:
         return self.lease_ms / 1000 or DEFAULT_LEASE_S
 
@@ -151,7 +160,8 @@ class LockRecord(Struct, frozen=True):
     def __str__(self) -> str:
         at = f"{self.started_at:%Y-%m-%d %H:%M:%S} UTC"
         doing = f", making backup {self.backup}" if self.backup else ""
-        return f"{self.user}@{self.host} (pid {self.pid}: {self.command}) since {at}{doing}"
+        who = self.command if self.is_shared else f"pid {self.pid}: {self.command}"
+        return f"{self.user}@{self.host} ({who}) since {at}{doing}"
 
 
 def clock_ms() -> int:

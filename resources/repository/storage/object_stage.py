@@ -266,8 +266,17 @@ class ObjectPart:
     def is_there(self) -> bool:
         return self._stage.is_there()
 
+    def create(self, name: str) -> AbstractContextManager[Sink]:
+        return self._stage.create(name)
+
     def batch(self) -> ObjectBatch:
         return self._stage.batch()
+
+    def delete(self, name: str) -> None:
+        self._stage.delete(name)
+
+    def sync(self) -> None:
+        """What the store has confirmed is durable."""
 
     def publish(self, name: str, raw: bytes) -> None:
         """Store a record of the run.

@@ -167,6 +167,9 @@ class ObjectStore:
             hint="leave -workers out: one process copies with several threads",
         )
 
+    def stage_of(self, key: str, backup: str) -> Stage:
+        return self.join(key)
+
     def records(self, stage: Stage) -> Store:
         within = self._bucket.within(records_of(stage.name))
         return ObjectStore(within, probed=True)

@@ -149,7 +149,7 @@ class DirectoryStage(StageWay):
 
     @classmethod
     def make(cls, directory: Directory, key: str) -> DirectoryStage:
-        name = f"{RUN}{key}"
+        name = stage_name(key)
         with directory.doing(f"creating {name}"):
             os.mkdir(name, DIRECTORY_MODE, dir_fd=directory.fd)
         return cls(directory, name)
@@ -318,6 +318,11 @@ class RevokedDirectoryStage:
     def empty(self) -> None:
         """Delete what is in it, so that not even a call that has found it names anything."""
         _empty(self._directory, self._name)
+
+
+def stage_name(key: str, backup: str = "") -> str:
+    """Of the stage that is made with a key, and is about a backup, if about any."""
+    return f"{RUN}{key}.{backup}" if backup else f"{RUN}{key}"
 
 
 def revoke_stages(directory: Directory, keep: str) -> list[RevokedDirectoryStage]:

@@ -46,6 +46,7 @@ from resources.repository.storage.stage import (
     DirectoryStage,
     has_stages,
     revoke_stages,
+    stage_name,
     unfinished_stages,
 )
 
@@ -119,8 +120,20 @@ class Part(Protocol):
         """Whether nothing has closed it so far."""
         ...
 
+    def create(self, name: str) -> AbstractContextManager[Sink]:
+        """As `Store.create`."""
+        ...
+
     def batch(self) -> Batch:
         """As `Store.batch`."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """As `Store.delete`, but durable only after `sync`."""
+        ...
+
+    def sync(self) -> None:
+        """Make what was deleted durable."""
         ...
 
     def publish(self, name: str, raw: bytes) -> None:
@@ -269,6 +282,14 @@ class Store(Protocol):
 
     def join(self, name: str) -> Stage:
         """The stage of a run that another process has begun.
+
+        Raises:
+            LockLost: it is gone.
+        """
+        ...
+
+    def stage_of(self, key: str, backup: str) -> Stage:
+        """The stage that another process has made with this key, for this backup.
 
         Raises:
             LockLost: it is gone.
@@ -441,6 +462,9 @@ class DirectoryStore:
 
     def join(self, name: str) -> Stage:
         return DirectoryStage.join(self._directory, name)
+
+    def stage_of(self, key: str, backup: str) -> Stage:
+        return DirectoryStage.join(self._directory, stage_name(key, backup))
 
     def records(self, stage: Stage) -> Store:
         try:
