@@ -348,8 +348,9 @@ class BackupRepository:
         now = BackupName.of(self.clock())
         latest = now.started_at + MAX_AHEAD
         near = [b for b in swept if (name := BackupName.parse(b)) and name.started_at <= latest]
+        names = self.store.names()
         used = (f"{backup}.meta" for backup in (*self.store.unfinished(), *near))
-        newest = _newest_among([*self.store.names(), *used])
+        newest = _newest_among([*names, *used])
         if newest is None or newest < now:
             return now
         if newest.started_at - now.started_at > MAX_AHEAD:

@@ -26,6 +26,8 @@ IN_BACKUPS = [name for name in FAILPOINTS if name.startswith(("store.", "backup.
 BACKING_UP = [name for name in IN_BACKUPS if name.startswith("backup.")]
 """Those where a source has a part; what happens within the store is the same for all of them."""
 IN_RESTORES = [name for name in FAILPOINTS if name.startswith("restore.")]
+IN_BUCKETS = [name for name in FAILPOINTS if name.startswith("bucket.")]
+"""tests/faults/test_bucket.py"""
 BY_COMMAND = "cluster.commanded"
 """Passed only while others keep changing the metastore: test_left_overs.py."""
 IN_CLUSTERS = [name for name in FAILPOINTS if name.startswith("cluster.") and name != BY_COMMAND]
@@ -55,7 +57,7 @@ def test_every_failpoint_is_in_the_code_once_and_the_code_has_no_others() -> Non
 
 def test_every_failpoint_is_exercised() -> None:
     exercised = IN_BACKUPS + IN_RESTORES + IN_CLUSTERS + IN_OVERWRITES + IN_MERGES + IN_REPAIRS
-    exercised = [*exercised, BY_COMMAND]
+    exercised = [*exercised, BY_COMMAND, *IN_BUCKETS]
     assert sorted(exercised) == sorted(FAILPOINTS)
 
 

@@ -10,7 +10,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -53,10 +53,18 @@ def is_stopped(run: Run) -> bool:
 
 
 def stood_still(
-    fork_server: ForkServer, failpoint_request: str, *args: object, lease_s: float = LEASE_S
+    fork_server: ForkServer,
+    failpoint_request: str,
+    *args: object,
+    lease_s: float = LEASE_S,
+    env: Mapping[str, str] | None = None,
 ) -> Run:
     """A run that has stopped there, past its lease."""
-    env = {VARIABLE: f"{failpoint_request}=STOP", LEASE_VARIABLE: str(lease_s)}
+    env = {
+        **(env or {}),
+        VARIABLE: f"{failpoint_request}=STOP",
+        LEASE_VARIABLE: str(lease_s),
+    }
     run = fork_server.start(*args, env=env)
     deadline = time.monotonic() + 60
     while not is_stopped(run):

@@ -28,6 +28,7 @@ from resources.repository.storage.object_errors import (
     is_transient,
     was_repeated,
 )
+from resources.runtime.failpoints import passing
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta, PutMode, UpdateVersion, WritableFile
@@ -178,11 +179,11 @@ class Bucket:
 
     def put_new(self, name: str, raw: bytes) -> Version | None:
         """Store an object whose name is free; None: it is not."""
-        return self._put(name, raw, "create")
+        return self._put_noted(name, raw, "create")
 
     def put_over(self, name: str, raw: bytes, version: Version) -> Version | None:
         """Replace an object that still is what it was; None: it is another one, or gone."""
-        return self._put(name, raw, version.as_mode())
+        return self._put_noted(name, raw, version.as_mode())
 
     @contextmanager
     def sending(self, name: str, mark: str) -> Generator[WritableFile]:
@@ -221,6 +222,7 @@ class Bucket:
         if not names:
             return
 
+        passing("bucket.before-delete")
         paths = [self._path(name) for name in names]
 
         def ask() -> None:
@@ -265,6 +267,12 @@ class Bucket:
                 if is_about_bucket(error):
                     raise
                 return None
+
+    def _put_noted(self, name: str, raw: bytes, mode: PutMode) -> Version | None:
+        passing("bucket.before-put")
+        put = self._put(name, raw, mode)
+        passing("bucket.after-put")
+        return put
 
     def _put(self, name: str, raw: bytes, mode: PutMode) -> Version | None:
         mark = os.urandom(8).hex()

@@ -159,9 +159,8 @@ def _enter(store: Store, command: str, wait_s: float, on_wait: OnWait) -> Held:
 
 
 def _sweep_dead(store: Store, held: Held) -> None:
-    noted = store.unfinished()
     stale = held.lock.stale
-    if stale is not None and stale.backup and stale.backup not in noted:
+    if stale is not None and stale.backup and stale.backup not in store.unfinished():
         # The run had no stage: an older version's.
         with suppress(ValueError):
             store.stage(os.urandom(16).hex()).note(stale.backup)

@@ -155,9 +155,9 @@ class ObjectStage:
         try:
             with creating(self._bucket, name) as sink:
                 yield sink
-                passing("store.before-rename")
-                self._may_commit = self._may_commit or commits
-            passing("store.after-rename")
+                if commits:
+                    self._may_commit = True
+                    passing("bucket.before-commit")
         except NameTaken as error:
             if not self.is_there():
                 raise self.lost() from error
@@ -178,11 +178,14 @@ class ObjectStage:
         backup = "" if found is None else str(found.backup)
         if not backup or backup not in (self._record.backup, *self.swept):
             raise StoreFailed(f"{self._bucket.url}: {name} is of no backup that this run may sweep")
+        if name == f"{self._record.backup}.manifest":  # ours alone, also without the lock
+            if not self._is_ended:
+                self._bucket.delete([name])
+            return
         self._require_open(SEEN_FOR_S)
-        if backup == self._record.backup and name != f"{backup}.manifest":
+        if backup == self._record.backup:
             self._end_for_good()
-        if not (self._is_ended and name == f"{backup}.manifest"):
-            self._bucket.delete([name])
+        self._bucket.delete([name])
 
     def set_aside(self, name: str) -> str:
         """Give an object that is no good a name that says so; returns that name.
@@ -351,7 +354,7 @@ def revoke_stages(bucket: Bucket, keep: ObjectStage) -> list[RevokedObjectStage]
             now = replace(changed, at=version) if version else read_record(bucket, now.name)
         if now is None or now.state != "revoked":
             continue
-        passing("store.revoked")
+        passing("bucket.revoked")
         if now.backup and revoke_manifest(bucket, now.backup):
             keep.swept.add(now.backup)
         revoked.append(RevokedObjectStage(bucket, now))

@@ -38,7 +38,6 @@ from resources.repository.storage.object_stage import (
 from resources.repository.storage.objects import creating, opening, taken
 from resources.repository.storage.places import bucket_parts, normal
 from resources.repository.storage.store import Batch, RevokedStage, Sink, Source, Stage, Store
-from resources.runtime.failpoints import passing
 
 if TYPE_CHECKING:
     from resources.repository.storage.bucket import AnyStore
@@ -60,6 +59,7 @@ class ObjectStore:
         self._probed = probed
         self._probing = threading.Lock()
         self._revoked: dict[str, Stored] = {}
+        self._is_listed = False
         self._stages: dict[str, ObjectStage] = {}
 
     @classmethod
@@ -119,6 +119,7 @@ class ObjectStore:
             else:
                 found.append(stored)
         self._revoked = self._revoked | revoked if prefix else revoked
+        self._is_listed = self._is_listed or not prefix
         return found
 
     def _is_revoked(self, stored: Stored) -> bool:
@@ -147,10 +148,7 @@ class ObjectStore:
                     return False
         except NameMissing:
             return False
-        passing("store.before-replace")
-        done = self._bucket.put_over(name, new or b"", source.at) is not None
-        passing("store.after-replace")
-        return done
+        return self._bucket.put_over(name, new or b"", source.at) is not None
 
     # --- stages -------------------------------------------------------------------------
 
@@ -178,8 +176,12 @@ class ObjectStore:
         return [*revoke_stages(self._bucket, self._stages[keep])]
 
     def unfinished(self) -> set[str]:
-        """As in `Store`; and those whose manifests' names are taken, so that none is used twice."""
-        self._objects()
+        """As in `Store`; and those whose manifests' names are taken, so that none is used twice.
+
+        Which names those are, the last listing of all objects has shown.
+        """
+        if not self._is_listed:
+            self._objects()
         revoked = {name.removesuffix(".manifest") for name in self._revoked}
         return revoked | {one.backup for one in stage_records(self._bucket) if one.backup}
 
@@ -206,6 +208,7 @@ class ObjectStore:
                 old.append(name)
         with suppress(StoreFailed):  # these credentials may not delete
             self._bucket.delete(old)
+            self._revoked = {name: at for name, at in self._revoked.items() if name not in old}
         return late
 
     # --- the medium ---------------------------------------------------------------------

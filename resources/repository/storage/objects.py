@@ -100,7 +100,7 @@ class ObjectSink:
             )
         self._digest(memoryview(data))
         with self._bucket.explaining(f"writing {self._name}"):
-            self._open().write(bytes(data))
+            self._open().write(data)
 
     def _digest(self, data: memoryview) -> None:
         """The checksum that S3 and what speaks it compute: of the parts' checksums."""
