@@ -124,9 +124,10 @@ peers: install ## N backups, M restores of a cluster with one node in trouble; B
 		$(if $(RESUME_NODE),SHARDKEEPER_WIRE_RESUME_NODE='$(RESUME_NODE)') \
 		$(BIN)/python -m tests.faults.peers $(or $(N),10) $(or $(M),6) $(SEED)
 
-store: install ## the tests of stores against a bucket; URL=s3://bucket/prefix, and its environment
-	SHARDKEEPER_STORE_URL='$(URL)' $(BIN)/pytest -q -k bucket \
-		tests/resources/repository/storage/test_store_contract.py
+store: install ## stores tested on a bucket, and N rounds of faults; URL=s3://bucket/prefix, and its environment
+	$(if $(URL),SHARDKEEPER_STORE_URL='$(URL)') $(BIN)/pytest -q -k bucket \
+		tests/resources/repository/storage/test_store_contract.py tests/faults/test_bucket.py
+	$(if $(URL),SHARDKEEPER_STORE_URL='$(URL)') $(BIN)/python -m tests.faults.bucket_trouble $(or $(N),20) $(SEED)
 
 cuts: install ## N shards, each connection cut once, and a restore killed KILLS times; BIND= a real one
 	@$(if $(BIND),SHARDKEEPER_WIRE_BIND='$(BIND)') \

@@ -94,3 +94,20 @@ def test_a_backup_that_lost_its_place_commits_and_deletes_nothing(
     expectation.back_up()
     expectation.check_all()
     assert expectation.tidy()
+
+
+def test_a_manifest_is_named_by_its_url_and_several_processes_are_refused(
+    expectation: BucketExpectation, server: Place
+) -> None:
+    manifest = f"{expectation.url}/{min(expectation.committed)}.manifest"
+    restoring = ("restore", *server.target_flags, "-db", expectation.database, "-newdb", "one")
+    refused = shardkeeper(*restoring, manifest)
+    assert refused.code == 2
+    assert "add -full" in refused.err
+    done = shardkeeper(*restoring, "-full", manifest)
+    assert done, done
+    server.target.drop_database("one")
+    refused = shardkeeper(*of_backups(expectation), "-workers", 2)
+    assert refused.code == 2
+    assert "leave -workers out" in refused.err
+    assert expectation.tidy()

@@ -38,7 +38,7 @@ def at(server: Influxd, **more: Any) -> Where:
 
 def configure(
     directory: Path,
-    backups: Path,
+    backups: Path | str,
     source: Where,
     target: Where | None = None,
     **more: Any,

@@ -208,7 +208,14 @@ class ObjectStage:
         self._bucket.copy(name, aside)
         # Not deleted: a run that stands still here must not take away what its successor writes.
         if self._bucket.put_over(name, b"", stored.at) is None:
-            raise self.lost() if not self.is_there() else StoreFailed(f"{name} has just changed")
+            raise (
+                StoreFailed(f"{self._bucket.url}: {name} has just changed")
+                if self.is_there()
+                else self.lost()
+            )
+        if not name.endswith((".manifest", ".copy")):  # no run stores such a name again
+            with suppress(StoreFailed):
+                self._bucket.delete([name])
         return aside
 
     def sync(self) -> None:

@@ -82,7 +82,7 @@ def normal(place: str | PurePath) -> str:
 
 def beside(place: str, name: str) -> str:
     """An object of a place, as users write it."""
-    return f"{normal(place)}/{name}" if is_bucket(place) else str(Path(place) / name)
+    return f"{normal(place)}/{name}" if is_bucket(place) else str(local_path(place) / name)
 
 
 def split(place: str) -> tuple[str, str]:

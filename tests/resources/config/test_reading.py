@@ -51,6 +51,16 @@ notify:
 """
 
 
+def test_a_repository_may_be_a_bucket(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    path.write_text(GOOD.replace("/srv/lab", '"s3://company/lab/"'))
+    assert read_configuration(path).repositories["lab"].path == "s3://company/lab"
+    path.write_text(GOOD.replace("/srv/lab", '"s3://key:hunter2@company/lab/"'))
+    with pytest.raises(UsageError, match="no user, password or query") as refused:
+        read_configuration(path)
+    assert "hunter2" not in refused.value.what + refused.value.hint
+
+
 def test_a_file_says_where_clusters_are_and_what_is_done_about_them(tmp_path: Path) -> None:
     path = tmp_path / FILE
     path.write_text(GOOD)
