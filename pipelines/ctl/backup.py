@@ -27,7 +27,6 @@ from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.archives.gzip_stream import Level
 from resources.repository.formats.manifest import Limits
-from resources.runtime.interrupts import note_work_is_done
 
 PROFILE_FILE = "backup.prof"
 
@@ -285,7 +284,6 @@ def backup(
     emit = TerminalOutput(render.backup_line)
     with _profiled(profiling):
         report = back_up(source, repository, options, Run(emit), command=command)
-    note_work_is_done()
     click.echo(render.backed_up(path, report.seconds, report.bytes_transferred))
     report.check_complete()
 

@@ -23,7 +23,6 @@ from resources.errors import UsageError
 from resources.model import ShardID
 from resources.repository.formats.manifest import Limits
 from resources.repository.storage.places import is_container, is_object, split
-from resources.runtime.interrupts import note_work_is_done
 
 
 class MergeFlags(Struct, frozen=True, kw_only=True):
@@ -163,7 +162,6 @@ def merge(
         click.echo(render_merge_plan(plan, target.address))
         return
     report = engine.merge(target, repository, options, Run(emit))
-    note_work_is_done()
     click.echo(render.printable(merged(report)))
 
 

@@ -16,7 +16,6 @@ from resources.engine.repair_replica import (
 )
 from resources.errors import UsageError, counted
 from resources.model import ShardID
-from resources.runtime.interrupts import note_work_is_done
 
 
 @click.command("repair-replica", cls=GoFlags)
@@ -60,7 +59,6 @@ def repair(connection: ConnectionFlags, *, shard: int, applying: bool, scratch: 
         click.echo("nothing was changed: -apply fills them")
         return
     report = repair_replica(cluster, found, scratch, emit=TerminalOutput())
-    note_work_is_done()
     nodes = ", ".join(copy.node for copy in found.lost)
     click.echo(f"shard {shard_id} on {nodes} is filled, read back and compared")
     report.check_complete()

@@ -28,7 +28,6 @@ from resources.errors import ShardkeeperError, UsageError
 from resources.model import ShardID
 from resources.protocol.meta import decode_metastore
 from resources.repository.formats.manifest import Limits
-from resources.runtime.interrupts import note_work_is_done
 
 
 class RestoreFlags(Struct, frozen=True, kw_only=True):
@@ -299,7 +298,6 @@ def _restore(connection: ConnectionFlags, wanted: Wanted, options: RestoreOption
         if not (isinstance(error, UsageError) or emit.emitted(MetaRestored)):
             click.echo("Restoring meta data... Error.")
         raise
-    note_work_is_done()
     seconds = time.monotonic() - began
     click.echo(render.restored(chosen.directory, seconds, report.bytes_transferred))
     if report.receipt_path and click.get_current_context().find_root().info_name == "shardkeeper":

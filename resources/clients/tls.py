@@ -82,15 +82,6 @@ def trusting(verify: bool | str) -> Trust:
     return Trust(verify=verify)
 
 
-def client_tls(*, skip_verify: bool = False, ca_file: str = "") -> ssl.SSLContext:
-    """Settings for TLS on 8088, without a certificate of our own.
-
-    Raises:
-        UsageError: the file is missing, or has no authorities.
-    """
-    return Trust(not skip_verify, ca_file).for_sockets()
-
-
 def _environment() -> tuple[str, str]:
     """The variables that name authorities; part of the cache's key, since tests change them."""
     return (

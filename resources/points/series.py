@@ -13,7 +13,7 @@ import re
 from msgspec import Struct
 
 from resources.errors import TSMError
-from resources.tsm.layout import SEPARATOR, shown, split_key
+from resources.tsm.layout import SEPARATOR, shown
 
 _MEASUREMENT_END = re.compile(rb"(?<!\\),")
 _TAG = re.compile(rb"((?:[^\\,=]|\\.|\\\Z)*)=((?:[^\\,]|\\.|\\\Z)*)(?:,|\Z)", re.DOTALL)
@@ -34,16 +34,6 @@ def measurement_of(key: bytes) -> bytes:
     series, _, _ = key.partition(SEPARATOR)
     end = _MEASUREMENT_END.search(series)
     return _ESCAPED.sub(rb"\1", series[: end.start()] if end else series)
-
-
-def parse_key(key: bytes) -> tuple[SeriesName, bytes]:
-    """Split a key into its series and its field.
-
-    Raises:
-        TSMError: it is no key, or what follows the measurement is no list of tags.
-    """
-    series, field = split_key(key)
-    return parse_series(series), field
 
 
 def parse_series(series: bytes) -> SeriesName:

@@ -52,11 +52,6 @@ def quote_identifier(name: str) -> str:
     return f'"{_escaped(name, quote=chr(34))}"'
 
 
-def quote_string(text: str) -> str:
-    """Quote a string literal, such as a password or a tag value."""
-    return f"'{_escaped(text, quote=chr(39))}'"
-
-
 def check_continuous_query(statement: str) -> None:
     """Require that text from a metastore is exactly one CREATE CONTINUOUS QUERY.
 

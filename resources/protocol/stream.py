@@ -51,12 +51,6 @@ class StreamReader:
     def feed_eof(self) -> None:
         self._ended = True
 
-    def take_arrived(self) -> bytes:
-        """Take all unread bytes, such as those that follow a parsed head."""
-        taken = bytes(self._buffer)
-        self._buffer.clear()
-        return taken
-
     def read_exactly(self, size: int, name: str) -> Parsing[bytes]:
         """Read `size` bytes; the caller must have checked `size` against a limit.
 

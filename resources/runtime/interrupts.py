@@ -81,18 +81,6 @@ class _Signals:
 
 
 _signals = _Signals()
-_work_is_done = False
-
-
-def note_work_is_done() -> None:
-    """Note that this process has done its work: from here on, no signal undoes it."""
-    global _work_is_done
-    _work_is_done = True
-
-
-def is_work_done() -> bool:
-    """Whether `note_work_is_done` was called."""
-    return _work_is_done
 
 
 def raise_again(prepare: Callable[[], None]) -> None:

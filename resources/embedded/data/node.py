@@ -19,10 +19,10 @@ from resources.embedded.data.writes import PointsWriter
 from resources.embedded.listener import Line, Listener
 from resources.embedded.meta.group import LocalMeta, SharedMeta
 from resources.embedded.shards.store import ShardStore
+from resources.embedded.status import DataNodeStatus
 from resources.embedded.web import JSON, Reply, Request, serve_http
 from resources.model import NodeID
 from resources.protocol import coordinator, snapshotter
-from resources.protocol.meta_api import DataNodeStatus
 
 MUX_TIMEOUT_S = 30.0
 

@@ -24,6 +24,7 @@ from resources.embedded.meta.edits import CommandRejected
 from resources.embedded.meta.group import MetaGroup, NoLeader
 from resources.embedded.meta.shard_listing import shard_statuses
 from resources.embedded.meta.state import MetaState
+from resources.embedded.status import MetaNodeStatus
 from resources.embedded.web import (
     JSON,
     TEXT,
@@ -41,7 +42,6 @@ from resources.protocol.meta_api import (
     DataNodeMember,
     Lease,
     MetaNodeMember,
-    MetaNodeStatus,
     OwnerStatus,
     encode_shards,
 )

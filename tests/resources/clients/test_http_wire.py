@@ -14,7 +14,6 @@ import pytest
 from resources.clients.http import InfluxHTTP
 from resources.clients.snapshotter import SnapshotterClient
 from resources.errors import BadReply, CredentialsRefused, PeerRefused, PeerUnreachable, WireError
-from resources.protocol.influxql import quote_string
 from resources.protocol.query_results import Series
 from tests.influxd import Influxd
 
@@ -84,7 +83,8 @@ def test_a_result_that_was_cut_off_is_no_result(influxd_factory: Callable[..., I
 @pytest.mark.fault(79)
 def test_credentials_matter(influxd_factory: Callable[..., Influxd]) -> None:
     server = influxd_factory(config={"http": {"auth-enabled": True}})
-    server.query(f"CREATE USER root WITH PASSWORD {quote_string(PASSWORD)} WITH ALL PRIVILEGES")
+    quoted = PASSWORD.replace("\\", "\\\\").replace("'", "\\'")
+    server.query(f"CREATE USER root WITH PASSWORD '{quoted}' WITH ALL PRIVILEGES")
     root = InfluxHTTP(server.http_addr, user="root", password=PASSWORD)
     root.query("CREATE USER reader WITH PASSWORD 'reader'")
     root.query("CREATE DATABASE db")

@@ -21,7 +21,7 @@ from resources.clients.meta import MetaClient
 from resources.clients.peer_kind import PeerKind, probe_kind
 from resources.clients.snapshotter import SnapshotterClient
 from resources.clients.source_address import Address
-from resources.clients.tls import client_tls
+from resources.clients.tls import Trust
 from resources.errors import (
     BadReply,
     PeerClosedEarly,
@@ -83,7 +83,7 @@ def answer(reply: bytes) -> Script:
 
 
 def test_replies_arrive_through_tls(certificate: Path) -> None:
-    tls = client_tls(ca_file=str(certificate))
+    tls = Trust(ca_file=str(certificate)).for_sockets()
     with peer(encrypted(certificate, answer(LISTED))) as address:
         assert list(CoordinatorClient(address, tls=tls).list_shards()) == [7]
     with peer(encrypted(certificate, answer(METASTORE_REPLY))) as address:
@@ -93,7 +93,7 @@ def test_replies_arrive_through_tls(certificate: Path) -> None:
 def test_a_data_node_is_known_through_tls(certificate: Path) -> None:
     reply = MetastoreReply(CLUSTER_METASTORE).encode()
     with peer(encrypted(certificate, answer(reply))) as address:
-        kind = probe_kind(address, tls=client_tls(ca_file=str(certificate)))
+        kind = probe_kind(address, tls=Trust(ca_file=str(certificate)).for_sockets())
         assert kind is PeerKind.CLUSTER_DATA_NODE
         assert probe_kind(address) is PeerKind.TLS
 
@@ -125,7 +125,7 @@ def test_an_upload_sends_no_close_notify_that_a_server_would_leave_unread(
             sock.unwrap()  # says goodbye, and does not wait for ours
 
     with peer(encrypted(certificate, take)) as address:
-        client = SnapshotterClient(address, tls=client_tls(ca_file=str(certificate)))
+        client = SnapshotterClient(address, tls=Trust(ca_file=str(certificate)).for_sockets())
         with client.upload(ShardID(7)) as sending:
             sending.sendall(bytes(300_000))
             sending.finish()
@@ -139,7 +139,7 @@ def test_an_answer_where_only_a_close_notify_belongs_is_noticed(certificate: Pat
         sock.unwrap()
 
     with peer(encrypted(certificate, protest)) as address:
-        client = SnapshotterClient(address, tls=client_tls(ca_file=str(certificate)))
+        client = SnapshotterClient(address, tls=Trust(ca_file=str(certificate)).for_sockets())
         with pytest.raises(BadReply, match="goes on"), client.upload(ShardID(7)) as sending:
             sending.finish()
 
@@ -154,7 +154,7 @@ def test_an_end_without_a_close_notify_is_an_error(certificate: Path) -> None:
 
     def read_all(address: str) -> None:
         buffer = bytearray(65536)
-        client = SnapshotterClient(address, tls=client_tls(ca_file=str(certificate)))
+        client = SnapshotterClient(address, tls=Trust(ca_file=str(certificate)).for_sockets())
         with client.open_shard(ShardID(7)) as stream:
             while stream.recv_into(buffer):
                 pass
@@ -167,15 +167,15 @@ def test_an_end_without_a_close_notify_is_an_error(certificate: Path) -> None:
 def test_a_certificate_must_be_good_unless_it_need_not(certificate: Path) -> None:
     with peer(encrypted(certificate, answer(LISTED))) as address:
         with pytest.raises(PeerUnreachable, match="TLS failed while connecting") as caught:
-            CoordinatorClient(address, tls=client_tls()).list_shards()
+            CoordinatorClient(address, tls=Trust().for_sockets()).list_shards()
         assert "-ca" in caught.value.hint
-        assert CoordinatorClient(address, tls=client_tls(skip_verify=True)).list_shards()
+        assert CoordinatorClient(address, tls=Trust(verify=False).for_sockets()).list_shards()
 
 
 @pytest.mark.fault(80)
 def test_a_port_that_does_not_speak_tls_is_named() -> None:
     with peer(answers(LISTED)) as address, pytest.raises(PeerUnreachable, match="TLS failed"):
-        CoordinatorClient(address, tls=client_tls()).list_shards()
+        CoordinatorClient(address, tls=Trust().for_sockets()).list_shards()
 
 
 def test_a_port_that_wants_tls_gives_no_reply_without(certificate: Path) -> None:
@@ -227,4 +227,4 @@ def test_authorities_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     empty.touch()
     for ca_file in (empty, tmp_path / "missing.pem"):
         with pytest.raises(UsageError, match="cannot be read as certificate authorities"):
-            client_tls(ca_file=str(ca_file))
+            Trust(ca_file=str(ca_file)).for_sockets()

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.errors import TSMError
-from resources.points.series import SeriesName, measurement_of, parse_key, parse_series
+from resources.points.series import SeriesName, measurement_of, parse_series
 from resources.tsm.keys import tsm_key
+from resources.tsm.layout import split_key
 
 NAMES = st.text("aé,= #!~", min_size=1, max_size=5).filter(lambda name: "#!~#" not in name)
 
@@ -21,7 +22,8 @@ def test_what_made_a_key_comes_out_of_it(
         key = tsm_key(measurement, tags, field)
     except TSMError:
         return  # these names together hold the separator
-    series, found = parse_key(key)
+    text, found = split_key(key)
+    series = parse_series(text)
     assert found == field.encode()
     assert series.measurement == measurement.encode() == measurement_of(key)
     assert dict(series.tags) == {tag.encode(): tags[tag].encode() for tag in tags}

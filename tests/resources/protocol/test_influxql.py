@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resources.errors import UnsafeName
-from resources.protocol.influxql import check_name, quote_identifier, quote_string
+from resources.protocol.influxql import check_name, quote_identifier
 from tests.influxd import Influxd, InfluxdFailed
 
 ODD_BUT_FINE = [
@@ -112,7 +112,6 @@ def unquoted(text: str, quote: str) -> tuple[str, str]:
 @given(st.text())
 def test_quoting_leaves_nothing_special(name: str) -> None:
     assert unquoted(quote_identifier(name) + ";", '"') == (name, ";")
-    assert unquoted(quote_string(name) + ";", "'") == (name, ";")
 
 
 def shown_databases(influxd: Influxd) -> set[str]:
@@ -170,15 +169,3 @@ def is_taken(char: str) -> bool:
     except UnsafeName:
         return False
     return unicodedata.category(char) != "Cn" and unicodedata.ucd_3_2_0.category(char) != "Cn"
-
-
-@pytest.mark.fault(97)
-@pytest.mark.wire
-def test_a_string_literal_comes_back_from_a_server(influxd: Influxd) -> None:
-    db, odd = f"db{uuid.uuid4().hex}", "it's \"a\" \\ 'quoted'; string"
-    influxd.create_database(db)
-    escaped = odd.replace("\\", "\\\\").replace('"', '\\"')
-    influxd.write(db, f'm text="{escaped}" 1')
-    rows = influxd.rows(f"SELECT text FROM m WHERE text = {quote_string(odd)}", db=db)
-    assert rows == [[1, odd]]
-    influxd.drop_database(db)

@@ -26,20 +26,15 @@ from resources.protocol.meta import decode_metastore, encode_metastore
 from resources.protocol.meta_api import (
     ClusterMembers,
     DataNodeMember,
-    DataNodeStatus,
     Lease,
     MetaNodeMember,
-    MetaNodeStatus,
     OwnerStatus,
     ShardStatus,
     cluster_members,
-    data_node_status,
     encode_error,
     encode_shards,
     error_text,
     lease,
-    meta_node_status,
-    ping_leader,
     shard_statuses,
 )
 from resources.protocol.storable import check_storable
@@ -82,16 +77,11 @@ MEMBERS_WIRE = (
 )
 LEASE = Lease("continuous_querier", 1_795_341_579_799_800_530, NodeID(4))
 LEASE_WIRE = b'{"name":"continuous_querier","expiration":"2026-11-22T09:59:39.79980053Z","owner":4}'
-META_STATUS = MetaNodeStatus("m:8089", "m:8091", "m:8089", ("m:8089", "n:8089"))
-DATA_STATUS = DataNodeStatus("d", ":8088", "d:8088", "d:8086", "joined", ("m:8091",))
 
 READERS: list[Callable[[bytes], object]] = [
     cluster_members,
     shard_statuses,
-    meta_node_status,
-    data_node_status,
     lease,
-    ping_leader,
 ]
 
 
@@ -104,38 +94,12 @@ def test_both_directions_are_those_of_a_cluster() -> None:
     assert LEASE.encode() == LEASE_WIRE
 
 
-def test_a_node_says_what_it_is() -> None:
-    assert meta_node_status(META_STATUS.encode()) == META_STATUS
-    assert data_node_status(DATA_STATUS.encode()) == DATA_STATUS
-    with pytest.raises(BadReply, match="not a meta node"):
-        meta_node_status(DATA_STATUS.encode().replace(b'"data"', b'"data","leader":""'))
-    with pytest.raises(BadReply, match="not a data node"):
-        data_node_status(META_STATUS.encode())
-
-
-def test_a_node_leads_when_the_leader_is_itself() -> None:
-    assert META_STATUS.leads
-    assert not MetaNodeStatus("n:8089", "m:8091", "m:8089", ()).leads
-    assert not MetaNodeStatus("", "m:8091", "", ()).leads
-
-
 def test_nothing_is_null_and_comes_back_as_nothing() -> None:
     assert encode_shards(()) == b"null\n"
     assert shard_statuses(b"null\n") == ()
     nobody = ClusterMembers((), ())
     assert nobody.encode() == b'{"data":null,"meta":null}\n'
     assert cluster_members(nobody.encode()) == nobody
-    alone = MetaNodeStatus("", "m:8091", "m:8089", ())
-    assert b'"peers":null' in alone.encode()
-    assert meta_node_status(alone.encode()) == alone
-
-
-def test_ping_names_the_leader_or_nobody() -> None:
-    assert ping_leader(b"") is None
-    assert ping_leader(b"m:8089") == "m:8089"
-    for odd in (b"m 8089", b"m:8089\n", b"\xff", b"x" * 301):
-        with pytest.raises(BadReply):
-            ping_leader(odd)
 
 
 def test_an_error_says_why_unless_it_is_in_plain_text() -> None:
@@ -151,8 +115,6 @@ def test_an_error_says_why_unless_it_is_in_plain_text() -> None:
         (SHARDS_WIRE.rstrip(), shard_statuses),
         (MEMBERS_WIRE.rstrip(), cluster_members),
         (LEASE_WIRE, lease),
-        (META_STATUS.encode().rstrip(), meta_node_status),
-        (DATA_STATUS.encode().rstrip(), data_node_status),
     ],
 )
 def test_a_reply_cut_anywhere_is_noticed(wire: bytes, read: Callable[[bytes], object]) -> None:
@@ -289,8 +251,6 @@ def recorded(name: str) -> tuple[int, bytes]:
 def test_recorded_answers_are_read_and_written_alike() -> None:
     for name, read in (
         ("show-cluster.http", cluster_members),
-        ("status.http", meta_node_status),
-        ("data-status.http", data_node_status),
         ("lease.http", lease),
     ):
         status, body = recorded(name)
@@ -299,18 +259,6 @@ def test_recorded_answers_are_read_and_written_alike() -> None:
     for name in ("show-shards.http", "show-shards-verbose.http", "show-shards-null.http"):
         status, body = recorded(name)
         assert encode_shards(shard_statuses(body)) == body
-
-
-def test_recorded_members_agree_with_each_other() -> None:
-    members = cluster_members(recorded("show-cluster.http")[1])
-    status = meta_node_status(recorded("status.http")[1])
-    assert status.leads
-    assert ping_leader(recorded("ping.http")[1]) == status.raft_addr
-    assert (len(members.data), len(members.meta)) == (2, 3)
-    assert {node.tcp_addr for node in members.meta} == set(status.peers)
-    data = data_node_status(recorded("data-status.http")[1])
-    assert {node.addr for node in members.meta} == set(data.meta_addrs)
-    assert data.tcp_addr in {node.tcp_addr for node in members.data}
 
 
 def test_a_recorded_copy_that_no_node_has_is_not_found() -> None:

@@ -144,7 +144,9 @@ def test_a_tar_behind_the_upload_head_is_left_in_the_reader() -> None:
     reader.feed(UPLOAD_HEAD[1:] + b"db/rp/1/x.tsm")
     with contextlib.suppress(StopIteration):
         next(request(reader))
-    assert reader.take_arrived() == b"db/rp/1/x.tsm"
+    with pytest.raises(StopIteration) as rest:
+        next(reader.read_exactly(13, "tar"))
+    assert rest.value.value == b"db/rp/1/x.tsm"
 
 
 @given(st.integers(0, 9), st.binary(max_size=200), st.integers(1, 50))

@@ -24,8 +24,10 @@ def line(reader: StreamReader) -> Parsing[bytes]:
 
 def json_object(reader: StreamReader) -> Parsing[tuple[bytes, bytes]]:
     taken = yield from reader.read_json_object("object", limit=50)
-    yield from reader.at_eof()
-    return taken, reader.take_arrived()
+    rest = b""
+    while not (yield from reader.at_eof()):
+        rest += yield from reader.read_exactly(1, "rest")
+    return taken, rest
 
 
 def block(data: bytes) -> bytes:
