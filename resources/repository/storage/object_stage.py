@@ -6,7 +6,7 @@ on and another one that revokes it, one loses:
     .shardkeeper.run-K    {"state": "open", "backup": ""}    it waits for the lock, or has it
                           {"state": "open", "backup": T}     it makes the backup T
                           {"state": "revoked", …}            its place was taken
-                          {"state": "closed", …}             it is over
+                          nothing                            it is over
 
 What a run stores has names that begin with T, which no other run ever uses. So a late put of a run
 that was revoked harms nothing, and is deleted by a later run. Its manifest is a conditional put,
@@ -50,7 +50,7 @@ _NAME = re.compile(re.escape(RUN) + r"[0-9a-f]{1,64}")
 
 
 class _Shape(Shape, frozen=True):
-    state: Literal["open", "revoked", "closed"]
+    state: Literal["open", "revoked"]
     backup: str = ""
 
 
@@ -58,7 +58,7 @@ class StageRecord(Struct, frozen=True):
     """What is stored of a stage."""
 
     name: str
-    state: Literal["open", "revoked", "closed"]
+    state: Literal["open", "revoked"]
     backup: str
     at: Version
 
@@ -90,9 +90,9 @@ def read_record(bucket: Bucket, name: str) -> StageRecord | None:
 def stage_records(bucket: Bucket) -> Iterator[StageRecord]:
     """Of every stage that is not closed."""
     for stored in bucket.listed(RUN):
-        if _NAME.fullmatch(stored.name):
+        if stored.size_bytes and _NAME.fullmatch(stored.name):
             record = read_record(bucket, stored.name)
-            if record is not None and record.state != "closed":
+            if record is not None:
                 yield record
 
 
@@ -229,8 +229,7 @@ class ObjectStage:
     def close(self) -> None:
         """Have the record say that the run is over, and delete it, if that is allowed."""
         with suppress(StoreFailed):
-            closed = replace(self._record, state="closed")
-            if self._bucket.put_over(closed.name, closed.encode(), closed.at) is not None:
+            if self._bucket.put_over(self.name, b"", self._record.at) is not None:
                 delete_stage(self._bucket, self.name)
 
     def part(self, batch: str, key: str) -> ObjectPart:
@@ -333,10 +332,9 @@ class RevokedObjectStage:
         self._record = record
 
     def forget(self) -> bool:
-        closed = replace(self._record, state="closed")
-        self._bucket.put_over(closed.name, closed.encode(), closed.at)
+        self._bucket.put_over(self._record.name, b"", self._record.at)
         with suppress(StoreFailed):  # these credentials may not delete; it is closed
-            delete_stage(self._bucket, closed.name)
+            delete_stage(self._bucket, self._record.name)
         return True
 
     def empty(self) -> None:
