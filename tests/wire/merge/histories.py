@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from resources.clients.snapshotter import SnapshotterClient
-from resources.errors import shown
+from resources.errors import counted, shown
 from resources.model import ShardID
 from resources.points.series import measurement_of
 from resources.protocol.meta import decode_metastore
@@ -221,7 +221,8 @@ class History:
     ) -> None:
         """Exactly the lost points were refused, each for a type that its shard knows."""
         if lost:
-            assert f"{len(lost)} values were not merged" in done.err, (lost, done)
+            how_many = counted(len(lost), "value was", "values were")
+            assert f"{how_many} not merged" in done.err, (lost, done)
         events = [line for line in done.err.splitlines() if "field type conflict" in line]
         names = {shown(_field_of(key)[0].decode(errors="replace")) for _, key, _ in lost}
         for name in {shown(_field_of(s)[0].decode(errors="replace")) for s in SERIES}:
