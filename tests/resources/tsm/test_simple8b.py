@@ -43,6 +43,14 @@ def test_every_selector_holds_as_many_numbers_as_the_format_says(selector: int) 
     assert simple8b.sums(words([full])).tolist() == [sum(expected)]
 
 
+def test_words_that_a_sample_does_not_show_are_added_up_too() -> None:
+    """Selectors in turn, but for the sampled words, which all have the same one."""
+    many = 3 * simple8b.SAMPLED
+    selectors = [2 + i % 14 if i % simple8b.SAMPLED else 15 for i in range(many)]
+    packed = words([selector << 60 | 1 for selector in selectors])
+    assert simple8b.sums(packed).tolist() == [1] * many
+
+
 def test_numbers_stand_in_a_word_from_the_lowest_bit_up() -> None:
     assert simple8b.decode(words([14 << 60 | 2 << 30 | 1]), 0, 2).tolist() == [1, 2]
 
