@@ -111,7 +111,7 @@ def of_cluster(
             back_up_shards,
             verify_job(cluster_assets),
             merge_job(cluster_assets),
-            restore_job(cluster_assets, settings.target),
+            restore_job(cluster_assets, settings.target, settings.limits.workers),
         ],
         schedules=schedules(cluster_assets, settings),
         sensors=[

@@ -102,9 +102,13 @@ def verify_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition
     )
 
 
-def restore_job(cluster_assets: ClusterAssets, target: str) -> dg.JobDefinition:
-    """Restore into the cluster `target`, unless the launch names another."""
-    step = build_restore_op(cluster_assets)
+def restore_job(cluster_assets: ClusterAssets, target: str, workers: int) -> dg.JobDefinition:
+    """Restore into the cluster `target`, unless the launch names another.
+
+    Args:
+        workers: `limits.workers`.
+    """
+    step = build_restore_op(cluster_assets, workers)
 
     @dg.job(
         name=cluster_assets.restore_job,

@@ -1,6 +1,7 @@
 """Restore from the backups of a cluster, as the step of a job."""
 
 import dagster as dg
+from msgspec.structs import replace
 
 from assets.failures import explained
 from assets.history.asset_history import AssetHistory
@@ -23,8 +24,12 @@ from resources.errors import ShardkeeperError
 from resources.repository.backup_set import BackupSet
 
 
-def build_restore_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
-    """The step of the restore job; what it did is an event of `restored_meta`."""
+def build_restore_op(cluster_assets: ClusterAssets, workers: int) -> dg.OpDefinition:
+    """The step of the restore job; what it did is an event of `restored_meta`.
+
+    Args:
+        workers: `limits.workers`.
+    """
 
     @dg.op(
         name=cluster_assets.restore_op,
@@ -40,7 +45,7 @@ def build_restore_op(cluster_assets: ClusterAssets) -> dg.OpDefinition:
     ) -> None:
         with explained():
             require_no_plain_secrets(context.run.run_config)
-            options = config.options
+            options = replace(config.options, workers=workers)
             reading = repository.reading()
             backups = repository.open(cluster_assets.name, reading)
             say_when(context.log, config.as_of)

@@ -47,6 +47,7 @@ class RestoreFlags(Struct, frozen=True, kw_only=True):
     keep_tombstoned: bool
     precheck: Precheck
     parallel: int
+    workers: int | None
 
     @property
     def limits(self) -> Limits:
@@ -72,6 +73,7 @@ class RestoreFlags(Struct, frozen=True, kw_only=True):
             keep_tombstoned=self.keep_tombstoned,
             precheck=self.precheck,
             parallel=self.parallel,
+            workers=self.workers,
         )
 
     def check_alone(self, flag: str) -> None:
@@ -213,6 +215,15 @@ class RestoreFlags(Struct, frozen=True, kw_only=True):
     show_default=True,
     metavar="<int>",
     help="shards sent at once",
+)
+@click.option(
+    "-workers",
+    "--workers",
+    type=Integer(min=1, max=64),
+    envvar="SHARDKEEPER_WORKERS",
+    metavar="<int>",
+    help="processes that send; they share the connections of -parallel, so there are never more of "
+    "them than that (default: by cores, and by what there is to send; 1: this process alone)",
 )
 @click.option(
     "-plan", "--plan", "plan", is_flag=True, help="show what would be done, and do nothing"

@@ -145,7 +145,7 @@ class ClusterLimits(_Settings):
     per_node: int = Field(default=2, ge=1, le=64)
     """Shards that are copied from one data node at the same time."""
     workers: int = Field(default=1, ge=1, le=64)
-    """Processes that copy them, in one run."""
+    """Processes that copy or restore them, in one run."""
     attempts: int = Field(default=6, ge=1, le=100)
     """Attempts for a shard before it counts as failed."""
 

@@ -47,11 +47,13 @@ class ClaimedBatch:
         name: of the batch.
         suspected: shards during whose reading a server went down under an earlier worker.
         part: the worker's way to what it changes.
+        again: whether an earlier worker has begun it.
     """
 
     def __init__(self, name: str, backup: str, part: Part, ours: set[str]) -> None:
         self.name = name
         self.suspected: set[ShardID] = set()
+        self.again = False
         self._stem = backup
         self.part = part
         self._batch = part.batch()
@@ -73,6 +75,15 @@ class ClaimedBatch:
             self._ours.discard(name)
             raise
         passing("backup.shard-stored")
+
+    def check_mine(self) -> None:
+        """To be called right before something is changed elsewhere.
+
+        Raises:
+            LockLost: another worker has the batch, or another run took the place of this one.
+        """
+        if not self.part.is_there():
+            raise self.part.lost()
 
     def finish(self, done: bytes) -> None:
         """Record what was done, once every archive is durable.
@@ -105,7 +116,7 @@ class RunBatches:
 
     Args:
         stage: of the run.
-        backup: that the run makes.
+        backup: that the run makes; a restore makes none.
         ours: takes the name of every archive that this process stores.
     """
 
@@ -242,7 +253,7 @@ class RunBatches:
                 lock = StoreLock.attempt(
                     self._records,
                     self._observed.setdefault(name, ObservedLease()),
-                    command=f"batch {name} of {self._backup}",
+                    command=f"batch {name} of {self._backup or 'a restore'}",
                     name=name + CLAIM,
                     token=token,
                 )
@@ -261,12 +272,12 @@ class RunBatches:
         self, name: str, part: Part, batch: ClaimedBatch, shards: Iterable[ShardID]
     ) -> bool:
         """Whether it is to be done, once no earlier worker can change anything."""
-        others = self._stage.revoke_parts(name, keep=part.name)
+        batch.again = self._stage.revoke_parts(name, keep=part.name)
         if self.is_done(name):
             return False
-        for shard_id in shards if others else ():
+        for shard_id in shards if batch.again else ():
             self._stage.delete(batch.shard_file(shard_id))
-        batch.suspected = self._suspects() if others else set()
+        batch.suspected = self._suspects() if batch.again else set()
         return True
 
     def _suspects(self) -> set[ShardID]:

@@ -259,9 +259,9 @@ def test_a_restore_that_was_complete_before_it_lost_its_place_stays(
         expectation.backups,
         "-newdb",
     )
-    # The receipt comes after the record says that all is there.
+    # The receipt comes after the record says that all is there, and after those of a batch.
     mine, theirs = f"copy-of-{expectation.database}", f"other-of-{expectation.database}"
-    sleeper = stopped(fork_server, "store.before-rename:3", *flags, mine)  # a lock, a record
+    sleeper = stopped(fork_server, "store.before-rename:6", *flags, mine)
     assert (
         '"complete": true'
         in next(expectation.backups.glob(".shardkeeper.server-restore-*.json")).read_text()
@@ -316,7 +316,7 @@ def test_a_restore_that_is_interrupted_once_all_is_there_says_so(
         expectation.backups,
         "-newdb",
     )
-    done = fork_server.start(*flags, copy, env={VARIABLE: "store.before-rename:3=TERM"}).wait()
+    done = fork_server.start(*flags, copy, env={VARIABLE: "store.before-rename:6=TERM"}).wait()
     assert done.code == 130, done
     assert "everything is restored all the same" in done.err
     assert points(server.target, copy) == expectation.now()

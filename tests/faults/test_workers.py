@@ -63,7 +63,7 @@ class Reads:
         self.held = threading.Event()
         self._go_on = threading.Event()
         self._hold_left = 0
-        self.at_once = self.most = 0
+        self.at_once = self.most = self.n_held = 0
         self._faults.before_shard = self._before
 
     def hold(self, number: int = 1) -> None:
@@ -85,6 +85,7 @@ class Reads:
             self.most = max(self.most, self.at_once)
         try:
             if holding:
+                self.n_held += 1
                 self.held.set()
                 self._go_on.wait(WITHIN_S)
         finally:

@@ -57,7 +57,7 @@ class ClusterShard:
         files = settled_files(server, self.place.shard_id) if exists else ()
         return ReplicaThere(server, exists, files)
 
-    def alone(self, repository: BackupRepository, run: Run) -> AbstractContextManager[None]:
+    def alone(self, repository: BackupRepository, run: Run) -> AbstractContextManager[object]:
         return holding_cluster(self._cluster, repository.store, run)
 
     def on(self, node: str) -> TargetReplicas:

@@ -32,7 +32,7 @@ from resources.engine.cluster.users import create_users, note_users
 from resources.engine.events import MetaRestoring, Run, Warned
 from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.identity import identity_of
-from resources.engine.restore.lease import holding_lease
+from resources.engine.restore.lease import HeldLease, holding_lease
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
 from resources.engine.restore.receipt import TargetFacts
 from resources.engine.restore.restored import RestoredShard
@@ -52,7 +52,7 @@ from resources.runtime.interrupts import interruptible
 
 
 @contextmanager
-def holding_cluster(cluster: Cluster, store: Store, run: Run) -> Generator[None]:
+def holding_cluster(cluster: Cluster, store: Store, run: Run) -> Generator[HeldLease]:
     """Have the cluster's lease for the block; the run stops once another restore takes it over.
 
     Raises:
@@ -63,8 +63,8 @@ def holding_cluster(cluster: Cluster, store: Store, run: Run) -> Generator[None]
         run.emit(Warned("another restore took over; this one stops"))
         cluster.abort()
 
-    with holding_lease(cluster.meta, store, run, lost=lost):
-        yield
+    with holding_lease(cluster.meta, store, run, lost=lost) as held:
+        yield held
     cluster.resume()  # the lease may have been lost when all was done
 
 
@@ -168,8 +168,8 @@ class ClusterTarget:
         cluster_id = cluster.metastore()[1].cluster_id
         facts = TargetFacts("cluster", cluster.address, cluster.about().version, cluster_id)
         self.run.emit(MetaRestoring())
-        with holding_cluster(cluster, self.repository.store, self.run):
-            yield ClusterRestore(cluster, checked, facts, left)
+        with holding_cluster(cluster, self.repository.store, self.run) as held:
+            yield ClusterRestore(cluster, checked, facts, left, held)
 
 
 def _addresses(metastore: Metastore) -> list[str]:
@@ -183,13 +183,20 @@ class ClusterRestore:
 
     Args:
         left: the record of a killed run of the same plan.
+        held: the cluster's lease.
     """
 
     _change: ClusterChange
 
     def __init__(
-        self, cluster: Cluster, checked: CheckedRestore, facts: TargetFacts, left: Journal | None
+        self,
+        cluster: Cluster,
+        checked: CheckedRestore,
+        facts: TargetFacts,
+        left: Journal | None,
+        held: HeldLease,
     ) -> None:
+        self._held = held
         self.facts = facts
         self.undoing = f"taking back what was restored into {cluster.address}"
         self._cluster = cluster
@@ -223,7 +230,11 @@ class ClusterRestore:
 
     def upload(self) -> list[RestoredShard]:
         upload = ClusterUpload(
-            self._cluster, self._checked, self._change, self._metastore_change.filled
+            self._cluster,
+            self._checked,
+            self._change,
+            self._metastore_change.filled,
+            lambda: self._held.taken,
         )
         upload.create()
         passing("cluster.shards-created")

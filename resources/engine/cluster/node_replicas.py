@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.own_shards import more_than_sent
@@ -21,6 +21,8 @@ class NodeReplicas:
         node: its TCP address.
         places: database and policy of each shard that may be made anew.
         owned: whether the shards have owners already, so that others may have written to them.
+        check_may_send: see `TargetReplicas`; whether the lease is held each client of the cluster
+            checks by itself.
     """
 
     def __init__(
@@ -30,7 +32,9 @@ class NodeReplicas:
         places: Mapping[ShardID, tuple[str, str]],
         *,
         owned: bool,
+        check_may_send: Callable[[], None] = lambda: None,
     ) -> None:
+        self._check_may_send = check_may_send
         self._cluster = cluster
         self._node = node
         self._places = places
@@ -43,7 +47,7 @@ class NodeReplicas:
         return self._cluster.peer(self._node).why_away is not None
 
     def check_may_send(self) -> None:
-        """Each client of the cluster asks for its lease by itself."""
+        self._check_may_send()
 
     def make_ready(
         self, shard_id: ShardID, files: Sequence[SentFile], ours: Collection[FileID]
@@ -52,6 +56,7 @@ class NodeReplicas:
             more = more_than_sent(self._cluster, self._node, shard_id, ours)
             if more is not None:
                 return more.why
+        self._check_may_send()
         client = self._cluster.coordinator(self._node)
         for removal in range(1, REMOVALS + 1):
             try:

@@ -56,15 +56,14 @@ class ArchiveContents(Struct, frozen=True):
         return tuple(file for file in self.files if file.damage is not None)
 
 
-class CheckedRestore(Struct, frozen=True):
-    """A restore whose archives are checked: what all of its steps work with.
+class CheckedArchives(Struct, frozen=True, kw_only=True):
+    """Archives that are checked: what sending them needs to know.
 
     Attributes:
         contents: what the archives hold, by shard of the backup.
     """
 
     repository: BackupRepository
-    plan: RestorePlan
     options: RestoreOptions
     contents: Mapping[ShardID, ArchiveContents]
     run: Run
@@ -80,6 +79,12 @@ class CheckedRestore(Struct, frozen=True):
             Stopped: the run must end early.
         """
         self.run.check("the restore was complete")
+
+
+class CheckedRestore(CheckedArchives, frozen=True, kw_only=True):
+    """A restore whose archives are checked: what all of its steps work with."""
+
+    plan: RestorePlan
 
 
 def left_out(
@@ -126,7 +131,9 @@ def check_archives(
     pending = sum(contents.tombstones for contents in found)
     if pending:
         run.emit(Warned(describe_deletes(pending, keep=options.keep_tombstoned)))
-    return CheckedRestore(repository, plan, options, checked, run)
+    return CheckedRestore(
+        repository=repository, plan=plan, options=options, contents=checked, run=run
+    )
 
 
 def describe_deletes(n: int, *, keep: bool) -> str:

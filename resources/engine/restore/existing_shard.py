@@ -76,7 +76,7 @@ class ShardReplicas(Protocol):
         """
         ...
 
-    def alone(self, repository: BackupRepository, run: Run) -> AbstractContextManager[None]:
+    def alone(self, repository: BackupRepository, run: Run) -> AbstractContextManager[object]:
         """Have no other restore work there meanwhile, if the target keeps such a record."""
         ...
 

@@ -77,13 +77,18 @@ class HeldLease:
         renew_every_s: how often it is renewed.
     """
 
-    def __init__(self, meta: MetaClient, number: NodeID) -> None:
+    def __init__(self, meta: MetaClient, number: NodeID, renewed_s: float | None = None) -> None:
         self.number = number
         self._meta = meta
-        self._renewed_s = passed_s()
+        self._renewed_s = passed_s() if renewed_s is None else renewed_s
         self._is_anothers = False
         share = usual_lease_s(LEASE_S) / LEASE_S
         self.lost_after_s, self.renew_every_s = LOST_AFTER_S * share, RENEW_EVERY_S * share
+
+    @property
+    def taken(self) -> tuple[int, float]:
+        """Its number, and when it was renewed last, for `sharing_lease` on this machine."""
+        return self.number, self._renewed_s
 
     def check(self) -> None:
         """To be called right before something that others must not do at the same time.
@@ -213,6 +218,30 @@ def holding_lease(
         if is_lost.is_set():
             run.stop.clear()
             run.emit(Warned("all was done when the lease of the cluster was lost"))
+
+
+@contextmanager
+def sharing_lease(
+    meta: MetaClient, taken: tuple[int, float], lost: Callable[[], None]
+) -> Generator[None]:
+    """Renew, as a worker, the lease that its run holds; within the block `meta` asks for it.
+
+    A worker has a clock of its own for that, so it changes nothing once it stood still past the
+    lease, whatever has become of its run.
+
+    Args:
+        taken: as `HeldLease.taken` was for the run.
+        lost: called from a thread when the lease is another's.
+    """
+    held, done = HeldLease(meta, NodeID(taken[0]), taken[1]), threading.Event()
+    thread = threading.Thread(target=_renew, args=(held, done, lost), name="lease", daemon=True)
+    thread.start()
+    try:
+        with meta.guarded(held.check):
+            yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _require_held(held: HeldLease, failure: Stopped | WireError) -> None:

@@ -14,7 +14,9 @@ from resources.engine.restore.server_journal import (
     LOCK,
     SUFFIX,
     claim_journal,
+    close_stage,
     is_on_record_beside,
+    key_of,
     left_names,
 )
 from resources.errors import LockLost, RepositoryLocked, ShardkeeperError, StoreFailed, shown
@@ -52,6 +54,7 @@ def take_back_interrupted(server: Server, repository: BackupRepository, *, emit:
             if journal is not None and _is_dealt_with(server, store, name, journal, lock, emit):
                 lock.check_still_mine()
                 store.delete(name)
+                close_stage(store, key_of(name))
 
 
 def _is_dealt_with(

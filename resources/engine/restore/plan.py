@@ -70,6 +70,9 @@ class RestoreOptions(Struct, frozen=True):
         precheck: `-precheck`: whether our archives' digests are compared before the target is
             touched, or their sizes alone; then their bytes are checked while they are sent.
         parallel: uploads at once; a server mostly keeps them waiting while it opens files.
+        per_node: the limit of these for one data node; None: no further limit.
+        workers: `-workers`: processes that upload; None: by cores and by what there is to do; 1:
+            this process alone.
 
     Raises:
         UsageError: `-newdb` without `-db`, `-newrp` without `-rp`, `-rp` without `-db`,
@@ -90,6 +93,8 @@ class RestoreOptions(Struct, frozen=True):
     keep_tombstoned: bool = False
     precheck: Precheck = "sizes"
     parallel: int = 4
+    per_node: int | None = None
+    workers: int | None = 1
 
     def __post_init__(self) -> None:
         if self.new_database and not self.limits.database:

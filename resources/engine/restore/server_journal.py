@@ -94,23 +94,17 @@ class JournalWriter:
         except StoreFailed:
             return  # a directory that fails now keeps others out as well
         if not mine:
-            raise _lost(self.name)
+            raise lost(self.name)
 
-    def check_not_lost(self) -> None:
-        """As `check_still_ours`, by looking alone: cheap enough to come before each upload.
+    @property
+    def held_as(self) -> tuple[str, str] | None:
+        """As `StoreLock.held_as`; None: it has no lock."""
+        return None if self._lock is None else self._lock.held_as
 
-        A run that stands still while it renews its lock keeps others from taking it over; this
-        renews nothing.
-
-        Raises:
-            LockLost: another run has taken the lock.
-        """
-        try:
-            mine = self._lock is None or self._lock.is_mine()
-        except StoreFailed:
-            return
-        if not mine:
-            raise _lost(self.name)
+    @property
+    def key(self) -> str:
+        """Tells this restore from every other; a run that goes on with it has the same."""
+        return key_of(self.name)
 
     def is_still_ours(self) -> bool:
         """Whether no other run has taken the place of this one."""
@@ -217,7 +211,7 @@ class JournalWriter:
 
     def _write(self, journal: ServerJournal) -> None:
         if self._file is not None and not self._file.put(journal.encode()):
-            raise _lost(self.name)
+            raise lost(self.name)
         self.journal = journal
 
 
@@ -268,7 +262,18 @@ def keeping_journal(
             writer.remove_if_over()
 
 
-def _lost(name: str) -> LockLost:
+def key_of(name: str) -> str:
+    """What tells the restore of a record from every other."""
+    return name.removesuffix(SUFFIX).rpartition("-")[2]
+
+
+def close_stage(store: Store, key: str) -> None:
+    """Take away the records of the batches of a restore that was killed; they decide nothing."""
+    with suppress(StoreFailed):
+        store.stage_of_restore(key).close()
+
+
+def lost(name: str) -> LockLost:
     return LockLost(
         "this restore stood still for so long that another run took its place, which takes back "
         "what it had created; it changes nothing more",

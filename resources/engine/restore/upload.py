@@ -21,7 +21,7 @@ from msgspec import Struct, field
 from resources.clients.server import Server
 from resources.clients.snapshotter import FINISH_TIMEOUT_S
 from resources.engine.options import Retry
-from resources.engine.restore.check import OLDER, CheckedRestore, require_digest
+from resources.engine.restore.check import OLDER, CheckedArchives, require_digest
 from resources.engine.restore.deletes import deletes_in
 from resources.engine.restore.outgoing import Outgoing
 from resources.engine.restore.plan import ShardRestore
@@ -72,6 +72,16 @@ def settles_within_s(size_bytes: int) -> float:
     It holds the shard while it syncs the files and reads their index again.
     """
     return min(FINISH_TIMEOUT_S, SETTLES_S + size_bytes / SETTLED_BYTES_PER_S)
+
+
+def would_send(checked: CheckedArchives, shard: ShardRestore) -> Sent:
+    """What goes out; of files that lose something on their way only the points are known."""
+    contents = checked.contents[shard.place.shard_id]
+    applied = checked.applies_deletes(shard.place.shard_id)
+    if applied or contents.damaged:
+        return Sent([], contents.files, applied=applied)
+    files = [SentFile(*file.id) for file in contents.files if file.is_tsm]
+    return Sent(files, contents.files, contents.series)
 
 
 class _Tries(Struct):
@@ -125,7 +135,7 @@ class Uploader:
     def __init__(
         self,
         server: Server,
-        checked: CheckedRestore,
+        checked: CheckedArchives,
         id_map: Mapping[ShardID, ShardID],
         replicas: TargetReplicas,
         retried: Retried,
@@ -161,15 +171,6 @@ class Uploader:
             raise
         passing("restore.read-back")
         return receipt, time.monotonic() - began
-
-    def would_send(self, shard: ShardRestore) -> Sent:
-        """What goes out; of files that lose something on their way only the points are known."""
-        contents = self._checked.contents[shard.place.shard_id]
-        applied = self._checked.applies_deletes(shard.place.shard_id)
-        if applied or contents.damaged:
-            return Sent([], contents.files, applied=applied)
-        files = [SentFile(*file.id) for file in contents.files if file.is_tsm]
-        return Sent(files, contents.files, contents.series)
 
     # --- attempts ---------------------------------------------------------------------------
 
@@ -229,7 +230,7 @@ class Uploader:
             found = files_there(self.server, new_id)
         if not found:
             return None
-        sent = self.would_send(shard)
+        sent = would_send(self._checked, shard)
         if not {file.id for file in found} < {file.id for file in sent.files}:
             try:
                 return compared(self.server, self._repository, shard, new_id, sent, found)

@@ -16,7 +16,7 @@ from resources.engine.events import (
     ShardRestored,
     ShardRetried,
 )
-from resources.engine.restore.check import CheckedRestore
+from resources.engine.restore.check import CheckedArchives
 from resources.engine.restore.postponed import Postponed, Postponing
 from resources.errors import ShardkeeperError
 from resources.model import ShardID
@@ -52,7 +52,7 @@ class Upload(ABC, Generic[Item, Result]):
         news: what `send` has to tell meanwhile.
     """
 
-    def __init__(self, checked: CheckedRestore, abort: Callable[[], None]) -> None:
+    def __init__(self, checked: CheckedArchives, abort: Callable[[], None]) -> None:
         """`abort` breaks off what is under way, from any thread."""
         self.checked = checked
         self.news = News()

@@ -235,6 +235,11 @@ class StoreLock:
         if not self._renew(backup=backup):
             raise self.lost()
 
+    @property
+    def held_as(self) -> tuple[str, str]:
+        """The name of its record and its token, for other processes of the run: `is_held_as`."""
+        return self._name, self.record.token
+
     def still_mine(self) -> bool:
         """Ask the store, and start a new lease if so."""
         return self._renew()
@@ -367,9 +372,22 @@ class StoreLock:
         Each caller gets an object of its own: what one thread reads must not become what another
         one replaces.
         """
-        file = RecordFile(self._store, self._name, max_bytes=MAX_RECORD_BYTES)
-        found = _stored(file)
-        return file if found is not None and found.token == self.record.token else None
+        return _held_by(self._store, self._name, self.record.token)
+
+
+def is_held_as(store: Store, name: str, token: str) -> bool:
+    """Whether the run that took a lock has it still, without a new lease.
+
+    Raises:
+        StoreFailed: the store cannot read the record.
+    """
+    return _held_by(store, name, token) is not None
+
+
+def _held_by(store: Store, name: str, token: str) -> RecordFile | None:
+    file = RecordFile(store, name, max_bytes=MAX_RECORD_BYTES)
+    found = _stored(file)
+    return file if found is not None and found.token == token else None
 
 
 class ObservedLease:

@@ -158,6 +158,9 @@ class ObjectStore:
         self._stages[stage.name] = stage
         return stage
 
+    def stage_of_restore(self, key: str) -> Stage:
+        raise StoreFailed(f"{self._bucket.url}: a bucket keeps no records of a restore's batches")
+
     def join(self, name: str) -> Stage:
         raise UsageError(
             f"{self._bucket.url}: several processes cannot share a run whose archives go into a "

@@ -21,6 +21,7 @@ file of it is gone, so that the next run knows what to sweep, whatever failed in
     .shardkeeper.run-K           a run that waits for the lock, or has just taken it
     .shardkeeper.run-K.T         it makes the backup T
     .shardkeeper.gone-K.T        its place was taken; T's files are being swept
+    .shardkeeper.fill-K          a restore, which changes nothing here; it has its own record
 
 A stage is also the home of what only its run needs: the records of its batches, and a **part** for
 each worker that has claimed one (docs/decisions/0016-plan-batches-commit.md). A part is a way as
@@ -49,12 +50,13 @@ from resources.repository.storage.directory import (
     FileSink,
 )
 
-RUN, GONE = ".shardkeeper.run-", ".shardkeeper.gone-"
+RUN, GONE, FILL = ".shardkeeper.run-", ".shardkeeper.gone-", ".shardkeeper.fill-"
 ASIDE = "aside-"
 PART, PART_GONE = "part-", "gone-"
 ROUNDS = 100
 
 _NAME = re.compile(r"\.shardkeeper\.(?:run|gone)-[0-9a-f]{1,64}(?:\.([0-9]{8}T[0-9]{6}Z))?")
+_FILL = re.compile(r"\.shardkeeper\.fill-[0-9a-f]{1,64}")
 _PART = re.compile(r"(part|gone)-([a-z0-9]{1,32})-([0-9a-f]{1,64})")
 _REVOKED = frozenset({errno.ENOENT, errno.ESTALE, errno.ENOTDIR})
 
@@ -155,6 +157,16 @@ class DirectoryStage(StageWay):
         return cls(directory, name)
 
     @classmethod
+    def of_restore(cls, directory: Directory, key: str) -> DirectoryStage:
+        """As `make`; no run that takes the lock closes it. One of that key is closed first."""
+        stage = cls(directory, f"{FILL}{key}")
+        _empty(directory, stage.name)
+        _remove(directory, stage.name)
+        with directory.doing(f"creating {stage.name}"):
+            os.mkdir(stage.name, DIRECTORY_MODE, dir_fd=directory.fd)
+        return stage
+
+    @classmethod
     def join(cls, directory: Directory, name: str) -> DirectoryStage:
         """The stage of a run that another process has begun.
 
@@ -162,7 +174,8 @@ class DirectoryStage(StageWay):
             LockLost: it is gone.
         """
         stage = cls(directory, name)
-        if not (_NAME.fullmatch(name) and name.startswith(RUN) and stage.is_there()):
+        of_run = _NAME.fullmatch(name) and name.startswith(RUN)
+        if not ((of_run or _FILL.fullmatch(name)) and stage.is_there()):
             raise _lost()
         return stage
 

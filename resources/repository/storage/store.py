@@ -112,9 +112,11 @@ class Part(Protocol):
 
     Attributes:
         name: tells it from every other part and stage.
+        lost: what to raise once it is closed.
     """
 
     name: str
+    lost: Callable[[], LockLost]
 
     def is_there(self) -> bool:
         """Whether nothing has closed it so far."""
@@ -278,6 +280,14 @@ class Store(Protocol):
 
     def stage(self, key: str) -> Stage:
         """The directory through which a run changes the repository; `key` is unique to it."""
+        ...
+
+    def stage_of_restore(self, key: str) -> Stage:
+        """A stage for the records of a restore, which holds no lock; one of that key is closed.
+
+        Args:
+            key: of the restore, hexadecimal; a run that goes on with it has the same.
+        """
         ...
 
     def join(self, name: str) -> Stage:
@@ -459,6 +469,9 @@ class DirectoryStore:
 
     def stage(self, key: str) -> Stage:
         return DirectoryStage.make(self._directory, key)
+
+    def stage_of_restore(self, key: str) -> Stage:
+        return DirectoryStage.of_restore(self._directory, key)
 
     def join(self, name: str) -> Stage:
         return DirectoryStage.join(self._directory, name)
