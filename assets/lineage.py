@@ -16,18 +16,18 @@ from assets.restored_meta import build_restored_meta
 from assets.restored_shards import build_restored_shards
 from assets.shard_backup import build_shard_backup
 from assets.shards import build_shards
-from resources.config.values import Cluster, Objectives
+from resources.config.values import Cluster, Executor, Objectives
 
 
 def build_assets(
-    cluster_assets: ClusterAssets, settings: Cluster
+    cluster_assets: ClusterAssets, settings: Cluster, executor: Executor
 ) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """The chain from the scan of a cluster to the shards that are restored from its backups."""
     return [
         build_meta_snapshot(cluster_assets),
         build_shards(cluster_assets),
         build_shard_backup(cluster_assets),
-        build_backup_set(cluster_assets, settings.objectives),
+        build_backup_set(cluster_assets, settings.objectives, executor),
         build_restored_meta(cluster_assets),
         build_restored_shards(cluster_assets),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 from pathlib import Path
@@ -15,6 +14,7 @@ from assets.keys import ClusterAssets
 from assets.left_out import left_out_definitions
 from assets.lineage import build_assets, build_checks
 from assets.messages import what_happened
+from pipelines.executors import executor_definition
 from pipelines.jobs import (
     back_up_full_job,
     back_up_job,
@@ -34,8 +34,8 @@ from pipelines.sensors.rpo_sensor import rpo_sensor
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource, TargetResource
 from resources.config.reading import HINT, Problem, configuration_path, read_sound
-from resources.config.values import Cluster, Configuration
-from resources.errors import UsageError, shown
+from resources.config.values import Configuration, Executor
+from resources.errors import UsageError
 
 URL_VARIABLE = "SHARDKEEPER_URL"
 """The variable with the UI's address, used if the file has none; `make dev` sets it."""
@@ -59,16 +59,17 @@ def definitions(path: Path, url: str = "") -> dg.Definitions:
     url = configuration.url or url
     problems, all_cluster_assets = list(reading.problems), list[dg.Definitions]()
     for name, settings in configuration.backed_up.items():
+        chosen, wrong = _chosen(settings.executor)
+        problems += [Problem("", _at(f"{path}: clusters.{name}", error)) for error in wrong]
         try:
-            all_cluster_assets.append(of_cluster(ClusterAssets(name), settings, configuration, url))
+            all_cluster_assets.append(
+                of_cluster(ClusterAssets(name), configuration, url, executor=chosen)
+            )
         except (UsageError, *definition_errors()) as error:
             message = UsageError(f"{path}: clusters.{name}: {error}", hint=HINT)
             problems.append(Problem(name, message))
-    executor = dg.in_process_executor
-    try:
-        executor = _executor(configuration.executor)
-    except UsageError as error:
-        problems.append(Problem("", UsageError(f"{path}: {error.what}", hint=error.hint)))
+    executor, wrong = _chosen(configuration.executor)
+    problems += [Problem("", _at(str(path), error)) for error in wrong]
     for problem in problems:
         _LOG.error("%s", what_happened(problem.error))
     if not all_cluster_assets:
@@ -91,23 +92,46 @@ def definitions(path: Path, url: str = "") -> dg.Definitions:
                 "target": TargetResource.configure_at_launch(configuration=where),
             },
             sensors=reported,
-            executor=executor,
+            executor=executor or dg.in_process_executor,
         ),
     )
 
 
+def _chosen(settings: Executor | None) -> tuple[dg.ExecutorDefinition | None, list[UsageError]]:
+    """The executor to use, None for the default, which is used instead of a wrong one, too."""
+    try:
+        return (executor_definition(settings) if settings else None), []
+    except UsageError as error:
+        return None, [error]
+
+
+def _at(place: str, error: UsageError) -> UsageError:
+    return UsageError(f"{place}: {error.what}", hint=error.hint)
+
+
 def of_cluster(
-    cluster_assets: ClusterAssets, settings: Cluster, configuration: Configuration, url: str
+    cluster_assets: ClusterAssets,
+    configuration: Configuration,
+    url: str,
+    *,
+    executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
-    """The definitions of one cluster."""
-    back_up, back_up_shards = back_up_job(cluster_assets), back_up_shards_job(cluster_assets)
+    """The definitions of one cluster.
+
+    Args:
+        executor: of its backups; None: that of all jobs.
+    """
+    name = cluster_assets.name
+    settings = configuration.clusters[name]
+    back_up = back_up_job(cluster_assets, executor)
+    back_up_shards = back_up_shards_job(cluster_assets, executor)
     back_up_jobs = [back_up, back_up_shards]
     return dg.Definitions(
-        assets=build_assets(cluster_assets, settings),
+        assets=build_assets(cluster_assets, settings, configuration.executor_of(name)),
         asset_checks=build_checks(cluster_assets, settings.objectives),
         jobs=[
             back_up,
-            back_up_full_job(cluster_assets),
+            back_up_full_job(cluster_assets, executor),
             back_up_shards,
             verify_job(cluster_assets),
             merge_job(cluster_assets),
@@ -121,23 +145,6 @@ def of_cluster(
             alerts_sensor(cluster_assets, settings, configuration, url),
         ],
     )
-
-
-def _executor(name: str) -> dg.ExecutorDefinition:
-    """The configured executor; by default the run's own process, as threads do the copying."""
-    if not name:
-        return dg.in_process_executor
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(
-            f"executor: {shown(name)} cannot be loaded: {error}",
-            hint="write module:attribute, such as dagster_k8s:k8s_job_executor, and install it",
-        ) from None
-    if not isinstance(found, dg.ExecutorDefinition):
-        raise UsageError(f"executor: {shown(name)} is not a Dagster executor")
-    return found
 
 
 @dg.definitions

@@ -16,7 +16,9 @@ BACKUPS_FIRST = "1"
 """The priority of backups, so that a queue of restores does not delay the next restore point."""
 
 
-def back_up_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
+def back_up_job(
+    cluster_assets: ClusterAssets, executor: dg.ExecutorDefinition | None = None
+) -> dg.UnresolvedAssetJobDefinition:
     """Scan, copy what changed, record the restore point; one run, whatever changed."""
     return _back_up_job(
         cluster_assets,
@@ -25,10 +27,13 @@ def back_up_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinitio
         "Back up the cluster: scan it, copy every shard that changed since its newest archive, "
         "check the copies, and make a restore point. For an unchanged cluster it only scans. Run "
         "it at least as often as your recovery point objective requires.",
+        executor,
     )
 
 
-def back_up_full_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
+def back_up_full_job(
+    cluster_assets: ClusterAssets, executor: dg.ExecutorDefinition | None = None
+) -> dg.UnresolvedAssetJobDefinition:
     """The same for every shard, changed or not."""
     return _back_up_job(
         cluster_assets,
@@ -36,10 +41,13 @@ def back_up_full_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefi
         BackUpConfig(full=True),
         "Back up every shard of the cluster, changed or not, check the copies, and make a restore "
         "point that needs no earlier archive.",
+        executor,
     )
 
 
-def back_up_shards_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition:
+def back_up_shards_job(
+    cluster_assets: ClusterAssets, executor: dg.ExecutorDefinition | None = None
+) -> dg.UnresolvedAssetJobDefinition:
     """Copy the shards of the chosen partitions, and no others."""
     return dg.define_asset_job(
         cluster_assets.back_up_shards_job,
@@ -47,12 +55,17 @@ def back_up_shards_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDe
         description="Back up only the chosen shards, for example to fill missing or failed ones. "
         f"{cluster_assets.back_up_job} copies all that changed and makes a restore point of the "
         "whole cluster.",
+        executor_def=executor,
         tags={**cluster_assets.tags, "dagster/priority": BACKUPS_FIRST},
     )
 
 
 def _back_up_job(
-    cluster_assets: ClusterAssets, name: str, config: BackUpConfig, description: str
+    cluster_assets: ClusterAssets,
+    name: str,
+    config: BackUpConfig,
+    description: str,
+    executor: dg.ExecutorDefinition | None,
 ) -> dg.UnresolvedAssetJobDefinition:
     assets = dg.AssetSelection.assets(cluster_assets.meta_snapshot, cluster_assets.backup_set)
     # The steps evaluate the other checks themselves; executed, each of them would run a scan.
@@ -64,6 +77,7 @@ def _back_up_job(
         selection=assets.without_checks() | blocking,
         config=dg.RunConfig(ops={cluster_assets.backup_set.to_python_identifier(): config}),
         description=description,
+        executor_def=executor,
         tags={**cluster_assets.tags, "dagster/priority": BACKUPS_FIRST},
     )
 

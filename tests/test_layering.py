@@ -125,7 +125,7 @@ ARROWS = {
 }
 MAY_IMPORT_DAGSTER = re.compile(
     r"assets/.*|pipelines/sensors/.*"
-    r"|pipelines/(definitions|jobs|launch_checks|merge_op|restore_op|schedules)\.py"
+    r"|pipelines/(definitions|executors|jobs|launch_checks|merge_op|restore_op|schedules)\.py"
     r"|resources/(cluster|backup_repository)\.py"
 )
 

@@ -76,6 +76,18 @@ class AssetHistory:
             self._cluster_assets.shards, dg.DagsterEventType.ASSET_OBSERVATION
         )
 
+    def newest_observation(self) -> int:
+        """The storage id of the newest observation of any shard; 0: none."""
+        kind = dg.DagsterEventType.ASSET_OBSERVATION
+        return max(self._log.newest_ids(self._cluster_assets.shards, kind).values(), default=0)
+
+    def observed_until(self, newest: int) -> dict[str, str]:
+        """As `observed`, of the shards whose last observation is not newer than that one."""
+        kind = dg.DagsterEventType.ASSET_OBSERVATION
+        found = self.observed()
+        ids = self._log.newest_ids(self._cluster_assets.shards, kind)
+        return {key: version for key, version in found.items() if ids.get(key, newest) <= newest}
+
     def backed_up(self) -> dict[str, str]:
         """By partition, the version of the shard's last backup."""
         return self._log.versions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 import dagster as dg
@@ -9,9 +10,11 @@ import dagster as dg
 from assets.metadata.common import Metadata, instant, stamp
 from assets.metadata.set_changes import change_facts
 from assets.metadata.tables import frame, frame_table, table
+from resources.engine.backup.batch import BatchDone
 from resources.engine.backup.change_detection import content_version
 from resources.engine.backup.damaged import NEXT_STEP, describe_damage
 from resources.engine.backup.run import BackupReport
+from resources.engine.backup.steps import BatchStep
 from resources.engine.verify.backup_diff import SetChanges
 from resources.errors import readable_size
 from resources.repository.backup_set import StoredManifest
@@ -112,6 +115,34 @@ def copied_facts(report: BackupReport, gone: Collection[str]) -> Metadata:
             "server_version": details.source.version or "unknown (no HTTP)",
         }
     return facts
+
+
+def batch_sizes(batches: Sequence[BatchStep]) -> Metadata:
+    """What batches have to copy, as their nodes report it."""
+    n_bytes = sum(batch.bytes for batch in batches)
+    return {
+        "shards": sum(batch.shards for batch in batches),
+        "size": readable_size(n_bytes),
+        "bytes": n_bytes,
+    }
+
+
+def batch_facts(done: BatchDone) -> Metadata:
+    """What a batch did."""
+    entries = [one.entry for one in done.outcomes if one.entry is not None]
+    kinds = Counter(one.kind for one in done.outcomes)
+    n_bytes = sum(entry.details.stored_bytes for entry in entries if entry.details)
+    failed = [
+        FailedShard(one.shard_id, str(one.error.error())) for one in done.outcomes if one.error
+    ]
+    return {
+        "shards": len(done.outcomes),
+        **{f"shards_{kind.replace(' ', '_')}": number for kind, number in sorted(kinds.items())},
+        "size": readable_size(n_bytes),
+        "bytes": n_bytes,
+        "node": ", ".join(sorted({one.node for one in done.outcomes if one.node})) or "-",
+        **({"failed": failed_table(failed)} if failed else {}),
+    }
 
 
 def failed_table(failed: Sequence[FailedShard]) -> dg.TableMetadataValue:

@@ -20,7 +20,7 @@ from resources.config.reading import (
     configuration_path,
     read_sound,
 )
-from resources.config.values import EMBEDDED
+from resources.config.values import EMBEDDED, EXECUTORS
 from resources.errors import ShardkeeperError, UsageError, counted
 
 CONNECT_S = 10.0
@@ -102,19 +102,23 @@ def _summary(found: Reading, *, embedded: bool) -> Iterator[str]:
 
 
 def _executor(found: Reading) -> Iterator[UsageError]:
-    name = found.configuration.executor
-    if not name:
-        return
-    module, _, attribute = name.partition(":")
-    try:
-        there = bool(attribute) and find_spec(module) is not None
-    except (ImportError, ValueError):
-        there = False
-    if not there:
-        yield UsageError(
-            f"executor: {name!a} is not installed here",
-            hint="write module:attribute, such as dagster_k8s:k8s_job_executor, and install it",
-        )
+    """Executors that are not installed here."""
+    configuration = found.configuration
+    of_clusters = (configuration.executor_of(name) for name in configuration.backed_up)
+    kinds = [one.kind for one in (configuration.executor, *of_clusters)]
+    for kind in dict.fromkeys(kinds):
+        module = EXECUTORS.get(kind, kind).partition(":")[0]
+        try:
+            there = find_spec(module) is not None
+        except (ImportError, ValueError):
+            there = False
+        if not there:
+            yield UsageError(
+                f"executor: {kind!a} is not installed here",
+                hint=f"pip install {module.replace('_', '-')}, of the release of your Dagster"
+                if kind in EXECUTORS
+                else "write module:attribute, such as dagster_k8s:k8s_job_executor, and install it",
+            )
 
 
 def _connected(found: Reading) -> Iterator[ShardkeeperError]:

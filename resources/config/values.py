@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -179,6 +179,57 @@ class Schedules(_Settings):
         return value
 
 
+EXECUTORS = {
+    "in_process": "dagster:in_process_executor",
+    "multiprocess": "dagster:multiprocess_executor",
+    "celery": "dagster_celery:celery_executor",
+    "docker": "dagster_docker:docker_executor",
+    "k8s": "dagster_k8s:k8s_job_executor",
+}
+"""The executors that have a name of their own, and where they are."""
+MIB = 1 << 20
+
+
+class Executor(_Settings):
+    """Where the steps of runs are done: by one of Dagster's executors."""
+
+    kind: str = "in_process"
+    """One of Dagster's, or `module:attribute`."""
+    config: dict[str, Any] = {}
+    """Its configuration, as Dagster documents it."""
+    nodes: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many data nodes are told apart; each has a pool of its own."""
+    batch_bytes: Annotated[int, Field(ge=1, le=2**50)] | None = None
+    """What a batch must have to be a step of its own; None: by the kind."""
+
+    @field_validator("kind")
+    @classmethod
+    def _is_kind(cls, value: str) -> str:
+        if value not in EXECUTORS and not re.fullmatch(r"[\w.]+:\w+", value, re.ASCII):
+            raise ValueError(
+                f"{shown(value)} is no executor: write one of {', '.join(EXECUTORS)}, or "
+                "module:attribute of another one"
+            )
+        return value
+
+    @property
+    def step_bytes(self) -> int:
+        """What a batch must have to be a step of its own; 0: none is one."""
+        if self.batch_bytes is not None:
+            return self.batch_bytes
+        if self.kind in ("in_process", "dagster:in_process_executor"):
+            return 0
+        return 1024 * MIB if "docker" in self.kind or "k8s" in self.kind else 256 * MIB
+
+
+def _executor(value: object) -> object:
+    return {"kind": value} if isinstance(value, str) and value else value
+
+
+AnExecutor = Annotated[Executor, BeforeValidator(_executor)]
+"""Settings of an executor; a text is its kind."""
+
+
 class Cluster(_Settings):
     """A cluster or a single server: address, credentials, repository, schedules and limits."""
 
@@ -216,6 +267,8 @@ class Cluster(_Settings):
     """Whether a shard with damaged blocks or lost files is saved as it is and marked, or fails."""
     objectives: Objectives = Objectives()
     limits: ClusterLimits = ClusterLimits()
+    executor: AnExecutor | None = None
+    """Where the steps of its runs are done; None: as for all clusters."""
     schedules: Schedules = Schedules()
     watch_every: Annotated[Seconds, Field(ge=5)] = 30.0
     """The interval of the sensors."""
@@ -268,6 +321,8 @@ class Repository(_Settings):
     """A path, or the URL of a bucket: `s3://bucket/prefix`, `gs://…`, `az://…`."""
     lock_wait: Seconds = 3600.0
     """How long to wait while another run holds the lock."""
+    run_lease: Annotated[Seconds, Field(ge=1)] = 900.0
+    """How long a run in several steps keeps the lock while none of its steps is at work."""
 
     @field_validator("path", mode="before")
     @classmethod
@@ -301,8 +356,8 @@ class Configuration(_Settings):
     repositories: dict[str, Repository] = {}
     clusters: dict[str, Cluster]
     notify: tuple[Notify, ...] = ()
-    executor: str = ""
-    """Dagster's executor for all jobs, `module:attribute`; empty: in the run's own process."""
+    executor: AnExecutor = Executor()
+    """Where the steps of runs are done; by default in the run's own process."""
 
     url: str = ""
     """The address of Dagster's UI for its users; messages link to runs there."""
@@ -351,6 +406,10 @@ class Configuration(_Settings):
                         ("notify", at, "clusters", place),
                         f"notify: {shown(name)} is not among the clusters ({_listed(clusters)})",
                     )
+
+    def executor_of(self, cluster: str) -> Executor:
+        """Where the steps of a cluster's runs are done."""
+        return self.clusters[cluster].executor or self.executor
 
     @property
     def backed_up(self) -> dict[str, Cluster]:

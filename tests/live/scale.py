@@ -129,13 +129,13 @@ def engine_time() -> Iterator[list[float]]:
 
         return counted
 
-    before = assets.run_backup.back_up, assets.scan.plan_backup
-    assets.run_backup.back_up = counting(before[0])
+    before = assets.run_backup.plan_step, assets.scan.plan_backup
+    assets.run_backup.plan_step = counting(before[0])
     assets.scan.plan_backup = counting(before[1])
     try:
         yield spent
     finally:
-        assets.run_backup.back_up, assets.scan.plan_backup = before
+        assets.run_backup.plan_step, assets.scan.plan_backup = before
 
 
 def timed(what: str, do: Callable[[], T]) -> T:

@@ -138,7 +138,7 @@ def back_up(
         ShardkeeperError: nothing was committed; earlier backups are unchanged.
     """
     began = time.monotonic()
-    options = _possible(options, repository)
+    options = possible(options, repository)
     on_wait = emit_waiting(run.emit)
     with repository.begin(command=command, wait_s=options.lock_wait_s, on_wait=on_wait) as writer:
         emit_left(writer.left, run.emit)
@@ -246,7 +246,7 @@ class Copies:
             self.damaged.append(damage)
 
 
-def _possible(options: BackupOptions, repository: BackupRepository) -> BackupOptions:
+def possible(options: BackupOptions, repository: BackupRepository) -> BackupOptions:
     """With one process, where several cannot store a run's archives.
 
     Raises:

@@ -29,6 +29,7 @@ from resources.engine.backup.run import (
     BegunBackup,
     Copies,
     begin_backup,
+    possible,
     require_useful,
 )
 from resources.engine.backup.skipped_shards import LeftAlone
@@ -210,6 +211,7 @@ def plan_step(
         ShardkeeperError: nothing was committed; earlier backups are unchanged.
     """
     began = time.monotonic()
+    options = possible(options, repository)
     wait_s, on_wait = options.lock_wait_s, emit_waiting(run.emit)
     with repository.begin(command=settings.command, wait_s=wait_s, on_wait=on_wait) as writer:
         emit_left(writer.left, run.emit)
