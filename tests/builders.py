@@ -29,7 +29,7 @@ from resources.model import (
 )
 from resources.protocol.server_vars import CacheStats, ShardStats
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest
-from resources.repository.formats.details import BackupDetails, FileFacts, ShardDetails, Source
+from resources.repository.formats.details import BackupDetails, FileFacts, ShardDetails, SourceInfo
 from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
 from resources.repository.formats.proof import Clocks, Proof, ShardFigures
 
@@ -226,7 +226,7 @@ def archive(
 
 def backup_details(**changed: Any) -> BackupDetails:
     """How a backup of a single server came about."""
-    source = Source("server", "h:8088", "1.6.7", 5)
+    source = SourceInfo("server", "h:8088", "1.6.7", 5)
     return replace(BackupDetails("0.1.0", "incremental", 0, source, "c" * 64), **changed)
 
 

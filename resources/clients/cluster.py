@@ -104,7 +104,7 @@ class Cluster:
         return self.about(), None
 
     def recall(self, version: str, first: Mapping[str, SourceFacts]) -> None:
-        """As `Source.recall`."""
+        """As `BackupSource.recall`."""
         for node, facts in first.items():
             if facts.started_ns is not None:
                 self._described.add(node)

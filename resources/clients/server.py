@@ -171,7 +171,7 @@ class Server:
         return replace(_facts(version, reply), orphans=orphans), None
 
     def recall(self, version: str, first: Mapping[str, SourceFacts]) -> None:
-        """As `Source.recall`; HTTP that gave no figures then is not asked for any now."""
+        """As `BackupSource.recall`; HTTP that gave no figures then is not asked for any now."""
         facts = first.get(self.address)
         self.leftovers.learn(version)
         self._known_start = facts.started_ns if facts else None

@@ -59,7 +59,7 @@ class ReplicaInventory(Struct, frozen=True):
     """The faults that nodes report of their replicas of a shard, by TCP address."""
 
 
-class Source(Protocol):
+class BackupSource(Protocol):
     """A server or a cluster to back up; safe to share between threads."""
 
     @property

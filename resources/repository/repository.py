@@ -46,7 +46,7 @@ from resources.repository.storage.held_lock import (
 from resources.repository.storage.lock import POLL_S
 from resources.repository.storage.opening import open_store
 from resources.repository.storage.places import normal
-from resources.repository.storage.store import Source, Store
+from resources.repository.storage.store import ObjectSource, Store
 from resources.repository.writer import BackupWriter
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
@@ -219,7 +219,7 @@ class BackupRepository:
         return data
 
     @contextmanager
-    def open_archive(self, archive: Archive) -> Generator[Source]:
+    def open_archive(self, archive: Archive) -> Generator[ObjectSource]:
         """The stored file of a shard, compressed."""
         with self.store.open(archive.entry.file_name) as source:
             yield source

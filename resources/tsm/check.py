@@ -37,7 +37,7 @@ from resources.tsm.layout import (
     SEPARATOR,
     shown,
 )
-from resources.tsm.source import Source, index_start, read_exactly
+from resources.tsm.source import ByteSource, index_start, read_exactly
 from resources.tsm.time_counts import HEAD_BYTES, MAX_WORD, count_timestamps, time_span
 from resources.tsm.varint import uvarint
 
@@ -54,7 +54,7 @@ No block is shorter than this.
 MAX_SHORT_BYTES = 0x7F
 
 
-def check_tsm(source: Source, *, blocks: bool = True) -> TSMFacts:
+def check_tsm(source: ByteSource, *, blocks: bool = True) -> TSMFacts:
     """Verify a file from header to footer and count what it holds.
 
     Args:
@@ -78,13 +78,13 @@ def check_tsm(source: Source, *, blocks: bool = True) -> TSMFacts:
     return check_many(source, start, blocks=blocks)
 
 
-def check_few(source: Source, start: int, *, blocks: bool) -> TSMFacts:
+def check_few(source: ByteSource, start: int, *, blocks: bool) -> TSMFacts:
     """As `check_tsm`; the index begins at `start`. Index and blocks are each read as a whole."""
     accepted = check_regular(source, start, blocks=blocks)
     return accepted or check_one_by_one(source, start, blocks=blocks)
 
 
-def check_one_by_one(source: Source, start: int, *, blocks: bool) -> TSMFacts:
+def check_one_by_one(source: ByteSource, start: int, *, blocks: bool) -> TSMFacts:
     """As `check_few`, without the attempt to accept the file in bulk."""
     checker = _Blocks(read_exactly(source, 0, start)) if blocks else None
     end_of_index = source.size - FOOTER.size
@@ -261,7 +261,7 @@ _AROUND_KEY = 2 + 1 + 2 + ENTRY.size
 _TO_TIMES = CRC.size + 2
 
 
-def check_regular(source: Source, start: int, *, blocks: bool) -> TSMFacts | None:
+def check_regular(source: ByteSource, start: int, *, blocks: bool) -> TSMFacts | None:
     """As `check_tsm`; the index begins at `start`. None: the file is not regular, or not whole.
 
     Raises:

@@ -22,7 +22,7 @@ from resources.tsm.crc import crc32
 from resources.tsm.facts import TSMFacts
 from resources.tsm.index import Coverage, IndexWindow, index_windows
 from resources.tsm.layout import CRC, ENTRY, HEADER, MAX_BLOCK_POINTS, MIN_BLOCK_BYTES, shown
-from resources.tsm.source import Source, read_exactly
+from resources.tsm.source import ByteSource, read_exactly
 from resources.tsm.time_counts import (
     COUNT_OF_FIRST_BYTE,
     HEAD_BYTES,
@@ -41,7 +41,7 @@ WINDOW_BLOCKS = 4096
 _ENTRY = np.dtype([("min", ">i8"), ("max", ">i8"), ("offset", ">u8"), ("size", ">u4")])
 
 
-def check_many(source: Source, start: int, *, blocks: bool) -> TSMFacts:
+def check_many(source: ByteSource, start: int, *, blocks: bool) -> TSMFacts:
     """As `check_tsm`; the index begins at `start`."""
     coverage = Coverage(len(HEADER), start)
     n_keys = n_series = n_blocks = n_points = 0
@@ -127,7 +127,7 @@ def _runs(table: BlockTable) -> list[tuple[int, int]]:
     return list(pairwise(bounds))
 
 
-def _check_run(source: Source, table: BlockTable, first: int, last: int) -> int:
+def _check_run(source: ByteSource, table: BlockTable, first: int, last: int) -> int:
     """Read and check a run of adjacent blocks; return their number of points."""
     points = 0
     while first < last:
@@ -213,7 +213,7 @@ def check_blocks(data: bytes, begin: int, table: BlockTable) -> int:
     return int(points.sum())
 
 
-def check_large_block(source: Source, table: BlockTable) -> int:
+def check_large_block(source: ByteSource, table: BlockTable) -> int:
     """Verify one block that is larger than a window, as `check_blocks` does."""
     start, end = int(table.starts[0]), int(table.ends[0])
     crc, at = 0, start + CRC.size

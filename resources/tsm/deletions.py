@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from resources.errors import TSMError
 from resources.tsm.arrays import Ints, Words
-from resources.tsm.source import Source
+from resources.tsm.source import ByteSource
 from resources.tsm.tombstone import Tombstone, iter_tombstones, sound_tombstones
 
 DIGEST_BYTES = 16
@@ -85,7 +85,7 @@ class Deletions:
         self._highs: Ints = high_times[order]
 
     @classmethod
-    def sound(cls, source: Source) -> Deletions:
+    def sound(cls, source: ByteSource) -> Deletions:
         """The trustworthy deletions of a tombstone file that may be damaged."""
         try:
             return cls(iter_tombstones(source))

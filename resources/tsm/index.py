@@ -25,7 +25,7 @@ from resources.tsm.layout import (
     BlockType,
     shown,
 )
-from resources.tsm.source import Source, read_exactly
+from resources.tsm.source import ByteSource, read_exactly
 
 WINDOW_BYTES = 256 << 10
 MAX_ISLANDS = 65_536
@@ -49,7 +49,7 @@ class IndexWindow(Struct, frozen=True):
     """The number of series that begin here; the fields of a series are adjacent."""
 
 
-def index_windows(source: Source, start: int) -> Iterator[IndexWindow]:
+def index_windows(source: ByteSource, start: int) -> Iterator[IndexWindow]:
     """Walk the index that begins at `start`.
 
     Raises:

@@ -29,7 +29,7 @@ from resources.tsm.layout import (
     IndexKey,
     shown,
 )
-from resources.tsm.source import Source, index_start, read_exactly
+from resources.tsm.source import ByteSource, index_start, read_exactly
 
 MAX_DECODED_BLOCK_BYTES = 256 << 20
 
@@ -41,7 +41,7 @@ class TSMFile:
         TSMError: the part of the file that a method reads breaks the format.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self.size_bytes = source.size
         self.index_start = index_start(source)

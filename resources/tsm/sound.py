@@ -29,7 +29,7 @@ from resources.tsm.facts import TSMFacts
 from resources.tsm.layout import HEADER, BlockType, IndexEntry, IndexKey, shown, split_key
 from resources.tsm.reader import TSMFile
 from resources.tsm.sound_index import Hole, Record, SoundIndex, sound_block
-from resources.tsm.source import Source
+from resources.tsm.source import ByteSource
 from resources.tsm.time_counts import HEAD_BYTES, MAX_WORD, count_timestamps, time_span
 from resources.tsm.varint import uvarint
 
@@ -62,7 +62,7 @@ class SoundFile(TSMFile):
         StoreFailed: a method cannot read the source.
     """
 
-    def __init__(self, source: Source) -> None:  # the base's requires a whole file
+    def __init__(self, source: ByteSource) -> None:  # the base's requires a whole file
         self._source = source
         self._sound = SoundIndex(source)
         self.size_bytes = source.size
@@ -234,7 +234,7 @@ class SoundFile(TSMFile):
             self._named.append(damage)
 
 
-def salvaged(source: Source, why: str) -> tuple[TSMFacts, FileDamage]:
+def salvaged(source: ByteSource, why: str) -> tuple[TSMFacts, FileDamage]:
     """The counts of the sound parts of a damaged file, and its damage.
 
     Args:

@@ -29,7 +29,7 @@ from resources.tsm.layout import (
     TYPE_AND_COUNT,
     IndexEntry,
 )
-from resources.tsm.source import Source, read_exactly
+from resources.tsm.source import ByteSource, read_exactly
 
 MAX_BLOCK_BYTES = 256 << 20
 """A block is read as a whole; larger ones are not searched for."""
@@ -64,7 +64,7 @@ class SoundIndex:
         footer: the fault of the footer; empty: none.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._end = max(source.size - FOOTER.size, 0)
         self._tries = 0
@@ -206,7 +206,7 @@ class SoundIndex:
         return sound_block(self._source, first.offset, first.size) is not None
 
 
-def sound_block(source: Source, offset: int, size_bytes: int) -> bytes | None:
+def sound_block(source: ByteSource, offset: int, size_bytes: int) -> bytes | None:
     """A block without its CRC; None if the CRC does not match."""
     if not MIN_BLOCK_BYTES <= size_bytes <= MAX_BLOCK_BYTES:
         return None

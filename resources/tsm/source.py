@@ -17,7 +17,7 @@ IN_MEMORY_BYTES = 1 << 20
 
 
 @runtime_checkable
-class Source(Protocol):
+class ByteSource(Protocol):
     """Random access to bytes that do not change."""
 
     @property
@@ -61,7 +61,7 @@ class FileSource:
         return self._size
 
     def pread(self, offset: int, n: int) -> bytes:
-        """Read as `Source.pread`.
+        """Read as `ByteSource.pread`.
 
         Raises:
             StoreFailed: the file system could not read.
@@ -140,7 +140,7 @@ class Scratch:
                 raise self._refused(error) from None
         self._length = end
 
-    def source(self) -> Source:
+    def source(self) -> ByteSource:
         """What was written, for random access; valid until the next `start`."""
         if self._in_memory:
             return BytesSource(memoryview(self._memory)[: self._length])
@@ -164,7 +164,7 @@ class Scratch:
         return StoreFailed(what, hint="point TMPDIR at a directory that can be written to")
 
 
-def read_exactly(source: Source, offset: int, n: int) -> bytes:
+def read_exactly(source: ByteSource, offset: int, n: int) -> bytes:
     """Read `n` bytes; short reads are continued.
 
     Raises:
@@ -181,7 +181,7 @@ def read_exactly(source: Source, offset: int, n: int) -> bytes:
     return data
 
 
-def index_start(source: Source) -> int:
+def index_start(source: ByteSource) -> int:
     """Check header and footer; return the offset of the index, which is the end of the blocks.
 
     Raises:

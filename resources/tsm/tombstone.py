@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from resources.errors import TSMError
 from resources.tsm.layout import MAX_KEY_BYTES, SEPARATOR, shown
-from resources.tsm.source import BytesSource, Source
+from resources.tsm.source import ByteSource, BytesSource
 
 V2, V3, V4 = (bytes.fromhex(magic) for magic in ("00001502", "00001503", "00001504"))
 HEADER_BYTES = 4
@@ -81,14 +81,14 @@ def parse_tombstones(data: bytes | bytearray | memoryview) -> tuple[Tombstone, .
     return found
 
 
-def iter_tombstones(data: bytes | bytearray | memoryview | Source) -> Iterator[Tombstone]:
+def iter_tombstones(data: bytes | bytearray | memoryview | ByteSource) -> Iterator[Tombstone]:
     """Yield the records of a tombstone file, with one record and a piece of the file in memory.
 
     Raises:
         TSMError: as `parse_tombstones`, without a limit of records.
         StoreFailed: the file cannot be read.
     """
-    source = data if isinstance(data, Source) else BytesSource(data)
+    source = data if isinstance(data, ByteSource) else BytesSource(data)
     magic = bytes(source.pread(0, HEADER_BYTES))
     if magic == V4:
         return _records(_inflated(source, members=True))
@@ -102,7 +102,7 @@ def iter_tombstones(data: bytes | bytearray | memoryview | Source) -> Iterator[T
     return _lines(source)
 
 
-def sound_tombstones(source: Source) -> Iterator[Tombstone]:
+def sound_tombstones(source: ByteSource) -> Iterator[Tombstone]:
     """Yield the trustworthy deletes of a damaged file: those of whole gzip members.
 
     A file that is not compressed has no checksums and yields none; it is older than 2018.
@@ -120,7 +120,7 @@ def sound_tombstones(source: Source) -> Iterator[Tombstone]:
         at = _next_member(source, members.end)
 
 
-def _next_member(source: Source, at: int) -> int | None:
+def _next_member(source: ByteSource, at: int) -> int | None:
     """The offset at which the next gzip member may begin."""
     while at < source.size:
         piece = bytes(source.pread(at, _CHUNK_BYTES))
@@ -131,12 +131,12 @@ def _next_member(source: Source, at: int) -> int | None:
     return None
 
 
-def _pieces(source: Source) -> Iterator[bytes]:
+def _pieces(source: ByteSource) -> Iterator[bytes]:
     for at in range(HEADER_BYTES, source.size, _CHUNK_BYTES):
         yield bytes(source.pread(at, _CHUNK_BYTES))
 
 
-def _lines(source: Source) -> Iterator[Tombstone]:
+def _lines(source: ByteSource) -> Iterator[Tombstone]:
     rest, at = b"", 0
     for begin in range(0, source.size, _CHUNK_BYTES):
         *whole, rest = (rest + bytes(source.pread(begin, _CHUNK_BYTES))).split(b"\n")
@@ -179,7 +179,7 @@ def _records(parts: Iterable[bytes]) -> Iterator[Tombstone]:
         raise TSMError(f"tombstones end inside the record at byte {base}")
 
 
-def _inflated(source: Source, *, members: bool) -> Iterator[bytes]:
+def _inflated(source: ByteSource, *, members: bool) -> Iterator[bytes]:
     reader, at = _Members(source), HEADER_BYTES
     while at < source.size:
         if at > HEADER_BYTES and not members:
@@ -195,7 +195,7 @@ class _Members:
         end: the offset after the last member.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ByteSource) -> None:
         self._source = source
         self._inflated = 0
         self.end = 0

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from resources.clients.snapshotter import SnapshotterClient
-from resources.repository.archives.archive import ArchiveWriter, Place, inspect_archive, scratch_in
+from resources.model import ShardLocation
+from resources.repository.archives.archive import ArchiveWriter, inspect_archive, scratch_in
 from resources.repository.storage.store import DirectoryStore
 from tests.influxd import Influxd
 
@@ -22,7 +23,7 @@ def checking(server: Influxd, name: str, n: int, root: Path) -> None:
     with client.open_shard(path.shard_id) as stream:
         while got := stream.recv_into(buffer):
             tar += buffer[:got]
-    place = Place(path.database, path.policy, path.shard_id)
+    place = ShardLocation(path.database, path.policy, path.shard_id)
     found: dict[str, list[float]] = {"structure": [], "scratch": [], "read back": []}
     store = DirectoryStore(root)
     for i in range(n):

@@ -13,7 +13,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import BackupSource, SourceFacts
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.options import BackupOptions
 from resources.engine.workers.records import StoredError, decode_record, encode_record
@@ -102,13 +102,13 @@ class BatchDone(Struct, frozen=True):
     """Directories that an old release left behind in these shards."""
 
     @classmethod
-    def of(cls, outcomes: Sequence[ShardOutcome], source: Source) -> BatchDone:
+    def of(cls, outcomes: Sequence[ShardOutcome], source: BackupSource) -> BatchDone:
         crashes = source.crashes
         return cls(
             tuple(outcomes), dict(crashes.counts), dict(crashes.where), dict(source.leftovers.left)
         )
 
-    def note_in(self, source: Source) -> None:
+    def note_in(self, source: BackupSource) -> None:
         """Have a source know what another process learned of it."""
         for shard_id, times in self.crashes.items():
             if times > source.crashes.counts.get(shard_id, 0):

@@ -31,7 +31,7 @@ from typing import Literal
 from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
-from resources.clients.source import ReplicaInventory, ShardCopy, Source
+from resources.clients.source import BackupSource, ReplicaInventory, ShardCopy
 from resources.engine.backup.clocks import since_ns, went_alike
 from resources.engine.backup.completeness import Sample, figures, fits
 from resources.engine.backup.observed import SourceState
@@ -142,7 +142,7 @@ def source_version(metastore: Metastore, shards: Mapping[ShardID, str]) -> str:
 
 
 def probe(
-    source: Source, copy: ShardCopy, place: ShardPlace, previous: Archive, now: Clocks
+    source: BackupSource, copy: ShardCopy, place: ShardPlace, previous: Archive, now: Clocks
 ) -> str:
     """Request the files that are newer than the archive; an empty string if there are none.
 
@@ -247,7 +247,7 @@ def _digest(text: str) -> str:
 
 
 def scan_server(
-    source: Source,
+    source: BackupSource,
     now: SourceState,
     present: Sequence[ShardPlace],
     known: KnownArchives,
@@ -289,7 +289,7 @@ def scan_server(
 
 
 def _need_not_ask(
-    source: Source, place: ShardPlace, previous: Archive, options: BackupOptions
+    source: BackupSource, place: ShardPlace, previous: Archive, options: BackupOptions
 ) -> bool:
     """Whether to skip the request: it would leave files at a server whose figures are unchanged.
 
@@ -303,7 +303,7 @@ def _need_not_ask(
 
 
 def _probe_all(
-    source: Source,
+    source: BackupSource,
     inventory: ReplicaInventory,
     ask: list[tuple[ShardPlace, Archive]],
     clocks: Clocks,

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resources.clients.peers import all_away
-from resources.clients.source import ShardCopy, Source
+from resources.clients.source import BackupSource, ShardCopy
 from resources.engine.backup.batch import BackupBatch
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.completeness import Sample, Written, figures, missing_files
@@ -116,7 +116,7 @@ class ShardCopier:
 
     def __init__(
         self,
-        source: Source,
+        source: BackupSource,
         repository: BackupRepository,
         claimed: ClaimedBatch,
         batch: BackupBatch,

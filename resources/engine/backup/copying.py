@@ -6,7 +6,7 @@ import queue
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.copy_shard import (
@@ -39,7 +39,7 @@ from resources.runtime.workers import Outcome, Spread, running, whichever_is_the
 
 
 def copy_batch(
-    source: Source,
+    source: BackupSource,
     repository: BackupRepository,
     claimed: ClaimedBatch,
     batch: BackupBatch,
@@ -67,7 +67,7 @@ def copy_batch(
 
 
 def _copy_each(
-    source: Source,
+    source: BackupSource,
     copier: ShardCopier,
     batch: BackupBatch,
     run: Run,

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
-from resources.clients.source import ShardCopy, Source
+from resources.clients.source import BackupSource, ShardCopy
 from resources.engine.backup.second_read import SecondRead, compare
 from resources.errors import ArchiveCorrupt, BackupPartial, TSMError, counted, shown
 from resources.model import ShardID, ShardPlace
@@ -126,7 +126,7 @@ def require_something_sound(shard_id: ShardID, node: str, files: Sequence[FileFa
 
 
 def confirm_damage(
-    source: Source,
+    source: BackupSource,
     shard_id: ShardID,
     node: str,
     files: Sequence[FileFacts],

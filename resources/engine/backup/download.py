@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from msgspec import Struct
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.options import BackupOptions
 from resources.errors import Stopped
-from resources.model import ShardPlace
-from resources.repository.archives.archive import ArchiveWriter, Place, StoredArchive
+from resources.model import ShardLocation, ShardPlace
+from resources.repository.archives.archive import ArchiveWriter, StoredArchive
 from resources.repository.batches import ClaimedBatch
 from resources.runtime.failpoints import passing
 from resources.tsm.source import Scratch
@@ -44,7 +44,7 @@ class ShardDownloader:
 
     def __init__(
         self,
-        source: Source,
+        source: BackupSource,
         claimed: ClaimedBatch,
         options: BackupOptions,
         scratch_dir: str | None,
@@ -79,7 +79,7 @@ class ShardDownloader:
             archive = ArchiveWriter(
                 sink,
                 inner_name=self._batch.shard_file(place.shard_id).removesuffix(".gz"),
-                place=Place(place.database, place.policy, place.shard_id),
+                place=ShardLocation(place.database, place.policy, place.shard_id),
                 level=self._options.level,
                 checked=self._options.checked,
                 proven=self._options.proven,

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.completeness import Sample
 from resources.errors import RepositoryError, TSMError
@@ -52,7 +52,7 @@ BUFFER_BYTES = 256 << 10
 class GoneFiles(Struct, frozen=True):
     """Finds files that a server lost; one instance serves all threads of a run."""
 
-    source: Source
+    source: BackupSource
     repository: BackupRepository
 
     def found(

@@ -27,7 +27,7 @@ from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.protocol.times import format_time
 from resources.repository.backup_set import Archive, BackupSet
-from resources.repository.formats.details import FileFacts, ShardDetails, Source
+from resources.repository.formats.details import FileFacts, ShardDetails, SourceInfo
 from resources.repository.formats.proof import Clocks
 from resources.repository.repository import BackupRepository
 
@@ -151,7 +151,9 @@ def _from(details: ShardDetails | None) -> str:
     return f" from {format_time(details.group_start_ns)} on" if details else ""
 
 
-def _check_process(source: Source, facts: SourceFacts, clocks: Clocks | None, address: str) -> None:
+def _check_process(
+    source: SourceInfo, facts: SourceFacts, clocks: Clocks | None, address: str
+) -> None:
     """Require that the process did not run beside the one that was backed up."""
     if None in (source.started_ns, source.clocks, facts.started_ns, facts.uptime_s, clocks):
         return

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, field
 
-from resources.clients.source import ReplicaInventory, ShardCopy, Source
+from resources.clients.source import BackupSource, ReplicaInventory, ShardCopy
 from resources.engine.events import Emit, Warned
 from resources.model import Metastore, NodeID, ShardID, ShardPlace
 from resources.repository.formats.owner_facts import OwnerFacts
@@ -37,7 +37,7 @@ class Comparison(Struct, frozen=True):
 
 
 def differing_copies(
-    source: Source,
+    source: BackupSource,
     metastore: Metastore,
     places: Sequence[ShardPlace],
     before: ReplicaInventory,

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from msgspec import Struct, field
 
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import BackupSource, SourceFacts
 from resources.engine.backup.change_detection import ShardState, scan_server
 from resources.engine.backup.clocks import clocks_at
 from resources.engine.backup.identity import check_identity
@@ -90,7 +90,7 @@ class BackupPlan(Struct, frozen=True):
 
 
 def plan_backup(
-    source: Source,
+    source: BackupSource,
     repository: BackupRepository,
     options: BackupOptions,
     *,
@@ -162,7 +162,7 @@ def _report_plan(scanned: _Scanned, emit: Emit) -> None:
     emit(BackupPlanned(n_stale, len(scanned.states) - n_stale, len(scanned.absent)))
 
 
-def _wanted(source: Source, metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
+def _wanted(source: BackupSource, metastore: Metastore, options: BackupOptions) -> list[ShardPlace]:
     """The shards that the options choose.
 
     Raises:
@@ -210,7 +210,7 @@ class _Scanned(Struct, frozen=True):
 
 
 def _scan(
-    source: Source,
+    source: BackupSource,
     now: SourceState,
     wanted: Sequence[ShardPlace],
     known: KnownArchives,
@@ -252,7 +252,7 @@ def _era(backups: BackupSet | None, earlier: BackupSet | None) -> Era:
 
 
 def _first(
-    source: Source, facts: SourceFacts, states: Sequence[ShardState], options: BackupOptions
+    source: BackupSource, facts: SourceFacts, states: Sequence[ShardState], options: BackupOptions
 ) -> dict[str, SourceFacts]:
     """What nodes report of the shards that will be read, by address; each is asked once.
 
@@ -292,7 +292,7 @@ def _untold(silence: WireError | None) -> str:
     )
 
 
-def _check_node(source: Source, metastore: Metastore, prefer: str) -> None:
+def _check_node(source: BackupSource, metastore: Metastore, prefer: str) -> None:
     nodes = [node.tcp_addr for node in metastore.data_nodes] or [source.address]
     if prefer and prefer not in nodes:
         raise NothingMatches(

@@ -13,7 +13,7 @@ from contextlib import suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.backup.change_detection import ShardState, source_version
 from resources.engine.backup.observed import ObservedSource
 from resources.engine.backup.plan import plan_backup
@@ -71,7 +71,7 @@ class ChangesFound(Struct, frozen=True):
         return bool(self.changed) or self.settings_changed
 
 
-def fingerprint(source: Source, *, internal: bool) -> SourceFingerprint:
+def fingerprint(source: BackupSource, *, internal: bool) -> SourceFingerprint:
     """Read the figures that move when shards change; the source writes no cache for it.
 
     Raises:
@@ -123,7 +123,7 @@ class ChangePoller:
         self._settings = "", ""
 
     def poll(
-        self, source: Source, seen: SourceFingerprint, options: BackupOptions, *, emit: Emit
+        self, source: BackupSource, seen: SourceFingerprint, options: BackupOptions, *, emit: Emit
     ) -> ChangesFound:
         """Compare the shards whose marks moved with their archives.
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from msgspec import Struct, field
 
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import BackupSource, SourceFacts
 from resources.engine.backup.completeness import (
     Sample,
     is_sufficient,
@@ -48,7 +48,7 @@ class Unproven(Struct, frozen=True):
 
 
 def unproven(
-    source: Source,
+    source: BackupSource,
     replicas: Iterable[Replica],
     write_out: WriteOut,
 ) -> Unproven:
@@ -84,7 +84,7 @@ def unproven(
     return Unproven(frozenset(pending), frozenset(unknown), frozenset(node for _, node in unknown))
 
 
-def _samples(source: Source, nodes: Collection[str]) -> dict[str, SourceFacts | None]:
+def _samples(source: BackupSource, nodes: Collection[str]) -> dict[str, SourceFacts | None]:
     """What nodes report of all their shards; None for a node that does not answer."""
     described: dict[str, SourceFacts | None] = {}
     for node in nodes:

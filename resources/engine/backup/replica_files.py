@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.model import ShardID
 from resources.protocol.tar import Member, MemberData, MemberStart, TarWalker, member_place
 from resources.tsm.crc import crc32
@@ -23,7 +23,7 @@ MAX_WHOLE_BYTES = 256 << 10
 ALL, FIRST = "all ", "first "
 
 
-def files_of(source: Source, node: str, shard_id: ShardID) -> str:
+def files_of(source: BackupSource, node: str, shard_id: ShardID) -> str:
     """A name for a replica's files. The request makes the node write its cache out.
 
     "all …" covers every byte, in the order of the files' names; the names themselves change when

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 from msgspec.structs import replace
 
-from resources.clients.source import ReplicaInventory, ShardCopy, Source
+from resources.clients.source import BackupSource, ReplicaInventory, ShardCopy
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.damaged import describe_damage
 from resources.engine.backup.replica_caches import Replica, Unproven, unproven
@@ -95,7 +95,7 @@ def best_first(
 
 
 def settle(
-    source: Source,
+    source: BackupSource,
     metastore: Metastore,
     states: Sequence[ShardState],
     scratch_dir: str | None,
@@ -132,7 +132,7 @@ def settle(
 
 
 def _unproven(
-    source: Source,
+    source: BackupSource,
     asked: Sequence[Replica],
     later: ReplicaInventory,
     files: dict[Replica, str],
@@ -185,7 +185,7 @@ def _without(state: ShardState, busy: Collection[Replica]) -> ShardState:
 
 
 def _write_out(
-    source: Source, asked: Sequence[Replica], options: BackupOptions
+    source: BackupSource, asked: Sequence[Replica], options: BackupOptions
 ) -> dict[Replica, str]:
     """Request files, which makes the nodes write their caches; returns names for the files."""
 
@@ -236,7 +236,7 @@ def _unlike(copies: Sequence[ShardCopy]) -> bool:
 
 
 def _ranked(
-    source: Source,
+    source: BackupSource,
     unlike: Sequence[ShardState],
     scratch_dir: str | None,
     options: BackupOptions,
@@ -272,7 +272,7 @@ def _ranked(
 
 
 def _compared(
-    source: Source, state: ShardState, scratch_dir: str | None, *, keep_damaged: bool
+    source: BackupSource, state: ShardState, scratch_dir: str | None, *, keep_damaged: bool
 ) -> tuple[ShardState, tuple[str, ...]]:
     from resources.engine.backup.replica_points import rank
     from resources.repository.archives.unpacked import UnpackedShard

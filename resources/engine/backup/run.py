@@ -9,7 +9,7 @@ from typing import TypeAlias
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resources.clients.source import Source as BackupSource
+from resources.clients.source import BackupSource
 from resources.clients.source_address import Address
 from resources.engine.await_nodes import MAX_RETURNS, await_nodes
 from resources.engine.backup.batch import BackupBatch, BatchDone, ShardOutcome
@@ -40,7 +40,7 @@ from resources.errors import (
     named_few,
 )
 from resources.model import Metastore, ShardLocation, ShardPlace
-from resources.repository.formats.details import BackupDetails, FailedShard, Source
+from resources.repository.formats.details import BackupDetails, FailedShard, SourceInfo
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.manifest_cache import ManifestCache
 from resources.repository.repository import BackupRepository, BackupWriter
@@ -438,7 +438,7 @@ def _details(begun: BegunBackup) -> BackupDetails:
         tool_version=VERSION,
         strategy=begun.options.strategy,
         started_at_ns=plan.facts.clock_ns or time.time_ns(),
-        source=Source(
+        source=SourceInfo(
             kind=source.kind,
             address=source.address,
             version=plan.facts.version,

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from resources.clients.source import ReplicaInventory, ShardCopy, Source
+from resources.clients.source import BackupSource, ReplicaInventory, ShardCopy
 from resources.engine.backup.absent import (
     MissingReplica,
     absence,
@@ -57,7 +57,7 @@ class _Found(Struct):
 
 
 def scan_cluster(
-    source: Source,
+    source: BackupSource,
     now: SourceState,
     wanted: Sequence[ShardPlace],
     known: KnownArchives,
@@ -265,7 +265,7 @@ def _gaps(noted: Sequence[OwnerFacts]) -> str:
 
 
 def _proven(
-    source: Source, states: Sequence[ShardState], options: BackupOptions
+    source: BackupSource, states: Sequence[ShardState], options: BackupOptions
 ) -> list[ShardState]:
     """Request the files where only times have moved; equal files mean unchanged."""
     asked: dict[int, list[tuple[ShardState, ShardCopy, str]]] = {}

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from resources.clients.snapshotter import ShardStream
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.errors import ArchiveCorrupt
 from resources.model import ShardID
 from resources.protocol.tar import MemberData, MemberStart, TarWalker
@@ -61,7 +61,7 @@ def second_read(
 
 
 def read_again(
-    source: Source,
+    source: BackupSource,
     shard_id: ShardID,
     node: str,
     wanted: SecondRead,

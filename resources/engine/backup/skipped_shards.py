@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.backup.crash_record import TIMES_LEFT, Crash, CrashRecord
 from resources.engine.events import Emit, Warned
 from resources.errors import counted, named_few
@@ -26,7 +26,7 @@ LOG_HINT = "the server's log says why; -shard reads it all the same"
 class LeftAlone:
     """The skipped shards of one run."""
 
-    def __init__(self, source: Source, store: Store, cluster_id: int) -> None:
+    def __init__(self, source: BackupSource, store: Store, cluster_id: int) -> None:
         self._source = source
         self._record = CrashRecord(store, cluster_id)
         self._known = self._record.read()

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import BackupSource, SourceFacts
 from resources.engine.backup.batch import BackupBatch, BatchDone
 from resources.engine.backup.batch_plan import batch_of, sized
 from resources.engine.backup.change_detection import ShardState
@@ -165,7 +165,7 @@ class PlanRecord(Struct, frozen=True):
 
     def begun(
         self,
-        source: Source,
+        source: BackupSource,
         repository: BackupRepository,
         writer: BackupWriter,
         batches: Mapping[str, BackupBatch],
@@ -198,7 +198,7 @@ class PlanRecord(Struct, frozen=True):
 
 
 def plan_step(
-    source: Source,
+    source: BackupSource,
     repository: BackupRepository,
     options: BackupOptions,
     run: Run,
@@ -261,7 +261,7 @@ def _hand_over(begun: BegunBackup, settings: StepSettings) -> BackupInSteps | No
 
 
 def batch_step(
-    source: Source, repository: BackupRepository, step: str, gap_s: float, run: Run
+    source: BackupSource, repository: BackupRepository, step: str, gap_s: float, run: Run
 ) -> BatchDone:
     """Do one batch, unless it is done; wait for another process that does it.
 
@@ -295,7 +295,12 @@ def batch_step(
 
 
 def commit_step(
-    source: Source, repository: BackupRepository, backup: str, key: str, gap_s: float, run: Run
+    source: BackupSource,
+    repository: BackupRepository,
+    backup: str,
+    key: str,
+    gap_s: float,
+    run: Run,
 ) -> BackupReport | None:
     """Commit a backup whose batches are done; None: that was done before.
 
@@ -322,7 +327,7 @@ def commit_step(
 
 
 def _read_back(
-    source: Source, repository: BackupRepository, writer: BackupWriter, run: Run
+    source: BackupSource, repository: BackupRepository, writer: BackupWriter, run: Run
 ) -> BegunBackup:
     """The backup as its batches have left it, with what they have not done."""
     batches = writer.batches

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Mapping
 
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import BackupSource, SourceFacts
 from resources.engine.backup.completeness import (
     Sample,
     Written,
@@ -35,7 +35,7 @@ class Samples:
     A node reports the figures of all its shards at once, which takes a second for ten thousand.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: BackupSource) -> None:
         self._source = source
         self._mutex = threading.Lock()
         self._nodes: dict[str, _Node] = {}
@@ -85,7 +85,7 @@ class WriteOut:
     """
 
     def __init__(
-        self, source: Source, first: Mapping[str, SourceFacts], stop: threading.Event
+        self, source: BackupSource, first: Mapping[str, SourceFacts], stop: threading.Event
     ) -> None:
         self._source = source
         self._samples = Samples(source)

@@ -19,7 +19,7 @@ from resources.errors import RepositoryError
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest
-from resources.repository.formats.details import Source
+from resources.repository.formats.details import SourceInfo
 from resources.repository.formats.manifest import Limits, ShardEntry
 from resources.repository.formats.names import BackupName
 from resources.repository.manifest_replica import lost_manifests
@@ -37,7 +37,7 @@ class ListedBackup(Struct, frozen=True):
     started_ns: int
     strategy: Strategy
     limits: Limits
-    source: Source | None
+    source: SourceInfo | None
     """None if another tool wrote it."""
     era: str
     entries: tuple[ShardEntry, ...]

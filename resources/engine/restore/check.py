@@ -23,8 +23,8 @@ from resources.engine.backup.damaged import describe_left_out
 from resources.engine.events import Run, Warned
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRestore
 from resources.errors import ArchiveCorrupt, ShardkeeperError, counted
-from resources.model import ShardID
-from resources.repository.archives.archive import Place, read_archive, scratch_in
+from resources.model import ShardID, ShardLocation
+from resources.repository.archives.archive import read_archive, scratch_in
 from resources.repository.backup_set import Archive
 from resources.repository.formats.details import FileFacts, ShardDetails
 from resources.repository.repository import BackupRepository
@@ -214,7 +214,7 @@ def _inspect(
         facts = read_archive(
             source,
             max_bytes=entry.size_bytes,
-            place=Place(place.database, place.policy, place.shard_id),
+            place=ShardLocation(place.database, place.policy, place.shard_id),
             checked="full",
             scratch=scratch,
             each_chunk=lambda _: unless_stopped(),

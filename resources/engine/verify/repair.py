@@ -13,7 +13,7 @@ from contextlib import suppress
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.backup.run import BackupReport, back_up
 from resources.engine.events import (
     Emit,
@@ -113,7 +113,7 @@ def manifests_to_repair(repository: BackupRepository) -> list[tuple[str, str]]:
 
 
 def download_again(
-    source: Source, repository: BackupRepository, needs: Needs, *, emit: Emit
+    source: BackupSource, repository: BackupRepository, needs: Needs, *, emit: Emit
 ) -> BackupReport:
     """Make a backup that has everything that the newest state does not have.
 
@@ -144,7 +144,7 @@ def download_again(
 
 
 def _missing_at(
-    source: Source, current: BackupSet, shards: frozenset[ShardID]
+    source: BackupSource, current: BackupSet, shards: frozenset[ShardID]
 ) -> frozenset[ShardLocation]:
     """The shards to copy: the missing ones, or the newer shards of their databases."""
     if not shards:

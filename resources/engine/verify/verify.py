@@ -26,8 +26,8 @@ from resources.engine.verify.inventory import (
 from resources.engine.verify.repair_record import LostArchive
 from resources.engine.verify.restore_points import DatabaseState, RestorePoint, restore_points
 from resources.errors import ShardkeeperError, Stopped
-from resources.model import ShardID
-from resources.repository.archives.archive import Place, StoredArchive, inspect_archive, scratch_in
+from resources.model import ShardID, ShardLocation
+from resources.repository.archives.archive import StoredArchive, inspect_archive, scratch_in
 from resources.repository.backup_set import Archive, StoredManifest, keep_newest, newest_era
 from resources.repository.formats.manifest import ShardEntry
 from resources.repository.repository import BackupRepository
@@ -247,7 +247,9 @@ class _Reader:
         return what
 
     def _inspect(self, entry: ShardEntry) -> StoredArchive:
-        place = Place(entry.database, entry.policy, entry.shard_id) if entry.database else None
+        place = (
+            ShardLocation(entry.database, entry.policy, entry.shard_id) if entry.database else None
+        )
         with (
             scratch_in(self._repository.scratch_dir) as scratch,
             self._repository.store.open(entry.file_name) as source,

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from resources.errors import ArchiveCorrupt, ShardkeeperError, TSMError, UnsafeName, counted, shown
-from resources.model import ShardID
+from resources.model import ShardID, ShardLocation
 from resources.protocol.tar import (
     Member,
     MemberData,
@@ -28,23 +28,14 @@ from resources.protocol.tar import (
 )
 from resources.repository.archives.gzip_stream import GzipReader, GzipWriter, Level
 from resources.repository.formats.details import Checked, FileFacts
-from resources.repository.storage.store import Sink, Source
+from resources.repository.storage.store import ObjectSource, Sink
 from resources.tsm.crc import crc32
 from resources.tsm.damage import Damage, FileDamage
-from resources.tsm.source import Scratch
-from resources.tsm.source import Source as FileBytes
+from resources.tsm.source import ByteSource, Scratch
 from resources.tsm.tombstone import iter_tombstones, sound_tombstones
 
 MAX_TOMBSTONE_BYTES = 64 << 20
 """A tombstone file is read whole; a million deleted series take less."""
-
-
-class Place(Struct, frozen=True):
-    """Whose files an archive must hold: members are named `database/policy/shard id/file`."""
-
-    database: str
-    policy: str
-    shard_id: ShardID
 
 
 class ArchiveFacts(Struct, frozen=True):
@@ -108,7 +99,7 @@ class Inspection:
 
     def __init__(
         self,
-        place: Place | None,
+        place: ShardLocation | None,
         checked: Checked,
         scratch: Scratch,
         *,
@@ -170,7 +161,7 @@ class Inspection:
 
     def _begin(self, member: Member) -> None:
         place = member_place(member.name)
-        found = Place(place.database, place.policy, ShardID(place.shard_id))
+        found = ShardLocation(place.database, place.policy, ShardID(place.shard_id))
         if self.place is None:
             self.place = found
         if found != self.place:
@@ -196,7 +187,7 @@ class Inspection:
         if is_tsm:
             self._tsm_files.append(file)
 
-    def _tombstone(self, name: str, member: Member, source: FileBytes) -> FileFacts:
+    def _tombstone(self, name: str, member: Member, source: ByteSource) -> FileFacts:
         file, before = FileFacts(name, member.size, self._crc), self._tombstones
         try:
             for _ in iter_tombstones(source):
@@ -214,7 +205,7 @@ class Inspection:
             return replace(file, damage=FileDamage(1, 0, (part,)))
         return file
 
-    def _tsm(self, name: str, member: Member, source: FileBytes) -> FileFacts:
+    def _tsm(self, name: str, member: Member, source: ByteSource) -> FileFacts:
         # numpy takes longer to load than most incremental backups take otherwise.
         from resources.tsm.check import check_tsm
 
@@ -251,7 +242,7 @@ class ArchiveWriter:
         sink: Sink,
         *,
         inner_name: str,
-        place: Place,
+        place: ShardLocation,
         level: Level,
         checked: Checked,
         scratch: Scratch,
@@ -296,7 +287,7 @@ class ArchiveReader:
         max_bytes: what the manifest says the tar's length is; more is refused while reading.
     """
 
-    def __init__(self, source: Source, *, max_bytes: int) -> None:
+    def __init__(self, source: ObjectSource, *, max_bytes: int) -> None:
         self._gzip = GzipReader(source.read, max_bytes=max_bytes)
 
     def chunks(self) -> Iterator[memoryview]:
@@ -307,7 +298,7 @@ class ArchiveReader:
 class HashedSource:
     """A stored file whose SHA-256 is computed while it is read."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ObjectSource) -> None:
         self.size_bytes = source.size_bytes
         self.sha256 = hashlib.sha256()
         self._source = source
@@ -324,10 +315,10 @@ class HashedSource:
 
 
 def read_archive(
-    source: Source,
+    source: ObjectSource,
     *,
     max_bytes: int,
-    place: Place | None,
+    place: ShardLocation | None,
     checked: Checked,
     scratch: Scratch,
     each_chunk: Callable[[memoryview], None] = lambda _: None,
@@ -349,10 +340,10 @@ def read_archive(
 
 
 def inspect_archive(
-    source: Source,
+    source: ObjectSource,
     *,
     max_bytes: int,
-    place: Place | None,
+    place: ShardLocation | None,
     checked: Checked,
     scratch: Scratch,
     each_chunk: Callable[[memoryview], None] = lambda _: None,

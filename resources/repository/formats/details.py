@@ -294,7 +294,7 @@ class ShardDetails(Struct, frozen=True):
         )
 
 
-class Source(Struct, frozen=True):
+class SourceInfo(Struct, frozen=True):
     """The server or cluster a backup was taken from."""
 
     kind: Literal["server", "cluster"]
@@ -322,7 +322,7 @@ class BackupDetails(Struct, frozen=True):
     tool_version: str
     strategy: Strategy
     started_at_ns: int
-    source: Source
+    source: SourceInfo
     meta_sha256: str
     """Of the stored meta file."""
     unchanged: tuple[ShardID, ...] = ()
@@ -379,7 +379,7 @@ class BackupDetails(Struct, frozen=True):
             tool_version=shape.version,
             strategy=_strategy(shape.strategy),
             started_at_ns=shape.started_at,
-            source=Source(
+            source=SourceInfo(
                 kind="cluster" if source.kind == "cluster" else "server",
                 address=source.address,
                 version=source.version,

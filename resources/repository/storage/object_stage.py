@@ -269,6 +269,7 @@ class ObjectPart:
 
     def __init__(self, stage: ObjectStage, bucket: Bucket, name: str) -> None:
         self.name = name
+        self.lost = stage.lost
         self._stage = stage
         self._bucket = bucket
 

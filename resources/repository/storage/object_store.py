@@ -37,7 +37,7 @@ from resources.repository.storage.object_stage import (
 )
 from resources.repository.storage.objects import creating, opening, taken
 from resources.repository.storage.places import bucket_parts, normal
-from resources.repository.storage.store import Batch, RevokedStage, Sink, Source, Stage, Store
+from resources.repository.storage.store import Batch, ObjectSource, RevokedStage, Sink, Stage, Store
 
 if TYPE_CHECKING:
     from resources.repository.storage.bucket import AnyStore
@@ -97,7 +97,7 @@ class ObjectStore:
         return ObjectBatch(self.create)
 
     @contextmanager
-    def open(self, name: str) -> Generator[Source]:
+    def open(self, name: str) -> Generator[ObjectSource]:
         check_file_name(name)
         with opening(self._bucket, name) as (source, first):
             if may_be_revoked(name, source.size_bytes) and first == REVOKED:

@@ -67,7 +67,7 @@ class Sink(Protocol):
         ...
 
 
-class Source(Protocol):
+class ObjectSource(Protocol):
     """A stored object while it is read, from its start on."""
 
     @property
@@ -250,7 +250,7 @@ class Store(Protocol):
         """Create many objects without waiting for the medium after each."""
         ...
 
-    def open(self, name: str) -> AbstractContextManager[Source]:
+    def open(self, name: str) -> AbstractContextManager[ObjectSource]:
         """Read an object.
 
         Raises:
@@ -431,7 +431,7 @@ class DirectoryStore:
         return DirectoryBatch(self._directory)
 
     @contextmanager
-    def open(self, name: str) -> Generator[Source]:
+    def open(self, name: str) -> Generator[ObjectSource]:
         check_file_name(name)
         with self._directory.opened(name) as fd:
             yield FileSource(self._directory, fd, name)

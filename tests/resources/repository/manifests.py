@@ -8,7 +8,7 @@ from resources.repository.formats.details import (
     FailedShard,
     FileFacts,
     ShardDetails,
-    Source,
+    SourceInfo,
 )
 from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
 from resources.repository.formats.proof import Clocks, Proof, ProvenAgain, ShardFigures
@@ -73,7 +73,7 @@ OURS = Manifest(
         tool_version="0.1.0",
         strategy="incremental",
         started_at_ns=1_764_000_000_000_000_000,
-        source=Source("server", "localhost:8088", "1.6.7", 2**64 - 1),
+        source=SourceInfo("server", "localhost:8088", "1.6.7", 2**64 - 1),
         meta_sha256="c" * 64,
         unchanged=(ShardID(1), ShardID(10)),
         failed=(FailedShard(ShardID(3), "it is broken"),),

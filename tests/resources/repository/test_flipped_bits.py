@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from resources.errors import ShardkeeperError
-from resources.model import ShardID
-from resources.repository.archives.archive import ArchiveFacts, Inspection, Place, scratch_in
+from resources.model import ShardID, ShardLocation
+from resources.repository.archives.archive import ArchiveFacts, Inspection, scratch_in
 from resources.tsm.reader import TSMFile
 from resources.tsm.source import BytesSource, Scratch
 
 WIRE = Path("tests/fixtures/wire")
 
 
-def inspected(stream: bytes | bytearray, place: Place, scratch: Scratch) -> ArchiveFacts:
+def inspected(stream: bytes | bytearray, place: ShardLocation, scratch: Scratch) -> ArchiveFacts:
     inspection = Inspection(place, "full", scratch)
     inspection.consume(memoryview(stream))
     return inspection.finish()
@@ -40,11 +40,11 @@ def keys_in(stream: bytes) -> set[int]:
 @pytest.mark.parametrize(
     ("name", "place"),
     [
-        ("shard-1.tar", Place("telegraf", "autogen", ShardID(1))),
-        ("shard-3.tar", Place("sp äce", "dots.and-dash", ShardID(3))),
+        ("shard-1.tar", ShardLocation("telegraf", "autogen", ShardID(1))),
+        ("shard-3.tar", ShardLocation("sp äce", "dots.and-dash", ShardID(3))),
     ],
 )
-def test_only_bits_of_keys_flip_unnoticed(name: str, place: Place, tmp_path: Path) -> None:
+def test_only_bits_of_keys_flip_unnoticed(name: str, place: ShardLocation, tmp_path: Path) -> None:
     """Whatever else flips is refused, or means the same: an end of a number in a tar header."""
     stream = (WIRE / name).read_bytes()
     keys, unnoticed = keys_in(stream), set[int]()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from resources.errors import BackupNotFound, ManifestUnreadable, UnsafeName
-from resources.repository.formats.details import BackupDetails, Source
+from resources.repository.formats.details import BackupDetails, SourceInfo
 from resources.repository.formats.manifest import Manifest, MetaEntry
 from resources.repository.formats.names import BackupName
 from resources.repository.manifest_cache import ManifestCache
@@ -23,7 +23,7 @@ DETAILS = BackupDetails(
     tool_version="0.1.0",
     strategy="incremental",
     started_at_ns=1,
-    source=Source("server", "localhost:8088", "1.8.10", 7),
+    source=SourceInfo("server", "localhost:8088", "1.8.10", 7),
     meta_sha256="0" * 64,
 )
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.backup.change_detection import (
     Reason,
     ShardReport,
@@ -247,7 +247,7 @@ PROVEN = b.archive(1, b.details(*HELD, proof=b.proof()))
 
 def probed(reply: bytes) -> str:
     source = SendingSource(reply)
-    news = probe(cast("Source", source), COPIES[0], PLACE, PROVEN, LATER)
+    news = probe(cast("BackupSource", source), COPIES[0], PLACE, PROVEN, LATER)
     assert source.asked == [(1, COPIES[0].node, since_ns(THEN, LATER))]
     return news
 
@@ -283,5 +283,5 @@ def test_a_large_file_that_comes_in_pieces_is_known() -> None:
     large = bytes(range(256)) * 600
     held = FileFacts(ONE, len(large), zlib.crc32(large))
     known = b.archive(1, b.details(held, proof=b.proof()))
-    source = cast("Source", SendingSource(tar({ONE: large})))
+    source = cast("BackupSource", SendingSource(tar({ONE: large})))
     assert probe(source, COPIES[0], PLACE, known, LATER) == ""

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from resources.clients.source import ReplicaInventory, ShardCopy, Source, SourceFacts
+from resources.clients.source import BackupSource, ReplicaInventory, ShardCopy, SourceFacts
 from resources.engine.backup.change_detection import ShardState, scan_server
 from resources.engine.backup.observed import SourceState
 from resources.engine.options import BackupOptions
@@ -60,7 +60,7 @@ def scanned(
     found = now or facts()
     clocks = LATER if found.clock_ns is not None else None
     state = SourceState(b.metastore(), ReplicaInventory({ONE: COPIES}), found, None, clocks)
-    [one] = scan_server(cast("Source", source), state, [b.place(1)], known, options)
+    [one] = scan_server(cast("BackupSource", source), state, [b.place(1)], known, options)
     assert one.place == b.place(1)
     assert one.copies == COPIES
     return one
@@ -147,6 +147,6 @@ def test_shards_come_in_the_order_they_were_given(tmp_path: Path) -> None:
     places = [b.place(3), b.place(1), b.place(2)]
     copies = {place.shard_id: COPIES for place in places}
     state = SourceState(b.metastore(), ReplicaInventory(copies), facts(), None, LATER)
-    source = cast("Source", SendingSource(NOTHING_NEW))
+    source = cast("BackupSource", SendingSource(NOTHING_NEW))
     found = scan_server(source, state, places, known, OPTIONS)
     assert [one.place for one in found] == places

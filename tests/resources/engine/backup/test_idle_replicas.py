@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from resources.clients.source import ReplicaInventory, ShardCopy, Source
+from resources.clients.source import BackupSource, ReplicaInventory, ShardCopy
 from resources.engine.backup.idle_replicas import (
     MAX_REPORTED,
     Comparison,
@@ -55,7 +55,7 @@ def compared(
     now: ReplicaInventory | None = None,
     alike: Mapping[ShardID, list[OwnerFacts]] | None = None,
 ) -> Comparison:
-    source = cast("Source", Nodes(now or before))
+    source = cast("BackupSource", Nodes(now or before))
     return differing_copies(source, STORE, [PLACE], before, alike or {})
 
 

@@ -8,7 +8,7 @@ from typing import cast
 import pytest
 
 import resources.engine.backup.replica_caches as module
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import BackupSource, SourceFacts
 from resources.engine.backup.replica_caches import Replica, Unproven, unproven
 from resources.errors import PeerUnreachable
 from resources.model import ShardID
@@ -45,7 +45,7 @@ def checked(
         asked += 1
         return answers
 
-    return unproven(cast("Source", nodes), replicas, write_out), asked
+    return unproven(cast("BackupSource", nodes), replicas, write_out), asked
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from msgspec.structs import replace
 
-from resources.clients.source import ReplicaInventory, ShardCopy, Source, SourceFacts
+from resources.clients.source import BackupSource, ReplicaInventory, ShardCopy, SourceFacts
 from resources.engine.backup.change_detection import ShardState
 from resources.engine.backup.observed import SourceState
 from resources.engine.backup.replica_files import files_of
@@ -29,7 +29,7 @@ PEEK = BackupOptions(peek=True)
 ONE = ShardID(1)
 FIRST, SECOND = "data-4:8088", "data-5:8088"
 FILES = tar({"000000001-000000001.tsm": b"points"})
-SAME_FILES = files_of(cast("Source", SendingSource(FILES)), FIRST, ONE)
+SAME_FILES = files_of(cast("BackupSource", SendingSource(FILES)), FIRST, ONE)
 HERE = (b.copy(FIRST), b.copy(SECOND))
 NOTED = tuple(OwnerFacts(node, 100, 500, True, 90, SAME_FILES) for node in (FIRST, SECOND))
 
@@ -73,7 +73,7 @@ class Scan:
         self.source = SendingSource(reply)
         self.events: list[Event] = []
         self.states, self.absent, _ = scan_cluster(
-            cast("Source", self.source),
+            cast("BackupSource", self.source),
             SourceState(metastore, inventory, SourceFacts(), None, None),
             [place],
             known,

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from resources.clients.snapshotter import ShardStream
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.engine.backup.second_read import (
     EARLIER_S,
     SecondRead,
@@ -103,7 +103,12 @@ def test_a_stream_that_ends_early_is_an_error() -> None:
 def again(wanted: SecondRead, source: SendingSource, limit_bytes: int = 2000) -> bool:
     buffer = memoryview(bytearray(100))
     return read_again(
-        cast("Source", source), ShardID(7), "h:8088", wanted, limit_bytes=limit_bytes, buffer=buffer
+        cast("BackupSource", source),
+        ShardID(7),
+        "h:8088",
+        wanted,
+        limit_bytes=limit_bytes,
+        buffer=buffer,
     )
 
 

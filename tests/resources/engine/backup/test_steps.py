@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from resources.clients.connect import open_source
-from resources.clients.source import Source
+from resources.clients.source import BackupSource
 from resources.clients.source_address import Address
 from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup.run import BackupReport, back_up
@@ -62,7 +62,7 @@ class Steps:
         self._bind = cluster.meta[0].http_addr
 
     @property
-    def source(self) -> Source:
+    def source(self) -> BackupSource:
         return open_source(Address(bind=self._bind))
 
     @property

@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from resources.clients.source import Source, SourceFacts
+from resources.clients.source import BackupSource, SourceFacts
 from resources.engine.backup.completeness import Sample
 from resources.engine.backup.written_out import Samples, sample_of
 from resources.errors import PeerUnreachable
@@ -57,20 +57,20 @@ class Node:
 
 def test_each_call_gets_an_answer_that_was_asked_for_after_it_began() -> None:
     node = Node()
-    samples = Samples(cast("Source", node))
+    samples = Samples(cast("BackupSource", node))
     assert [samples.fresh("a").clock_ns for _ in range(3)] == [1, 2, 3]
 
 
 def test_nodes_do_not_share_answers() -> None:
     node = Node()
-    samples = Samples(cast("Source", node))
+    samples = Samples(cast("BackupSource", node))
     assert samples.fresh("a").clock_ns == 1
     assert samples.fresh("b").clock_ns == 2
 
 
 def test_an_answer_that_failed_is_not_handed_out_later() -> None:
     node = Node()
-    samples = Samples(cast("Source", node))
+    samples = Samples(cast("BackupSource", node))
     samples.fresh("a")
     node.away = True
     for _ in range(2):

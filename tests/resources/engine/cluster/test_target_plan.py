@@ -35,7 +35,7 @@ from resources.model import (
 from resources.protocol.commands import SetData, decode_command
 from resources.protocol.meta import decode_metastore, encode_metastore
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest
-from resources.repository.formats.details import BackupDetails, Source
+from resources.repository.formats.details import BackupDetails, SourceInfo
 from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
 
 DAY_NS = 86_400_000_000_000
@@ -130,7 +130,7 @@ def restoring(
         )
         for i, rp in ARCHIVED.items()
     }
-    details = BackupDetails("0", "full", 0, Source("cluster", "m:8091", "1.8", 5), "c" * 64)
+    details = BackupDetails("0", "full", 0, SourceInfo("cluster", "m:8091", "1.8", 5), "c" * 64)
     manifest = Manifest(MetaEntry("T.meta", 1), (), details=details)
     return plan_restore(
         BackupSet(StoredManifest("T.manifest", manifest), archives, ()),

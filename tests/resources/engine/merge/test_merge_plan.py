@@ -23,7 +23,7 @@ from resources.model import (
 )
 from resources.protocol.meta import encode_metastore
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest
-from resources.repository.formats.details import BackupDetails, ShardDetails, Source
+from resources.repository.formats.details import BackupDetails, ShardDetails, SourceInfo
 from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
 
 DAY_NS = 86_400_000_000_000
@@ -107,7 +107,7 @@ def plan(
 ) -> MergePlan:
     options = options or MergeOptions(Limits("home"))
     archives = {ShardID(i): archive(i, n) for i, n in enumerate(points, 1)}
-    details = BackupDetails("0", "full", 0, Source("server", "s:8088", "1.8", 5), "c" * 64)
+    details = BackupDetails("0", "full", 0, SourceInfo("server", "s:8088", "1.8", 5), "c" * 64)
     manifest = Manifest(MetaEntry("T.meta", 1), (), details=details)
     restore = plan_restore(
         BackupSet(StoredManifest("T.manifest", manifest), archives, ()),

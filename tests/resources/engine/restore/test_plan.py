@@ -32,7 +32,7 @@ from resources.model import (
     UserInfo,
 )
 from resources.repository.backup_set import Archive, BackupSet, StoredManifest
-from resources.repository.formats.details import BackupDetails, FailedShard, Source
+from resources.repository.formats.details import BackupDetails, FailedShard, SourceInfo
 from resources.repository.formats.manifest import Limits, Manifest, MetaEntry, ShardEntry
 
 HOUR_NS = 3_600_000_000_000
@@ -82,7 +82,7 @@ SOURCE = Metastore(
 NOWHERE = replace(SOURCE, databases=(), users=(), cluster_id=6)
 PLACES = {1: "keep", 2: "keep", 3: "keep", 4: "day"}
 COMPLETE = BackupDetails(
-    "0.1.0", "incremental", 0, Source("server", "h:8088", "1.6.7", 5), "c" * 64
+    "0.1.0", "incremental", 0, SourceInfo("server", "h:8088", "1.6.7", 5), "c" * 64
 )
 
 

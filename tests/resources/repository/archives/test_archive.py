@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from resources.errors import ArchiveCorrupt, RepositoryError, ShardkeeperError, TSMError, UnsafeName
-from resources.model import ShardID
+from resources.model import ShardID, ShardLocation
 from resources.protocol.tar import END_MARKER, encode_header, padding
 from resources.repository.archives.archive import (
     ArchiveFacts,
     ArchiveWriter,
     Inspection,
-    Place,
     StoredArchive,
     inspect_archive,
 )
@@ -27,7 +26,7 @@ from resources.repository.storage.store import DirectoryStore
 from resources.tsm.source import IN_MEMORY_BYTES, Scratch
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "tsm"
-PLACE = Place("d", "r", ShardID(7))
+PLACE = ShardLocation("d", "r", ShardID(7))
 SMALL = (FIXTURES / "small.tsm").read_bytes()
 DELETED = (FIXTURES / "deleted.tsm").read_bytes()
 TOMBSTONE = (FIXTURES / "deleted.tombstone").read_bytes()
@@ -117,7 +116,7 @@ def test_equal_content_has_an_equal_digest_whatever_the_times_and_names_of_the_s
     inspection = Inspection(None, "structure", scratch)
     inspection.consume(memoryview(tar(*reversed(files), place="x/y/9")))
     assert inspection.finish().content == here.content
-    assert inspection.place == Place("x", "y", ShardID(9))
+    assert inspection.place == ShardLocation("x", "y", ShardID(9))
     assert inspect(tar(files[0]), scratch).content != here.content
 
 
