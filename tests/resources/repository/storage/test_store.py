@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -91,26 +90,6 @@ def test_nothing_is_ever_overwritten(store: DirectoryStore, tmp_path: Path) -> N
         put_late(store, "late", lambda: put(store, "late", b"earlier"))
     assert get(store, "late") == b"earlier"
     assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_of_many_who_create_one_name_one_succeeds(store: DirectoryStore) -> None:
-    start = threading.Barrier(8)
-    wins: list[int] = []
-
-    def race(number: int) -> None:
-        start.wait()
-        try:
-            put(store, NAME, b"%d" % number)
-        except NameTaken:
-            return
-        wins.append(number)
-
-    threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [get(store, NAME)] == [b"%d" % number for number in wins]
 
 
 def test_names_lists_finished_regular_files_with_plain_names(

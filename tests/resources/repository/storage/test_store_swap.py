@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -28,24 +27,6 @@ def test_swap_replaces_only_what_it_was_reported_to(store: DirectoryStore, tmp_p
     assert not store.swap("r", b"old", None)
     assert store.swap("r", b"newer", None)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_swaps_that_compete_lose_no_step(tmp_path: Path) -> None:
-    put(DirectoryStore(tmp_path), "n", b"0")
-
-    def count() -> None:
-        mine = DirectoryStore(tmp_path)
-        done = 0
-        while done < 25:
-            now = get(mine, "n")
-            done += mine.swap("n", now, b"%d" % (int(now) + 1))
-
-    threads = [threading.Thread(target=count) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert get(DirectoryStore(tmp_path), "n") == b"100"
 
 
 def test_a_hanging_swap_makes_others_give_up(
