@@ -16,7 +16,7 @@ from resources.errors import (
 )
 from resources.protocol.meta import PortableData
 from resources.repository.batches import RunBatches
-from resources.repository.formats.manifest import Manifest, MetaEntry
+from resources.repository.formats.manifest import MAX_MANIFEST_BYTES, Manifest, MetaEntry
 from resources.repository.formats.names import BackupName, parse_file_name
 from resources.repository.storage.held_lock import Held, copies_first
 from resources.repository.storage.store import Part, Sink, Stage, Store
@@ -72,6 +72,11 @@ class BackupWriter:
         self._held.lock.check_still_mine()
         self._check_all_there(manifest)
         raw = manifest.encode()
+        if len(raw) > MAX_MANIFEST_BYTES:
+            raise StoreFailed(
+                f"the manifest would have {len(raw)} bytes; readers take {MAX_MANIFEST_BYTES}",
+                hint="back up a part first, by -db, -rp, -start or -end",
+            )
         with undisturbed(f"committing {self.name}"):
             if manifest.details is not None and manifest.details.has_copy:
                 with self._new(self.name.copy_file, self._way.create) as sink:

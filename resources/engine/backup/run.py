@@ -34,6 +34,7 @@ from resources.engine.workers.sharing import cut, n_workers
 from resources.errors import (
     BackupIncomplete,
     BackupPartial,
+    PlanError,
     ShardkeeperError,
     UsageError,
     counted,
@@ -47,6 +48,8 @@ from resources.repository.repository import BackupRepository, BackupWriter
 from resources.version import VERSION
 
 WORKER = "resources.engine.backup.worker"
+MAX_COPIED = 150_000
+"""Shards of one backup: a manifest has about a kilobyte for each, and readers have a limit."""
 
 
 def _which(shards: Sequence[FailedShard]) -> str:
@@ -156,8 +159,19 @@ def begin_backup(
     run: Run,
     cache: ManifestCache | None = None,
 ) -> BegunBackup:
-    """Plan a backup, and store the metastore."""
+    """Plan a backup, and store the metastore.
+
+    Raises:
+        PlanError: there is more to copy than one manifest can name.
+    """
     plan = plan_backup(source, repository, options, emit=run.emit, cache=cache)
+    if len(plan.to_copy) > MAX_COPIED:
+        raise PlanError(
+            f"{counted(len(plan.to_copy), 'shard is', 'shards are')} to be copied, and one "
+            f"backup has at most {MAX_COPIED}",
+            hint="back up a part first, by -db, -rp, -start or -end; the next backup of everything "
+            "copies only what is left",
+        )
     meta, meta_sha256 = writer.put_meta(plan.meta, plan.metastore.max_node_id)
     run.emit(MetaSaved(meta.size_bytes))
     result = Copies(plan, run)

@@ -19,6 +19,7 @@ from resources.errors import (
     ManifestUnreadable,
     RepositoryError,
     RepositoryLocked,
+    StoreFailed,
 )
 from resources.model import ShardID
 from resources.repository.formats.manifest import Manifest, MetaEntry, ShardEntry
@@ -145,6 +146,17 @@ def test_an_archive_that_vanished_prevents_the_commit(tmp_path: Path) -> None:
     with pytest.raises(BackupIncomplete):
         commit_after_losing(tmp_path, "20261122T095100Z.s1.tar.gz")
     assert visible(tmp_path) == set()
+
+
+def test_a_manifest_that_no_reader_would_take_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back_up(tmp_path, 1)
+    before = visible(tmp_path)
+    monkeypatch.setattr("resources.repository.writer.MAX_MANIFEST_BYTES", 500)
+    with pytest.raises(StoreFailed, match="readers take 500"):
+        back_up(tmp_path, 2, 3, 4, 5)
+    assert visible(tmp_path) == before
 
 
 @pytest.mark.fault(37)

@@ -28,6 +28,7 @@ from resources.errors import (
     BackupIncomplete,
     ExitCode,
     LockLost,
+    PlanError,
     RepositoryLocked,
     ShardkeeperError,
     StoreFailed,
@@ -169,6 +170,17 @@ def test_a_small_backup_has_one_step(steps: Steps) -> None:
     report = plan_step(steps.source, steps.repository, OPTIONS, steps.run, settings)
     assert isinstance(report, BackupReport)
     whole(report, steps)
+
+
+def test_more_than_a_manifest_can_name_is_refused_before_anything_is_copied(
+    steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.engine.backup.run.MAX_COPIED", 2)
+    with pytest.raises(PlanError, match="one backup has at most 2") as refused:
+        steps.in_one()
+    assert "-db" in refused.value.hint
+    assert steps.left() == []
+    assert list(steps.directory.glob("*.manifest")) == []
 
 
 def test_between_two_steps_no_other_run_gets_in(steps: Steps) -> None:
