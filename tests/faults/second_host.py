@@ -61,13 +61,16 @@ class SecondHost(ForkServer):
         self._boot_id.write_text(f"{uuid.uuid4()}\n")
 
     def command(self) -> Sequence[str]:
+        python, *args = super().command()
+        return self.elsewhere([python, "-c", _SLEEPING_BY_SELECT, *args[1:]])
+
+    def elsewhere(self, program: Sequence[str]) -> list[str]:
+        """The command line that runs a program on this host."""
         rest = '"$0" "$@"'
         if shutil.which("faketime") is not None:
             rest = f"env DONT_FAKE_MONOTONIC=1 faketime -f {self.skew_s:+.0f}s {rest}"
         script = _AS_ANOTHER.format(boot_id=self._boot_id, rest=rest)
-        python, *args = super().command()
-        inside = [python, "-c", _SLEEPING_BY_SELECT, *args[1:]]
-        return ["unshare", *_namespaces(self._boot_s), "sh", "-c", script, *inside]
+        return ["unshare", *_namespaces(self._boot_s), "sh", "-c", script, *program]
 
     def __str__(self) -> str:
         what = f"{self.skew_s:+.0f} s" if shutil.which("faketime") else "our time of day"
