@@ -1,4 +1,4 @@
-"""`make bench`: python -m tests.bench [beside|alone|deletes|unchanged|checking] --help."""
+"""`make bench`: python -m tests.bench [beside|alone|deletes|unchanged|checking|workers] --help."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.bench.beside import Beside, Rounds
 from tests.bench.checking import checking as compare_checking
 from tests.bench.deletes import deletes
 from tests.bench.sets import SETS, Set, fill
+from tests.bench.workers import Load, workers
 from tests.influxd import Influxd
 
 rounds = click.option("-n", default=7, show_default=True, help="counted rounds")
@@ -143,6 +144,33 @@ def checking(n: int, scale: float, sets: str) -> None:
         for each in wanted:
             fill(server, each, scale)
             compare_checking(server, each.name, n, root)
+
+
+@main.command("workers")
+@click.option("-n", default=1, show_default=True, help="rounds; the middle one counts")
+@click.option("--counts", default="1,2,3,6", show_default=True, help="of worker processes")
+@click.option("--nodes", default=6, show_default=True)
+@click.option("--rate", default=20.0, show_default=True, help="of each node, in MB/s")
+@click.option("--each", default=12, show_default=True, help="shards of each node")
+@click.option("--size", default=50.0, show_default=True, help="of a shard, in MB")
+@kept
+def workers_(
+    n: int, counts: str, nodes: int, rate: float, each: int, size: float, *, write: bool
+) -> None:
+    """Back up and restore nodes with a limited network, with more and more workers."""
+    load, _, _ = os.getloadavg()
+    wanted = Load(nodes, each, size, rate)
+    numbers = [int(number) for number in counts.split(",")]
+    command = (
+        f"python -m tests.bench workers -n {n} --counts {counts} --nodes {nodes} "
+        f"--rate {rate:g} --each {each} --size {size:g}"
+    )
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
+        found = list(workers(wanted, numbers, n, Path(directory), click.echo))
+    text = report.workers(found, wanted, command, load)
+    click.echo(text)
+    if write:
+        report.write("workers", text)
 
 
 if __name__ == "__main__":

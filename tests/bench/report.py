@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.bench.alone import Step
 from tests.bench.beside import Rounds, ratio
 from tests.bench.cost import Cost
+from tests.bench.workers import Load, Run
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PLOT = DOCS / "performance.md", DOCS / "performance" / "beside.svg"
@@ -150,6 +151,29 @@ def alone(steps: Sequence[Step], command: str, counted: str, load: float) -> str
         rows.append([what, *seconds, f"{last.cost.peak_mib:.0f}", asked])
     head = ["seconds", *(f"{size:,} {counted}" for size in sizes), "MiB", "requests: meta, data"]
     return f"`{command}`, {_machine(load)}.\n\n{table(head, rows)}"
+
+
+def workers(found: Sequence[Run], wanted: Load, command: str, load: float) -> str:
+    """How the time falls with workers, beside what the nodes' networks allow."""
+    alone = {run.what: run.cost.wall_s for run in found if run.workers == 1}
+    rows = [
+        [
+            run.what,
+            str(run.workers),
+            f"{run.cost.wall_s:.1f}",
+            f"{wanted.seconds(run.workers) * (2 if run.what == 'restore' else 1):.1f}",
+            f"{alone[run.what] / run.cost.wall_s / run.workers:.2f}" if run.what in alone else "-",
+            f"{run.cost.cpu_s:.1f}",
+        ]
+        for run in found
+    ]
+    head = ["", "workers", "seconds", "the networks' alone", "of linear", "CPU s"]
+    size_gb = wanted.nodes * wanted.shards_each * wanted.shard_mb / 1000
+    return (
+        f"`{command}`, {size_gb:.1f} GB, {_machine(load)}; the nodes' own work runs on the same "
+        "cores. A restore reads back what it sent, so everything passes twice."
+        f"\n\n{table(head, rows)}"
+    )
 
 
 def _machine(load: float) -> str:

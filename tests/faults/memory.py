@@ -51,8 +51,8 @@ sys.exit(os.waitstatus_to_exitcode(status) & 255)
 """
 
 
-def write_tsm(file: IO[bytes], size_bytes: int) -> None:
-    """A TSM file of about that size: series of raw integers that repeat every 64."""
+def write_tsm(file: IO[bytes], size_bytes: int, first_ns: int = T0) -> None:
+    """A TSM file of about that size: series of raw integers, from a time on; they repeat."""
     values = raw_integers([(i % 64) << 62 | i % 64 for i in range(BLOCK_POINTS)])
     index = bytearray()
     offset = file.write(HEADER)
@@ -60,7 +60,7 @@ def write_tsm(file: IO[bytes], size_bytes: int) -> None:
         entries = bytearray()
         n = 0
         while n < BLOCKS_PER_KEY and offset < size_bytes:
-            first = T0 + n * BLOCK_POINTS
+            first = first_ns + n * BLOCK_POINTS
             body = block(1, even_times(first, 1, BLOCK_POINTS), values)
             entries += ENTRY.pack(first, first + BLOCK_POINTS - 1, offset, len(body) + 4)
             offset += file.write(zlib.crc32(body).to_bytes(4, "big") + body)
