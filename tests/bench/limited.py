@@ -46,7 +46,7 @@ BURST_S = 0.01
 
 
 class LimitedProxy(Proxy):
-    """Lets through so many bytes a second, over all its connections and both directions."""
+    """Lets a limited number of bytes through in a second, over all connections, both ways."""
 
     def __init__(self, upstream: str, bytes_per_s: float) -> None:
         super().__init__(upstream)

@@ -31,7 +31,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A command with so many workers."""
+    """A command with that many workers."""
 
     what: str
     workers: int

@@ -51,7 +51,7 @@ EXECUTORS = {
 }
 
 
-class Watch:
+class Turns:
     """What is in the repository whenever a node is asked for a shard."""
 
     def __init__(self, cluster: EmbeddedCluster, backups: Path) -> None:
@@ -60,9 +60,9 @@ class Watch:
         self.tokens: list[str] = []
         self.wrong: list[str] = []
         for node in cluster.data:
-            node.snapshotter.faults.before_shard = self._look
+            node.snapshotter.faults.before_shard = self._check
 
-    def _look(self, _shard_id: ShardID) -> None:
+    def _check(self, _shard_id: ShardID) -> None:
         time.sleep(0.2)  # so long a node needs for it
         before = self._token()
         stages = sorted(path.name for path in self._backups.glob(".shardkeeper.run-*.*"))
@@ -76,7 +76,7 @@ class Watch:
                 self.wrong.append(f"the lock has {token}, the stage is {stages[0]}")
 
     def _token(self) -> str:
-        """The lock's; empty where nobody holds it, as while a run looks what there is to do."""
+        """The lock's; empty where no run holds it, as while a run scans what there is to do."""
         try:
             return str(json.loads((self._backups / LOCK_NAME).read_text())["token"])
         except FileNotFoundError:
@@ -84,7 +84,7 @@ class Watch:
 
 
 class Round:
-    """Everybody at once, over shards that change all the time."""
+    """All at once, over shards that change all the time."""
 
     def __init__(self, directory: Path, cluster: EmbeddedCluster, backups: Path) -> None:
         self._directory = directory
@@ -169,7 +169,7 @@ def main() -> int:
             configure(directory / where, backups, bind, executor=executor)
         backups.mkdir(mode=0o700)
         os.environ["SHARDKEEPER_LEASE_S"] = "10"
-        watch = Watch(cluster, backups)
+        turns = Turns(cluster, backups)
         host = stack.enter_context(SecondHost(random.Random(1)))
         round_ = Round(directory, cluster, backups)
         for number in range(rounds):
@@ -178,13 +178,13 @@ def main() -> int:
             took_s = time.monotonic() - began
             sys.stdout.write(f"round {number + 1} of {rounds}: {took_s:.0f} s\n")
             sys.stdout.flush()
-        assert not watch.wrong, watch.wrong
-        changes = sum(a != b for a, b in zip(watch.tokens, watch.tokens[1:], strict=False)) + 1
-        assert changes == len(set(watch.tokens)), "two runs read in turn"
+        assert not turns.wrong, turns.wrong
+        changes = sum(a != b for a, b in zip(turns.tokens, turns.tokens[1:], strict=False)) + 1
+        assert changes == len(set(turns.tokens)), "two runs read in turn"
         for what, n in sorted(round_.outcomes.items()):
             sys.stdout.write(f"{n:5} {what}\n")
         sys.stdout.write(
-            f"{len(watch.tokens):5} shards read, by {changes} runs one after another\n"
+            f"{len(turns.tokens):5} shards read, by {changes} runs one after another\n"
         )
     return 0
 
