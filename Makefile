@@ -5,6 +5,8 @@ BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 STAMP := .venv/.installed
 LOCK := --quiet --universal --no-strip-extras --python-version 3.11 --generate-hashes --no-header --no-annotate
+HERE := dev points query object-store postgres
+EXECUTORS := celery docker k8s
 
 .DEFAULT_GOAL := check
 .PHONY: install lock fmt proto lint types test wire check demo dev cluster bench live containers screenshots torture interrupted living model cuts replicas store looks peers memory faults frames fuzz wheel clean help
@@ -25,10 +27,13 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m compileall -q assets pipelines resources
 	@touch $(STAMP)
 
-lock: ## resolve constraints.txt and the image's anew, with hashes; needs uv; UP=1: newer versions
-	uv pip compile $(LOCK) --all-extras $(if $(UP),--upgrade) pyproject.toml -o constraints.txt
+lock: ## resolve constraints.txt and those of the image anew, with hashes; needs uv; UP=1: newer versions
+	uv pip compile $(LOCK) $(HERE:%=--extra %) $(if $(UP),--upgrade) pyproject.toml -o constraints.txt
 	uv pip compile $(LOCK) --extra postgres -c constraints.txt pyproject.toml deploy/build.in \
 		-o deploy/constraints.txt
+	for one in $(EXECUTORS); do uv pip compile $(LOCK) --extra postgres --extra $$one \
+		-c constraints.txt pyproject.toml deploy/build.in -o deploy/constraints-$$one.txt \
+		$$(sed -n 's,^\([^][ =]*\).*==.*,--no-emit-package \1,p' deploy/constraints.txt) || exit 1; done
 
 fmt: install ## format, sort imports
 	$(BIN)/ruff check --fix --quiet . || true

@@ -302,6 +302,10 @@ PIN = re.compile(
 )
 
 
+EXECUTORS = ("celery", "docker", "k8s")
+"""Extras that `make install` leaves out."""
+
+
 def pins(file: str) -> dict[str, tuple[str, str]]:
     """Version and hashes of each package in a file; nothing else may stand there."""
     text = (ROOT / file).read_text()
@@ -309,16 +313,25 @@ def pins(file: str) -> dict[str, tuple[str, str]]:
     return {name: (version, hashes) for name, version, hashes in PIN.findall(text)}
 
 
+def extras_of_the_project() -> dict[str, list[str]]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return project["optional-dependencies"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[<>=]", one)[0] for one in requirements}
+
+
 def test_the_constraints_pin_everything_by_hash_and_name_no_index() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    extras = project["project"]["optional-dependencies"]
+    extras = {name: one for name, one in extras_of_the_project().items() if name not in EXECUTORS}
     wanted = [
         *project["project"]["dependencies"],
         *(requirement for extra in extras.values() for requirement in extra),
         *project["build-system"]["requires"],
     ]
     everything = pins("constraints.txt")
-    assert {re.split(r"[<>=]", one)[0] for one in wanted} <= set(everything)
+    assert names(wanted) <= set(everything)
 
 
 def test_the_image_installs_what_is_tested() -> None:
@@ -326,6 +339,15 @@ def test_the_image_installs_what_is_tested() -> None:
     assert image.items() <= everything.items()
     assert {"dagster", "dagster-postgres", "setuptools"} <= set(image)
     assert not {"pytest", "pyright", "ruff"} & set(image)
+
+
+@pytest.mark.parametrize("extra", EXECUTORS)
+def test_an_image_with_an_executor_gets_what_the_image_lacks(extra: str) -> None:
+    more, image = pins(f"deploy/constraints-{extra}.txt"), pins("deploy/constraints.txt")
+    assert names(extras_of_the_project()[extra]) <= set(more)
+    assert not set(more) & set(image)
+    # Dagster's libraries of one release belong together.
+    assert more[f"dagster-{extra}"][0] == image["dagster-postgres"][0]
 
 
 def test_generated_code_fits_its_source(tmp_path: Path) -> None:
