@@ -1,4 +1,4 @@
-"""`make bench`: python -m tests.bench [beside|alone|deletes|unchanged|checking|workers] --help."""
+"""`make bench`: python -m tests.bench [beside|alone|deletes|unchanged|workers|scale] --help."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tests.bench import report
+from tests.bench import report, scale
 from tests.bench.alone import Step, manifests, shards, unchanged
 from tests.bench.beside import Beside, Rounds
 from tests.bench.checking import checking as compare_checking
@@ -23,7 +23,7 @@ from tests.influxd import Influxd
 rounds = click.option("-n", default=7, show_default=True, help="counted rounds")
 scale_of = click.option("--scale", default=1.0, show_default=True, help="size of the sets")
 chosen = click.option("--sets", default=",".join(SETS), show_default=True, help="which of them")
-kept = click.option("--write", is_flag=True, help="put it into docs/performance.md")
+kept = click.option("--write", is_flag=True, help="put it into the page in docs/")
 
 
 @click.group()
@@ -170,7 +170,31 @@ def workers_(
     text = report.workers(found, wanted, command, load)
     click.echo(text)
     if write:
-        report.write("workers", text)
+        report.write("workers", text, report.SCALE)
+
+
+@main.command("scale")
+@click.option("--counts", default="1,2,3,6", show_default=True, help="of workers, in real runs")
+@click.option("--node", default=100.0, show_default=True, help="of a data node's network, in MB/s")
+@click.option("--store", default=1000.0, show_default=True, help="of the repository, in MB/s")
+@click.option("--record", default=0.011, show_default=True, help="for Dagster's records, s a shard")
+@kept
+def scale_(counts: str, node: float, store: float, record: float, *, write: bool) -> None:
+    """Simulate backups that are too large to be made here, by costs that are measured here."""
+    load, _, _ = os.getloadavg()
+    command = (
+        f"python -m tests.bench scale --counts {counts} --node {node:g} --store {store:g} "
+        f"--record {record:g}"
+    )
+    with tempfile.TemporaryDirectory(prefix="shardkeeper-bench-") as directory:
+        root = Path(directory)
+        known = scale.costs(root, record, {"node": node * 1e6, "store": store * 1e6})
+        numbers = [int(number) for number in counts.split(",")]
+        checked = list(scale.beside_real_runs(root, known, numbers))
+    text = report.simulated(known, checked, scale.answers(known), command, load)
+    click.echo(text)
+    if write:
+        report.write("scale", text, report.SCALE)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""docs/performance.md: the tables and the plot, written from what was measured."""
+"""The tables and the plot of docs/performance.md and docs/scale.md, from what was measured."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from pathlib import Path
 from tests.bench.alone import Step
 from tests.bench.beside import Rounds, ratio
 from tests.bench.cost import Cost
+from tests.bench.scale import HOSTS, Answer
+from tests.bench.simulation import Costs
 from tests.bench.workers import Load, Run
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE, PLOT = DOCS / "performance.md", DOCS / "performance" / "beside.svg"
+SCALE = DOCS / "scale.md"
 
 Bar = tuple[str, str, float]
 """What was done, how, and its ratio to the original."""
@@ -25,19 +28,19 @@ SHOWN_OF_BACKUPS: Ways = ("full", "structure", "-verify structure")
 SHOWN_OF_RESTORES: Ways = ("receipts", "no receipts", "-receipts off")
 
 
-def write(name: str, text: str) -> None:
-    """Put measured text between the page's marks of that name.
+def write(name: str, text: str, into: Path = PAGE) -> None:
+    """Put measured text between a page's marks of that name.
 
     Raises:
         ValueError: the page has no such marks.
     """
-    page = PAGE.read_text()
+    page = into.read_text()
     begin, end = f"<!-- {name}: -->\n", f"<!-- :{name} -->\n"
     before, _, rest = page.partition(begin)
     _, closing, after = rest.partition(end)
     if not closing:
-        raise ValueError(f"{PAGE} has no marks for {name}")
-    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+        raise ValueError(f"{into} has no marks for {name}")
+    into.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -174,6 +177,52 @@ def workers(found: Sequence[Run], wanted: Load, command: str, load: float) -> st
         "cores. A restore reads back what it sent, so everything passes twice."
         f"\n\n{table(head, rows)}"
     )
+
+
+def simulated(
+    known: Costs,
+    checked: Iterable[tuple[int, float, float]],
+    answers: Iterable[Answer],
+    command: str,
+    load: float,
+) -> str:
+    """The costs, the model beside real runs, and the cases."""
+    rows = [
+        [count, f"{model:.1f}", f"{real:.1f}", f"{model / real:.2f}"]
+        for count, model, real in checked
+    ]
+    beside_real = table(["workers", "simulated, s", "measured, s", "ratio"], rows)
+    shown: list[list[object]] = []
+    for one in answers:
+        case, last = one.case, one.by_hosts[max(one.by_hosts)]
+        parts = f", {one.parts} backups" if one.parts > 1 else ""
+        shown.append(
+            [
+                f"{case.shards:,} of {case.shard_gb:g} GB on {case.nodes} nodes",
+                "everything" if one.first else f"{case.changed:.0%}",
+                *(_duration(steps.seconds) for steps in one.by_hosts.values()),
+                last.limit,
+                f"{last.batches} of up to {last.largest_bytes / 1e9:.0f} GB{parts}",
+            ]
+        )
+    hosts = [f"{n} host{'s' * (n > 1)}" for n in HOSTS]
+    head = ["shards", "copied", *hosts, f"what limits {HOSTS[-1]} hosts", "steps"]
+    return (
+        f"`{command}`, {_machine(load)}.\n\n"
+        f"Measured here: {known.plan_shard_s * 1e3:.2f} ms to find out whether a shard has "
+        f"changed, {known.copy_shard_s * 1e3:.1f} ms to copy a small one; a worker copies "
+        f"{known.worker_rate / 1e6:.0f} MB/s and takes {known.start_s:.1f} s to start. The model "
+        "beside real backups of six nodes with 20 MB/s each, 12 shards of 15 MB on each:\n\n"
+        f"{beside_real}\nWhat the model says:\n\n{table(head, shown)}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h" if seconds < 72 * 3600 else f"{seconds / 86400:.1f} d"
 
 
 def _machine(load: float) -> str:

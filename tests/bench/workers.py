@@ -49,7 +49,7 @@ def workers(
             for number in range(n):
                 backups = root / f"backups {count} {number}"
                 backups.mkdir(mode=0o700)
-                costs.append(_command(bind, networks, count, "backup", backups))
+                costs.append(command(bind, networks, count, "backup", backups))
                 say(f"backup, {count} workers: {costs[-1].wall_s:.1f} s")
             yield Run("backup", count, _middle(costs))
     for count in counts:
@@ -60,18 +60,19 @@ def workers(
             with empty as (bind, networks):
                 words = ("restore", "-db", DATABASE)
                 costs.append(
-                    _command(bind, networks, count, *words, root / f"backups {counts[0]} 0")
+                    command(bind, networks, count, *words, root / f"backups {counts[0]} 0")
                 )
             shutil.rmtree(target)
             say(f"restore, {count} workers: {costs[-1].wall_s:.1f} s")
         yield Run("restore", count, _middle(costs))
 
 
-def _command(bind: str, networks: Mapping[str, str], count: int, *words: str | Path) -> Cost:
+def command(bind: str, networks: Mapping[str, str], count: int, *words: str | Path) -> Cost:
+    """Run one with `-workers count -parallel count`, through these networks."""
     leads = [word for name, address in networks.items() for word in ("-map", f"{name}={address}")]
-    command, *rest = words
+    what, *rest = words
     shared = ("-workers", str(count), "-parallel", str(count))
-    return measured((SHARDKEEPER, "-bind", bind, *leads, command, *shared, *rest))
+    return measured((SHARDKEEPER, "-bind", bind, *leads, what, *shared, *rest))
 
 
 def _middle(costs: Sequence[Cost]) -> Cost:
