@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import dagster as dg
+from msgspec.structs import replace
 
 from assets.evaluation import CheckEvaluator
 from assets.failures import explained
@@ -15,6 +16,7 @@ from assets.keys import ClusterAssets
 from assets.metadata.backups import copied_facts, failed_table
 from assets.reachability import reached
 from assets.run_config import CopyConfig
+from assets.run_locks import command_of, has_ended
 from assets.run_log import emit_to
 from resources.backup_repository import BackupRepositoryResource
 from resources.cluster import ClustersResource
@@ -23,13 +25,14 @@ from resources.engine.backup.batch import BatchDone
 from resources.engine.backup.run import BackupReport
 from resources.engine.backup.steps import (
     BackupInSteps,
-    StepSettings,
     batch_step,
     commit_step,
     plan_step,
 )
 from resources.engine.events import Run
+from resources.engine.workers.steps import StepSettings
 from resources.repository.manifest_cache import ManifestCache
+from resources.repository.storage.lock import give_up_ended
 
 
 class BackupStep:
@@ -55,7 +58,8 @@ class BackupStep:
             self._source = open_cluster(self._reading, cluster_assets.name)
         self._backups = repository.open(cluster_assets.name, self._reading)
         self._cached = ManifestCache(self._backups)
-        self._gap_s = self._reading.repository(cluster_assets.name).run_lease
+        gap_s = self._reading.repository(cluster_assets.name).run_lease
+        self._steps = StepSettings(0, gap_s, command_of(context))
         self._seen_before: Mapping[str, str] = {}
         self._run = Run(emit_to(context.log))
 
@@ -74,12 +78,13 @@ class BackupStep:
         lock_wait_s = self._reading.repository(self._cluster_assets.name).lock_wait
         remembered = self._history.remembered(self._backups.location)
         options = config.options(self._settings, lock_wait_s, only=only, remembered=remembered)
-        settings = StepSettings(batch_bytes, self._gap_s, f"dagster run {self._context.run.run_id}")
+        settings = replace(self._steps, batch_bytes=batch_bytes)
+        give_up_ended(self._backups.store, has_ended(self._context.instance))
         return plan_step(self._source, self._backups, options, self._run, settings, self._cached)
 
     def batch(self, step: str) -> BatchDone:
         """Do a batch."""
-        return batch_step(self._source, self._backups, step, self._gap_s, self._run)
+        return batch_step(self._source, self._backups, step, self._steps, self._run)
 
     def newest_observation(self) -> int:
         """To be passed from the step that plans to the one that commits."""
@@ -88,7 +93,7 @@ class BackupStep:
     def commit(self, backup: str, key: str, newest_observation: int) -> BackupReport | None:
         """Commit what the batches did; None: that was done before."""
         self._seen_before = self._history.observed_until(newest_observation)
-        return commit_step(self._source, self._backups, backup, key, self._gap_s, self._run)
+        return commit_step(self._source, self._backups, backup, key, self._steps, self._run)
 
     def record(
         self, report: BackupReport, more: dict[str, dg.MetadataValue], *, planned: bool = False

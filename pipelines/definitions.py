@@ -135,7 +135,7 @@ def of_cluster(
             back_up_shards,
             verify_job(cluster_assets),
             merge_job(cluster_assets),
-            restore_job(cluster_assets, settings.target, settings.limits.workers),
+            restore_job(cluster_assets, settings, configuration.executor_of(name), executor),
         ],
         schedules=schedules(cluster_assets, settings),
         sensors=[

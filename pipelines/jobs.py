@@ -10,7 +10,8 @@ from assets.evaluation import ARCHIVES_MATCH, NOTHING_MISSING
 from assets.keys import ClusterAssets
 from assets.run_config import BackUpConfig, MergeConfig, RestoreConfig, VerifyConfig
 from pipelines.merge_op import build_merge_op
-from pipelines.restore_op import build_restore_op
+from pipelines.restore_op import build_restore_steps
+from resources.config.values import Cluster, Executor
 
 BACKUPS_FIRST = "1"
 """The priority of backups, so that a queue of restores does not delay the next restore point."""
@@ -116,17 +117,24 @@ def verify_job(cluster_assets: ClusterAssets) -> dg.UnresolvedAssetJobDefinition
     )
 
 
-def restore_job(cluster_assets: ClusterAssets, target: str, workers: int) -> dg.JobDefinition:
-    """Restore into the cluster `target`, unless the launch names another.
+def restore_job(
+    cluster_assets: ClusterAssets,
+    settings: Cluster,
+    executor: Executor,
+    definition: dg.ExecutorDefinition | None = None,
+) -> dg.JobDefinition:
+    """Restore into the target of a cluster's settings, unless the launch names another.
 
     Args:
-        workers: `limits.workers`.
+        executor: where its batches are done.
+        definition: the same for Dagster; None: that of all jobs.
     """
-    step = build_restore_op(cluster_assets, workers)
+    steps = build_restore_steps(cluster_assets, settings.limits, executor)
 
     @dg.job(
         name=cluster_assets.restore_job,
-        config=_proposed(step.name, RestoreConfig(), target),
+        config=_proposed(cluster_assets.restore_op, RestoreConfig(), settings.target),
+        executor_def=definition,
         description=f"Restore from the backups of {cluster_assets.name} into the target: "
         "everything, or a database, policy or shard, under its own name or a new one, in the "
         "latest state or that of a time. Launched as proposed, the job only shows the plan; set "
@@ -134,7 +142,7 @@ def restore_job(cluster_assets: ClusterAssets, target: str, workers: int) -> dg.
         tags=cluster_assets.tags,
     )
     def restoring() -> None:
-        step()
+        steps()
 
     return restoring
 

@@ -14,8 +14,8 @@ from resources.engine.backup.batch import BatchDone
 from resources.engine.backup.change_detection import content_version
 from resources.engine.backup.damaged import NEXT_STEP, describe_damage
 from resources.engine.backup.run import BackupReport
-from resources.engine.backup.steps import BatchStep
 from resources.engine.verify.backup_diff import SetChanges
+from resources.engine.workers.steps import BatchStep
 from resources.errors import readable_size
 from resources.repository.backup_set import StoredManifest
 from resources.repository.formats.details import BackupDetails, FailedShard, ShardDetails

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from assets.metadata.common import Metadata, stamp
 from assets.metadata.tables import table
 from resources.engine.merge.merge_plan import MergePlan
 from resources.engine.merge.merge_run import MergeReport
+from resources.engine.restore.batch import BatchFilled
 from resources.engine.restore.plan import RestorePlan
 from resources.engine.restore.restored import RestoreReport
 from resources.errors import readable_size
@@ -73,6 +75,40 @@ def restore_facts(report: RestoreReport, target: str) -> Metadata:
                 for done in report.shards
             ]
         )
+    return facts
+
+
+def filled_facts(done: BatchFilled) -> Metadata:
+    """What a batch of a restore did."""
+    receipts = [receipt for one in done.shards for receipt in one.receipts.values()]
+    n_bytes = sum(file.size_bytes for receipt in receipts for file in receipt.files)
+    facts: Metadata = {
+        "shards": len(done.shards),
+        "size": readable_size(n_bytes),
+        "bytes": n_bytes,
+        "node": ", ".join(sorted({receipt.node for receipt in receipts})) or "-",
+        "read_back": ", ".join(
+            f"{number} {how}" for how, number in Counter(one.how for one in receipts).items()
+        ),
+        "shards_restored": table(
+            [
+                {
+                    "shard": int(one.shard_id),
+                    "new shard": int(receipt.new_shard_id),
+                    "node": receipt.node,
+                    "read back": receipt.how,
+                    "seconds": round(one.seconds, 3),
+                }
+                for one in done.shards
+                for receipt in one.receipts.values()
+            ]
+        ),
+    }
+    away = [one for one in done.shards if one.away is not None]
+    if away:
+        facts["left_for_the_end"] = len(away)
+    if not receipts:
+        del facts["read_back"], facts["shards_restored"]
     return facts
 
 

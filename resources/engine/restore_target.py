@@ -18,7 +18,7 @@ from resources.engine.cluster.cluster_upload import ClusterNodes
 from resources.engine.events import Run
 from resources.engine.restore.batch_upload import Receivers
 from resources.engine.restore.existing_shard import ExistingShardTarget, ServerShard
-from resources.engine.restore.lease import sharing_lease
+from resources.engine.restore.lease import sharing_lease, taken_again
 from resources.engine.restore.server_target import ServerTarget
 from resources.engine.restore.server_upload import OneServer
 from resources.engine.restore.target import RestoreTarget
@@ -59,6 +59,28 @@ def receivers_of(connection: Server | Cluster, store: Store) -> Receivers:
     if isinstance(connection, Cluster):
         return ClusterNodes(connection)
     return OneServer(connection, store)
+
+
+def lease_again_of(
+    connection: Server | Cluster, number: int, run: Run
+) -> AbstractContextManager[None]:
+    """Take the lease of a restore into a cluster again, for a step that does a batch.
+
+    Args:
+        number: under which the restore has it.
+        run: of the step, which is stopped once the lease is another restore's.
+
+    Raises:
+        TargetBusy: another run has taken it meanwhile, and renews it.
+    """
+    if not isinstance(connection, Cluster):
+        return nullcontext()
+
+    def lost() -> None:
+        run.stop.set()
+        connection.abort()
+
+    return sharing_lease(connection.meta, taken_again(connection.meta, number, run), lost)
 
 
 def sharing_lease_of(

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
 from typing import Literal
@@ -32,8 +33,9 @@ from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible, undisturbed
 
 TODO, DONE, CLAIM, SUSPECT = ".todo", ".done", ".claim", ".suspect"
-PLAN, COMMIT = "plan", "commit"
-"""The record of the whole plan, and what the process claims that commits."""
+PLAN, COMMIT, GIVEN_UP = "plan", "commit", "given-up"
+"""The record of the whole plan; what the process claims that commits; why no process may."""
+POLL_S = 0.25
 MAX_RECORD_BYTES = 256 << 20
 _DIGEST_BYTES = 65
 """A SHA-256 in hex and a line feed, before the rest of a record."""
@@ -189,6 +191,48 @@ class RunBatches:
 
     def is_done(self, name: str) -> bool:
         return self._records.has(name + DONE)
+
+    def give_up(self, why: str) -> bool:
+        """Record that no batch may be done any more; False: another process has.
+
+        Every worker that is at a batch loses it.
+
+        Raises:
+            LockLost: another run has the repository.
+        """
+        try:
+            with self._on_record(), self._records.create(GIVEN_UP) as sink:
+                sink.write(_with_digest(why.encode(errors="replace")))
+        except NameTaken:
+            return False
+        self._stage.revoke_parts()
+        return True
+
+    def given_up(self) -> str | None:
+        """Why no batch may be done any more; None: they may.
+
+        Raises:
+            LockLost: another run has the repository.
+        """
+        try:
+            return self._read(GIVEN_UP).decode(errors="replace")
+        except NameMissing:
+            return None
+        except ManifestUnreadable:
+            return "the record does not say why"
+
+    def await_others(self, names: Iterable[str]) -> None:
+        """Wait until no other worker is at any of these batches.
+
+        Raises:
+            LockLost: another run has the repository.
+        """
+        for name in names:
+            while not self.is_done(name):
+                with self.claim(name, ()) as claimed:
+                    if claimed is not None:
+                        break
+                time.sleep(POLL_S)
 
     def states(self) -> dict[str, Literal["free", "claimed", "done"]]:
         """The batches on record, in the order of their names; a claim may be stale.

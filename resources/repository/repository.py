@@ -284,23 +284,24 @@ class BackupRepository:
             raise
 
     @contextmanager
-    def take_part(self, key: str, lease_s: float) -> Generator[RunBatches]:
+    def take_part(self, key: str, lease_s: float, command: str = "") -> Generator[RunBatches]:
         """Do batches of a run that was handed over, and keep its lock meanwhile.
 
         Args:
             key: of the run, as `BackupWriter.hand_over` returned it.
             lease_s: what may lie between two processes of the run.
+            command: what to show to others who meet the lock; empty: the same as before.
 
         Raises:
             LockLost: the run is over, or another one took its place.
         """
-        with taking_part(self.store, key, lease_s) as held:
+        with taking_part(self.store, key, lease_s, command) as held:
             backup = held.lock.record.backup
             with closing(RunBatches(self.store, held.stage, backup, set())) as batches:
                 yield batches
 
     @contextmanager
-    def finish(self, key: str, lease_s: float) -> Generator[BackupWriter]:
+    def finish(self, key: str, lease_s: float, command: str = "") -> Generator[BackupWriter]:
         """Commit a run that was handed over; one process at a time does.
 
         If the block fails, the run stays as it is, and another process may try again, until
@@ -309,11 +310,12 @@ class BackupRepository:
         Args:
             key: of the run, as `BackupWriter.hand_over` returned it.
             lease_s: what may lie between two processes of the run.
+            command: what to show to others who meet the lock; empty: the same as before.
 
         Raises:
             LockLost: the run is over, or another one took its place.
         """
-        with taking_part(self.store, key, lease_s) as held:
+        with taking_part(self.store, key, lease_s, command) as held:
             name = BackupName.parse(held.lock.record.backup)
             if name is None:
                 raise held.lock.lost()

@@ -11,7 +11,6 @@ docs/decisions/0017-a-run-in-steps.md says why; held by tests/resources/engine/b
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -37,13 +36,12 @@ from resources.engine.events import Run, Warned
 from resources.engine.lock_events import emit_left, emit_waiting
 from resources.engine.options import BackupOptions
 from resources.engine.workers.records import decode_record, encode_record
-from resources.engine.workers.sharing import cut_for_steps, node_of
+from resources.engine.workers.sharing import cut_for_steps
+from resources.engine.workers.steps import BatchStep, StepSettings, batch_steps, parse_step
 from resources.errors import (
     BatchTaken,
     LockLost,
     ShardkeeperError,
-    UsageError,
-    shown,
 )
 from resources.model import Metastore, ShardID, ShardPlace
 from resources.repository.formats.details import FailedShard
@@ -55,35 +53,6 @@ from resources.repository.repository import BackupRepository, BackupWriter
 POLL_S = 1.0
 MAX_PLAN_BYTES = 128 << 20
 """A larger plan is carried out where it was made."""
-_STEP = re.compile(r"(b[0-9]{1,9}n[0-9]{1,9})_([0-9a-f]{16})")
-
-
-class StepSettings(Struct, frozen=True):
-    """When batches are steps, and what may lie between two of them.
-
-    Attributes:
-        batch_bytes: what makes a step worth its cost; 0: no batch is a step.
-        gap_s: the lease of a run while none of its steps is at work.
-        command: what to show to others who meet the lock.
-    """
-
-    batch_bytes: int
-    gap_s: float
-    command: str
-
-
-class BatchStep(Struct, frozen=True):
-    """A batch that is to be done by a step of its own.
-
-    Attributes:
-        name: of the step; it tells the batch and the run.
-        node: a number for the data node that it reads from.
-    """
-
-    name: str
-    node: int
-    shards: int
-    bytes: int
 
 
 class BackupInSteps(Struct, frozen=True):
@@ -248,20 +217,20 @@ def _hand_over(begun: BegunBackup, settings: StepSettings) -> BackupInSteps | No
     return BackupInSteps(
         str(writer.name),
         key,
-        tuple(
-            BatchStep(
-                f"{name}_{key}",
-                int(node_of(name)),
-                len(states),
-                sum(state.copies[0].size_bytes or 0 for state in states if state.copies),
-            )
-            for name, states in planned.items()
-        ),
+        batch_steps(planned, key, _size),
     )
 
 
+def _size(state: ShardState) -> int:
+    return state.copies[0].size_bytes or 0 if state.copies else 0
+
+
 def batch_step(
-    source: BackupSource, repository: BackupRepository, step: str, gap_s: float, run: Run
+    source: BackupSource,
+    repository: BackupRepository,
+    step: str,
+    settings: StepSettings,
+    run: Run,
 ) -> BatchDone:
     """Do one batch, unless it is done; wait for another process that does it.
 
@@ -272,11 +241,8 @@ def batch_step(
         UsageError: there is no such step.
         ShardkeeperError: the batch is not done; it may be done again.
     """
-    match = _STEP.fullmatch(step)
-    if match is None:
-        raise UsageError(f"{shown(step)} is no batch of a backup")
-    name, key = match[1], match[2]
-    with repository.take_part(key, gap_s) as batches:
+    name, key = parse_step(step)
+    with repository.take_part(key, settings.gap_s, settings.command) as batches:
         batch = BackupBatch.decode(batches.todo(name), name)
         source.recall(batch.version, batch.first)
         while (raw := batches.done(name)) is None:
@@ -299,7 +265,7 @@ def commit_step(
     repository: BackupRepository,
     backup: str,
     key: str,
-    gap_s: float,
+    settings: StepSettings,
     run: Run,
 ) -> BackupReport | None:
     """Commit a backup whose batches are done; None: that was done before.
@@ -314,7 +280,7 @@ def commit_step(
     """
     began = time.monotonic()
     try:
-        with repository.finish(key, gap_s) as writer:
+        with repository.finish(key, settings.gap_s, settings.command) as writer:
             if writer.committed:
                 return None
             begun = _read_back(source, repository, writer, run)

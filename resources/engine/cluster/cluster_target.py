@@ -32,13 +32,30 @@ from resources.engine.cluster.users import create_users, note_users
 from resources.engine.events import MetaRestoring, Run, Warned
 from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.identity import identity_of
-from resources.engine.restore.lease import HeldLease, holding_lease
+from resources.engine.restore.lease import (
+    STEPS_LOCK,
+    HeldLease,
+    end_dead_steps,
+    holding_lease,
+    holding_lease_again,
+)
 from resources.engine.restore.plan import RestoreOptions, RestorePlan, plan_restore
-from resources.engine.restore.receipt import TargetFacts
+from resources.engine.restore.receipt import Receipt, TargetFacts
 from resources.engine.restore.restored import RestoredShard
+from resources.engine.restore.step_run import (
+    JoinedRestore,
+    RestoreInSteps,
+    StepsRecord,
+    close_records,
+    ending,
+    leave_batches,
+    over,
+    require_same,
+)
 from resources.engine.restore.target import KilledRestore, NotOurs, Placement
 from resources.engine.restore.target_state import TargetState
-from resources.errors import PlanError, RestoreFailed, ShardkeeperError, WireError
+from resources.engine.workers.steps import StepSettings
+from resources.errors import PlanError, RestoreFailed, ShardkeeperError, StoreFailed, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.commands import CreateContinuousQuery
 from resources.protocol.influxql import check_continuous_query
@@ -46,14 +63,20 @@ from resources.protocol.meta import decode_metastore
 from resources.repository.backup_set import BackupSet
 from resources.repository.formats.details import FileID
 from resources.repository.repository import BackupRepository
+from resources.repository.storage.lock import StoreLock
 from resources.repository.storage.store import Store
 from resources.runtime.failpoints import passing
 from resources.runtime.interrupts import interruptible
 
 
 @contextmanager
-def holding_cluster(cluster: Cluster, store: Store, run: Run) -> Generator[HeldLease]:
+def holding_cluster(
+    cluster: Cluster, store: Store, run: Run, number: int = 0
+) -> Generator[HeldLease]:
     """Have the cluster's lease for the block; the run stops once another restore takes it over.
+
+    Args:
+        number: under which an earlier step of this restore had it; 0: it begins now.
 
     Raises:
         TargetBusy, WireError: as `holding_lease`.
@@ -63,7 +86,12 @@ def holding_cluster(cluster: Cluster, store: Store, run: Run) -> Generator[HeldL
         run.emit(Warned("another restore took over; this one stops"))
         cluster.abort()
 
-    with holding_lease(cluster.meta, store, run, lost=lost) as held:
+    begun = (
+        holding_lease_again(cluster.meta, store, number, run, lost=lost)
+        if number
+        else holding_lease(cluster.meta, store, run, lost=lost)
+    )
+    with begun as held:
         yield held
     cluster.resume()  # the lease may have been lost when all was done
 
@@ -135,8 +163,10 @@ class ClusterTarget:
         self, backup: BackupSet, options: RestoreOptions
     ) -> tuple[RestorePlan, Journal] | None:
         """The plan that a killed run of this very restore had, and its record."""
+        proofs = end_dead_steps(self.connection.meta, self.repository.store)
         state = self.state()
-        left = JournalFile(self.repository.store, state.metastore.cluster_id).read()
+        file = JournalFile(self.repository.store, state.metastore.cluster_id)
+        left = file.read()
         if left is None or not left.plan or left.proved is not False:
             return None
         if any(state.metastore.database(name) is None for name in left.databases):
@@ -145,7 +175,20 @@ class ClusterTarget:
             plan = self.plan(backup, options, state.without(left.databases.keys()))
         except PlanError:
             return None  # it is in the way of something else
-        return (plan, left) if identity_of(plan, options) == left.plan else None
+        if identity_of(plan, options) != left.plan:
+            return None
+        return plan, _with_proofs(file, left, proofs)
+
+    @contextmanager
+    def left_to_steps(self, joined: JoinedRestore, backup: BackupSet) -> Generator[KilledRestore]:
+        """The record is that of the run, whose lock and lease keep others away."""
+        options, state = joined.record.options, self.state()
+        left = JournalFile(self.repository.store, state.metastore.cluster_id).read()
+        if left is None:
+            raise over()
+        plan = self.plan(backup, options, state.without(left.databases.keys()))
+        require_same(plan, options, left.plan)
+        yield KilledRestore(plan, partial(self.begin, left=left, joined=joined), joined.contents)
 
     def take_back_interrupted(self) -> None:
         undo_interrupted(self.connection, self.repository, self.run)
@@ -157,19 +200,42 @@ class ClusterTarget:
 
     @contextmanager
     def begin(
-        self, checked: CheckedRestore, left: Journal | None = None
+        self,
+        checked: CheckedRestore,
+        left: Journal | None = None,
+        joined: JoinedRestore | None = None,
     ) -> Generator[ClusterRestore]:
         """The block holds the cluster's lease.
 
         Args:
             left: the record of a killed run of the same plan.
+            joined: the restore that this step works for.
         """
         cluster = self.connection
         cluster_id = cluster.metastore()[1].cluster_id
         facts = TargetFacts("cluster", cluster.address, cluster.about().version, cluster_id)
-        self.run.emit(MetaRestoring())
-        with holding_cluster(cluster, self.repository.store, self.run) as held:
-            yield ClusterRestore(cluster, checked, facts, left, held)
+        if joined is None:
+            self.run.emit(MetaRestoring())
+        number = 0 if joined is None else joined.record.number
+        holding = holding_cluster(cluster, self.repository.store, self.run, number)
+        with ending(joined, holding) as held:
+            yield ClusterRestore(cluster, checked, facts, held, left, joined)
+
+
+def _with_proofs(
+    file: JournalFile, left: Journal, proofs: Mapping[ShardID, Sequence[Receipt]]
+) -> Journal:
+    """A record with what other steps of its run have proved, which they do not write there."""
+    filled = {
+        shard_id: tuple(receipt.node for receipt in receipts)
+        for shard_id, receipts in proofs.items()
+        if receipts and all(receipt.how == "identical" for receipt in receipts)
+    }
+    if not filled:
+        return left
+    left = replace(left, filled={**filled, **left.filled})
+    file.write(left)
+    return left
 
 
 def _addresses(metastore: Metastore) -> list[str]:
@@ -182,19 +248,22 @@ class ClusterRestore:
     Whatever step fails, undoing it is one thing: what the record names is taken away.
 
     Args:
-        left: the record of a killed run of the same plan.
         held: the cluster's lease.
+        left: the record of a killed run of the same plan.
+        joined: the restore that this step works for, whose batches others have done.
     """
 
     _change: ClusterChange
+    _uploading: ClusterUpload
 
     def __init__(
         self,
         cluster: Cluster,
         checked: CheckedRestore,
         facts: TargetFacts,
-        left: Journal | None,
         held: HeldLease,
+        left: Journal | None,
+        joined: JoinedRestore | None,
     ) -> None:
         self._held = held
         self.facts = facts
@@ -203,6 +272,10 @@ class ClusterRestore:
         self._checked = checked
         self._run = checked.run
         self._left = left
+        self._joined = joined
+        self._replicas_are_there = False
+        self._lock: StoreLock | None = None
+        """Of the restore, once it is left to steps."""
         self._on_disk = shards_on_disk(cluster)
         self._metastore_change = MetastoreChange(cluster, checked)
 
@@ -214,11 +287,20 @@ class ClusterRestore:
     def create(self) -> int:
         """Create shards without owners, which no client can read or write."""
         change = None
-        if self._left is not None:
+        if self._joined is not None and self._left is not None:
+            change = self._metastore_change.take_up(self._left)
+        elif self._left is not None:
             change = self._metastore_change.go_on(self._left)
             if change is None:
                 self._take_away(self._left)
         self._change = change or self._metastore_change.make(self._on_disk)
+        self._uploading = ClusterUpload(
+            self._cluster,
+            self._checked,
+            self._change,
+            self._metastore_change.filled,
+            lambda: self._held.taken,
+        )
         return len(self._change.ids)
 
     def _take_away(self, left: Journal) -> None:
@@ -228,17 +310,39 @@ class ClusterRestore:
         self._on_disk = shards_on_disk(self._cluster)
         self._left = None
 
+    def leave(self, settings: StepSettings, began_ns: int) -> RestoreInSteps | None:
+        """Its steps keep a lock in the repository, since the lease ends between two of them."""
+        self._create_replicas()
+        items = self._uploading.to_fill(self._left)
+        planned = self._uploading.filling().planned_for_steps(items, settings.batch_bytes)
+        if not planned:
+            return None
+        checked = self._checked
+        store = checked.repository.store
+        try:
+            lock = StoreLock.acquire(store, command=settings.command, name=STEPS_LOCK)
+        except StoreFailed:
+            return None
+        with lock:
+            record = StepsRecord.of(checked, lock, planned, began_ns, int(self._held.number))
+            left = leave_batches(store, planned, lock, settings, record)
+        if left is not None:
+            self._lock = lock
+            self._held.goes_on = True
+            self._warn_of_lost_updates()
+        return left
+
     def upload(self) -> list[RestoredShard]:
-        upload = ClusterUpload(
-            self._cluster,
-            self._checked,
-            self._change,
-            self._metastore_change.filled,
-            lambda: self._held.taken,
-        )
-        upload.create()
-        passing("cluster.shards-created")
-        return upload.run(self._left)
+        if self._joined is not None:
+            return self._uploading.filling().collect_steps(self._joined)
+        self._create_replicas()
+        return self._uploading.run(self._left)
+
+    def _create_replicas(self) -> None:
+        if not self._replicas_are_there:
+            self._uploading.create()
+            passing("cluster.shards-created")
+            self._replicas_are_there = True
 
     def activate(self, shards: Sequence[RestoredShard]) -> None:
         """Put on record that all is proved, then give the shards their owners."""
@@ -251,6 +355,10 @@ class ClusterRestore:
         """The record has said so since everything was proved."""
 
     def undo(self, error: BaseException) -> None:
+        if self._lock is not None:
+            close_records(self._checked.repository.store, self._lock.record)
+            self._lock.release()
+            self._held.goes_on = False
         self._metastore_change.undo(error)
 
     def finish(self) -> None:
@@ -258,13 +366,18 @@ class ClusterRestore:
         self._metastore_change.done()
         checked, emit = self._checked, self._run.emit
         with interruptible():
-            if not self._change.by_command:
-                warn_of_lost_updates(self._cluster, self._change, self._on_disk, emit=emit)
+            if self._joined is None:
+                self._warn_of_lost_updates()
             self._continuous_queries()
             if checked.options.users:
                 create_users(self._cluster, checked.plan.metastore.users, emit=emit)
             if not checked.options.limits:
                 empty_internal(self._cluster, emit=emit)
+
+    def _warn_of_lost_updates(self) -> None:
+        if not self._change.by_command:
+            emit = self._run.emit
+            warn_of_lost_updates(self._cluster, self._change, self._on_disk, emit=emit)
 
     # --- owners -----------------------------------------------------------------------------
 

@@ -123,6 +123,10 @@ class ClusterUpload:
         Args:
             left: the record of the killed run that is gone on with.
         """
+        return self.filling().fill(self.to_fill(left))
+
+    def to_fill(self, left: Journal | None) -> list[ToFill]:
+        """The shards and their replicas, those included that are proved; `left` as in `run`."""
         items = [
             self._to_fill(shard, shard.restore, left)
             for shard in self._change.shards
@@ -131,6 +135,10 @@ class ClusterUpload:
         if left is not None:
             whole = [item for item in items if not item.left]
             self.checked.run.emit(RestoreGoesOn(len(whole), len(items)))
+        return items
+
+    def filling(self) -> Filling:
+        """What fills them."""
         place = Place(
             ClusterNodes(self._cluster),
             ClusterPlace(self._change.by_command),
@@ -138,10 +146,9 @@ class ClusterUpload:
             f"{self._change.before.cluster_id:x}",
             self._lease(),
         )
-        filling = Filling(
+        return Filling(
             self.checked, place, on_filled=self._on_filled, idle=lambda: self._filled(None, ())
         )
-        return filling.fill(items)
 
     def _to_fill(self, shard: NewShard, restore: ShardRestore, left: Journal | None) -> ToFill:
         nodes = tuple(owner.tcp_addr for owner in shard.owners)

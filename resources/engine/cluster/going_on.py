@@ -42,6 +42,21 @@ def what_is_there(
     return ClusterChange(now, b"", names, shards, left.ids, kept, left.by_command)
 
 
+def as_recorded(
+    plan: RestorePlan, draft: Sequence[pb.DatabaseInfo], now: Metastore, left: Journal
+) -> ClusterChange | None:
+    """What a run has made that holds its place still; None if not all of it is there.
+
+    Others may have written to it, if it has owners already; that is looked at nowhere else either.
+    """
+    shards = _shards(plan, draft, now, left)
+    names = tuple(db.Name for db in draft)
+    if shards is None or any(now.database(name) is None for name in names):
+        return None
+    kept = all(old == new for old, new in left.ids.items())
+    return ClusterChange(now, b"", names, shards, left.ids, kept, left.by_command)
+
+
 def _is_as_recorded(now: Metastore, name: str, left: Journal) -> bool:
     there = now.database(name)
     if there is None or shards_of(there) != set(left.databases[name]):

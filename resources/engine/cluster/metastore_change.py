@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from resources.clients.cluster import Cluster
 from resources.engine.cluster.atomic_commit import WasSet, set_metastore
-from resources.engine.cluster.going_on import what_is_there
+from resources.engine.cluster.going_on import as_recorded, what_is_there
 from resources.engine.cluster.incremental_commit import (
     ONE_BY_ONE,
     OTHER_SHARDS,
@@ -53,7 +53,7 @@ from resources.errors import (
     TargetBusy,
     UnknownOutcome,
 )
-from resources.model import ShardID
+from resources.model import Metastore, ShardID
 from resources.protocol import meta_pb2 as pb
 from resources.repository.formats.details import FileID
 from resources.runtime.failpoints import passing
@@ -130,18 +130,38 @@ class MetastoreChange:
             TargetBusy: another run has worked since its record was read.
             WireError: a node does not answer, or refuses.
         """
+        draft, now = self._read_again(left)
+        change = what_is_there(self._plan, draft, now, left)
+        if change is not None:
+            self._created, self._filled = left, dict(left.filled)
+        return change
+
+    def take_up(self, left: Journal) -> ClusterChange:
+        """Take up what an earlier step of this run has made.
+
+        Raises:
+            TargetBusy: another run has worked since its record was read.
+            RestoreFailed: it is not there any more.
+            WireError: a node does not answer, or refuses.
+        """
+        draft, now = self._read_again(left)
+        self._created, self._filled = left, dict(left.filled)
+        change = as_recorded(self._plan, draft, now, left)
+        if change is None:
+            raise RestoreFailed(
+                f"{left.named} is not what the restore has made; another client changed it",
+                hint="launch the restore again from its start",
+            )
+        return change
+
+    def _read_again(self, left: Journal) -> tuple[list[pb.DatabaseInfo], Metastore]:
         if self._file.read() != left:
             raise TargetBusy(
                 "another restore from here has worked meanwhile", hint="run restore again"
             )
         draft = draft_databases(self._plan, self._options.new_replica_n)
-        now = confirmed_reading(
-            self._cluster, about=databases_of(left.databases), stop=self._stop
-        ).metastore
-        change = what_is_there(self._plan, draft, now, left)
-        if change is not None:
-            self._created, self._filled = left, dict(left.filled)
-        return change
+        about = databases_of(left.databases)
+        return draft, confirmed_reading(self._cluster, about=about, stop=self._stop).metastore
 
     def filled(self, shard_id: ShardID | None, nodes: Sequence[str] = ()) -> None:
         """Say that copies were read back; soon, and with others at once."""

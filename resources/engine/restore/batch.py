@@ -45,6 +45,11 @@ class ToFill(Struct, frozen=True):
         """Of the backup."""
         return self.restore.place.shard_id
 
+    @property
+    def size_bytes(self) -> int:
+        """What is still to be sent to all of them."""
+        return self.restore.archive.entry.size_bytes * len(self.left)
+
 
 class ServerPlace(Struct, frozen=True, tag="server"):
     """A single server.

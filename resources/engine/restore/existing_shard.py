@@ -22,11 +22,13 @@ from resources.engine.restore.plan import RestoreOptions, RestorePlan, ShardRest
 from resources.engine.restore.read_back import Sent, SentFile, files_there, read_back
 from resources.engine.restore.receipt import Receipt, TargetFacts
 from resources.engine.restore.restored import RestoredShard
+from resources.engine.restore.step_run import JoinedRestore, RestoreInSteps
 from resources.engine.restore.target import KilledRestore, NotOurs, Placement, RestoreTarget
 from resources.engine.restore.target_replicas import ServerReplicas, TargetReplicas
 from resources.engine.restore.target_state import TargetState
 from resources.engine.restore.upload import Uploader
 from resources.engine.restore.uploading import Upload
+from resources.engine.workers.steps import StepSettings
 from resources.errors import (
     PlanError,
     ReadBackMismatch,
@@ -232,6 +234,12 @@ class ExistingShardTarget:
         """What a killed run has filled is found by looking, so there is no record of it."""
         yield None
 
+    def left_to_steps(
+        self, joined: JoinedRestore, backup: BackupSet
+    ) -> AbstractContextManager[KilledRestore]:
+        """None is: there is one shard."""
+        return self._whole.left_to_steps(joined, backup)
+
     def take_back_interrupted(self) -> None:
         self._whole.take_back_interrupted()
 
@@ -299,6 +307,10 @@ class ShardFilling:
         begun = [one for one in self._there if one.files and not self._is_part(one)]
         self._done = {one.node: self._receipt(one) for one in begun}
         return 1
+
+    def leave(self, settings: StepSettings, began_ns: int) -> RestoreInSteps | None:
+        """It is one shard."""
+        return None
 
     def upload(self) -> list[RestoredShard]:
         """Fill the replicas that are empty."""

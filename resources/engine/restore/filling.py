@@ -30,8 +30,9 @@ from resources.engine.restore.batch import (
 from resources.engine.restore.batch_upload import OnFilled, Receivers, fill_batch
 from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.restored import RestoredShard
+from resources.engine.restore.step_run import JoinedRestore
 from resources.engine.workers.node_slots import NodeSlots
-from resources.engine.workers.sharing import Sized, cut, n_workers
+from resources.engine.workers.sharing import Sized, cut, cut_for_steps, n_workers
 from resources.errors import RestoreFailed, StoreFailed
 from resources.model import ShardID
 from resources.repository.batches import RunBatches
@@ -97,12 +98,41 @@ class Filling:
                 self._fill(batches, where, items)
         return [self._done[item.shard_id].restored(item) for item in items]
 
+    def planned_for_steps(
+        self, items: Sequence[ToFill], batch_bytes: int
+    ) -> dict[str, RestoreBatch]:
+        """Batches for other steps to do, by name; none if it is not worth their cost.
+
+        Args:
+            batch_bytes: what makes a step worth it.
+        """
+        return {
+            name: self._batch(chosen, beside_others=True)
+            for name, chosen in cut_for_steps(_sized(items), batch_bytes).items()
+        }
+
+    def collect_steps(self, joined: JoinedRestore) -> list[RestoredShard]:
+        """What steps have done; what they left, since a node did not answer, is done here.
+
+        Raises:
+            RestoreFailed: a batch is not done.
+            ShardkeeperError: what the first shard to fail raises.
+            BaseException: why the restore is given up, if it is.
+        """
+        if joined.failed is not None:
+            raise joined.failed
+        batches, planned = joined.batches, joined.planned
+        for name, batch in planned.items():
+            self._collect(batches, name, batch, on_filled=self._on_filled)
+        if self._later:
+            self._in_one_batch(batches, "b1", list(self._later.values()))
+        items = {item.shard_id: item for batch in planned.values() for item in batch.shards}
+        ids = (shard.place.shard_id for shard in self._checked.plan.shards)
+        return [self._done[i].restored(items[i]) for i in ids if i in items]
+
     def _fill(self, batches: RunBatches, where: str, items: Sequence[ToFill]) -> None:
         options, address = self._checked.options, self._place.address
-        sized = [
-            Sized(item, item.nodes[0], item.restore.archive.entry.size_bytes * len(item.left))
-            for item in items
-        ]
+        sized = _sized(items)
         count = n_workers(options.workers, options.parallel, sized)
         left = items
         if address is not None and count > 1:
@@ -133,7 +163,7 @@ class Filling:
     def _do(self, batches: RunBatches, name: str, batch: RestoreBatch) -> None:
         """Do a batch in this process, unless it is done."""
         run, receivers = self._batch_run(), self._place.receivers
-        with batches.claim(name, ()) as claimed, _slots(batch.options.per_node) as slots:
+        with batches.claim(name, ()) as claimed, node_slots(batch.options.per_node) as slots:
             if claimed is not None:
                 checked = batch.checked(self._checked.repository, run)
                 done = fill_batch(receivers, checked, claimed, batch, slots, self._on_filled)
@@ -240,8 +270,13 @@ def _records(repository: BackupRepository, key: str) -> Generator[tuple[RunBatch
         yield batches, where
 
 
+def _sized(items: Sequence[ToFill]) -> list[Sized[ToFill]]:
+    return [Sized(item, item.nodes[0], item.size_bytes) for item in items]
+
+
 @contextmanager
-def _slots(per_node: int | None) -> Generator[NodeSlots | None]:
+def node_slots(per_node: int | None) -> Generator[NodeSlots | None]:
+    """A limit of connections to a node, for the threads of this process; None: there is none."""
     if per_node is None:
         yield None
     else:

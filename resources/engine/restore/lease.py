@@ -26,23 +26,26 @@ import math
 import secrets
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from zlib import crc32
 
 from resources.clients.meta import MetaClient
 from resources.engine.events import LeaseAwaited, Run, Warned
+from resources.engine.restore.receipt import Receipt
+from resources.engine.restore.step_run import close_records, proofs_left
 from resources.errors import (
     RecordHeld,
     RepositoryError,
+    RepositoryLocked,
     Stopped,
     TargetBusy,
     UnknownOutcome,
     WireError,
 )
-from resources.model import NodeID
+from resources.model import NodeID, ShardID
 from resources.protocol.meta_api import Lease
-from resources.repository.storage.lock import usual_lease_s
+from resources.repository.storage.lock import StoreLock, usual_lease_s
 from resources.repository.storage.record_file import RecordFile
 from resources.repository.storage.store import Store
 from resources.runtime.clocks import passed_s
@@ -50,6 +53,8 @@ from resources.runtime.interrupts import interruptible, undisturbed
 
 NAME = "shardkeeper"
 NUMBER_FILE = ".shardkeeper.lease"
+STEPS_LOCK = ".shardkeeper.lease.lock"
+"""Held by a restore into a cluster that is left to steps, none of which may be at work."""
 POLL_S = 1.0
 BITS = 48
 """Of a run's number; no data node has such a one."""
@@ -73,12 +78,14 @@ class HeldLease:
 
     Attributes:
         number: under which it is renewed.
+        goes_on: whether other steps of the run renew it from now on.
         lost_after_s: without a renewal for so long, it may be another's.
         renew_every_s: how often it is renewed.
     """
 
     def __init__(self, meta: MetaClient, number: NodeID, renewed_s: float | None = None) -> None:
         self.number = number
+        self.goes_on = False
         self._meta = meta
         self._renewed_s = passed_s() if renewed_s is None else renewed_s
         self._is_anothers = False
@@ -192,32 +199,73 @@ def holding_lease(
         except (TargetBusy, Stopped):
             numbers.forget()  # it holds nothing
             raise
-        done, is_lost, gone = threading.Event(), threading.Event(), threading.Event()
+        with _holding(meta, held, numbers, run, lost):
+            yield held
 
-        def lose() -> None:
-            gone.set()
-            if not run.stop.is_set():
-                is_lost.set()
-                run.stop.set()
-            lost()
 
-        thread = threading.Thread(target=_renew, args=(held, done, lose), name="lease", daemon=True)
-        thread.start()
-        try:
-            with meta.guarded(held.check), interruptible():
-                yield held
-        except (Stopped, WireError) as failure:
-            if isinstance(failure, Stopped) or gone.is_set():
-                _require_held(held, failure)
-            raise
-        finally:
-            done.set()
-            thread.join()
-            if numbers.forget() and not held.leave_mark():
-                run.emit(Warned(NOT_GIVEN_BACK))
-        if is_lost.is_set():
-            run.stop.clear()
-            run.emit(Warned("all was done when the lease of the cluster was lost"))
+@contextmanager
+def holding_lease_again(
+    meta: MetaClient, store: Store, number: int, run: Run, *, lost: Callable[[], None]
+) -> Generator[HeldLease]:
+    """As `holding_lease`, for the step that ends a restore, whose number it is.
+
+    Raises:
+        TargetBusy: another run has taken it meanwhile, and renews it.
+        WireError: the leader could not be asked.
+        Stopped: the run is to end early.
+    """
+    with undisturbed("giving up the lease of the cluster"):
+        numbers = _Numbers(store, NodeID(number))
+        with interruptible():
+            held = _take(meta, numbers, run, inherits=False)
+        with _holding(meta, held, numbers, run, lost):
+            yield held
+
+
+def taken_again(meta: MetaClient, number: int, run: Run) -> tuple[int, float]:
+    """Take the lease of a restore again for a step that does a batch: `HeldLease.taken`.
+
+    Several steps may have it at once; it may have ended since the last one was at work.
+
+    Raises:
+        TargetBusy: another run has taken it meanwhile, and renews it.
+        WireError: the leader could not be asked.
+        Stopped: the run is to end early.
+    """
+    return _take(meta, _Numbers(None, NodeID(number)), run, inherits=False).taken
+
+
+@contextmanager
+def _holding(
+    meta: MetaClient, held: HeldLease, numbers: _Numbers, run: Run, lost: Callable[[], None]
+) -> Generator[None]:
+    """Renew a lease for the block, and give it up; signals wait but for the block."""
+    done, is_lost, gone = threading.Event(), threading.Event(), threading.Event()
+
+    def lose() -> None:
+        gone.set()
+        if not run.stop.is_set():
+            is_lost.set()
+            run.stop.set()
+        lost()
+
+    thread = threading.Thread(target=_renew, args=(held, done, lose), name="lease", daemon=True)
+    thread.start()
+    try:
+        with meta.guarded(held.check), interruptible():
+            yield
+    except (Stopped, WireError) as failure:
+        if isinstance(failure, Stopped) or gone.is_set():
+            _require_held(held, failure)
+        raise
+    finally:
+        done.set()
+        thread.join()
+        if not held.goes_on and numbers.forget() and not held.leave_mark():
+            run.emit(Warned(NOT_GIVEN_BACK))
+    if is_lost.is_set():
+        run.stop.clear()
+        run.emit(Warned("all was done when the lease of the cluster was lost"))
 
 
 @contextmanager
@@ -270,11 +318,12 @@ class _Numbers:
 
     Args:
         store: where the note is; None: there is none, since nothing keeps two runs apart there.
+        number: the run's, if it has one.
     """
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: Store | None, number: NodeID | None = None) -> None:
         self._file = None if store is None else RecordFile(store, NUMBER_FILE)
-        self.first = self._noted() or NodeID(1 + secrets.randbelow(2**BITS - 1))
+        self.first = number or self._noted() or NodeID(1 + secrets.randbelow(2**BITS - 1))
         self._is_noted = False
 
     def note(self, number: NodeID) -> None:
@@ -313,7 +362,28 @@ def _numbers(meta: MetaClient, store: Store) -> Generator[_Numbers]:
             alone = stack.enter_context(store.exclusive())
         except RecordHeld:
             raise _busy(meta) from None
+        if alone:
+            end_dead_steps(meta, store)
         yield _Numbers(store if alone else None)
+
+
+def end_dead_steps(meta: MetaClient, store: Store) -> Mapping[ShardID, tuple[Receipt, ...]]:
+    """Take the place of a restore that was left to steps; returns what they proved, as it says.
+
+    Raises:
+        TargetBusy: it is at work, or was a moment ago.
+        StoreFailed: the store failed.
+    """
+    if not store.has(STEPS_LOCK):
+        return {}
+    try:
+        lock = StoreLock.acquire(store, command="restore", name=STEPS_LOCK)
+    except RepositoryLocked:
+        raise _busy(meta) from None
+    with lock:
+        proofs = proofs_left(store, lock.stale)
+        close_records(store, lock.stale)
+        return proofs
 
 
 # --- taking it ----------------------------------------------------------------------------
@@ -326,7 +396,7 @@ def _busy(meta: MetaClient) -> TargetBusy:
     )
 
 
-def _take(meta: MetaClient, numbers: _Numbers, run: Run) -> HeldLease:
+def _take(meta: MetaClient, numbers: _Numbers, run: Run, *, inherits: bool = True) -> HeldLease:
     first: Lease | None = None
     number, row = numbers.first, _Row(meta)
     numbers.note(number)
@@ -340,7 +410,7 @@ def _take(meta: MetaClient, numbers: _Numbers, run: Run) -> HeldLease:
             first.expiration_ns,
         ):
             raise _busy(meta)
-        if row.inherits_from(now):
+        if inherits and row.inherits_from(now):
             number = now.owner
             numbers.note(number)
             continue

@@ -19,6 +19,7 @@ from resources.engine.restore.server_journal import (
     key_of,
     left_names,
 )
+from resources.engine.restore.step_run import close_records
 from resources.errors import LockLost, RepositoryLocked, ShardkeeperError, StoreFailed, shown
 from resources.model import DatabaseInfo, ShardGroupInfo, ShardID
 from resources.protocol.influxql import quote_identifier
@@ -50,6 +51,7 @@ def take_back_interrupted(server: Server, repository: BackupRepository, *, emit:
         except (RepositoryLocked, StoreFailed):
             continue  # it is at work, or nothing can be written here
         with lock:  # whose file goes with it, also where no record was written beside it
+            close_records(store, lock.stale)
             journal = claim_journal(store, name)
             if journal is not None and _is_dealt_with(server, store, name, journal, lock, emit):
                 lock.check_still_mine()

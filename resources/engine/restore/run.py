@@ -16,13 +16,16 @@ A restore that was killed is gone on with by the same recipe: its steps find wha
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from resources.engine.events import MetaRestored, Warned
-from resources.engine.restore.check import check_archives, left_out
+from resources.engine.restore.check import CheckedRestore, check_archives, left_out
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.receipt import Receipts
-from resources.engine.restore.restored import RestoreReport, noting_completion
+from resources.engine.restore.restored import RestoredShard, RestoreReport, noting_completion
+from resources.engine.restore.step_run import RestoreInSteps
 from resources.engine.restore.target import KilledRestore, RestoreTarget
+from resources.engine.workers.steps import StepSettings
 from resources.errors import PeerAway, PeerSilent, ShardHeld
 from resources.repository.backup_set import BackupSet
 from resources.runtime.interrupts import interruptible, undisturbed
@@ -36,26 +39,48 @@ def restore(target: RestoreTarget, backup: BackupSet, options: RestoreOptions) -
     Raises:
         ShardkeeperError: the restore failed; its notes say whether it could be undone.
     """
+    report = restore_or_leave(target, backup, options, None)
+    assert isinstance(report, RestoreReport)  # noqa: S101 - no batch is a step
+    return report
+
+
+def restore_or_leave(
+    target: RestoreTarget,
+    backup: BackupSet,
+    options: RestoreOptions,
+    settings: StepSettings | None,
+) -> RestoreReport | RestoreInSteps:
+    """As `restore`; or leave a large one to other steps when all is created.
+
+    Args:
+        settings: when it is left; None: never.
+
+    Raises:
+        ShardkeeperError: the restore failed; its notes say whether it could be undone.
+    """
     try:
         with target.killed(backup, options) as killed:
             if killed is not None:
-                return carry_out(target, killed.plan, options, killed)
+                return _carry_out(target, killed.plan, options, killed, settings)
     except ShardHeld as held:
         text = f"{held.what}; what the killed restore left is taken away, and all begins anew"
         target.run.emit(Warned(text))
         target.run.stop.clear()  # it was set to end that attempt
         try:
-            return _restore_anew(target, backup, options)
+            return _restore_anew(target, backup, options, settings)
         except (PeerAway, PeerSilent):
             raise held from None  # it keeps more to itself than that shard
-    return _restore_anew(target, backup, options)
+    return _restore_anew(target, backup, options, settings)
 
 
 def _restore_anew(
-    target: RestoreTarget, backup: BackupSet, options: RestoreOptions
-) -> RestoreReport:
+    target: RestoreTarget,
+    backup: BackupSet,
+    options: RestoreOptions,
+    settings: StepSettings | None,
+) -> RestoreReport | RestoreInSteps:
     target.take_back_interrupted()
-    return carry_out(target, target.plan(backup, options), options)
+    return _carry_out(target, target.plan(backup, options), options, None, settings)
 
 
 def carry_out(
@@ -76,12 +101,23 @@ def carry_out(
     Raises:
         ShardkeeperError: the restore failed; its notes say whether it could be undone.
     """
-    began = time.monotonic()
-    run, repository = target.run, target.repository
-    for note in plan.notes:
-        run.emit(Warned(note))
-    receipts = Receipts(repository, plan, options, emit=run.emit)
-    checked = check_archives(repository, plan, options, run, checked_before=killed is not None)
+    report = _carry_out(target, plan, options, killed, None)
+    assert isinstance(report, RestoreReport)  # noqa: S101 - no batch is a step
+    return report
+
+
+def _carry_out(
+    target: RestoreTarget,
+    plan: RestorePlan,
+    options: RestoreOptions,
+    killed: KilledRestore | None,
+    settings: StepSettings | None,
+) -> RestoreReport | RestoreInSteps:
+    began, began_ns, run = time.monotonic(), time.time_ns(), target.run
+    receipts = Receipts(target.repository, plan, options, emit=run.emit)
+    checked = _checked(target, plan, options, killed)
+    left: RestoreInSteps | None = None
+    shards: Sequence[RestoredShard] = ()
     begin = target.begin if killed is None else killed.begin
     with (
         begin(checked) as steps,
@@ -93,9 +129,14 @@ def carry_out(
         try:
             with interruptible():
                 n_shards = steps.create()
-                run.emit(MetaRestored(n_shards, time.monotonic() - creating))
-                shards = steps.upload()
-                steps.activate(shards)
+                if killed is None or killed.contents is None:
+                    run.emit(MetaRestored(n_shards, time.monotonic() - creating))
+                left = None if settings is None else steps.leave(settings, began_ns)
+                if left is None:
+                    shards = steps.upload()
+                    steps.activate(shards)
+            if left is not None:
+                return left
             steps.complete()
         except BaseException as error:
             run.stop.set()
@@ -109,3 +150,20 @@ def carry_out(
     return RestoreReport(
         plan, tuple(shards), seconds, path, left_out(plan.shards, checked.contents)
     )
+
+
+def _checked(
+    target: RestoreTarget,
+    plan: RestorePlan,
+    options: RestoreOptions,
+    killed: KilledRestore | None,
+) -> CheckedRestore:
+    """The plan with its archives checked; one that was left to steps has that behind it."""
+    repository, run = target.repository, target.run
+    if killed is not None and killed.contents is not None:
+        return CheckedRestore(
+            repository=repository, plan=plan, options=options, contents=killed.contents, run=run
+        )
+    for note in plan.notes:
+        run.emit(Warned(note))
+    return check_archives(repository, plan, options, run, checked_before=killed is not None)

@@ -59,6 +59,7 @@ class JournalWriter:
     Attributes:
         journal: what is written.
         store, name: where, and as what.
+        lock: beside it; None: nothing can be stored.
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class JournalWriter:
         self.store = store
         self._file = None if store is None else RecordFile.holding(store, name, written or None)
         self.name = name
-        self._lock = lock
+        self.lock = lock
         self._proved = dict(journal.proved)
         self._turn = Turn()
 
@@ -85,10 +86,10 @@ class JournalWriter:
         Raises:
             LockLost: another run took the place of this one, and takes back what it has created.
         """
-        if self._lock is None:
+        if self.lock is None:
             return
         try:
-            mine = self._lock.still_mine()
+            mine = self.lock.still_mine()
         except RepositoryLocked:
             mine = False  # another run paused while it replaced the lock's record
         except StoreFailed:
@@ -99,7 +100,7 @@ class JournalWriter:
     @property
     def held_as(self) -> tuple[str, str] | None:
         """As `StoreLock.held_as`; None: it has no lock."""
-        return None if self._lock is None else self._lock.held_as
+        return None if self.lock is None else self.lock.held_as
 
     @property
     def key(self) -> str:
@@ -200,9 +201,16 @@ class JournalWriter:
             pass
         self.journal = journal
 
+    def end(self) -> None:
+        """No other step goes on with the restore."""
+        if self.lock is not None:
+            self.lock.goes_on = False
+
     def remove_if_over(self) -> None:
         """Take the record away, if nothing is left that it is about."""
-        if self._file is not None and (not self.journal.databases or self.journal.complete):
+        if self._file is None or (self.lock is not None and self.lock.goes_on):
+            return
+        if not self.journal.databases or self.journal.complete:
             try:
                 self._file.remove()
             except StoreFailed as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 from msgspec.structs import replace
@@ -23,11 +23,31 @@ from resources.engine.restore.rollback import roll_back, take_back_strangers
 from resources.engine.restore.same_server import check_same_server
 from resources.engine.restore.server_creation import ServerCreation
 from resources.engine.restore.server_databases import LIMITS_SINCE, run_queries, version_tuple
-from resources.engine.restore.server_journal import JournalWriter, keeping_journal, take_over
+from resources.engine.restore.server_journal import (
+    LOCK,
+    SUFFIX,
+    JournalWriter,
+    KeptJournal,
+    keeping_journal,
+    lost,
+    raw_journal,
+    take_over,
+)
 from resources.engine.restore.server_upload import ServerUpload
+from resources.engine.restore.step_run import (
+    JoinedRestore,
+    RestoreInSteps,
+    StepsRecord,
+    close_records,
+    ending,
+    leave_batches,
+    over,
+    require_same,
+)
 from resources.engine.restore.target import KilledRestore, NotOurs, Placement
 from resources.engine.restore.target_state import TargetState
 from resources.engine.restore.unfinished import Unfinished, left_over, reported, what_is_there
+from resources.engine.workers.steps import StepSettings
 from resources.errors import PlanError, ShardkeeperError, UsageError, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.meta import decode_metastore
@@ -108,6 +128,24 @@ class ServerTarget:
                     return replace(found, kept=mine)
         return None
 
+    @contextmanager
+    def left_to_steps(self, joined: JoinedRestore, backup: BackupSet) -> Generator[KilledRestore]:
+        """The record and the lock beside it are those of the run."""
+        store, server, options = self.repository.store, self.connection, joined.record.options
+        name = joined.record.lock.removesuffix(LOCK) + SUFFIX
+        raw = raw_journal(store, name)
+        journal = None if raw is None else ServerJournal.decode(raw, name)
+        if raw is None or journal is None or journal.taken_back:
+            raise over()
+        plan = self.plan(backup, options, self.state().without(journal.databases.keys()))
+        require_same(plan, options, journal.plan)
+        kept = take_over(KeptJournal(name, raw, journal, joined.lock), store)
+        if kept is None:
+            raise lost(name)
+        ids = {database: made.ids for database, made in journal.databases.items()}
+        left = Unfinished(kept, plan, ids, reported(server))
+        yield KilledRestore(plan, partial(self.begin, left=left, joined=joined), joined.contents)
+
     def take_back_interrupted(self) -> None:
         take_back_interrupted(self.connection, self.repository, emit=self.run.emit)
 
@@ -134,12 +172,16 @@ class ServerTarget:
 
     @contextmanager
     def begin(
-        self, checked: CheckedRestore, left: Unfinished | None = None
+        self,
+        checked: CheckedRestore,
+        left: Unfinished | None = None,
+        joined: JoinedRestore | None = None,
     ) -> Generator[ServerRestore]:
         """Nothing keeps others away: each has a record of its own.
 
         Args:
             left: what a killed run of the same plan has left there.
+            joined: the restore that this step works for.
         """
         server = self.connection
         version = server.about().version
@@ -147,9 +189,11 @@ class ServerTarget:
         facts = TargetFacts("server", server.address, version, before.cluster_id)
         names = [database.name for database in checked.plan.databases]
         check_same_server(server, names, emit=self.run.emit)
-        self.run.emit(MetaRestoring())
+        if joined is None:
+            self.run.emit(MetaRestoring())
         passing("restore.checked")
-        yield ServerRestore(server, checked, facts, before, left)
+        with ending(joined, nullcontext()):
+            yield ServerRestore(server, checked, facts, before, left, joined)
 
 
 class ServerRestore:
@@ -160,6 +204,7 @@ class ServerRestore:
     Args:
         before: the server's metastore, before anything was changed.
         left: what a killed run of the same plan has left there.
+        joined: the restore that this step works for, whose batches others have done.
     """
 
     _journal: JournalWriter
@@ -172,6 +217,7 @@ class ServerRestore:
         facts: TargetFacts,
         before: Metastore,
         left: Unfinished | None,
+        joined: JoinedRestore | None,
     ) -> None:
         self.facts = facts
         self.undoing = f"taking back what was restored into {server.address}"
@@ -179,6 +225,7 @@ class ServerRestore:
         self._checked = checked
         self._before = before
         self._left = left
+        self._joined = joined
         self._reported = left.reported if left is not None else reported(server)
 
     @contextmanager
@@ -206,11 +253,27 @@ class ServerRestore:
     def create(self) -> int:
         return len(self._creation.make())
 
-    def upload(self) -> list[RestoredShard]:
-        upload = ServerUpload(
+    def _upload(self) -> ServerUpload:
+        return ServerUpload(
             self._server, self._checked, self._creation.ids, self._journal, self._reported
         )
-        return upload.run(self._checked.plan.shards, self._left)
+
+    def leave(self, settings: StepSettings, began_ns: int) -> RestoreInSteps | None:
+        lock = self._journal.lock
+        if lock is None:
+            return None
+        upload, checked = self._upload(), self._checked
+        items, _ = upload.to_fill(checked.plan.shards, self._left)
+        planned = upload.filling().planned_for_steps(items, settings.batch_bytes)
+        if not planned:
+            return None
+        record = StepsRecord.of(checked, lock, planned, began_ns)
+        return leave_batches(checked.repository.store, planned, lock, settings, record)
+
+    def upload(self) -> list[RestoredShard]:
+        if self._joined is not None:
+            return self._upload().filling().collect_steps(self._joined)
+        return self._upload().run(self._checked.plan.shards, self._left)
 
     def activate(self, shards: Sequence[RestoredShard]) -> None:
         """The shards have readers since they were created; what is left are continuous queries."""
@@ -221,6 +284,7 @@ class ServerRestore:
 
     def complete(self) -> None:
         self._journal.complete()
+        self._journal.end()
 
     def undo(self, error: BaseException) -> None:
         """Drop the databases that were created, except those that another client has changed.
@@ -229,6 +293,9 @@ class ServerRestore:
             LockLost: another run took the place of this one, and takes back what is there.
         """
         created, journal, emit = self._creation.created, self._journal, self._checked.run.emit
+        if self._joined is None and journal.lock is not None and journal.lock.goes_on:
+            close_records(self._checked.repository.store, journal.lock.record)
+        journal.end()
         roll_back(self._server, created, error, journal=journal, emit=emit)
         known = {db.name for db in self._before.databases}
         known |= {db.name for db in self._checked.plan.databases}

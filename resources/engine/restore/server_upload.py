@@ -105,6 +105,15 @@ class ServerUpload:
         self, shards: Sequence[ShardRestore], goes_on: Unfinished | None
     ) -> list[RestoredShard]:
         """Fill those that are not there yet; returns all, in their order."""
+        items, kept = self.to_fill(shards, goes_on)
+        filled = self.filling(len(kept)).fill([item for item in items if item.left])
+        done = {restored.restore.place.shard_id: restored for restored in (*kept, *filled)}
+        return [done[shard.place.shard_id] for shard in shards]
+
+    def to_fill(
+        self, shards: Sequence[ShardRestore], goes_on: Unfinished | None
+    ) -> tuple[list[ToFill], list[RestoredShard]]:
+        """What is to be filled, of all shards, and those of them that are there already."""
         begun, done = frozenset[ShardID](), dict[ShardID, RestoredShard]()
         if goes_on is not None:
             begun = goes_on.shard_ids
@@ -113,26 +122,31 @@ class ServerUpload:
                 begun -= still_empty(self._reported, self._journal.journal, begun)
             self._checked.run.emit(RestoreGoesOn(len(done), len(shards)))
         here = self._server.address
-        left = [
+        items = [
             ToFill(
                 shard,
                 self._new_id(shard),
                 (here,),
                 frozenset({here} if self._new_id(shard) in begun else ()),
+                {here: there.receipt} if (there := done.get(shard.place.shard_id)) else {},
             )
             for shard in shards
-            if shard.place.shard_id not in done
         ]
-        filling = Filling(
+        return items, list(done.values())
+
+    def filling(self, n_before: int = 0) -> Filling:
+        """What fills them.
+
+        Args:
+            n_before: how many shards of the plan were in their place before.
+        """
+        return Filling(
             self._checked,
             self._place(),
             on_filled=self._on_filled,
             idle=self._journal.keep_up,
-            n_before=len(done),
+            n_before=n_before,
         )
-        filled = filling.fill(left)
-        done |= {restored.restore.place.shard_id: restored for restored in filled}
-        return [done[shard.place.shard_id] for shard in shards]
 
     def _place(self) -> Place:
         server, journal = self._server, self._journal

@@ -14,11 +14,13 @@ from msgspec import Struct, field
 
 from resources.clients.target import Target
 from resources.engine.events import Run
-from resources.engine.restore.check import CheckedRestore
+from resources.engine.restore.check import ArchiveContents, CheckedRestore
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.receipt import TargetFacts
 from resources.engine.restore.restored import RestoredShard
+from resources.engine.restore.step_run import JoinedRestore, RestoreInSteps
 from resources.engine.restore.target_state import TargetState
+from resources.engine.workers.steps import StepSettings
 from resources.errors import ShardkeeperError
 from resources.model import Metastore, NodeInfo, ShardID
 from resources.repository.backup_set import BackupSet
@@ -58,6 +60,7 @@ class RestoreSteps(Protocol):
     | step | what is there afterwards | undone by |
     | --- | --- | --- |
     | `create` | databases and empty shards, which no query reads | `undo` |
+    | `leave` | a record for other steps, one of which takes the steps below | `undo` |
     | `upload` | every shard, each read back and compared with what was sent | `undo` |
     | `activate` | readers: owners of the shards, or continuous queries | `undo` |
     | `complete` | a record that says so | nothing: from here on all of it stays |
@@ -80,6 +83,14 @@ class RestoreSteps(Protocol):
 
     def create(self) -> int:
         """Make all that shards are uploaded into; returns how many shards that is."""
+        ...
+
+    def leave(self, settings: StepSettings, began_ns: int) -> RestoreInSteps | None:
+        """Leave the upload to other steps, and all that follows; None: it is small, or cannot be.
+
+        Args:
+            began_ns: when the restore began, since the epoch.
+        """
         ...
 
     def upload(self) -> Sequence[RestoredShard]:
@@ -111,15 +122,17 @@ Begin: TypeAlias = Callable[[CheckedRestore], AbstractContextManager[RestoreStep
 
 
 class KilledRestore(Struct, frozen=True):
-    """A restore that was killed, as far as it had come.
+    """A restore that was killed, or left to other steps, as far as it had come.
 
     Attributes:
         plan: what it restored.
         begin: goes on with it.
+        contents: of its archives, if it was left; they were checked then, and its notes told.
     """
 
     plan: RestorePlan
     begin: Begin
+    contents: Mapping[ShardID, ArchiveContents] | None = None
 
 
 class RestoreTarget(Protocol):
@@ -173,6 +186,18 @@ class RestoreTarget(Protocol):
         """This very restore, if a run of it was killed and it can be gone on with in the block.
 
         Raises:
+            WireError, RepositoryError: a node or the repository failed.
+        """
+        ...
+
+    def left_to_steps(
+        self, joined: JoinedRestore, backup: BackupSet
+    ) -> AbstractContextManager[KilledRestore]:
+        """The restore that a step works for, which ends with the steps that it begins.
+
+        Raises:
+            LockLost: another run took its place.
+            RestoreFailed: it cannot be gone on with.
             WireError, RepositoryError: a node or the repository failed.
         """
         ...

@@ -9,15 +9,17 @@ restore begins anew. Held by tests/faults/test_goes_on.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from resources.clients.server import Server
 from resources.engine.restore.leftovers import shards_of
 from resources.engine.restore.plan import DatabaseRestore, RestorePlan
 from resources.engine.restore.read_back import SentFile
+from resources.engine.restore.receipt import Receipt
 from resources.engine.restore.record import ServerJournal
 from resources.engine.restore.server_creation import ids_there, require_made
 from resources.engine.restore.server_journal import (
@@ -27,6 +29,7 @@ from resources.engine.restore.server_journal import (
     left_journals,
     raw_journal,
 )
+from resources.engine.restore.step_run import close_records, proofs_left
 from resources.errors import BadReply, RepositoryLocked, StoreFailed, WireError
 from resources.model import Metastore, ShardID
 from resources.protocol.server_vars import ServerVars, ShardStats
@@ -70,13 +73,30 @@ def left_over(stack: ExitStack, server: Server, store: Store) -> list[KeptJourna
         except (RepositoryLocked, StoreFailed):
             continue  # it is at work, or nothing can be written here
         stack.enter_context(lock)
+        proofs = proofs_left(store, lock.stale)
+        close_records(store, lock.stale)
         raw = raw_journal(store, name)
         journal = ServerJournal.decode(raw, name) if raw is not None else None
         if raw is None or journal is None or journal.complete or journal.taken_back:
             continue
         if journal.plan and journal.databases:
-            found.append(KeptJournal(name, raw, journal, lock))
+            found.append(KeptJournal(name, raw, _with_proofs(journal, proofs), lock))
     return found
+
+
+def _with_proofs(
+    journal: ServerJournal, proofs: Mapping[ShardID, Sequence[Receipt]]
+) -> ServerJournal:
+    """A record with what other steps of its run have proved, which they do not write there."""
+    started_ns = journal.server_started_ns
+    if started_ns is None:
+        return journal
+    proved = {
+        shard_id: started_ns
+        for shard_id, receipts in proofs.items()
+        if receipts and all(receipt.how == "identical" for receipt in receipts)
+    }
+    return replace(journal, proved={**proved, **journal.proved})
 
 
 def what_is_there(

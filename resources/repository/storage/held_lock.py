@@ -104,7 +104,7 @@ def holding(
 
 
 @contextmanager
-def taking_part(store: Store, key: str, lease_s: float) -> Generator[Held]:
+def taking_part(store: Store, key: str, lease_s: float, command: str = "") -> Generator[Held]:
     """Work for a run that was handed over, for the block; its lock is renewed meanwhile.
 
     If the block fails, it is not likely that the run goes on, so the next one has to wait for a
@@ -113,12 +113,13 @@ def taking_part(store: Store, key: str, lease_s: float) -> Generator[Held]:
     Args:
         key: of the run, as `Held.hand_over` returned it.
         lease_s: what may lie between two processes of the run.
+        command: what to show to others from now on; empty: the same as before.
 
     Raises:
         LockLost: the run is over, or another one took its place.
     """
     with undisturbed("leaving the repository's lock to its run"):
-        lock = StoreLock.join(store, key, lease_s)
+        lock = StoreLock.join(store, key, lease_s, command=command)
         try:
             stage = store.stage_of(lock.record.token, lock.record.backup)
         except BaseException:

@@ -60,6 +60,8 @@ from resources.runtime.interrupts import interruptible, undisturbed
 LEASE_VARIABLE = "SHARDKEEPER_LEASE_S"
 """Another lease in seconds, for tests of what happens after it."""
 POLL_S = 0.25
+LOCKS, LOCK_SUFFIX = ".shardkeeper.", ".lock"
+"""How the names of all locks begin and end."""
 LONGEST_GAP_S = 1.0
 """Between two looks that count as watching; a watcher that slept has seen nothing meanwhile."""
 RELEASE_PATIENCE_S = 20.0
@@ -80,6 +82,8 @@ class StoreLock:
     Attributes:
         record: what the store says about us.
         stale: the record of a dead run that was taken over; its leftovers want sweeping.
+        goes_on: whether the run goes on in other processes, so that the end of a block does not
+            release the lock.
     """
 
     def __init__(
@@ -94,6 +98,7 @@ class StoreLock:
         self.record = record
         self.stale = stale
         self._name = name
+        self.goes_on = False
         self._store = store
         self._lease = timedelta(seconds=lease_s)
         self._clock = clock
@@ -174,12 +179,15 @@ class StoreLock:
             return cls._try(store, command, "", lease_s, utc_now, name, token, observed)
 
     @classmethod
-    def join(cls, store: Store, key: str, lease_s: float, *, name: str = LOCK_NAME) -> StoreLock:
+    def join(
+        cls, store: Store, key: str, lease_s: float, *, name: str = LOCK_NAME, command: str = ""
+    ) -> StoreLock:
         """Take part in holding the lock of a run that was handed over, until `leave`.
 
         Args:
             key: of that run, as `hand_over` returned it.
             lease_s: of the run.
+            command: what to show to others from now on; empty: the same as before.
 
         Raises:
             LockLost: that run is over, or another run took its place.
@@ -188,7 +196,8 @@ class StoreLock:
             found = _stored(RecordFile(store, name, max_bytes=MAX_RECORD_BYTES))
             if found is not None and found.is_shared and found.token.startswith(key):
                 lock = cls(store, found, None, lease_s, utc_now, name)
-                if lock.still_mine():
+                lock.goes_on = True
+                if lock._renew(command=command or found.command):
                     return lock
                 lock.leave()
             raise LockLost(
@@ -200,21 +209,29 @@ class StoreLock:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        if not self.goes_on:
+            self.release()
 
-    def hand_over(self, lease_s: float) -> str:
+    @property
+    def key(self) -> str:
+        """By which other processes `join`, once it is handed over."""
+        return self.record.token[:KEY_LENGTH]
+
+    def hand_over(self, lease_s: float, command: str = "") -> str:
         """Leave the lock to the next processes of the run; returns the key to `join` by.
 
         Args:
             lease_s: from now on.
+            command: what to show to others from now on; empty: the same as before.
 
         Raises:
             RepositoryLocked: the lock is not ours any more.
         """
-        if not self._renew(lease_s=lease_s, shared=True):
+        if not self._renew(lease_s=lease_s, command=command or self.record.command, shared=True):
             raise self.lost()
         self._stop_keeping()
-        return self.record.token[:KEY_LENGTH]
+        self.goes_on = True
+        return self.key
 
     def leave(self, lease_s: float | None = None) -> None:
         """Take part no longer; the lock stays the run's.
@@ -340,7 +357,12 @@ class StoreLock:
         return not self._released.is_set() and self._put(**changes)
 
     def _put(
-        self, backup: str | None = None, lease_s: float | None = None, *, shared: bool = False
+        self,
+        backup: str | None = None,
+        lease_s: float | None = None,
+        command: str | None = None,
+        *,
+        shared: bool = False,
     ) -> bool:
         """Write the record anew; False: it is not ours any more."""
         with self._mutex:
@@ -359,6 +381,8 @@ class StoreLock:
                 )
                 if backup is not None:
                     record = replace(record, backup=backup)
+                if command is not None:
+                    record = replace(record, command=_printable(command))
                 if shared:
                     record = record.shared()
                 if file.put(record.encode()):
@@ -388,6 +412,27 @@ def _held_by(store: Store, name: str, token: str) -> RecordFile | None:
     file = RecordFile(store, name, max_bytes=MAX_RECORD_BYTES)
     found = _stored(file)
     return file if found is not None and found.token == token else None
+
+
+def give_up_ended(store: Store, has_ended: Callable[[str], bool]) -> None:
+    """Have the locks of runs in several steps that have ended expire at once.
+
+    Nothing but its lease tells of such a run that it is dead, unless someone knows.
+
+    Args:
+        has_ended: whether the run that a command names has, as its orchestrator knows.
+
+    Raises:
+        StoreFailed: the store failed.
+    """
+    for name in store.names(LOCKS):
+        if not name.endswith(LOCK_SUFFIX):
+            continue
+        file = RecordFile(store, name, max_bytes=MAX_RECORD_BYTES)
+        held = _stored(file)
+        if held is not None and held.is_shared and has_ended(held.command):
+            ended = replace(held, expires_at=held.started_at, lease_ms=1, renewed_ms=0)
+            file.put(ended.encode())  # who joined the run meanwhile keeps it
 
 
 class ObservedLease:
@@ -428,14 +473,13 @@ def _stored(file: RecordFile) -> LockRecord | None:
 
 def _new_record(command: str, backup: str, now: datetime, lease_s: float, token: str) -> LockRecord:
     process = ProcessIdentity.mine()
-    command = command if command.isprintable() else ascii(command)
     return LockRecord(
         host=socket.gethostname(),
         machine=process.machine,
         pid=process.pid,
         process_started=process.started,
         user=_user(),
-        command=command[:MAX_FIELD_LENGTH],
+        command=_printable(command),
         started_at=now.astimezone(UTC),
         expires_at=now.astimezone(UTC) + timedelta(seconds=lease_s),
         token=token,
@@ -443,6 +487,10 @@ def _new_record(command: str, backup: str, now: datetime, lease_s: float, token:
         lease_ms=_ms(lease_s),
         renewed_ms=clock_ms(),
     )
+
+
+def _printable(command: str) -> str:
+    return (command if command.isprintable() else ascii(command))[:MAX_FIELD_LENGTH]
 
 
 def _ms(seconds: float) -> int:

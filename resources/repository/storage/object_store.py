@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
-from resources.errors import NameMissing, StoreFailed, UsageError
+from resources.errors import LockLost, NameMissing, StoreFailed, UsageError
 from resources.repository.formats.names import check_file_name, parse_file_name, unsafe_because
 from resources.repository.formats.revoked import REVOKED, may_be_revoked
 from resources.repository.storage.bucket import (
@@ -160,6 +160,9 @@ class ObjectStore:
 
     def stage_of_restore(self, key: str) -> Stage:
         raise StoreFailed(f"{self._bucket.url}: a bucket keeps no records of a restore's batches")
+
+    def stage_left(self, key: str) -> Stage:
+        raise LockLost(f"{self._bucket.url}: a bucket keeps no records of a restore's batches")
 
     def join(self, name: str) -> Stage:
         raise UsageError(

@@ -43,6 +43,7 @@ from resources.repository.storage.directory import (
 )
 from resources.repository.storage.mounts import unmounted_above
 from resources.repository.storage.stage import (
+    FILL,
     DirectoryStage,
     has_stages,
     revoke_stages,
@@ -290,6 +291,14 @@ class Store(Protocol):
         """
         ...
 
+    def stage_left(self, key: str) -> Stage:
+        """The stage of a restore that another process has begun, by its key.
+
+        Raises:
+            LockLost: it is gone.
+        """
+        ...
+
     def join(self, name: str) -> Stage:
         """The stage of a run that another process has begun.
 
@@ -472,6 +481,9 @@ class DirectoryStore:
 
     def stage_of_restore(self, key: str) -> Stage:
         return DirectoryStage.of_restore(self._directory, key)
+
+    def stage_left(self, key: str) -> Stage:
+        return DirectoryStage.join(self._directory, f"{FILL}{key}")
 
     def join(self, name: str) -> Stage:
         return DirectoryStage.join(self._directory, name)

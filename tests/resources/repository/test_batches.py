@@ -335,3 +335,30 @@ def test_a_name_in_use_is_left_alone(store: DirectoryStore, stage: Stage) -> Non
         fail()
     assert ours == set()
     assert get(store, FIRST) == b"somebody's"
+
+
+def test_once_a_run_is_given_up_its_workers_lose_their_batches_and_are_waited_for(
+    store: DirectoryStore, stage: Stage
+) -> None:
+    first, second = worker(store, stage), worker(store, stage)
+    first.add("b0", b"what is to be done")
+    first.add("b1", b"what is to be done")
+    assert do(first, "b1")
+    with ThreadPoolExecutor(1) as threads:
+        with first.claim("b0", SHARDS) as batch:
+            assert batch is not None
+            assert second.given_up() is None
+            assert second.give_up("the disk failed")
+            waiting = threads.submit(second.await_others, ["b0", "b1"])
+            assert first.given_up() == "the disk failed"
+            assert not first.give_up("something else")
+            assert not waiting.done()
+            with pytest.raises(BatchTaken):
+                batch.check_mine()
+        waiting.result(20)
+    assert second.given_up() == "the disk failed"
+    stage.close()
+    with pytest.raises(LockLost):
+        second.given_up()
+    with pytest.raises(LockLost):
+        second.give_up("too late")

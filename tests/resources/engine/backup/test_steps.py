@@ -16,7 +16,6 @@ from resources.embedded.cluster import EmbeddedCluster
 from resources.engine.backup.run import BackupReport, back_up
 from resources.engine.backup.steps import (
     BackupInSteps,
-    StepSettings,
     batch_step,
     commit_step,
     plan_step,
@@ -24,6 +23,7 @@ from resources.engine.backup.steps import (
 from resources.engine.events import Event, Run, ShardFailed
 from resources.engine.options import BackupOptions, Retry
 from resources.engine.verify.verify import verify
+from resources.engine.workers.steps import StepSettings
 from resources.errors import (
     BackupIncomplete,
     ExitCode,
@@ -81,7 +81,9 @@ class Steps:
         return planned
 
     def batch(self, step: str, gap_s: float = GAP_S) -> list[str]:
-        done = batch_step(self.source, self.repository, step, gap_s, self.run)
+        done = batch_step(
+            self.source, self.repository, step, StepSettings(1, gap_s, "test"), self.run
+        )
         return [one.kind for one in done.outcomes]
 
     def batches(self, planned: BackupInSteps) -> None:
@@ -90,7 +92,9 @@ class Steps:
 
     def commit(self, planned: BackupInSteps) -> BackupReport | None:
         backup, key = planned.backup, planned.key
-        return commit_step(self.source, self.repository, backup, key, GAP_S, self.run)
+        return commit_step(
+            self.source, self.repository, backup, key, StepSettings(1, GAP_S, "test"), self.run
+        )
 
     def in_one(self, **changes: float) -> BackupReport:
         """A whole backup by a process of its own."""

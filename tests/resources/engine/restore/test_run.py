@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from resources.clients.server import Server
 from resources.clients.snapshotter import SnapshotterClient
@@ -14,10 +15,12 @@ from resources.engine.events import Event, MetaRestored, Run, Warned
 from resources.engine.restore.check import CheckedRestore
 from resources.engine.restore.plan import RestoreOptions, RestorePlan
 from resources.engine.restore.receipt import TargetFacts
-from resources.engine.restore.restored import RestoredShard
-from resources.engine.restore.run import carry_out, restore
+from resources.engine.restore.restored import RestoredShard, RestoreReport
+from resources.engine.restore.run import carry_out, restore, restore_or_leave
+from resources.engine.restore.step_run import JoinedRestore, RestoreInSteps
 from resources.engine.restore.target import KilledRestore, NotOurs, Placement, RestoreTarget
 from resources.engine.restore.target_state import TargetState
+from resources.engine.workers.steps import StepSettings
 from resources.errors import PeerSilent, RestoreFailed, ShardHeld, ShardkeeperError
 from resources.model import Metastore, ShardID
 from resources.repository.backup_set import BackupSet
@@ -74,6 +77,10 @@ class Notebook:
     def killed(self, backup: BackupSet, options: RestoreOptions) -> Generator[KilledRestore | None]:
         yield None if self.left is None else KilledRestore(self.left, self.begin)
 
+    @contextmanager
+    def left_to_steps(self, joined: JoinedRestore, backup: BackupSet) -> Generator[KilledRestore]:
+        yield KilledRestore(PLAN, self.begin, joined.contents)
+
     def take_back_interrupted(self) -> None:
         self._step("take back")
 
@@ -96,6 +103,10 @@ class Notebook:
     def create(self) -> int:
         self._step("create")
         return 0
+
+    def leave(self, settings: StepSettings, began_ns: int) -> RestoreInSteps | None:
+        self._step("leave")
+        return RestoreInSteps("k", ()) if settings.batch_bytes == 1 else None
 
     def upload(self) -> list[RestoredShard]:
         self._step("upload")
@@ -125,6 +136,28 @@ def test_the_steps_come_in_their_order(tmp_path: Path) -> None:
     assert report.receipt_path.startswith(str(tmp_path / "s"))
     assert Warned("one user is left out") in notebook.events
     assert [event for event in notebook.events if isinstance(event, MetaRestored)]
+
+
+def test_what_is_left_to_other_steps_is_neither_sent_nor_undone(tmp_path: Path) -> None:
+    target = Notebook(tmp_path / "r")
+    settings = StepSettings(1, 1.0, "test")
+    left = restore_or_leave(target, backup_set(), WITHOUT_RECEIPT, settings)
+    assert isinstance(left, RestoreInSteps)
+    upload = STEPS.index("upload")
+    assert target.done == ["take back", "plan", *STEPS[:upload], "leave", "end"]
+    small = Notebook(tmp_path / "s")
+    report = restore_or_leave(
+        small, backup_set(), WITHOUT_RECEIPT, replace(settings, batch_bytes=2)
+    )
+    assert isinstance(report, RestoreReport)
+    assert small.done == ["take back", "plan", *STEPS[:upload], "leave", *STEPS[upload:], "end"]
+
+
+def test_what_was_left_is_taken_up_without_another_look_at_its_archives(tmp_path: Path) -> None:
+    target = Notebook(tmp_path / "r")
+    carry_out(target, PLAN, WITHOUT_RECEIPT, KilledRestore(PLAN, target.begin, {}))
+    assert target.done == [*STEPS, "end"]
+    assert Warned("one user is left out") not in target.events  # the first step has said it
 
 
 @pytest.mark.parametrize("where", ["create", "upload", "activate", "complete"])

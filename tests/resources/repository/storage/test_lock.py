@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from resources.errors import ExitCode, RepositoryLocked
-from resources.repository.storage.lock import StoreLock, utc_now
+from resources.repository.storage.lock import StoreLock, give_up_ended, utc_now
 from resources.repository.storage.lock_record import (
     DEFAULT_LEASE_S,
     LOCK_NAME,
@@ -373,3 +373,39 @@ def test_a_lock_that_cannot_be_read_is_respected(
 )
 def test_records_survive_writing(record: LockRecord) -> None:
     assert LockRecord.decode(record.encode()) == record
+
+
+def test_the_lock_of_a_run_in_steps_that_has_ended_is_taken_over_at_once(
+    store: DirectoryStore,
+) -> None:
+    for name in (LOCK_NAME, ".shardkeeper.other.lock"):
+        lock = StoreLock.acquire(store, command="run 1", name=name)
+        lock.hand_over(600.0)
+    joined = StoreLock.join(store, lock.key, 600.0, name=name, command="run 2")
+    assert joined.record.command == "run 2"
+    joined.leave()
+    give_up_ended(store, lambda _: False)
+    with pytest.raises(RepositoryLocked, match="run 1"):
+        StoreLock.acquire(store, command="next")
+    give_up_ended(store, lambda command: command == "run 1")
+    with StoreLock.acquire(store, command="next") as taken:
+        assert taken.stale is not None
+        assert taken.stale.command == "run 1"
+        give_up_ended(store, lambda _: True)  # it has a process, which tells more
+        taken.check_still_mine()
+    with StoreLock.acquire(store, command="next", name=name) as taken:
+        assert taken.stale is not None
+        assert taken.stale.command == "run 2"
+
+
+def test_the_end_of_a_block_leaves_a_lock_that_was_handed_over(store: DirectoryStore) -> None:
+    with StoreLock.acquire(store, command="plan") as lock:
+        key = lock.hand_over(600.0, "run 3")
+    assert store.has(LOCK_NAME)
+    with StoreLock.join(store, key, 600.0) as joined:
+        assert joined.record.command == "run 3"
+    assert store.has(LOCK_NAME)
+    joined.goes_on = False
+    with joined:
+        pass
+    assert not store.has(LOCK_NAME)
