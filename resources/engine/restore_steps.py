@@ -144,7 +144,7 @@ def _going_on(joined: JoinedRestore, connection: Server | Cluster, run: Run) -> 
     """
     done = threading.Event()
 
-    def watch() -> None:
+    def poll() -> None:
         while not done.wait(POLL_S):
             if _is_over(joined):
                 run.stop.set()
@@ -152,7 +152,7 @@ def _going_on(joined: JoinedRestore, connection: Server | Cluster, run: Run) -> 
                 return
 
     _require_going_on(joined)
-    thread = threading.Thread(target=watch, name="restore", daemon=True)
+    thread = threading.Thread(target=poll, name="restore", daemon=True)
     thread.start()
     try:
         yield

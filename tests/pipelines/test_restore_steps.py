@@ -118,7 +118,7 @@ def test_a_dry_run_makes_no_step_and_creates_nothing(
 
 
 class Failing:
-    """The first batch cannot be filled, so many times."""
+    """The first batch cannot be filled, a number of times."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, times: int, error: Exception) -> None:
         from resources.engine import restore_steps
@@ -228,7 +228,7 @@ def test_steps_that_are_processes_restore_every_point_also_if_one_is_killed(
     }
     with dg.execute_job(launched("restore_influxdb"), shared, run_config=config) as result:
         assert result.success
-    assert len(batches_of(result, "STEP_UP_FOR_RETRY")) == len(killed) > 0
+    assert len(batches_of(result, "STEP_UP_FOR_RETRY")) == len(set(killed)) > 0
     assert len(batches_of(result)) == 3
     assert len({event.pid for event in result.all_events if event.is_step_start}) >= 5
     whole(cluster, harness)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ local_artifact_storage:
 """)
     with dg.DagsterInstance.from_config(str(tmp_path)) as made:
         yield made
+    # It would hand on the environment of this test to the steps of the next one.
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
 
 
 BATCHES = {"kind": "in_process", "nodes": 4, "batch_bytes": 1}
@@ -231,7 +234,7 @@ def test_steps_that_are_processes_share_nothing_on_disk_and_may_be_killed(
     job = launched("back_up_influxdb")
     with dg.execute_job(job, instance=shared, run_config=FORKED) as result:
         assert result.success
-    assert len(batches_of(result, "STEP_UP_FOR_RETRY")) == len(killed) > 0
+    assert len(batches_of(result, "STEP_UP_FOR_RETRY")) == len(set(killed)) > 0
     assert len(batches_of(result)) == 3
     assert len({event.pid for event in result.all_events if event.is_step_start}) >= 7
     assert set(harness.shards().values()) == {FRESH}
